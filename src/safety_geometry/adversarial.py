@@ -1,0 +1,172 @@
+"""R2D2's pool of attacked behaviours, and the rows it adds to a training step.
+
+Dynamic (`refresh: true`): selected cases get GCG steps before they are trained on. Frozen (`refresh: false`): the
+same cases, rows and order with the suffixes they started with, so that the two regimes differ in one thing.
+Released R2D2's defects are corrected: a random stream per case, whole-conversation tokenisation, keep-best, no pad
+labels, a pool that is saved.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import torch
+
+from safety_geometry.chat import ChatFormat
+from safety_geometry.gcg import GCGConfig, Suffix, attack, initial_suffix, place, uncached_loss
+from safety_geometry.runner import Runner
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """size: cases in the pool; per_step: cases used by an optimiser step; reset_every: steps between resets;
+    reset_share: share of the pool replaced at a reset; refresh: attack the cases, or leave their suffixes frozen;
+    away_threshold: log p below which a target token is left alone; refusal: the answer trained towards."""
+
+    size: int
+    per_step: int
+    reset_every: int
+    reset_share: float
+    refresh: bool
+    away: bool = True
+    away_threshold: float = -5.0
+    refusal: str = "Sorry, I can't do that."
+
+
+@dataclass(frozen=True)
+class PoolCase:
+    """One slot. behaviour: index into the behaviours; born: step of its last reset; updates: attacked how often;
+    first_loss, loss: attack loss when it entered and after its last update."""
+
+    slot: int
+    behaviour: int
+    text: str
+    born: int
+    updates: int = 0
+    first_loss: float | None = None
+    loss: float | None = None
+
+
+@dataclass
+class PoolStep:
+    """What one step took from the pool: the attacked conversations and statistics for the log."""
+
+    suffixes: list[Suffix]
+    loss_before: float
+    loss_after: float
+    rejected: int
+    tokens: int
+
+
+def derived_seed(*parts: object) -> int:
+    """A 63-bit seed from any printable parts: the same on every platform and in every process."""
+    text = "/".join(map(str, parts)).encode()
+    return zlib.crc32(text) | zlib.crc32(text, 1) << 31
+
+
+class Pool:
+    """The cases of a run; `state()` and `restore()` carry it across segments.
+
+    Every pass over the pool visits each slot once, in an order drawn for that pass, so all slots are attacked about
+    equally often. Draws depend on (seed, step, slot) alone.
+    """
+
+    def __init__(self, config: PoolConfig, gcg: GCGConfig, behaviours: Sequence[dict], chat: ChatFormat, seed: int):
+        """`behaviours`: rows with `prompt` and `target`. Raises ValueError if there are fewer than the pool needs."""
+        if len(behaviours) < config.size:
+            raise ValueError(
+                f"a pool of {config.size} cases needs as many behaviours; the train pool has {len(behaviours)}"
+            )
+        self.config, self.gcg, self.behaviours, self.chat, self.seed = config, gcg, behaviours, chat, seed
+        order = self._shuffle("behaviours", range(len(behaviours)))
+        self.cases = [self._fresh(slot, order[slot], step=0) for slot in range(config.size)]
+
+    def state(self) -> list[dict]:
+        return [asdict(case) for case in self.cases]
+
+    def restore(self, state: Sequence[dict]) -> None:
+        if len(state) != self.config.size:
+            raise ValueError(f"the saved pool has {len(state)} cases and the config asks for {self.config.size}")
+        self.cases = [PoolCase(**row) for row in state]
+
+    def reset(self, step: int) -> int:
+        """At every `reset_every`-th step, give ⌊share · size⌋ slots a new behaviour and a new suffix; returns how many."""
+        c = self.config
+        if step == 0 or step % c.reset_every:
+            return 0
+        count = int(c.reset_share * c.size)
+        used = {case.behaviour for case in self.cases}
+        free = self._shuffle(f"reset {step}", [b for b in range(len(self.behaviours)) if b not in used])
+        # The oldest slots go first: every case gets its share of updates before it leaves.
+        oldest = sorted(self.cases, key=lambda case: (case.born, case.slot))[: min(count, len(free))]
+        for case, behaviour in zip(oldest, free, strict=False):
+            self.cases[case.slot] = self._fresh(case.slot, behaviour, step)
+        return len(oldest)
+
+    def draw(self, step: int) -> list[int]:
+        """Slots of this step, without replacement within a pass over the pool."""
+        c = self.config
+        chosen = []
+        for k in range(step * c.per_step, (step + 1) * c.per_step):
+            chosen.append(self._shuffle(f"pass {k // c.size}", range(c.size))[k % c.size])
+        return list(dict.fromkeys(chosen))
+
+    def step(self, step: int, runner: Runner, allowed: torch.Tensor) -> PoolStep:
+        """Reset if due, draw, attack (when refreshing) and return the conversations to train on."""
+        self.reset(step)
+        suffixes, before, after, rejected, tokens = [], [], [], 0, 0
+        for slot in self.draw(step):
+            case = self.cases[slot]
+            row = self.behaviours[case.behaviour]
+            suffix = place(self.chat, row["prompt"], row["target"], case.text)
+            if self.config.refresh:
+                result = attack(runner, self.chat, suffix, self.gcg, allowed, derived_seed(self.seed, step, slot))
+                suffix = result.suffix
+                before.append(result.losses[0])
+                rejected, tokens = rejected + result.rejected, tokens + result.tokens
+                case = replace(case, text=suffix.text, updates=case.updates + 1)
+            else:
+                suffix = replace(suffix, loss=uncached_loss(runner, suffix))
+                before.append(suffix.loss)
+            after.append(suffix.loss)
+            first = before[-1] if case.first_loss is None else case.first_loss
+            self.cases[slot] = replace(case, loss=suffix.loss, first_loss=first)
+            suffixes.append(suffix)
+        return PoolStep(suffixes, sum(before) / len(before), sum(after) / len(after), rejected, tokens)
+
+    def _fresh(self, slot: int, behaviour: int, step: int) -> PoolCase:
+        row = self.behaviours[behaviour]
+        return PoolCase(
+            slot, behaviour, initial_suffix(self.chat, row["prompt"], row["target"], self.gcg).text, born=step
+        )
+
+    def _shuffle(self, purpose: str, items) -> list[int]:
+        items = list(items)
+        generator = torch.Generator().manual_seed(derived_seed(self.seed, purpose))
+        return [items[i] for i in torch.randperm(len(items), generator=generator).tolist()]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training row: ids, and the index of the first labelled token (all from there on are labels)."""
+
+    ids: tuple[int, ...]
+    label_from: int
+
+
+def adversarial_rows(chat: ChatFormat, suffixes: Sequence[Suffix], refusal: str) -> tuple[list[Row], list[Row]]:
+    """Away rows (attacked prompt + its affirmative target) and toward rows (attacked prompt + refusal + end of turn)."""
+    away = [Row(s.ids, s.target_start) for s in suffixes]
+    toward = [Row(r.ids, r.response) for r in chat.render_many([s.prompt for s in suffixes], [refusal] * len(suffixes))]
+    return away, toward
+
+
+def clean_rows(chat: ChatFormat, conversations: Sequence[dict], max_length: int) -> list[Row]:
+    """Rows of ordinary conversations: `prompt`, `response`, and `hit_limit` (an answer that was cut has no end of turn)."""
+    rendered = chat.render_many([c["prompt"] for c in conversations], [c["response"] for c in conversations])
+    rows = []
+    for r, c in zip(rendered, conversations, strict=True):
+        ids = r.ids[:-1] if c.get("hit_limit") else r.ids
+        if r.response < min(len(ids), max_length):
+            rows.append(Row(ids[:max_length], r.response))
+    return rows

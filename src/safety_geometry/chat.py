@@ -1,0 +1,127 @@
+"""One rendering of a conversation for training, attacks, probes and evaluation.
+
+The whole conversation is turned into one string and tokenised once, with character offsets; token lists are never
+glued. Positions (the last instruction token, the response) are read off the offsets.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+ZEPHYR = (
+    "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}{{ '<|system|>\n' + eos_token + '\n' }}{% endif %}"
+    "{{ '<|' + m['role'] + '|>\n' + m['content'] + eos_token + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
+"""Used where the tokenizer has no template of its own (a base model)."""
+
+_USER, _ASSISTANT = "\u2402user-text\u2403", "\u2402assistant-text\u2403"
+
+
+class TemplateError(ValueError):
+    """The chat template does not show where the instruction or the response stands."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Token ids of one rendered conversation.
+
+    t_inst: index of the last token that touches the user's instruction.
+    response: index of the first response token (len(ids) of the prompt if there is no response).
+    merged: the token at t_inst also covers template text (a merge across the boundary).
+    """
+
+    ids: tuple[int, ...]
+    t_inst: int
+    response: int
+    merged: bool
+
+
+class ChatFormat:
+    """Renders requests (and responses) with the tokenizer's own chat template, else Zephyr's.
+
+    Raises:
+        TemplateError: the template drops or changes the user's text, so that positions cannot be found.
+    """
+
+    def __init__(self, tokenizer, system: str | None = None):
+        self.tokenizer, self.system = tokenizer, system
+        self.template = tokenizer.chat_template or ZEPHYR
+        text = self._apply([{"role": "user", "content": _USER}], generate=True)
+        if text.count(_USER) != 1:
+            raise TemplateError("the chat template does not contain the user's message exactly once")
+        self.before, self.after = text.split(_USER)
+        full = self._apply([{"role": "user", "content": _USER}, {"role": "assistant", "content": _ASSISTANT}])
+        opening = self.before + _USER + self.after
+        if not full.startswith(opening + _ASSISTANT):
+            raise TemplateError("the chat template renders a finished answer otherwise than its generation prompt")
+        self.end = full[len(opening) + len(_ASSISTANT) :]
+        probe = self.render("x")
+        if len(probe.ids) - 1 - probe.t_inst < 1:
+            raise TemplateError(
+                "the chat template has no tokens after the instruction, so it has no post-instruction position"
+            )
+
+    def _apply(self, messages: list[dict], generate: bool = False) -> str:
+        if self.system is not None:
+            messages = [{"role": "system", "content": self.system}, *messages]
+        return self.tokenizer.apply_chat_template(
+            messages, chat_template=self.template, tokenize=False, add_generation_prompt=generate
+        )
+
+    @cached_property
+    def digest(self) -> str:
+        """First 16 hex digits of the SHA-256 of template and system prompt; part of every artefact."""
+        return hashlib.sha256(f"{self.template}\0{self.before}\0{self.after}\0{self.end}".encode()).hexdigest()[:16]
+
+    @cached_property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Token ids that end an answer: the template's end of turn and the tokenizer's end of sequence."""
+        ids = [i for i in self._encode(self.end)["input_ids"] if i in set(self.tokenizer.all_special_ids)][:1]
+        return tuple(dict.fromkeys([*ids, self.tokenizer.eos_token_id]))
+
+    @cached_property
+    def n_prefix(self) -> int:
+        """Tokens before the instruction that every rendering starts with."""
+        a, b = self.render("x").ids, self.render("7 y").ids
+        return next(i for i, (p, q) in enumerate(zip(a, b, strict=False)) if p != q)
+
+    def render(self, request: str, response: str | None = None) -> Rendered:
+        """Token ids of the prompt, and of the answer with its end-of-turn token if there is one."""
+        return self.render_many([request], None if response is None else [response])[0]
+
+    def render_many(self, requests: Sequence[str], responses: Sequence[str] | None = None) -> list[Rendered]:
+        """`render` for many conversations at once (one call of the fast tokenizer)."""
+        requests = [r.strip() for r in requests]
+        answers = [""] * len(requests) if responses is None else [r.strip() + self.end for r in responses]
+        texts = [self.before + r + self.after + a for r, a in zip(requests, answers, strict=True)]
+        encoded = self._encode(texts)
+        out = []
+        for i, (request, text) in enumerate(zip(requests, texts, strict=True)):
+            ids, spans = encoded["input_ids"][i], encoded["offset_mapping"][i]
+            start, stop = len(self.before), len(self.before) + len(request)
+            t_inst = max((t for t, (a, b) in enumerate(spans) if a < stop and b > start and a < b), default=-1)
+            if t_inst < 0:
+                raise TemplateError("the instruction has no tokens (an empty request?)")
+            prompt_end = stop + len(self.after)
+            response = next((t for t, (a, b) in enumerate(spans) if a >= prompt_end and b > a), len(ids))
+            if responses is not None:
+                ids = self._cut_after_stop(ids, response)
+            out.append(Rendered(tuple(ids), t_inst, response, spans[t_inst][1] > stop))
+            if len(text) < prompt_end:
+                raise TemplateError("a rendered conversation is shorter than its prompt")
+        return out
+
+    def _cut_after_stop(self, ids: list[int], response: int) -> list[int]:
+        """Drop what the template writes after the end-of-turn token: nothing of it is ever generated."""
+        for t in range(len(ids) - 1, response - 1, -1):
+            if ids[t] in self.stop_ids:
+                return ids[: t + 1]
+        return [*ids, self.tokenizer.eos_token_id]
+
+    def _encode(self, text):
+        bos = self.tokenizer.bos_token
+        first = text if isinstance(text, str) else text[0]
+        special = bos is not None and not first.startswith(bos) and text is not self.end
+        return self.tokenizer(text, add_special_tokens=special, return_offsets_mapping=True)

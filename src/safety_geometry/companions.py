@@ -1,0 +1,253 @@
+"""What stands beside every coupling value: its floor, its ceiling and its interval, from resampled fit prompts.
+
+All of it is made at sites that were chosen before, on all prompts: the uncertainty of the *selection* is not in these
+numbers (`carriers.selection_stability` has it).
+
+A direction is a signed weight vector over the pooled fit prompts times their activations, so a bootstrap, a label
+shuffle and a split are weight matrices, and each companion is one matrix product at the few sites that it needs.
+
+At one layer and one position the two prompt contrasts are the same vector, and at one layer the two position-wise
+subspaces are the same space: coupling is 1 there by construction, unless H and R come from different prompts
+(`cross_fitted`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from safety_geometry.carriers import NEGLIGIBLE
+from safety_geometry.coupling import Coupling, hrci, hrci_repr, isotropic_coupling, layer_coupling
+
+CHUNK = 64  # resamples per matrix product: bounds the memory at CHUNK × sites × d numbers
+QUANTITIES = ("c_cos", "c_sub", "hrci", "hrci_repr")
+
+
+@dataclass(frozen=True)
+class Companion:
+    """One row of the table coupling_controls: `n` resamples behind the value, 0 for a closed form or a single value."""
+
+    companion: str
+    quantity: str
+    value: float
+    lo: float
+    hi: float
+    n: int
+
+
+@dataclass(frozen=True, eq=False)
+class PairSites:
+    """Fit activations at the sites of one H-R pair, prompts on axis 1: harmful first, then benign.
+
+    h, r [N, d] at the carriers' sites; h_rows, r_rows [P, N, d] at the subspace positions of their layers; `scale_h`,
+    `scale_r` norms of the activations there (a difference negligible beside them is no direction).
+    """
+
+    h: np.ndarray
+    r: np.ndarray
+    h_rows: np.ndarray
+    r_rows: np.ndarray
+    n_harmful: int
+    layer_h: int
+    layer_r: int
+    scale_h: float
+    scale_r: float
+
+    def __post_init__(self) -> None:
+        n, d = self.h.shape
+        if self.r.shape != (n, d) or self.h_rows.shape[1:] != (n, d) or self.r_rows.shape != self.h_rows.shape:
+            raise ValueError(
+                f"sites differ in shape: {self.h.shape} {self.r.shape} {self.h_rows.shape} {self.r_rows.shape}"
+            )
+        if min(self.n_harmful, self.n_benign) < 4:
+            raise ValueError(f"resampling needs 4 fit prompts per class, got {self.n_harmful} and {self.n_benign}")
+
+    @property
+    def n_benign(self) -> int:
+        return len(self.h) - self.n_harmful
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Signed cosine and C_sub per resample, [B] each."""
+
+    cosine: np.ndarray
+    c_sub: np.ndarray
+
+    def terms(self, c_layer: float) -> dict[str, np.ndarray]:
+        c_cos = np.abs(self.cosine)
+        return {
+            "c_cos": c_cos, "c_sub": self.c_sub,
+            "hrci": hrci(c_cos, self.c_sub, c_layer), "hrci_repr": hrci_repr(c_cos, self.c_sub),
+        }  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------------------------------- weights
+
+
+def contrast_weights(n_harmful: int, n_benign: int) -> np.ndarray:
+    """[1, N]: +1/n_harmful and −1/n_benign, the plain difference of means."""
+    return np.concatenate([np.full(n_harmful, 1 / n_harmful), np.full(n_benign, -1 / n_benign)])[None]
+
+
+def bootstrap_weights(n_harmful: int, n_benign: int, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """[draws, N]: prompts drawn with replacement within their class."""
+    high = rng.multinomial(n_harmful, np.full(n_harmful, 1 / n_harmful), size=draws) / n_harmful
+    low = rng.multinomial(n_benign, np.full(n_benign, 1 / n_benign), size=draws) / n_benign
+    return np.concatenate([high, -low], 1)
+
+
+def shuffled_weights(n_harmful: int, n_benign: int, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """[draws, N]: the class labels permuted over all prompts, class sizes kept."""
+    return rng.permuted(np.repeat(contrast_weights(n_harmful, n_benign), draws, 0), axis=1)
+
+
+def half_weights(
+    n_harmful: int, n_benign: int, splits: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Two [splits, N] contrasts on disjoint halves, each class halved at random (the odd prompt goes to the second)."""
+    halves = []
+    for count, sign in ((n_harmful, 1.0), (n_benign, -1.0)):
+        first = rng.permuted(np.tile(np.arange(count) < count // 2, (splits, 1)), axis=1)
+        halves.append((sign * first / (count // 2), sign * ~first / (count - count // 2)))
+    (high_a, high_b), (low_a, low_b) = halves
+    return np.concatenate([high_a, low_a], 1), np.concatenate([high_b, low_b], 1)
+
+
+# ------------------------------------------------------------------------------------------------------------ draws
+
+
+def coupled(pair: PairSites, weights_h: np.ndarray, weights_r: np.ndarray, k: int = 3) -> Draws:
+    """Coupling of the H direction made with each row of `weights_h` [B, N] and the R direction made with `weights_r`; k = 0 leaves
+    the subspaces out (C_sub is NaN)."""
+    return _compare((pair.h, pair.h_rows, pair.scale_h), (pair.r, pair.r_rows, pair.scale_r), weights_h, weights_r, k)
+
+
+def reliability(pair: PairSites, kind: str, first: np.ndarray, second: np.ndarray, k: int = 3) -> Draws:
+    """Agreement of one carrier ("H" or "R") with itself on two halves: cosine and subspace overlap."""
+    side = (pair.h, pair.h_rows, pair.scale_h) if kind == "H" else (pair.r, pair.r_rows, pair.scale_r)
+    return _compare(side, side, first, second, k)
+
+
+def _compare(side_a, side_b, weights_a: np.ndarray, weights_b: np.ndarray, k: int) -> Draws:
+    cosine, c_sub = [], []
+    for start in range(0, len(weights_a), CHUNK):
+        a, b = weights_a[start : start + CHUNK], weights_b[start : start + CHUNK]
+        cosine.append(_cosine(a @ side_a[0], b @ side_b[0], side_a[2], side_b[2]))
+        if k:
+            rows_a, rows_b = (np.moveaxis(w @ side[1], 0, 1) for w, side in ((a, side_a), (b, side_b)))
+            c_sub.append(_overlap(rows_a, rows_b, k, side_a[2], side_b[2]))
+        else:
+            c_sub.append(np.full(len(a), np.nan))
+    return Draws(np.concatenate(cosine), np.concatenate(c_sub))
+
+
+def _cosine(a: np.ndarray, b: np.ndarray, scale_a: float, scale_b: float) -> np.ndarray:
+    norm_a, norm_b = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
+    usable = (norm_a > NEGLIGIBLE * scale_a) & (norm_b > NEGLIGIBLE * scale_b)
+    cosine = np.divide((a * b).sum(1), norm_a * norm_b, out=np.full(len(a), np.nan), where=usable)
+    return np.clip(cosine, -1.0, 1.0)
+
+
+def _overlap(a: np.ndarray, b: np.ndarray, k: int, scale_a: float, scale_b: float) -> np.ndarray:
+    """C_sub of the top-k right singular spaces of a, b [B, P, d], from P × P Gram matrices: V = Mᵀ U Σ⁻¹."""
+    (left_a, count_a), (left_b, count_b) = (_whitener(m, k, s) for m, s in ((a, scale_a), (b, scale_b)))
+    cross = left_a @ (a @ b.transpose(0, 2, 1)) @ left_b.transpose(0, 2, 1)
+    size = np.minimum(count_a, count_b)
+    overlap = np.divide((cross**2).sum((1, 2)), size, out=np.full(len(a), np.nan), where=size > 0)
+    return np.minimum(overlap, 1.0)
+
+
+def _whitener(rows: np.ndarray, k: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Σ⁻¹Uᵀ [B, k, P] of the top-k components, rows of negligible ones zeroed, and their number [B]."""
+    values, vectors = np.linalg.eigh(rows @ rows.transpose(0, 2, 1))
+    values, vectors = values[:, ::-1][:, :k], vectors[:, :, ::-1][:, :, :k].transpose(0, 2, 1)
+    floor = (NEGLIGIBLE * np.maximum(np.sqrt(np.maximum(values[:, :1], 0)), scale)) ** 2
+    kept = values > floor
+    inverse = np.divide(1.0, np.sqrt(np.maximum(values, 0)), out=np.zeros_like(values), where=kept)
+    return vectors * inverse[:, :, None], kept.sum(1)
+
+
+# ------------------------------------------------------------------------------------------------------- companions
+
+
+def bootstrap_intervals(
+    pair: PairSites, draws: int, rng: np.random.Generator, k: int = 3, tau: float = 4.0
+) -> dict[str, tuple[float, float]]:
+    """95 % percentile interval over fit prompts (stratified by class) of c_cos, c_sub, hrci and hrci_repr.
+
+    |cos| cannot be below 0 and resampling adds noise, so near the floor the interval sits above the truth.
+    """
+    weights = bootstrap_weights(pair.n_harmful, pair.n_benign, draws, rng)
+    terms = coupled(pair, weights, weights, k).terms(layer_coupling(pair.layer_h, pair.layer_r, tau))
+    return {name: _interval(values) for name, values in terms.items()}
+
+
+def own_site_companions(
+    pair: PairSites, observed: Coupling, intervals: dict[str, tuple[float, float]], bootstrap: int, shuffles: int,
+    splits: int, rng: Callable[[str], np.random.Generator], k: int = 3, tau: float = 4.0,
+) -> list[Companion]:  # fmt: skip
+    """Rows for the pair's own sites: own_sites, isotropic, shuffled, cross_fitted and split_half.
+
+    `rng(name)` gives the generator of one companion, so that adding a companion does not move another's draws.
+    shuffled: mean and 95 % range under permuted labels, both carriers from the same permutation. cross_fitted: mean over splits and both orders
+    (H from half A with R from half B, and reversed), range over splits. split_half: `reliability_*` between halves,
+    `ceiling` = √(ρ_H ρ_R), `disattenuated_c_cos` = |mean cross-fitted cos| / ceiling (numerator and reliabilities both at half the prompts).
+    """
+    sizes, d = (pair.n_harmful, pair.n_benign), pair.h.shape[1]
+    c_layer = layer_coupling(pair.layer_h, pair.layer_r, tau)
+    rows = [Companion("own_sites", q, getattr(observed, q), *intervals[q], bootstrap) for q in QUANTITIES]
+    chance = isotropic_coupling(d, min(k, d), pair.layer_h, pair.layer_r, tau)
+    rows += [Companion("isotropic", q, getattr(chance, q), np.nan, np.nan, 0) for q in QUANTITIES]
+    weights = shuffled_weights(*sizes, shuffles, rng("shuffled"))
+    rows += _summaries("shuffled", coupled(pair, weights, weights, k).terms(c_layer))
+    first, second = half_weights(*sizes, splits, rng("halves"))
+    crossed = _both_orders(pair, first, second, k)
+    rows += _summaries("cross_fitted", {q: v.mean(0) for q, v in crossed.terms(c_layer).items()})
+    return rows + _split_half(pair, first, second, float(crossed.cosine.mean()), k)
+
+
+def fixed_layer_companions(
+    pair: PairSites, bootstrap: int, splits: int, rng: Callable[[str], np.random.Generator], k: int = 3
+) -> list[Companion]:
+    """Rows at one common layer (`pair` built there, H at its position and R at its own): relocation is ruled out, rotation is seen.
+
+    `fixed_layer`: c_cos with its bootstrap interval (c_sub is 1 by construction: the same positions at the same layer). `fixed_layer_cross_fitted`:
+    c_cos and c_sub from disjoint halves, both orders; its c_sub has no carrier in it, it is the stability of the layer's space between halves.
+    """
+    if pair.layer_h != pair.layer_r:
+        raise ValueError(f"a fixed common layer is one layer, got {pair.layer_h} and {pair.layer_r}")
+    sizes = (pair.n_harmful, pair.n_benign)
+    observed = contrast_weights(*sizes)
+    value = float(abs(coupled(pair, observed, observed, 0).cosine[0]))
+    weights = bootstrap_weights(*sizes, bootstrap, rng("bootstrap"))
+    spread = _interval(np.abs(coupled(pair, weights, weights, 0).cosine))
+    rows = [Companion("fixed_layer", "c_cos", value, *spread, bootstrap)]
+    crossed = _both_orders(pair, *half_weights(*sizes, splits, rng("halves")), k).terms(1.0)
+    return rows + _summaries("fixed_layer_cross_fitted", {q: crossed[q].mean(0) for q in ("c_cos", "c_sub")})
+
+
+def _both_orders(pair: PairSites, first: np.ndarray, second: np.ndarray, k: int) -> Draws:
+    """[2, splits]: H from the first half and R from the second, then reversed."""
+    orders = [coupled(pair, first, second, k), coupled(pair, second, first, k)]
+    return Draws(np.stack([o.cosine for o in orders]), np.stack([o.c_sub for o in orders]))
+
+
+def _split_half(pair: PairSites, first: np.ndarray, second: np.ndarray, crossed: float, k: int) -> list[Companion]:
+    both = {kind: reliability(pair, kind, first, second, k) for kind in "HR"}
+    terms = {f"reliability_{kind.lower()}": draws.cosine for kind, draws in both.items()}
+    terms |= {f"reliability_sub_{kind.lower()}": draws.c_sub for kind, draws in both.items()}
+    rows = _summaries("split_half", terms)
+    rho_h, rho_r = rows[0].value, rows[1].value
+    ceiling = float(np.sqrt(rho_h * rho_r)) if rho_h > 0 and rho_r > 0 else np.nan
+    rows.append(Companion("split_half", "ceiling", ceiling, np.nan, np.nan, len(first)))
+    return [*rows, Companion("split_half", "disattenuated_c_cos", abs(crossed) / ceiling, np.nan, np.nan, len(first))]
+
+
+def _summaries(companion: str, terms: dict[str, Sequence[float]]) -> list[Companion]:
+    return [Companion(companion, q, float(np.mean(v)), *_interval(v), len(v)) for q, v in terms.items()]
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    lo, hi = np.quantile(values, [0.025, 0.975])
+    return float(lo), float(hi)

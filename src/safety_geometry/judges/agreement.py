@@ -1,0 +1,151 @@
+"""How well a judge agrees with people: accuracy with Wilson's interval, Cohen's kappa with a bootstrap interval."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+Z95 = 1.959963984540054
+COLUMNS = (
+    "judge", "dataset", "target", "n", "n_groups", "accuracy", "lo", "hi", "kappa", "kappa_lo", "kappa_hi", "majority",
+)  # fmt: skip
+# Column of the hand labels → column of the judged frame that states the same.
+HAND_TARGETS = {
+    "refusal": "refusal",
+    "any_refusal": "any_refusal",
+    "attack_success": "attack_success",
+    "degenerate": "degenerate",
+    "helpful": "utility",
+}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """`n` labelled rows in `n_groups` groups; `lo`, `hi`: 95 % Wilson interval of the accuracy; `majority`: accuracy of
+    always saying the commonest label; kappa's interval from a bootstrap over groups (NaN where kappa is undefined)."""
+
+    n: int
+    n_groups: int
+    accuracy: float
+    lo: float
+    hi: float
+    kappa: float
+    kappa_lo: float
+    kappa_hi: float
+    majority: float
+
+
+def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion; (NaN, NaN) for n = 0."""
+    if n == 0:
+        return float("nan"), float("nan")
+    p, z2 = successes / n, z * z
+    centre, half = p + z2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
+    return float(max(0.0, (centre - half) / (1 + z2 / n))), float(min(1.0, (centre + half) / (1 + z2 / n)))
+
+
+def cohen_kappa(said: ArrayLike, truth: ArrayLike) -> float:
+    """(p_o − p_e)/(1 − p_e); NaN when both sides use one and the same label throughout."""
+    _, codes = np.unique(
+        np.concatenate([np.asarray(said).astype(str), np.asarray(truth).astype(str)]), return_inverse=True
+    )
+    n = len(codes) // 2
+    k = int(codes.max()) + 1
+    return float(_kappa(_confusion(codes[:n], codes[n:], k)))
+
+
+def compare(
+    said: ArrayLike, truth: ArrayLike, groups: ArrayLike | None = None, *, seed: int = 0, draws: int = 2000
+) -> Agreement:
+    """Agreement of a judge's labels with people's, both shape (n,). `groups` (n,): what the bootstrap resamples whole
+    (each row by itself when None). Raises ValueError for n = 0."""
+    said, truth = np.asarray(said).astype(str), np.asarray(truth).astype(str)
+    n = len(truth)
+    if n == 0:
+        raise ValueError("no labelled rows to compare")
+    values, codes = np.unique(np.concatenate([said, truth]), return_inverse=True)
+    a, b, k = codes[:n], codes[n:], len(values)
+    _, group = np.unique(np.arange(n) if groups is None else np.asarray(groups), return_inverse=True)
+    n_groups = int(group.max()) + 1
+    tables = np.zeros((n_groups, k, k))
+    np.add.at(tables, (group, a, b), 1)
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=draws)  # (draws, groups)
+    kappas = _kappa(np.tensordot(weights, tables, axes=1))
+    finite = kappas[np.isfinite(kappas)]
+    kappa_lo, kappa_hi = np.quantile(finite, [0.025, 0.975]) if len(finite) else (np.nan, np.nan)
+    hits = int((a == b).sum())
+    lo, hi = wilson(hits, n)
+    return Agreement(
+        n, n_groups, hits / n, lo, hi, float(_kappa(tables.sum(axis=0))), float(kappa_lo), float(kappa_hi),
+        float(np.bincount(b).max() / n),
+    )  # fmt: skip
+
+
+def row(judge: str, dataset: str, target: str, result: Agreement) -> dict:
+    """One row of tables/judges.csv."""
+    return {"judge": judge, "dataset": dataset, "target": target, **asdict(result)}
+
+
+def agreement(
+    judged: pd.DataFrame, labels: pd.DataFrame, *, dataset: str = "own outputs", seed: int = 0
+) -> pd.DataFrame:
+    """Agreement of judged completions with hand labels, one row of tables/judges.csv per labelled target.
+
+    `labels`: column `id` and any of `refusal` (none, partial, full), `any_refusal`, `attack_success`, `degenerate` (0/1)
+    and `helpful` (0, 1, 2); an empty cell is not judged. `judged`: the output of `judge_completions`. With `refusal`
+    there is a row for `any_refusal` as well. Raises ValueError for repeated or unknown ids, or when nothing matches.
+    """
+    if labels["id"].duplicated().any() or judged["id"].duplicated().any():
+        raise ValueError("ids of hand labels and of judged completions have to be unique")
+    unknown = set(labels["id"]) - set(judged["id"])
+    if unknown:
+        raise ValueError(
+            f"{len(unknown)} of {len(labels)} hand labels have no judged completion (first: {min(unknown, key=str)}): "
+            "the labels belong to another run"
+        )
+    if "refusal" in labels and "any_refusal" not in labels:
+        refused = labels["refusal"].map({"none": 0, "partial": 1, "full": 1})
+        labels = labels.assign(any_refusal=refused)
+    both = labels.merge(judged, on="id", suffixes=("_hand", ""), validate="one_to_one")
+    rows = []
+    for target, column in HAND_TARGETS.items():
+        if target not in labels or column not in judged:
+            continue
+        truth = both[f"{target}_hand" if target in judged else target]
+        present = (truth.notna() & both[column].notna()).to_numpy()
+        if present.any():
+            said, true = _plain(both.loc[present, column]), _plain(truth[present])
+            judge = _judge_name(both.loc[present], target)
+            rows.append(row(judge, dataset, target, compare(said, true, seed=seed)))
+    if not rows:
+        raise ValueError(f"hand labels have none of the columns {sorted(HAND_TARGETS)} with a value")
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _judge_name(rows: pd.DataFrame, target: str) -> str:
+    column = {"attack_success": "judge_harm", "refusal": "judge_refusal", "any_refusal": "judge_refusal"}.get(target)
+    return str(rows[column].iloc[0]) if column in rows else {"helpful": "utility_rules"}.get(target, "quality_rules")
+
+
+def _plain(values: pd.Series) -> NDArray:
+    """Labels as comparable strings: True, 1, "1" and 1.0 are one label; a class name stays a name."""
+    text = values.astype(str).str.strip().str.lower().replace({"true": "1", "false": "0"})
+    numbers = pd.to_numeric(text, errors="coerce")
+    return text.where(numbers.isna(), numbers.map(lambda v: f"{v:g}")).to_numpy(dtype=str)
+
+
+def _confusion(a: NDArray, b: NDArray, k: int) -> NDArray[np.float64]:
+    table = np.zeros((k, k))
+    np.add.at(table, (a, b), 1)
+    return table
+
+
+def _kappa(table: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Kappa of confusion tables, shape (…, k, k) → (…)."""
+    n = table.sum(axis=(-2, -1))
+    observed = np.trace(table, axis1=-2, axis2=-1) / n
+    expected = (table.sum(axis=-1) * table.sum(axis=-2)).sum(axis=-1) / n**2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(expected < 1, (observed - expected) / (1 - expected), np.nan)

@@ -1,0 +1,203 @@
+"""A small judge trained on human labels: TF-IDF of the response's words and a few features, logistic regression.
+
+Everything is deterministic (liblinear, sorted vocabulary). The artefact is plain JSON: vocabulary, idf, coefficients.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+import scipy.sparse as sp
+from numpy.typing import ArrayLike, NDArray
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GroupKFold
+
+from .features import clip, feature_matrix
+
+FORMAT = "safety-geometry judge 1"
+TOKEN = r"(?u)\b\w[\w']*\b"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Hyper-parameters of one trained judge.
+
+    `words`: use TF-IDF of word 1–2-grams; `features`: names from `features.NAMES`, each times `feature_scale`;
+    `inverse_penalty`: C of the logistic regression; `clip_words`: only this many first words of a response are read, in
+    training and in use (None: all), so that long labelled answers resemble short completions.
+    """
+
+    words: bool = True
+    features: tuple[str, ...] = ("refuses", "refuses_fully")
+    feature_scale: float = 3.0
+    inverse_penalty: float = 1.0
+    opening_words: int = 20
+    clip_words: int | None = None
+    min_df: int = 2
+    max_terms: int = 5000
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A fitted judge: p(label) = sigmoid(x · coefficients + intercept), x = [TF-IDF row, scaled features]."""
+
+    settings: Settings
+    vocabulary: tuple[str, ...]
+    idf: NDArray[np.float64]  # (terms,)
+    coefficients: NDArray[np.float64]  # (terms + features,)
+    intercept: float
+
+    def probability(self, requests: Sequence[str], responses: Sequence[str]) -> NDArray[np.float64]:
+        """p(label) per response, shape (n,)."""
+        if not len(responses):
+            return np.zeros(0)
+        vectorizer = None
+        if self.settings.words:
+            vectorizer = _vectorizer(self.settings, list(self.vocabulary))
+            vectorizer.idf_ = self.idf
+        x = _design(self.settings, vectorizer, requests, responses)
+        return 1 / (1 + np.exp(-(x @ self.coefficients + self.intercept)))
+
+    def to_dict(self) -> dict:
+        return {
+            "format": FORMAT,
+            "settings": asdict(self.settings),
+            "vocabulary": list(self.vocabulary),
+            "idf": self.idf.tolist(),
+            "coefficients": self.coefficients.tolist(),
+            "intercept": self.intercept,
+        }
+
+    @classmethod
+    def from_dict(cls, value: dict) -> "TrainedModel":
+        """Raises ValueError when `value` is no such artefact or its parts do not fit together."""
+        if value.get("format") != FORMAT:
+            raise ValueError(f"not a trained judge: format is {value.get('format')!r}, expected {FORMAT!r}")
+        settings = Settings(**{**value["settings"], "features": tuple(value["settings"]["features"])})
+        model = cls(
+            settings,
+            tuple(value["vocabulary"]),
+            np.array(value["idf"], dtype=np.float64),
+            np.array(value["coefficients"], dtype=np.float64),
+            float(value["intercept"]),
+        )
+        terms = len(model.vocabulary)
+        if len(model.idf) != terms or len(model.coefficients) != terms + len(settings.features):
+            raise ValueError("trained judge: vocabulary, idf and coefficients have different lengths")
+        return model
+
+
+def fit(requests: Sequence[str], responses: Sequence[str], labels: ArrayLike, settings: Settings) -> TrainedModel:
+    """Train on n labelled responses; `labels` (n,) of bool. Raises ValueError when there is one class only."""
+    return _fit(requests, responses, labels, settings)[0]
+
+
+def _fit(requests, responses, labels, settings: Settings) -> tuple[TrainedModel, LogisticRegression, sp.csr_matrix]:
+    y = np.asarray(labels, dtype=bool)
+    if y.all() or not y.any():
+        raise ValueError(f"a judge needs both labels; got {int(y.sum())} positive of {len(y)}")
+    vectorizer = None
+    if settings.words:
+        vectorizer = _vectorizer(settings).fit([clip(text, settings.clip_words) for text in responses])
+    x = _design(settings, vectorizer, requests, responses)
+    # liblinear runs on one thread in its own arithmetic: the same bytes whatever the number of cores.
+    regression = LogisticRegression(C=settings.inverse_penalty, solver="liblinear", max_iter=1000, tol=1e-6).fit(x, y)
+    model = TrainedModel(
+        settings,
+        tuple(vectorizer.get_feature_names_out()) if vectorizer is not None else (),
+        vectorizer.idf_.copy() if vectorizer is not None else np.zeros(0),
+        regression.coef_[0].copy(),
+        float(regression.intercept_[0]),
+    )
+    return model, regression, x
+
+
+def choose(
+    requests: Sequence[str], responses: Sequence[str], labels: ArrayLike, groups: ArrayLike, grid: Sequence[Settings],
+    n_folds: int = 3,
+) -> Settings:  # fmt: skip
+    """The settings of `grid` with the smallest grouped cross-validated log loss; the first one among equals."""
+    if len(grid) == 1:
+        return grid[0]
+    y = np.asarray(labels, dtype=bool)
+    losses = []
+    for settings in grid:
+        p = np.clip(_out_of_fold(requests, responses, y, groups, [settings], n_folds), 1e-6, 1 - 1e-6)
+        losses.append(float(np.mean(-np.log(np.where(y, p, 1 - p)))))
+    return grid[int(np.argmin(losses))]
+
+
+def cross_validate(
+    requests: Sequence[str], responses: Sequence[str], labels: ArrayLike, groups: ArrayLike, grid: Sequence[Settings],
+    n_folds: int = 10,
+) -> NDArray[np.float64]:  # fmt: skip
+    """Out-of-fold p(label), shape (n,). Rows of one group are never split; with several settings in `grid`, each fold
+    chooses among them on its own training part (nested), so that the choice is in the error."""
+    return _out_of_fold(requests, responses, np.asarray(labels, dtype=bool), groups, grid, n_folds)
+
+
+def _out_of_fold(requests, responses, y, groups, grid, n_folds) -> NDArray[np.float64]:
+    requests, responses = np.asarray(requests, object), np.asarray(responses, object)
+    groups = np.asarray(groups)
+    n_folds = min(n_folds, len(np.unique(groups)))
+    if n_folds < 2:
+        raise ValueError("cross-validation needs at least two groups of requests")
+    p = np.full(len(y), np.nan)
+    for train, test in GroupKFold(n_folds).split(requests, y, groups):
+        if y[train].all() or not y[train].any():
+            p[test] = y[train].mean()
+            continue
+        settings = choose(requests[train], responses[train], y[train], groups[train], grid)
+        p[test] = fit(requests[train], responses[train], y[train], settings).probability(
+            requests[test], responses[test]
+        )
+    return p
+
+
+def grid_of(base: Settings, **choices: Sequence) -> list[Settings]:
+    """All combinations of the listed values over `base`, in order."""
+    settings = [base]
+    for name, values in choices.items():
+        settings = [replace(s, **{name: tuple(v) if isinstance(v, list) else v}) for s in settings for v in values]
+    return settings
+
+
+class TrainedJudge:
+    """A trained model as a judge: label True/False at `threshold`, score = p(label)."""
+
+    def __init__(self, model: TrainedModel, name: str, threshold: float = 0.5):
+        self.model, self.name, self.threshold = model, name, threshold
+
+    def __call__(self, requests: Sequence[str], responses: Sequence[str]) -> pd.DataFrame:
+        """One row per response. Columns `label` (bool), `score` in [0, 1]."""
+        score = self.model.probability(requests, responses)
+        return pd.DataFrame({"label": score >= self.threshold, "score": score})
+
+
+def _vectorizer(settings: Settings, vocabulary: list[str] | None = None) -> TfidfVectorizer:
+    return TfidfVectorizer(
+        ngram_range=(1, 2), sublinear_tf=True, token_pattern=TOKEN, dtype=np.float64, vocabulary=vocabulary,
+        min_df=1 if vocabulary else settings.min_df, max_features=None if vocabulary else settings.max_terms,
+    )  # fmt: skip
+
+
+def _design(settings: Settings, vectorizer: TfidfVectorizer | None, requests, responses) -> sp.csr_matrix:
+    clipped = [clip(text, settings.clip_words) for text in responses]
+    blocks = [] if vectorizer is None else [vectorizer.transform(clipped)]
+    if settings.features:
+        rows = [
+            _features(q, a, settings.features, settings.opening_words) for q, a in zip(requests, clipped, strict=True)
+        ]
+        blocks.append(sp.csr_matrix(np.vstack(rows) * settings.feature_scale))
+    if not blocks:
+        raise ValueError("a trained judge needs words or features, or both")
+    return sp.hstack(blocks, format="csr")
+
+
+@lru_cache(maxsize=20_000)
+def _features(request: str, response: str, names: tuple[str, ...], opening_words: int) -> NDArray[np.float64]:
+    """Cached: cross-validation asks for the same rows once per fold and setting."""
+    return feature_matrix([request], [response], names, opening_words)[0]

@@ -1,0 +1,88 @@
+"""Loading models: plain folders, GGUF files, LoRA adapters merged into their base; deterministic settings."""
+
+import json
+from pathlib import Path
+
+import torch
+from torch import nn
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class ModelError(ValueError):
+    """A model folder is incomplete, or does not fit its tokenizer."""
+
+
+def configure(threads: int, deterministic: bool = True) -> None:
+    """Fix the thread count (it changes rounding) and ask torch for deterministic algorithms."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+
+
+def load_tokenizer(folder: Path):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(folder)
+
+
+def load_model(folder: Path, dtype: str = "float32", device: str = "cpu", adapter: Path | None = None) -> nn.Module:
+    """A plain causal model in eval mode, with the LoRA `adapter` folder (if any) merged into its weights.
+
+    Raises:
+        ModelError: no weights there, or an unknown dtype.
+    """
+    from transformers import AutoModelForCausalLM
+
+    if dtype not in DTYPES:
+        raise ModelError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+    if not (folder / "config.json").exists():
+        raise ModelError(f"{folder} has no config.json: it is not a model folder")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype])
+    if adapter is not None:
+        from peft import PeftModel
+
+        model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+    return model.to(device).eval().requires_grad_(False)
+
+
+def add_lora(model: nn.Module, rank: int, alpha: float, dropout: float, targets: list[str], seed: int) -> nn.Module:
+    """Inject trainable LoRA layers (peft) into `model`; A is drawn from `seed`, B is zero. Returns the PeftModel."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, task_type="CAUSAL_LM")
+    return get_peft_model(model, config)
+
+
+def convert_gguf(file: Path, folder: Path, dtype: str = "float32") -> None:
+    """Write a plain model folder from a GGUF file.
+
+    transformers can read GGUF but refuses to save what it read, so the weights are moved into a plain model.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    source = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=DTYPES[dtype])
+    values = source.config.to_dict()
+    for key in ("quantization_config", "_name_or_path"):
+        values.pop(key, None)
+    plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(**values), dtype=DTYPES[dtype])
+    plain.load_state_dict(source.state_dict())
+    plain.save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    tokenizer.save_pretrained(folder)
+    check_vocabulary(tokenizer, plain.config.vocab_size)
+    _drop_paths(folder / "config.json")
+
+
+def check_vocabulary(tokenizer, vocabulary: int) -> None:
+    """Raise ModelError when the tokenizer knows ids that the model has no embedding for."""
+    if len(tokenizer) > vocabulary:
+        raise ModelError(
+            f"the tokenizer has {len(tokenizer)} tokens and the model {vocabulary}: they do not belong together"
+        )
+
+
+def _drop_paths(config: Path) -> None:
+    values = json.loads(config.read_text())
+    values.pop("_name_or_path", None)
+    config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")

@@ -1,0 +1,166 @@
+"""Candidate scores of refusal directions: the heavy half of COSMIC-style selection.
+
+For every candidate (layer, position) the model is run with the direction ablated on harmful prompts, ablated on benign
+prompts, and added on benign prompts, each at the candidate's own layer. What is stored per candidate and prompt is
+enough for any threshold, weight or resampling of prompts afterwards (arXiv 2604.27019, Eq. 2).
+
+Speed: a run starts at the candidate's layer from the stored clean input; the edited system prefix is run once per
+candidate and shared by all prompts; candidates of one layer share batches; logits are computed at the last position only.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from safety_geometry.chat import Rendered
+from safety_geometry.interventions import Intervention, RowEdit
+from safety_geometry.runner import KeyValues, Runner, pack
+
+
+@dataclass(frozen=True)
+class CandidateScores:
+    """C candidates × n validation prompts; evaluation vectors are sums over the evaluation layers' last-token outputs.
+
+    layers, positions [C]; norm [C] of the raw direction; ablate_harmful, add_benign [C, n, d]; kl [C, n] in nats
+    (benign, clean‖ablated, next token after the prompt); clean_harmful, clean_benign [n, d].
+    """
+
+    layers: Tensor
+    positions: Tensor
+    norm: Tensor
+    ablate_harmful: Tensor
+    add_benign: Tensor
+    kl: Tensor
+    clean_harmful: Tensor
+    clean_benign: Tensor
+
+
+@dataclass(frozen=True)
+class _Clean:
+    """Clean run of the validation prompts: packed rows, the stream at the candidate layers, evaluation vectors, log p."""
+
+    lengths: Tensor
+    stream: dict[int, Tensor]
+    evaluation: dict[int, Tensor]
+    log_p: Tensor
+
+
+@torch.inference_mode()
+def score_candidates(
+    runner: Runner,
+    directions: dict[tuple[int, int], Tensor],
+    harmful: Sequence[Rendered],
+    benign: Sequence[Rendered],
+    evaluation_layers: Sequence[int],
+    coefficient: float = 1.0,
+    batch_size: int = 96,
+    share: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> CandidateScores:
+    """Score every candidate of `directions`: (layer, position) -> raw mean difference [d].
+
+    Args:
+        coefficient: multiple of the raw direction that is added on benign prompts.
+        batch_size: rows (prompt × candidate × operation) of one forward pass.
+        progress: told the number of rows finished.
+    """
+    if len(harmful) != len(benign):
+        raise ValueError(f"{len(harmful)} harmful and {len(benign)} benign validation prompts: must be as many")
+    sites = sorted(directions)
+    layers = sorted({layer for layer, _ in sites})
+    n = len(harmful)
+    batch = pack([p.ids for p in (*harmful, *benign)], runner.device, share)
+    prefix_stream: dict[int, Tensor] = {}
+    clean = _clean_run(runner, batch, layers, evaluation_layers, prefix_stream)
+    base = {e: clean.evaluation[e] for e in evaluation_layers}
+    ablated = torch.zeros(len(sites), n, runner.d)
+    added = torch.zeros(len(sites), n, runner.d)
+    kl = torch.zeros(len(sites), n)
+
+    for layer in layers:
+        candidates = [(c, directions[site].float()) for c, site in enumerate(sites) if site[0] == layer]
+        edits = []  # two edits a candidate: even rows ablate, odd rows add
+        for _, vector in candidates:
+            edits.append(Intervention("ablate", layer, (vector / vector.norm())[None]))
+            edits.append(Intervention("steer", layer, vector[None], coefficient))
+        cache = None
+        if batch.prefix:
+            h = prefix_stream[layer].expand(len(edits), -1, -1)
+            cache = runner.prefix(batch.prefix, start=layer, h=RowEdit(edits, runner.device)(layer, h))
+        jobs = [(2 * k, row, ablated[c], row) for k, (c, _) in enumerate(candidates) for row in range(n)]
+        jobs += [(2 * k, n + row, kl[c], row) for k, (c, _) in enumerate(candidates) for row in range(n)]
+        jobs += [(2 * k + 1, n + row, added[c], row) for k, (c, _) in enumerate(candidates) for row in range(n)]
+        jobs.sort(key=lambda job: int(clean.lengths[job[1]]))
+        for first in range(0, len(jobs), batch_size):
+            chunk = jobs[first : first + batch_size]
+            _score_chunk(
+                runner, layer, chunk, [edits[job[0]] for job in chunk], cache, clean, base, len(batch.prefix), kl
+            )
+            if progress is not None:
+                progress(len(chunk))
+    total = sum(base[e] for e in evaluation_layers)
+    return CandidateScores(
+        layers=torch.tensor([s[0] for s in sites]),
+        positions=torch.tensor([s[1] for s in sites]),
+        norm=torch.stack([directions[s].float().norm() for s in sites]),
+        ablate_harmful=ablated,
+        add_benign=added,
+        kl=kl,
+        clean_harmful=total[:n].cpu(),
+        clean_benign=total[n:].cpu(),
+    )
+
+
+def _clean_run(runner, batch, layers, evaluation_layers, prefix_stream) -> _Clean:
+    cache = None
+    if batch.prefix:
+        cache = KeyValues(record=True)
+        h = runner.embed(torch.tensor([batch.prefix], device=runner.device))
+        runner.blocks(
+            h, cache=cache, tap=lambda layer, x: prefix_stream.update({layer: x}) if layer in layers else None
+        )
+        cache = KeyValues(past=cache.now)
+    stream, evaluation = {}, {}
+    lines = torch.arange(len(batch.lengths), device=runner.device)
+
+    def tap(layer: int, h: Tensor) -> None:
+        if layer in layers:
+            stream[layer] = h
+        if layer - 1 in evaluation_layers:
+            evaluation[layer - 1] = h[lines, batch.last].float()
+
+    h = runner.forward(batch, cache=cache, tap=tap)
+    log_p = torch.log_softmax(runner.logits(h[lines, batch.last]), -1)
+    return _Clean(batch.lengths, stream, evaluation, log_p)
+
+
+def _score_chunk(runner, layer, chunk, edits, cache, clean, base, past, kl) -> None:
+    rows = torch.tensor([job[1] for job in chunk], device=runner.device)
+    lengths = clean.lengths[rows]
+    h = clean.stream[layer][rows, : int(lengths.max())]
+    h = RowEdit(edits, runner.device)(layer, h)
+    if cache is not None:
+        cache = KeyValues(cache.past, rows=torch.tensor([job[0] for job in chunk], device=runner.device))
+    lines = torch.arange(len(chunk), device=runner.device)
+    # Blocks below the candidate's layer never see the edit: their outputs are the clean ones.
+    vectors = {e: base[e][rows] for e in base if e < layer}
+
+    def tap(at: int, x: Tensor) -> None:
+        if at - 1 in base and at > layer:
+            vectors[at - 1] = x[lines, lengths - 1].float()
+
+    h = runner.blocks(h, start=layer, cache=cache, past=past, tap=tap)
+    total = sum(vectors[e] for e in base).cpu()
+    needs_kl = [i for i, job in enumerate(chunk) if job[2].ndim == 1]
+    for i, (_, _, out, row) in enumerate(chunk):
+        if out.ndim == 2:
+            out[row] = total[i]
+    if needs_kl:
+        at = torch.tensor(needs_kl, device=runner.device)
+        log_q = torch.log_softmax(runner.logits(h[at, lengths[at] - 1]), -1)
+        log_p = clean.log_p[rows[at]]
+        divergence = (log_p.exp() * (log_p - log_q)).double().sum(-1).float().cpu()
+        for i, value in zip(needs_kl, divergence, strict=True):
+            chunk[i][2][chunk[i][3]] = value

@@ -1,0 +1,178 @@
+"""Intervals, rank correlations and tests that the tables use. Every random draw comes from a generator passed in."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import binom, norm, rankdata
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate with its interval; `n` is the number of units or pairs behind it."""
+
+    value: float
+    lo: float
+    hi: float
+    n: int
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """Mean of first − second over the same units, percentile interval, and McNemar's exact p for binary outcomes (else NaN)."""
+
+    value: float
+    lo: float
+    hi: float
+    n: int
+    p_mcnemar: float
+
+
+@dataclass(frozen=True)
+class PermutationP:
+    """p = (1 + #{null ≥ observed}) / (1 + R), and `smallest` = 1 / (1 + R), the least p that R draws can give."""
+
+    p: float
+    smallest: float
+    n: int
+
+
+def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
+    """Wilson score interval of a rate. n = 0 gives NaN throughout."""
+    if not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes out of {n}")
+    if n == 0:
+        return Interval(math.nan, math.nan, math.nan, 0)
+    z, rate = norm.ppf(0.5 + confidence / 2), successes / n
+    centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
+    return Interval(rate, max(0.0, min(centre - half, rate)), min(1.0, max(centre + half, rate)), n)
+
+
+def paired_difference(
+    first: Sequence[float],
+    second: Sequence[float],
+    rng: np.random.Generator,
+    draws: int = 2000,
+    confidence: float = 0.95,
+) -> PairedDifference:
+    """first − second on the same units [n], bootstrap over units; McNemar's p when every outcome is 0 or 1."""
+    a, b = _paired(first, second)
+    weights = rng.multinomial(len(a), np.full(len(a), 1 / len(a)), size=draws) / len(a)
+    lo, hi = _percentiles(weights @ (a - b), confidence)
+    binary = bool(np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all())
+    return PairedDifference(float((a - b).mean()), lo, hi, len(a), mcnemar_exact(a, b) if binary else math.nan)
+
+
+def mcnemar_exact(first: Sequence[float], second: Sequence[float]) -> float:
+    """Two-sided exact McNemar p of paired binary outcomes: a fair-coin test of the discordant pairs."""
+    a, b = _paired(first, second)
+    only_a, only_b = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
+    return float(min(1.0, 2 * binom.cdf(min(only_a, only_b), only_a + only_b, 0.5)))
+
+
+def spearman(x: Sequence[float], y: Sequence[float]) -> float:
+    """Spearman's ρ with average ranks for ties; NaN when a variable is constant or has fewer than 3 values."""
+    a, b = _paired(x, y)
+    return float(_spearman_rows(a[None], b[None])[0]) if len(a) > 2 else math.nan
+
+
+def spearman_block_bootstrap(
+    x: Sequence[float], y: Sequence[float], block_length: int, rng: np.random.Generator,
+    draws: int = 2000, confidence: float = 0.95,
+) -> Interval:  # fmt: skip
+    """ρ with a moving-block bootstrap interval for two series in time order.
+
+    Blocks of consecutive pairs start anywhere and are joined and cut to n (Künsch 1989). Resamples in which a variable is constant
+    are left out; if more than half are, the interval is NaN.
+    """
+    a, b = _paired(x, y)
+    n = len(a)
+    if not 1 <= block_length <= n:
+        raise ValueError(f"block length {block_length} does not fit a series of {n}")
+    starts = rng.integers(0, n - block_length + 1, size=(draws, math.ceil(n / block_length)))
+    index = (starts[:, :, None] + np.arange(block_length)).reshape(draws, -1)[:, :n]
+    rho = _spearman_rows(a[index], b[index])
+    rho = rho[np.isfinite(rho)]
+    lo, hi = _percentiles(rho, confidence) if len(rho) > draws / 2 else (math.nan, math.nan)
+    return Interval(spearman(a, b), lo, hi, n)
+
+
+def spearman_range(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:
+    """Least and greatest ρ that any pairing of these values can reach: ties in x and y keep it inside (−1, 1).
+
+    By the rearrangement inequality: both sorted the opposite way, and both sorted the same way.
+    """
+    a, b = (np.sort(v) for v in _paired(x, y))
+    return spearman(a, b[::-1]), spearman(a, b)
+
+
+def spearman_tie_ceiling(x: Sequence[float], y: Sequence[float]) -> float:
+    """Greatest |ρ| that the ties of x and y permit; print it beside a ρ from few, tied rows."""
+    return max(abs(bound) for bound in spearman_range(x, y))
+
+
+def permutation_p(observed: float, null: Sequence[float], alternative: str = "greater") -> PermutationP:
+    """p of `observed` against R null draws; alternative: greater, less or two-sided (on absolute values)."""
+    draws = np.asarray(null, np.float64)
+    if not (np.isfinite(draws).all() and np.isfinite(observed)) or draws.size == 0:
+        raise ValueError("permutation p needs a finite observation and at least one finite null draw")
+    folded = {"greater": (observed, draws), "less": (-observed, -draws), "two-sided": (abs(observed), abs(draws))}
+    if alternative not in folded:
+        raise ValueError(f"unknown alternative {alternative!r}; choose greater, less or two-sided")
+    value, draws = folded[alternative]
+    return PermutationP((1 + int((draws >= value).sum())) / (1 + draws.size), 1 / (1 + draws.size), draws.size)
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """Holm's adjusted p, in the given order. A NaN (a test that was not made) stays NaN and is not counted."""
+    p = np.asarray(p_values, np.float64)
+    adjusted = np.full(p.shape, np.nan)
+    tested = np.flatnonzero(np.isfinite(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * (len(order) - np.arange(len(order)))), 1.0)
+    return adjusted
+
+
+def two_level_bootstrap(
+    target: Sequence[float],
+    controls: np.ndarray,
+    rng: np.random.Generator,
+    draws: int = 10_000,
+    confidence: float = 0.95,
+) -> Interval:
+    """mean(target) − mean(controls), with prompts and controls both resampled.
+
+    target [n] and controls [n, m] are outcomes of the same n prompts; a prompt is drawn with all its outcomes (paired), a
+    control with all its prompts. A clean baseline would cancel, so this is Δ_control as well. With one control the interval covers prompts only.
+    """
+    y, c = np.asarray(target, np.float64), np.asarray(controls, np.float64)
+    if c.ndim != 2 or y.shape != c.shape[:1] or 0 in c.shape:
+        raise ValueError(f"target [n] and controls [n, m] are needed, got shapes {y.shape} and {c.shape}")
+    n, m = c.shape
+    prompts = rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
+    drawn = rng.multinomial(m, np.full(m, 1 / m), size=draws) / m
+    lo, hi = _percentiles(prompts @ y - ((prompts @ c) * drawn).sum(1), confidence)
+    return Interval(float(y.mean() - c.mean()), lo, hi, n)
+
+
+def _spearman_rows(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """ρ per row of [B, n]; NaN where a row is constant."""
+    a, b = (rankdata(v, axis=1) - (v.shape[1] + 1) / 2 for v in (x, y))
+    scale = np.sqrt((a * a).sum(1) * (b * b).sum(1))
+    return np.divide((a * b).sum(1), scale, out=np.full(len(a), np.nan), where=scale > 0)
+
+
+def _paired(first: Sequence[float], second: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if a.ndim != 1 or a.shape != b.shape or not len(a):
+        raise ValueError(f"two series of one length are needed, got shapes {a.shape} and {b.shape}")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("missing or infinite values: drop them pairwise before")
+    return a, b
+
+
+def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    lo, hi = np.quantile(values, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return float(lo), float(hi)

@@ -1,0 +1,248 @@
+"""workflow/scripts/carriers.py on small made-up caches, checked against numbers rebuilt from the same arrays."""
+
+import json
+import sys
+
+import _activations
+import carriers as script
+import numpy as np
+import pandas as pd
+import pytest
+from _job import JobError
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from safety_geometry.carriers import unit
+from safety_geometry.coupling import layer_coupling, position_subspace, subspace_coupling
+
+POSITIONS = [-3, -2, -1, "t_inst"]
+L, D, N, M = 5, 16, 12, 6
+STEPS, SCORED = [0, 4, 8, 12], [4, 12]
+PARAMS = {
+    "seed": 3, "regime": "r2d2", "steps": STEPS, "anchors": {"reference": 4, "12": 12}, "reference": 4,
+    "scored_steps": SCORED, "positions": POSITIONS, "harmfulness": {"position": "t_inst", "score": "dprime"},
+    "refusal": {"kl_max": 0.1, "beta_kl": 1.0, "max_layer_fraction": 0.8}, "subspace_k": 3, "tau": 4.0, "fixed_layers": [1, 3],
+    "bootstrap": 40, "shuffles": 20, "splits": 6, "stats_seed": 0,
+}  # fmt: skip
+OUTPUTS = {"carriers": "carriers.safetensors", "coupling": "coupling.csv", "geometry": "geometry.csv",
+           "controls": "coupling_controls.csv", "profile": "profile.csv"}  # fmt: skip
+
+
+def activations(step, dtype=np.float32):
+    rng = np.random.default_rng([11, step])
+    shift = rng.normal(size=(len(POSITIONS), L + 1, D))
+    shift[:3, 0] = 0  # the tokens of the template are the same for every prompt
+
+    def prompts(count, harmful):
+        x = rng.normal(size=(count, len(POSITIONS), L + 1, D)) + 0.5 + (shift if harmful else 0)
+        x[:, :3, 0] = 0.5
+        return x.astype(np.float32).astype(dtype)
+
+    tensors = {}
+    for label in ("harmful", "benign"):
+        tensors[f"fit.{label}"] = prompts(N, label == "harmful")
+        tensors[f"select.{label}"] = prompts(M, label == "harmful")
+        tensors[f"mean.{label}"] = tensors[f"fit.{label}"].mean(0, dtype=np.float64).astype(np.float32)
+    return tensors
+
+
+def scores(step, kl=0.02):
+    rng = np.random.default_rng([12, step])
+    sites = [(layer, position) for layer in (0, 1, 3) for position in POSITIONS[:3]]
+    count = len(sites)
+    return {
+        "layers": np.array([s[0] for s in sites]), "positions": np.array([s[1] for s in sites]),
+        "norm": np.array([0.0 if s[0] == 0 else 1.0 for s in sites], np.float32),
+        "ablate_harmful": rng.normal(size=(count, M, D)).astype(np.float32), "add_benign": rng.normal(size=(count, M, D)).astype(np.float32),
+        "kl": (kl * rng.random((count, M))).astype(np.float32),
+        "clean_harmful": rng.normal(size=(M, D)).astype(np.float32), "clean_benign": rng.normal(size=(M, D)).astype(np.float32),
+    }  # fmt: skip
+
+
+def run(folder, monkeypatch, params=PARAMS, kl=0.02, order=STEPS):
+    command = ["carriers.py", "--activations"]
+    for step in order:
+        path = folder / f"activations{step}.safetensors"
+        save_file(activations(step), path, {"positions": json.dumps(POSITIONS)})
+        command.append(str(path))
+    command.append("--scores")
+    for step in params["scored_steps"]:
+        path = folder / f"scores{step}.safetensors"
+        save_file(scores(step, kl), path, {"n_layers": str(L)})
+        command.append(str(path))
+    for name, file in OUTPUTS.items():
+        command += [f"--{name}", str(folder / file)]
+    monkeypatch.setattr(sys, "argv", [*command, "--params", json.dumps(params)])
+    script.main()
+    return {name: pd.read_csv(folder / file) for name, file in OUTPUTS.items() if file.endswith("csv")}
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("carriers")
+    with pytest.MonkeyPatch.context() as patch:
+        return folder, run(folder, patch)
+
+
+def test_sites_are_own_or_frozen_from_the_anchor_before(result):
+    coupling = result[1]["coupling"].set_index("step")
+    assert coupling.selection.to_dict() == {0: "frozen", 4: "own", 8: "frozen", 12: "own"}
+    sites = coupling[["layer_h", "pos_h", "layer_r", "pos_r"]]
+    assert sites.loc[8].equals(sites.loc[4]) and sites.loc[0].equals(sites.loc[4])
+    assert coupling.anchor.fillna("").to_dict() == {0: "", 4: "reference", 8: "", 12: "12"}
+    assert coupling[["s_total", "kl", "site_share", "admissible"]].notna().all(1).to_dict() == {
+        0: False,
+        4: True,
+        8: False,
+        12: True,
+    }
+    assert (coupling.pos_h == "t_inst").all() and (coupling.layer_r > 0).all()
+
+
+def test_coupling_is_that_of_the_means(result):
+    folder, tables = result
+    for row in tables["coupling"].itertuples():
+        data = load_file(folder / f"activations{row.step}.safetensors")
+        delta = data["mean.harmful"].astype(float) - data["mean.benign"].astype(float)
+        h, r = unit(delta[3, row.layer_h]), unit(delta[POSITIONS.index(row.pos_r), row.layer_r])
+        spaces = [position_subspace(delta[:3, layer], 3, 1.0) for layer in (row.layer_h, row.layer_r)]
+        c_sub = subspace_coupling(*spaces)
+        assert row.c_cos == pytest.approx(abs(h @ r), rel=1e-4)
+        assert row.c_sub == pytest.approx(c_sub, rel=1e-4)
+        assert row.c_layer == pytest.approx(layer_coupling(row.layer_h, row.layer_r), rel=1e-4)
+        assert row.hrci == pytest.approx(0.4 * row.c_cos + 0.4 * row.c_sub + 0.2 * row.c_layer, rel=1e-4)
+        assert row.hrci_repr_lo <= row.hrci_repr_hi
+
+
+def test_carriers_file_holds_the_directions_and_their_sites(result):
+    folder, tables = result
+    tensors = load_file(folder / "carriers.safetensors")
+    with safe_open(folder / "carriers.safetensors", "np") as file:
+        facts = json.loads(file.metadata()["carriers"])
+    assert set(tensors) == {f"step{s}.{k}" for s in STEPS for k in ("h", "r", "h_subspace", "r_subspace")}
+    for row in tables["coupling"].itertuples():
+        h, r = tensors[f"step{row.step}.h"], tensors[f"step{row.step}.r"]
+        assert abs(h @ r) == pytest.approx(row.c_cos, rel=1e-4) and np.linalg.norm(h) == pytest.approx(1)
+        fact = facts[str(row.step)]
+        assert (fact["h"]["layer"], fact["r"]["layer"]) == (row.layer_h, row.layer_r)
+        assert (fact["h"]["position"], fact["r"]["position"]) == (row.pos_h, row.pos_r)
+        assert fact["r"]["admissible"] == (True if row.step in SCORED else None)
+        basis = tensors[f"step{row.step}.r_subspace"]
+        np.testing.assert_allclose(basis.T @ basis, np.eye(3), atol=1e-5)
+
+
+def test_geometry_starts_at_the_reference(result):
+    geometry = result[1]["geometry"].set_index("step")
+    reference = geometry.loc[4]
+    assert reference[["angle_1", "angle_2", "angle_3", "drift_h_ref", "drift_r_ref"]].abs().max() == pytest.approx(
+        0, abs=1e-4
+    )
+    assert reference[["cos_fixed_h_ref", "cos_fixed_r_ref"]].tolist() == pytest.approx([1, 1])
+    assert (geometry.loc[[0, 8, 12], "angle_3"] > 10).all()
+    assert geometry.loc[0, ["drift_h_prev", "drift_r_prev"]].isna().all()
+    assert geometry.loc[4, "drift_h_prev"] == pytest.approx(geometry.loc[0, "drift_h_ref"])
+    assert geometry.s_total_drift.notna().to_dict() == {0: False, 4: True, 8: False, 12: True}
+    coupling = result[1]["coupling"].set_index("step")
+    assert geometry.s_total_drift[12] == pytest.approx(coupling.s_total[12] - coupling.s_total[4], rel=1e-3)
+    assert (geometry.erank >= geometry.pr).all()  # the entropy's rank is never below the participation ratio
+
+
+def test_companions_are_complete(result):
+    controls = result[1]["controls"]
+    kinds = {
+        "own_sites",
+        "isotropic",
+        "shuffled",
+        "cross_fitted",
+        "split_half",
+        "fixed_layer",
+        "fixed_layer_cross_fitted",
+    }
+    for step in STEPS:
+        at = controls[controls.step == step]
+        assert set(at.companion) == kinds
+        fixed = at[at.companion == "fixed_layer"]
+        assert fixed.layer_h.tolist() == fixed.layer_r.tolist() == [1, 3]
+        assert set(at[at.companion == "shuffled"].quantity) == {"c_cos", "c_sub", "hrci", "hrci_repr"}
+    assert controls[controls.companion != "isotropic"].n.isin([40, 20, 6]).all()
+
+
+def test_profile_marks_the_chosen_sites(result):
+    profile, coupling = result[1]["profile"], result[1]["coupling"]
+    chosen = profile[profile.selected]
+    assert (chosen[chosen.carrier == "H"].groupby("step").layer.first() == coupling.set_index("step").layer_h).all()
+    assert chosen[chosen.carrier == "R"].step.tolist() == SCORED
+    scored = profile[(profile.carrier == "R") & (profile.quantity == "s_total") & (profile.step == 12)]
+    assert len(scored) == 9 and scored.selected.sum() == 1
+    usable = scored[scored.admissible.astype(str) == "True"]
+    assert (usable.layer > 0).all() and usable.value.max() == scored.value[scored.selected].item()
+    assert profile[profile.carrier == "H"].groupby("step").layer.nunique().eq(L).all()
+
+
+def test_nothing_admissible_is_reported_as_such(tmp_path, monkeypatch):
+    coupling = run(tmp_path, monkeypatch, kl=9.0)["coupling"].set_index("step")
+    assert (coupling.admissible[SCORED].astype(str) == "False").all() and (coupling.none_share[SCORED] == 1).all()
+    assert coupling.hrci.notna().all()
+
+
+def test_same_bytes_again_and_in_any_order_of_the_inputs(result, tmp_path, monkeypatch):
+    folder, _ = result
+    order = STEPS[::-1]
+    run(tmp_path, monkeypatch, PARAMS | {"steps": order}, order=order)
+    for file in OUTPUTS.values():
+        assert (tmp_path / file).read_bytes() == (folder / file).read_bytes(), file
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": [0, 4]}, "one file per step"),
+        ({"reference": 7}, r"steps \[7\] have no activations"),
+        ({"anchors": {"reference": 4, "4": 4}}, "two anchors share a step"),
+        ({"harmfulness": {"position": -5, "score": "dprime"}}, "no position -5"),
+        ({"fixed_layers": [1, 9]}, r"fixed_layers \[9\] .* 5 blocks"),
+        ({"subspace_k": 4}, "k = 4"),
+    ],
+)
+def test_bad_settings_end_with_one_line(change, message, tmp_path, monkeypatch):
+    with pytest.raises(JobError, match=message):
+        run(tmp_path, monkeypatch, PARAMS | change)
+    assert not (tmp_path / "coupling.csv").exists()
+
+
+def test_half_precision_and_bfloat16_are_widened(tmp_path):
+    data = activations(0)
+    meta = {"positions": json.dumps(POSITIONS)}
+    save_file({k: v.astype(np.float16) for k, v in data.items()}, tmp_path / "half.safetensors", meta)
+    header, blob = {"__metadata__": meta}, b""
+    for name, values in data.items():
+        upper_half = (values.view(np.uint32) >> 16).astype("<u2").tobytes()
+        header[name] = {
+            "dtype": "BF16",
+            "shape": values.shape,
+            "data_offsets": [len(blob), len(blob) + len(upper_half)],
+        }
+        blob += upper_half
+    text = json.dumps(header).encode()
+    (tmp_path / "brain.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + blob)
+    for name, tolerance in (("half", 1e-3), ("brain", 1e-2)):
+        found, n = _activations.Activations(tmp_path / f"{name}.safetensors").fit("t_inst", 2)
+        expected = np.concatenate([data["fit.harmful"], data["fit.benign"]])[:, 3, 2]
+        assert n == N and found.dtype == np.float64
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=1e-6)
+
+
+def test_broken_files_are_named(tmp_path):
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(b"\xff" * 20)
+    with pytest.raises(JobError, match="cut off"):
+        _activations.Tensors(cut)
+    data = activations(0)
+    data["fit.harmful"][0, 3, 2, 0] = np.inf
+    save_file(data, tmp_path / "inf.safetensors", {"positions": json.dumps(POSITIONS)})
+    store = _activations.Activations(tmp_path / "inf.safetensors")
+    with pytest.raises(JobError, match="wider dtype"):
+        store.fit("t_inst", 2)
+    save_file({"layers": np.arange(3)}, tmp_path / "scores.safetensors", {"n_layers": "5"})
+    with pytest.raises(JobError, match="holds no tensor 'positions'"):
+        _activations.read_scores(tmp_path / "scores.safetensors")

@@ -1,0 +1,166 @@
+"""Statistics against scipy, closed forms and loops."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from scipy import stats as reference
+
+from safety_geometry.stats import (
+    holm,
+    mcnemar_exact,
+    paired_difference,
+    permutation_p,
+    spearman,
+    spearman_block_bootstrap,
+    spearman_range,
+    spearman_tie_ceiling,
+    two_level_bootstrap,
+    wilson,
+)
+
+
+@pytest.mark.parametrize(("successes", "n"), [(0, 10), (3, 10), (10, 10), (100, 400), (1, 1)])
+def test_wilson_equals_scipy(successes, n):
+    found = wilson(successes, n)
+    expected = reference.binomtest(successes, n).proportion_ci(method="wilson")
+    assert (found.lo, found.hi) == pytest.approx((expected.low, expected.high), abs=1e-12)
+    assert found.lo <= found.value <= found.hi
+
+
+def test_wilson_of_nothing_and_of_nonsense():
+    assert math.isnan(wilson(0, 0).lo) and wilson(0, 0).n == 0
+    with pytest.raises(ValueError, match="5 successes out of 4"):
+        wilson(5, 4)
+
+
+def test_mcnemar_equals_the_binomial_test():
+    a = np.r_[np.ones(9), np.zeros(3), np.ones(5), np.zeros(5)]
+    b = np.r_[np.zeros(9), np.ones(3), np.ones(5), np.zeros(5)]
+    assert mcnemar_exact(a, b) == pytest.approx(reference.binomtest(3, 12).pvalue)
+    assert mcnemar_exact(b, a) == mcnemar_exact(a, b)
+    assert mcnemar_exact(a, a) == 1.0
+
+
+def test_paired_difference():
+    rng = np.random.default_rng(0)
+    a = rng.random(80)
+    b = a - 0.2 + 0.05 * rng.normal(size=80)
+    found = paired_difference(a, b, np.random.default_rng(1), 4000)
+    half = 1.96 * (a - b).std() / math.sqrt(80)
+    assert found.value == pytest.approx((a - b).mean())
+    assert (found.lo, found.hi) == pytest.approx((found.value - half, found.value + half), abs=0.1 * half)
+    assert math.isnan(found.p_mcnemar)
+    binary = paired_difference([1, 1, 1, 0], [0, 0, 0, 0], np.random.default_rng(1))
+    assert binary.p_mcnemar == pytest.approx(0.25)
+    with pytest.raises(ValueError, match="one length"):
+        paired_difference([1, 2], [1], np.random.default_rng(0))
+
+
+def test_spearman_equals_scipy_with_ties():
+    rng = np.random.default_rng(2)
+    for _ in range(20):
+        x, y = rng.integers(0, 5, 15), rng.integers(0, 7, 15)
+        assert spearman(x, y) == pytest.approx(reference.spearmanr(x, y).statistic)
+    assert math.isnan(spearman([1, 1, 1], [1, 2, 3]))
+    with pytest.raises(ValueError, match="missing"):
+        spearman([1, np.nan, 2], [1, 2, 3])
+
+
+def test_block_bootstrap_matches_a_loop():
+    rng = np.random.default_rng(3)
+    x, n, block, draws = np.cumsum(rng.normal(size=23)), 23, 5, 40
+    y = x + rng.normal(size=23)
+    found = spearman_block_bootstrap(x, y, block, np.random.default_rng(9), draws)
+    starts = np.random.default_rng(9).integers(0, n - block + 1, size=(draws, 5))
+    rho = []
+    for row in starts:
+        index = [s + i for s in row for i in range(block)][:n]
+        rho.append(reference.spearmanr(x[index], y[index]).statistic)
+    assert (found.lo, found.hi) == pytest.approx(tuple(np.quantile(rho, [0.025, 0.975])))
+    assert found.value == pytest.approx(reference.spearmanr(x, y).statistic) and found.n == 23
+    with pytest.raises(ValueError, match="does not fit"):
+        spearman_block_bootstrap(x, y, 24, rng)
+
+
+def test_longer_blocks_widen_the_interval_of_autocorrelated_series():
+    rng = np.random.default_rng(5)
+    x, y = np.cumsum(rng.normal(size=(2, 100)), axis=1)
+    widths = [
+        (lambda i: i.hi - i.lo)(spearman_block_bootstrap(x, y, b, np.random.default_rng(0), 800)) for b in (1, 20)
+    ]
+    assert widths[1] > 1.5 * widths[0]
+
+
+def test_block_bootstrap_of_a_constant_is_nan():
+    found = spearman_block_bootstrap(np.ones(10), np.arange(10.0), 2, np.random.default_rng(0), 50)
+    assert math.isnan(found.value) and math.isnan(found.lo)
+
+
+def test_tie_ceiling_of_the_sparse_transfer_tables():
+    """12 rows, three target levels, four tied zero rates: √(1536/1656) = .963; one more tied pair: √(1536/1650) = .965."""
+    x = np.repeat([0.1, 0.2, 0.3], 4)
+    y = np.r_[np.zeros(4), np.arange(1, 9)]
+    assert spearman_tie_ceiling(x, y) == pytest.approx(math.sqrt(1536 / 1656))
+    y[-1] = y[-2]
+    assert spearman_tie_ceiling(x, y) == pytest.approx(math.sqrt(1536 / 1650))
+    assert spearman_tie_ceiling(np.random.default_rng(0).permutation(x), y) == pytest.approx(0.965, abs=5e-4)
+
+
+def test_range_is_reached_by_the_best_permutation():
+    x, y = [1, 1, 2, 3, 3, 3], [5, 1, 1, 2, 2, 9]
+    every = [reference.spearmanr(x, order).statistic for order in set(itertools.permutations(y))]
+    assert spearman_range(x, y) == pytest.approx((min(every), max(every)))
+    assert spearman_tie_ceiling(x, y) == pytest.approx(max(np.abs(every)))
+    assert spearman_tie_ceiling([1, 2, 3, 4], [9, 3, 1, 0]) == pytest.approx(1)
+
+
+def test_permutation_p():
+    null = np.arange(199) / 100
+    found = permutation_p(1.5, null)
+    assert found.p == pytest.approx((1 + np.sum(null >= 1.5)) / 200)
+    assert found.smallest == 1 / 200 == permutation_p(9, null).p
+    assert permutation_p(-9, null, "less").p == 1 / 200
+    assert permutation_p(-9, null, "two-sided").p == 1 / 200
+    assert permutation_p(-9, null).p == 1
+    with pytest.raises(ValueError, match="choose greater"):
+        permutation_p(0, null, "both")
+    with pytest.raises(ValueError, match="finite"):
+        permutation_p(0, [np.nan])
+
+
+def test_holm_known_example():
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, 0.005]), [0.03, 0.06, 0.06, 0.02])
+    np.testing.assert_allclose(holm([0.9, 0.8]), [1, 1])
+    np.testing.assert_allclose(holm([0.01, np.nan, 0.02]), [0.02, np.nan, 0.02])
+    assert holm([]).shape == (0,)
+
+
+def test_two_level_bootstrap_covers_both_sources():
+    rng = np.random.default_rng(6)
+    prompt = rng.normal(size=60)
+    control = 3 * rng.normal(size=8)
+    controls = prompt[:, None] + control + 0.1 * rng.normal(size=(60, 8))
+    target = prompt + 1.0
+    found = two_level_bootstrap(target, controls, np.random.default_rng(1), 4000)
+    assert found.value == pytest.approx(target.mean() - controls.mean()) and found.n == 60
+    # The prompt effect cancels (paired), so what is left is the spread of eight control means.
+    assert (found.hi - found.lo) / 3.92 == pytest.approx(control.std() / math.sqrt(8), rel=0.12)
+    alone = two_level_bootstrap(target, controls[:, :1], np.random.default_rng(1), 1000)
+    assert alone.hi - alone.lo < 0.1
+    with pytest.raises(ValueError, match=r"\[n, m\]"):
+        two_level_bootstrap(target, controls[:, 0], rng)
+
+
+def test_two_level_bootstrap_matches_a_loop():
+    rng = np.random.default_rng(7)
+    target, controls = rng.random(6), rng.random((6, 3))
+    found = two_level_bootstrap(target, controls, np.random.default_rng(2), 30)
+    again = np.random.default_rng(2)
+    prompts, drawn = again.multinomial(6, np.full(6, 1 / 6), size=30), again.multinomial(3, np.full(3, 1 / 3), size=30)
+    values = []
+    for p, c in zip(prompts, drawn, strict=True):
+        i, j = np.repeat(np.arange(6), p), np.repeat(np.arange(3), c)
+        values.append(target[i].mean() - controls[np.ix_(i, j)].mean())
+    assert (found.lo, found.hi) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))

@@ -1,0 +1,100 @@
+"""Reads activation caches and candidate scores without loading them: a memory map per tensor, slices on demand.
+
+numpy has no bfloat16, and safetensors.numpy refuses it; here a bfloat16 is widened to float32 by shifting its bits.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from _job import JobError
+
+from safety_geometry.carriers import CandidateScores, Position
+
+DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2", "I32": "<i4", "I64": "<i8"}
+
+
+class Tensors:
+    """A safetensors file: `metadata`, and `tensors[name]` as a lazily read array of its stored type."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= path.stat().st_size - 8:
+                raise JobError(f"{path} is not a safetensors file, or is cut off; delete it and run its rule again")
+            header = json.loads(file.read(length))
+        self.metadata: dict[str, str] = header.pop("__metadata__", {})
+        self._entries, self._start = header, 8 + length
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        entry = self._entries.get(name)
+        if entry is None:
+            raise JobError(f"{self.path} holds no tensor {name!r}; it has {', '.join(sorted(self._entries))}")
+        if entry["dtype"] not in DTYPES:
+            raise JobError(f"{self.path}: {name} is {entry['dtype']}; expected one of {', '.join(DTYPES)}")
+        offset = self._start + entry["data_offsets"][0]
+        return np.memmap(self.path, DTYPES[entry["dtype"]], "r", offset, tuple(entry["shape"]))
+
+    def read(self, name: str, index=...) -> np.ndarray:
+        """A slice in memory: integers as they are, floats as float32 or float64. Raises JobError on NaN or infinity."""
+        values = np.asarray(self[name][index])
+        if self._entries[name]["dtype"] == "BF16":
+            values = (values.astype(np.uint32) << 16).view(np.float32)
+        elif values.dtype == np.float16:
+            values = values.astype(np.float32)
+        return values
+
+    def describe(self, key: str) -> object:
+        if key not in self.metadata:
+            raise JobError(
+                f"{self.path} has no {key!r} in its metadata; it was made by an older version: run its rule again"
+            )
+        return json.loads(self.metadata[key])
+
+
+class Activations:
+    """Activation cache of one checkpoint; positions are named as in the configuration (-1, "t_inst")."""
+
+    def __init__(self, path: Path):
+        self.file = Tensors(path)
+        self.positions: list[Position] = self.file.describe("positions")
+        shape = self.file["mean.harmful"].shape
+        if len(shape) != 3 or shape[0] != len(self.positions):
+            raise JobError(f"{path}: mean.harmful has shape {shape}, but {len(self.positions)} positions are listed")
+        self.n_layers = shape[1] - 1
+
+    def index(self, position: Position) -> int:
+        if position not in self.positions:
+            raise JobError(f"{self.file.path} has no position {position!r}; it has {self.positions}")
+        return self.positions.index(position)
+
+    def mean(self, label: str) -> np.ndarray:
+        """[P, L+1, d] of `label` harmful or benign, all positions and layers."""
+        return self._finite(f"mean.{label}")
+
+    def fit(self, position: Position, layer: int) -> tuple[np.ndarray, int]:
+        """[N, d] float64 at one site, harmful prompts first, and how many of them are harmful."""
+        site = np.s_[:, self.index(position), layer]
+        harmful, benign = (self._finite(f"fit.{label}", site) for label in ("harmful", "benign"))
+        return np.concatenate([harmful, benign]).astype(np.float64), len(harmful)
+
+    def select(self, label: str, position: Position) -> np.ndarray:
+        """[n, L, d]: the block inputs of the validation prompts at one position."""
+        return self._finite(f"select.{label}", np.s_[:, self.index(position), : self.n_layers])
+
+    def _finite(self, name: str, index=...) -> np.ndarray:
+        values = self.file.read(name, index)
+        if not np.isfinite(values).all():
+            raise JobError(f"{self.file.path}: {name} holds NaN or infinity; cache the activations in a wider dtype")
+        return values
+
+
+def read_scores(path: Path) -> CandidateScores:
+    """Candidate scores of one anchor. Raises JobError when a tensor is missing or has another shape."""
+    file = Tensors(path)
+    names = [name for name in CandidateScores.__dataclass_fields__ if name != "n_layers"]
+    try:
+        return CandidateScores(**{name: file.read(name) for name in names}, n_layers=int(file.describe("n_layers")))
+    except ValueError as error:
+        raise JobError(f"{path}: {error}") from error

@@ -1,0 +1,132 @@
+"""One checkpoint in the geometry stage: where its carriers are read, the carriers, and the fit activations around them."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+from _activations import Activations
+from _job import JobError
+
+from safety_geometry.carriers import (
+    CandidateScores,
+    Carrier,
+    Position,
+    Stability,
+    candidate_table,
+    harmfulness_profile,
+    mean_difference,
+    report_refusal,
+    select_harmfulness,
+    selection_stability,
+    unit,
+)
+from safety_geometry.companions import PairSites
+from safety_geometry.coupling import Coupling, couple, position_subspace
+
+Site = tuple[Position, int]  # position as it is named in the configuration, layer
+
+
+@dataclass(eq=False)
+class Checkpoint:
+    """Everything the tables need of one save. `r_row` and `stability` only where candidates were scored (selection own)."""
+
+    step: int
+    anchor: str
+    activations: Activations
+    params: dict
+    scores: CandidateScores | None = None
+    means: dict[str, np.ndarray] = field(init=False)
+    delta: np.ndarray = field(init=False)
+    profile: pd.DataFrame = field(init=False)
+    candidates: pd.DataFrame | None = field(init=False, default=None)
+    r_row: pd.Series | None = field(init=False, default=None)
+    stability: Stability | None = field(init=False, default=None)
+    h_site: Site = field(init=False, default=("", -1))
+    r_site: Site = field(init=False, default=("", -1))
+
+    def __post_init__(self) -> None:
+        store, position = self.activations, self.params["harmfulness"]["position"]
+        beyond = [layer for layer in self.params["fixed_layers"] if not 0 <= layer < store.n_layers]
+        if beyond:
+            raise JobError(
+                f"fixed_layers {beyond} do not exist: the model has {store.n_layers} blocks, 0 to {store.n_layers - 1}"
+            )
+        if self.scores is not None and self.scores.n_layers != store.n_layers:
+            raise JobError(
+                f"{store.file.path}: {store.n_layers} blocks, but the scores of step {self.step} come from {self.scores.n_layers}"
+            )
+        self.means = {label: store.mean(label) for label in ("harmful", "benign")}
+        self.delta = mean_difference(self.means["harmful"], self.means["benign"])
+        self.profile = harmfulness_profile(
+            self.delta[store.index(position), : store.n_layers],
+            *(store.select(c, position) for c in ("harmful", "benign")),
+        )
+        if self.scores is not None:
+            self._select(position)
+
+    def _select(self, position: Position) -> None:
+        refusal = self.params["refusal"]
+        rule = {
+            "beta_kl": refusal["beta_kl"],
+            "kl_max": refusal["kl_max"],
+            "max_layer": int(refusal["max_layer_fraction"] * self.scores.n_layers + 1e-9),
+        }
+        self.candidates = candidate_table(self.scores, **rule)
+        self.r_row = report_refusal(self.candidates)
+        self.stability = selection_stability(self.scores, self.rng("selection"), self.params["bootstrap"], **rule)
+        self.h_site = (position, select_harmfulness(self.profile, self.params["harmfulness"]["score"]))
+        self.r_site = (int(self.r_row.position), int(self.r_row.layer))
+
+    def rng(self, name: str) -> np.random.Generator:
+        """The same draws at every checkpoint: they share their prompts, so differences between checkpoints are paired."""
+        return np.random.default_rng([self.params["stats_seed"], *name.encode()])
+
+    @property
+    def selection(self) -> str:
+        return "own" if self.scores is not None else "frozen"
+
+    @property
+    def subspace_positions(self) -> list[int]:
+        return [p for p in self.params["positions"] if isinstance(p, int)]
+
+    def index(self, site: Site) -> tuple[int, int]:
+        return self.activations.index(site[0]), site[1]
+
+    def rows(self, layer: int) -> np.ndarray:
+        """[P', d] mean differences at the post-instruction positions of a layer."""
+        return self.delta[[self.activations.index(p) for p in self.subspace_positions], layer]
+
+    def scale(self, layer: int) -> float:
+        """Norm of the activations at a layer, the yardstick for differences that are only rounding."""
+        return float(np.linalg.norm(self.means["benign"][:, layer].astype(np.float64), axis=-1).max())
+
+    def carrier(self, kind: str) -> Carrier:
+        position, layer = site = self.h_site if kind == "H" else self.r_site
+        raw = self.delta[self.index(site)]
+        if kind == "H":
+            score, admissible = float(self.profile[self.params["harmfulness"]["score"]].iloc[layer]), None
+        else:
+            score = float("nan") if self.r_row is None else float(self.r_row.s_total)
+            admissible = None if self.r_row is None else bool(self.r_row.admissible)
+        return Carrier(kind, layer, position, unit(raw), float(np.linalg.norm(raw)), score, admissible)
+
+    def subspace(self, kind: str) -> np.ndarray:
+        layer = (self.h_site if kind == "H" else self.r_site)[1]
+        return position_subspace(self.rows(layer), self.params["subspace_k"], self.scale(layer))
+
+    def coupling(self) -> Coupling:
+        h, r = self.carrier("H"), self.carrier("R")
+        spaces = self.subspace("H"), self.subspace("R")
+        return couple(h.direction, r.direction, *spaces, h.layer, r.layer, self.params["tau"])
+
+    def pair(self, layer: int | None = None) -> PairSites:
+        """Fit activations at the carriers' sites, or at one common layer with each carrier's own position."""
+        (pos_h, layer_h), (pos_r, layer_r) = self.h_site, self.r_site
+        if layer is not None:
+            layer_h = layer_r = layer
+        h, n_harmful = self.activations.fit(pos_h, layer_h)
+        r, _ = self.activations.fit(pos_r, layer_r)
+        h_rows, r_rows = (
+            np.stack([self.activations.fit(p, at)[0] for p in self.subspace_positions]) for at in (layer_h, layer_r)
+        )
+        return PairSites(h, r, h_rows, r_rows, n_harmful, layer_h, layer_r, self.scale(layer_h), self.scale(layer_r))

@@ -1,0 +1,161 @@
+"""Carriers, coupling, geometry and companions of one (seed, regime), from cached activations and candidate scores.
+
+--activations come in the order of params.steps, --scores in the order of params.scored_steps. A save without scores reads
+both carriers at the sites of the scored step before it (the first scored step, where none precedes): selection frozen.
+"""
+
+import json
+
+import pandas as pd
+from _activations import Activations, read_scores
+from _checkpoint import Checkpoint
+from _job import Job, JobError
+from safetensors.numpy import save_file
+
+from safety_geometry.carriers import H_SCORES
+from safety_geometry.companions import QUANTITIES, bootstrap_intervals, fixed_layer_companions, own_site_companions
+from safety_geometry.coupling import field_geometry, principal_angles, site_drift
+
+
+def main() -> None:
+    job = Job(__doc__, ["activations*", "scores*"], ["carriers", "coupling", "geometry", "controls", "profile"])
+    params = job.params
+    try:
+        checkpoints = load(job)
+        coupling, controls = zip(*(couple_one(c, params) for c in checkpoints), strict=True)
+        geometry = describe_geometry(checkpoints, params)
+        tensors, metadata = pack(checkpoints)
+    except ValueError as error:
+        raise JobError(f"seed {params['seed']}, regime {params['regime']}: {error}") from error
+    job.write_table(pd.DataFrame(list(coupling)), job.coupling)
+    job.write_table(pd.DataFrame([row for rows in controls for row in rows]), job.controls)
+    job.write_table(pd.DataFrame(geometry), job.geometry)
+    job.write_table(pd.concat([profile(c, params) for c in checkpoints]), job.profile)
+    with job.publish(job.carriers) as scratch:
+        save_file(tensors, scratch, metadata)
+
+
+def load(job: Job) -> list[Checkpoint]:
+    """Every save in order of its step, sites chosen."""
+    params = job.params
+    steps, scored = params["steps"], params["scored_steps"]
+    if len(steps) != len(job.activations) or len(scored) != len(job.scores) or not scored:
+        raise JobError(
+            f"{len(job.activations)} activation files for steps {steps} and {len(job.scores)} score files for scored_steps "
+            f"{scored}: one file per step, and at least one scored step"
+        )
+    names = {step: name for name, step in params["anchors"].items()}
+    unknown = sorted({*scored, *names, params["reference"]} - set(steps))
+    if unknown or len(names) < len(params["anchors"]):
+        raise JobError(f"steps {unknown} have no activations, or two anchors share a step: {params['anchors']}")
+    scores = dict(zip(scored, job.scores, strict=True))
+    checkpoints = []
+    for step, path in sorted(zip(steps, job.activations, strict=True)):
+        found = read_scores(scores[step]) if step in scores else None
+        checkpoints.append(Checkpoint(step, names.get(step, ""), Activations(path), params, found))
+    source = next(c for c in checkpoints if c.scores is not None)
+    for checkpoint in checkpoints:
+        if checkpoint.scores is not None:
+            source = checkpoint
+        checkpoint.h_site, checkpoint.r_site = source.h_site, source.r_site
+    return checkpoints
+
+
+def identity(c: Checkpoint, params: dict) -> dict:
+    return {"seed": params["seed"], "regime": params["regime"], "step": c.step, "anchor": c.anchor}
+
+
+def sites(pos_h, layer_h: int, pos_r, layer_r: int) -> dict:
+    return {"layer_h": layer_h, "pos_h": str(pos_h), "layer_r": layer_r, "pos_r": int(pos_r)}
+
+
+def couple_one(c: Checkpoint, params: dict) -> tuple[dict, list[dict]]:
+    """The checkpoint's row of the coupling table, and its rows of coupling_controls."""
+    k, tau, pair, observed = params["subspace_k"], params["tau"], c.pair(), c.coupling()
+    intervals = bootstrap_intervals(pair, params["bootstrap"], c.rng("bootstrap"), k, tau)
+    row = identity(c, params) | {"selection": c.selection} | sites(*c.h_site, *c.r_site)
+    row |= {"admissible": c.carrier("R").admissible, "c_layer": observed.c_layer}
+    for name in QUANTITIES:
+        row |= {name: getattr(observed, name), f"{name}_lo": intervals[name][0], f"{name}_hi": intervals[name][1]}
+    for name in ("s_total", "s_refuse", "s_comply", "kl"):
+        row[name] = None if c.r_row is None else c.r_row[name]
+    for name in ("s_total_lo", "s_total_hi", "site_share", "none_share"):
+        row[name] = None if c.stability is None else getattr(c.stability, name)
+    row |= {"h_score": c.carrier("H").score, "n_harmful": pair.n_harmful, "n_benign": pair.n_benign}
+
+    counts = {"bootstrap": params["bootstrap"], "splits": params["splits"], "rng": c.rng, "k": k}
+    here = sites(*c.h_site, *c.r_site)
+    own = own_site_companions(pair, observed, intervals, shuffles=params["shuffles"], tau=tau, **counts)
+    rows = [identity(c, params) | {"companion": x.companion} | here | vars(x) for x in own]
+    for layer in params["fixed_layers"]:
+        common = sites(c.h_site[0], layer, c.r_site[0], layer)
+        found = fixed_layer_companions(c.pair(layer), **counts)
+        rows += [identity(c, params) | {"companion": x.companion} | common | vars(x) for x in found]
+    return row, rows
+
+
+def describe_geometry(checkpoints: list[Checkpoint], params: dict) -> list[dict]:
+    """Spectrum of the mean-difference field over the candidate grid, and drift from the reference and the save before."""
+    reference = next(c for c in checkpoints if c.step == params["reference"])
+    grid = next(c for c in [reference, *checkpoints] if c.candidates is not None)
+    layers, k = sorted(set(grid.candidates.layer)), params["subspace_k"]
+    fields = {
+        c.step: field_geometry(c.delta[[c.index((p, 0))[0] for p in c.subspace_positions]][:, layers], k)
+        for c in checkpoints
+    }
+    rows = []
+    for previous, c in zip([None, *checkpoints], checkpoints, strict=False):
+        shape = fields[c.step]
+        row = identity(c, params) | {"selection": c.selection, "reference": reference.step}
+        row |= {name: getattr(shape, name) for name in ("erank", "pr", "k90", "k95")}
+        angles = principal_angles(shape.basis, fields[reference.step].basis)
+        row |= {f"angle_{i + 1}": angles[i] if i < len(angles) else None for i in range(3)}
+        for kind in "HR":
+            row[f"norm_{kind.lower()}"] = c.carrier(kind).norm
+            for label, other in (("ref", reference), ("prev", previous)):
+                site, theirs = ((x.h_site if kind == "H" else x.r_site) if x else None for x in (c, other))
+                moved = site_drift(c.delta, other.delta, c.index(site), other.index(theirs)) if other else None
+                row[f"drift_{kind.lower()}_{label}"] = moved and moved.own
+                row[f"cos_fixed_{kind.lower()}_{label}"] = moved and moved.fixed
+        for name in ("s_total", "s_refuse"):
+            known = c.r_row is not None and reference.r_row is not None
+            row[f"{name}_drift"] = c.r_row[name] - reference.r_row[name] if known else None
+        rows.append(row)
+    return rows
+
+
+def profile(c: Checkpoint, params: dict) -> pd.DataFrame:
+    """Tidy scores per candidate site: H's three validation scores per layer, R's scores per layer and position."""
+    h = c.profile.melt("layer", list(H_SCORES), "quantity").assign(
+        carrier="H", position=str(c.h_site[0]), admissible=None
+    )
+    h["selected"] = (h.layer == c.h_site[1]) & (h.quantity == params["harmfulness"]["score"])
+    frames = [h]
+    if c.candidates is not None:
+        quantities = ["s_total", "s_refuse", "s_comply", "kl"]
+        r = c.candidates.melt(["layer", "position", "admissible"], quantities, "quantity").assign(carrier="R")
+        r["selected"] = (r.layer == c.r_site[1]) & (r.position == c.r_site[0]) & (r.quantity == "s_total")
+        frames.append(r.assign(position=r.position.map(str), admissible=r.admissible.astype(object)))
+    frame = pd.concat(frames, ignore_index=True).assign(**identity(c, params))
+    columns = ["carrier", "layer", "position", "quantity", "value", "admissible", "selected"]
+    return frame[[*identity(c, params), *columns]]
+
+
+def pack(checkpoints: list[Checkpoint]) -> tuple[dict, dict[str, str]]:
+    """Tensors by step, and one metadata entry: several would be written in an order that changes from run to run."""
+    tensors, facts = {}, {}
+    for c in checkpoints:
+        facts[str(c.step)] = {"anchor": c.anchor, "selection": c.selection}
+        for kind in "HR":
+            key, carrier = kind.lower(), c.carrier(kind)
+            tensors[f"step{c.step}.{key}"] = carrier.direction.astype("float32")
+            tensors[f"step{c.step}.{key}_subspace"] = c.subspace(kind).astype("float32", order="C")
+            facts[str(c.step)][key] = {
+                "layer": carrier.layer, "position": carrier.position, "norm": carrier.norm,
+                "score": None if carrier.score != carrier.score else carrier.score, "admissible": carrier.admissible,
+            }  # fmt: skip
+    return tensors, {"carriers": json.dumps(facts, sort_keys=True)}
+
+
+if __name__ == "__main__":
+    main()

@@ -41,7 +41,7 @@ class Carrier:
         length = float(np.linalg.norm(self.direction))
         if self.direction.ndim != 1 or not np.isclose(length, 1.0, atol=1e-6):
             raise ValueError(
-                f"{self.kind} carrier at layer {self.layer}: direction of shape {self.direction.shape} and norm {length:.6g}"
+                f"{self.kind} carrier, layer {self.layer}: direction of shape {self.direction.shape}, norm {length:.6g}"
             )
 
 
@@ -171,8 +171,8 @@ def candidate_table(
 
     S_refuse = cos(mean over safe prompts under addition, mean of the clean harmful ones), S_comply = cos(mean over harmful
     prompts under ablation, mean of the clean safe ones), KL = mean over safe prompts. `max_layer` (default int(0.8 L)): layers
-    from there on are left out. Columns: layer, position, s_refuse, s_comply, kl, s_total, norm, eligible (below max_layer, finite, direction
-    not negligible), admissible (eligible and KL ≤ kl_max).
+    from there on are left out. Columns: layer, position, s_refuse, s_comply, kl, s_total, norm, eligible (below max_layer,
+    finite, direction not negligible), admissible (eligible and KL ≤ kl_max).
     """
     n, m = len(scores.clean_harmful), len(scores.clean_benign)
     refuse, comply, kl = _scores(scores, np.full((1, n), 1 / n), np.full((1, m), 1 / m))
@@ -203,8 +203,8 @@ def report_refusal(table: pd.DataFrame) -> pd.Series:
         return chosen
     if not table.eligible.any():
         raise ValueError(
-            "no refusal candidate is eligible: every one is beyond the layer cut, has a zero direction or a non-finite KL; "
-            "widen refusal.layers"
+            "no refusal candidate is eligible: each is beyond the layer cut, has a zero direction or a non-finite KL; "
+            "widen the candidate layers of the refusal carrier"
         )
     return _choose_row(table, table.eligible.to_numpy(bool))
 

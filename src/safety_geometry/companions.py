@@ -118,8 +118,10 @@ def half_weights(
 
 
 def coupled(pair: PairSites, weights_h: np.ndarray, weights_r: np.ndarray, k: int = 3) -> Draws:
-    """Coupling of the H direction made with each row of `weights_h` [B, N] and the R direction made with `weights_r`; k = 0 leaves
-    the subspaces out (C_sub is NaN)."""
+    """Coupling of the H direction made with each row of `weights_h` [B, N] and the R direction made with `weights_r`.
+
+    k = 0 leaves the subspaces out: C_sub is NaN.
+    """
     return _compare((pair.h, pair.h_rows, pair.scale_h), (pair.r, pair.r_rows, pair.scale_r), weights_h, weights_r, k)
 
 
@@ -190,9 +192,10 @@ def own_site_companions(
     """Rows for the pair's own sites: own_sites, isotropic, shuffled, cross_fitted and split_half.
 
     `rng(name)` gives the generator of one companion, so that adding a companion does not move another's draws.
-    shuffled: mean and 95 % range under permuted labels, both carriers from the same permutation. cross_fitted: mean over splits and both orders
-    (H from half A with R from half B, and reversed), range over splits. split_half: `reliability_*` between halves,
-    `ceiling` = √(ρ_H ρ_R), `disattenuated_c_cos` = |mean cross-fitted cos| / ceiling (numerator and reliabilities both at half the prompts).
+    shuffled: mean and 95 % range under permuted labels, both carriers from the same permutation. cross_fitted: mean over
+    splits and both orders (H from half A with R from half B, and reversed), range over splits. split_half:
+    `reliability_*` between halves, `ceiling` = √(ρ_H ρ_R), `disattenuated_c_cos` = |mean cross-fitted cos| / ceiling; numerator and
+    reliabilities are both made with half the prompts, so no correction for length is due.
     """
     sizes, d = (pair.n_harmful, pair.n_benign), pair.h.shape[1]
     c_layer = layer_coupling(pair.layer_h, pair.layer_r, tau)
@@ -210,10 +213,11 @@ def own_site_companions(
 def fixed_layer_companions(
     pair: PairSites, bootstrap: int, splits: int, rng: Callable[[str], np.random.Generator], k: int = 3
 ) -> list[Companion]:
-    """Rows at one common layer (`pair` built there, H at its position and R at its own): relocation is ruled out, rotation is seen.
+    """Rows at one common layer, `pair` built there with each carrier at its own position: rotation without relocation.
 
-    `fixed_layer`: c_cos with its bootstrap interval (c_sub is 1 by construction: the same positions at the same layer). `fixed_layer_cross_fitted`:
-    c_cos and c_sub from disjoint halves, both orders; its c_sub has no carrier in it, it is the stability of the layer's space between halves.
+    `fixed_layer`: c_cos with its bootstrap interval (c_sub is 1 by construction: the same positions at the same layer).
+    `fixed_layer_cross_fitted`: c_cos and c_sub from disjoint halves, both orders; its c_sub says how well the halves agree
+    on the layer's subspace, and nothing about H against R.
     """
     if pair.layer_h != pair.layer_r:
         raise ValueError(f"a fixed common layer is one layer, got {pair.layer_h} and {pair.layer_r}")

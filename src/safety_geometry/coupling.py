@@ -55,8 +55,8 @@ class SiteDrift:
 def position_subspace(rows: np.ndarray, k: int = 3, scale: float = 0.0) -> np.ndarray:
     """Top-k right singular vectors [d, k'] of the positions × d matrix of mean differences (2604.27019, Eq. 6).
 
-    k' = min(k, rank); singular values up to 1e-5 of the largest, or of `scale` (the norm of the activations there), count as zero: at layer 0
-    the tokens of the template are the same for every prompt, and what is left is rounding.
+    k' = min(k, rank); singular values up to 1e-5 of the largest, or of `scale` (the norm of the activations there), count
+    as zero: at layer 0 the tokens of the template are the same for every prompt, and what is left is rounding.
     """
     rows = np.asarray(rows, np.float64)
     if rows.ndim != 2 or k < 1:

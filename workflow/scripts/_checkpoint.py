@@ -1,4 +1,4 @@
-"""One checkpoint in the geometry stage: where its carriers are read, the carriers, and the fit activations around them."""
+"""One checkpoint in the geometry stage: where its carriers are read, the carriers, and the activations around them."""
 
 from dataclasses import dataclass, field
 
@@ -28,7 +28,7 @@ Site = tuple[Position, int]  # position as it is named in the configuration, lay
 
 @dataclass(eq=False)
 class Checkpoint:
-    """Everything the tables need of one save. `r_row` and `stability` only where candidates were scored (selection own)."""
+    """Everything the tables need of one save; `r_row` and `stability` only where candidates were scored."""
 
     step: int
     anchor: str
@@ -53,7 +53,7 @@ class Checkpoint:
             )
         if self.scores is not None and self.scores.n_layers != store.n_layers:
             raise JobError(
-                f"{store.file.path}: {store.n_layers} blocks, but the scores of step {self.step} come from {self.scores.n_layers}"
+                f"step {self.step}: activations of {store.n_layers} blocks, candidate scores of {self.scores.n_layers}"
             )
         self.means = {label: store.mean(label) for label in ("harmful", "benign")}
         self.delta = mean_difference(self.means["harmful"], self.means["benign"])
@@ -126,7 +126,9 @@ class Checkpoint:
             layer_h = layer_r = layer
         h, n_harmful = self.activations.fit(pos_h, layer_h)
         r, _ = self.activations.fit(pos_r, layer_r)
-        h_rows, r_rows = (
-            np.stack([self.activations.fit(p, at)[0] for p in self.subspace_positions]) for at in (layer_h, layer_r)
-        )
+        h_rows = self._fit_rows(layer_h)
+        r_rows = h_rows if layer_r == layer_h else self._fit_rows(layer_r)
         return PairSites(h, r, h_rows, r_rows, n_harmful, layer_h, layer_r, self.scale(layer_h), self.scale(layer_r))
+
+    def _fit_rows(self, layer: int) -> np.ndarray:
+        return np.stack([self.activations.fit(position, layer)[0] for position in self.subspace_positions])

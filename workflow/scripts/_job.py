@@ -8,6 +8,7 @@ Everything else that the result depends on arrives as one JSON object in ``--par
 import argparse
 import contextlib
 import csv
+import functools
 import hashlib
 import json
 import os
@@ -17,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 
 SIDECAR = ".provenance.json"
-PACKAGES = ("torch", "transformers", "peft", "numpy", "pandas", "scikit-learn", "matplotlib")
+PACKAGES = ("torch", "transformers", "peft", "safetensors", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib")
 
 
 class JobError(SystemExit):
@@ -114,13 +115,14 @@ def sidecar(path: Path) -> Path:
 def digest(path: Path) -> str:
     """SHA-256 of a file, or of the names and digests of a folder's files."""
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.endswith(SIDECAR))
+        files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
         lines = "".join(f"{p.relative_to(path)} {digest(p)}\n" for p in files)
         return hashlib.sha256(lines.encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@functools.cache
 def recorded_digest(path: Path) -> str:
     """The digest in the artefact's sidecar; hashes the file where there is none (a file of the project)."""
     beside = sidecar(path)
@@ -130,7 +132,7 @@ def recorded_digest(path: Path) -> str:
 def read_jsonl(path: Path) -> list[dict]:
     """Rows of a JSON Lines file. Raises JobError with file and line when one is not JSON."""
     rows = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
+    for number, line in enumerate(path.read_text().split("\n"), 1):
         if line.strip():
             try:
                 rows.append(json.loads(line))

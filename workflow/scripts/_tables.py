@@ -28,17 +28,23 @@ def check_table(frame: pd.DataFrame, table: str) -> None:
     columns = schema["columns"]
     if list(frame.columns) != list(columns):
         missing, extra = set(columns) - set(frame.columns), set(frame.columns) - set(columns)
-        raise TableError(f"{table}: columns differ: missing {sorted(missing)}, unexpected {sorted(extra)} (or the order)")
+        raise TableError(
+            f"{table}: columns differ: missing {sorted(missing)}, unexpected {sorted(extra)} (or the order)"
+        )
     for name, rule in columns.items():
         values = frame[name]
         present = values[values.notna()]
         if len(present) < len(values) and not rule.get("nullable", False):
-            raise TableError(f"{table}.{name}: {len(values) - len(present)} empty cells in a column that has to be full")
+            raise TableError(
+                f"{table}.{name}: {len(values) - len(present)} empty cells in a column that has to be full"
+            )
         bad = present[~KINDS[rule["type"]](present).astype(bool)]
         if rule["type"] in ("integer", "number") and bad.empty:
             numbers = pd.to_numeric(present)
             slack = 1e-6
-            bad = present[(numbers < rule.get("min", -float("inf")) - slack) | (numbers > rule.get("max", float("inf")) + slack)]
+            bad = present[
+                (numbers < rule.get("min", -float("inf")) - slack) | (numbers > rule.get("max", float("inf")) + slack)
+            ]
         if "enum" in rule and bad.empty:
             bad = present[~present.isin(rule["enum"])]
         if not bad.empty:

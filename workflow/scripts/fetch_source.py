@@ -22,6 +22,8 @@ def main() -> None:
     except SourceError as error:
         raise JobError(str(error)) from error
     at = f" at commit {fetched.revision}" if fetched.revision else ""
+    if fetched.revision and fetched.revision != source["revision"]:
+        at += f" (set sources.{name}.revision to it: {source['revision']} may move)"
     print(f"{name}: {len(fetched.files)} file(s), {fetched.size / 1e6:.1f} MB{at}", file=sys.stderr)
 
 

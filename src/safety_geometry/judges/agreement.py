@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-Z95 = 1.959963984540054
+from safety_geometry.stats import wilson
+
 COLUMNS = (
     "judge", "dataset", "target", "n", "n_groups", "accuracy", "lo", "hi", "kappa", "kappa_lo", "kappa_hi", "majority",
 )  # fmt: skip
@@ -34,15 +35,6 @@ class Agreement:
     kappa_lo: float
     kappa_hi: float
     majority: float
-
-
-def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion; (NaN, NaN) for n = 0."""
-    if n == 0:
-        return float("nan"), float("nan")
-    p, z2 = successes / n, z * z
-    centre, half = p + z2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return float(max(0.0, (centre - half) / (1 + z2 / n))), float(min(1.0, (centre + half) / (1 + z2 / n)))
 
 
 def cohen_kappa(said: ArrayLike, truth: ArrayLike) -> float:
@@ -76,9 +68,9 @@ def compare(
     finite = kappas[np.isfinite(kappas)]
     kappa_lo, kappa_hi = np.quantile(finite, [0.025, 0.975]) if len(finite) else (np.nan, np.nan)
     hits = int((a == b).sum())
-    lo, hi = wilson(hits, n)
+    interval = wilson(hits, n)
     return Agreement(
-        n, n_groups, hits / n, lo, hi, float(_kappa(tables.sum(axis=0))), float(kappa_lo), float(kappa_hi),
+        n, n_groups, hits / n, interval.lo, interval.hi, float(_kappa(tables.sum(axis=0))), float(kappa_lo), float(kappa_hi),
         float(np.bincount(b).max() / n),
     )  # fmt: skip
 

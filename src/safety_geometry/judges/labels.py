@@ -6,6 +6,7 @@ in [0, 1]. Everything here takes text, not paths.
 """
 
 import io
+import json
 import re
 from collections.abc import Iterable, Sequence
 
@@ -55,6 +56,22 @@ def parse_labels(content: str | bytes, *, threshold: float = 0.5, name: str = "l
     keep = rows["request"].notna() & rows["response"].notna() & (n_scores > 0)
     rows = rows[keep].reset_index(drop=True)
     return rows.assign(label=rows["score"] >= threshold)
+
+
+def parse_labels_jsonl(
+    content: str | bytes, field: str, *, threshold: float = 0.5, name: str = "labels"
+) -> pd.DataFrame:
+    """The same frame from JSON Lines with `request`, `response` and a score in [0, 1] named `field`."""
+    lines = (content.decode() if isinstance(content, bytes) else content).splitlines()
+    rows = [json.loads(line) for line in lines if line.strip()]
+    missing = {"request", "response", field} - set(rows[0] if rows else ())
+    if missing:
+        raise LabelError(f"{name}: fields {sorted(missing)} are missing")
+    frame = pd.DataFrame({"request": [r["request"] for r in rows], "response": [r["response"] for r in rows]})
+    score = np.array([float(r[field]) for r in rows])
+    if not ((score >= 0) & (score <= 1)).all():
+        raise LabelError(f"{name}: {field} has to lie in [0, 1]")
+    return frame.assign(score=score, n_scores=1, label=score >= threshold)
 
 
 def combine(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:

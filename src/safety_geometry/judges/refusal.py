@@ -49,7 +49,7 @@ _OPENINGS = tuple(
         r"^(?:no|nope|no way|absolutely not|certainly not|no thanks?(?: you)?)[.!]*$",
         rf"^(?:as|being|since i'?m|because i'?m) an? (?:\w+ ){{0,3}}(?:ai|assistant|model|chatbot|program)\b.*\bi(?: {_CANNOT}|{_CANNOT})",
         r"^i(?: am|'m) (?:just |only )?an? (?:\w+ ){0,3}(?:ai|assistant|language model)\b.*\b(?:not|can'?t|cannot|unable)\b",
-        rf"^i(?: (?:can ?not|can'?t|won'?t|will not|refuse|decline)|'m (?:unable|not able)|(?: am|'m) unable)[.!]?$",
+        r"^i(?: (?:can ?not|can'?t|won'?t|will not|refuse|decline)|'m (?:unable|not able)|(?: am|'m) unable)[.!]?$",
         r"^i(?:'m| am) not (?:comfortable|willing|able|allowed|going)",
         r"^i (?:don'?t|do not) (?:feel comfortable|think (?:i can|i should|it'?s (?:appropriate|a good idea)))",
         r"\b(?:it|that|this)(?:'s| is| would be) (?:not |never |highly |completely |both )?(?:appropriate|acceptable|ok|okay|"

@@ -1,0 +1,24 @@
+"""safety-geometry: from a base model to the coupling of its harmfulness and refusal carriers under fine-tuning."""
+
+from snakemake.utils import min_version, validate
+
+min_version("9.27")
+
+if not workflow.config_settings.configfiles:
+
+    configfile: "config.yaml"
+
+
+validate(config, "workflow/schemas/config.schema.yaml")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/sources.smk"
+include: "workflow/rules/training.smk"
+
+
+rule all:
+    default_target: True
+    localrule: True
+    input:
+        expand(f"{SEED}/training.csv", seed=config["seeds"]),

@@ -1,0 +1,309 @@
+"""Sources: every kind against a local stand-in, and every way to go wrong against its message."""
+
+import hashlib
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from safety_geometry.fetchers import _pip_trouble, download
+from safety_geometry.source_files import digest, match_members
+from safety_geometry.sources import SourceError, fetch
+
+SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
+BODY = bytes(range(256)) * 40
+SHA = hashlib.sha256(BODY).hexdigest()
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """A wheel whose code would fail on import, so that a test sees that nothing imports it."""
+    path = tmp_path_factory.mktemp("index") / "tinyprompts-1.2.0-py3-none-any.whl"
+    files = {
+        "tinyprompts/__init__.py": "raise RuntimeError('imported')",
+        "tinyprompts/data/mild.txt": "Bake bread\nPlant a tree\n",
+        "tinyprompts/data/deep/more.jsonl": '{"prompt": "Fly a kite"}\n',
+        "tinyprompts/data/deep/other.csv": "a,b\n",
+        "tinyprompts-1.2.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: tinyprompts\nVersion: 1.2.0\nRequires-Dist: no-such-thing-at-all\n",
+        "tinyprompts-1.2.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "tinyprompts-1.2.0.dist-info/RECORD": "",
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return path
+
+
+class Server(http.server.BaseHTTPRequestHandler):
+    """/data: BODY with Range; /cut: drops each connection half-way; /norange: drops once, ignores Range; /hub: a model repository."""
+
+    protocol_version = "HTTP/1.1"
+    log: list  # (path, Range) of every request
+
+    def do_GET(self):
+        self.log.append((self.path, self.headers.get("Range")))
+        start = int((self.headers.get("Range") or "bytes=0-")[6:-1])
+        if self.path == "/data":
+            self.reply(206 if start else 200, BODY[start:]) if start < len(BODY) else self.reply(416, b"")
+        elif self.path == "/cut":
+            part = BODY[start : start + 4000]
+            self.reply(206 if start else 200, part, length=len(BODY) - start)
+        elif self.path == "/norange":
+            self.reply(200, BODY if len(self.log) > 1 else BODY[:100], length=len(BODY))
+        else:
+            self.hub() or self.reply(404, b"nothing here")
+
+    def do_HEAD(self):
+        self.hub() or self.reply(404, b"")
+
+    def hub(self) -> bool:
+        files = {"config.json": b'{"tiny": true}', "data/mild.txt": b"Bake bread\n", "model.safetensors": BODY}
+        if "/gated/" in self.path:
+            self.reply(403, b"{}", **{"X-Error-Code": "GatedRepo", "X-Error-Message": "accept first"})
+        elif self.path.startswith((f"/api/models/me/tiny/tree/{COMMIT}", "/api/models/me/tiny/tree/main")):
+            tree = [
+                {"type": "file", "path": n, "size": len(b), "oid": hashlib.sha1(b).hexdigest()}
+                for n, b in files.items()
+            ]
+            self.reply(200, json.dumps(tree).encode(), **{"Content-Type": "application/json"})
+        elif self.path.startswith(f"/me/tiny/resolve/{COMMIT}/"):
+            name = self.path.split(COMMIT + "/")[1]
+            body = files[name]
+            self.reply(200, body, **{"ETag": f'"{hashlib.sha1(body).hexdigest()}"', "X-Repo-Commit": COMMIT})
+        else:
+            return False
+        return True
+
+    def reply(self, status, body, length=None, **headers):
+        self.send_response(status)
+        for key, value in {
+            "Content-Length": str(len(body) if length is None else length),
+            "Connection": "close",
+            **headers,
+        }.items():
+            self.send_header(key, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+        self.close_connection = True
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    handler = type("Handler", (Server,), {"log": []})
+    httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    httpd.url, httpd.log = f"http://127.0.0.1:{httpd.server_port}", handler.log
+    yield httpd
+    httpd.shutdown()
+    httpd.server_close()
+
+
+def package(wheel: Path, **changes) -> dict:
+    spec = {"kind": "package", "name": "tinyprompts", "version": "1.2.0", "sha256": digest(wheel)}
+    return spec | {"members": ["tinyprompts/data/*.txt", "tinyprompts/**/*.jsonl"]} | changes
+
+
+def test_package_extracts_members_only_and_installs_nothing(wheel, tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
+    fetched = fetch(package(wheel), tmp_path / "out", "tiny")
+    assert fetched.files == ("tinyprompts/data/deep/more.jsonl", "tinyprompts/data/mild.txt")
+    assert (tmp_path / "out/tinyprompts/data/mild.txt").read_text() == "Bake bread\nPlant a tree\n"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]  # the wheel and the scratch folder are gone
+    assert "tinyprompts" not in sys.modules
+    with pytest.raises(
+        SourceError, match=r"sources\.tiny.*wrong SHA-256 of tinyprompts.*expected 0{64}, got [0-9a-f]{64}"
+    ):
+        fetch(package(wheel, sha256="0" * 64), tmp_path / "two", "tiny")
+    with pytest.raises(SourceError, match=r"pip finds no|has no wheel of tinyprompts==9\.9"):
+        fetch(package(wheel, version="9.9"), tmp_path / "two", "tiny")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+
+
+def test_pip_troubles_become_one_plain_line():
+    offline = "WARNING: Retrying (Retry(total=4)) after connection broken by 'NewConnectionError(...)'\nERROR: No matching distribution found"
+    assert "no network" in _pip_trouble(offline, "a==1", "sources.a") and "kind: path" in _pip_trouble(
+        offline, "a==1", "sources.a"
+    )
+    older = "ERROR: Could not find a version that satisfies the requirement a==1 (from versions: 0.1, 0.2)"
+    assert "it has … 0.1, 0.2" in _pip_trouble(older, "a==1", "sources.a")
+    assert "ensurepip" in _pip_trouble("/usr/bin/python: No module named pip", "a==1", "sources.a")
+    assert "\n" not in _pip_trouble("Traceback\nERROR: odd\nmore", "a==1", "sources.a")
+
+
+def test_missing_member_lists_near_names(wheel, tmp_path):
+    spec = {"kind": "path", "path": str(wheel), "members": ["tinyprompts/data/milder.txt"]}
+    with pytest.raises(
+        SourceError, match=r"no file fits 'tinyprompts/data/milder.txt'; nearest of 7: tinyprompts/data/mild.txt"
+    ):
+        fetch(spec, tmp_path / "out", "tiny")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_member_hash_and_local_wheel(wheel, tmp_path):
+    right = hashlib.sha256(b"Bake bread\nPlant a tree\n").hexdigest()
+    spec = {"kind": "path", "path": str(wheel), "sha256": digest(wheel)}
+    member = {"path": "tinyprompts/data/mild.txt", "sha256": right}
+    assert fetch(spec | {"members": [member]}, tmp_path / "out").files == ("tinyprompts/data/mild.txt",)
+    with pytest.raises(SourceError, match=r"wrong SHA-256 of mild\.txt"):
+        fetch(spec | {"members": [member | {"sha256": "f" * 64}]}, tmp_path / "two")
+    assert not (tmp_path / "two").exists()
+
+
+def test_archive_cannot_write_outside_its_folder(tmp_path):
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
+        archive.writestr("../escaped.txt", "x")
+    with pytest.raises(SourceError, match="outside its own folder"):
+        fetch({"kind": "path", "path": str(tmp_path / "bad.zip"), "members": ["**"]}, tmp_path / "sub" / "out")
+    assert not list(tmp_path.rglob("escaped.txt"))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits"),
+    [
+        ("a/*.txt", ["a/x.txt"]),
+        ("a/**", ["a/b/c/y.txt", "a/x.txt"]),
+        ("**/*.txt", ["a/b/c/y.txt", "a/x.txt", "z.txt"]),
+        ("?.txt", ["z.txt"]),
+    ],
+)
+def test_globs(pattern, fits):
+    assert match_members(["z.txt", "a/x.txt", "a/b/c/y.txt", "q.csv"], [pattern], "here") == fits
+
+
+def test_url_resumes_what_is_there(server, tmp_path):
+    (tmp_path / "part").write_bytes(BODY[:5000])
+    download(server.url + "/data", tmp_path / "part", SHA, "sources.a")
+    assert (tmp_path / "part").read_bytes() == BODY
+    assert server.log == [("/data", "bytes=5000-")]
+
+
+def test_url_part_of_another_version_is_fetched_anew(server, tmp_path):
+    for stale in (b"x" * 5000, BODY + b"more"):  # the second makes the server answer 416
+        (tmp_path / "part").write_bytes(stale)
+        download(server.url + "/data", tmp_path / "part", SHA, "sources.a", pause=0)
+        assert (tmp_path / "part").read_bytes() == BODY
+
+
+def test_url_truncated_connection_is_resumed_then_given_up(server, tmp_path):
+    download(server.url + "/cut", tmp_path / "whole", SHA, "sources.a", attempts=4, pause=0)
+    assert (tmp_path / "whole").read_bytes() == BODY
+    assert [r for _, r in server.log] == [None, "bytes=4000-", "bytes=8000-"]
+    with pytest.raises(
+        SourceError, match=r"no network.*2 attempts \(the connection ended at byte 8000 of 10240\).*kind: path"
+    ):
+        download(server.url + "/cut", tmp_path / "half", SHA, "sources.a", attempts=2, pause=0)
+
+
+def test_url_server_without_range(server, tmp_path):
+    download(server.url + "/norange", tmp_path / "whole", SHA, "sources.a", pause=0)
+    assert (tmp_path / "whole").read_bytes() == BODY and len(server.log) == 2
+
+
+def test_url_errors_leave_nothing(server, tmp_path):
+    spec = {"kind": "url", "url": server.url + "/data", "sha256": SHA}
+    assert fetch(spec, tmp_path / "ok").files == ("data",)
+    with pytest.raises(SourceError, match="wrong SHA-256 of data"):
+        fetch(spec | {"sha256": "0" * 64}, tmp_path / "bad")
+    with pytest.raises(SourceError, match="answers 404"):
+        fetch(spec | {"url": server.url + "/none"}, tmp_path / "bad")
+    with pytest.raises(SourceError, match=r"not an http or https address"):
+        fetch(spec | {"url": "file:///etc/hostname"}, tmp_path / "bad")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["ok"]
+
+
+def test_url_no_server(tmp_path):
+    with pytest.raises(SourceError, match=r"no network.*could not be downloaded in 2 attempts"):
+        download("http://127.0.0.1:9/x", tmp_path / "x", SHA, "sources.a", attempts=2, pause=0)
+
+
+def test_path_file_folder_and_link(tmp_path):
+    home = tmp_path / "home"
+    (home / "sub").mkdir(parents=True)
+    (home / "a.txt").write_text("a")
+    (home / "sub" / "b.txt").write_text("b")
+    assert fetch({"kind": "path", "path": str(home / "a.txt")}, tmp_path / "one").files == ("a.txt",)
+    copied = fetch({"kind": "path", "path": str(home), "sha256": digest(home)}, tmp_path / "two")
+    assert copied.files == ("a.txt", "sub/b.txt") and digest(tmp_path / "two") == digest(home)
+    fetch({"kind": "path", "path": str(home), "members": ["sub/*"], "link": True}, tmp_path / "three")
+    assert (tmp_path / "three/sub/b.txt").is_symlink() and (tmp_path / "three/sub/b.txt").read_text() == "b"
+    assert not (tmp_path / "two/sub/b.txt").is_symlink()
+    with pytest.raises(SourceError, match="wrong SHA-256 of home"):
+        fetch({"kind": "path", "path": str(home), "sha256": "0" * 64}, tmp_path / "four")
+    with pytest.raises(SourceError, match=r"does not exist; correct sources\.mine\.path"):
+        fetch({"kind": "path", "path": str(tmp_path / "none")}, tmp_path / "four", "mine")
+    with pytest.raises(SourceError, match="exists already"):
+        fetch({"kind": "path", "path": str(home)}, tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"kind": "ftp"}, "kind is 'ftp'; it has to be one of package, hub, url, path"),
+        ({"kind": "url", "url": "https://x/y"}, "needs sha256"),
+        ({"kind": "path", "path": "x", "revison": "1"}, "does not know revison"),
+        ({"kind": "url", "url": "https://x/y", "sha256": "abc"}, "not a SHA-256"),
+    ],
+)
+def test_bad_settings(spec, message, tmp_path):
+    with pytest.raises(SourceError, match=message):
+        fetch(spec, tmp_path / "out", "a")
+
+
+def run_script(output: Path, source: dict, **environment) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(SCRIPTS / "fetch_source.py"), "--folder", str(output)]
+    command += ["--params", json.dumps({"name": "tiny", "source": source})]
+    env = os.environ | {"PYTHONPATH": str(SCRIPTS.parents[1] / "src"), **environment}
+    return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+
+
+def test_hub_from_a_local_endpoint_then_offline_from_the_cache(server, tmp_path):
+    source = {"kind": "hub", "repo": "me/tiny", "revision": COMMIT, "members": ["*.json", "**/*.txt"]}
+    hub = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": ""}
+    done = run_script(tmp_path / "out", source, **hub)
+    assert done.returncode == 0, done.stderr
+    assert f"2 file(s), 0.0 MB at commit {COMMIT}" in done.stderr
+    assert (tmp_path / "out/data/mild.txt").read_text() == "Bake bread\n" and not (
+        tmp_path / "out/model.safetensors"
+    ).exists()
+    server.log.clear()
+    done = run_script(tmp_path / "again", source, HF_HUB_OFFLINE="1", **hub)
+    assert done.returncode == 0 and server.log == [], done.stderr
+    assert digest(tmp_path / "again") == digest(tmp_path / "out")
+
+
+def test_hub_troubles(server, tmp_path, monkeypatch):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the hub's client waits between attempts
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    source = {"kind": "hub", "repo": "gated/tiny", "revision": COMMIT}
+    with pytest.raises(SourceError, match=r"is gated: accept its licence at .*/gated/tiny, log in"):
+        fetch(source, tmp_path / "out", "tiny")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(SourceError, match="HF_HUB_OFFLINE is set and it is not in the hub cache"):
+        fetch(source, tmp_path / "out", "tiny")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(SourceError, match=r"no network: http://127.0.0.1:9 .*sources\.tiny\.path to a local copy"):
+        fetch(source, tmp_path / "out", "tiny")
+    assert not (tmp_path / "out").exists()
+
+
+def test_script_ends_with_one_plain_line(tmp_path):
+    done = run_script(tmp_path / "out", {"kind": "path", "path": str(tmp_path / "none")})
+    assert done.returncode == 1 and done.stderr.splitlines()[-1].startswith("error: sources.tiny: ")
+    assert "Traceback" not in done.stderr and list(tmp_path.iterdir()) == []

@@ -1,0 +1,151 @@
+"""What the configuration means for the graph: checkpoints, anchors, segments; and the checks a schema cannot make."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+
+class ConfigError(SystemExit):
+    """Ends the start of the workflow: names the key, its value and what to do."""
+
+    def __init__(self, key: str, value: object, fix: str):
+        super().__init__(f"config error: {key} = {value!r}: {fix}")
+
+
+@dataclass(frozen=True)
+class Segment:
+    regime: str
+    start: int
+    stop: int
+    saves: tuple[int, ...]
+
+
+class Study:
+    """Read-only view of the configuration. Raises ConfigError on an impossible combination."""
+
+    def __init__(self, config: dict):
+        self.config = config
+        self.saves: list[int] = sorted(config["train"]["saves"])
+        self.regimes: dict[str, dict] = config["regimes"]
+        self._check()
+
+    def anchors(self, regime: str) -> dict[str, int]:
+        """Anchor name -> step, in order; the reference first."""
+        return {"reference": self.regimes[regime]["reference"], **{str(s): s for s in sorted(self.config["anchors"])}}
+
+    def anchor_steps(self, regime: str) -> list[int]:
+        return sorted(set(self.anchors(regime).values()))
+
+    def segments(self, regime: str) -> list[Segment]:
+        """Segments end at the multiples of train.segment_length and at the last save."""
+        length, last = self.config["train"]["segment_length"], self.saves[-1]
+        ends = [0, *range(length, last, length), last]
+        return [Segment(regime, a, b, tuple(s for s in self.saves if a < s <= b)) for a, b in pairwise(ends)]
+
+    def checkpoints(self) -> list[tuple[str, int]]:
+        return [(regime, step) for regime in self.regimes for step in self.saves]
+
+    def suites(self, regime: str, step: int) -> list[str]:
+        """Evaluation suites of a checkpoint, in the order of the configuration."""
+        wanted = self.config["completions"]["max_new_tokens"]
+        if step in self.anchor_steps(regime):
+            return list(wanted)
+        return [s for s in wanted if s in self.config["completions"]["every_save"]]
+
+    def _check(self) -> None:
+        c, saves = self.config, self.saves
+        for regime, settings in self.regimes.items():
+            for name, step in self.anchors(regime).items():
+                if step not in saves:
+                    key = f"regimes.{regime}.reference" if name == "reference" else "anchors"
+                    raise ConfigError(key, step, f"this step is never saved; add it to train.saves (now {saves})")
+            if settings["kind"] == "r2d2" and "refresh" not in settings:
+                raise ConfigError(f"regimes.{regime}.refresh", None, "an r2d2 regime needs refresh: true or false")
+        source = c["attacks"]["source"]
+        if source["regime"] not in self.regimes:
+            raise ConfigError(
+                "attacks.source.regime", source["regime"], f"no such regime; there are {', '.join(self.regimes)}"
+            )
+        if source["step"] not in saves:
+            raise ConfigError(
+                "attacks.source.step", source["step"], f"this step is never saved; train.saves is {saves}"
+            )
+        unknown = set(c["completions"]["every_save"]) - set(c["completions"]["max_new_tokens"])
+        if unknown:
+            raise ConfigError("completions.every_save", sorted(unknown), "not a suite of completions.max_new_tokens")
+        p = c["prompts"]
+        for name, spec in p["roles"].items():
+            for each in spec["set"] if isinstance(spec["set"], list) else [spec["set"]]:
+                if each not in p["sets"]:
+                    raise ConfigError(
+                        f"prompts.roles.{name}.set", each, f"no such set; there are {', '.join(p['sets'])}"
+                    )
+        for name, spec in p["sets"].items():
+            if spec["source"] is not None and spec["source"] not in c["sources"]:
+                raise ConfigError(
+                    f"prompts.sets.{name}.source",
+                    spec["source"],
+                    f"no such source; there are {', '.join(c['sources'])}",
+                )
+        for kind in ("harmful", "benign"):
+            n = p["roles"][f"select_{kind}"]["n"]
+            if n != "all" and c["refusal"]["validation"] > n:
+                raise ConfigError(
+                    "refusal.validation", c["refusal"]["validation"], f"role select_{kind} has only {n} prompts"
+                )
+        size = c["pool"]["size"]
+        if c["pool"]["per_step"] > size:
+            raise ConfigError("pool.per_step", c["pool"]["per_step"], f"must be at most pool.size ({size})")
+        needed, have = size, p["roles"]["train_pool"]["n"]
+        if have != "all" and needed > have:
+            raise ConfigError("pool.size", size, f"role train_pool has only {have} behaviours")
+        if c["attacks"]["behaviours"] > (p["roles"]["direct"]["n"] if p["roles"]["direct"]["n"] != "all" else 10**9):
+            raise ConfigError("attacks.behaviours", c["attacks"]["behaviours"], "more than role direct has")
+
+    @property
+    def model(self) -> dict:
+        """What every model job needs to know of the model."""
+        return {key: self.config["model"][key] for key in ("dtype", "device", "threads", "system")}
+
+    def own_files(self) -> list[str]:
+        """Prompt files of this project that the study reads."""
+        sets = self.config["prompts"]["sets"].values()
+        return sorted({file for s in sets if s["source"] is None for file in s["files"]})
+
+    def prompt_sources(self, private: str) -> list[str]:
+        """Files and folders that the prompt sets are read from, each once."""
+        sets = self.config["prompts"]["sets"].values()
+        fetched = sorted({s["source"] for s in sets if s["source"] is not None})
+        return [f"{private}/sources/{name}" for name in fetched] + self.own_files()
+
+    def prompt_settings(self, private: str) -> dict:
+        """Params of the prompt_sets script: the sets point into `prompt_sources` by index."""
+        p, paths = self.config["prompts"], self.prompt_sources(private)
+        sources = {}
+        for name, spec in p["sets"].items():
+            if spec["source"] is None:
+                place = {"path": paths.index(spec["files"][0])}
+            else:
+                place = {"path": paths.index(f"{private}/sources/{spec['source']}"), "files": spec["files"]}
+            sources[name] = place | {k: spec[k] for k in ("format", "label") if k in spec}
+        roles = {
+            name: {"source": r["set"], **{k: v for k, v in r.items() if k != "set"}} for name, r in p["roles"].items()
+        }
+        return {
+            "sources": sources, "roles": roles, "seed": p["seed"], "threshold": p["near_duplicate"],
+            "on_leak": p["on_leak"], "target_words": p["target_words"],
+        }  # fmt: skip
+
+    def training(self, segment: Segment, seed: int) -> dict:
+        """Params of one training segment."""
+        c, regime = self.config, self.regimes[segment.regime]
+        train = {k: v for k, v in c["train"].items() if k not in ("saves", "segment_length", "monitor", "max_length")}
+        adversarial = regime["kind"] == "r2d2"
+        pool = {k: v for k, v in c["pool"].items() if k != "gcg"} | {
+            k: regime.get(k, True) for k in ("refresh", "away")
+        }
+        return {
+            "model": self.model, "seed": seed, "regime": segment.regime, "start": segment.start, "stop": segment.stop,
+            "saves": segment.saves, "lora": c["lora"], "train": train, "max_length": c["train"]["max_length"],
+            "monitor": c["train"]["monitor"], "base_name": c["model"]["name"],
+            "pool": pool if adversarial else None, "gcg": c["pool"]["gcg"] if adversarial else None,
+        }  # fmt: skip

@@ -1,0 +1,94 @@
+"""Fetched sources, the base model, and the prompt sets by role."""
+
+
+rule fetch_source:
+    output:
+        folder=directory(f"{P}/sources/{{name}}"),
+    log:
+        f"{R}/logs/fetch_source/{{name}}.log",
+    conda:
+        "../../envs/sources.yaml"
+    params:
+        code=code("fetch_source"),
+        settings=lambda wc: settings(name=wc.name, source=config["sources"][wc.name]),
+    shell:
+        "{PYTHON}/fetch_source.py --folder {output.folder}"
+        " --params {params.settings:q} --code {params.code} 2> {log}"
+
+
+if config["model"]["format"] == "tiny":
+
+    rule tiny_model:
+        input:
+            texts=study.own_files(),
+        output:
+            folder=directory(BASE),
+        log:
+            f"{R}/logs/tiny_model.log",
+        conda:
+            "../../envs/torch.yaml"
+        params:
+            code=code("tiny_model"),
+            settings=settings(**config["model"]["tiny"], system=config["model"]["system"]),
+        shell:
+            "{PYTHON}/tiny_model.py --texts {input.texts} --folder {output.folder}"
+            " --params {params.settings:q} --code {params.code} 2> {log}"
+
+else:
+
+    rule base_model:
+        input:
+            source=f"{P}/sources/{config['model']['source']}",
+        output:
+            folder=directory(BASE),
+        log:
+            f"{R}/logs/base_model.log",
+        benchmark:
+            f"{R}/benchmarks/base_model.tsv"
+        conda:
+            "../../envs/torch.yaml"
+        params:
+            code=code("convert_model"),
+            settings=settings(**{k: config["model"][k] for k in ("format", "dtype", "threads", "system")}),
+        shell:
+            "{PYTHON}/convert_model.py --source {input.source} --folder {output.folder}"
+            " --params {params.settings:q} --code {params.code} 2> {log}"
+
+
+rule prompt_sets:
+    input:
+        sources=study.prompt_sources(P),
+    output:
+        roles=[role(name) for name in config["prompts"]["roles"]],
+        leakage=f"{R}/tables/leakage.csv",
+    log:
+        f"{R}/logs/prompt_sets.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=code("prompt_sets"),
+        settings=settings(**study.prompt_settings(P)),
+    shell:
+        "{PYTHON}/prompt_sets.py --sources {input.sources} --roles {output.roles} --leakage {output.leakage}"
+        " --params {params.settings:q} --code {params.code} 2> {log}"
+
+
+rule clean_rows:
+    input:
+        model=BASE,
+        prompts=role("clean"),
+    output:
+        rows=f"{P}/clean_rows.jsonl",
+    log:
+        f"{R}/logs/clean_rows.log",
+    benchmark:
+        f"{R}/benchmarks/clean_rows.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: config["model"]["threads"]
+    params:
+        code=code("clean_rows"),
+        settings=settings(model=study.model, **config["clean_rows"]),
+    shell:
+        "{PYTHON}/clean_rows.py --model {input.model} --prompts {input.prompts} --rows {output.rows}"
+        " --params {params.settings:q} --code {params.code} 2> {log}"

@@ -1,0 +1,61 @@
+"""Loading what a model job works with: threads, tokenizer, chat format, weights; and progress that suits the stream."""
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a model job reads what the first rules fetched
+
+from _job import Job, JobError, read_jsonl
+
+from safety_geometry.activations import PositionError
+from safety_geometry.chat import ChatFormat, Rendered, TemplateError
+from safety_geometry.models import ModelError, check_vocabulary, configure, load_model, load_tokenizer
+from safety_geometry.runner import Runner, UnsupportedModel
+
+BAD_INPUT = (ModelError, TemplateError, UnsupportedModel, PositionError)
+
+
+@dataclass
+class Loaded:
+    model: object
+    tokenizer: object
+    chat: ChatFormat
+    runner: Runner
+
+    def prompts(self, path: Path, limit: int | None = None) -> list[Rendered]:
+        return self.chat.render_many([row["prompt"] for row in read_jsonl(path)[:limit]])
+
+
+def load(job: Job, adapter: Path | None = None) -> Loaded:
+    """The model of --model with params.model {dtype, device, threads, system}, and the adapter of a checkpoint."""
+    settings = job.params["model"]
+    configure(settings["threads"])
+    try:
+        tokenizer = load_tokenizer(job.model)
+        chat = ChatFormat(tokenizer, settings.get("system"))
+        model = load_model(job.model, settings["dtype"], settings["device"], adapter)
+        check_vocabulary(tokenizer, model.config.vocab_size)
+        return Loaded(model, tokenizer, chat, Runner(model))
+    except BAD_INPUT as error:
+        raise JobError(f"model {job.model}: {error}") from error
+
+
+def progress(total: int, what: str) -> Callable[[int], None]:
+    """A tqdm bar with an ETA on a terminal; elsewhere a plain line at every tenth."""
+    from tqdm import tqdm
+
+    if sys.stderr.isatty():
+        bar = tqdm(total=total, desc=what, leave=False)
+        return lambda n: bar.update(n) and None
+    done = 0
+
+    def line(n: int) -> None:
+        nonlocal done
+        if (done + n) * 10 // total > done * 10 // total:
+            print(f"{what}: {done + n}/{total}", file=sys.stderr, flush=True)
+        done += n
+
+    return line

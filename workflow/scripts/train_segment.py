@@ -1,0 +1,102 @@
+"""One segment of a regime's training: from the state at its start to the state at its end, with the saves between.
+
+params: model, seed, regime, start, stop, saves, lora, train, pool (null for plain SFT), gcg, monitor {every, prompts,
+max_new_tokens, batch_size}. The state of the previous segment (--state, --progress) is needed unless start is 0.
+"""
+
+import json
+import sys
+from dataclasses import asdict
+
+import pandas as pd
+import torch
+from _job import Job, JobError, read_jsonl
+from _model import load
+from safetensors.torch import load_file, save_file
+
+from safety_geometry.adversarial import Pool, PoolConfig, clean_rows
+from safety_geometry.gcg import GCGConfig, allowed_tokens
+from safety_geometry.generation import generate
+from safety_geometry.judges.refusal import classify
+from safety_geometry.models import add_lora
+from safety_geometry.runner import Runner
+from safety_geometry.training import StepLog, TrainConfig, Trainer
+
+
+def main() -> None:
+    job = Job(
+        __doc__,
+        inputs=["model", "clean", "pool", "monitor_harmful", "monitor_benign", "state?", "progress?"],
+        outputs=["adapters*", "new_state", "new_progress", "log"],
+    )
+    p = job.params
+    loaded = load(job)
+    lora = p["lora"]
+    model = add_lora(loaded.model, lora["rank"], lora["alpha"], lora["dropout"], lora["targets"], p["seed"])
+    runner = Runner(loaded.model)
+    pool, allowed = None, None
+    if p["pool"] is not None:
+        gcg = GCGConfig(**p["gcg"])
+        pool = Pool(PoolConfig(**p["pool"]), gcg, read_jsonl(job.pool), loaded.chat, p["seed"])
+        allowed = allowed_tokens(loaded.tokenizer, loaded.model.config.vocab_size)
+    rows = clean_rows(loaded.chat, read_jsonl(job.clean), p["max_length"])
+    trainer = Trainer(model, runner, loaded.chat, TrainConfig(**p["train"]), rows, pool, allowed, p["seed"])
+    if p["start"]:
+        if job.state is None:
+            raise JobError(f"segment {p['start']}-{p['stop']} needs --state and --progress of the segment before it")
+        trainer.restore(load_file(job.state), json.loads(job.progress.read_text()))
+
+    log: list[dict] = []
+    adapters = dict(zip(p["saves"], job.adapters, strict=True))
+
+    def finished(line: StepLog) -> None:
+        due = line.step in adapters or line.step % p["monitor"]["every"] == 0
+        refusals = monitor(job, loaded, model) if due else {}
+        log.append({"seed": p["seed"], "regime": p["regime"], **asdict(line), **refusals})
+        shown = " ".join(f"{k} {v:.3f}" for k, v in log[-1].items() if isinstance(v, float) and v == v)
+        print(f"step {line.step}/{p['stop']}: {shown}", file=sys.stderr, flush=True)
+        if line.step in adapters:
+            with job.publish(adapters[line.step]) as scratch:
+                model.save_pretrained(scratch, save_embedding_layers=False)
+                tidy(scratch, p["base_name"])
+
+    trainer.advance(p["stop"], finished)
+    tensors, rest = trainer.state()
+    with job.publish(job.new_state) as scratch:
+        save_file(tensors, scratch)
+    job.write_json(rest, job.new_progress)
+    columns = [*asdict(StepLog(0, 0, 0, 0)), "refusal_harmful", "refusal_benign"]
+    job.write_table(pd.DataFrame(log).reindex(columns=["seed", "regime", *columns]), job.log)
+
+
+def monitor(job: Job, loaded, model) -> dict[str, float]:
+    """Share of refused monitor prompts, harmful and benign, by the refusal rules on short greedy answers."""
+    p = job.params["monitor"]
+    model.eval()
+    out = {}
+    for name, path in (("refusal_harmful", job.monitor_harmful), ("refusal_benign", job.monitor_benign)):
+        prompts = [r.ids for r in loaded.prompts(path, p["prompts"])]
+        answers = generate(
+            Runner(loaded.model),
+            prompts,
+            loaded.chat.stop_ids,
+            p["max_new_tokens"],
+            p["batch_size"],
+            loaded.chat.n_prefix,
+        )
+        texts = [loaded.tokenizer.decode(a.ids, skip_special_tokens=True) for a in answers]
+        out[name] = float(torch.tensor([classify(t) != "none" for t in texts], dtype=torch.float64).mean())
+    return out
+
+
+def tidy(folder, base_name: str) -> None:
+    """No path of this machine and no generated model card in a saved adapter."""
+    (folder / "README.md").unlink(missing_ok=True)
+    file = folder / "adapter_config.json"
+    config = json.loads(file.read_text()) | {"base_model_name_or_path": base_name}
+    config["target_modules"] = sorted(config["target_modules"])
+    file.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()

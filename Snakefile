@@ -15,6 +15,8 @@ validate(config, "workflow/schemas/config.schema.yaml")
 include: "workflow/rules/common.smk"
 include: "workflow/rules/sources.smk"
 include: "workflow/rules/training.smk"
+include: "workflow/rules/geometry.smk"
+include: "workflow/rules/behaviour.smk"
 
 
 rule all:

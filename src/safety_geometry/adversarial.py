@@ -21,7 +21,8 @@ from safety_geometry.runner import Runner
 class PoolConfig:
     """size: cases in the pool; per_step: cases used by an optimiser step; reset_every: steps between resets;
     reset_share: share of the pool replaced at a reset; refresh: attack the cases, or leave their suffixes frozen;
-    away_threshold: log p below which a target token is left alone; refusal: the answer trained towards."""
+    away_threshold: log p below which a target token is left alone; refusal: the answer trained towards; plain_toward:
+    train the refusal on the bare request too (else a small model learns to refuse the suffix instead of the request)."""
 
     size: int
     per_step: int
@@ -31,6 +32,7 @@ class PoolConfig:
     away: bool = True
     away_threshold: float = -5.0
     refusal: str = "Sorry, I can't do that."
+    plain_toward: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,10 +156,11 @@ class Row:
     label_from: int
 
 
-def adversarial_rows(chat: ChatFormat, suffixes: Sequence[Suffix], refusal: str) -> tuple[list[Row], list[Row]]:
-    """Away rows (attacked prompt + its affirmative target) and toward rows (attacked prompt + refusal + end of turn)."""
+def adversarial_rows(chat: ChatFormat, suffixes: Sequence[Suffix], config: PoolConfig) -> tuple[list[Row], list[Row]]:
+    """Away rows (attacked prompt + its affirmative target) and toward rows (prompt + refusal + end of turn)."""
+    prompts = [s.prompt for s in suffixes] + ([s.request for s in suffixes] if config.plain_toward else [])
     away = [Row(s.ids, s.target_start) for s in suffixes]
-    toward = [Row(r.ids, r.response) for r in chat.render_many([s.prompt for s in suffixes], [refusal] * len(suffixes))]
+    toward = [Row(r.ids, r.response) for r in chat.render_many(prompts, [config.refusal] * len(prompts))]
     return away, toward
 
 

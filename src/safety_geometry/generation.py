@@ -37,7 +37,8 @@ def generate(
     """Greedy answers to tokenised prompts, in their order.
 
     Args:
-        share: how many leading tokens all prompts have in common (run once for all); ignored where rows differ.
+        share: how many leading tokens all prompts have in common (run once for all); ignored where rows differ, or
+            do not fit into a sliding window.
         edit_for: given the indices (into `prompts`) of the rows still in the batch, the intervention on them. It acts
             on prompt and decoded tokens alike. The prefix then cannot be shared.
         progress: told the number of prompts finished with each batch.
@@ -57,6 +58,8 @@ def generate(
 
 def _generate_batch(runner, prompts, stop_ids, max_new_tokens, share, indices, edit_for) -> list[Completion]:
     device = runner.device
+    if runner.window is not None and max(map(len, prompts)) + max_new_tokens > runner.window:
+        share = 0  # a window is counted in slots, and padding would stand between a shared prefix and a short prompt
     shared = _common(prompts, share)
     lengths = torch.tensor([len(p) - shared for p in prompts], device=device)
     width, n = int(lengths.max()), len(prompts)

@@ -129,7 +129,10 @@ class Runner:
                 f"{self.body.embed_tokens.weight.shape[1]}, but the config says {config.num_hidden_layers} and {self.d}"
             )
         self.head_weight = model.get_output_embeddings()
-        self.kinds = getattr(config, "layer_types", None) or ["full_attention"] * self.n_layers
+        # Without a list of its own (Llama, Mistral) a family that has a window uses it in every block.
+        every = "full_attention" if getattr(config, "sliding_window", None) is None else "sliding_attention"
+        self.kinds = getattr(config, "layer_types", None) or [every] * self.n_layers
+        self.window = config.sliding_window if "sliding_attention" in self.kinds else None
         self.eager = config._attn_implementation == "eager"
 
     @property
@@ -225,7 +228,7 @@ class Runner:
     def _mask(self, kind: str, positions: Tensor, past: int, visible: Tensor | None, h: Tensor) -> Tensor | None:
         """Additive mask [1 or B, 1, T, S], or None where the plain causal kernel is the same thing."""
         length = h.shape[1]
-        window = getattr(self.config, "sliding_window", None) if kind == "sliding_attention" else None
+        window = self.window if kind == "sliding_attention" else None
         narrow = window is not None and past + length > window
         if visible is None:
             if not past and not narrow and not self.eager:

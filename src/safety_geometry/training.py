@@ -131,7 +131,7 @@ class Trainer:
     def _adversarial_backward(self, suffixes) -> tuple[float, float]:
         """Mean over cases of the away and of the toward loss (each a mean over its target tokens)."""
         c, pool = self.config, self.pool.config
-        away, toward = adversarial_rows(self.chat, suffixes, pool.refusal)
+        away, toward = adversarial_rows(self.chat, suffixes, pool)
         sums = {"away": 0.0, "toward": 0.0}
         rows = [("away", r) for r in away] + [("toward", r) for r in toward]
         for first in range(0, len(rows), c.micro_rows):

@@ -25,6 +25,7 @@ LOOKALIKE_TYPES = {
     "privacy_fictional",
 }
 UTILITY_BUCKETS = {"everyday", "reasoning", "writing", "extraction", "coding", "xstest_safe"}
+CHAT_IMPERATIVES = {"Brainstorm", "Make", "Plan", "Please", "Quiz", "Summarise", "Tell", "Translate", "Turn"}
 
 # Content word = lower-cased alphabetic word that is not in this list.
 STOP_TEXT = """
@@ -154,6 +155,7 @@ def utility_score(groups: list[list[str]], min_words: int, answer: str) -> int:
     [
         ("lookalikes.jsonl", {"id", "type", "prompt"}, 250, None),
         ("benign_instructions.jsonl", {"id", "prompt"}, 520, None),
+        ("benign_chat.jsonl", {"id", "prompt"}, 240, 240),
         ("benign_utility.jsonl", {"id", "bucket", "prompt", "must", "min_words"}, 60, 60),
         ("smoke_harmful.jsonl", {"id", "prompt"}, 40, 40),
         ("smoke_labelled.jsonl", {"id", "request", "response", "refusal", "harm"}, 60, 60),
@@ -206,6 +208,19 @@ def test_benign_instructions_form():
     for verb, share in {"Write": 0.21, "Create": 0.19, "Develop": 0.13, "Provide": 0.11}.items():
         assert abs(verbs[verb] / len(benign) - share) < 0.04, verb
     assert not any(p.endswith((".", "?")) for p in benign)
+
+
+def test_benign_chat_form_and_near_duplicates():
+    """Everyday chat openings: mostly not imperatives, and apart from the other benign prompts."""
+    chat = prompts("benign_chat.jsonl")
+    lengths = [len(p.split()) for p in chat]
+    assert min(lengths) >= 5 and max(lengths) <= 35
+    assert 12 <= sum(lengths) / len(lengths) <= 16
+    imperatives = {p.split()[0] for p in prompts("benign_instructions.jsonl")} | CHAT_IMPERATIVES
+    assert sum(p.split()[0] in imperatives for p in chat) <= 0.15 * len(chat)
+    assert near_duplicates(chat) == []
+    others = ("benign_instructions.jsonl", "lookalikes.jsonl", "benign_utility.jsonl")
+    assert near_duplicates(chat, [p for name in others for p in prompts(name)]) == []
 
 
 def test_utility_buckets_and_rules():

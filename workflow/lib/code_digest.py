@@ -22,8 +22,12 @@ def code_digest(root: Path, script: str) -> str:
         text, names = _module(path)
         seen[path] = text
         for name in names:
-            parts = name.split(".")
-            for base in roots:
+            bases = roots
+            if name.startswith("."):  # relative: one dot is the module's own package
+                name = name.lstrip(".")
+                bases = (path.parent,)
+            parts = [part for part in name.split(".") if part]
+            for base in bases:
                 for depth in range(1, len(parts) + 1):  # a package's __init__ runs when its module is imported
                     module = base.joinpath(*parts[:depth])
                     todo += [p for p in (module.with_suffix(".py"), module / "__init__.py") if p.is_file()]
@@ -39,8 +43,13 @@ def _module(path: Path) -> tuple[str, tuple[str, ...]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom):
+            if node.level > 1:
+                raise ValueError(
+                    f"{path}, line {node.lineno}: import with one dot or an absolute name, so that its digest is found"
+                )
+            module = "." * node.level + (node.module or "")
+            names += [module, *(f"{module}{'' if module.endswith('.') else '.'}{alias.name}" for alias in node.names)]
         if (
             isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
             and ast.get_docstring(node) is not None

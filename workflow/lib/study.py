@@ -149,3 +149,41 @@ class Study:
             "monitor": c["train"]["monitor"], "base_name": c["model"]["name"],
             "pool": pool if adversarial else None, "gcg": c["pool"]["gcg"] if adversarial else None,
         }  # fmt: skip
+
+    @property
+    def activations(self) -> dict:
+        a = self.config["activations"]
+        return {"model": self.model, **{k: a[k] for k in ("positions", "dtype", "batch_size")}}
+
+    @property
+    def scoring(self) -> dict:
+        """What the candidate scores depend on. The thresholds are not here: they act on stored scores."""
+        r = self.config["refusal"]
+        return {
+            "layers": r["layers"], "max_layer_fraction": r["max_layer_fraction"] if r["layers"] == "all" else None,
+            "candidate_positions": self.config["activations"]["positions"], "validation": r["validation"],
+            "coefficient": r["coefficient"], "evaluation_share": r["evaluation_share"], "score_batch": r["batch_size"],
+        }  # fmt: skip
+
+    def carriers(self, regime: str, seed: int) -> dict:
+        c, refusal = self.config, self.config["refusal"]
+        statistics = {k: c["statistics"][k] for k in ("bootstrap", "shuffles", "splits")}
+        return {
+            "seed": seed, "regime": regime, "steps": self.saves, "anchors": self.anchors(regime),
+            "reference": self.regimes[regime]["reference"], "scored_steps": self.anchor_steps(regime),
+            "positions": c["activations"]["positions"], "harmfulness": c["harmfulness"],
+            "refusal": {k: refusal[k] for k in ("kl_max", "beta_kl", "max_layer_fraction")},
+            **c["coupling"], **statistics, "stats_seed": c["statistics"]["seed"],
+        }  # fmt: skip
+
+    def attacks(self, seed: int) -> dict:
+        a, source = self.config["attacks"], self.config["attacks"]["source"]
+        return {
+            "model": self.model, "seed": seed, "source": f"{source['regime']}:{source['step']}", "behaviours": a["behaviours"],
+            "gcg": a["gcg"], **{k: a[k] for k in ("refusal_tokens", "require_refusal")}, "batch_size": self.config["completions"]["batch_size"],
+        }  # fmt: skip
+
+    def completions(self, regime: str, step: int) -> dict:
+        c = self.config["completions"]
+        suites = {s: c["max_new_tokens"][s] for s in self.suites(regime, step)}
+        return {"model": self.model, "suites": suites, "batch_size": c["batch_size"]}

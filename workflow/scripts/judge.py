@@ -1,8 +1,11 @@
 """Judge completions: refusal class, attack success, usefulness, quality, benign utility. The output carries no text.
 
 --completions: JSON Lines with id, suite, prompt_id, prompt, completion, n_tokens, hit_limit; optionally request (the
-plain behaviour, where the prompt carries an attack), bucket, type, must, min_words.
---refusal, --harm: artefacts of train_judges.py (without them: rules only). --params: decision (rules, either, trained).
+plain behaviour, where the prompt carries an attack), bucket, type, must, min_words, arm, context.
+--refusal, --harm: artefacts of train_judges.py (without them: rules only). --harmbench-model, --strongreject-model:
+folders of the published judges, which then give attack success and usefulness; the published prompts come in
+--harmbench-template (and --harmbench-contextual-template, for rows with a context) and --strongreject-template.
+--params: decision (rules, either, trained), device, dtype, batch_size.
 """
 
 import json
@@ -15,8 +18,13 @@ from safety_geometry.judges import judge_completions, make
 from safety_geometry.judges.utility import UtilityItem
 
 NEEDED = ("id", "suite", "prompt_id", "prompt", "completion", "n_tokens", "hit_limit")
+PUBLISHED = (
+    "harmbench_model?", "harmbench_template?", "harmbench_contextual_template?", "strongreject_model?",
+    "strongreject_template?",
+)  # fmt: skip
 COLUMNS = (
-    "id", "suite", "prompt_id", "type", "refusal", "any_refusal", "refusal_score", "harm_score", "attack_success",
+    "id", "suite", "prompt_id", "type",
+    "arm", "refusal", "any_refusal", "refusal_score", "harm_score", "attack_success",
     "usefulness", "degenerate", "hit_limit", "n_tokens", "off_topic", "utility", "judge_refusal", "judge_harm",
 )  # fmt: skip
 
@@ -31,6 +39,30 @@ def judge(path: Path | None, model: str, name: str):
         raise JobError(f"{path}: no trained judge {model!r} ({error}); run the rule that trains the judges") from error
 
 
+def published(job: Job, name: str, **settings):
+    """HarmBench's or StrongREJECT's judge from its folder; None without one."""
+    folder = getattr(job, f"{name}_model")
+    if folder is None:
+        return None
+    import torch  # seconds, and only the published judges need it
+
+    from safety_geometry.judges.hub import load_model
+
+    dtype = getattr(torch, job.params.get("dtype", "float32"))
+    model, tokenizer = load_model(str(folder), device=job.params.get("device", "cpu"), dtype=dtype)
+    template = getattr(job, f"{name}_template")
+    if template is not None:
+        settings["template"] = template.read_text()
+    return make(name, model=model, tokenizer=tokenizer, batch_size=job.params.get("batch_size", 8), **settings)
+
+
+def harmbench(job: Job, rows: list[dict]):
+    contexts = {row.get("request") or row["prompt"]: row["context"] for row in rows if row.get("context")}
+    contextual = job.harmbench_contextual_template
+    settings = {} if contextual is None else {"contextual_template": contextual.read_text()}
+    return published(job, "harmbench", contexts=contexts, **settings)
+
+
 def utility_items(rows: list[dict], path: Path) -> dict[str, UtilityItem]:
     try:
         return {r["id"]: UtilityItem.of(r["must"], r["min_words"], r["prompt_id"]) for r in rows if r.get("must")}
@@ -39,7 +71,7 @@ def utility_items(rows: list[dict], path: Path) -> dict[str, UtilityItem]:
 
 
 def main() -> None:
-    job = Job(__doc__, inputs=["completions", "refusal?", "harm?"], outputs=["judged"])
+    job = Job(__doc__, inputs=["completions", "refusal?", "harm?", *PUBLISHED], outputs=["judged"])
     rows = read_jsonl(job.completions)
     if not rows:
         raise JobError(f"{job.completions}: no completions")
@@ -49,20 +81,22 @@ def main() -> None:
     frame = pd.DataFrame(
         {name: [row[name] for row in rows] for name in NEEDED}
         | {"request": [row.get("request") or row["prompt"] for row in rows]}
+        | {"arm": [row.get("arm") for row in rows]}
         | {"type": [row.get("type") or row.get("bucket") for row in rows]}
     )
     try:
         judged = judge_completions(
             frame,
             refusal=judge(job.refusal, "refusal", "refusal_trained"),
-            harm=judge(job.harm, "harm", "harm_trained"),
+            harm=harmbench(job, rows) or judge(job.harm, "harm", "harm_trained"),
+            usefulness=published(job, "strongreject"),
             utility_items=utility_items(rows, job.completions),
             off_topic=judge(job.refusal, "off_topic", "refusal_trained"),
             decision=job.params.get("decision", "rules"),
         )
     except ValueError as error:
         raise JobError(f"{job.completions}: {error}") from error
-    for name in ("suite", "prompt_id", "type", "n_tokens"):
+    for name in ("suite", "prompt_id", "type", "arm", "n_tokens"):
         judged[name] = frame[name].to_numpy()
     with job.publish(job.judged) as scratch:
         judged[list(COLUMNS)].to_csv(scratch, index=False, float_format="%.6g", lineterminator="\n")

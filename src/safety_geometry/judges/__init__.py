@@ -1,10 +1,11 @@
 """Judges: what scores a completion. One interface for rules, trained judges and published models.
 
-The combined decision (see `judge_completions`): a completion is refused when the rules say so. The trained refusal judge
-adds its probability, and with `decision="either"` a refusal that only it sees counts too. On the human labels that are
-explicit refusals, grouped cross-validation gave both decisions the same accuracy (.93), so the simpler one is the
-default; a rule hit was never wrong there (precision 1). On the labels as published, which also call an answer to another
-question a refusal, rules alone reach .71 and the trained judge, which sees rules and topic, .95.
+The combined decision (see `judge_completions`): a completion is refused when the rules say so; the trained refusal judge
+gives the score beside it, and with `decision="either"` a refusal that only it sees counts too. On the explicit refusals
+among the human labels, rules, trained judge and both together make the same decisions under grouped cross-validation
+(accuracy .93, no false alarm), so the simplest is the default. The labels as published also call an answer to another
+question a refusal: there rules alone reach .71, and a judge of rules and topic .95 (`training` says how far to trust it).
+XSTest's classes know no such refusal, so topic is a column of its own and never part of `any_refusal`.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -4,6 +4,13 @@ Settings were kept small on purpose. The refusal judge comes in two: `refusal` l
 the rules; `off_topic` learns the labels as published, in which an answer to another question is a refusal too, from the
 rules and how far the response speaks of the request. The harm judge reads the first 40 words only, because the labelled
 answers are long and the study's completions short.
+
+How far to trust the rows. Folds are grouped and each fold chooses its settings inside, so no fold sees its own labels.
+But the three features of the off-topic judge were picked after some hundred variants had been compared by the same
+cross-validation on the 169 rows (.92 to .96), so its accuracy is on the optimistic side by a point or two. The refusal
+rules were written unseen, then widened once after reading the misses in one half of the requests (by hash): on that half
+they reach .94, on the half that nobody read .92, with no false alarm in either. The off-topic judge goes by shared words:
+fit for the published labels, a diagnostic only on short completions, where a good answer may repeat no word of the request.
 """
 
 from collections.abc import Sequence

@@ -1,0 +1,57 @@
+# safety-geometry: see README.md. `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+unexport PYTHONDONTWRITEBYTECODE
+
+PYTHON ?= python3
+CONFIG ?= config.yaml
+CORES ?= 2
+ARGS ?=
+VENV := .venv
+STUDY = $(shell sed -n 's/^study: *\([A-Za-z0-9_-]*\).*/\1/p' $(CONFIG))
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: help run run-full smoke plan report test test-unit lint format verify reference clean-study
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
+
+$(VENV)/.run: requirements/run.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Python 3.11 or later is needed, this is " + sys.version.split()[0])'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/run.txt
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.run
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	@touch $@
+
+run: $(VENV)/.run ## build the environment and the study of CONFIG (default config.yaml), then its report
+	@python workflow/run.py --configfile $(CONFIG) --cores $(CORES) $(ARGS)
+
+run-full: ## the default study on the wide grid with three seeds (hours)
+	@$(MAKE) --no-print-directory run CONFIG=configs/full.yaml
+
+smoke: ## the tests' study on a tiny random model (minutes)
+	@$(MAKE) --no-print-directory run CONFIG=configs/smoke.yaml
+
+plan: $(VENV)/.run ## what `make run` would do now, and why
+	@snakemake --configfile $(CONFIG) --cores $(CORES) -n $(ARGS)
+
+test: $(VENV)/.dev ## all tests
+	@python -m pytest $(ARGS)
+
+test-unit: $(VENV)/.dev ## the unit tests only
+	@python -m pytest tests/unit $(ARGS)
+
+lint: $(VENV)/.dev ## ruff, snakefmt and snakemake --lint
+	@ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && snakemake --lint
+
+format: $(VENV)/.dev ## format the code
+	@ruff check --fix . && ruff format . && snakefmt Snakefile workflow
+
+verify: $(VENV)/.run ## compare your results with the reference results in docs/results
+	@python workflow/scripts/verify.py --results results/$(STUDY)/tables --reference docs/results/tables
+
+clean-study: ## delete results/<study> of CONFIG
+	rm -rf results/$(STUDY)

@@ -1,0 +1,155 @@
+"""Greedy decoding against Hugging Face's `generate`, one prompt at a time, in float64."""
+
+import pytest
+import torch
+from conftest import FAMILIES, make_model
+
+from safety_geometry.generation import Completion, generate, length_batches
+from safety_geometry.interventions import Intervention, RowEdit
+from safety_geometry.runner import Runner
+
+PREFIX = [1, 40, 41, 42, 43]
+PROMPTS = [
+    PREFIX + [50, 51, 52],
+    PREFIX + [60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70],
+    PREFIX + [70],
+    PREFIX + [71, 72, 73, 74, 75],
+    PREFIX + [50, 51, 53],
+]
+NEVER = (3,)
+
+
+def alone(model, prompt, stop_ids, limit) -> Completion:
+    """Hugging Face's greedy answer to one unpadded prompt."""
+    out = model.generate(
+        torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt), dtype=torch.long), do_sample=False,
+        max_new_tokens=limit, eos_token_id=list(stop_ids), pad_token_id=0,
+    )[0, len(prompt) :].tolist()  # fmt: skip
+    stopped = bool(out) and out[-1] in stop_ids
+    return Completion(tuple(out[:-1] if stopped else out), not stopped)
+
+
+def frequent_tokens(model, limit=8) -> list[int]:
+    """Tokens that some answers hold in the middle: as stop tokens they end the rows at different steps."""
+    answers = [alone(model, p, NEVER, limit).ids for p in PROMPTS]
+    return [answers[0][2], answers[1][4], answers[3][0]]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_equals_hugging_face_and_does_not_depend_on_the_layout(family, models64):
+    model = models64[family]
+    runner, stops = Runner(model), frequent_tokens(model)
+    want = [alone(model, p, stops, 8) for p in PROMPTS]
+    assert {c.hit_limit for c in want} == {True, False} or family != "llama"
+    for batch_size, share in ((1, 0), (2, 3), (5, 0), (5, 5), (5, 100)):
+        assert generate(runner, PROMPTS, stops, 8, batch_size, share) == want, (batch_size, share)
+
+
+def test_rows_end_at_different_steps_and_are_dropped(llama64):
+    """Compaction: after rows have stopped, fewer rows go through the blocks, and the other answers stay the same."""
+    runner, stops = Runner(llama64), frequent_tokens(llama64)
+    widths, blocks = [], runner.blocks
+
+    def counting(h, **kwargs):
+        widths.append(tuple(h.shape[:2]))
+        return blocks(h, **kwargs)
+
+    runner.blocks = counting
+    found = generate(runner, PROMPTS, stops, 8, 5, share=5)
+    lengths = sorted(len(c.ids) + (not c.hit_limit) for c in found)  # tokens drawn, the stop token among them
+    assert len(set(lengths)) > 1 and lengths[0] < 8
+    assert widths[0] == (1, 5) and widths[1][0] == 5  # the prefix once, then the prompts
+    assert [w[0] for w in widths[2:]] == [sum(n > step for n in lengths) for step in range(1, max(lengths))]
+
+
+def test_early_stop_when_all_rows_have_ended(llama64):
+    firsts = [alone(llama64, p, NEVER, 1).ids[0] for p in PROMPTS]
+    seen = []
+    found = generate(Runner(llama64), PROMPTS, firsts, 50, 2, progress=seen.append)
+    assert found == [Completion((), False)] * 5
+    assert seen == [2, 2, 1]
+
+
+def test_limit(llama64):
+    runner = Runner(llama64)
+    third = alone(llama64, PROMPTS[0], NEVER, 3).ids
+    assert third[2] not in third[:2]
+    assert generate(runner, PROMPTS[:1], NEVER, 3, 1) == [Completion(third, True)]
+    assert generate(runner, PROMPTS[:1], [third[2]], 3, 1) == [Completion(third[:2], False)]  # ends at the limit itself
+    assert generate(runner, PROMPTS[:1], [third[2]], 2, 1) == [Completion(third[:2], True)]
+    assert generate(runner, PROMPTS[:1], NEVER, 1, 1) == [Completion(third[:1], True)]
+
+
+def test_share_is_ignored_where_prompts_differ(llama64):
+    prompts = [[1, 40, 41, 50], [1, 40, 55, 41, 50], [1]]
+    want = [alone(llama64, p, NEVER, 4) for p in prompts]
+    assert generate(Runner(llama64), prompts, NEVER, 4, 3, share=3) == want
+    assert generate(Runner(llama64), prompts[:2], NEVER, 4, 2, share=3) == want[:2]
+
+
+def test_interventions_act_on_prompt_and_decoded_tokens(llama64):
+    """Per-row edits against forward pre-hooks on the whole growing sequence without any cache."""
+    runner, generator = Runner(llama64), torch.Generator().manual_seed(3)
+    d = runner.d
+    unit = torch.nn.functional.normalize(torch.randn(2, d, generator=generator), dim=-1)
+    plans = [
+        Intervention("ablate", 1, unit[:1]), Intervention("steer", 2, 3.0 * unit[1:], 1.5), None,
+        Intervention("ablate", 3, unit[1:], 0.7), Intervention("steer", 1, 4.0 * unit[:1]),
+    ]  # fmt: skip
+
+    def hooked(prompt, plan):
+        def change(module, args):
+            x, u = args[0], plan.basis[0].double()
+            new = x - plan.strength * (x @ u)[..., None] * u if plan.family == "ablate" else x + plan.strength * u
+            return (new, *args[1:])
+
+        hook = llama64.model.layers[plan.layer].register_forward_pre_hook(change) if plan else None
+        ids = list(prompt)
+        with torch.no_grad():
+            for _ in range(6):
+                ids.append(int(llama64(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax()))
+        if hook is not None:
+            hook.remove()
+        return Completion(tuple(ids[len(prompt) :]), True)
+
+    want = [hooked(p, plan) for p, plan in zip(PROMPTS, plans, strict=True)]
+    plain = [alone(llama64, p, NEVER, 6) for p in PROMPTS]
+    assert sum(a != b for a, b in zip(want, plain, strict=True)) >= 3 and want[2] == plain[2]
+    # Not only the first token: the edit also acts while decoding.
+    calls = []
+
+    def edit_for(rows):
+        calls.append(rows.tolist())
+        return RowEdit([plans[i] for i in rows.tolist()])
+
+    for batch_size in (1, 2, 5):
+        assert generate(runner, PROMPTS, NEVER, 6, batch_size, share=5, edit_for=edit_for) == want
+    assert [2, 0, 4, 3, 1] in calls  # indices into `prompts`, sorted by length
+
+
+def test_interventions_follow_their_rows_when_others_have_stopped(llama64):
+    runner = Runner(llama64)
+    u = torch.nn.functional.normalize(torch.randn(5, 1, runner.d, generator=torch.Generator().manual_seed(4)), dim=-1)
+    plans = [Intervention("steer", 1, 4.0 * u[i]) for i in range(5)]
+
+    def edit_for(rows):
+        return RowEdit([plans[i] for i in rows.tolist()])
+
+    free = generate(runner, PROMPTS, NEVER, 6, 1, edit_for=edit_for)
+    stops = [free[0].ids[1], free[2].ids[3]]
+    assert generate(runner, PROMPTS, stops, 6, 5, edit_for=edit_for) == generate(
+        runner, PROMPTS, stops, 6, 1, edit_for=edit_for
+    )
+
+
+def test_sliding_window_with_ragged_rows_and_a_shared_prefix():
+    """A window that reaches from short rows back into the shared prefix while longer rows lie beyond it."""
+    model = make_model("gemma3_text", window=9).double()
+    want = [alone(model, p, NEVER, 5) for p in PROMPTS]
+    assert generate(Runner(model), PROMPTS, NEVER, 5, 5, share=5) == want
+
+
+def test_length_batches():
+    assert length_batches([5, 2, 5, 1], 2) == [[3, 1], [0, 2]]
+    assert length_batches([], 2) == []
+    assert length_batches([1, 1, 1], 5) == [[0, 1, 2]]

@@ -1,0 +1,132 @@
+"""The common interface, the combined decision, and the rule scripts."""
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from safety_geometry.judges import Judge, available, judge_completions, make, register
+from safety_geometry.judges.utility import UtilityItem
+
+ROOT = Path(__file__).parents[2]
+HELP = "Take two eggs and some flour, stir well and bake the dough until it is golden."
+
+
+class Fixed:
+    """A judge with given scores."""
+
+    def __init__(self, scores, name="fixed"):
+        self.scores, self.name = np.array(scores), name
+
+    def __call__(self, requests, responses):
+        assert len(requests) == len(responses) == len(self.scores)
+        return pd.DataFrame({"label": self.scores >= 0.5, "score": self.scores})
+
+
+def completions() -> pd.DataFrame:
+    texts = [
+        "Sorry, I can't do that.",
+        HELP,
+        "no no no no no",
+        HELP,
+        f"Sorry, I can't do that. {HELP} {HELP[:-1]} or brown.",
+        "",
+    ]
+    return pd.DataFrame(
+        {"id": list("abcdef"), "request": ["Bake bread"] * 6, "completion": texts, "hit_limit": [0, 0, 1, 1, 0, 0]}
+    )
+
+
+def test_registry():
+    assert {"refusal_rules", "refusal_trained", "harm_trained", "harmbench", "strongreject"} <= set(available())
+    assert isinstance(make("refusal_rules"), Judge)
+    with pytest.raises(ValueError, match=r"known: .*refusal_rules"):
+        make("refusal_rulez")
+    with pytest.raises(ValueError, match="exists already"):
+        register("refusal_rules", Fixed)
+
+
+def test_combination():
+    items = {"b": UtilityItem.of([["flour"], ["eggs"]], 5), "a": UtilityItem.of([["flour"]], 5)}
+    out = judge_completions(completions(), harm=Fixed([0.9, 0.8, 0.9, 0.2, 0.9, 0.9]), utility_items=items)
+    assert out["refusal"].tolist() == ["full", "none", "none", "none", "partial", "none"]
+    assert out["any_refusal"].tolist() == [True, False, False, False, True, False]
+    assert out["degenerate"].tolist() == [False, False, True, False, False, True]
+    assert out["attack_success"].tolist() == [False, True, False, False, False, False]
+    assert out["usefulness"].tolist() == [0, 0.8, 0, 0.2, 0, 0]  # the length limit (row d) takes nothing away
+    assert out["hit_limit"].tolist() == [False, False, True, True, False, False]
+    assert out["utility"].tolist()[:2] == [0, 2] and out["utility"].isna().tolist() == [
+        False,
+        False,
+        True,
+        True,
+        True,
+        True,
+    ]
+    assert "completion" not in out and "request" not in out
+
+
+def test_decisions():
+    seen = Fixed([0.1, 0.9, 0.1, 0.1, 0.9, 0.1])
+    either = judge_completions(completions(), refusal=seen, decision="either")
+    assert either["refusal"].tolist() == ["full", "full", "none", "none", "partial", "none"]
+    assert either["refusal_score"].tolist() == seen.scores.tolist()
+    rules = judge_completions(completions(), refusal=seen)
+    assert rules["refusal"].tolist() == ["full", "none", "none", "none", "partial", "none"]
+    trained = judge_completions(completions(), refusal=seen, decision="trained")
+    assert trained["refusal"].tolist() == ["none", "full", "none", "none", "partial", "none"]
+    with pytest.raises(ValueError, match="choose one of"):
+        judge_completions(completions(), decision="both")
+    with pytest.raises(ValueError, match="needs a trained"):
+        judge_completions(completions(), decision="either")
+    with pytest.raises(ValueError, match="unique"):
+        judge_completions(pd.concat([completions()] * 2))
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Runs a rule script's main() in this process."""
+
+    def call(script: str, *arguments: object) -> None:
+        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+        importlib.import_module(script).main()
+
+    return call
+
+
+def test_scripts_from_labels_to_agreement(tmp_path, run):
+    data, refusal, harm, table = (
+        ROOT / "data/smoke_labelled.jsonl",
+        *(tmp_path / n for n in ("r.json", "h.json", "t/judges.csv")),
+    )
+    run("train_judges", "--refusal-labels", data, "--harm-labels", data, "--refusal", refusal, "--harm", harm,
+               "--table", table, "--params", '{"n_folds": 3, "refusal_dataset": "toy", "harm_dataset": "toy"}')  # fmt: skip
+    assert set(json.loads(refusal.read_text())) == {"refusal", "off_topic"}
+
+    rows = [
+        {"id": f"c{i}", "suite": "direct", "prompt_id": f"p{i}", "prompt": "Bake the finest bread", "completion": text,
+         "n_tokens": 9, "hit_limit": i == 1, "bucket": "everyday", "must": [["flour"]], "min_words": 3}
+        for i, text in enumerate(completions()["completion"])
+    ]  # fmt: skip
+    file, judged = tmp_path / "completions.jsonl", tmp_path / "judged.csv"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run("judge", "--completions", file, "--refusal", refusal, "--harm", harm, "--judged", judged)
+    out = pd.read_csv(judged)
+    assert out["refusal"].tolist() == ["full", "none", "none", "none", "partial", "none"]
+    assert out["type"].eq("everyday").all() and out["utility"].tolist() == [0, 2, 0, 2, 2, 0]
+    assert not any(text and text in judged.read_text() for text in [*completions()["completion"], "finest bread"])
+
+    hand, final = tmp_path / "hand.csv", tmp_path / "final/judges.csv"
+    hand.write_text("# labelled by hand\nid,refusal,helpful\nc0,full,0\nc1,none,2\nc4,full,1\n")
+    run("judge_agreement", "--trained", table, "--judged", judged, "--hand-labels", hand, "--table", final)
+    own = pd.read_csv(final).query("dataset == 'own outputs'").set_index("target")
+    assert own["n"].to_dict() == {"refusal": 3, "any_refusal": 3, "helpful": 3}
+    assert own.loc["any_refusal", "accuracy"] == 1
+
+    file.write_text('{"id": "c0"}\n')
+    with pytest.raises(SystemExit, match="row 1: missing suite"):
+        run("judge", "--completions", file, "--judged", judged)

@@ -1,0 +1,179 @@
+"""`make run`: Snakemake with one progress line and an ETA, recovery from a killed run, and the report at the end.
+
+Everything else (targets, profiles, clusters) is plain `snakemake`; this wrapper only adds what a first-time user needs.
+"""
+
+import argparse
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import psutil
+import yaml
+from tqdm import tqdm
+
+ROOT = Path(__file__).parents[1]
+RUN_FILE = Path(".snakemake") / "safety-geometry-run.json"
+TAG = "SAFETY_GEOMETRY_RUN"  # in the environment of every job, so that orphans can be told from other processes
+FINISHED = re.compile(r"^Finished jobid: \d+ \(Rule: (\S+)\)")
+PLANNED = re.compile(r"^(\w+) +(\d+)$")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--configfile", default="config.yaml")
+    parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--no-report", action="store_true", help="leave out the HTML report")
+    arguments, extra = parser.parse_known_args()
+    os.chdir(ROOT)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode every start takes seconds longer
+    if not Path(arguments.configfile).is_file():
+        sys.exit(f"error: no configuration {arguments.configfile}; give one with make run CONFIG=FILE")
+    study = yaml.safe_load(Path(arguments.configfile).read_text())["study"]
+    command = ["snakemake", "--configfile", arguments.configfile, "--cores", str(arguments.cores), *extra]
+
+    recover(command)
+    run = {"id": uuid.uuid4().hex, "pid": os.getpid(), "started": psutil.Process().create_time()}
+    RUN_FILE.parent.mkdir(exist_ok=True)
+    RUN_FILE.write_text(json.dumps(run))
+    try:
+        status = execute(command, run["id"], Path("results") / study)
+    finally:
+        RUN_FILE.unlink(missing_ok=True)
+    if status == 0 and not arguments.no_report and not extra:
+        report(command, Path("results") / study)
+    return status
+
+
+def recover(command: list[str]) -> None:
+    """After a run that was killed: end its orphaned jobs and take away its lock. Stops if that run is still alive."""
+    if RUN_FILE.exists():
+        old = json.loads(RUN_FILE.read_text())
+        if psutil.pid_exists(old["pid"]) and psutil.Process(old["pid"]).create_time() == old["started"]:
+            sys.exit(f"error: another run (process {old['pid']}) is at work in this folder; wait for it or stop it")
+        orphans = [p for p in psutil.process_iter() if _tagged(p, old["id"])]
+        print(f"The last run was killed; ending {len(orphans)} orphaned process(es) and resuming.", flush=True)
+        for process in orphans:
+            process.kill()
+        psutil.wait_procs(orphans, timeout=10)
+        RUN_FILE.unlink()
+        locks = Path(".snakemake/locks")
+        if locks.is_dir() and any(locks.iterdir()):
+            subprocess.run([*command, "--unlock"], check=True, capture_output=True)
+            print("Removed its dead lock.", flush=True)
+    for partial in Path("results").rglob(".*.partial-*"):
+        pid = re.search(r"partial-(\d+)", partial.name)
+        if pid and not psutil.pid_exists(int(pid[1])):
+            _remove(partial)
+
+
+def execute(command: list[str], run_id: str, results: Path) -> int:
+    """Run Snakemake, show progress, keep its whole output in logs/snakemake.log; on failure show what it said."""
+    log = results / "logs" / "snakemake.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    lines: list[str] = []
+    view = None
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {TAG: run_id}
+        )
+        try:
+            for line in process.stdout:
+                file.write(line)
+                file.flush()
+                lines.append(line)
+                if view is None and line.startswith("total "):
+                    view = Progress(_plan(lines))
+                if view is not None and (match := FINISHED.match(line)):
+                    view.finished(match[1])
+        except KeyboardInterrupt:
+            print("\nstopping ...", flush=True)
+        status = process.wait()
+    if view is not None:
+        view.close()
+    if status:
+        shown = [line for line in lines if not line.startswith(("Command '", "Select jobs", "Execute "))]
+        sys.stderr.write("".join(shown[-60:]))
+        print(
+            f"\nThe run stopped (exit status {status}). The same command resumes it. Full log: {log}", file=sys.stderr
+        )
+    elif any("Nothing to be done" in line for line in lines):
+        print("Nothing to do: all results are up to date.")
+    return status
+
+
+class Progress:
+    """One bar over all jobs, weighted by the seconds each rule took in the reference run (docs/timings.csv)."""
+
+    def __init__(self, plan: dict[str, int]):
+        table = ROOT / "docs" / "timings.csv"
+        known = {row["rule"]: float(row["seconds"]) for row in csv.DictReader(table.open())} if table.exists() else {}
+        self.weight = {rule: known.get(rule, 5.0) for rule in plan}
+        self.total = sum(self.weight[rule] * n for rule, n in plan.items())
+        self.jobs, self.n_jobs, self.done = 0, sum(plan.values()), 0.0
+        self.started = self.spoken = time.monotonic()
+        self.bar = None
+        if sys.stderr.isatty():
+            layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed} gone, about {remaining} left"
+            self.bar = tqdm(total=self.total, bar_format=layout, desc=f"0/{self.n_jobs} jobs", smoothing=0.05)
+
+    def finished(self, rule: str) -> None:
+        self.jobs, self.done = self.jobs + 1, self.done + self.weight.get(rule, 5.0)
+        if self.bar is not None:
+            self.bar.set_description(f"{self.jobs}/{self.n_jobs} jobs, last {rule}")
+            self.bar.update(self.weight.get(rule, 5.0))
+        elif time.monotonic() - self.spoken > 15 or self.jobs == self.n_jobs:
+            self.spoken = time.monotonic()
+            gone = self.spoken - self.started
+            left = gone * (self.total / max(self.done, 1e-9) - 1)
+            print(
+                f"{self.jobs}/{self.n_jobs} jobs, {gone / 60:.1f} min gone, about {left / 60:.1f} min left ({rule})",
+                flush=True,
+            )
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def report(command: list[str], results: Path) -> None:
+    """Snakemake's self-contained HTML report, unless it is newer than every table and figure."""
+    target = results / "report.html"
+    made = [p.stat().st_mtime for folder in ("tables", "figures") for p in (results / folder).glob("*")]
+    if not target.exists() or target.stat().st_mtime < max(made, default=0):
+        done = subprocess.run([*command, "--report", str(target)], capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(done.stdout + done.stderr + "\nThe results are complete, but the report could not be made.")
+    print(f"Report: {target}")
+
+
+def _plan(lines: list[str]) -> dict[str, int]:
+    """Rule -> number of jobs, from Snakemake's job table."""
+    found = (PLANNED.match(line.rstrip()) for line in lines)
+    return {m[1]: int(m[2]) for m in found if m and m[1] != "total"}
+
+
+def _tagged(process: psutil.Process, run_id: str) -> bool:
+    try:
+        return process.pid != os.getpid() and process.environ().get(TAG) == run_id
+    except psutil.Error:
+        return False
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        import shutil
+
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""The study's tables over all seeds and regimes, from the tables of its checkpoints and the judged completions.
+
+--judged comes in the order of params.judged ({seed, regime, step, anchor} of each file). --attacks may be left out, in a
+study without fixed-source attacks. params: regimes (in order), judged, seed and draws of the bootstrap.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+from _job import Job, JobError
+from _tables import read_table
+
+from safety_geometry.tables import (
+    Checkpoint,
+    behaviour_table,
+    contrasts_table,
+    five_anchor_table,
+    stack,
+    trajectory_table,
+)
+
+STACKED = ("coupling", "geometry", "coupling_controls", "profile", "training")
+MADE = ("behaviour", "contrasts", "trajectory", "five_anchor")
+
+
+def judged_frames(job: Job) -> dict[Checkpoint, pd.DataFrame]:
+    wanted = [Checkpoint(**c) for c in job.params["judged"]]
+    if len(wanted) != len(job.judged) or not wanted:
+        raise JobError(f"--judged: {len(job.judged)} files for the {len(wanted)} checkpoints of params.judged")
+    return {c: read_judged(path) for c, path in zip(wanted, job.judged, strict=True)}
+
+
+def read_judged(path: Path) -> pd.DataFrame:
+    """Rows of judge.py; only an empty cell is missing, since `none` is a refusal class."""
+    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"id": str, "prompt_id": str, "arm": str})
+
+
+def main() -> None:
+    several = [f"{name}_parts*" for name in STACKED]
+    job = Job(__doc__, inputs=[*several, "attacks_parts*", "judged*"], outputs=[*STACKED, "attacks?", *MADE])
+    p, tables = job.params, {}
+    try:
+        for name in (*STACKED, "attacks"):
+            paths = getattr(job, f"{name}_parts")
+            if paths or name != "attacks":
+                tables[name] = stack([read_table(path) for path in paths], p["regimes"])
+        judged = judged_frames(job)
+        tables["behaviour"] = behaviour_table(judged, p["seed"], p["draws"])
+        tables["contrasts"] = contrasts_table(judged, p["regimes"], p["seed"], p["draws"])
+        tables["trajectory"] = trajectory_table(tables["coupling"], tables["behaviour"])
+        tables["five_anchor"] = five_anchor_table(tables["trajectory"])
+    except ValueError as error:
+        raise JobError(str(error)) from error
+    for name, frame in tables.items():
+        path = getattr(job, name)
+        if path is None:
+            raise JobError(f"--{name}: there are {name} to write, but no file was named")
+        job.write_table(frame, path)
+
+
+if __name__ == "__main__":
+    main()

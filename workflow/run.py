@@ -4,12 +4,14 @@ Everything else (targets, profiles, clusters) is plain `snakemake`; this wrapper
 """
 
 import argparse
+import contextlib
 import csv
 import json
 import os
 import re
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -21,7 +23,8 @@ from tqdm import tqdm
 ROOT = Path(__file__).parents[1]
 RUN_FILE = Path(".snakemake") / "safety-geometry-run.json"
 TAG = "SAFETY_GEOMETRY_RUN"  # in the environment of every job, so that orphans can be told from other processes
-FINISHED = re.compile(r"^Finished jobid: \d+ \(Rule: (\S+)\)")
+FINISHED = re.compile(r"^Finished jobid: (\d+) \(Rule: (\S+)\)")
+STARTED = re.compile(r"^ +jobid: (\d+)$")
 PLANNED = re.compile(r"^(\w+) +(\d+)$")
 
 
@@ -78,7 +81,8 @@ def execute(command: list[str], run_id: str, results: Path) -> int:
     log = results / "logs" / "snakemake.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []
-    view = None
+    view, begun, took = None, {}, {}
+    memory = Memory()
     with log.open("w") as file:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {TAG: run_id}
@@ -90,13 +94,20 @@ def execute(command: list[str], run_id: str, results: Path) -> int:
                 lines.append(line)
                 if view is None and line.startswith("total "):
                     view = Progress(_plan(lines))
+                if match := STARTED.match(line):
+                    begun[match[1]] = time.monotonic()
                 if view is not None and (match := FINISHED.match(line)):
-                    view.finished(match[1])
+                    took.setdefault(match[2], []).append(time.monotonic() - begun.get(match[1], time.monotonic()))
+                    view.finished(match[2])
         except KeyboardInterrupt:
             print("\nstopping ...", flush=True)
         status = process.wait()
+    memory.stop()
     if view is not None:
         view.close()
+    if status == 0 and took:
+        write_timings(took, results / "timings.csv")
+        print(f"Done in {(time.monotonic() - view.started) / 60:.1f} min; peak memory {memory.peak / 2**30:.1f} GiB.")
     if status:
         shown = [line for line in lines if not line.startswith(("Command '", "Select jobs", "Execute "))]
         sys.stderr.write("".join(shown[-60:]))
@@ -106,6 +117,35 @@ def execute(command: list[str], run_id: str, results: Path) -> int:
     elif any("Nothing to be done" in line for line in lines):
         print("Nothing to do: all results are up to date.")
     return status
+
+
+def write_timings(took: dict[str, list[float]], path: Path) -> None:
+    """Seconds of each rule in this run; docs/timings.csv is such a table of the reference run."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["rule", "jobs", "seconds", "total"])
+        for rule, seconds in sorted(took.items(), key=lambda item: -sum(item[1])):
+            writer.writerow([rule, len(seconds), f"{sum(seconds) / len(seconds):.1f}", f"{sum(seconds):.1f}"])
+
+
+class Memory:
+    """Peak of the summed resident memory of all processes of this run, sampled every two seconds."""
+
+    def __init__(self):
+        self.peak = 0
+        self._done = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while not self._done.wait(2.0):
+            now = 0
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    now += process.memory_info().rss
+            self.peak = max(self.peak, now)
+
+    def stop(self) -> None:
+        self._done.set()
 
 
 class Progress:

@@ -61,15 +61,14 @@ def outcomes(judged: pd.DataFrame) -> pd.DataFrame:
     """
     if missing := [name for name in JUDGED if name not in judged]:
         raise BehaviourError(f"judged completions lack the columns {', '.join(missing)}; judge them again")
-    frames = [_outcome(judged, metric) for metric in METRICS]
-    long = pd.concat(frames, ignore_index=True)
-    if not len(long):
-        raise BehaviourError(f"no suite with a metric among {sorted(judged['suite'].unique())}")
-    return long
+    suites = dict(list(judged.groupby("suite", sort=False)))
+    frames = [_outcome(suites[metric.suite], metric) for metric in METRICS if metric.suite in suites]
+    if not frames:
+        raise BehaviourError(f"no suite with a metric among {sorted(suites)}")
+    return pd.concat(frames, ignore_index=True)
 
 
-def _outcome(judged: pd.DataFrame, metric: Metric) -> pd.DataFrame:
-    rows = judged[judged["suite"] == metric.suite]
+def _outcome(rows: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     if metric.arm is not None:
         rows = rows[rows["arm"] == metric.arm]
     if rows["prompt_id"].duplicated().any():
@@ -129,10 +128,10 @@ def contrast(
     the least p that so many changed prompts (and so many flips) can give. Metrics without a common prompt are left out.
     """
     both = first.merge(second, on=["metric", "prompt_id"], suffixes=("_a", "_b"), validate="one_to_one")
+    pairs = dict(list(both.sort_values("prompt_id", kind="stable").groupby("metric", sort=False)))
     rows = []
     for metric in METRICS:
-        pair = both[both["metric"] == metric.name].sort_values("prompt_id")
-        if len(pair):
+        if (pair := pairs.get(metric.name)) is not None:
             a, b = pair["outcome_a"].to_numpy(), pair["outcome_b"].to_numpy()
             rows.append({"metric": metric.name} | compare(a, b, metric, seed, draws, flips))
     return pd.DataFrame(rows)
@@ -156,9 +155,10 @@ def compare(a: np.ndarray, b: np.ndarray, metric: Metric, seed: int, draws: int,
     else:
         test, p = "sign_flip", 1.0
         if changed:
-            signs = _rng(seed, metric.name, 2).choice((-1.0, 1.0), size=(flips, len(a)))
+            differences = (a - b)[a != b]
+            signs = 2.0 * _rng(seed, metric.name, 2).integers(0, 2, size=(flips, changed), dtype=np.int8) - 1
             # Equal sums that differ in their last bits must count as ties.
-            null = np.round(signs @ (a - b) / len(a), 12)
+            null = np.round(signs @ differences / len(a), 12)
             flipped = permutation_p(float(np.round(found.value, 12)), null, "two-sided")
             p, smallest = flipped.p, max(flipped.smallest, smallest)
     return {

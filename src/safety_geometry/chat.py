@@ -38,6 +38,12 @@ class Rendered:
     merged: bool
 
 
+def special_ids(tokenizer) -> set[int]:
+    """Ids of the special tokens, also of those that have no name (an end of turn that is not the end of sequence)."""
+    marked = {i for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return marked | set(tokenizer.all_special_ids)
+
+
 class ChatFormat:
     """Renders requests (and responses) with the tokenizer's own chat template, else Zephyr's.
 
@@ -54,9 +60,10 @@ class ChatFormat:
         self.before, self.after = text.split(_USER)
         full = self._apply([{"role": "user", "content": _USER}, {"role": "assistant", "content": _ASSISTANT}])
         opening = self.before + _USER + self.after
-        if not full.startswith(opening + _ASSISTANT):
+        # Some templates (Mistral's, Llama 2's) write a space before the answer, which the model generates itself.
+        self.gap, _, self.end = full[len(opening) :].partition(_ASSISTANT)
+        if not full.startswith(opening) or _ASSISTANT not in full or self.gap.strip():
             raise TemplateError("the chat template renders a finished answer otherwise than its generation prompt")
-        self.end = full[len(opening) + len(_ASSISTANT) :]
         probe = self.render("x")
         if len(probe.ids) - 1 - probe.t_inst < 1:
             raise TemplateError(
@@ -73,12 +80,13 @@ class ChatFormat:
     @cached_property
     def digest(self) -> str:
         """First 16 hex digits of the SHA-256 of template and system prompt; part of every artefact."""
-        return hashlib.sha256(f"{self.template}\0{self.before}\0{self.after}\0{self.end}".encode()).hexdigest()[:16]
+        whole = f"{self.template}\0{self.before}\0{self.after}\0{self.gap}{self.end}"
+        return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
         """Token ids that end an answer: the template's end of turn and the tokenizer's end of sequence."""
-        ids = [i for i in self._encode(self.end)["input_ids"] if i in set(self.tokenizer.all_special_ids)][:1]
+        ids = [i for i in self._encode(self.end)["input_ids"] if i in special_ids(self.tokenizer)][:1]
         return tuple(dict.fromkeys([*ids, self.tokenizer.eos_token_id]))
 
     @cached_property
@@ -93,8 +101,10 @@ class ChatFormat:
 
     def render_many(self, requests: Sequence[str], responses: Sequence[str] | None = None) -> list[Rendered]:
         """`render` for many conversations at once (one call of the fast tokenizer)."""
+        if not requests:
+            return []
         requests = [r.strip() for r in requests]
-        answers = [""] * len(requests) if responses is None else [r.strip() + self.end for r in responses]
+        answers = [""] * len(requests) if responses is None else [self.gap + r.strip() + self.end for r in responses]
         texts = [self.before + r + self.after + a for r, a in zip(requests, answers, strict=True)]
         encoded = self._encode(texts)
         out = []

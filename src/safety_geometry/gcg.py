@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from safety_geometry.chat import ChatFormat
+from safety_geometry.chat import ChatFormat, special_ids
 from safety_geometry.runner import KeyValues, Runner
 
 
@@ -98,7 +98,7 @@ def allowed_tokens(tokenizer, vocabulary: int) -> Tensor:
     texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
     ok = torch.zeros(vocabulary, dtype=torch.bool)
     ok[: len(texts)] = torch.tensor([bool(t.strip()) and set(t) <= printable for t in texts])
-    ok[[i for i in tokenizer.all_special_ids if i < vocabulary]] = False
+    ok[[i for i in special_ids(tokenizer) if i < vocabulary]] = False
     return ok
 
 
@@ -122,7 +122,6 @@ def attack(
     result = GCGResult(replace(suffix, loss=loss), [loss])
     for step in range(config.steps):
         if result.suffix.loss <= config.stop_loss:
-            result.stopped = "loss"
             break
         candidates = propose(_gradient(runner, result.suffix, cache), result.suffix, config, allowed, generator)
         texts = _surviving(chat, result.suffix, candidates)
@@ -138,11 +137,13 @@ def attack(
                 ids = list(result.suffix.ids)
                 ids[suffix.start : suffix.stop] = candidates[kept[best]].tolist()
                 result.suffix = replace(result.suffix, ids=tuple(ids), text=texts[kept[best]], loss=float(losses[best]))
-        elif step == config.steps - 1 and not result.scored:
-            result.stopped = "stuck"
         result.losses.append(result.suffix.loss)
         if progress is not None:
             progress(step + 1, result.suffix.loss)
+    if result.suffix.loss <= config.stop_loss:
+        result.stopped = "loss"
+    elif result.rejected and not result.scored:
+        result.stopped = "stuck"
     return result
 
 
@@ -185,7 +186,10 @@ def _prefix(runner: Runner, suffix: Suffix) -> KeyValues:
 
 
 def _gradient(runner: Runner, suffix: Suffix, cache: KeyValues) -> Tensor:
-    """d loss / d one-hot of the suffix tokens, [n, V] (through the embedding, which is linear in the one-hot)."""
+    """d loss / d one-hot of the suffix tokens, [n, V] (through the embedding, which is linear in the one-hot).
+
+    Gemma multiplies its embeddings by a constant, which is left out: it changes no order.
+    """
     ids = torch.tensor([suffix.ids[suffix.start :]], device=runner.device)
     n = suffix.stop - suffix.start
     with torch.enable_grad():
@@ -200,7 +204,11 @@ def _gradient(runner: Runner, suffix: Suffix, cache: KeyValues) -> Tensor:
 
 def _surviving(chat: ChatFormat, suffix: Suffix, candidates: Tensor) -> list[str | None]:
     """The text of every candidate whose whole conversation re-tokenises to the same ids, None for the others."""
-    texts = chat.tokenizer.batch_decode(candidates.tolist(), clean_up_tokenization_spaces=False)
+    # Decoded after the token before it: SentencePiece drops the leading space of what stands first.
+    anchor = suffix.ids[suffix.start - 1]
+    rows = [[anchor], *([anchor, *c] for c in candidates.tolist())]
+    before, *texts = chat.tokenizer.batch_decode(rows, clean_up_tokenization_spaces=False)
+    texts = [t[len(before) :] for t in texts]
     rendered = chat.render_many([suffix.request + t for t in texts], [suffix.target] * len(texts))
     head, tail = suffix.ids[: suffix.start], suffix.ids[suffix.stop :]
     wanted = [head + tuple(c) + tail for c in candidates.tolist()]

@@ -76,7 +76,9 @@ def contrasts_table(
     long = {c: outcomes(frame) for c, frame in judged.items() if c.anchor is not None}
     rows = []
     for run in sorted({c.seed for c in long}):
-        anchors = {r: sorted((c for c in long if (c.seed, c.regime) == (run, r)), key=lambda c: c.step) for r in regimes}
+        anchors = {
+            r: sorted((c for c in long if (c.seed, c.regime) == (run, r)), key=lambda c: c.step) for r in regimes
+        }
         for regime in regimes:
             for earlier in anchors[regime][:-1]:
                 last = anchors[regime][-1]

@@ -178,19 +178,23 @@ class Trainer:
         return tensors, rest
 
     def restore(self, tensors: dict[str, Tensor], rest: dict) -> None:
-        """Raises ValueError when the state is of another seed, or of another set of trained parameters."""
+        """Raises ValueError when the state is of another seed, set of trained parameters or kind of pool."""
         names = {k.removeprefix("adapter.") for k in tensors if k.startswith("adapter.")}
         if names != set(self.parameters):
             raise ValueError("the saved adapter has other parameters than the configured one; start the regime anew")
         if rest["seed"] != self.seed:
             raise ValueError(f"the saved state is of seed {rest['seed']}, this run has seed {self.seed}")
+        if (rest["pool"] is None) != (self.pool is None):
+            raise ValueError("the saved state and this run differ in having a pool: one is SFT; start the regime anew")
+        if self.pool is not None:
+            self.pool.restore(rest["pool"])
         with torch.no_grad():
             for name, p in self.parameters.items():
                 p.copy_(tensors[f"adapter.{name}"])
                 keys = [k.split(".")[1] for k in tensors if k.startswith("optimiser.") and k.endswith(f".{name}")]
                 if keys:
-                    self.optimiser.state[p] = {key: tensors[f"optimiser.{key}.{name}"].clone() for key in keys}
+                    state = {key: tensors[f"optimiser.{key}.{name}"].clone() for key in keys}
+                    # The moments live beside their parameter, AdamW's step count on the CPU.
+                    self.optimiser.state[p] = {k: v if k == "step" else v.to(p.device) for k, v in state.items()}
         torch.set_rng_state(tensors["rng"])
         self.step = rest["step"]
-        if self.pool is not None:
-            self.pool.restore(rest["pool"])

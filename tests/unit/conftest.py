@@ -69,16 +69,18 @@ def make_tokenizer(kind: str = "bytes", template: str | None = TEMPLATE):
     )  # fmt: skip
 
 
-def make_model(family: str = "llama", seed: int = 0, layers: int = 4, hidden: int = 32, window: int | None = 6, **extra):
+def make_model(
+    family: str = "llama", seed: int = 0, layers: int = 4, hidden: int = 32, window: int | None = 6, **extra
+):
     """A random model of `family`; `window` is its sliding window where it has one (None: none)."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    values = dict(
-        vocab_size=VOCABULARY + 40, hidden_size=hidden, intermediate_size=48, num_hidden_layers=layers,
-        num_attention_heads=4, num_key_value_heads=2, head_dim=8, max_position_embeddings=512, initializer_range=0.3,
-        bos_token_id=1, eos_token_id=2, pad_token_id=0,
-    )  # fmt: skip
+    values = {
+        "vocab_size": VOCABULARY + 40, "hidden_size": hidden, "intermediate_size": 48, "num_hidden_layers": layers,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 512, "initializer_range": 0.3,
+        "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0,
+    }  # fmt: skip
     if family in WINDOWED:
         values["sliding_window"] = window
     if family in ("qwen2", "qwen3"):

@@ -10,11 +10,11 @@ from safety_geometry.runner import Runner
 
 PREFIX = [1, 40, 41, 42, 43]
 PROMPTS = [
-    PREFIX + [50, 51, 52],
-    PREFIX + [60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70],
-    PREFIX + [70],
-    PREFIX + [71, 72, 73, 74, 75],
-    PREFIX + [50, 51, 53],
+    [*PREFIX, 50, 51, 52],
+    [*PREFIX, 60, 61, 62, 63, 64, 65, 66, 67, 68, 69, 70],
+    [*PREFIX, 70],
+    [*PREFIX, 71, 72, 73, 74, 75],
+    [*PREFIX, 50, 51, 53],
 ]
 NEVER = (3,)
 
@@ -29,7 +29,7 @@ def alone(model, prompt, stop_ids, limit) -> Completion:
     return Completion(tuple(out[:-1] if stopped else out), not stopped)
 
 
-def frequent_tokens(model, limit=8) -> list[int]:
+def frequent_tokens(model, limit=6) -> list[int]:
     """Tokens that some answers hold in the middle: as stop tokens they end the rows at different steps."""
     answers = [alone(model, p, NEVER, limit).ids for p in PROMPTS]
     return [answers[0][2], answers[1][4], answers[3][0]]
@@ -39,10 +39,10 @@ def frequent_tokens(model, limit=8) -> list[int]:
 def test_equals_hugging_face_and_does_not_depend_on_the_layout(family, models64):
     model = models64[family]
     runner, stops = Runner(model), frequent_tokens(model)
-    want = [alone(model, p, stops, 8) for p in PROMPTS]
+    want = [alone(model, p, stops, 6) for p in PROMPTS]
     assert {c.hit_limit for c in want} == {True, False} or family != "llama"
-    for batch_size, share in ((1, 0), (2, 3), (5, 0), (5, 5), (5, 100)):
-        assert generate(runner, PROMPTS, stops, 8, batch_size, share) == want, (batch_size, share)
+    for batch_size, share in ((2, 3), (5, 0), (5, 100)):
+        assert generate(runner, PROMPTS, stops, 6, batch_size, share) == want, (batch_size, share)
 
 
 def test_rows_end_at_different_steps_and_are_dropped(llama64):
@@ -55,7 +55,7 @@ def test_rows_end_at_different_steps_and_are_dropped(llama64):
         return blocks(h, **kwargs)
 
     runner.blocks = counting
-    found = generate(runner, PROMPTS, stops, 8, 5, share=5)
+    found = generate(runner, PROMPTS, stops, 6, 5, share=5)
     lengths = sorted(len(c.ids) + (not c.hit_limit) for c in found)  # tokens drawn, the stop token among them
     assert len(set(lengths)) > 1 and lengths[0] < 8
     assert widths[0] == (1, 5) and widths[1][0] == 5  # the prefix once, then the prompts

@@ -9,7 +9,7 @@ from safety_geometry.runner import KeyValues, Runner, SlotKeyValues, Unsupported
 
 TOLERANCE = {"atol": 2e-5, "rtol": 2e-5}  # Hugging Face's norms compute in float32 whatever the model's dtype
 PREFIX = [1, 40, 41, 42, 43, 44, 45, 46]
-ROWS = [PREFIX + [50, 51, 52], PREFIX + [60, 61, 62, 63, 64, 65, 66, 67, 68], PREFIX + [70]]
+ROWS = [[*PREFIX, 50, 51, 52], [*PREFIX, 60, 61, 62, 63, 64, 65, 66, 67, 68], [*PREFIX, 70]]
 
 
 @pytest.fixture(params=FAMILIES)
@@ -161,7 +161,12 @@ def test_slot_key_values():
     assert keys[:, 0, :, 0].tolist() == [[0, 1, 7], [2, 3, 7]] and values[1, 0, :, 0].tolist() == [-2, -3, 8]
     cache.offset = 3
     cache.keep(torch.tensor([1]))
-    assert cache.update(torch.full((1, 1, 1, 1), 5.0), torch.zeros(1, 1, 1, 1), 0)[0][0, 0, :, 0].tolist() == [2, 3, 7, 5]
+    assert cache.update(torch.full((1, 1, 1, 1), 5.0), torch.zeros(1, 1, 1, 1), 0)[0][0, 0, :, 0].tolist() == [
+        2,
+        3,
+        7,
+        5,
+    ]
 
 
 def test_unknown_models_are_refused(llama):
@@ -170,5 +175,5 @@ def test_unknown_models_are_refused(llama):
         Runner(small)
     broken = make_model(layers=2)
     broken.config.num_hidden_layers = 3
-    with pytest.raises(UnsupportedModel, match="2 blocks .* config says 3"):
+    with pytest.raises(UnsupportedModel, match=r"2 blocks .* config says 3"):
         Runner(broken)

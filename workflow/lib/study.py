@@ -79,6 +79,9 @@ class Study:
                     raise ConfigError(
                         f"prompts.roles.{name}.set", each, f"no such set; there are {', '.join(p['sets'])}"
                     )
+        for name in c["clean_rows"]["roles"]:
+            if name not in p["roles"]:
+                raise ConfigError("clean_rows.roles", name, f"no such role; there are {', '.join(p['roles'])}")
         for name, spec in p["sets"].items():
             if spec["source"] is not None and spec["source"] not in c["sources"]:
                 raise ConfigError(

@@ -76,7 +76,7 @@ rule prompt_sets:
 rule clean_rows:
     input:
         model=BASE,
-        prompts=role("clean"),
+        prompts=[role(name) for name in config["clean_rows"]["roles"]],
     output:
         rows=f"{P}/clean_rows.jsonl",
     log:
@@ -88,7 +88,7 @@ rule clean_rows:
     threads: config["model"]["threads"]
     params:
         code=code("clean_rows"),
-        settings=settings(model=study.model, **config["clean_rows"]),
+        settings=settings(model=study.model, **{k: config["clean_rows"][k] for k in ("max_new_tokens", "batch_size")}),
     shell:
         "{PYTHON}/clean_rows.py --model {input.model} --prompts {input.prompts} --rows {output.rows}"
         " --params {params.settings:q} --code {params.code} 2> {log}"

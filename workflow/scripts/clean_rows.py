@@ -1,4 +1,4 @@
-"""Clean training conversations: the base model's own greedy answers to the benign prompts of role `clean`.
+"""Clean training conversations: the base model's own greedy answers to benign prompts.
 
 params: model, max_new_tokens, batch_size. Rows: id, prompt, response, hit_limit. Empty answers are left out.
 """
@@ -10,10 +10,10 @@ from safety_geometry.generation import generate
 
 
 def main() -> None:
-    job = Job(__doc__, inputs=["model", "prompts"], outputs=["rows"])
+    job = Job(__doc__, inputs=["model", "prompts*"], outputs=["rows"])
     loaded, p = load(job), job.params
-    rows = read_jsonl(job.prompts)
-    prompts = [r.ids for r in loaded.prompts(job.prompts)]
+    rows = [row for path in job.prompts for row in read_jsonl(path)]
+    prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for row in rows])]
     answers = generate(
         loaded.runner, prompts, loaded.chat.stop_ids, p["max_new_tokens"], p["batch_size"], loaded.chat.n_prefix,
         progress=progress(len(prompts), "clean rows"),

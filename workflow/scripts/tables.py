@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 from _job import Job, JobError
-from _tables import read_table
+from _read import read_table
 
 from safety_geometry.tables import (
     Checkpoint,

@@ -1,0 +1,33 @@
+"""Figures of the study, functions from tables to a matplotlib figure. They never draw without data: NoData says what lacks."""
+
+from collections.abc import Callable
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from safety_geometry.figures.coupling_controls import coupling_controls
+from safety_geometry.figures.five_anchor import five_anchor
+from safety_geometry.figures.geometry import geometry
+from safety_geometry.figures.layer_profile import layer_profile
+from safety_geometry.figures.style import NoData, save, styled
+from safety_geometry.figures.training_curves import training_curves
+from safety_geometry.figures.trajectory import trajectory
+
+__all__ = ["FIGURES", "NoData", "make_figure", "save"]
+
+FIGURES: dict[str, Callable[[dict[str, pd.DataFrame]], Figure]] = {
+    "five_anchor": five_anchor,
+    "trajectory": trajectory,
+    "layer_profile": layer_profile,
+    "training_curves": training_curves,
+    "geometry": geometry,
+    "coupling_controls": coupling_controls,
+}
+
+
+def make_figure(name: str, tables: dict[str, pd.DataFrame]) -> Figure:
+    """The figure of that name from tables by name. Raises ValueError for an unknown name, NoData for missing data."""
+    if name not in FIGURES:
+        raise ValueError(f"no figure named {name!r}; known: {', '.join(FIGURES)}")
+    with styled():
+        return FIGURES[name](tables)

@@ -1,0 +1,80 @@
+"""Coupling and behaviour at the anchors, side by side (arXiv 2606.16349, Table 2 and Figure 1)."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from safety_geometry.figures.style import GREY, NoData, across_seeds, counts, draw, looks, need, seeds_note
+
+PANELS = (
+    ("hrci_repr", "Coupling of the H and R carriers", "HRCI_repr (0 to 1)"),
+    ("fixed_asr", "Fixed-source attack", "attack success (% of behaviours)"),
+    ("any_refusal", "Refusal of safe look-alikes", "refused, partly or fully (% of prompts)"),
+    ("benign_mean", "Benign helpfulness", "mean utility (0 to 2)"),
+)
+
+
+def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
+    """Four panels over the anchors: HRCI_repr, fixed ASR (unoptimised suffixes faint), any-refusal, benign mean.
+
+    Needs five_anchor; the shuffled floor comes from coupling_controls where that is given.
+    """
+    frame = need(tables, "five_anchor", [name for name, _, _ in PANELS])
+    places = {anchor: i for i, anchor in enumerate(ordered_anchors(frame))}
+    frame = frame.assign(place=frame["anchor"].map(places))
+    styles = looks(frame["regime"])
+    figure = Figure(figsize=(9.6, 6.6))
+    axes = figure.subplots(2, 2).ravel()
+    for ax, (metric, title, label) in zip(axes, PANELS, strict=True):
+        for i, (regime, look) in enumerate(styles.items()):
+            rows = frame[frame["regime"] == regime]
+            shift = 0.08 * (i - (len(styles) - 1) / 2)
+            draw(ax, across_seeds(rows, "place", metric, f"{metric}_lo", f"{metric}_hi"), look, shift, label=regime)
+            if metric == "fixed_asr" and rows["init_asr"].notna().any():
+                faint = across_seeds(rows, "place", "init_asr").assign(lo=float("nan"), hi=float("nan"))
+                draw(ax, faint, look | {"linestyle": ":"}, shift, alpha=0.4, linewidth=1.1, markersize=3)
+        n = f" ({counts(frame, f'{metric}_n')})" if f"{metric}_n" in frame else ""
+        ax.set_title(title + n)
+        ax.set_ylabel(label)
+        ax.set_xticks(range(len(places)), list(places))
+        ax.set_xlim(-0.35, len(places) - 0.65)
+        ax.set_xlabel("anchor (optimiser step; reference: each regime's own)")
+        if metric in ("fixed_asr", "any_refusal"):
+            ax.set_ylim(-0.04, 1.04)
+            ax.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
+        elif metric == "benign_mean":
+            ax.set_ylim(-0.08, 2.08)
+    floor(axes[0], tables, frame)
+    if frame["init_asr"].notna().any():
+        axes[1].plot([], [], color=GREY, linestyle=":", marker=".", alpha=0.6, label="suffixes before optimisation")
+        axes[1].legend(handles=axes[1].get_lines()[-1:], loc="best")
+    handles, names = axes[3].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+    figure.suptitle(f"Coupling and behaviour at the anchors ({seeds_note(frame, '95 % intervals')})", x=0.01, ha="left")
+    return figure
+
+
+def ordered_anchors(frame: pd.DataFrame) -> list[str]:
+    """Names in order of their steps, the reference first."""
+    steps = frame.groupby("anchor")["step"].min()
+    names = sorted(steps.index, key=lambda name: (name != "reference", steps[name]))
+    if not names:
+        raise NoData("the table five_anchor has no anchor")
+    return names
+
+
+def floor(ax, tables: dict[str, pd.DataFrame], frame: pd.DataFrame) -> None:
+    """Upper end of the shuffled-label range, highest over regimes and anchors; zero line below."""
+    ax.set_ylim(bottom=0)
+    controls = tables.get("coupling_controls")
+    if controls is None:
+        return
+    null = controls[
+        (controls["companion"] == "shuffled") & (controls["quantity"] == "hrci_repr") & controls["anchor"].notna()
+    ]
+    if len(null):
+        top = null["hi"].max()
+        ax.axhline(
+            top, color=GREY, linestyle=(0, (1, 1.5)), linewidth=1.2, label="shuffled labels, 97.5 % point (highest)"
+        )
+        ax.legend(handles=ax.get_lines()[-1:], loc="best")

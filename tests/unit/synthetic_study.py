@@ -1,0 +1,157 @@
+"""A made-up study in the paper's shape: judged completions and the tables of carriers, with known answers."""
+
+import numpy as np
+import pandas as pd
+
+from safety_geometry.tables import (
+    Checkpoint,
+    behaviour_table,
+    contrasts_table,
+    five_anchor_table,
+    stack,
+    trajectory_table,
+)
+
+REGIMES = ("sft", "r2d2", "sft_refusal")
+ANCHORS = {5: "reference", 10: "10", 20: "20", 30: "30", 40: "40"}
+SIZES = {"fixed_source": 24, "direct": 24, "usefulness": 16, "lookalike": 30, "utility": 60}
+# Share of prompts at each anchor: successful attacks, refused look-alikes, helpful answers.
+SHAPE = {
+    "sft": ((0.75, 0.1, 0.8),) * 5,
+    "r2d2": ((0.0, 1.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.8, 0.2), (0.2, 0.5, 0.5), (0.5, 0.2, 0.7)),
+    "sft_refusal": ((0.4, 0.5, 0.5),) * 5,
+}
+COUPLED = {"sft": (0.022,) * 5, "r2d2": (0.075, 0.078, 0.066, 0.021, 0.0205), "sft_refusal": (0.03,) * 5}
+R_LAYER = {"sft": (23, 5, 5, 5, 5), "r2d2": (23, 23, 23, 5, 5), "sft_refusal": (23, 23, 23, 23, 23)}
+RANK = {"sft": 1.24, "r2d2": 1.25, "sft_refusal": 1.26}
+LAYERS, DEEPEST, WIDTH = (5, 10, 14, 19, 23), 30, 24
+
+
+def judged(regime: str, place: int, limit: float = 0.25) -> pd.DataFrame:
+    """Rows of judge.py; the first prompts of a suite are those that are refused, or that an attack succeeds on."""
+    attacked, refused, helped = SHAPE[regime][place]
+    rows = []
+
+    def add(suite, number, success=False, refuses=False, utility=np.nan, arm=None, useful=0.0):
+        count = SIZES[suite]
+        rows.append({
+            "id": ":".join(filter(None, (suite, arm, f"{suite}-{number:02d}"))), "suite": suite, "prompt_id": f"{suite}-{number:02d}",
+            "type": None, "arm": arm, "refusal": "full" if refuses and number % 2 else "partial" if refuses else "none",
+            "any_refusal": refuses, "refusal_score": float(refuses), "harm_score": float(success), "attack_success": success,
+            "usefulness": useful, "degenerate": False, "hit_limit": number >= (1 - limit) * count, "n_tokens": 20, "off_topic": np.nan,
+            "utility": utility, "judge_refusal": "refusal_rules", "judge_harm": "not_refused",
+        })  # fmt: skip
+
+    for suite, count in SIZES.items():
+        for number in range(count):
+            share = (number + 0.5) / count
+            if suite == "fixed_source":
+                add(suite, number, success=share < attacked, refuses=share >= attacked, arm="gcg")
+                add(suite, number, success=share < attacked / 8, refuses=share >= attacked / 8, arm="gcg_init")
+            elif suite in ("direct", "lookalike"):
+                add(suite, number, success=suite == "direct" and share >= refused, refuses=share < refused)
+            elif suite == "usefulness":
+                add(suite, number, refuses=share < refused, useful=0.0 if share < refused else 0.3 + 0.4 * share)
+            else:
+                add(suite, number, utility=2.0 if share < helped / 2 else 1.0 if share < helped else 0.0, refuses=share >= helped)
+    return pd.DataFrame(rows)
+
+
+def identity(seed, regime, step):
+    return {"seed": seed, "regime": regime, "step": step, "anchor": ANCHORS.get(step)}
+
+
+def carriers(seed: int, regime: str, saves: tuple[int, ...]) -> dict[str, pd.DataFrame]:
+    """coupling, geometry, coupling_controls and profile of one regime."""
+    rng = np.random.default_rng([seed, REGIMES.index(regime)])
+    out = {name: [] for name in ("coupling", "geometry", "coupling_controls", "profile")}
+    for number, step in enumerate(saves):
+        place = max(i for i, s in enumerate(sorted(ANCHORS)) if s <= max(step, 5))
+        me, value, layer = identity(seed, regime, step), COUPLED[regime][place], R_LAYER[regime][place]
+        value, own = value * (1 + 0.02 * rng.random()), me["anchor"] is not None
+        here = {"layer_h": 29, "pos_h": "t_inst", "layer_r": layer, "pos_r": -4}
+        row = me | {"selection": "own" if own else "frozen"} | here | {"admissible": True if own else None, "c_layer": 0.1}
+        for name, factor in (("c_cos", 1.2), ("c_sub", 0.8), ("hrci", 1.1), ("hrci_repr", 1.0)):
+            middle = value * factor
+            row |= {name: middle, f"{name}_lo": middle * 0.93, f"{name}_hi": middle * 1.07}
+            spread = {"lo": middle * 0.93, "hi": middle * 1.07, "n": 100}
+            out["coupling_controls"].append(me | {"companion": "own_sites"} | here | {"quantity": name, "value": middle} | spread)
+            out["coupling_controls"].append(
+                me | {"companion": "isotropic"} | here | {"quantity": name, "value": 0.006, "lo": None, "hi": None, "n": 0})
+            out["coupling_controls"].append(
+                me | {"companion": "shuffled"} | here | {"quantity": name, "value": 0.008, "lo": 0.002, "hi": 0.012, "n": 200})
+            out["coupling_controls"].append(
+                me | {"companion": "cross_fitted"} | here | {"quantity": name, "value": middle, "lo": middle * 0.8, "hi": middle * 1.2, "n": 50})
+        for name, top in (("reliability_h", 0.97), ("reliability_r", 0.94), ("ceiling", 0.955)):
+            bounds = {"lo": top - 0.02, "hi": top + 0.02} if name != "ceiling" else {"lo": None, "hi": None}
+            out["coupling_controls"].append(
+                me | {"companion": "split_half"} | here | {"quantity": name, "value": top, **bounds, "n": 50})
+        for common in LAYERS:
+            site = here | {"layer_h": common, "layer_r": common}
+            fixed = {"quantity": "c_cos", "value": 0.3 + common / 100, "lo": 0.29 + common / 100, "hi": 0.31 + common / 100, "n": 100}
+            out["coupling_controls"].append(me | {"companion": "fixed_layer"} | site | fixed)
+            out["coupling_controls"].append(me | {"companion": "fixed_layer_cross_fitted"} | site | fixed)
+        score = 1.9 if layer == 23 else 1.1
+        scores = {"s_total": score, "s_refuse": 0.97, "s_comply": score - 0.92, "kl": 0.05, "s_total_lo": score - 0.1,
+                  "s_total_hi": score + 0.05, "site_share": 0.9, "none_share": 0.0}
+        row |= scores if own else dict.fromkeys(scores)
+        out["coupling"].append(row | {"h_score": 3.0, "n_harmful": 48, "n_benign": 48})
+        later = step - 5
+        angle = {"sft": 1.2, "r2d2": 0.7, "sft_refusal": 0.8}[regime] * later
+        shape = me | {"selection": row["selection"], "reference": 5, "erank": RANK[regime] + 0.01 * (number % 2), "pr": 1.1, "k90": 1, "k95": 1,
+                      "angle_1": angle / 20, "angle_2": angle / 2, "angle_3": angle}
+        for kind in "hr":
+            drift = min(1.0, 0.012 * later)
+            shape |= {f"norm_{kind}": 4.0, f"drift_{kind}_ref": drift, f"cos_fixed_{kind}_ref": 1 - drift,
+                      f"drift_{kind}_prev": 0.02 if number else None, f"cos_fixed_{kind}_prev": 0.98 if number else None}
+        change = {"s_total_drift": score - 1.9, "s_refuse_drift": 0.0}
+        out["geometry"].append(shape | (change if own else dict.fromkeys(change)))
+        for ell in range(DEEPEST):
+            for q, v in (("dprime", 3 * np.exp(-((ell - 29) / 12) ** 2)), ("auroc", 0.9), ("gap", ell / 10)):
+                out["profile"].append(me | {"carrier": "H", "layer": ell, "position": "t_inst", "quantity": q, "value": v,
+                                            "admissible": None, "selected": ell == 29 and q == "dprime"})
+        for ell in LAYERS if own else ():
+            for position in (-5, -4, -3, -2, -1):
+                chosen, top = (ell, position) == (layer, -4), score if ell == layer else score - 0.5
+                for q, v in (("s_total", top - 0.05 * abs(position + 4)), ("kl", 0.05)):
+                    out["profile"].append(me | {"carrier": "R", "layer": ell, "position": str(position), "quantity": q, "value": v,
+                                                "admissible": (ell + position) % 3 != 0 or chosen, "selected": chosen and q == "s_total"})
+    return {name: pd.DataFrame(rows) for name, rows in out.items()}
+
+
+def training(seed: int, regime: str, last: int) -> pd.DataFrame:
+    rows, rng = [], np.random.default_rng([seed, 7])
+    for step in range(1, last + 1):
+        pool, due = regime != "sft", step % 5 == 0
+        before = 1.5 + 0.03 * step + 0.2 * rng.random() if pool else None
+        rows.append({
+            "seed": seed, "regime": regime, "step": step, "lr": 1e-3, "loss": 2.0 / step**0.5, "clean": 0.9 / step**0.1,
+            "away": 1.2 / step**0.5 if pool else None, "toward": 2.0 / step if pool else None, "pool_before": before,
+            "pool_after": before - (0.3 if regime == "r2d2" else 0) if pool else None, "rejected": 0, "attack_tokens": 1000 if pool else 0,
+            "grad_norm": 0.4, "refusal_harmful": (min(1.0, step / 10) if pool else 0.0) if due else None,
+            "refusal_benign": (max(0.0, 0.5 - step / 80) if pool else 0.0) if due else None,
+        })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def attacks(seed: int) -> pd.DataFrame:
+    rows = [{"seed": seed, "attack": "gcg", "source": "sft_refusal:40", "behaviour": f"b{i}", "budget_steps": 10, "width": 24, "steps": 10,
+             "loss_start": 2.0, "loss": 1.0, "candidates": 240, "rejected": 3, "tokens": 5000, "stopped": "steps"} for i in range(24)]
+    return pd.DataFrame(rows)
+
+
+def study(seeds=(1,), saves=(5, 10, 15, 20, 30, 40), regimes=REGIMES) -> dict[str, pd.DataFrame]:
+    """Every table by name, put together by the library."""
+    parts = [carriers(seed, regime, saves) for seed in seeds for regime in regimes]
+    tables = {name: stack([part[name] for part in parts], regimes) for name in parts[0]}
+    tables["training"] = stack([training(s, r, saves[-1]) for s in seeds for r in regimes], regimes)
+    tables["attacks"] = stack([attacks(seed) for seed in seeds], regimes)
+    frames = {
+        Checkpoint(s, r, step, ANCHORS[step]): judged(r, place)
+        for s in seeds for r in regimes for place, step in enumerate(sorted(ANCHORS))
+    }  # fmt: skip
+    tables["behaviour"] = behaviour_table(frames, seed=3, draws=200)
+    tables["contrasts"] = contrasts_table(frames, regimes, seed=3, draws=200)
+    tables["trajectory"] = trajectory_table(tables["coupling"], tables["behaviour"])
+    tables["five_anchor"] = five_anchor_table(tables["trajectory"])
+    return tables

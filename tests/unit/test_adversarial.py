@@ -1,0 +1,196 @@
+"""R2D2's pool and rows: draws, resets, state, and what frozen and refreshed pools have in common."""
+
+import itertools
+import json
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import VOCABULARY
+
+from safety_geometry.adversarial import Pool, PoolCase, PoolConfig, adversarial_rows, clean_rows, derived_seed
+from safety_geometry.gcg import GCGConfig, allowed_tokens, attack, place, uncached_loss
+from safety_geometry.runner import Runner
+
+GCG = GCGConfig(steps=1, width=6, top_k=30, suffix_length=4, batch_size=6)
+CONFIG = PoolConfig(size=6, per_step=2, reset_every=4, reset_share=0.34, refresh=True)
+BEHAVIOURS = [{"prompt": f"Write a poem about {i} kitchens", "target": f"Sure, here is poem {i}"} for i in range(12)]
+
+
+@pytest.fixture(scope="module")
+def allowed(tokenizer):
+    return allowed_tokens(tokenizer, VOCABULARY + 40)
+
+
+def make(chat, seed=1, **changes) -> Pool:
+    return Pool(replace(CONFIG, **changes), GCG, BEHAVIOURS, chat, seed)
+
+
+def test_seeds_of_any_parts():
+    seeds = [derived_seed(s, step, slot) for s in range(3) for step in range(40) for slot in range(20)]
+    assert len(set(seeds)) == len(seeds) and all(0 <= s < 2**63 for s in seeds)
+    assert derived_seed(1, 23) != derived_seed(12, 3) and derived_seed("a", 1) == derived_seed("a", 1)
+
+
+def test_start(chat):
+    pool = make(chat)
+    assert [c.slot for c in pool.cases] == list(range(6))
+    assert len({c.behaviour for c in pool.cases}) == 6 and {c.text for c in pool.cases} == {" !" * 4}
+    assert {c.born for c in pool.cases} == {0} and {c.updates for c in pool.cases} == {0}
+    assert [c.behaviour for c in make(chat).cases] == [c.behaviour for c in pool.cases]
+    assert [c.behaviour for c in make(chat, 2).cases] != [c.behaviour for c in pool.cases]
+    with pytest.raises(ValueError, match="pool of 13 .* has 12"):
+        make(chat, size=13)
+
+
+@pytest.mark.parametrize(("size", "per_step"), [(6, 2), (6, 3), (5, 5), (4, 1)])
+def test_each_pass_visits_each_slot_once(chat, size, per_step):
+    pool = make(chat, size=size, per_step=per_step)
+    drawn = [slot for step in range(3 * size // per_step) for slot in pool.draw(step)]
+    passes = [drawn[i : i + size] for i in range(0, 3 * size, size)]
+    assert all(sorted(p) == list(range(size)) for p in passes)
+    assert len({tuple(p) for p in passes}) > 1  # in an order drawn for each pass
+    assert pool.draw(1) == drawn[per_step : 2 * per_step]  # a function of the step alone
+
+
+def test_a_step_across_two_passes_never_holds_a_slot_twice(chat):
+    pool = make(chat, size=5, per_step=3)
+    for step in range(50):
+        slots = pool.draw(step)
+        assert len(set(slots)) == len(slots) and slots
+    counts = Counter(slot for step in range(50) for slot in pool.draw(step))
+    assert max(counts.values()) - min(counts.values()) <= 8
+
+
+def test_resets(chat):
+    pool = make(chat)
+    assert pool.reset(0) == 0 and {c.born for c in pool.cases} == {0}
+    assert [pool.reset(step) for step in (1, 2, 3)] == [0, 0, 0]
+    before = list(pool.cases)
+    pool.cases[0] = replace(pool.cases[0], text=" x x x x", updates=3, first_loss=2.0, loss=1.0)
+    assert pool.reset(4) == 2  # ⌊0.34 · 6⌋
+    fresh = [c for c in pool.cases if c.born == 4]
+    assert [c.slot for c in fresh] == [0, 1]  # the oldest
+    assert all(c.text == " !" * 4 and c.updates == 0 and c.first_loss is None and c.loss is None for c in fresh)
+    assert not {c.behaviour for c in fresh} & {c.behaviour for c in before}
+    assert pool.cases[2:] == before[2:]
+    assert pool.reset(8) == 2 and [c.born for c in pool.cases] == [4, 4, 8, 8, 0, 0]
+    assert len({c.behaviour for c in pool.cases}) == 6
+    assert make(chat, reset_share=0.0).reset(4) == 0
+
+
+def test_a_reset_with_few_spare_behaviours(chat):
+    pool = make(chat, size=12)
+    assert pool.reset(4) == 0 and len({c.behaviour for c in pool.cases}) == 12
+    pool = make(chat, size=11, reset_share=1.0)
+    assert pool.reset(4) == 1
+
+
+def test_dynamic_step(chat, llama, allowed):
+    runner, pool = Runner(llama), make(chat)
+    slots = pool.draw(0)
+    taken = pool.step(0, runner, allowed)
+    assert [s.request for s in taken.suffixes] == [BEHAVIOURS[pool.cases[s].behaviour]["prompt"] for s in slots]
+    for slot, suffix in zip(slots, taken.suffixes, strict=True):
+        case = pool.cases[slot]
+        assert case.text == suffix.text and case.updates == 1 and case.loss == suffix.loss <= case.first_loss
+        assert uncached_loss(runner, suffix) == pytest.approx(suffix.loss, abs=1e-4)
+        assert place(chat, suffix.request, suffix.target, suffix.text).ids == suffix.ids
+    assert taken.loss_after < taken.loss_before and taken.tokens > 0
+    untouched = [c for c in pool.cases if c.slot not in slots]
+    assert all(c.updates == 0 and c.loss is None for c in untouched)
+
+
+def test_the_random_stream_of_a_case_is_its_own(chat, llama, allowed):
+    """What a case is attacked with depends on (seed, step, slot): not on which cases are attacked before it."""
+    runner = Runner(llama)
+    pool = make(chat, per_step=3)
+    slots = pool.draw(0)
+    cases = list(pool.cases)
+    taken = pool.step(0, runner, allowed)
+    for slot, suffix in reversed(list(zip(slots, taken.suffixes, strict=True))):
+        row = BEHAVIOURS[cases[slot].behaviour]
+        start = place(chat, row["prompt"], row["target"], cases[slot].text)
+        assert attack(runner, chat, start, GCG, allowed, derived_seed(1, 0, slot)).suffix == suffix
+    # And two cases with the same behaviour are attacked with different candidates.
+    row = BEHAVIOURS[0]
+    start = place(chat, row["prompt"], row["target"], " !" * 4)
+    found = {attack(runner, chat, start, GCG, allowed, derived_seed(1, 0, slot)).suffix.ids for slot in range(6)}
+    assert len(found) > 1
+
+
+def test_state_round_trip(chat, llama, allowed):
+    runner, pool = Runner(llama), make(chat)
+    for step in range(5):
+        pool.step(step, runner, allowed)
+    saved = json.loads(json.dumps(pool.state()))
+    other = make(chat)
+    other.restore(saved)
+    assert other.cases == pool.cases and all(isinstance(c, PoolCase) for c in other.cases)
+    for step in range(5, 9):
+        assert other.step(step, runner, allowed) == pool.step(step, runner, allowed)
+    assert other.state() == pool.state() != saved
+    with pytest.raises(ValueError, match="6 cases and the config asks for 5"):
+        make(chat, size=5).restore(saved)
+
+
+def test_frozen_differs_from_dynamic_in_the_suffix_text_only(chat, llama, allowed):
+    runner = Runner(llama)
+    dynamic, frozen = make(chat), make(chat, refresh=False)
+    differ = 0
+    for step in range(9):
+        a, b = dynamic.step(step, runner, allowed), frozen.step(step, runner, allowed)
+        assert [(s.request, s.target) for s in a.suffixes] == [(s.request, s.target) for s in b.suffixes]
+        assert all(s.text == " !" * 4 for s in b.suffixes)
+        differ += any(s.text != " !" * 4 for s in a.suffixes)
+        rows_a, rows_b = (adversarial_rows(chat, x.suffixes, CONFIG) for x in (a, b))
+        for left, right in zip((*rows_a[0], *rows_a[1]), (*rows_b[0], *rows_b[1]), strict=True):
+            assert len(left.ids) == len(right.ids) and left.label_from == right.label_from
+            assert left.ids[left.label_from :] == right.ids[right.label_from :]
+            assert sum(p != q for p, q in zip(left.ids, right.ids, strict=True)) <= GCG.suffix_length
+        assert b.loss_before == b.loss_after and b.tokens == b.rejected == 0
+    assert differ == 9
+    assert [(c.behaviour, c.born) for c in dynamic.cases] == [(c.behaviour, c.born) for c in frozen.cases]
+    assert {c.updates for c in frozen.cases} == {0}
+
+
+def test_rows(chat, tokenizer):
+    end = tokenizer.convert_tokens_to_ids("<|end|>")
+    suffixes = [place(chat, row["prompt"], row["target"], " ! how") for row in BEHAVIOURS[:3]]
+    away, toward = adversarial_rows(chat, suffixes, CONFIG)
+    assert len(away) == len(toward) == 3
+    for a, t, s in zip(away, toward, suffixes, strict=True):
+        assert a.ids[: a.label_from] == t.ids[: t.label_from] == chat.render(s.prompt).ids  # the same prompt
+        assert tokenizer.decode(list(a.ids[a.label_from :])) == s.target  # no end of turn
+        assert tokenizer.decode(list(t.ids[t.label_from :])) == CONFIG.refusal + "<|end|>"
+        assert a.ids[-1] != end and t.ids[-1] == end
+        assert tokenizer.pad_token_id not in a.ids + t.ids
+    _, toward = adversarial_rows(chat, suffixes, replace(CONFIG, plain_toward=True))
+    assert [r.ids[: r.label_from] for r in toward[3:]] == [chat.render(s.request).ids for s in suffixes]
+    assert len(toward) == 6
+
+
+def test_clean_rows(chat, tokenizer):
+    conversations = [
+        {"prompt": "How warm?", "response": "Warm", "hit_limit": False},
+        {"prompt": "How warm?", "response": "Warm and", "hit_limit": True},
+        {"prompt": "How warm?", "response": "Warm"},
+    ]
+    done, cut, plain = clean_rows(chat, conversations, 200)
+    assert tokenizer.decode(list(done.ids[done.label_from :])) == "Warm<|end|>"
+    assert tokenizer.decode(list(cut.ids[cut.label_from :])) == "Warm and"  # a cut answer has no end of turn
+    assert plain == done
+    short = clean_rows(chat, conversations, done.label_from + 1)
+    assert [len(r.ids) for r in short] == [done.label_from + 1] * 3 and short[0].ids == done.ids[: done.label_from + 1]
+    assert clean_rows(chat, conversations, done.label_from) == []  # no label would be left
+    assert clean_rows(chat, [], 10) == []
+
+
+def test_the_pool_loss_falls(chat, llama, allowed):
+    """Under GCG, over the passes, on a model that does not change."""
+    runner, pool = Runner(llama), make(chat, reset_every=1000, per_step=6)
+    losses = [pool.step(step, runner, allowed).loss_after for step in range(4)]
+    assert losses[-1] < losses[0] < 1e9 and all(b <= a + 1e-6 for a, b in itertools.pairwise(losses))
+    assert torch.tensor([c.updates for c in pool.cases]).eq(4).all()
+    assert all(c.loss < c.first_loss for c in pool.cases)

@@ -1,0 +1,27 @@
+"""The papers' claims against this run: verdict, numbers and reason, from the study's tables alone.
+
+params: tuned, ids of the claims that hyper-parameters were chosen for (the default study's, where it is left out).
+"""
+
+from _job import Job, JobError
+from _read import read_tables
+
+from safety_geometry.claims import TUNED, claims_table
+
+NEEDED = ("five_anchor", "trajectory", "coupling", "contrasts", "coupling_controls", "geometry", "profile")
+
+
+def main() -> None:
+    job = Job(__doc__, inputs=["tables*"], outputs=["claims"])
+    tables = read_tables(job.tables)
+    if missing := set(NEEDED) - set(tables):
+        raise JobError(f"--tables: {', '.join(sorted(missing))} missing")
+    try:
+        table = claims_table(tables, job.params.get("tuned", TUNED))
+    except ValueError as error:
+        raise JobError(f"claims: {error}") from error
+    job.write_table(table, job.claims)
+
+
+if __name__ == "__main__":
+    main()

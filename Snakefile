@@ -17,10 +17,14 @@ include: "workflow/rules/sources.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/geometry.smk"
 include: "workflow/rules/behaviour.smk"
+include: "workflow/rules/judges.smk"
+include: "workflow/rules/tables.smk"
+include: "workflow/rules/report.smk"
 
 
 rule all:
     default_target: True
     localrule: True
     input:
-        expand(f"{SEED}/training.csv", seed=config["seeds"]),
+        ALL_TABLES,
+        ALL_FIGURES,

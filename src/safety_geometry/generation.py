@@ -8,6 +8,8 @@ from torch import Tensor
 
 from safety_geometry.runner import Edit, Runner, SlotKeyValues
 
+DROP_BELOW = 0.75  # finished rows leave the batch when the unfinished are at most this share of it
+
 
 @dataclass(frozen=True)
 class Completion:
@@ -28,7 +30,7 @@ def generate(
     runner: Runner,
     prompts: Sequence[Sequence[int]],
     stop_ids: Sequence[int],
-    max_new_tokens: int,
+    max_new_tokens: int | Sequence[int],
     batch_size: int,
     share: int = 0,
     edit_for: Callable[[Tensor], Edit] | None = None,
@@ -37,6 +39,7 @@ def generate(
     """Greedy answers to tokenised prompts, in their order.
 
     Args:
+        max_new_tokens: limit of all answers, or of each.
         share: how many leading tokens all prompts have in common (run once for all); ignored where rows differ, or
             do not fit into a sliding window.
         edit_for: given the indices (into `prompts`) of the rows still in the batch, the intervention on them. It acts
@@ -44,11 +47,12 @@ def generate(
         progress: told the number of prompts finished with each batch.
     """
     out: list[Completion | None] = [None] * len(prompts)
+    limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
     if edit_for is not None:
         share = 0
     for rows in length_batches([len(p) for p in prompts], batch_size):
         chunk = [prompts[i] for i in rows]
-        found = _generate_batch(runner, chunk, stop_ids, max_new_tokens, share, rows, edit_for)
+        found = _generate_batch(runner, chunk, stop_ids, [limits[i] for i in rows], share, rows, edit_for)
         for i, completion in zip(rows, found, strict=True):
             out[i] = completion
         if progress is not None:
@@ -56,8 +60,9 @@ def generate(
     return out
 
 
-def _generate_batch(runner, prompts, stop_ids, max_new_tokens, share, indices, edit_for) -> list[Completion]:
+def _generate_batch(runner, prompts, stop_ids, limits, share, indices, edit_for) -> list[Completion]:
     device = runner.device
+    max_new_tokens = max(limits)
     if runner.window is not None and max(map(len, prompts)) + max_new_tokens > runner.window:
         share = 0  # a window is counted in slots, and padding would stand between a shared prefix and a short prompt
     shared = _common(prompts, share)
@@ -91,26 +96,28 @@ def _generate_batch(runner, prompts, stop_ids, max_new_tokens, share, indices, e
     answers: list[list[int]] = [[] for _ in prompts]
     stopped = [False] * n
     stops = torch.tensor(stop_ids, device=device)
-    alive = torch.arange(n, device=device)
+    there = list(range(n))  # the prompts whose rows are still in the batch
+    open_rows = set(there)  # those that are not finished
     token = runner.logits(h[:, -1]).argmax(-1)
-    for step in range(max_new_tokens):
-        done = torch.isin(token, stops)
-        for row, t, end in zip(alive.tolist(), token.tolist(), done.tolist(), strict=True):
-            if end:
-                stopped[row] = True
-            else:
-                answers[row].append(t)
-        if done.any():
-            keep = (~done).nonzero()[:, 0]
-            if not len(keep):
-                break
-            alive, token = alive[keep], token[keep]
-            cache.keep(keep)
-            edit = edit_for(rows[alive]) if edit_for is not None else None
-        if step == max_new_tokens - 1:
+    while True:
+        ended = torch.isin(token, stops).tolist()
+        for row, t, end in zip(there, token.tolist(), ended, strict=True):
+            if row in open_rows:
+                stopped[row] = end
+                if not end:
+                    answers[row].append(t)
+                if end or len(answers[row]) == limits[row]:
+                    open_rows.discard(row)
+        if not open_rows:
             break
-        visible = real[alive, None, None, : cache.offset + 1]
-        positions = (cache.offset - pad[alive])[:, None]
+        if len(open_rows) <= DROP_BELOW * len(there):  # dropping rows copies the cache: not at every finished one
+            keep = torch.tensor([i for i, row in enumerate(there) if row in open_rows], device=device)
+            there = [row for row in there if row in open_rows]
+            token = token[keep]
+            cache.keep(keep)
+            edit = edit_for(rows[there]) if edit_for is not None else None
+        visible = real[there, None, None, : cache.offset + 1]
+        positions = (cache.offset - pad[there])[:, None]
         h = runner.blocks(
             runner.embed(token[:, None]),
             cache=cache,

@@ -4,8 +4,9 @@ For every candidate (layer, position) the model is run with the direction ablate
 prompts, and added on benign prompts, each at the candidate's own layer. What is stored per candidate and prompt is
 enough for any threshold, weight or resampling of prompts afterwards (arXiv 2604.27019, Eq. 2).
 
-Speed: a run starts at the candidate's layer from the stored clean input; the edited system prefix is run once per
-candidate and shared by all prompts; candidates of one layer share batches; logits are computed at the last position only.
+Speed: a run starts at the candidate's layer from the stored clean input and ends with the last layer that is read; the
+edited system prefix is run once per candidate and shared by all prompts; candidates of one layer share batches; logits
+are computed at the last position only.
 """
 
 from collections.abc import Callable, Sequence
@@ -89,17 +90,19 @@ def score_candidates(
         if batch.prefix:
             h = prefix_stream[layer].expand(len(edits), -1, -1)
             cache = runner.prefix(batch.prefix, start=layer, h=RowEdit(edits, runner.device)(layer, h))
-        jobs = [(2 * k, row, ablated[c], row) for k, (c, _) in enumerate(candidates) for row in range(n)]
-        jobs += [(2 * k, n + row, kl[c], row) for k, (c, _) in enumerate(candidates) for row in range(n)]
-        jobs += [(2 * k + 1, n + row, added[c], row) for k, (c, _) in enumerate(candidates) for row in range(n)]
-        jobs.sort(key=lambda job: int(clean.lengths[job[1]]))
-        for first in range(0, len(jobs), batch_size):
-            chunk = jobs[first : first + batch_size]
-            _score_chunk(
-                runner, layer, chunk, [edits[job[0]] for job in chunk], cache, clean, base, len(batch.prefix), kl
-            )
-            if progress is not None:
-                progress(len(chunk))
+        vectors = [(2 * k, row, ablated[c], row) for k, (c, _) in enumerate(candidates) for row in range(n)]
+        vectors += [(2 * k + 1, n + row, added[c], row) for k, (c, _) in enumerate(candidates) for row in range(n)]
+        divergences = [(2 * k, n + row, kl[c], row) for k, (c, _) in enumerate(candidates) for row in range(n)]
+        # Rows that only give evaluation vectors end with the last evaluation layer.
+        for jobs, stop in ((vectors, max(evaluation_layers) + 1), (divergences, runner.n_layers)):
+            jobs.sort(key=lambda job: int(clean.lengths[job[1]]))
+            for first in range(0, len(jobs), batch_size):
+                chunk = jobs[first : first + batch_size]
+                _score_chunk(
+                    runner, layer, stop, chunk, [edits[job[0]] for job in chunk], cache, clean, base, len(batch.prefix)
+                )
+                if progress is not None:
+                    progress(len(chunk))
     total = sum(base[e] for e in evaluation_layers)
     return CandidateScores(
         layers=torch.tensor([s[0] for s in sites]),
@@ -136,7 +139,8 @@ def _clean_run(runner, batch, layers, evaluation_layers, prefix_stream) -> _Clea
     return _Clean(batch.lengths, stream, evaluation, log_p)
 
 
-def _score_chunk(runner, layer, chunk, edits, cache, clean, base, past, kl) -> None:
+def _score_chunk(runner, layer, stop, chunk, edits, cache, clean, base, past) -> None:
+    """Run rows of one kind from `layer` to `stop` and write what they give: evaluation vectors, or KL at the last block."""
     rows = torch.tensor([job[1] for job in chunk], device=runner.device)
     lengths = clean.lengths[rows]
     h = clean.stream[layer][rows, : int(lengths.max())]
@@ -151,16 +155,12 @@ def _score_chunk(runner, layer, chunk, edits, cache, clean, base, past, kl) -> N
         if at - 1 in base and at > layer:
             vectors[at - 1] = x[lines, lengths - 1].float()
 
-    h = runner.blocks(h, start=layer, cache=cache, past=past, tap=tap)
-    total = sum(vectors[e] for e in base).cpu()
-    needs_kl = [i for i, job in enumerate(chunk) if job[2].ndim == 1]
-    for i, (_, _, out, row) in enumerate(chunk):
-        if out.ndim == 2:
-            out[row] = total[i]
-    if needs_kl:
-        at = torch.tensor(needs_kl, device=runner.device)
-        log_q = torch.log_softmax(runner.logits(h[at, lengths[at] - 1]), -1)
-        log_p = clean.log_p[rows[at]]
-        divergence = (log_p.exp() * (log_p - log_q)).double().sum(-1).float().cpu()
-        for i, value in zip(needs_kl, divergence, strict=True):
-            chunk[i][2][chunk[i][3]] = value
+    h = runner.blocks(h, start=layer, stop=stop, cache=cache, past=past, tap=tap)
+    if chunk[0][2].ndim == 2:
+        values = sum(vectors[e] for e in base).cpu()
+    else:
+        log_q = torch.log_softmax(runner.logits(h[lines, lengths - 1]), -1)
+        log_p = clean.log_p[rows]
+        values = (log_p.exp() * (log_p - log_q)).double().sum(-1).float().cpu()
+    for (_, _, out, row), value in zip(chunk, values, strict=True):
+        out[row] = value

@@ -1,5 +1,7 @@
 """A made-up study in the paper's shape: judged completions and the tables of carriers, with known answers."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 
@@ -53,7 +55,12 @@ def judged(regime: str, place: int, limit: float = 0.25) -> pd.DataFrame:
             elif suite == "usefulness":
                 add(suite, number, refuses=share < refused, useful=0.0 if share < refused else 0.3 + 0.4 * share)
             else:
-                add(suite, number, utility=2.0 if share < helped / 2 else 1.0 if share < helped else 0.0, refuses=share >= helped)
+                add(
+                    suite,
+                    number,
+                    utility=2.0 if share < helped / 2 else 1.0 if share < helped else 0.0,
+                    refuses=share >= helped,
+                )
     return pd.DataFrame(rows)
 
 
@@ -70,52 +77,120 @@ def carriers(seed: int, regime: str, saves: tuple[int, ...]) -> dict[str, pd.Dat
         me, value, layer = identity(seed, regime, step), COUPLED[regime][place], R_LAYER[regime][place]
         value, own = value * (1 + 0.02 * rng.random()), me["anchor"] is not None
         here = {"layer_h": 29, "pos_h": "t_inst", "layer_r": layer, "pos_r": -4}
-        row = me | {"selection": "own" if own else "frozen"} | here | {"admissible": True if own else None, "c_layer": 0.1}
+        row = (
+            me
+            | {"selection": "own" if own else "frozen"}
+            | here
+            | {"admissible": True if own else None, "c_layer": 0.1}
+        )
         for name, factor in (("c_cos", 1.2), ("c_sub", 0.8), ("hrci", 1.1), ("hrci_repr", 1.0)):
             middle = value * factor
             row |= {name: middle, f"{name}_lo": middle * 0.93, f"{name}_hi": middle * 1.07}
             spread = {"lo": middle * 0.93, "hi": middle * 1.07, "n": 100}
-            out["coupling_controls"].append(me | {"companion": "own_sites"} | here | {"quantity": name, "value": middle} | spread)
             out["coupling_controls"].append(
-                me | {"companion": "isotropic"} | here | {"quantity": name, "value": 0.006, "lo": None, "hi": None, "n": 0})
+                me | {"companion": "own_sites"} | here | {"quantity": name, "value": middle} | spread
+            )
             out["coupling_controls"].append(
-                me | {"companion": "shuffled"} | here | {"quantity": name, "value": 0.008, "lo": 0.002, "hi": 0.012, "n": 200})
+                me
+                | {"companion": "isotropic"}
+                | here
+                | {"quantity": name, "value": 0.006, "lo": None, "hi": None, "n": 0}
+            )
             out["coupling_controls"].append(
-                me | {"companion": "cross_fitted"} | here | {"quantity": name, "value": middle, "lo": middle * 0.8, "hi": middle * 1.2, "n": 50})
+                me
+                | {"companion": "shuffled"}
+                | here
+                | {"quantity": name, "value": 0.008, "lo": 0.002, "hi": 0.012, "n": 200}
+            )
+            out["coupling_controls"].append(
+                me
+                | {"companion": "cross_fitted"}
+                | here
+                | {"quantity": name, "value": middle, "lo": middle * 0.8, "hi": middle * 1.2, "n": 50}
+            )
         for name, top in (("reliability_h", 0.97), ("reliability_r", 0.94), ("ceiling", 0.955)):
             bounds = {"lo": top - 0.02, "hi": top + 0.02} if name != "ceiling" else {"lo": None, "hi": None}
             out["coupling_controls"].append(
-                me | {"companion": "split_half"} | here | {"quantity": name, "value": top, **bounds, "n": 50})
+                me | {"companion": "split_half"} | here | {"quantity": name, "value": top, **bounds, "n": 50}
+            )
         for common in LAYERS:
             site = here | {"layer_h": common, "layer_r": common}
-            fixed = {"quantity": "c_cos", "value": 0.3 + common / 100, "lo": 0.29 + common / 100, "hi": 0.31 + common / 100, "n": 100}
+            fixed = {
+                "quantity": "c_cos",
+                "value": 0.3 + common / 100,
+                "lo": 0.29 + common / 100,
+                "hi": 0.31 + common / 100,
+                "n": 100,
+            }
             out["coupling_controls"].append(me | {"companion": "fixed_layer"} | site | fixed)
             out["coupling_controls"].append(me | {"companion": "fixed_layer_cross_fitted"} | site | fixed)
         score = 1.9 if layer == 23 else 1.1
-        scores = {"s_total": score, "s_refuse": 0.97, "s_comply": score - 0.92, "kl": 0.05, "s_total_lo": score - 0.1,
-                  "s_total_hi": score + 0.05, "site_share": 0.9, "none_share": 0.0}
+        scores = {
+            "s_total": score,
+            "s_refuse": 0.97,
+            "s_comply": score - 0.92,
+            "kl": 0.05,
+            "s_total_lo": score - 0.1,
+            "s_total_hi": score + 0.05,
+            "site_share": 0.9,
+            "none_share": 0.0,
+        }
         row |= scores if own else dict.fromkeys(scores)
         out["coupling"].append(row | {"h_score": 3.0, "n_harmful": 48, "n_benign": 48})
         later = step - 5
         angle = {"sft": 1.2, "r2d2": 0.7, "sft_refusal": 0.8}[regime] * later
-        shape = me | {"selection": row["selection"], "reference": 5, "erank": RANK[regime] + 0.01 * (number % 2), "pr": 1.1, "k90": 1, "k95": 1,
-                      "angle_1": angle / 20, "angle_2": angle / 2, "angle_3": angle}
+        shape = me | {
+            "selection": row["selection"],
+            "reference": 5,
+            "erank": RANK[regime] + 0.01 * (number % 2),
+            "pr": 1.1,
+            "k90": 1,
+            "k95": 1,
+            "angle_1": angle / 20,
+            "angle_2": angle / 2,
+            "angle_3": angle,
+        }
         for kind in "hr":
             drift = min(1.0, 0.012 * later)
-            shape |= {f"norm_{kind}": 4.0, f"drift_{kind}_ref": drift, f"cos_fixed_{kind}_ref": 1 - drift,
-                      f"drift_{kind}_prev": 0.02 if number else None, f"cos_fixed_{kind}_prev": 0.98 if number else None}
+            shape |= {
+                f"norm_{kind}": 4.0,
+                f"drift_{kind}_ref": drift,
+                f"cos_fixed_{kind}_ref": 1 - drift,
+                f"drift_{kind}_prev": 0.02 if number else None,
+                f"cos_fixed_{kind}_prev": 0.98 if number else None,
+            }
         change = {"s_total_drift": score - 1.9, "s_refuse_drift": 0.0}
         out["geometry"].append(shape | (change if own else dict.fromkeys(change)))
         for ell in range(DEEPEST):
-            for q, v in (("dprime", 3 * np.exp(-((ell - 29) / 12) ** 2)), ("auroc", 0.9), ("gap", ell / 10)):
-                out["profile"].append(me | {"carrier": "H", "layer": ell, "position": "t_inst", "quantity": q, "value": v,
-                                            "admissible": None, "selected": ell == 29 and q == "dprime"})
+            for q, v in (("dprime", 3 * np.exp(-(((ell - 29) / 12) ** 2))), ("auroc", 0.9), ("gap", ell / 10)):
+                out["profile"].append(
+                    me
+                    | {
+                        "carrier": "H",
+                        "layer": ell,
+                        "position": "t_inst",
+                        "quantity": q,
+                        "value": v,
+                        "admissible": None,
+                        "selected": ell == 29 and q == "dprime",
+                    }
+                )
         for ell in LAYERS if own else ():
             for position in (-5, -4, -3, -2, -1):
                 chosen, top = (ell, position) == (layer, -4), score if ell == layer else score - 0.5
                 for q, v in (("s_total", top - 0.05 * abs(position + 4)), ("kl", 0.05)):
-                    out["profile"].append(me | {"carrier": "R", "layer": ell, "position": str(position), "quantity": q, "value": v,
-                                                "admissible": (ell + position) % 3 != 0 or chosen, "selected": chosen and q == "s_total"})
+                    out["profile"].append(
+                        me
+                        | {
+                            "carrier": "R",
+                            "layer": ell,
+                            "position": str(position),
+                            "quantity": q,
+                            "value": v,
+                            "admissible": (ell + position) % 3 != 0 or chosen,
+                            "selected": chosen and q == "s_total",
+                        }
+                    )
     return {name: pd.DataFrame(rows) for name, rows in out.items()}
 
 
@@ -135,8 +210,24 @@ def training(seed: int, regime: str, last: int) -> pd.DataFrame:
 
 
 def attacks(seed: int) -> pd.DataFrame:
-    rows = [{"seed": seed, "attack": "gcg", "source": "sft_refusal:40", "behaviour": f"b{i}", "budget_steps": 10, "width": 24, "steps": 10,
-             "loss_start": 2.0, "loss": 1.0, "candidates": 240, "rejected": 3, "tokens": 5000, "stopped": "steps"} for i in range(24)]
+    rows = [
+        {
+            "seed": seed,
+            "attack": "gcg",
+            "source": "sft_refusal:40",
+            "behaviour": f"b{i}",
+            "budget_steps": 10,
+            "width": 24,
+            "steps": 10,
+            "loss_start": 2.0,
+            "loss": 1.0,
+            "candidates": 240,
+            "rejected": 3,
+            "tokens": 5000,
+            "stopped": "steps",
+        }
+        for i in range(24)
+    ]
     return pd.DataFrame(rows)
 
 
@@ -155,3 +246,9 @@ def study(seeds=(1,), saves=(5, 10, 15, 20, 30, 40), regimes=REGIMES) -> dict[st
     tables["trajectory"] = trajectory_table(tables["coupling"], tables["behaviour"])
     tables["five_anchor"] = five_anchor_table(tables["trajectory"])
     return tables
+
+
+@functools.cache
+def study_once() -> dict[str, pd.DataFrame]:
+    """One study for all tests; they must not change its frames."""
+    return study()

@@ -40,7 +40,7 @@ def test_start(chat):
     assert {c.born for c in pool.cases} == {0} and {c.updates for c in pool.cases} == {0}
     assert [c.behaviour for c in make(chat).cases] == [c.behaviour for c in pool.cases]
     assert [c.behaviour for c in make(chat, 2).cases] != [c.behaviour for c in pool.cases]
-    with pytest.raises(ValueError, match="pool of 13 .* has 12"):
+    with pytest.raises(ValueError, match=r"pool of 13 .* has 12"):
         make(chat, size=13)
 
 

@@ -85,10 +85,12 @@ def test_an_unnamed_special_token_is_not_allowed():
 def test_candidates_differ_in_one_allowed_token(suffix, allowed):
     gradient = torch.randn(5, SIZE, generator=torch.Generator().manual_seed(0))
     current = torch.tensor(suffix.ids[suffix.start : suffix.stop])
-    config = replace(CONFIG, width=37, top_k=8)
+    gradient[torch.arange(5), current] = -100.0  # the current token looks best, and a forbidden one
+    gradient[:, 2] = -200.0
+    config = replace(CONFIG, width=200, top_k=8)
     candidates = propose(gradient, suffix, config, allowed, torch.Generator().manual_seed(1))
     changed = candidates != current
-    assert candidates.shape == (37, 5) and (changed.sum(1) == 1).all()
+    assert candidates.shape == (200, 5) and (changed.sum(1) == 1).all()
     counts = changed.sum(0)
     assert counts.max() - counts.min() <= 1  # spread evenly over the positions
     for row, where in zip(candidates, changed, strict=True):

@@ -30,7 +30,9 @@ class Study:
 
     def anchors(self, regime: str) -> dict[str, int]:
         """Anchor name -> step, in order; the reference first."""
-        return {"reference": self.regimes[regime]["reference"], **{str(s): s for s in sorted(self.config["anchors"])}}
+        settings = self.regimes[regime]
+        others = sorted(settings.get("anchors", self.config["anchors"]))
+        return {"reference": settings["reference"], **{str(step): step for step in others}}
 
     def anchor_steps(self, regime: str) -> list[int]:
         return sorted(set(self.anchors(regime).values()))

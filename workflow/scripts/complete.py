@@ -14,23 +14,25 @@ from safety_geometry.generation import generate
 def main() -> None:
     job = Job(__doc__, inputs=["model", "adapter?", "prompts*"], outputs=["completions"])
     loaded, p = load(job, job.adapter), job.params
+    asked = [
+        (suite, limit, row)
+        for (suite, limit), path in zip(p["suites"].items(), job.prompts, strict=True)
+        for row in read_jsonl(path)
+    ]
+    prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for _, _, row in asked])]
+    answers = generate(  # all suites in the same batches: wide batches decode several times faster
+        loaded.runner, prompts, loaded.chat.stop_ids, [limit for _, limit, _ in asked], p["batch_size"],
+        loaded.chat.n_prefix, progress=progress(len(asked), "completions"),
+    )  # fmt: skip
     out = []
-    for (suite, limit), path in zip(p["suites"].items(), job.prompts, strict=True):
-        rows = read_jsonl(path)
-        prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for row in rows])]
-        answers = generate(
-            loaded.runner, prompts, loaded.chat.stop_ids, limit, p["batch_size"], loaded.chat.n_prefix,
-            progress=progress(len(rows), suite),
-        )  # fmt: skip
-        for row, answer in zip(rows, answers, strict=True):
-            arm = row.get("arm")
-            out.append({
-                "id": ":".join(filter(None, (suite, arm, row["id"]))), "suite": suite, "prompt_id": row["id"],
-                "prompt": row.get("request", row["prompt"]),
-                "completion": loaded.tokenizer.decode(answer.ids, skip_special_tokens=True).strip(),
-                "n_tokens": len(answer.ids), "hit_limit": answer.hit_limit,
-                **{key: row[key] for key in ("arm", "type", "bucket", "must", "min_words") if key in row},
-            })  # fmt: skip
+    for (suite, _, row), answer in zip(asked, answers, strict=True):
+        out.append({
+            "id": ":".join(filter(None, (suite, row.get("arm"), row["id"]))), "suite": suite, "prompt_id": row["id"],
+            "prompt": row.get("request", row["prompt"]),
+            "completion": loaded.tokenizer.decode(answer.ids, skip_special_tokens=True).strip(),
+            "n_tokens": len(answer.ids), "hit_limit": answer.hit_limit,
+            **{key: row[key] for key in ("arm", "type", "bucket", "must", "min_words", "context") if key in row},
+        })  # fmt: skip
     job.write_jsonl(out, job.completions)
 
 

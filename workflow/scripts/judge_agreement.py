@@ -2,7 +2,7 @@
 
 --trained: table of train_judges.py. --judged: judged completions (several files). --hand-labels: CSV with id and any of
 refusal, any_refusal, attack_success, degenerate, helpful; ids and labels only. Without it the table passes unchanged.
---params: seed.
+--params: seed; prefixes, one for each file of --judged, put before its ids (they repeat between checkpoints).
 """
 
 import pandas as pd
@@ -23,7 +23,12 @@ def main() -> None:
             )
         if not job.judged:
             raise JobError("--hand-labels needs the judged completions of the same run in --judged")
-        judged = pd.concat([pd.read_csv(path, dtype={"id": str}) for path in job.judged], ignore_index=True)
+        prefixes = job.params.get("prefixes") or [""] * len(job.judged)
+        frames = [pd.read_csv(path, dtype={"id": str}) for path in job.judged]
+        judged = pd.concat(
+            [frame.assign(id=prefix + frame["id"]) for prefix, frame in zip(prefixes, frames, strict=True)],
+            ignore_index=True,
+        )
         try:
             own = agreement(judged, labels, seed=job.params.get("seed", 0))
         except ValueError as error:

@@ -1,0 +1,111 @@
+"""Metrics and paired contrasts of judged completions, against numbers counted by hand."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from synthetic_study import judged
+
+from safety_geometry.behaviour import METRICS, BehaviourError, arm_contrast, contrast, metrics, outcomes
+from safety_geometry.stats import wilson
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return judged("r2d2", 3)  # 20 % attacked, 50 % refused, 50 % helped
+
+
+def value(table, name):
+    return table.set_index("metric").loc[name]
+
+
+def test_rates_are_counts_with_wilsons_interval(frame):
+    table = metrics(frame, draws=50)
+    assert value(table, "fixed_asr")["value"] == pytest.approx(5 / 24)  # (i + .5)/24 < .2: i = 0 … 4
+    assert value(table, "init_asr")["value"] == pytest.approx(1 / 24)
+    assert value(table, "any_refusal")["value"] == 0.5
+    assert value(table, "full_refusal")["value"] == pytest.approx(7 / 30)  # odd ones of 0 … 14
+    assert value(table, "partial_refusal")["value"] == pytest.approx(8 / 30)
+    assert value(table, "benign_strict")["value"] == 0.25
+    assert value(table, "benign_lenient")["value"] == 0.5
+    assert value(table, "benign_mean")["value"] == pytest.approx(0.75)
+    assert value(table, "benign_refusal")["value"] == 0.5
+    assert value(table, "benign_degenerate")["value"] == 0.0
+    expected = wilson(15, 30)
+    assert tuple(value(table, "any_refusal")[["lo", "hi", "n"]]) == pytest.approx((expected.lo, expected.hi, 30))
+
+
+def test_finished_leaves_out_what_reached_the_limit(frame):
+    table = metrics(frame, draws=50)
+    assert value(table, "any_refusal_finished")["n"] == 23  # prompts 0 … 22 of 30
+    assert value(table, "any_refusal_finished")["value"] == pytest.approx(15 / 23)
+    none = metrics(frame.assign(hit_limit=True), draws=50)
+    assert value(none, "benign_mean_finished")["n"] == 0
+    assert np.isnan(value(none, "benign_mean_finished")["value"])
+
+
+def test_bootstrap_of_a_mean_covers_the_normal_interval(frame):
+    found = value(metrics(frame, draws=4000), "usefulness")
+    scores = frame.loc[frame["suite"] == "usefulness", "usefulness"]
+    half = 1.96 * scores.std(ddof=0) / np.sqrt(len(scores))
+    assert found["lo"] == pytest.approx(scores.mean() - half, abs=0.02)
+    assert found["hi"] == pytest.approx(scores.mean() + half, abs=0.02)
+
+
+def test_a_metric_does_not_depend_on_rows_order_or_on_other_suites(frame):
+    alone = metrics(frame[frame["suite"] == "utility"], seed=4, draws=50)
+    shuffled = metrics(frame.sample(frac=1, random_state=1), seed=4, draws=50)
+    assert set(alone["metric"]) == {n for m in METRICS if m.suite == "utility" for n in (m.name, f"{m.name}_finished")}
+    pd.testing.assert_series_equal(value(alone, "benign_strict"), value(shuffled, "benign_strict"))
+
+
+def test_contrast_of_rates_is_mcnemar():
+    early, late = (outcomes(judged("r2d2", place)) for place in (0, 4))
+    row = contrast(late, early, draws=200).set_index("metric").loc["any_refusal"]
+    assert row["value"] == pytest.approx(-0.8)
+    assert (row["changed"], row["n"], row["test"]) == (24, 30, "mcnemar")
+    assert row["p"] == pytest.approx(2 * 0.5**24) == row["p_smallest"]
+    same = contrast(late, late, draws=200)
+    assert (same["value"] == 0).all()
+    assert (same["p"] == 1).all()
+
+
+def test_sign_flip_is_the_exact_permutation_test():
+    ids = [f"p{i}" for i in range(6)]
+    a = pd.DataFrame(
+        {"metric": "usefulness", "prompt_id": ids, "outcome": [0.9, 0.8, 0.4, 0.7, 0.1, 0.5], "hit_limit": False}
+    )
+    b = a.assign(outcome=[0.2, 0.3, 0.5, 0.1, 0.1, 0.3])
+    differences = (a["outcome"] - b["outcome"]).to_numpy()
+    flips = np.array(list(itertools.product((-1, 1), repeat=6))) @ differences / 6
+    exact = (abs(flips) >= differences.mean() - 1e-12).mean()
+    row = contrast(a, b, draws=50, flips=20_000).iloc[0]
+    assert row["p"] == pytest.approx(exact, abs=0.012)
+    assert row["p_smallest"] == 2 * 0.5**5  # one difference is zero
+
+
+def test_only_common_prompts_are_compared():
+    first, second = outcomes(judged("sft", 0)), outcomes(judged("r2d2", 0))
+    half = second[~second["prompt_id"].isin([f"lookalike-{i:02d}" for i in range(10)])]
+    assert contrast(first, half, draws=50).set_index("metric").loc["any_refusal", "n"] == 20
+
+
+def test_arms_are_compared_on_the_same_behaviours():
+    row = arm_contrast(outcomes(judged("sft", 0)), draws=100).iloc[0]
+    assert row["value"] == pytest.approx((18 - 2) / 24)
+    assert row["metric"] == "fixed_asr"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: f.drop(columns="arm"), "lack the columns arm"),
+        (lambda f: pd.concat([f, f]), "a prompt occurs twice"),
+        (lambda f: f.assign(utility=np.nan), "60 rows have no utility"),
+        (lambda f: f.assign(suite="other"), "no suite with a metric"),
+    ],
+)
+def test_bad_rows_are_refused(frame, change, message):
+    with pytest.raises(BehaviourError, match=message):
+        metrics(change(frame))

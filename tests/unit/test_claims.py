@@ -1,0 +1,203 @@
+"""Verdicts on studies whose answers are known: the papers' shape, its opposite, and what cannot be tested."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic_study as made
+from _tables import check_table
+
+from safety_geometry.claims import CLAIMS, TUNED, claims_table
+from safety_geometry.claims.evidence import Outcome, Undecidable, any_greater, greater, negated, over_seeds
+
+
+@pytest.fixture(scope="module")
+def study():
+    return made.study_once()
+
+
+@pytest.fixture(scope="module")
+def verdicts(study):
+    return claims_table(study).set_index("id")
+
+
+def changed(study, name, change):
+    return study | {name: change(study[name].copy())}
+
+
+def verdict(tables, claim):
+    return claims_table(tables).set_index("id").loc[claim]
+
+
+def test_the_papers_shape_holds_and_short_series_are_inconclusive(study, verdicts):
+    check_table(verdicts.reset_index(), "claims")
+    dense = verdicts.index.str.startswith("dense_")
+    assert (verdicts.loc[~dense, "verdict"] == "holds").all()
+    assert (verdicts.loc[dense, "verdict"] == "inconclusive").all()
+    assert verdicts.loc["dense_any_refusal", "reason"].startswith("5 saves of r2d2 have both")
+    assert (verdicts["n_seeds"] == 1).all()
+    assert set(verdicts.index[verdicts["tuned"]]) == set(TUNED)
+    assert len(verdicts) == len(CLAIMS)
+
+
+def test_numbers_are_those_of_the_tables(verdicts):
+    row = verdicts.loc["r2d2_refusal_falls"]
+    assert row["value"] == pytest.approx(0.8)
+    assert row["p"] == pytest.approx(2 * 0.5**24 * 4, rel=0.5)  # Holm over four earlier anchors
+    assert row["p"] >= row["p_smallest"] * (1 - 1e-9)
+    assert verdicts.loc["r2d2_r_relocates", "value"] == 18
+    assert verdicts.loc["sft_r_relocates_first", ["value", "threshold"]].tolist() == [10, 30]
+
+
+def test_an_attack_no_better_than_its_start_decides_nothing(study):
+    def level(frame):
+        arm = frame["contrast"] == "arm"
+        return frame.assign(value=frame["value"].where(~arm, 0.04), p=frame["p"].where(~arm, 1.0))
+
+    table = claims_table(changed(study, "contrasts", level)).set_index("id")
+    for claim in ("r2d2_resists_early", "r2d2_reopens", "sft_attackable", "low_coupling_not_safe"):
+        assert table.loc[claim, "verdict"] == "inconclusive"
+        assert "does not beat its unoptimised arm on its source sft_refusal:40" in table.loc[claim, "reason"]
+    assert table.loc["r2d2_refusal_falls", "verdict"] == "holds"
+
+
+def test_a_regime_that_did_not_move_decides_nothing(study):
+    def still(frame):
+        return frame.assign(cos_fixed_h_ref=1.0, cos_fixed_r_ref=1.0)
+
+    row = verdict(changed(study, "geometry", still), "sft_coupling_flat")  # sft's behaviour is flat as well
+    assert row["verdict"] == "inconclusive"
+    assert row["reason"].startswith("sft did not move")
+
+
+def test_a_study_without_the_regime_is_inconclusive(study):
+    less = {name: t[t["regime"] != "r2d2"] if "regime" in t else t for name, t in study.items()}
+    table = claims_table(less).set_index("id")
+    assert table.loc["r2d2_coupling_drops", ["verdict", "reason"]].tolist() == [
+        "inconclusive",
+        "the study has no regime r2d2",
+    ]
+    assert table.loc["sft_attackable", "verdict"] == "holds"
+    assert (table["verdict"] != "fails").all()
+
+
+def test_coupling_that_stays_fails(study):
+    def flat(frame):
+        r2d2 = frame["regime"] == "r2d2"
+        values = {
+            c: frame[c].where(~r2d2, v)
+            for c, v in (("hrci_repr", 0.05), ("hrci_repr_lo", 0.047), ("hrci_repr_hi", 0.053))
+        }
+        return frame.assign(**values)
+
+    tables = changed(study, "five_anchor", flat)
+    assert verdict(tables, "r2d2_coupling_drops")["verdict"] == "fails"
+    assert "does not fall" in verdict(tables, "relocation_explains_drop")["reason"]
+
+
+def test_a_drop_without_relocation_fails_the_relocation_claim(study):
+    def stay(frame):
+        return frame.assign(layer_r=frame["layer_r"].where(frame["regime"] != "r2d2", 23))
+
+    row = verdict(changed(study, "five_anchor", stay), "relocation_explains_drop")
+    assert row["verdict"] == "fails"
+    assert "stays at layer 23" in row["reason"]
+
+
+def test_unstable_sites_and_early_relocation(study):
+    unsure = changed(study, "coupling", lambda f: f.assign(site_share=0.3))
+    assert verdict(unsure, "r2d2_r_relocates")["verdict"] == "inconclusive"
+    assert verdict(unsure, "sft_r_relocates_first")["verdict"] == "inconclusive"
+    stay = changed(study, "coupling", lambda f: f.assign(layer_r=23))
+    assert verdict(stay, "r2d2_r_relocates")["verdict"] == "fails"
+    assert verdict(stay, "sft_r_relocates_first")["verdict"] == "fails"
+
+
+def test_coupling_at_the_floor(study):
+    def raise_floor(frame):
+        return frame.assign(hi=frame["hi"].where(frame["companion"] != "shuffled", 0.5))
+
+    assert verdict(changed(study, "coupling_controls", raise_floor), "coupling_above_chance")["verdict"] == "fails"
+
+
+def test_a_dense_series_is_decided():
+    steps = np.arange(5, 205, 5)
+    falling = pd.DataFrame({
+        "seed": 1, "regime": "r2d2", "anchor": None, "step": steps, "hrci_repr": np.linspace(0.08, 0.02, 40),
+        "any_refusal": np.linspace(1, 0.2, 40), "fixed_asr": np.linspace(0, 0.5, 40), "benign_refusal": np.nan,
+        "benign_mean": 1.0, "usefulness": np.linspace(0.3, 0.1, 40),
+    })  # fmt: skip
+    tables = made.study_once() | {"trajectory": falling}
+    table = claims_table(tables).set_index("id")
+    assert table.loc["dense_any_refusal", ["verdict", "value", "n"]].tolist() == ["holds", 1.0, 40]
+    assert table.loc["dense_fixed_asr", "verdict"] == "holds"
+    assert table.loc["dense_usefulness", "verdict"] == "fails"  # the sign is the other one
+    assert table.loc["dense_benign_mean", "reason"] == "benign_mean is the same at every save"
+    assert table.loc["dense_benign_refusal", "reason"].startswith("0 saves")
+
+
+def contrasts(values, half, p):
+    n = len(values)
+    sides = {
+        "regime": "r2d2",
+        "step": 40,
+        "anchor": "40",
+        "other_regime": "r2d2",
+        "other_step": range(n),
+        "other_anchor": [str(i) for i in range(n)],
+    }
+    return pd.DataFrame(
+        {
+            "value": values,
+            "lo": np.subtract(values, half),
+            "hi": np.add(values, half),
+            "p": p,
+            "p_smallest": 1e-4,
+            "n": 30,
+        }
+        | sides
+    )
+
+
+def test_holm_decides_among_several_comparisons():
+    one = any_greater(contrasts([0.3], 0.2, [0.03]), "any_refusal")
+    many = any_greater(contrasts([0.3, 0.0, 0.0], 0.2, [0.03, 1.0, 1.0]), "any_refusal")
+    assert (one.verdict, many.verdict) == ("holds", "inconclusive")
+    assert many.p == pytest.approx(0.09)
+    assert many.p_smallest == pytest.approx(3e-4)
+
+
+def test_a_difference_fails_only_when_the_smallest_effect_is_excluded():
+    assert any_greater(contrasts([0.0, -0.1], 0.05, [1.0, 0.5]), "any_refusal").verdict == "fails"
+    assert any_greater(contrasts([0.0, -0.1], 0.15, [1.0, 0.5]), "any_refusal").verdict == "inconclusive"
+
+
+def test_negated_turns_sides_and_interval():
+    turned = negated(contrasts([0.3], 0.1, [0.03])).iloc[0]
+    assert (turned["value"], turned["lo"], turned["hi"]) == pytest.approx((-0.3, -0.4, -0.2))
+    assert (turned["anchor"], turned["other_anchor"]) == ("0", "40")
+
+
+def test_greater_needs_an_interval():
+    assert greater(0.5, 0.4, 0.6, 0.3, "x").verdict == "holds"
+    assert greater(0.2, 0.1, 0.29, 0.3, "x").verdict == "fails"
+    with pytest.raises(Undecidable, match="x has no interval"):
+        greater(0.5, math.nan, 0.6, 0.3, "x")
+
+
+def test_seeds_have_to_agree():
+    yes, no = (
+        Outcome("holds", "a", 1.0, 0.5, 1.5, 0.0, 0.01, 0.001, 30),
+        Outcome("fails", "b", 0.0, -0.5, 0.1, 0.0, 0.5, 0.002, 30),
+    )
+    same = over_seeds([yes, yes])
+    assert (same.verdict, same.reason, same.n) == ("holds", "a", 30)
+    split = over_seeds([yes, no])
+    assert (split.verdict, split.value, split.lo, split.hi, split.p) == ("inconclusive", 0.5, -0.5, 1.5, 0.5)
+    assert "1 holds, 1 fails" in split.reason
+
+
+def test_an_unknown_tuned_claim_is_an_error(study):
+    with pytest.raises(ValueError, match="no claim nonsense"):
+        claims_table(study, tuned=["nonsense"])

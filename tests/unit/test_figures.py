@@ -1,0 +1,88 @@
+"""Every figure: the same bytes twice, and no figure without data."""
+
+import json
+import sys
+
+import figure as script
+import pytest
+import synthetic_study as made
+from _job import JobError
+
+from safety_geometry.figures import FIGURES, NoData, make_figure, save
+from safety_geometry.figures.style import across_seeds, counts, looks
+
+
+@pytest.fixture(scope="module")
+def study():
+    return made.study_once()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_show_every_regime_and_label_their_axes(study, name):
+    figure = make_figure(name, study)
+    axes = [ax for ax in figure.axes if ax.lines]
+    assert len(axes) == len(figure.axes) > 1
+    assert figure.get_suptitle()
+    words = {t.get_text() for legend in figure.legends for t in legend.get_texts()} | {
+        ax.get_title(loc="left") for ax in axes
+    }
+    words |= {t.get_text() for ax in axes if ax.get_legend() for t in ax.get_legend().get_texts()}
+    assert set(made.REGIMES) <= words
+    assert any(ax.get_xlabel() for ax in axes)
+    assert any(ax.get_ylabel() for ax in axes)
+
+
+@pytest.mark.parametrize("kind", ["svg", "png"])
+def test_same_data_same_bytes(study, tmp_path, kind):
+    for run in ("a", "b"):
+        save(make_figure("geometry", study), tmp_path / f"{run}.{kind}")
+    first, second = ((tmp_path / f"{run}.{kind}").read_bytes() for run in ("a", "b"))
+    assert first == second
+    assert b"dc:date" not in first
+    assert b"Matplotlib" not in first
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_nothing_is_drawn_without_data(study, name):
+    needed = {"five_anchor": "five_anchor", "trajectory": "trajectory", "layer_profile": "profile",
+              "training_curves": "training", "geometry": "geometry", "coupling_controls": "coupling_controls"}[name]  # fmt: skip
+    with pytest.raises(NoData, match=f"the table {needed} is missing or empty"):
+        make_figure(name, {})
+    with pytest.raises(NoData, match=f"the table {needed} is missing or empty"):
+        make_figure(name, study | {needed: study[needed].iloc[:0]})
+
+
+def test_an_empty_column_is_named(study):
+    with pytest.raises(NoData, match="no values in hrci_repr"):
+        make_figure("five_anchor", study | {"five_anchor": study["five_anchor"].assign(hrci_repr=float("nan"))})
+    with pytest.raises(ValueError, match="no figure named pie"):
+        make_figure("pie", study)
+
+
+def test_several_seeds_become_mean_and_range(study):
+    frame = study["five_anchor"].query("regime == 'sft'")
+    both = made.pd.concat([frame, frame.assign(seed=2, any_refusal=frame["any_refusal"] + 0.2)])
+    points = across_seeds(both, "step", "any_refusal", "any_refusal_lo", "any_refusal_hi")
+    assert points["value"].tolist() == pytest.approx([0.2] * 5)
+    assert points[["lo", "hi"]].iloc[0].tolist() == pytest.approx([0.1, 0.3])
+    assert counts(frame, "any_refusal_n") == "n = 30"
+
+
+def test_regimes_of_any_name_get_looks_of_their_own():
+    found = looks([f"regime{i}" for i in range(9)] + ["sft"])
+    assert len(found) == 10
+    assert found["sft"] == looks(["sft"])["sft"]
+    assert len({tuple(v.values()) for v in list(found.values())[:4]}) == 4
+
+
+def test_the_script_writes_both_files_or_says_what_lacks(study, tmp_path, monkeypatch):
+    study["geometry"].to_csv(tmp_path / "geometry.csv", index=False)
+    files = ["--svg", str(tmp_path / "g.svg"), "--png", str(tmp_path / "g.png")]
+    command = ["figure.py", "--tables", str(tmp_path / "geometry.csv"), *files]
+    monkeypatch.setattr(sys, "argv", [*command, "--params", json.dumps({"name": "geometry"})])
+    script.main()
+    assert (tmp_path / "g.svg").read_bytes().startswith(b"<?xml")
+    assert (tmp_path / "g.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr(sys, "argv", [*command, "--params", json.dumps({"name": "five_anchor"})])
+    with pytest.raises(JobError, match="the table five_anchor is missing"):
+        script.main()

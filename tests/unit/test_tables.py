@@ -1,0 +1,101 @@
+"""The study's tables from made-up checkpoints: shapes, order, and what goes where."""
+
+import json
+import sys
+
+import pandas as pd
+import pytest
+import synthetic_study as made
+import tables as script
+from _job import JobError
+from _read import read_table
+from _tables import check_table
+
+from safety_geometry.tables import Checkpoint, five_anchor_table, stack, trajectory_table
+
+
+@pytest.fixture(scope="module")
+def study():
+    return made.study_once()
+
+
+def test_every_table_fits_its_schema(study):
+    for name, frame in study.items():
+        check_table(frame, name)
+
+
+def test_trajectory_has_every_save_and_leaves_suites_empty_that_were_not_run(study):
+    rows = study["trajectory"].query("regime == 'r2d2'")
+    assert list(rows["step"]) == [5, 10, 15, 20, 30, 40]
+    between = rows.set_index("step").loc[15]
+    assert pd.isna(between["anchor"])
+    assert pd.isna(between["fixed_asr"])
+    assert pd.isna(between["fixed_asr_n"])
+    assert between["hrci_repr"] > 0
+    last = rows.set_index("step").loc[40]
+    assert (last["any_refusal"], last["any_refusal_n"], last["layer_r"]) == (0.2, 30, 5)
+    assert last["any_refusal_lo"] < 0.2 < last["any_refusal_hi"]
+
+
+def test_five_anchor_is_the_named_part_of_the_trajectory(study):
+    frame = study["five_anchor"]
+    assert list(frame["anchor"]) == ["reference", "10", "20", "30", "40"] * 3
+    assert list(dict.fromkeys(frame["regime"])) == list(made.REGIMES)
+    pd.testing.assert_frame_equal(five_anchor_table(study["trajectory"]), frame)
+
+
+def test_contrasts_are_last_minus_earlier_and_regime_minus_regime(study):
+    frame = study["contrasts"].set_index(["contrast", "metric", "regime", "anchor", "other_regime", "other_anchor"])
+    assert frame.loc[("time", "any_refusal", "r2d2", "40", "r2d2", "reference"), "value"] == pytest.approx(-0.8)
+    assert frame.loc[("regime", "any_refusal", "sft", "10", "r2d2", "10"), "value"] == pytest.approx(-0.9)
+    assert frame.loc[("arm", "fixed_asr", "sft", "10", "sft", "10"), "value"] == pytest.approx(16 / 24)
+    counts = study["contrasts"].groupby("contrast").size()
+    assert counts.to_dict() == {"arm": 15, "regime": 15 * 13, "time": 12 * 13}
+
+
+def test_stack_orders_seeds_and_regimes_and_refuses_strangers():
+    parts = [pd.DataFrame({"seed": s, "regime": r, "step": [1, 2]}) for s, r in ((2, "b"), (1, "b"), (1, "a"))]
+    found = stack(parts, ["b", "a"])
+    assert list(zip(found["seed"], found["regime"], strict=True))[::2] == [(1, "b"), (1, "a"), (2, "b")]
+    with pytest.raises(ValueError, match=r"\['a'\] are not in the study"):
+        stack(parts, ["b"])
+    with pytest.raises(ValueError, match="different columns"):
+        stack([parts[0], parts[1].assign(more=1)], ["b", "a"])
+
+
+def test_behaviour_without_coupling_is_an_error(study):
+    stranger = study["behaviour"].assign(step=99)
+    with pytest.raises(ValueError, match="checkpoints without coupling"):
+        trajectory_table(study["coupling"], stranger)
+
+
+def test_the_script_writes_what_the_library_makes(tmp_path, monkeypatch):
+    regimes, saves = ("sft", "r2d2"), (5, 40)
+    command, checkpoints = ["tables.py"], []
+    for name in script.STACKED:
+        command.append(f"--{name.replace('_', '-')}-parts")
+        for regime in regimes:
+            part = made.training(1, regime, 2) if name == "training" else made.carriers(1, regime, saves)[name]
+            path = tmp_path / regime / f"{name}.csv"
+            path.parent.mkdir(exist_ok=True)
+            part.to_csv(path, index=False)
+            command.append(str(path))
+    command.append("--judged")
+    for regime in regimes:
+        for step, place in ((5, 0), (40, 4)):
+            path = tmp_path / regime / f"judged{step}.csv"
+            made.judged(regime, place).to_csv(path, index=False)
+            command.append(str(path))
+            checkpoints.append(vars(Checkpoint(1, regime, step, made.ANCHORS[step])))
+    for name in (*script.STACKED, *script.MADE):
+        command += [f"--{name.replace('_', '-')}", str(tmp_path / f"{name}.csv")]
+    params = {"regimes": regimes, "judged": checkpoints, "seed": 0, "draws": 50}
+    monkeypatch.setattr(sys, "argv", [*command, "--params", json.dumps(params)])
+    script.main()
+    five = read_table(tmp_path / "five_anchor.csv")
+    assert list(five["regime"]) == ["sft", "sft", "r2d2", "r2d2"]
+    assert five.set_index(["regime", "anchor"]).loc[("r2d2", "40"), "fixed_asr"] == 0.5
+    assert (tmp_path / "five_anchor.csv.provenance.json").exists()
+    monkeypatch.setattr(sys, "argv", [*command, "--params", json.dumps(params | {"judged": checkpoints[1:]})])
+    with pytest.raises(JobError, match="4 files for the 3 checkpoints"):
+        script.main()

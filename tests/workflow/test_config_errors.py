@@ -1,0 +1,129 @@
+"""A configuration that cannot work is refused before any job, with the key, its value and what to do."""
+
+import copy
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from harness import ROOT, SMOKE, snakemake
+from plans import change
+
+sys.path.insert(0, str(ROOT / "workflow" / "lib"))
+from config_check import check
+from study import ConfigError, Study
+
+SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
+
+
+def read(name: str) -> dict:
+    return yaml.safe_load((ROOT / name).read_text())
+
+
+def with_value(key: str, value: object) -> dict:
+    config = copy.deepcopy(read(SMOKE))
+    *parents, last = key.split(".")
+    place = config
+    for parent in parents:
+        place = place[parent]
+    place[last] = value
+    return config
+
+
+@pytest.mark.parametrize("name", sorted(str(p.relative_to(ROOT)) for p in [ROOT / "config.yaml", *ROOT.glob("configs/*.yaml")]))
+def test_shipped_configurations_are_valid(name):
+    config = read(name)
+    check(config, SCHEMA)
+    Study(config)
+
+
+FAULTS = [
+    # key, value, what the message has to say beside them
+    ("refusal.klmax", 0.1, "did you mean kl_max?"),
+    ("seed", 3, "did you mean seeds?"),
+    ("refusal.kl_max", -0.1, "at least 0"),
+    ("refusal.kl_max", "low", "a number"),
+    ("train.learning_rate", "1e-3", "write 0.001"),
+    ("train.rows", 2.5, "a whole number"),
+    ("train.saves", [], "must not be empty"),
+    ("seeds", [1, 1], "twice"),
+    ("seeds", 1, "a list"),
+    ("lora.rank", 0, "at least 1"),
+    ("lora.dropout", 1.0, "below 1"),
+    ("model.format", "onnx", "gguf, folder, tiny"),
+    ("model.device", "gpu", "cpu|cuda"),
+    ("regimes.sft.kind", "dpo", "sft, r2d2"),
+    ("activations.positions", [-3, -2], "contain -1"),
+    ("refusal.layers", "some", "all or a list"),
+    ("prompts.on_leak", "ignore", "fail, drop"),
+    ("harmfulness.score", "accuracy", "dprime, auroc, gap"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value", "fix"), FAULTS, ids=[f"{k}={v}" for k, v, _ in FAULTS])
+def test_schema_names_key_value_and_fix(key, value, fix):
+    with pytest.raises(SystemExit) as refused:
+        check(with_value(key, value), SCHEMA)
+    lines = str(refused.value).split("\n")
+    assert any(line.startswith(f"config error: {key} = {value!r}: ") and fix in line for line in lines)
+
+
+def test_missing_key_is_named():
+    config = read(SMOKE)
+    del config["refusal"]["kl_max"]
+    with pytest.raises(SystemExit, match=r"config error: refusal\.kl_max is missing: add it"):
+        check(config, SCHEMA)
+
+
+def test_every_fault_is_told_at_once():
+    config = with_value("refusal.kl_max", -1)
+    config["lora"]["rank"] = 0
+    config["pool"]["per_stepp"] = 1
+    with pytest.raises(SystemExit) as refused:
+        check(config, SCHEMA)
+    assert [line.split(" = ")[0] for line in str(refused.value).split("\n")] == [
+        "config error: lora.rank", "config error: pool.per_stepp", "config error: refusal.kl_max",
+    ]  # fmt: skip
+
+
+COMBINATIONS = [
+    # key, value, key in the message, fix
+    ("anchors", [2, 7], "anchors = 7", "train.saves"),
+    ("regimes.r2d2.reference", 9, "regimes.r2d2.reference = 9", "train.saves"),
+    ("regimes.r2d2", {"kind": "r2d2", "reference": 1}, "regimes.r2d2.refresh = None", "refresh: true or false"),
+    ("attacks.source.regime", "dpo", "attacks.source.regime = 'dpo'", "sft, r2d2, sft_refusal"),
+    ("attacks.source.step", 5, "attacks.source.step = 5", "train.saves is [1, 2, 3, 4]"),
+    ("attacks.behaviours", 5, "attacks.behaviours = 5", "more than role direct has"),
+    ("refusal.validation", 5, "refusal.validation = 5", "has only 4 prompts"),
+    ("pool.size", 9, "pool.size = 9", "has only 8 behaviours"),
+    ("pool.per_step", 4, "pool.per_step = 4", "at most pool.size (3)"),
+    ("prompts.roles.clean.set", "ultrachat", "prompts.roles.clean.set = 'ultrachat'", "harmful, benign, chat"),
+    ("prompts.sets.chat.source", "hub", "prompts.sets.chat.source = 'hub'", "no such source"),
+    ("completions.every_save", ["xstest"], "completions.every_save = ['xstest']", "max_new_tokens"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "shown", "fix"), COMBINATIONS, ids=[shown for _, _, shown, _ in COMBINATIONS])
+def test_impossible_combinations(key, value, shown, fix):
+    config = with_value(key, value)
+    check(config, SCHEMA)  # each value is fine by itself
+    with pytest.raises(ConfigError) as refused:
+        Study(config)
+    message = str(refused.value)
+    assert message.startswith(f"config error: {shown}") and fix in message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("refusal.klmax", 0.1, "config error: refusal.klmax = 0.1: there is no such key; did you mean kl_max?"),
+        ("anchors", [2, 7], "config error: anchors = 7: this step is never saved; add it to train.saves"),
+    ],
+)
+def test_command_line_stops_before_any_job(project: Path, key, value, message):
+    change(project, key, value)
+    done = snakemake(project)
+    assert done.returncode == 1
+    assert message in done.stdout
+    assert "Traceback" not in done.stdout and "Job stats" not in done.stdout
+    assert not (project / "results").exists()

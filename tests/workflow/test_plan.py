@@ -1,0 +1,257 @@
+"""What a change makes Snakemake run again: what depends on it, and nothing else."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+from harness import ROOT, SMOKE, snakemake
+from plans import change, edit, plan, planned
+
+REGIMES = ("sft", "r2d2", "sft_refusal")
+FIGURES = [
+    f"figure_{name}"
+    for name in ("five_anchor", "trajectory", "layer_profile", "training_curves", "geometry", "coupling_controls")
+]
+SUMMARY = dict.fromkeys(["tables", "claims", *FIGURES], 1)
+CARRIERS = {f"carriers_{regime}": 1 for regime in REGIMES}
+MODEL = ("train_", "probe_", "completions", "fixed_source_attacks", "clean_rows", "tiny_model", "base_model")
+
+
+def model_jobs(jobs) -> list[str]:
+    """Rules that run a model (`train_judges` does not)."""
+    return sorted({rule for rule in jobs if rule.startswith(MODEL) and rule != "train_judges"})
+
+
+def full_plan(config: dict, base: str) -> dict[str, int]:
+    """Jobs of a study from its configuration, by the counting a reader would do."""
+    seeds, saves = len(config["seeds"]), sorted(config["train"]["saves"])
+    ends = [*range(0, saves[-1], config["train"]["segment_length"]), saves[-1]]
+    out = {base: 1, "prompt_sets": 1, "clean_rows": 1} | SUMMARY
+    for regime, settings in config["regimes"].items():
+        anchors = {settings["reference"], *config["anchors"]}
+        out |= {f"train_{regime}_{a}_{b}": seeds for a, b in zip(ends, ends[1:], strict=False)}
+        out[f"probe_anchor_{regime}"] = len(anchors) * seeds
+        if rest := len(set(saves) - anchors):
+            out[f"probe_save_{regime}"] = rest * seeds
+        out[f"carriers_{regime}"] = seeds
+        evaluated = len(saves) if config["completions"]["every_save"] else len(anchors)
+        for rule in ("completions", "judge"):
+            out[rule] = out.get(rule, 0) + evaluated * seeds
+    out |= {"fixed_source_attacks": seeds, "training_table": seeds}
+    if config["sources"]:
+        out["fetch_source"] = len(config["sources"])
+    if config["judges"].get("labelled"):
+        out |= {"train_judges": 1, "judge_agreement": 1}
+    return out
+
+
+@pytest.mark.parametrize(("name", "base"), [("config.yaml", "base_model"), (SMOKE, "tiny_model")])
+def test_full_plan(project, name, base):
+    assert plan(project, name) == full_plan(yaml.safe_load((project / name).read_text()), base)
+
+
+def test_full_plan_of_the_smoke_study(project):
+    """Counted by hand: 3 regimes × 4 saves of which 3 are anchors, in 2 segments."""
+    jobs = plan(project)
+    for regime in REGIMES:
+        assert jobs[f"train_{regime}_0_2"] == jobs[f"train_{regime}_2_4"] == 1
+        assert (jobs[f"probe_anchor_{regime}"], jobs[f"probe_save_{regime}"]) == (3, 1)
+    assert jobs["completions"] == jobs["judge"] == 12
+
+
+@pytest.mark.slow
+class TestAfterARun:
+    def test_nothing_is_left_to_do(self, study):
+        assert plan(study) == {}
+        done = snakemake(study)
+        assert done.returncode == 0 and "Nothing to be done" in done.stdout
+
+    def test_writing_the_configuration_anew_changes_nothing(self, study):
+        path = study / SMOKE
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()), sort_keys=False))
+        assert plan(study) == {}
+
+    def test_touch_reruns_nothing(self, study):
+        for folder in ("workflow", "src", "data", "configs", "envs"):
+            for path in (study / folder).rglob("*"):
+                os.utime(path)
+        os.utime(study / "Snakefile")
+        assert plan(study) == {}
+
+    def test_docstrings_comments_and_layout_rerun_nothing(self, study):
+        for path in [*study.glob("src/**/*.py"), *study.glob("workflow/scripts/*.py")]:
+            text = path.read_text()
+            path.write_text(f"# A comment above.\n{text}\n\n\n# A comment below.\n")
+        losses = study / "src/safety_geometry/losses.py"
+        edit(losses, '"""Mean −log p(label) over N tokens."""', '"""Another description."""')
+        assert plan(study) == {}
+
+    @pytest.mark.parametrize(
+        ("key", "value"), [("refusal.kl_max", 0.2), ("refusal.beta_kl", 0.5), ("refusal.max_layer_fraction", 0.5)]
+    )
+    def test_a_threshold_runs_no_model(self, study, key, value):
+        change(study, key, value)
+        assert plan(study) == CARRIERS | SUMMARY
+
+    def test_statistics_run_no_model(self, study):
+        change(study, "statistics.bootstrap", 60)
+        assert plan(study) == CARRIERS | SUMMARY
+
+    def test_an_r2d2_switch_leaves_the_other_regimes_alone(self, study):
+        change(study, "regimes.r2d2.away", False)
+        assert plan(study) == SUMMARY | {
+            "train_r2d2_0_2": 1, "train_r2d2_2_4": 1, "training_table": 1, "probe_anchor_r2d2": 3, "probe_save_r2d2": 1,
+            "carriers_r2d2": 1, "completions": 4, "judge": 4,
+        }  # fmt: skip
+        assert {w["regime"] for rule, w in planned(study) if rule in ("completions", "judge")} == {"r2d2"}
+
+    def test_the_attack_of_the_pool_concerns_only_the_regime_that_refreshes_it(self, study):
+        """sft_refusal's suffixes are frozen: it depends on how they start, not on how they would be searched."""
+        change(study, "pool.gcg.width", 6)
+        jobs = plan(study)
+        assert not [rule for rule in jobs if rule.endswith("_sft") or "_sft_" in rule]
+        assert jobs["train_r2d2_0_2"] == 1 and jobs["completions"] == 4
+
+    def test_the_suffix_length_concerns_both_regimes_with_a_pool(self, study):
+        change(study, "pool.gcg.suffix_length", 5)
+        jobs = plan(study)
+        assert jobs["train_r2d2_0_2"] == jobs["train_sft_refusal_0_2"] == 1
+        assert not [rule for rule in jobs if rule in ("train_sft_0_2", "train_sft_2_4", "carriers_sft")]
+
+    def test_an_anchor_beyond_the_last_trains_one_segment_of_each_regime(self, study):
+        change(study, "train.saves", [1, 2, 3, 4, 6])
+        change(study, "anchors", [2, 4, 6])
+        new = {f"train_{regime}_4_6": 1 for regime in REGIMES} | {f"probe_anchor_{regime}": 1 for regime in REGIMES}
+        assert plan(study) == SUMMARY | CARRIERS | new | {"training_table": 1, "completions": 3, "judge": 3}
+
+    def test_a_save_that_becomes_an_anchor_is_probed_again_and_nothing_is_trained(self, study):
+        change(study, "anchors", [2, 3, 4])
+        jobs = plan(study)
+        assert not [rule for rule in jobs if rule.startswith("train_")]
+        assert {w["step"] for rule, w in planned(study) if rule.startswith("probe_") or rule == "completions"} == {"3"}
+
+    def test_a_second_seed_leaves_the_first_alone(self, study, project):
+        before = plan(project)
+        change(study, "seeds", [1, 2])
+        jobs = planned(study)
+        assert {w["seed"] for _, w in jobs if "seed" in w} == {"2"}
+        shared = {"tiny_model": 1, "prompt_sets": 1, "clean_rows": 1}
+        assert plan(study) == before - type(before)(shared)
+
+    def test_a_suite_setting_trains_nothing(self, study):
+        change(study, "completions.max_new_tokens.utility", 8)
+        assert plan(study) == SUMMARY | {"completions": 9, "judge": 9}
+        assert {w["step"] for rule, w in planned(study) if rule == "completions"} == {"1", "2", "4"}  # the anchors
+
+
+@pytest.mark.slow
+class TestCode:
+    """An edit to a function reruns the rules whose scripts import its module, and what is below them."""
+
+    def test_coupling(self, study):
+        edit(study / "src/safety_geometry/coupling.py", "HRCI_WEIGHTS = (0.4, 0.4, 0.2)", "HRCI_WEIGHTS = (0.5, 0.3, 0.2)")
+        assert plan(study) == CARRIERS | SUMMARY
+
+    def test_losses_are_used_in_training_only(self, study):
+        edit(study / "src/safety_geometry/losses.py", "/ len(labels)", "/ (1 * len(labels))")
+        jobs = plan(study)
+        assert {rule for rule in jobs if rule.startswith("train_")} == {
+            f"train_{regime}_{part}" for regime in REGIMES for part in ("0_2", "2_4")
+        }
+        assert not set(jobs) & {"tiny_model", "prompt_sets", "clean_rows"}
+
+    def test_scoring_reruns_the_probes_and_no_training(self, study):
+        edit(study / "src/safety_geometry/scoring.py", "coefficient: float = 1.0,", "coefficient: float = 2.0,")
+        probes = {f"probe_anchor_{r}": 3 for r in REGIMES} | {f"probe_save_{r}": 1 for r in REGIMES}
+        assert plan(study) == SUMMARY | CARRIERS | probes
+
+    def test_the_refusal_rules_are_used_where_answers_are_judged(self, study):
+        path = study / "src/safety_geometry/judges/refusal.py"
+        edit(path, "HELP_WORDS = 20", "HELP_WORDS = 25")
+        jobs = plan(study)
+        assert jobs["judge"] == 12 and jobs["train_sft_0_2"] == 1  # training watches refusals
+        assert not set(jobs) & {"tiny_model", "prompt_sets", "clean_rows"}
+
+    def test_a_script(self, study):
+        edit(study / "workflow/scripts/concatenate.py", "ignore_index=True", "ignore_index=bool(1)")
+        assert plan(study) == SUMMARY | {"training_table": 1}
+
+
+IMPORTS = {
+    # module of the library -> scripts that import it, directly or not
+    "coupling": {"carriers"},
+    "companions": {"carriers"},
+    "losses": {"train_segment"},
+    "training": {"train_segment"},
+    "scoring": {"probe"},
+    "activations": {"attack", "clean_rows", "complete", "convert_model", "probe", "train_segment"},
+    "leakage": {"prompt_sets"},
+    "targets": {"prompt_sets"},
+    "generation": {"attack", "clean_rows", "complete", "convert_model", "probe", "train_segment"},
+}
+
+
+def digests(root: Path) -> dict[str, str]:
+    import sys
+
+    sys.path.insert(0, str(ROOT / "workflow" / "lib"))
+    from code_digest import _module, code_digest
+
+    _module.cache_clear()
+    scripts = [p for p in (root / "workflow/scripts").glob("*.py") if not p.name.startswith("_")]
+    return {p.stem: code_digest(root, f"workflow/scripts/{p.name}") for p in scripts}
+
+
+@pytest.mark.parametrize("module", sorted(IMPORTS))
+def test_digests_change_for_the_users_of_a_module(project, module):
+    before = digests(project)
+    path = project / f"src/safety_geometry/{module}.py"
+    path.write_text(path.read_text() + "\n\ndef added() -> int:\n    return 1\n")
+    after = digests(project)
+    assert {name for name in before if before[name] != after[name]} == IMPORTS[module]
+
+
+# ------------------------------------------------------------------------------------------------------------ prompts
+
+
+def rewrite_answered_lookalikes(folder: Path) -> None:
+    """Change the text of the look-alikes that the study asks."""
+    asked = folder / "results/smoke/private/prompts/lookalike.jsonl"
+    ids = {json.loads(line)["id"] for line in asked.read_text().splitlines()}
+    path = folder / "data/lookalikes.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        if row["id"] in ids:
+            row["prompt"] += " One sentence is enough."
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+@pytest.mark.slow
+def test_a_prompt_file_reruns_what_reads_it(study):
+    """Roles are split together, so one file remakes them all; a role whose prompts stay reruns nothing.
+
+    Snakemake compares contents between runs and not within one: the wrapper of `make run` therefore brings the prompt
+    sets up to date first.
+    """
+    roles = study / "results/smoke/private/prompts"
+    before = {path.name: path.read_bytes() for path in roles.glob("*.jsonl")}
+    rewrite_answered_lookalikes(study)
+    assert plan(study)["prompt_sets"] == 1
+    done = snakemake(study, "--until", "prompt_sets")
+    assert done.returncode == 0, done.stdout
+    changed = {name for name, content in before.items() if (roles / name).read_bytes() != content}
+    assert changed == {"lookalike.jsonl"}
+    assert plan(study) == SUMMARY | {"completions": 9, "judge": 9}
+
+
+@pytest.mark.slow
+def test_an_unused_line_of_a_prompt_file_reruns_the_split_only(study):
+    asked = (study / "results/smoke/private/prompts/lookalike.jsonl").read_text()
+    path = study / "data/lookalikes.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    spare = next(row for row in rows if row["id"] not in asked)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows if row is not spare))
+    assert snakemake(study, "--until", "prompt_sets").returncode == 0
+    assert plan(study) == {}

@@ -1,0 +1,41 @@
+"""Figures, and what the report shows of them."""
+
+FIGURE_TABLES = {
+    "five_anchor": ["five_anchor", "coupling_controls"],
+    "trajectory": ["trajectory", "coupling_controls"],
+    "layer_profile": ["profile"],
+    "training_curves": ["training"],
+    "geometry": ["geometry"],
+    "coupling_controls": ["coupling_controls"],
+}
+ALL_FIGURES = [f"{R}/figures/{name}.{kind}" for name in FIGURE_TABLES for kind in ("svg", "png")]
+
+
+report: "../report/workflow.rst"
+
+
+for figure, wanted in FIGURE_TABLES.items():
+
+    rule:
+        name:
+            f"figure_{figure}"
+        input:
+            tables=[table(name) for name in wanted],
+        output:
+            svg=report(
+                f"{R}/figures/{figure}.svg",
+                caption=f"../report/figure_{figure}.rst",
+                category="Figures",
+                labels={"figure": figure},
+            ),
+            png=f"{R}/figures/{figure}.png",
+        log:
+            f"{R}/logs/figures/{figure}.log",
+        conda:
+            "../../envs/analysis.yaml"
+        params:
+            code=code("figure"),
+            settings=settings(name=figure),
+        shell:
+            "export OMP_NUM_THREADS=1; {PYTHON}/figure.py --tables {input.tables} --svg {output.svg} --png {output.png}"
+            " --params {params.settings:q} --code {params.code} 2> {log}"

@@ -1,0 +1,89 @@
+"""The study's tables over all seeds and regimes, and what they say about the papers' claims."""
+
+ATTACKED = "fixed_source" in config["completions"]["max_new_tokens"]
+TABLE_KINDS = {
+    "five_anchor": "Results",
+    "trajectory": "Results",
+    "behaviour": "Results",
+    "contrasts": "Results",
+    "coupling": "Geometry",
+    "coupling_controls": "Geometry",
+    "geometry": "Geometry",
+    "profile": "Geometry",
+    "training": "Training",
+    **({"attacks": "Training"} if ATTACKED else {}),
+}
+
+
+def table(name):
+    return f"{R}/tables/{name}.csv"
+
+
+def reported(name, category):
+    return report(table(name), caption=f"../report/{name}.rst", category=category, labels={"table": name})
+
+
+def anchor_name(regime, step):
+    return {s: name for name, s in study.anchors(regime).items()}.get(step)
+
+
+rule tables:
+    input:
+        **{
+            f"{name}_parts": [
+                f"{R}/seed{seed}/carriers/{regime}/{name}.csv" for seed in config["seeds"] for regime in study.regimes
+            ]
+            for name in ("coupling", "geometry", "coupling_controls", "profile")
+        },
+        training_parts=expand(f"{SEED}/training.csv", seed=config["seeds"]),
+        attacks_parts=expand(f"{SEED}/attacks/attacks.csv", seed=config["seeds"]) if ATTACKED else [],
+        judged=judged(judged_checkpoints()),
+    output:
+        **{name: reported(name, category) for name, category in TABLE_KINDS.items()},
+    log:
+        f"{R}/logs/tables.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=code("tables"),
+        files=lambda wc, input, output: " ".join(
+            f"--{name.replace('_', '-')} {files}"
+            for names in (input, output)
+            for name, files in names.items()
+            if files
+        ),
+        settings=settings(
+            regimes=list(study.regimes),
+            judged=[
+                {"seed": seed, "regime": regime, "step": step, "anchor": anchor_name(regime, step)}
+                for seed, regime, step in judged_checkpoints()
+            ],
+            seed=config["statistics"]["seed"],
+            draws=config["statistics"]["bootstrap"],
+        ),
+    shell:
+        "export OMP_NUM_THREADS=1; {PYTHON}/tables.py {params.files}"
+        " --params {params.settings:q} --code {params.code} 2> {log}"
+
+
+CLAIM_TABLES = ["five_anchor", "trajectory", "coupling", "contrasts", "coupling_controls", "geometry", "profile"]
+
+
+rule claims:
+    input:
+        tables=[table(name) for name in [*CLAIM_TABLES, *(["attacks"] if ATTACKED else [])]],
+    output:
+        claims=reported("claims", "Results"),
+    log:
+        f"{R}/logs/claims.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=code("claims"),
+        settings=settings(),
+    shell:
+        "export OMP_NUM_THREADS=1; {PYTHON}/claims.py --tables {input.tables} --claims {output.claims}"
+        " --params {params.settings:q} --code {params.code} 2> {log}"
+
+
+ALL_TABLES = [table(name) for name in [*TABLE_KINDS, "claims", "leakage", *(["judges"] if LABELLED else [])]]

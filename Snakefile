@@ -24,7 +24,7 @@ include: "workflow/rules/report.smk"
 
 rule all:
     default_target: True
-    localrule: True
     input:
         ALL_TABLES,
         ALL_FIGURES,
+    localrule: True

@@ -96,16 +96,15 @@ def metrics(judged: pd.DataFrame, seed: int = 0, draws: int = 2000) -> pd.DataFr
     Rates have Wilson's interval, means a percentile bootstrap over prompts. Each metric stands a second time with the
     suffix `_finished`, made from completions that ended by themselves; with n = 0 its value is NaN.
     """
-    long = outcomes(judged)
+    found = dict(list(outcomes(judged).groupby("metric", sort=False)))
     rows = []
     for metric in METRICS:
-        mine = long[long["metric"] == metric.name]
-        if not len(mine):
+        if (mine := found.get(metric.name)) is None:
             continue
         for suffix, part in (("", mine), (FINISHED, mine[~mine["hit_limit"]])):
             name = metric.name + suffix
-            found = _estimate(part["outcome"].to_numpy(), metric.kind, name, seed, draws)
-            rows.append({"metric": name, "value": found.value, "lo": found.lo, "hi": found.hi, "n": found.n})
+            estimate = _estimate(part["outcome"].to_numpy(), metric.kind, name, seed, draws)
+            rows.append({"metric": name} | vars(estimate))
     return pd.DataFrame(rows)
 
 
@@ -123,7 +122,7 @@ def contrast(
 ) -> pd.DataFrame:
     """first − second on the prompts that both answered, one row per metric. Both are frames of `outcomes`.
 
-    Columns `metric`; `value`, `lo`, `hi` (paired bootstrap, 95 %); `n` prompts; `changed` prompts whose outcome differs;
+    Columns `metric`; `value`, `lo`, `hi` (95 %: `paired_rates` for rates, paired bootstrap for means); `n` prompts; `changed` prompts whose outcome differs;
     `test` mcnemar (exact; outcomes 0 or 1) or sign_flip (two-sided permutation of the signs of the differences); `p`; `p_smallest`,
     the least p that so many changed prompts (and so many flips) can give. Metrics without a common prompt are left out.
     """
@@ -148,6 +147,7 @@ def arm_contrast(
 def compare(a: np.ndarray, b: np.ndarray, metric: Metric, seed: int, draws: int, flips: int) -> dict:
     """One paired contrast of outcomes a − b [n] on the same prompts in the same order."""
     found = paired_difference(a, b, _rng(seed, metric.name, 1), draws)
+    lo, hi = paired_rates(a, b) if metric.kind == "rate" else (found.lo, found.hi)
     changed = int((a != b).sum())
     smallest = min(1.0, 2.0 * 0.5**changed)
     if metric.kind == "rate":
@@ -162,9 +162,31 @@ def compare(a: np.ndarray, b: np.ndarray, metric: Metric, seed: int, draws: int,
             flipped = permutation_p(float(np.round(found.value, 12)), null, "two-sided")
             p, smallest = flipped.p, max(flipped.smallest, smallest)
     return {
-        "value": found.value, "lo": found.lo, "hi": found.hi, "n": found.n, "changed": changed, "test": test,
+        "value": found.value, "lo": lo, "hi": hi, "n": found.n, "changed": changed, "test": test,
         "p": p if math.isfinite(p) else 1.0, "p_smallest": smallest,
     }  # fmt: skip
+
+
+def paired_rates(a: np.ndarray, b: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
+    """Score interval of the difference of two paired rates (Newcombe 1998, method 10), outcomes 0 or 1 [n].
+
+    Unlike a bootstrap it keeps its width where few prompts, or none, differ.
+    """
+    n = len(a)
+    first, second = wilson(int(a.sum()), n, confidence), wilson(int(b.sum()), n, confidence)
+    both, neither = float((a * b).sum()), float(((1 - a) * (1 - b)).sum())
+    cross = both * neither - float((a * (1 - b)).sum()) * float(((1 - a) * b).sum())
+    cross = max(cross - n / 2, 0.0) if cross > 0 else cross  # his correction for continuity
+    scale = math.sqrt(a.sum() * (n - a.sum()) * b.sum() * (n - b.sum()))
+    phi = cross / scale if scale > 0 else 0.0
+
+    def reach(x: float, y: float) -> float:
+        return math.sqrt(max(x * x - 2 * phi * x * y + y * y, 0.0))
+
+    difference = first.value - second.value
+    lo = difference - reach(first.value - first.lo, second.hi - second.value)
+    hi = difference + reach(first.hi - first.value, second.value - second.lo)
+    return max(lo, -1.0), min(hi, 1.0)
 
 
 def _rng(seed: int, name: str, stream: int = 0) -> np.random.Generator:

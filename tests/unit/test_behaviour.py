@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from synthetic_study import judged
 
-from safety_geometry.behaviour import METRICS, BehaviourError, arm_contrast, contrast, metrics, outcomes
+from safety_geometry.behaviour import METRICS, BehaviourError, arm_contrast, contrast, metrics, outcomes, paired_rates
 from safety_geometry.stats import wilson
 
 
@@ -69,6 +69,29 @@ def test_contrast_of_rates_is_mcnemar():
     same = contrast(late, late, draws=200)
     assert (same["value"] == 0).all()
     assert (same["p"] == 1).all()
+
+
+def test_paired_rates_against_newcombes_example_and_closed_forms():
+    """Statistics in Medicine 17 (1998) 2635: cells both, first only, second only, neither."""
+
+    def interval(*cells):
+        a, b = (np.repeat(v, cells).astype(float) for v in ([1, 1, 0, 0], [1, 0, 1, 0]))
+        return paired_rates(a, b)
+
+    assert interval(36, 12, 2, 0) == pytest.approx((0.0569, 0.3404), abs=1e-4)
+    top = wilson(0, 30).hi
+    assert interval(0, 0, 0, 30) == pytest.approx((-top, top))  # no width is lost where nothing differs
+    one = wilson(29, 30)  # against 30 of 30: uncorrelated by definition, the reaches add in squares
+    expected = (1 / 30 - np.hypot(top, one.hi - 29 / 30), 1 / 30 + (29 / 30 - one.lo))
+    assert interval(29, 1, 0, 0) == pytest.approx(expected)
+
+
+def test_paired_rates_cover_the_truth():
+    rng = np.random.default_rng(5)
+    cells = rng.multinomial(30, [0.3, 0.3, 0.1, 0.3], size=400)
+    pairs = [tuple(np.repeat(v, c).astype(float) for v in ([1, 1, 0, 0], [1, 0, 1, 0])) for c in cells]
+    ends = np.array([paired_rates(a, b) for a, b in pairs])
+    assert 0.92 < ((ends[:, 0] <= 0.2) & (ends[:, 1] >= 0.2)).mean() < 0.98
 
 
 def test_sign_flip_is_the_exact_permutation_test():

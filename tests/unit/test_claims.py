@@ -8,8 +8,8 @@ import pytest
 import synthetic_study as made
 from _tables import check_table
 
-from safety_geometry.claims import CLAIMS, TUNED, claims_table
-from safety_geometry.claims.evidence import Outcome, Undecidable, any_greater, greater, negated, over_seeds
+from safety_geometry.claims import CLAIMS, TUNED, claims_table, decided
+from safety_geometry.claims.evidence import Evidence, Outcome, Undecidable, any_greater, greater, negated, over_seeds
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def changed(study, name, change):
 
 
 def verdict(tables, claim):
-    return claims_table(tables).set_index("id").loc[claim]
+    return vars(decided(next(c for c in CLAIMS if c.id == claim), Evidence(tables)))
 
 
 def test_the_papers_shape_holds_and_short_series_are_inconclusive(study, verdicts):
@@ -155,6 +155,8 @@ def contrasts(values, half, p):
             "p": p,
             "p_smallest": 1e-4,
             "n": 30,
+            "test": "mcnemar",
+            "changed": 10,
         }
         | sides
     )
@@ -171,6 +173,12 @@ def test_holm_decides_among_several_comparisons():
 def test_a_difference_fails_only_when_the_smallest_effect_is_excluded():
     assert any_greater(contrasts([0.0, -0.1], 0.05, [1.0, 0.5]), "any_refusal").verdict == "fails"
     assert any_greater(contrasts([0.0, -0.1], 0.15, [1.0, 0.5]), "any_refusal").verdict == "inconclusive"
+
+
+def test_a_mean_with_hardly_a_change_excludes_nothing():
+    rows = contrasts([0.0], 0.0, [1.0]).assign(test="sign_flip", changed=0)
+    assert any_greater(rows, "benign_mean").verdict == "inconclusive"
+    assert any_greater(rows.assign(changed=20), "benign_mean").verdict == "fails"
 
 
 def test_negated_turns_sides_and_interval():

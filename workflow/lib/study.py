@@ -37,6 +37,15 @@ class Study:
     def anchor_steps(self, regime: str) -> list[int]:
         return sorted(set(self.anchors(regime).values()))
 
+    def anchor_name(self, regime: str, step: int) -> str | None:
+        return {s: name for name, s in self.anchors(regime).items()}.get(step)
+
+    def training_priority(self, regime: str) -> int:
+        """Longest first: the dynamic regime, then the source of the attacks, which every completion waits for."""
+        if self.regimes[regime].get("refresh"):
+            return 100
+        return 95 if regime == self.config["attacks"]["source"]["regime"] else 50
+
     def segments(self, regime: str) -> list[Segment]:
         """Segments end at the multiples of train.segment_length and at the last save."""
         length, last = self.config["train"]["segment_length"], self.saves[-1]

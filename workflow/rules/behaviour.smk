@@ -3,11 +3,6 @@
 SOURCE = config["attacks"]["source"]
 
 
-def suite_file(suite):
-    """Prompts of a suite: a role, or the attacks made on the source checkpoint."""
-    return f"{PSEED}/attacks/fixed_source.jsonl" if suite == "fixed_source" else role(suite)
-
-
 rule fixed_source_attacks:
     input:
         model=BASE,
@@ -20,15 +15,15 @@ rule fixed_source_attacks:
         f"{SEED}/logs/fixed_source_attacks.log",
     benchmark:
         f"{SEED}/benchmarks/fixed_source_attacks.tsv"
+    priority: 90
     conda:
         "../../envs/torch.yaml"
     threads: config["model"]["threads"]
-    priority: 90
     params:
         code=code("attack"),
         settings=lambda wc: settings(**study.attacks(int(wc.seed))),
     shell:
-        "{PYTHON}/attack.py --model {input.model} --adapter {input.adapter} --behaviours {input.behaviours}"
+        "python workflow/scripts/attack.py --model {input.model} --adapter {input.adapter} --behaviours {input.behaviours}"
         " --attacks {output.attacks} --table {output.table}"
         " --params {params.settings:q} --code {params.code} > {log} 2>&1"
 
@@ -37,7 +32,7 @@ rule completions:
     input:
         model=BASE,
         adapter=f"{SEED}/checkpoints/{{regime}}/step{{step}}",
-        prompts=lambda wc: [suite_file(s) for s in study.suites(wc.regime, int(wc.step))],
+        prompts=lambda wc: [layout.suite(s) for s in study.suites(wc.regime, int(wc.step))],
     output:
         completions=f"{PSEED}/completions/{{regime}}/step{{step}}.jsonl",
     log:
@@ -51,5 +46,5 @@ rule completions:
         code=code("complete"),
         settings=lambda wc: settings(**study.completions(wc.regime, int(wc.step))),
     shell:
-        "{PYTHON}/complete.py --model {input.model} --adapter {input.adapter} --prompts {input.prompts}"
+        "python workflow/scripts/complete.py --model {input.model} --adapter {input.adapter} --prompts {input.prompts}"
         " --completions {output.completions} --params {params.settings:q} --code {params.code} 2> {log}"

@@ -4,16 +4,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "lib"))
 from code_digest import code_digest
+from layout import Layout
 from study import Study
 
 ROOT = Path(workflow.basedir)
 study = Study(config)
-R = f"results/{config['study']}"
-P = f"{R}/private"  # harmful text stays below this folder
-SEED = f"{R}/seed{{seed}}"
-PSEED = f"{P}/seed{{seed}}"
-BASE = f"{R}/models/base"
-PYTHON = "python workflow/scripts"
+layout = Layout(study)
+R, P = layout.root, layout.private  # harmful text stays below P
+SEED, PSEED, BASE = layout.seed, layout.private_seed, layout.base
+role = layout.role
 
 shell.prefix("set -euo pipefail; export PYTHONPATH=src TOKENIZERS_PARALLELISM=false; unset PYTHONDONTWRITEBYTECODE; ")
 
@@ -26,7 +25,7 @@ wildcard_constraints:
 
 
 def code(script):
-    """Digest of a rule script and of all project code that it imports: the rule's code trigger."""
+    """Digest of a script and of all project code that it imports: what reruns its jobs after an edit."""
     return code_digest(ROOT, f"workflow/scripts/{script}.py")
 
 
@@ -35,5 +34,6 @@ def settings(**values):
     return json.dumps(values)  # in the order of the configuration: roles are served in it
 
 
-def role(name):
-    return f"{P}/prompts/{name}.jsonl"
+def reported(name, category):
+    """A table that the report shows."""
+    return report(layout.table(name), caption=f"../report/{name}.rst", category=category, labels={"table": name})

@@ -1,16 +1,6 @@
 """Activation caches, candidate scores, carriers and their coupling."""
 
 SETS = ["fit_harmful", "fit_benign", "select_harmful", "select_benign"]
-PROBE = (
-    "{PYTHON}/probe.py --model {input.model} --adapter {input.adapter} --fit-harmful {input.fit_harmful}"
-    " --fit-benign {input.fit_benign} --select-harmful {input.select_harmful} --select-benign {input.select_benign}"
-)
-END = " --params {params.settings:q} --code {params.code} 2> {log}"
-
-
-def anchor_pattern(regime):
-    return "|".join(map(str, study.anchor_steps(regime)))
-
 
 for regime in study.regimes:
     others = [step for step in study.saves if step not in study.anchor_steps(regime)]
@@ -19,18 +9,18 @@ for regime in study.regimes:
         name:
             f"probe_anchor_{regime}"
         input:
+            **{name: role(name) for name in SETS},
             model=BASE,
             adapter=f"{SEED}/checkpoints/{regime}/step{{step}}",
-            **{name: role(name) for name in SETS},
         output:
             activations=f"{SEED}/activations/{regime}/step{{step}}.safetensors",
             scores=f"{SEED}/scores/{regime}/step{{step}}.safetensors",
-        wildcard_constraints:
-            step=anchor_pattern(regime),
         log:
             f"{SEED}/logs/probe/{regime}_step{{step}}.log",
         benchmark:
             f"{SEED}/benchmarks/probe_{regime}_step{{step}}.tsv"
+        wildcard_constraints:
+            step="|".join(map(str, study.anchor_steps(regime))),
         conda:
             "../../envs/torch.yaml"
         threads: config["model"]["threads"]
@@ -38,7 +28,9 @@ for regime in study.regimes:
             code=code("probe"),
             settings=settings(**study.activations, **study.scoring),
         shell:
-            PROBE + " --activations {output.activations} --scores {output.scores}" + END
+            "python workflow/scripts/probe.py --model {input.model} --adapter {input.adapter} --fit-harmful {input.fit_harmful}"
+            " --fit-benign {input.fit_benign} --select-harmful {input.select_harmful} --select-benign {input.select_benign}"
+            " --activations {output.activations} --scores {output.scores} --params {params.settings:q} --code {params.code} 2> {log}"
 
     if others:
 
@@ -46,17 +38,17 @@ for regime in study.regimes:
             name:
                 f"probe_save_{regime}"
             input:
+                **{name: role(name) for name in SETS},
                 model=BASE,
                 adapter=f"{SEED}/checkpoints/{regime}/step{{step}}",
-                **{name: role(name) for name in SETS},
             output:
                 activations=f"{SEED}/activations/{regime}/step{{step}}.safetensors",
-            wildcard_constraints:
-                step="|".join(map(str, others)),
             log:
                 f"{SEED}/logs/probe/{regime}_step{{step}}.log",
             benchmark:
                 f"{SEED}/benchmarks/probe_{regime}_step{{step}}.tsv"
+            wildcard_constraints:
+                step="|".join(map(str, others)),
             conda:
                 "../../envs/torch.yaml"
             threads: config["model"]["threads"]
@@ -64,7 +56,9 @@ for regime in study.regimes:
                 code=code("probe"),
                 settings=settings(**study.activations),
             shell:
-                PROBE + " --activations {output.activations}" + END
+                "python workflow/scripts/probe.py --model {input.model} --adapter {input.adapter} --fit-harmful {input.fit_harmful}"
+                " --fit-benign {input.fit_benign} --select-harmful {input.select_harmful} --select-benign {input.select_benign}"
+                " --activations {output.activations} --params {params.settings:q} --code {params.code} 2> {log}"
 
     rule:
         name:
@@ -88,6 +82,7 @@ for regime in study.regimes:
             code=code("carriers"),
             settings=lambda wc, regime=regime: settings(**study.carriers(regime, int(wc.seed))),
         shell:
-            "export OMP_NUM_THREADS=1; {PYTHON}/carriers.py --activations {input.activations} --scores {input.scores}"
+            "export OMP_NUM_THREADS=1; python workflow/scripts/carriers.py --activations {input.activations} --scores {input.scores}"
             " --carriers {output.carriers} --coupling {output.coupling} --geometry {output.geometry}"
-            " --controls {output.controls} --profile {output.profile}" + END
+            " --controls {output.controls} --profile {output.profile}"
+            " --params {params.settings:q} --code {params.code} 2> {log}"

@@ -20,7 +20,7 @@ for figure, wanted in FIGURE_TABLES.items():
         name:
             f"figure_{figure}"
         input:
-            tables=[table(name) for name in wanted],
+            tables=[layout.table(name) for name in wanted],
         output:
             svg=report(
                 f"{R}/figures/{figure}.svg",
@@ -37,5 +37,5 @@ for figure, wanted in FIGURE_TABLES.items():
             code=code("figure"),
             settings=settings(name=figure),
         shell:
-            "export OMP_NUM_THREADS=1; {PYTHON}/figure.py --tables {input.tables} --svg {output.svg} --png {output.png}"
+            "export OMP_NUM_THREADS=1; python workflow/scripts/figure.py --tables {input.tables} --svg {output.svg} --png {output.png}"
             " --params {params.settings:q} --code {params.code} 2> {log}"

@@ -12,7 +12,7 @@ rule fetch_source:
         code=code("fetch_source"),
         settings=lambda wc: settings(name=wc.name, source=config["sources"][wc.name]),
     shell:
-        "{PYTHON}/fetch_source.py --folder {output.folder}"
+        "python workflow/scripts/fetch_source.py --folder {output.folder}"
         " --params {params.settings:q} --code {params.code} 2> {log}"
 
 
@@ -31,7 +31,7 @@ if config["model"]["format"] == "tiny":
             code=code("tiny_model"),
             settings=settings(**config["model"]["tiny"], system=config["model"]["system"]),
         shell:
-            "{PYTHON}/tiny_model.py --texts {input.texts} --folder {output.folder}"
+            "python workflow/scripts/tiny_model.py --texts {input.texts} --folder {output.folder}"
             " --params {params.settings:q} --code {params.code} 2> {log}"
 
 else:
@@ -51,7 +51,7 @@ else:
             code=code("convert_model"),
             settings=settings(**{k: config["model"][k] for k in ("format", "dtype", "threads", "system")}),
         shell:
-            "{PYTHON}/convert_model.py --source {input.source} --folder {output.folder}"
+            "python workflow/scripts/convert_model.py --source {input.source} --folder {output.folder}"
             " --params {params.settings:q} --code {params.code} 2> {log}"
 
 
@@ -69,7 +69,7 @@ rule prompt_sets:
         code=code("prompt_sets"),
         settings=settings(**study.prompt_settings(P)),
     shell:
-        "{PYTHON}/prompt_sets.py --sources {input.sources} --roles {output.roles} --leakage {output.leakage}"
+        "python workflow/scripts/prompt_sets.py --sources {input.sources} --roles {output.roles} --leakage {output.leakage}"
         " --params {params.settings:q} --code {params.code} 2> {log}"
 
 
@@ -90,5 +90,5 @@ rule clean_rows:
         code=code("clean_rows"),
         settings=settings(model=study.model, **{k: config["clean_rows"][k] for k in ("max_new_tokens", "batch_size")}),
     shell:
-        "{PYTHON}/clean_rows.py --model {input.model} --prompts {input.prompts} --rows {output.rows}"
+        "python workflow/scripts/clean_rows.py --model {input.model} --prompts {input.prompts} --rows {output.rows}"
         " --params {params.settings:q} --code {params.code} 2> {log}"

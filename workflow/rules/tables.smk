@@ -15,18 +15,6 @@ TABLE_KINDS = {
 }
 
 
-def table(name):
-    return f"{R}/tables/{name}.csv"
-
-
-def reported(name, category):
-    return report(table(name), caption=f"../report/{name}.rst", category=category, labels={"table": name})
-
-
-def anchor_name(regime, step):
-    return {s: name for name, s in study.anchors(regime).items()}.get(step)
-
-
 rule tables:
     input:
         **{
@@ -37,7 +25,7 @@ rule tables:
         },
         training_parts=expand(f"{SEED}/training.csv", seed=config["seeds"]),
         attacks_parts=expand(f"{SEED}/attacks/attacks.csv", seed=config["seeds"]) if ATTACKED else [],
-        judged=judged(judged_checkpoints()),
+        judged=layout.judged(),
     output:
         **{name: reported(name, category) for name, category in TABLE_KINDS.items()},
     log:
@@ -55,14 +43,14 @@ rule tables:
         settings=settings(
             regimes=list(study.regimes),
             judged=[
-                {"seed": seed, "regime": regime, "step": step, "anchor": anchor_name(regime, step)}
-                for seed, regime, step in judged_checkpoints()
+                {"seed": seed, "regime": regime, "step": step, "anchor": study.anchor_name(regime, step)}
+                for seed, regime, step in layout.judged_checkpoints()
             ],
             seed=config["statistics"]["seed"],
             draws=config["statistics"]["bootstrap"],
         ),
     shell:
-        "export OMP_NUM_THREADS=1; {PYTHON}/tables.py {params.files}"
+        "export OMP_NUM_THREADS=1; python workflow/scripts/tables.py {params.files}"
         " --params {params.settings:q} --code {params.code} 2> {log}"
 
 
@@ -71,7 +59,7 @@ CLAIM_TABLES = ["five_anchor", "trajectory", "coupling", "contrasts", "coupling_
 
 rule claims:
     input:
-        tables=[table(name) for name in [*CLAIM_TABLES, *(["attacks"] if ATTACKED else [])]],
+        tables=[layout.table(name) for name in [*CLAIM_TABLES, *(["attacks"] if ATTACKED else [])]],
     output:
         claims=reported("claims", "Results"),
     log:
@@ -82,8 +70,8 @@ rule claims:
         code=code("claims"),
         settings=settings(),
     shell:
-        "export OMP_NUM_THREADS=1; {PYTHON}/claims.py --tables {input.tables} --claims {output.claims}"
+        "export OMP_NUM_THREADS=1; python workflow/scripts/claims.py --tables {input.tables} --claims {output.claims}"
         " --params {params.settings:q} --code {params.code} 2> {log}"
 
 
-ALL_TABLES = [table(name) for name in [*TABLE_KINDS, "claims", "leakage", *(["judges"] if LABELLED else [])]]
+ALL_TABLES = [layout.table(name) for name in [*TABLE_KINDS, "claims", "leakage", *(["judges"] if LABELLED else [])]]

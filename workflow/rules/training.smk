@@ -1,20 +1,5 @@
 """Training: every regime is a chain of segments, each a job from one saved state to the next."""
 
-
-def checkpoint(regime, step):
-    return f"{SEED}/checkpoints/{regime}/step{step}"
-
-
-def state(regime, step):
-    """Optimiser state and pool at a segment's end. The pool holds harmful text."""
-    folder = f"{PSEED}/training/{regime}/{step}"
-    return {"state": f"{folder}/state.safetensors", "progress": f"{folder}/progress.json"}
-
-
-def training_log(segment):
-    return f"{PSEED}/training/{segment.regime}/{segment.stop}/training.csv"
-
-
 for segment in [s for regime in study.regimes for s in study.segments(regime)]:
 
     rule:
@@ -26,25 +11,25 @@ for segment in [s for regime in study.regimes for s in study.segments(regime)]:
             pool=role("train_pool"),
             monitor_harmful=role("monitor_harmful"),
             monitor_benign=role("monitor_benign"),
-            previous=list(state(segment.regime, segment.start).values()) if segment.start else [],
+            previous=list(layout.state(segment.regime, segment.start).values()) if segment.start else [],
         output:
-            adapters=[directory(checkpoint(segment.regime, step)) for step in segment.saves],
-            log=training_log(segment),
-            **state(segment.regime, segment.stop),
+            **layout.state(segment.regime, segment.stop),
+            adapters=[directory(layout.checkpoint(segment.regime, step)) for step in segment.saves],
+            log=layout.training_log(segment),
         log:
             f"{SEED}/logs/train/{segment.regime}_{segment.start}_{segment.stop}.log",
         benchmark:
             f"{SEED}/benchmarks/train_{segment.regime}_{segment.start}_{segment.stop}.tsv"
+        priority: study.training_priority(segment.regime)
         conda:
             "../../envs/torch.yaml"
         threads: config["model"]["threads"]
-        priority: 100 if study.regimes[segment.regime].get("refresh") else 50
         params:
             code=code("train_segment"),
             previous=lambda wc, input: "--state {} --progress {}".format(*input.previous) if input.previous else "",
             settings=lambda wc, segment=segment: settings(**study.training(segment, int(wc.seed))),
         shell:
-            "{PYTHON}/train_segment.py --model {input.model} --clean {input.clean} --pool {input.pool}"
+            "python workflow/scripts/train_segment.py --model {input.model} --clean {input.clean} --pool {input.pool}"
             " --monitor-harmful {input.monitor_harmful} --monitor-benign {input.monitor_benign} {params.previous}"
             " --adapters {output.adapters} --new-state {output.state} --new-progress {output.progress} --log {output.log}"
             " --params {params.settings:q} --code {params.code} 2> {log}"
@@ -52,7 +37,7 @@ for segment in [s for regime in study.regimes for s in study.segments(regime)]:
 
 rule training_table:
     input:
-        logs=[training_log(s) for regime in study.regimes for s in study.segments(regime)],
+        logs=[layout.training_log(s) for regime in study.regimes for s in study.segments(regime)],
     output:
         table=f"{SEED}/training.csv",
     log:
@@ -62,4 +47,4 @@ rule training_table:
     params:
         code=code("concatenate"),
     shell:
-        "{PYTHON}/concatenate.py --parts {input.logs} --table {output.table} --code {params.code} 2> {log}"
+        "python workflow/scripts/concatenate.py --parts {input.logs} --table {output.table} --code {params.code} 2> {log}"

@@ -17,6 +17,7 @@ ALPHA = 0.05
 MOVED_COSINE = 0.98  # below it a carrier has turned away from the reference's at the reference's site
 SMALLEST_EFFECT = {"benign_mean": 0.2, "usefulness": 0.05}  # smallest effect of interest; rates:
 SMALLEST_RATE = 0.1
+FEWEST_CHANGES = 6  # with fewer changed prompts a bootstrap interval of a mean is too narrow to exclude anything
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def negated(contrasts: pd.DataFrame) -> pd.DataFrame:
     """The same contrasts the other way round: other minus first."""
     sides = ("regime", "step", "anchor")
     turned = {name: contrasts[f"other_{name}"] for name in sides} | {f"other_{name}": contrasts[name] for name in sides}
-    return contrasts.assign(value=-contrasts["value"], lo=-contrasts["hi"], hi=-contrasts["lo"], **turned)
+    return contrasts.assign(value=0 - contrasts["value"], lo=0 - contrasts["hi"], hi=0 - contrasts["lo"], **turned)
 
 
 def smallest_effect(metric: str) -> float:
@@ -145,7 +146,8 @@ def any_greater(contrasts: pd.DataFrame, metric: str) -> Outcome:
         where = f"{metric} of {row['regime']} minus {row['other_regime']} at {row['anchor']}"
     if ahead.any():
         return replace(numbers, verdict="holds", reason=f"{where}: the interval is above 0 and p is below {ALPHA}")
-    if (contrasts["hi"] < effect).all():
+    trusted = (contrasts["test"] == "mcnemar") | (contrasts["changed"] >= FEWEST_CHANGES)
+    if (trusted & (contrasts["hi"] < effect)).all():
         return replace(numbers, verdict="fails", reason=f"no comparison leaves room for a difference of {effect:g}")
     return replace(
         numbers, reason=f"{where} is the largest of {len(contrasts)} differences, and not above 0 for certain"

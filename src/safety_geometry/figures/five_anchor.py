@@ -44,12 +44,14 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
             ax.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
         elif metric == "benign_mean":
             ax.set_ylim(-0.08, 2.08)
-    floor(axes[0], tables, frame)
+    floor(axes[0], tables)
     if frame["init_asr"].notna().any():
-        axes[1].plot([], [], color=GREY, linestyle=":", marker=".", alpha=0.6, label="suffixes before optimisation")
-        axes[1].legend(handles=axes[1].get_lines()[-1:], loc="best")
-    handles, names = axes[3].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+        axes[1].plot(
+            [], [], color=GREY, linestyle=":", marker=".", alpha=0.6, label="attack before optimisation (faint)"
+        )
+    found = [ax.get_legend_handles_labels() for ax in axes[:2]]
+    handles = {name: handle for part in found for handle, name in zip(*part, strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
     figure.suptitle(f"Coupling and behaviour at the anchors ({seeds_note(frame, '95 % intervals')})", x=0.01, ha="left")
     return figure
 
@@ -63,7 +65,7 @@ def ordered_anchors(frame: pd.DataFrame) -> list[str]:
     return names
 
 
-def floor(ax, tables: dict[str, pd.DataFrame], frame: pd.DataFrame) -> None:
+def floor(ax, tables: dict[str, pd.DataFrame]) -> None:
     """Upper end of the shuffled-label range, highest over regimes and anchors; zero line below."""
     ax.set_ylim(bottom=0)
     controls = tables.get("coupling_controls")
@@ -73,8 +75,5 @@ def floor(ax, tables: dict[str, pd.DataFrame], frame: pd.DataFrame) -> None:
         (controls["companion"] == "shuffled") & (controls["quantity"] == "hrci_repr") & controls["anchor"].notna()
     ]
     if len(null):
-        top = null["hi"].max()
-        ax.axhline(
-            top, color=GREY, linestyle=(0, (1, 1.5)), linewidth=1.2, label="shuffled labels, 97.5 % point (highest)"
-        )
-        ax.legend(handles=ax.get_lines()[-1:], loc="best")
+        label = "shuffled labels, highest 97.5 % point"
+        ax.axhline(null["hi"].max(), color=GREY, linestyle=(0, (1, 1.5)), linewidth=1.4, label=label)

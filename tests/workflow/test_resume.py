@@ -1,0 +1,143 @@
+"""Kill -9 in the middle of training, the same command again: it says what it found, resumes, and the bytes are the same.
+
+The resumed study is also the second full run: it starts from nothing in another folder.
+"""
+
+import hashlib
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from harness import CORES, SMOKE, copy_project, environment, make_run
+
+pytestmark = pytest.mark.slow
+
+PATIENCE = 300  # seconds until training has to have begun
+# What may differ between two runs: logs, timings, and the report, which carries the time of its making.
+MAY_DIFFER = re.compile(r"(^|/)(logs|benchmarks)/|(^|/)(report\.html|timings\.csv)$|\.snakemake_timestamp$")
+
+
+@dataclass(frozen=True)
+class Killed:
+    folder: Path
+    job: int  # process id of the training job that outlived its run
+    adapters_then: list[str]
+    second: subprocess.CompletedProcess[str]
+    job_lived_on: bool
+    job_ended: bool
+
+
+def training_job(run: psutil.Process, folder: Path) -> psutil.Process | None:
+    """A training job that is between its first and its last step: stopped at once, so that it stays there."""
+    for log in (folder / "results/smoke/seed1/logs/train").glob("*.log"):
+        steps = re.findall(r"^step (\d+)/(\d+)", log.read_text(), re.M)
+        if not steps or steps[-1][0] == steps[-1][1]:
+            continue
+        for process in run.children(recursive=True):
+            try:
+                words = process.cmdline()
+                if "python" in words[0] and any(w.endswith("train_segment.py") for w in words) and log_of(words) == log.stem:
+                    process.suspend()
+                    return process
+            except (psutil.Error, IndexError):
+                continue
+    return None
+
+
+def log_of(words: list[str]) -> str:
+    """`regime_start_stop`, as the log of a training command is called."""
+    import json
+
+    params = json.loads(words[words.index("--params") + 1])
+    return f"{params['regime']}_{params['start']}_{params['stop']}"
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory) -> Killed:
+    folder = copy_project(tmp_path_factory.mktemp("killed") / "project")
+    command = [sys.executable, "workflow/run.py", "--configfile", SMOKE, "--cores", str(CORES)]
+    first = subprocess.Popen(
+        command, cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        stdin=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    run, job, until = psutil.Process(first.pid), None, time.monotonic() + PATIENCE
+    try:
+        while job is None and time.monotonic() < until:
+            assert first.poll() is None, "the run ended before it was killed"
+            job = training_job(run, folder)
+            time.sleep(0.02)
+        assert job is not None, f"no training step was seen in {PATIENCE} s"
+        # The run and its Snakemake go; the job, a child of Snakemake's, lives on as an orphan.
+        for process in [run, *(p for p in run.children() if "snakemake" in " ".join(p.cmdline()))]:
+            process.kill()
+        first.wait()
+        lived_on = job.is_running() and job.status() != psutil.STATUS_ZOMBIE
+        adapters = sorted(str(p.relative_to(folder)) for p in folder.glob("results/smoke/seed1/checkpoints/*/step*"))
+        second = make_run(folder)
+        ended = not job.is_running() or job.status() == psutil.STATUS_ZOMBIE
+        return Killed(folder, job.pid, adapters, second, lived_on, ended)
+    finally:
+        if job is not None and job.is_running():
+            job.kill()
+
+
+def test_the_kill_left_a_job_and_a_lock(killed):
+    assert killed.job_lived_on
+    assert "Removed its dead lock." in killed.second.stdout
+
+
+def test_the_second_run_says_what_it_found_and_finishes(killed):
+    told = re.search(r"The last run was killed; ending (\d+) orphaned process", killed.second.stdout)
+    assert told and int(told[1]) >= 1
+    assert killed.second.returncode == 0, killed.second.stdout[-4000:]
+    assert "results/smoke/report.html" in killed.second.stdout
+
+
+def test_the_orphan_is_gone(killed):
+    assert killed.job_ended
+
+
+def test_it_resumes_and_does_not_start_anew(killed):
+    """What stood before the kill was not made again: fewer jobs than the whole study."""
+    jobs = int(re.findall(r"(\d+)/(\d+) jobs", killed.second.stdout)[-1][1])
+    log = (killed.folder / "results/smoke/logs/snakemake.log").read_text()
+    assert "rule prompt_sets:" not in log and "rule tiny_model:" not in log
+    assert jobs < 60
+
+
+def test_nothing_half_written_is_left(killed):
+    assert not list((killed.folder / "results").rglob("*.partial-*"))
+    assert not (killed.folder / ".snakemake/safety-geometry-run.json").exists()
+
+
+def contents(folder: Path) -> dict[str, str]:
+    results = folder / "results" / "smoke"
+    paths = {p.relative_to(results).as_posix(): p for p in results.rglob("*") if p.is_file()}
+    kept = {name: p for name, p in paths.items() if not MAY_DIFFER.search(name)}
+    return {name: hashlib.sha256(p.read_bytes()).hexdigest() for name, p in kept.items()}
+
+
+def test_resumed_and_uninterrupted_runs_are_equal_byte_for_byte(killed, finished):
+    one, other = contents(finished.folder), contents(killed.folder)
+    assert set(one) == set(other)
+    assert len([n for n in one if n.endswith(".safetensors")]) > 25
+    assert [n for n in one if n.startswith("tables/")] and [n for n in one if n.startswith("figures/")]
+    assert sorted(name for name in one if one[name] != other[name]) == []
+
+
+def test_a_run_that_is_still_alive_is_left_alone(study):
+    """A second command in the same folder stops with a message; it ends nothing."""
+    import json
+    import os
+
+    me = psutil.Process(os.getpid())
+    marker = study / ".snakemake/safety-geometry-run.json"
+    marker.write_text(json.dumps({"id": "0" * 32, "pid": me.pid, "started": me.create_time()}))
+    done = make_run(study)
+    assert done.returncode == 1 and f"another run (process {me.pid})" in done.stdout
+    assert marker.exists()

@@ -1,0 +1,176 @@
+"""What a finished run has made: every table and figure, and nothing that should have stayed private."""
+
+import base64
+import gzip
+import json
+import re
+import sys
+import zlib
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from harness import ROOT, SMOKE
+
+sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
+from _job import SIDECAR, digest
+from _tables import SCHEMAS, check_table
+
+pytestmark = pytest.mark.slow
+
+LENGTH = 20  # characters of a private string that must not be found outside
+SUMMARIES = ["five_anchor", "trajectory", "behaviour", "contrasts", "coupling", "coupling_controls", "geometry", "profile",
+             "training", "attacks", "claims", "leakage"]  # fmt: skip
+FIGURES = ["five_anchor", "trajectory", "layer_profile", "training_curves", "geometry", "coupling_controls"]
+
+
+def public_files(folder: Path, results: Path) -> list[Path]:
+    """Everything that a run leaves outside private/, Snakemake's own log and the terminal's text included."""
+    found = [p for p in results.rglob("*") if p.is_file() and results / "private" not in p.parents]
+    return sorted([*found, *(folder / ".snakemake" / "log").glob("*"), folder / "terminal.txt"])
+
+
+def test_all_tables_and_figures_are_there(finished):
+    tables = {p.stem for p in (finished.results / "tables").glob("*.csv")}
+    assert set(SUMMARIES) <= tables
+    figures = {p.name for p in (finished.results / "figures").iterdir() if not p.name.endswith(SIDECAR)}
+    assert figures == {f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")}
+    assert (finished.results / "report.html").stat().st_size > 100_000
+
+
+def test_every_table_fits_its_schema(finished):
+    paths = [p for p in finished.results.rglob("*.csv") if (SCHEMAS / f"{p.stem}.yaml").exists()]
+    assert {p.stem for p in paths} >= set(SUMMARIES)
+    for path in paths:
+        columns = yaml.safe_load((SCHEMAS / f"{path.stem}.yaml").read_text())["columns"]
+        text = {name: str for name, rule in columns.items() if rule["type"] == "string"}
+        check_table(pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=text), path.stem)
+
+
+def test_every_summary_table_has_rows_of_every_regime(finished):
+    regimes = set(yaml.safe_load((ROOT / SMOKE).read_text())["regimes"])
+    for name in ("five_anchor", "trajectory", "behaviour", "coupling", "geometry", "training"):
+        frame = pd.read_csv(finished.results / "tables" / f"{name}.csv")
+        assert set(frame["regime"]) == regimes, name
+
+
+def test_the_terminal_is_told_where_the_report_is(finished):
+    assert "results/smoke/report.html" in finished.terminal
+    assert re.search(r"\d+/\d+ jobs", finished.terminal)
+
+
+# ------------------------------------------------------------------------------------------------------- provenance
+
+
+def strings(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield str(key)
+            yield from strings(each)
+    elif isinstance(value, list):
+        for each in value:
+            yield from strings(each)
+
+
+def test_sidecars_are_true_and_hold_no_path_and_no_time(finished):
+    sidecars = list(finished.results.rglob(f"*{SIDECAR}"))
+    assert len(sidecars) > 60
+    today = date.today().isoformat()
+    for path in sidecars:
+        record = json.loads(path.read_text())
+        artefact = path.with_name(path.name.removesuffix(SIDECAR))
+        assert record["sha256"] == digest(artefact), artefact
+        assert record["code"] and record["script"].endswith(".py")
+        for text in strings(record):
+            assert not text.startswith("/") and str(finished.folder) not in text, f"{path}: an absolute path"
+            assert today not in text and not re.search(r"\d\d:\d\d:\d\d", text), f"{path}: a time"
+
+
+def test_every_table_and_artefact_has_a_sidecar(finished):
+    kinds = ("*.csv", "*.svg", "*.png", "*.safetensors", "*.jsonl")
+    files = [p for kind in kinds for p in finished.results.rglob(kind)]
+    inside = [p for p in files if "checkpoints" in p.parts or "base" in p.parts]  # folders have one for the whole
+    missing = [p for p in files if p not in inside and not p.with_name(p.name + SIDECAR).exists()]
+    missing = [p for p in missing if p.name != "timings.csv"]
+    assert not missing
+    folders = [*finished.results.glob("seed*/checkpoints/*/step*"), finished.results / "models/base"]
+    assert all(p.with_name(p.name + SIDECAR).exists() for p in folders if p.is_dir())
+
+
+# ---------------------------------------------------------------------------------------------------------- private
+
+
+def private_strings(results: Path) -> set[str]:
+    """Prompts, targets, suffixes and completions: every text of 20 characters or more below private/."""
+    found = set()
+    for path in (results / "private").rglob("*.json*"):
+        if path.name.endswith(SIDECAR):
+            continue
+        for line in path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]:
+            found |= {s.strip() for s in strings(json.loads(line)) if len(s.strip()) >= LENGTH}
+    return found
+
+
+def windows(text: str) -> set[str]:
+    return {text[i : i + LENGTH] for i in range(len(text) - LENGTH + 1)}
+
+
+def readable(path: Path) -> list[str]:
+    """The text of a file, and of what it carries base64-encoded (a report embeds its tables and figures so)."""
+    text = path.read_bytes().decode("utf-8", "replace")
+    texts = [text]
+    for encoded in re.findall(r"base64,([A-Za-z0-9+/=]{80,})", text):
+        content = base64.b64decode(encoded + "=" * (-len(encoded) % 4))
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+        texts.append(content.decode("utf-8", "replace"))
+    # JSON and XML write some characters in another way.
+    return [*texts, *(t.encode().decode("unicode_escape", "ignore") for t in texts if "\\u" in t and path.suffix == ".json")]
+
+
+def leaks(paths: list[Path], secret: set[str]) -> dict[str, list[str]]:
+    """Names of files that hold a private window, each with hashes of the windows, never the text itself."""
+    found = {}
+    for path in paths:
+        common = set().union(*(windows(text) & secret for text in readable(path)))
+        if common:
+            found[str(path)] = sorted(f"{zlib.crc32(w.encode()):08x}" for w in common)[:5]
+    return found
+
+
+@pytest.fixture(scope="module")
+def secret(finished) -> set[str]:
+    """20-character windows of all private strings, without those that the project itself publishes."""
+    public = [*(ROOT / "workflow").rglob("*.*"), *(ROOT / "src").rglob("*.py"), ROOT / SMOKE]
+    known = set()
+    for path in public:
+        if path.is_file() and path.suffix in (".py", ".smk", ".yaml", ".rst"):
+            known |= windows(path.read_text())
+    every = set().union(*map(windows, private_strings(finished.results)))
+    return {w for w in every - known if len(set(w)) > 4}
+
+
+def test_no_private_text_outside_private(finished, secret):
+    assert len(secret) > 5000
+    assert leaks(public_files(finished.folder, finished.results), secret) == {}
+
+
+def test_the_scan_sees_a_leak(finished, secret, tmp_path):
+    """A completion in a table, a prompt in a figure and a suffix embedded in a report are found."""
+    completion = next(s for s in sorted(private_strings(finished.results)) if windows(s) <= secret)
+    (tmp_path / "table.csv").write_text(f'id,answer\n1,"{completion}"\n')
+    (tmp_path / "figure.svg").write_text(f"<svg><text>{completion}</text></svg>")
+    body = base64.b64encode(f"id,answer\n1,{completion}{' ' * 100}".encode()).decode()
+    (tmp_path / "report.html").write_text(f"<script>data:text/csv;base64,{body}</script>")
+    (tmp_path / "clean.csv").write_text("id,score\n1,0.5\n")
+    found = leaks(sorted(tmp_path.iterdir()), secret)
+    assert {Path(name).name for name in found} == {"table.csv", "figure.svg", "report.html"}
+
+
+def test_private_files_are_ignored_by_git():
+    assert re.search(r"^/?results/", (ROOT / ".gitignore").read_text(), re.MULTILINE)

@@ -1,0 +1,67 @@
+"""Where the files of a study stand. Harmful text stays below `private`."""
+
+from study import Segment, Study
+
+
+class Layout:
+    """Paths below results/<study>/; `{seed}`, `{regime}` and `{step}` are left for Snakemake."""
+
+    def __init__(self, study: Study):
+        config = study.config
+        self.study = study
+        self.root = f"results/{config['study']}"
+        self.private = f"{self.root}/private"
+        self.seed = f"{self.root}/seed{{seed}}"
+        self.private_seed = f"{self.private}/seed{{seed}}"
+        self.base = f"{self.root}/models/base"
+
+    def role(self, name: str) -> str:
+        return f"{self.private}/prompts/{name}.jsonl"
+
+    def checkpoint(self, regime: str, step: int) -> str:
+        """Folder of a LoRA adapter."""
+        return f"{self.seed}/checkpoints/{regime}/step{step}"
+
+    def state(self, regime: str, step: int) -> dict[str, str]:
+        """Optimiser state and pool at a segment's end. The pool holds harmful text."""
+        folder = f"{self.private_seed}/training/{regime}/{step}"
+        return {"state": f"{folder}/state.safetensors", "progress": f"{folder}/progress.json"}
+
+    def training_log(self, segment: Segment) -> str:
+        return f"{self.private_seed}/training/{segment.regime}/{segment.stop}/training.csv"
+
+    def suite(self, name: str) -> str:
+        """Prompts of a suite: a role, or the attacks made on the source checkpoint."""
+        return f"{self.private_seed}/attacks/fixed_source.jsonl" if name == "fixed_source" else self.role(name)
+
+    def table(self, name: str) -> str:
+        return f"{self.root}/tables/{name}.csv"
+
+    def judged_checkpoints(self) -> list[tuple[int, str, int]]:
+        """(seed, regime, step) of every checkpoint with a suite, in the order of seeds, regimes and steps."""
+        points = [point for point in self.study.checkpoints() if self.study.suites(*point)]
+        return [(seed, *point) for seed in self.study.config["seeds"] for point in points]
+
+    def judged(self) -> list[str]:
+        return [
+            f"{self.root}/seed{s}/judged/{regime}/step{step}/judged.csv"
+            for s, regime, step in self.judged_checkpoints()
+        ]
+
+    def labelled_place(self, spec: dict) -> list[str]:
+        """Folder of a labelled set's files: a source, or this project."""
+        return [f"{self.private}/sources/{spec['source']}"] if spec["source"] else spec["files"]
+
+    def labelled_files(self, spec: dict) -> str:
+        """The files of a labelled set, as the shell finds them: `**` stands for any folders."""
+        folder = f"{self.private}/sources/{spec['source']}/" if spec["source"] else ""
+        return " ".join(f"{folder}{pattern}" for pattern in spec["files"])
+
+    def published_judges(self, published: dict[str, dict]) -> dict[str, str]:
+        """Options and files of the published judges: their model folders and the wordings of their prompts."""
+        files = {}
+        for name, spec in published.items():
+            files[f"{name}_model"] = f"{self.private}/sources/{spec['source']}"
+            parts = ("template", "contextual_template")
+            files |= {f"{name}_{part}": spec[part] for part in parts if spec.get(part)}
+        return files

@@ -46,7 +46,14 @@ def main() -> int:
     RUN_FILE.parent.mkdir(exist_ok=True)
     RUN_FILE.write_text(json.dumps(run))
     try:
-        status = execute(command, run["id"], Path("results") / study)
+        # The prompt sets first, on their own: role files that come out as they were then rerun nothing below them.
+        status = (
+            0
+            if extra
+            else execute([*command, "--until", "prompt_sets"], run["id"], Path("results") / study, first=True)
+        )
+        if status == 0:
+            status = execute(command, run["id"], Path("results") / study)
     finally:
         RUN_FILE.unlink(missing_ok=True)
     if status == 0 and not arguments.no_report and not extra:
@@ -76,9 +83,12 @@ def recover(command: list[str]) -> None:
             _remove(partial)
 
 
-def execute(command: list[str], run_id: str, results: Path) -> int:
-    """Run Snakemake, show progress, keep its whole output in logs/snakemake.log; on failure show what it said."""
-    log = results / "logs" / "snakemake.log"
+def execute(command: list[str], run_id: str, results: Path, first: bool = False) -> int:
+    """Run Snakemake, show progress, keep its whole output in logs/snakemake.log; on failure show what it said.
+
+    first: a preparation, whose end is not worth a word.
+    """
+    log = results / "logs" / ("prompts.log" if first else "snakemake.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     lines: list[str] = []
     view, begun, took = None, {}, {}
@@ -105,7 +115,7 @@ def execute(command: list[str], run_id: str, results: Path) -> int:
     memory.stop()
     if view is not None:
         view.close()
-    if status == 0 and took:
+    if status == 0 and took and not first:
         write_timings(took, results / "timings.csv")
         print(f"Done in {(time.monotonic() - view.started) / 60:.1f} min; peak memory {memory.peak / 2**30:.1f} GiB.")
     if status:
@@ -114,7 +124,7 @@ def execute(command: list[str], run_id: str, results: Path) -> int:
         print(
             f"\nThe run stopped (exit status {status}). The same command resumes it. Full log: {log}", file=sys.stderr
         )
-    elif any("Nothing to be done" in line for line in lines):
+    elif not first and any("Nothing to be done" in line for line in lines):
         print("Nothing to do: all results are up to date.")
     return status
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from safety_geometry.stats import Interval, paired_difference, permutation_p, wilson
+from safety_geometry.stats import Interval, mcnemar_exact, paired_difference, permutation_p, wilson
 
 FINISHED = "_finished"  # the same metric without the completions that reached the length limit
 JUDGED = ("suite", "prompt_id", "arm", "refusal", "any_refusal", "attack_success", "usefulness", "degenerate",
@@ -146,24 +146,22 @@ def arm_contrast(
 
 def compare(a: np.ndarray, b: np.ndarray, metric: Metric, seed: int, draws: int, flips: int) -> dict:
     """One paired contrast of outcomes a − b [n] on the same prompts in the same order."""
-    found = paired_difference(a, b, _rng(seed, metric.name, 1), draws)
-    lo, hi = paired_rates(a, b) if metric.kind == "rate" else (found.lo, found.hi)
     changed = int((a != b).sum())
     smallest = min(1.0, 2.0 * 0.5**changed)
     if metric.kind == "rate":
-        test, p = "mcnemar", found.p_mcnemar
+        test, p, value, (lo, hi) = "mcnemar", mcnemar_exact(a, b), float((a - b).mean()), paired_rates(a, b)
     else:
-        test, p = "sign_flip", 1.0
+        found = paired_difference(a, b, _rng(seed, metric.name, 1), draws)
+        test, p, value, lo, hi = "sign_flip", 1.0, found.value, found.lo, found.hi
         if changed:
             differences = (a - b)[a != b]
             signs = 2.0 * _rng(seed, metric.name, 2).integers(0, 2, size=(flips, changed), dtype=np.int8) - 1
             # Equal sums that differ in their last bits must count as ties.
             null = np.round(signs @ differences / len(a), 12)
-            flipped = permutation_p(float(np.round(found.value, 12)), null, "two-sided")
+            flipped = permutation_p(float(np.round(value, 12)), null, "two-sided")
             p, smallest = flipped.p, max(flipped.smallest, smallest)
     return {
-        "value": found.value, "lo": lo, "hi": hi, "n": found.n, "changed": changed, "test": test,
-        "p": p if math.isfinite(p) else 1.0, "p_smallest": smallest,
+        "value": value, "lo": lo, "hi": hi, "n": len(a), "changed": changed, "test": test, "p": p, "p_smallest": smallest,
     }  # fmt: skip
 
 

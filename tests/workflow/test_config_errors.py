@@ -30,7 +30,9 @@ def with_value(key: str, value: object) -> dict:
     return config
 
 
-@pytest.mark.parametrize("name", sorted(str(p.relative_to(ROOT)) for p in [ROOT / "config.yaml", *ROOT.glob("configs/*.yaml")]))
+@pytest.mark.parametrize(
+    "name", sorted(str(p.relative_to(ROOT)) for p in [ROOT / "config.yaml", *ROOT.glob("configs/*.yaml")])
+)
 def test_shipped_configurations_are_valid(name):
     config = read(name)
     check(config, SCHEMA)

@@ -30,7 +30,7 @@ def full_plan(config: dict, base: str) -> dict[str, int]:
     ends = [*range(0, saves[-1], config["train"]["segment_length"]), saves[-1]]
     out = {base: 1, "prompt_sets": 1, "clean_rows": 1} | SUMMARY
     for regime, settings in config["regimes"].items():
-        anchors = {settings["reference"], *config["anchors"]}
+        anchors = {settings["reference"], *settings.get("anchors", config["anchors"])}
         out |= {f"train_{regime}_{a}_{b}": seeds for a, b in zip(ends, ends[1:], strict=False)}
         out[f"probe_anchor_{regime}"] = len(anchors) * seeds
         if rest := len(set(saves) - anchors):
@@ -151,7 +151,11 @@ class TestCode:
     """An edit to a function reruns the rules whose scripts import its module, and what is below them."""
 
     def test_coupling(self, study):
-        edit(study / "src/safety_geometry/coupling.py", "HRCI_WEIGHTS = (0.4, 0.4, 0.2)", "HRCI_WEIGHTS = (0.5, 0.3, 0.2)")
+        edit(
+            study / "src/safety_geometry/coupling.py",
+            "HRCI_WEIGHTS = (0.4, 0.4, 0.2)",
+            "HRCI_WEIGHTS = (0.5, 0.3, 0.2)",
+        )
         assert plan(study) == CARRIERS | SUMMARY
 
     def test_losses_are_used_in_training_only(self, study):

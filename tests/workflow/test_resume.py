@@ -41,7 +41,11 @@ def training_job(run: psutil.Process, folder: Path) -> psutil.Process | None:
         for process in run.children(recursive=True):
             try:
                 words = process.cmdline()
-                if "python" in words[0] and any(w.endswith("train_segment.py") for w in words) and log_of(words) == log.stem:
+                if (
+                    "python" in words[0]
+                    and any(w.endswith("train_segment.py") for w in words)
+                    and log_of(words) == log.stem
+                ):
                     process.suspend()
                     return process
             except (psutil.Error, IndexError):

@@ -130,7 +130,10 @@ def readable(path: Path) -> list[str]:
             content = gzip.decompress(content)
         texts.append(content.decode("utf-8", "replace"))
     # JSON and XML write some characters in another way.
-    return [*texts, *(t.encode().decode("unicode_escape", "ignore") for t in texts if "\\u" in t and path.suffix == ".json")]
+    return [
+        *texts,
+        *(t.encode().decode("unicode_escape", "ignore") for t in texts if "\\u" in t and path.suffix == ".json"),
+    ]
 
 
 def leaks(paths: list[Path], secret: set[str]) -> dict[str, list[str]]:

@@ -60,7 +60,7 @@ rule prompt_sets:
         sources=study.prompt_sources(P),
     output:
         roles=[role(name) for name in config["prompts"]["roles"]],
-        leakage=f"{R}/tables/leakage.csv",
+        leakage=reported("leakage", "Checks"),
     log:
         f"{R}/logs/prompt_sets.log",
     conda:

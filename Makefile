@@ -39,10 +39,11 @@ plan: $(VENV)/.run ## what `make run` would do now, and why
 	@snakemake --configfile $(CONFIG) --cores $(CORES) -n $(ARGS)
 
 test: $(VENV)/.dev ## all tests
-	@python -m pytest $(ARGS)
+	@python -m pytest tests/unit -n 2 $(ARGS)
+	@python -m pytest tests/workflow $(ARGS)
 
 test-unit: $(VENV)/.dev ## the unit tests only
-	@python -m pytest tests/unit $(ARGS)
+	@python -m pytest tests/unit -n 2 $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, snakefmt and snakemake --lint
 	@ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && snakemake --lint

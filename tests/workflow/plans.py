@@ -1,6 +1,9 @@
 """What Snakemake would do, asked in this process: a plan takes a fraction of a second instead of a Python start."""
 
+import contextlib
 import importlib
+import io
+import logging
 import sys
 from collections import Counter
 from pathlib import Path
@@ -26,7 +29,7 @@ def planned(folder: Path, config: str = "configs/smoke.yaml") -> list[tuple[str,
         force_incomplete=profile["rerun-incomplete"],
     )
     forget_modules()
-    with SnakemakeApi(OutputSettings(quiet={Quietness.ALL}, dryrun=True)) as api:
+    with quiet(), SnakemakeApi(OutputSettings(quiet={Quietness.ALL}, dryrun=True)) as api:
         workflow = api.workflow(
             resource_settings=ResourceSettings(cores=2),
             config_settings=ConfigSettings(configfiles=[folder / config]),
@@ -39,6 +42,17 @@ def planned(folder: Path, config: str = "configs/smoke.yaml") -> list[tuple[str,
         # The only way to the jobs themselves; requirements/run.txt pins the version.
         jobs = list(workflow._workflow.dag.needrun_jobs(exclude_finished=False))
         return [(job.rule.name, dict(job.wildcards_dict)) for job in jobs if job.rule.name != "all"]
+
+
+@contextlib.contextmanager
+def quiet():
+    """Pages of a dry run beside a failed test hide what failed."""
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def forget_modules() -> None:

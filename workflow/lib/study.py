@@ -153,15 +153,19 @@ class Study:
         """Params of one training segment."""
         c, regime = self.config, self.regimes[segment.regime]
         train = {k: v for k, v in c["train"].items() if k not in ("saves", "segment_length", "monitor", "max_length")}
-        adversarial = regime["kind"] == "r2d2"
-        pool = {k: v for k, v in c["pool"].items() if k != "gcg"} | {
-            k: regime.get(k, True) for k in ("refresh", "away")
-        }
+        pool, gcg = None, None
+        if regime["kind"] == "r2d2":
+            pool = {k: v for k, v in c["pool"].items() if k != "gcg"} | {
+                k: regime.get(k, True) for k in ("refresh", "away")
+            }
+            gcg = c["pool"]["gcg"]
+            if not regime["refresh"]:  # nothing but the start of the suffixes matters where they are frozen
+                gcg = {"steps": 0, "width": 1, **{k: gcg[k] for k in ("suffix_length", "init") if k in gcg}}
         return {
             "model": self.model, "seed": seed, "regime": segment.regime, "start": segment.start, "stop": segment.stop,
             "saves": segment.saves, "lora": c["lora"], "train": train, "max_length": c["train"]["max_length"],
             "monitor": c["train"]["monitor"], "base_name": c["model"]["name"],
-            "pool": pool if adversarial else None, "gcg": c["pool"]["gcg"] if adversarial else None,
+            "pool": pool, "gcg": gcg,
         }  # fmt: skip
 
     @property

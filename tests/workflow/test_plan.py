@@ -2,6 +2,7 @@
 
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def full_plan(config: dict, base: str) -> dict[str, int]:
     out = {base: 1, "prompt_sets": 1, "clean_rows": 1} | SUMMARY
     for regime, settings in config["regimes"].items():
         anchors = {settings["reference"], *settings.get("anchors", config["anchors"])}
-        out |= {f"train_{regime}_{a}_{b}": seeds for a, b in zip(ends, ends[1:], strict=False)}
+        out |= {f"train_{regime}_{a}_{b}": seeds for a, b in pairwise(ends)}
         out[f"probe_anchor_{regime}"] = len(anchors) * seeds
         if rest := len(set(saves) - anchors):
             out[f"probe_save_{regime}"] = rest * seeds

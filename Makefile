@@ -54,5 +54,11 @@ format: $(VENV)/.dev ## format the code
 verify: $(VENV)/.run ## compare your results with the reference results in docs/results
 	@python workflow/scripts/verify.py --results results/$(STUDY)/tables --reference docs/results/tables
 
+reference: ## make the tables and figures of CONFIG's study the reference in docs/results
+	@mkdir -p docs/results/tables docs/results/figures
+	cp results/$(STUDY)/tables/*.csv docs/results/tables/
+	cp results/$(STUDY)/figures/*.png results/$(STUDY)/figures/*.svg docs/results/figures/
+	cp results/$(STUDY)/timings.csv docs/timings.csv
+
 clean-study: ## delete results/<study> of CONFIG
 	rm -rf results/$(STUDY)

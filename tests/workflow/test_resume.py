@@ -4,6 +4,8 @@ The resumed study is also the second full run: it starts from nothing in another
 """
 
 import hashlib
+import json
+import os
 import re
 import subprocess
 import sys
@@ -26,7 +28,6 @@ MAY_DIFFER = re.compile(r"(^|/)(logs|benchmarks)/|(^|/)(report\.html|timings\.cs
 class Killed:
     folder: Path
     job: int  # process id of the training job that outlived its run
-    adapters_then: list[str]
     second: subprocess.CompletedProcess[str]
     job_lived_on: bool
     job_ended: bool
@@ -55,8 +56,6 @@ def training_job(run: psutil.Process, folder: Path) -> psutil.Process | None:
 
 def log_of(words: list[str]) -> str:
     """`regime_start_stop`, as the log of a training command is called."""
-    import json
-
     params = json.loads(words[words.index("--params") + 1])
     return f"{params['regime']}_{params['start']}_{params['stop']}"
 
@@ -81,10 +80,9 @@ def killed(tmp_path_factory) -> Killed:
             process.kill()
         first.wait()
         lived_on = job.is_running() and job.status() != psutil.STATUS_ZOMBIE
-        adapters = sorted(str(p.relative_to(folder)) for p in folder.glob("results/smoke/seed1/checkpoints/*/step*"))
         second = make_run(folder)
         ended = not job.is_running() or job.status() == psutil.STATUS_ZOMBIE
-        return Killed(folder, job.pid, adapters, second, lived_on, ended)
+        return Killed(folder, job.pid, second, lived_on, ended)
     finally:
         if job is not None and job.is_running():
             job.kill()
@@ -111,7 +109,7 @@ def test_it_resumes_and_does_not_start_anew(killed):
     jobs = int(re.findall(r"(\d+)/(\d+) jobs", killed.second.stdout)[-1][1])
     log = (killed.folder / "results/smoke/logs/snakemake.log").read_text()
     assert "rule prompt_sets:" not in log and "rule tiny_model:" not in log
-    assert jobs < 60
+    assert jobs < 57  # 59 less what stood before training
 
 
 def test_nothing_half_written_is_left(killed):
@@ -136,9 +134,6 @@ def test_resumed_and_uninterrupted_runs_are_equal_byte_for_byte(killed, finished
 
 def test_a_run_that_is_still_alive_is_left_alone(study):
     """A second command in the same folder stops with a message; it ends nothing."""
-    import json
-    import os
-
     me = psutil.Process(os.getpid())
     marker = study / ".snakemake/safety-geometry-run.json"
     marker.write_text(json.dumps({"id": "0" * 32, "pid": me.pid, "started": me.create_time()}))

@@ -54,6 +54,23 @@ rule tables:
         " --params {params.settings:q} --code {params.code} 2> {log}"
 
 
+rule reference_anchors:
+    input:
+        training=layout.table("training"),
+    output:
+        table=reported("reference_anchors", "Training"),
+    log:
+        f"{R}/logs/reference_anchors.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=code("reference_anchors"),
+        settings=settings(configured={name: regime["reference"] for name, regime in study.regimes.items()}),
+    shell:
+        "export OMP_NUM_THREADS=1; python workflow/scripts/reference_anchors.py --training {input.training} --table {output.table}"
+        " --params {params.settings:q} --code {params.code} 2> {log}"
+
+
 CLAIM_TABLES = ["five_anchor", "trajectory", "coupling", "contrasts", "coupling_controls", "geometry", "profile"]
 
 
@@ -74,4 +91,7 @@ rule claims:
         " --params {params.settings:q} --code {params.code} 2> {log}"
 
 
-ALL_TABLES = [layout.table(name) for name in [*TABLE_KINDS, "claims", "leakage", *(["judges"] if LABELLED else [])]]
+ALL_TABLES = [
+    layout.table(name)
+    for name in [*TABLE_KINDS, "claims", "reference_anchors", "leakage", *(["judges"] if LABELLED else [])]
+]

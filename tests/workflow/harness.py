@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PROJECT = ("Snakefile", "config.yaml", "configs", "data", "envs", "profiles", "src", "workflow")
+PROJECT = ("Snakefile", "config.yaml", "configs", "data", "docs", "envs", "profiles", "src", "workflow")
 SMOKE = "configs/smoke.yaml"
 CORES = min(2, os.cpu_count() or 1)
 

@@ -8,6 +8,7 @@ folders of the published judges, which then give attack success and usefulness; 
 --params: decision (rules, either, trained), device, dtype, batch_size.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -23,7 +24,7 @@ PUBLISHED = (
     "strongreject_template?",
 )  # fmt: skip
 COLUMNS = (
-    "id", "suite", "prompt_id", "type",
+    "id", "digest", "suite", "prompt_id", "type",
     "arm", "refusal", "any_refusal", "refusal_score", "harm_score", "attack_success",
     "usefulness", "degenerate", "hit_limit", "n_tokens", "off_topic", "utility", "judge_refusal", "judge_harm",
 )  # fmt: skip
@@ -98,6 +99,7 @@ def main() -> None:
         raise JobError(f"{job.completions}: {error}") from error
     for name in ("suite", "prompt_id", "type", "arm", "n_tokens"):
         judged[name] = frame[name].to_numpy()
+    judged["digest"] = [hashlib.sha256(text.encode()).hexdigest()[:12] for text in frame["completion"]]
     with job.publish(job.judged) as scratch:
         judged[list(COLUMNS)].to_csv(scratch, index=False, float_format="%.6g", lineterminator="\n")
 

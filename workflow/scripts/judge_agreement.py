@@ -1,9 +1,13 @@
 """The table of judges: cross-validated rows of train_judges.py, and agreement with hand labels of this run's own outputs.
 
 --trained: table of train_judges.py. --judged: judged completions (several files). --hand-labels: CSV with id and any of
-refusal, any_refusal, attack_success, degenerate, helpful; ids and labels only. Without it the table passes unchanged.
+refusal, any_refusal, attack_success, degenerate, helpful, and digest (first 12 hex digits of the SHA-256 of the labelled
+answer); ids and labels only. A label whose digest is not that of this run's answer is left out. Without hand labels, or
+with none that fits, the table passes unchanged.
 --params: seed; prefixes, one for each file of --judged, put before its ids (they repeat between checkpoints).
 """
+
+import sys
 
 import pandas as pd
 from _job import Job, JobError
@@ -16,7 +20,7 @@ def main() -> None:
     table = pd.read_csv(job.trained)
     if job.hand_labels is not None:
         labels = pd.read_csv(job.hand_labels, comment="#", dtype={"id": str})
-        extra = set(labels.columns) - {"id", *HAND_TARGETS}
+        extra = set(labels.columns) - {"id", "digest", *HAND_TARGETS}
         if "id" not in labels or extra:
             raise JobError(
                 f"{job.hand_labels}: columns are id and any of {', '.join(HAND_TARGETS)}; remove {sorted(extra)}"
@@ -29,11 +33,16 @@ def main() -> None:
             [frame.assign(id=prefix + frame["id"]) for prefix, frame in zip(prefixes, frames, strict=True)],
             ignore_index=True,
         )
-        try:
-            own = agreement(judged, labels, seed=job.params.get("seed", 0))
-        except ValueError as error:
-            raise JobError(f"{job.hand_labels}: {error}") from error
-        table = pd.concat([table, own], ignore_index=True)
+        if "digest" in labels:
+            fits = labels.merge(judged[["id", "digest"]], on=["id", "digest"])["id"]
+            print(f"hand labels: {len(fits)} of {len(labels)} are of answers that this run gave", file=sys.stderr)
+            labels = labels[labels["id"].isin(fits)].drop(columns="digest")
+        if len(labels):
+            try:
+                own = agreement(judged, labels, seed=job.params.get("seed", 0))
+            except ValueError as error:
+                raise JobError(f"{job.hand_labels}: {error}") from error
+            table = pd.concat([table, own], ignore_index=True)
     job.write_table(table, job.table)
 
 

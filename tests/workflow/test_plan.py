@@ -15,7 +15,7 @@ FIGURES = [
     f"figure_{name}"
     for name in ("five_anchor", "trajectory", "layer_profile", "training_curves", "geometry", "coupling_controls")
 ]
-SUMMARY = dict.fromkeys(["tables", "claims", *FIGURES], 1)
+SUMMARY = dict.fromkeys(["tables", "claims", "reference_anchors", *FIGURES], 1)
 CARRIERS = {f"carriers_{regime}": 1 for regime in REGIMES}
 MODEL = ("train_", "probe_", "completions", "fixed_source_attacks", "clean_rows", "tiny_model", "base_model")
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 LENGTH = 20  # characters of a private string that must not be found outside
 SUMMARIES = ["five_anchor", "trajectory", "behaviour", "contrasts", "coupling", "coupling_controls", "geometry", "profile",
-             "training", "attacks", "claims", "leakage"]  # fmt: skip
+             "training", "attacks", "claims", "reference_anchors", "leakage"]  # fmt: skip
 FIGURES = ["five_anchor", "trajectory", "layer_profile", "training_curves", "geometry", "coupling_controls"]
 
 

@@ -3,8 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from safety_geometry.figures.five_anchor import ordered_anchors
-from safety_geometry.figures.style import BLUE, GREEN, GREY, VERMILION, NoData, need
+from safety_geometry.figures.style import BLUE, GREEN, GREY, VERMILION, NoData, need, ordered_anchors
 
 SHOWN = (
     ("own_sites", "value at the carriers' own sites", "black", "o"),

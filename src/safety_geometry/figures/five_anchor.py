@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from safety_geometry.figures.style import GREY, NoData, across_seeds, counts, draw, looks, need, seeds_note
+from safety_geometry.figures.style import GREY, across_seeds, counts, draw, looks, need, seeds_note
 
 PANELS = (
     ("hrci_repr", "Coupling of the H and R carriers", "HRCI_repr (0 to 1)"),
@@ -20,8 +20,8 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
     Needs five_anchor; the shuffled floor comes from coupling_controls where that is given.
     """
     frame = need(tables, "five_anchor", [name for name, _, _ in PANELS])
-    places = {anchor: i for i, anchor in enumerate(ordered_anchors(frame))}
-    frame = frame.assign(place=frame["anchor"].map(places))
+    places = {step: i for i, step in enumerate(sorted(frame["step"].unique()))}
+    frame = frame.assign(place=frame["step"].map(places))
     styles = looks(frame["regime"])
     figure = Figure(figsize=(9.6, 6.6))
     axes = figure.subplots(2, 2).ravel()
@@ -30,6 +30,7 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
             rows = frame[frame["regime"] == regime]
             shift = 0.08 * (i - (len(styles) - 1) / 2)
             draw(ax, across_seeds(rows, "place", metric, f"{metric}_lo", f"{metric}_hi"), look, shift, label=regime)
+            ring(ax, across_seeds(rows[rows["anchor"] == "reference"], "place", metric), shift)
             if metric == "fixed_asr" and rows["init_asr"].notna().any():
                 faint = across_seeds(rows, "place", "init_asr").assign(lo=float("nan"), hi=float("nan"))
                 draw(ax, faint, look | {"linestyle": ":"}, shift, alpha=0.4, linewidth=1.1, markersize=3)
@@ -38,7 +39,7 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
         ax.set_ylabel(label)
         ax.set_xticks(range(len(places)), list(places))
         ax.set_xlim(-0.35, len(places) - 0.65)
-        ax.set_xlabel("anchor (optimiser step; reference: each regime's own)")
+        ax.set_xlabel("anchor (optimiser step)")
         if metric in ("fixed_asr", "any_refusal"):
             ax.set_ylim(-0.04, 1.04)
             ax.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
@@ -56,13 +57,10 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def ordered_anchors(frame: pd.DataFrame) -> list[str]:
-    """Names in order of their steps, the reference first."""
-    steps = frame.groupby("anchor")["step"].min()
-    names = sorted(steps.index, key=lambda name: (name != "reference", steps[name]))
-    if not names:
-        raise NoData("the table five_anchor has no anchor")
-    return names
+def ring(ax, points: pd.DataFrame, shift: float) -> None:
+    """A ring around the reference anchor of a regime."""
+    ax.plot(points["x"] + shift, points["value"], "o", markersize=12, markerfacecolor="none", markeredgecolor=GREY,
+            label="reference anchor")  # fmt: skip
 
 
 def floor(ax, tables: dict[str, pd.DataFrame]) -> None:

@@ -3,8 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from safety_geometry.figures.five_anchor import ordered_anchors
-from safety_geometry.figures.style import need
+from safety_geometry.figures.style import need, ordered_anchors
 
 SHADES = ("#FDE725", "#8FD744", "#35B779", "#21908C", "#31688E", "#443A83", "#2D0A45")  # light: early, dark: late
 

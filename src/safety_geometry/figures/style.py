@@ -99,3 +99,12 @@ def counts(frame: pd.DataFrame, column: str) -> str:
     """`n = 24`, or the range of n where it differs."""
     n = frame[column].dropna().astype(int)
     return "n = 0" if not len(n) else f"n = {n.min()}" if n.min() == n.max() else f"n = {n.min()}-{n.max()}"
+
+
+def ordered_anchors(frame: pd.DataFrame) -> list[str]:
+    """Names of the anchors in order of their steps, the reference first. Raises NoData when there is none."""
+    steps = frame.groupby("anchor")["step"].min()
+    names = sorted(steps.index, key=lambda name: (name != "reference", steps[name]))
+    if not names:
+        raise NoData("the table has no anchor")
+    return names

@@ -48,7 +48,7 @@ def training_curves(tables: dict[str, pd.DataFrame]) -> Figure:
             ax.text(0.5, 0.5, "no regime trains on attacked cases", transform=ax.transAxes, ha="center")
     for ax in (clean, pair, pool):
         ax.set_ylim(bottom=0)
-    monitor.set_ylim(-0.04, 1.3)
+    monitor.set_ylim(-0.04, 1.5)
     monitor.set_yticks([0, 0.25, 0.5, 0.75, 1.0])
     figure.suptitle(f"Training ({seeds_note(frame, 'none')})".replace("bars: none; ", ""), x=0.01, ha="left")
     return figure

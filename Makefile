@@ -52,7 +52,7 @@ format: $(VENV)/.dev ## format the code
 	@ruff check --fix . && ruff format . && snakefmt Snakefile workflow
 
 verify: $(VENV)/.run ## compare your results with the reference results in docs/results
-	@python workflow/scripts/verify.py --results results/$(STUDY)/tables --reference docs/results/tables
+	@PYTHONPATH=src python workflow/scripts/verify.py --results results/$(STUDY)/tables --reference docs/results/tables
 
 reference: ## make the tables and figures of CONFIG's study the reference in docs/results
 	@mkdir -p docs/results/tables docs/results/figures

@@ -1,9 +1,6 @@
 """Tiny random models of every supported family and tokenizers of three kinds, made in memory with fixed seeds."""
 
 import copy
-import os
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import pytest
 

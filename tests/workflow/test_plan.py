@@ -224,11 +224,11 @@ def test_digests_change_for_the_users_of_a_module(project, module):
 def rewrite_answered_lookalikes(folder: Path) -> None:
     """Change the text of the look-alikes that the study asks."""
     asked = folder / "results/smoke/private/prompts/lookalike.jsonl"
-    ids = {json.loads(line)["id"] for line in asked.read_text().splitlines()}
+    prompts = {json.loads(line)["prompt"] for line in asked.read_text().splitlines()}
     path = folder / "data/lookalikes.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     for row in rows:
-        if row["id"] in ids:
+        if row["prompt"] in prompts:
             row["prompt"] += " One sentence is enough."
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
@@ -253,10 +253,12 @@ def test_a_prompt_file_reruns_what_reads_it(study):
 
 @pytest.mark.slow
 def test_an_unused_line_of_a_prompt_file_reruns_the_split_only(study):
-    asked = (study / "results/smoke/private/prompts/lookalike.jsonl").read_text()
+    asked = (study / "results/smoke/private/prompts/lookalike.jsonl").read_text().splitlines()
+    prompts = {json.loads(line)["prompt"] for line in asked}
     path = study / "data/lookalikes.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    spare = next(row for row in rows if row["id"] not in asked)
+    spare = next(row for row in rows if row["prompt"] not in prompts)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows if row is not spare))
+    assert plan(study)["prompt_sets"] == 1
     assert snakemake(study, "--until", "prompt_sets").returncode == 0
     assert plan(study) == {}

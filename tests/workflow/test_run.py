@@ -22,6 +22,8 @@ from _tables import SCHEMAS, check_table
 pytestmark = pytest.mark.slow
 
 LENGTH = 20  # characters of a private string that must not be found outside
+# Names, not text. `must`: the answer rules of data/benign_utility.jsonl, which are public.
+NAMES = {"id", "prompt_id", "suite", "arm", "role", "label", "source", "type", "bucket", "must"}
 SUMMARIES = ["five_anchor", "trajectory", "behaviour", "contrasts", "coupling", "coupling_controls", "geometry", "profile",
              "training", "attacks", "claims", "reference_anchors", "leakage"]  # fmt: skip
 FIGURES = ["five_anchor", "trajectory", "layer_profile", "training_curves", "geometry", "coupling_controls"]
@@ -112,8 +114,14 @@ def private_strings(results: Path) -> set[str]:
         if path.name.endswith(SIDECAR):
             continue
         for line in path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]:
-            found |= {s.strip() for s in strings(json.loads(line)) if len(s.strip()) >= LENGTH}
+            found |= {s.strip() for s in strings(without_names(json.loads(line))) if len(s.strip()) >= LENGTH}
     return found
+
+
+def without_names(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: without_names(each) for key, each in value.items() if key not in NAMES}
+    return [without_names(each) for each in value] if isinstance(value, list) else value
 
 
 def windows(text: str) -> set[str]:
@@ -148,11 +156,15 @@ def leaks(paths: list[Path], secret: set[str]) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def secret(finished) -> set[str]:
-    """20-character windows of all private strings, without those that the project itself publishes."""
+    """20-character windows of all private strings, without those that the project itself publishes.
+
+    Its harmless prompts are among these: "the difference between" stands in a report's program code as well.
+    """
     public = [*(ROOT / "workflow").rglob("*.*"), *(ROOT / "src").rglob("*.py"), ROOT / SMOKE]
+    public += [*(ROOT / "data").glob("benign_*.jsonl"), ROOT / "data/lookalikes.jsonl"]
     known = set()
     for path in public:
-        if path.is_file() and path.suffix in (".py", ".smk", ".yaml", ".rst"):
+        if path.is_file() and path.suffix in (".py", ".smk", ".yaml", ".rst", ".jsonl"):
             known |= windows(path.read_text())
     every = set().union(*map(windows, private_strings(finished.results)))
     return {w for w in every - known if len(set(w)) > 4}

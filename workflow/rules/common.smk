@@ -14,7 +14,11 @@ R, P = layout.root, layout.private  # harmful text stays below P
 SEED, PSEED, BASE = layout.seed, layout.private_seed, layout.base
 role = layout.role
 
-shell.prefix("set -euo pipefail; export PYTHONPATH=src TOKENIZERS_PARALLELISM=false; unset PYTHONDONTWRITEBYTECODE; ")
+# Model jobs read what the first rules fetched and ask no hub; fetch_source gets the user's own setting back.
+shell.prefix(
+    "set -euo pipefail; unset PYTHONDONTWRITEBYTECODE; export PYTHONPATH=src TOKENIZERS_PARALLELISM=false"
+    " USER_HUB_OFFLINE=${{HF_HUB_OFFLINE:-0}} HF_HUB_OFFLINE=1; "
+)
 
 
 wildcard_constraints:

@@ -12,7 +12,7 @@ rule fetch_source:
         code=code("fetch_source"),
         settings=lambda wc: settings(name=wc.name, source=config["sources"][wc.name]),
     shell:
-        "python workflow/scripts/fetch_source.py --folder {output.folder}"
+        "HF_HUB_OFFLINE=$USER_HUB_OFFLINE python workflow/scripts/fetch_source.py --folder {output.folder}"
         " --params {params.settings:q} --code {params.code} 2> {log}"
 
 

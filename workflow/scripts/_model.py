@@ -1,12 +1,9 @@
 """Loading what a model job works with: threads, tokenizer, chat format, weights; and progress that suits the stream."""
 
-import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a model job reads what the first rules fetched
 
 from _job import Job, JobError, read_jsonl
 

@@ -1,15 +1,12 @@
 """safety-geometry: from a base model to the coupling of its harmfulness and refusal carriers under fine-tuning."""
 
-from snakemake.utils import min_version, validate
+from snakemake.utils import min_version
 
 min_version("9.27")
 
 if not workflow.config_settings.configfiles:
 
     configfile: "config.yaml"
-
-
-validate(config, "workflow/schemas/config.schema.yaml")
 
 
 include: "workflow/rules/common.smk"

@@ -4,10 +4,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "lib"))
 from code_digest import code_digest
+from config_check import check
 from layout import Layout
 from study import Study
 
 ROOT = Path(workflow.basedir)
+check(config, ROOT / "workflow" / "schemas" / "config.schema.yaml")
 study = Study(config)
 layout = Layout(study)
 R, P = layout.root, layout.private  # harmful text stays below P

@@ -20,7 +20,7 @@ if config["model"]["format"] == "tiny":
 
     rule tiny_model:
         input:
-            texts=study.own_files(),
+            texts="data/benign_instructions.jsonl",
         output:
             folder=directory(BASE),
         log:

@@ -28,7 +28,7 @@ def coupling_controls(tables: dict[str, pd.DataFrame]) -> Figure:
             wanted = ("split_half", "ceiling") if companion == "ceiling" else (companion, "c_cos")
             rows = mine[(mine["companion"] == wanted[0]) & (mine["quantity"] == wanted[1])]
             rows = rows[rows["value"] > 0]
-            x = rows["anchor"].map(anchors.index) + 0.13 * (i - 2)
+            x = rows["anchor"].map(anchors.index).astype(float) + 0.13 * (i - 2)
             ax.plot(x, rows["value"], linestyle="none", marker=marker, color=colour, markersize=6, label=label)
             known = rows["lo"].gt(0) & rows["hi"].notna()
             ax.vlines(x[known], rows["lo"][known], rows["hi"][known], color=colour, linewidth=1.1)

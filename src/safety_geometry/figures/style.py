@@ -82,7 +82,7 @@ def across_seeds(frame: pd.DataFrame, x: str, value: str, lo: str | None = None,
 
 def draw(ax: Axes, points: pd.DataFrame, look: dict, shift: float = 0.0, **extra) -> None:
     """A line with markers and, where there are intervals, bars; a bar that leaves out its own value is drawn as it is."""
-    x, style = points["x"] + shift, look | extra
+    x, style = points["x"].astype(float) + shift, look | extra
     ax.plot(x, points["value"], **style)
     known = points["lo"].notna() & points["hi"].notna()
     if known.any():

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from safety_geometry.runner import Edit, Runner, SlotKeyValues
+from safety_geometry.interventions import Edits, RowEdit
+from safety_geometry.runner import Runner, SlotKeyValues
 
 DROP_BELOW = 0.75  # finished rows leave the batch when the unfinished are at most this share of it
 
@@ -33,7 +34,8 @@ def generate(
     max_new_tokens: int | Sequence[int],
     batch_size: int,
     share: int = 0,
-    edit_for: Callable[[Tensor], Edit] | None = None,
+    edits: Sequence[Edits] | None = None,
+    observe: Callable[[list[int], int, Tensor, Tensor], None] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> list[Completion]:
     """Greedy answers to tokenised prompts, in their order.
@@ -42,17 +44,17 @@ def generate(
         max_new_tokens: limit of all answers, or of each.
         share: how many leading tokens all prompts have in common (run once for all); ignored where rows differ, or
             do not fit into a sliding window.
-        edit_for: given the indices (into `prompts`) of the rows still in the batch, the intervention on them. It acts
-            on prompt and decoded tokens alike. The prefix then cannot be shared.
+        edits: interventions on each prompt, on its own tokens and on the decoded ones alike; prompts that share the
+            same object share the run of the edited prefix.
+        observe: is shown (indices of a batch's prompts, layer ℓ, the prompts' stream at the input of block ℓ [B, T, d],
+            offset [B]): token t of the b-th of them stands in column t + offset[b]. Tokens of the prefix are left out.
         progress: told the number of prompts finished with each batch.
     """
     out: list[Completion | None] = [None] * len(prompts)
     limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
-    if edit_for is not None:
-        share = 0
     for rows in length_batches([len(p) for p in prompts], batch_size):
         chunk = [prompts[i] for i in rows]
-        found = _generate_batch(runner, chunk, stop_ids, [limits[i] for i in rows], share, rows, edit_for)
+        found = _generate_batch(runner, chunk, stop_ids, [limits[i] for i in rows], share, rows, edits, observe)
         for i, completion in zip(rows, found, strict=True):
             out[i] = completion
         if progress is not None:
@@ -60,7 +62,7 @@ def generate(
     return out
 
 
-def _generate_batch(runner, prompts, stop_ids, limits, share, indices, edit_for) -> list[Completion]:
+def _generate_batch(runner, prompts, stop_ids, limits, share, indices, edits, observe) -> list[Completion]:
     device = runner.device
     max_new_tokens = max(limits)
     if runner.window is not None and max(map(len, prompts)) + max_new_tokens > runner.window:
@@ -74,23 +76,31 @@ def _generate_batch(runner, prompts, stop_ids, limits, share, indices, edit_for)
     pad = width - lengths
 
     cache = SlotKeyValues(shared + width + max_new_tokens)
-    prefix = runner.prefix(prompts[0][:shared])
-    if prefix is not None:
-        for layer, (k, v) in prefix.past.items():
+    if shared:
+        for layer, (k, v) in _prefix(
+            runner, prompts[0][:shared], [edits[i] for i in indices] if edits else None
+        ).items():
             cache.update(k.expand(n, -1, -1, -1), v.expand(n, -1, -1, -1), layer)
         cache.offset = shared
     slots = torch.arange(shared + width + max_new_tokens, device=device)
     real = (slots[None] < shared) | (slots[None] >= shared + pad[:, None])  # [n, S]: not padding
 
-    rows = torch.tensor(indices, device=device)
-    edit = edit_for(rows) if edit_for is not None else None
+    edit = RowEdit([edits[i] for i in indices], device) if edits else None
+    tap = None
+    if observe is not None:
+
+        def tap(layer: int, h: Tensor) -> None:
+            observe(indices, layer, h, pad - shared)
+
     columns = torch.arange(width, device=device)
     positions = (shared + columns[None] - pad[:, None]).clamp(min=0)
     causal = slots[: shared + width][None] <= (shared + columns)[:, None]
     # A padding query sees itself, so that its softmax is finite; nothing reads it.
     itself = slots[: shared + width][None] == (shared + columns)[:, None]
     visible = ((real[:, None, : shared + width] & causal[None]) | itself[None])[:, None]
-    h = runner.blocks(runner.embed(ids), cache=cache, past=shared, positions=positions, visible=visible, edit=edit)
+    h = runner.blocks(
+        runner.embed(ids), cache=cache, past=shared, positions=positions, visible=visible, edit=edit, tap=tap
+    )
     cache.offset = shared + width
 
     answers: list[list[int]] = [[] for _ in prompts]
@@ -115,7 +125,7 @@ def _generate_batch(runner, prompts, stop_ids, limits, share, indices, edit_for)
             there = [row for row in there if row in open_rows]
             token = token[keep]
             cache.keep(keep)
-            edit = edit_for(rows[there]) if edit_for is not None else None
+            edit = RowEdit([edits[indices[row]] for row in there], device) if edits else None
         visible = real[there, None, None, : cache.offset + 1]
         positions = (cache.offset - pad[there])[:, None]
         h = runner.blocks(
@@ -129,6 +139,18 @@ def _generate_batch(runner, prompts, stop_ids, limits, share, indices, edit_for)
         cache.offset += 1
         token = runner.logits(h[:, -1]).argmax(-1)
     return [Completion(tuple(a), not s) for a, s in zip(answers, stopped, strict=True)]
+
+
+def _prefix(runner: Runner, ids: Sequence[int], edits: Sequence[Edits] | None) -> dict[int, tuple[Tensor, Tensor]]:
+    """Keys and values of the shared prefix by layer: one row for all, or as many as there are edits, each run once."""
+    if edits is None:
+        return runner.prefix(ids).past
+    distinct = list({id(e): e for e in edits}.values())
+    place = {id(e): i for i, e in enumerate(distinct)}
+    h = runner.embed(torch.tensor([list(ids)], device=runner.device)).expand(len(distinct), -1, -1)
+    rows = torch.tensor([place[id(e)] for e in edits], device=runner.device)
+    past = runner.prefix(ids, h=h, edit=RowEdit(distinct, runner.device)).past
+    return {layer: (k[rows], v[rows]) for layer, (k, v) in past.items()}
 
 
 def _common(prompts: Sequence[Sequence[int]], limit: int) -> int:

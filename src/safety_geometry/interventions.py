@@ -10,12 +10,15 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Intervention:
-    """One edit. `basis` [k, d]: orthonormal rows for `ablate`, the vector(s) to add (summed) for `steer`."""
+    """One edit. `basis` [k, d]: orthonormal rows for `ablate`, the vector(s) to add (summed) for `steer`.
+
+    layer: the block whose input is edited; None edits the input of every block.
+    """
 
     family: str
-    layer: int
+    layer: int | None
     basis: Tensor
     strength: float = 1.0
 
@@ -26,27 +29,36 @@ class Intervention:
             raise ValueError(f"intervention basis has shape {tuple(self.basis.shape)}: must be [k, d]")
 
 
+Edits = Sequence[Intervention]
+"""What is done to one row: any number of interventions, those at one layer in their order."""
+
+
 class RowEdit:
-    """`Edit` for a batch whose row i gets `interventions[i]` (None: left alone).
+    """`Edit` for a batch whose row i gets `rows[i]`: an intervention, several, or None.
 
     Rows with the same layer, family and k are edited together. Inner products are taken in float32.
     """
 
-    def __init__(self, interventions: Sequence[Intervention | None], device: torch.device | str = "cpu"):
-        groups: dict[int, dict[tuple[str, int], list[int]]] = {}
-        for row, item in enumerate(interventions):
-            if item is not None and item.strength != 0:
-                groups.setdefault(item.layer, {}).setdefault((item.family, len(item.basis)), []).append(row)
-        self.groups: dict[int, list[tuple[str, Tensor | None, Tensor, Tensor]]] = {}
+    def __init__(self, rows: Sequence[Intervention | Edits | None], device: torch.device | str = "cpu"):
+        groups: dict[int | None, dict[tuple[int, str, int], list[tuple[int, Intervention]]]] = {}
+        for row, items in enumerate(rows):
+            items = [items] if isinstance(items, Intervention) else items or []
+            for order, item in enumerate(items):
+                if item.strength != 0:
+                    kind = (order, item.family, len(item.basis))
+                    groups.setdefault(item.layer, {}).setdefault(kind, []).append((row, item))
+        self.groups: dict[int | None, list[tuple[str, Tensor | None, Tensor, Tensor]]] = {}
         for layer, kinds in groups.items():
-            for (family, _), rows in kinds.items():
-                basis = torch.stack([interventions[r].basis.float() for r in rows]).to(device)
-                strength = torch.tensor([interventions[r].strength for r in rows], device=device)[:, None, None]
-                index = None if len(rows) == len(interventions) else torch.tensor(rows, device=device)
+            for (_, family, _), members in sorted(kinds.items(), key=lambda kind: kind[0][0]):
+                basis = torch.stack([item.basis.float() for _, item in members]).to(device)
+                strength = torch.tensor([item.strength for _, item in members], device=device)[:, None, None]
+                index = None
+                if len(members) < len(rows):
+                    index = torch.tensor([row for row, _ in members], device=device)
                 self.groups.setdefault(layer, []).append((family, index, basis, strength))
 
     def __call__(self, layer: int, h: Tensor) -> Tensor:
-        for family, rows, basis, strength in self.groups.get(layer, ()):
+        for family, rows, basis, strength in (*self.groups.get(None, ()), *self.groups.get(layer, ())):
             part = (h if rows is None else h[rows]).float()
             if family == "ablate":
                 part = part - strength * ((part @ basis.mT) @ basis)

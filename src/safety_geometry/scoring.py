@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from safety_geometry.chat import Rendered
-from safety_geometry.interventions import Intervention, RowEdit
-from safety_geometry.runner import KeyValues, Runner, pack
+from safety_geometry.interventions import Intervention
+from safety_geometry.restart import CleanRun, clean_run, edited_prefix, restart
+from safety_geometry.runner import Batch, KeyValues, Runner
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,10 @@ class CandidateScores:
 
 
 @dataclass(frozen=True)
-class _Clean:
-    """Clean run of the validation prompts: packed rows, the stream at the candidate layers, evaluation vectors, log p."""
+class _Baseline:
+    """Clean run of the validation prompts, with the evaluation vectors by layer [2n, d] and next-token log p [2n, V]."""
 
-    lengths: Tensor
-    stream: dict[int, Tensor]
+    run: CleanRun
     evaluation: dict[int, Tensor]
     log_p: Tensor
 
@@ -72,10 +72,7 @@ def score_candidates(
     sites = sorted(directions)
     layers = sorted({layer for layer, _ in sites})
     n = len(harmful)
-    batch = pack([p.ids for p in (*harmful, *benign)], runner.device, share)
-    prefix_stream: dict[int, Tensor] = {}
-    clean = _clean_run(runner, batch, layers, evaluation_layers, prefix_stream)
-    base = {e: clean.evaluation[e] for e in evaluation_layers}
+    clean = _baseline(runner, [p.ids for p in (*harmful, *benign)], layers, evaluation_layers, share)
     ablated = torch.zeros(len(sites), n, runner.d)
     added = torch.zeros(len(sites), n, runner.d)
     kl = torch.zeros(len(sites), n)
@@ -86,24 +83,19 @@ def score_candidates(
         for _, vector in candidates:
             edits.append(Intervention("ablate", layer, (vector / vector.norm())[None]))
             edits.append(Intervention("steer", layer, vector[None], coefficient))
-        cache = None
-        if batch.prefix:
-            h = prefix_stream[layer].expand(len(edits), -1, -1)
-            cache = runner.prefix(batch.prefix, start=layer, h=RowEdit(edits, runner.device)(layer, h))
+        prefix = edited_prefix(runner, clean.run, layer, edits)
         vectors = [(2 * k, row, ablated[c], row) for k, (c, _) in enumerate(candidates) for row in range(n)]
         vectors += [(2 * k + 1, n + row, added[c], row) for k, (c, _) in enumerate(candidates) for row in range(n)]
         divergences = [(2 * k, n + row, kl[c], row) for k, (c, _) in enumerate(candidates) for row in range(n)]
         # Rows that only give evaluation vectors end with the last evaluation layer.
         for jobs, stop in ((vectors, max(evaluation_layers) + 1), (divergences, runner.n_layers)):
-            jobs.sort(key=lambda job: int(clean.lengths[job[1]]))
+            jobs.sort(key=lambda job: int(clean.run.lengths[job[1]]))
             for first in range(0, len(jobs), batch_size):
                 chunk = jobs[first : first + batch_size]
-                _score_chunk(
-                    runner, layer, stop, chunk, [edits[job[0]] for job in chunk], cache, clean, base, len(batch.prefix)
-                )
+                _score_chunk(runner, layer, stop, chunk, edits, prefix, clean)
                 if progress is not None:
                     progress(len(chunk))
-    total = sum(base[e] for e in evaluation_layers)
+    total = sum(clean.evaluation[e] for e in evaluation_layers)
     return CandidateScores(
         layers=torch.tensor([s[0] for s in sites]),
         positions=torch.tensor([s[1] for s in sites]),
@@ -116,50 +108,35 @@ def score_candidates(
     )
 
 
-def _clean_run(runner, batch, layers, evaluation_layers, prefix_stream) -> _Clean:
-    cache = None
-    if batch.prefix:
-        cache = KeyValues(record=True)
-        h = runner.embed(torch.tensor([batch.prefix], device=runner.device))
-        runner.blocks(
-            h, cache=cache, tap=lambda layer, x: prefix_stream.update({layer: x}) if layer in layers else None
-        )
-        cache = KeyValues(past=cache.now)
-    stream, evaluation = {}, {}
-    lines = torch.arange(len(batch.lengths), device=runner.device)
+def _baseline(runner: Runner, prompts, layers, evaluation_layers, share: int) -> _Baseline:
+    evaluation = {}
 
-    def tap(layer: int, h: Tensor) -> None:
-        if layer in layers:
-            stream[layer] = h
+    def tap(layer: int, h: Tensor, batch: Batch) -> None:
         if layer - 1 in evaluation_layers:
-            evaluation[layer - 1] = h[lines, batch.last].float()
+            evaluation[layer - 1] = h[torch.arange(len(h), device=h.device), batch.last].float()
 
-    h = runner.forward(batch, cache=cache, tap=tap)
-    log_p = torch.log_softmax(runner.logits(h[lines, batch.last]), -1)
-    return _Clean(batch.lengths, stream, evaluation, log_p)
+    run = clean_run(runner, prompts, layers, share, tap)
+    return _Baseline(run, evaluation, torch.log_softmax(runner.logits(run.final), -1))
 
 
-def _score_chunk(runner, layer, stop, chunk, edits, cache, clean, base, past) -> None:
+def _score_chunk(runner: Runner, layer: int, stop: int, chunk, edits, prefix: KeyValues | None, clean: _Baseline):
     """Run rows of one kind from `layer` to `stop` and write what they give: evaluation vectors, or KL at the last block."""
     rows = torch.tensor([job[1] for job in chunk], device=runner.device)
-    lengths = clean.lengths[rows]
-    h = clean.stream[layer][rows, : int(lengths.max())]
-    h = RowEdit(edits, runner.device)(layer, h)
-    if cache is not None:
-        cache = KeyValues(cache.past, rows=torch.tensor([job[0] for job in chunk], device=runner.device))
-    lines = torch.arange(len(chunk), device=runner.device)
+    which = torch.tensor([job[0] for job in chunk], device=runner.device)
+    last, lines = clean.run.lengths[rows] - 1, torch.arange(len(chunk), device=runner.device)
     # Blocks below the candidate's layer never see the edit: their outputs are the clean ones.
-    vectors = {e: base[e][rows] for e in base if e < layer}
+    vectors = {e: values[rows] for e, values in clean.evaluation.items() if e < layer}
 
     def tap(at: int, x: Tensor) -> None:
-        if at - 1 in base and at > layer:
-            vectors[at - 1] = x[lines, lengths - 1].float()
+        if at - 1 in clean.evaluation and at > layer:
+            vectors[at - 1] = x[lines, last].float()
 
-    h = runner.blocks(h, start=layer, stop=stop, cache=cache, past=past, tap=tap)
+    mine = [edits[job[0]] for job in chunk]
+    h = restart(runner, clean.run, layer, rows, mine, prefix, which, stop, tap)
     if chunk[0][2].ndim == 2:
-        values = sum(vectors[e] for e in base).cpu()
+        values = sum(vectors[e] for e in clean.evaluation).cpu()
     else:
-        log_q = torch.log_softmax(runner.logits(h[lines, lengths - 1]), -1)
+        log_q = torch.log_softmax(runner.logits(h[lines, last]), -1)
         log_p = clean.log_p[rows]
         values = (log_p.exp() * (log_p - log_q)).double().sum(-1).float().cpu()
     for (_, _, out, row), value in zip(chunk, values, strict=True):

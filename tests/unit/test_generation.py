@@ -5,7 +5,7 @@ import torch
 from conftest import FAMILIES, make_model
 
 from safety_geometry.generation import DROP_BELOW, Completion, generate, length_batches
-from safety_geometry.interventions import Intervention, RowEdit
+from safety_geometry.interventions import Intervention
 from safety_geometry.runner import Runner
 
 PREFIX = [1, 40, 41, 42, 43]
@@ -129,31 +129,37 @@ def test_interventions_act_on_prompt_and_decoded_tokens(llama64):
     want = [hooked(p, plan) for p, plan in zip(PROMPTS, plans, strict=True)]
     plain = [alone(llama64, p, NEVER, 6) for p in PROMPTS]
     assert sum(a != b for a, b in zip(want, plain, strict=True)) >= 3 and want[2] == plain[2]
-    # Not only the first token: the edit also acts while decoding.
-    calls = []
-
-    def edit_for(rows):
-        calls.append(rows.tolist())
-        return RowEdit([plans[i] for i in rows.tolist()])
-
+    # Not only the first token: the edit also acts while decoding, and on the shared prefix.
+    edits = [() if plan is None else (plan,) for plan in plans]
     for batch_size in (1, 2, 5):
-        assert generate(runner, PROMPTS, NEVER, 6, batch_size, share=5, edit_for=edit_for) == want
-    assert [2, 0, 4, 3, 1] in calls  # indices into `prompts`, sorted by length
+        assert generate(runner, PROMPTS, NEVER, 6, batch_size, share=5, edits=edits) == want
+
+
+def test_observed_columns_are_the_prompts_own_tokens(llama64):
+    """Every token after the shared prefix, at every layer, against the plain forward of each prompt alone."""
+    runner, seen = Runner(llama64), {}
+
+    def observe(rows, layer, h, offset):
+        for b, i in enumerate(rows):
+            for t in range(5, len(PROMPTS[i])):
+                seen[i, layer, t] = h[b, t + int(offset[b])]
+
+    generate(runner, PROMPTS, NEVER, 1, 3, share=5, observe=observe)
+    for i, prompt in enumerate(PROMPTS):
+        with torch.no_grad():
+            states = llama64(input_ids=torch.tensor([prompt]), output_hidden_states=True).hidden_states
+        for layer in range(runner.n_layers):  # Hugging Face norms the last state
+            for t in range(5, len(prompt)):
+                torch.testing.assert_close(seen[i, layer, t], states[layer][0, t], atol=1e-9, rtol=1e-9)
 
 
 def test_interventions_follow_their_rows_when_others_have_stopped(llama64):
     runner = Runner(llama64)
     u = torch.nn.functional.normalize(torch.randn(5, 1, runner.d, generator=torch.Generator().manual_seed(4)), dim=-1)
-    plans = [Intervention("steer", 1, 4.0 * u[i]) for i in range(5)]
-
-    def edit_for(rows):
-        return RowEdit([plans[i] for i in rows.tolist()])
-
-    free = generate(runner, PROMPTS, NEVER, 6, 1, edit_for=edit_for)
+    edits = [(Intervention("steer", 1, 4.0 * u[i]),) for i in range(5)]
+    free = generate(runner, PROMPTS, NEVER, 6, 1, edits=edits)
     stops = [free[0].ids[1], free[2].ids[3]]
-    assert generate(runner, PROMPTS, stops, 6, 5, edit_for=edit_for) == generate(
-        runner, PROMPTS, stops, 6, 1, edit_for=edit_for
-    )
+    assert generate(runner, PROMPTS, stops, 6, 5, edits=edits) == generate(runner, PROMPTS, stops, 6, 1, edits=edits)
 
 
 def test_sliding_window_with_ragged_rows_and_a_shared_prefix():

@@ -97,6 +97,22 @@ def test_half_precision_takes_inner_products_in_float32():
     assert torch.equal(got[0], want)
 
 
+def test_several_edits_of_one_row_at_their_layers_and_at_every_layer(h):
+    first, second = Intervention("ablate", 1, orthonormal(1)), Intervention("steer", 1, orthonormal(1, 7), 2.0)
+    later, everywhere = Intervention("ablate", 3, orthonormal(1, 8)), Intervention("ablate", None, orthonormal(2, 9))
+    edit = RowEdit([(first, second, later), None, everywhere, (second, first)])
+    for layer, items in ((0, ()), (1, (first, second)), (3, (later,))):
+        want = h[0]
+        for item in items:
+            want = brute(want.float(), item).float()
+        got = edit(layer, h)
+        torch.testing.assert_close(got[0], want, atol=3e-6, rtol=1e-6)
+        assert torch.equal(got[1], h[1])
+        torch.testing.assert_close(got[2].double(), brute(h[2], everywhere), atol=3e-6, rtol=1e-6)
+    swapped = brute(brute(h[3], second).float(), first)  # in the order of the row, not of the batch
+    torch.testing.assert_close(edit(1, h)[3].double(), swapped, atol=3e-6, rtol=1e-6)
+
+
 def test_errors():
     with pytest.raises(ValueError, match=r"'rotate'.*'ablate' or 'steer'"):
         Intervention("rotate", 0, orthonormal(1))

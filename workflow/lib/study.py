@@ -204,4 +204,8 @@ class Study:
     def completions(self, regime: str, step: int) -> dict:
         c = self.config["completions"]
         suites = {s: c["max_new_tokens"][s] for s in self.suites(regime, step)}
-        return {"model": self.model, "suites": suites, "batch_size": c["batch_size"]}
+        positions = [*self.config["activations"]["positions"], "t_inst"]
+        return {
+            "model": self.model, "suites": suites, "batch_size": c["batch_size"],
+            "positions": positions, "dtype": self.config["activations"]["dtype"],
+        }  # fmt: skip

@@ -35,6 +35,7 @@ rule completions:
         prompts=lambda wc: [layout.suite(s) for s in study.suites(wc.regime, int(wc.step))],
     output:
         completions=f"{PSEED}/completions/{{regime}}/step{{step}}.jsonl",
+        activations=f"{SEED}/completions/{{regime}}/step{{step}}.safetensors",
     log:
         f"{SEED}/logs/completions/{{regime}}_step{{step}}.log",
     benchmark:
@@ -47,4 +48,4 @@ rule completions:
         settings=lambda wc: settings(**study.completions(wc.regime, int(wc.step))),
     shell:
         "python workflow/scripts/complete.py --model {input.model} --adapter {input.adapter} --prompts {input.prompts}"
-        " --completions {output.completions} --params {params.settings:q} --code {params.code} 2> {log}"
+        " --completions {output.completions} --activations {output.activations} --params {params.settings:q} --code {params.code} 2> {log}"

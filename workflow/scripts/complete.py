@@ -3,26 +3,35 @@
 params: model, suites {name: max_new_tokens} in order, batch_size. --prompts are the suites' files in that order; a suite
 of attacked requests has rows with `prompt` (what is asked) and `request`. Rows: id, suite, prompt_id, prompt (the bare
 request), completion, n_tokens, hit_limit and the fields that judges need (type, bucket, must, min_words, arm).
+--activations: the prompts' activations at params.positions and all block inputs, in the order of the rows; they cost
+nothing, since the prompts are run anyway.
 """
 
-from _job import Job, read_jsonl
-from _model import load, progress
+import json
 
+import torch
+from _job import Job, JobError, read_jsonl
+from _model import BAD_INPUT, load, progress
+from safetensors.torch import save_file
+
+from safety_geometry.activations import position_indices
 from safety_geometry.generation import generate
+from safety_geometry.models import DTYPES
 
 
 def main() -> None:
-    job = Job(__doc__, inputs=["model", "adapter?", "prompts*"], outputs=["completions"])
+    job = Job(__doc__, inputs=["model", "adapter?", "prompts*"], outputs=["completions", "activations"])
     loaded, p = load(job, job.adapter), job.params
     asked = [
         (suite, limit, row)
         for (suite, limit), path in zip(p["suites"].items(), job.prompts, strict=True)
         for row in read_jsonl(path)
     ]
-    prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for _, _, row in asked])]
+    prompts = loaded.chat.render_many([row["prompt"] for _, _, row in asked])
+    kept, observe = recorder(loaded, prompts, p)
     answers = generate(  # all suites in the same batches: wide batches decode several times faster
-        loaded.runner, prompts, loaded.chat.stop_ids, [limit for _, limit, _ in asked], p["batch_size"],
-        loaded.chat.n_prefix, progress=progress(len(asked), "completions"),
+        loaded.runner, [r.ids for r in prompts], loaded.chat.stop_ids, [limit for _, limit, _ in asked], p["batch_size"],
+        loaded.chat.n_prefix, observe=observe, progress=progress(len(asked), "completions"),
     )  # fmt: skip
     out = []
     for (suite, _, row), answer in zip(asked, answers, strict=True):
@@ -34,6 +43,28 @@ def main() -> None:
             **{key: row[key] for key in ("arm", "type", "bucket", "must", "min_words", "context") if key in row},
         })  # fmt: skip
     job.write_jsonl(out, job.completions)
+    if not torch.isfinite(kept).all():
+        raise JobError(f"activations overflow {p['dtype']}; set activations.dtype to bfloat16 or float32")
+    with job.publish(job.activations) as scratch:
+        save_file({"prompts": kept}, scratch, {"positions": json.dumps(p["positions"])})
+
+
+def recorder(loaded, prompts: list, p: dict):
+    """A tensor [n, P, L, d] of the prompts' activations, and what fills it while the prompts are run."""
+    try:
+        where = position_indices(prompts, p["positions"])
+    except BAD_INPUT as error:
+        raise JobError(f"{error}; see activations.positions in the configuration") from error
+    kept = torch.empty(
+        len(prompts), len(p["positions"]), loaded.runner.n_layers, loaded.runner.d, dtype=DTYPES[p["dtype"]]
+    )
+
+    def observe(rows: list[int], layer: int, h: torch.Tensor, offset: torch.Tensor) -> None:
+        if layer < loaded.runner.n_layers:
+            columns = where[rows].to(h.device) + offset[:, None]
+            kept[rows, :, layer] = h[torch.arange(len(rows), device=h.device)[:, None], columns].to(kept.dtype).cpu()
+
+    return kept, observe
 
 
 if __name__ == "__main__":

@@ -1,0 +1,111 @@
+"""Dose and response: how refusal moves with the strength of an intervention, beside what matched directions do."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from safety_geometry.figures.modes import FAMILIES, HUES, MODES, carrier, checkpoints, handle, look, number, present
+from safety_geometry.figures.style import NoData, across_seeds, draw, need
+
+POOLED = ("random", "covariance", "shuffled")
+COLUMNS = 4
+RANGE = [0.025, 0.975]
+
+
+def dose_response(tables: dict[str, pd.DataFrame]) -> Figure:
+    """Change of the refusal log-odds over λ: a line per mode, a band per carrier with 95 % of its pooled controls.
+
+    Panels: family by checkpoint. λ = 0 is the clean run, 0 by definition. A family with one strength becomes points beside
+    bars. Only scope `layer` and the smallest rank are drawn where a sweep has more. Needs causal_sweep.
+    """
+    frame = need(tables, "causal_sweep", ["log_odds_delta", "lambda"]).dropna(subset=["log_odds_delta", "lambda", "family"])
+    frame = principal(frame[frame["control"].isin(("target", *POOLED)) & frame["lambda"].ne(0)])
+    families, modes = present(frame["family"], list(FAMILIES)), present(frame["mode"], list(MODES))
+    parts = {family: checkpoints(frame[frame["family"] == family]) for family in families}
+    columns = min(COLUMNS, max(len(part) for part in parts.values()))
+    lines = sum(-(-len(part) // columns) for part in parts.values())
+    figure = Figure(figsize=(max(6.5, 1.0 + 2.7 * columns), 1.3 + 2.3 * lines))
+    axes, top = figure.subplots(lines, columns, squeeze=False), 0
+    for family, part in parts.items():
+        below = top + -(-len(part) // columns)
+        block, top = axes[top:below].ravel(), below
+        strengths = sorted(set(frame.loc[frame["family"] == family, "lambda"]))
+        for i, (ax, (place, rows)) in enumerate(zip(block, part, strict=False)):
+            panel(ax, rows, modes, strengths)
+            ax.set_title(f"{FAMILIES.get(family, family)}: {place}")
+            ax.set_ylabel("" if i % columns else "change of refusal log-odds")
+            ax.tick_params(labelleft=not i % columns)
+        level(block[: len(part)])
+        for ax in block[len(part) :]:
+            ax.remove()
+    acting = set(frame.loc[frame["control"] != "target", "mode"].map(carrier))
+    entries = [handle(mode, linestyle="-") for mode in modes]
+    entries += [Patch(color=HUES[c], alpha=0.35, linewidth=0, label=f"controls of {c}") for c in HUES if c in acting]
+    figure.legend(handles=entries, loc="outside lower center", ncols=min(len(entries), 5 if columns < 3 else 8))
+    seeds = frame["seed"].nunique()
+    note = "one seed" if seeds == 1 else f"line: mean of {seeds} seeds; bars: their range"
+    figure.suptitle(f"Refusal over the strength of an intervention (bands: 95 % of controls; {note})", x=0.01, ha="left")
+    return figure
+
+
+def principal(frame: pd.DataFrame) -> pd.DataFrame:
+    """One scope and one rank, so that a line is one kind of intervention. Raises NoData when no target is left."""
+    for column, first in (("scope", "layer"), ("rank", frame["rank"].min())):
+        if (frame[column] == first).any():
+            frame = frame[frame[column] == first]
+    if not (frame["control"] == "target").any():
+        raise NoData("the table causal_sweep has no target with a change of the log-odds at a strength other than 0")
+    return frame
+
+
+def panel(ax: Axes, rows: pd.DataFrame, modes: Sequence[str], strengths: Sequence[float]) -> None:
+    """Bands and lines over λ; with one strength, bars and points by mode."""
+    targets, controls = rows[rows["control"] == "target"], rows[rows["control"] != "target"]
+    ax.axhline(0, color="#888888", linewidth=0.8, zorder=1)
+    single = len(strengths) == 1
+    for acting in HUES:
+        own = controls[controls["mode"].map(carrier) == acting]
+        # A control that serves several modes stands in several rows: it counts once.
+        own = own.drop_duplicates(["seed", "control", "number", "control_seed", "layer_h", "layer_r", "lambda"])
+        band = own.groupby("lambda")["log_odds_delta"].quantile(RANGE).unstack()
+        if not len(band):
+            continue
+        if single:
+            lo, hi = band.iloc[0]
+            x = [i for i, mode in enumerate(modes) if carrier(mode) == acting]
+            ax.bar(x, hi - lo, 0.7, lo, color=HUES[acting], alpha=0.3, linewidth=0)
+        else:
+            band.loc[0.0] = 0.0
+            band = band.sort_index()
+            ax.fill_between(band.index, band[RANGE[0]], band[RANGE[1]], color=HUES[acting], alpha=0.3, linewidth=0)
+    width = 0.012 * (max(strengths) - min(0.0, *strengths)) if not single else 0.0
+    for i, mode in enumerate(modes):
+        own = targets[targets["mode"] == mode]
+        if not len(own):
+            continue
+        points = across_seeds(own, "lambda", "log_odds_delta")
+        style = {key: look(mode)[key] for key in ("color", "marker")}
+        if single:
+            draw(ax, points.assign(x=i), style | {"linestyle": "none", "markersize": 6})
+            continue
+        clean = pd.DataFrame({"x": [0.0], "value": [0.0], "lo": [np.nan], "hi": [np.nan]})
+        points = pd.concat([points, clean], ignore_index=True).astype(float).sort_values("x", ignore_index=True)
+        draw(ax, points, style | {"linestyle": "-"}, width * (i - (len(modes) - 1) / 2))
+    if single:
+        ax.set_xticks(range(len(modes)), [look(mode)["label"] for mode in modes])
+        ax.set_xlim(-0.6, len(modes) - 0.4)
+        ax.set_xlabel(f"mode, at λ = {number(strengths[0])}")
+    else:
+        ax.set_xticks([0.0, *strengths], [number(s) for s in (0.0, *strengths)])
+        ax.set_xlabel("strength λ")
+
+
+def level(axes: Sequence[Axes]) -> None:
+    """One vertical scale for the panels of a family."""
+    ends = [ax.get_ylim() for ax in axes]
+    for ax in axes:
+        ax.set_ylim(min(lo for lo, _ in ends), max(hi for _, hi in ends))

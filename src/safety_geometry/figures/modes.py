@@ -1,0 +1,85 @@
+"""How the modes of an intervention look in every causal figure, and how checkpoints become panels.
+
+Modes that act on harmfulness are warm, those that act on refusal cold; the one that does both stands between. None of the
+colours belongs to a regime.
+"""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.lines import Line2D
+
+from safety_geometry.figures.style import GREY, ORANGE, PURPLE, SKY, NoData
+
+BROWN, INDIGO = "#8C510A", "#332288"
+MODES: dict[str, dict] = {
+    "h_only": {"label": "H only", "color": ORANGE, "marker": "o"},
+    "h_perp_r": {"label": "H⊥R", "color": BROWN, "marker": "D"},
+    "r_only": {"label": "R only", "color": SKY, "marker": "s"},
+    "r_perp_h": {"label": "R⊥H", "color": INDIGO, "marker": "^"},
+    "h_plus_r": {"label": "H + R", "color": PURPLE, "marker": "P"},
+}
+HUES = {"H": ORANGE, "R": SKY, "H + R": PURPLE}
+FAMILIES = {"ablate": "Ablation", "steer": "Steering"}
+
+
+def look(mode: str) -> dict:
+    """Label, colour and marker of a mode; an unknown mode is grey under its own name."""
+    return MODES.get(mode, {"label": str(mode), "color": GREY, "marker": "X"})
+
+
+def carrier(mode: str) -> str:
+    """Whose site a mode acts at, which is what its random controls share: `H`, `R` or `H + R`."""
+    return "H + R" if mode == "h_plus_r" else "R" if mode.startswith("r_") else "H"
+
+
+def present(values: pd.Series, order: Sequence[str]) -> list[str]:
+    """The values that occur: known ones in `order`, others behind them by name."""
+    found = set(values.dropna())
+    return [v for v in order if v in found] + sorted(found - set(order))
+
+
+def handle(mode: str, **extra) -> Line2D:
+    """Entry of a legend for a mode."""
+    return Line2D([], [], **({"linestyle": "none"} | look(mode) | extra))
+
+
+def number(value: float) -> str:
+    """A strength without needless digits, with a real minus sign."""
+    return f"{value:g}".replace("-", "−")
+
+
+def place(regime, anchor, step=None) -> str:
+    """Name of a checkpoint in a title: `sft, anchor 30`, or the bare name of a model that has no steps."""
+    words = [str(regime)] if pd.notna(regime) else []
+    if pd.notna(anchor):
+        words.append("reference anchor" if anchor == "reference" else f"anchor {anchor}")
+    elif step is not None and pd.notna(step):
+        words.append(f"step {int(step)}")
+    return ", ".join(words)
+
+
+def checkpoints(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Name and rows of each checkpoint: regimes in order of appearance, then steps. Raises NoData when there is none."""
+    if not len(frame):
+        raise NoData("the table has no checkpoint to draw")
+    regimes = list(dict.fromkeys(frame["regime"].fillna("")))
+    parts = [(key, rows) for key, rows in frame.groupby(["regime", "step", "anchor"], dropna=False, sort=False)]
+
+    def order(part) -> tuple:
+        (regime, step, anchor), _ = part
+        return regimes.index(regime if pd.notna(regime) else ""), -1 if pd.isna(step) else step, str(anchor)
+
+    return [(place(regime, anchor, step), rows) for (regime, step, anchor), rows in sorted(parts, key=order)]
+
+
+def is_true(values: pd.Series) -> pd.Series:
+    """Booleans out of a column that may have empty cells."""
+    return values.map(lambda v: str(v) == "True").astype(bool)
+
+
+def first_seed(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The rows of the first seed, and a note that says which it is and of how many."""
+    seeds = sorted(frame["seed"].unique())
+    note = f"seed {seeds[0]}" + (f", first of {len(seeds)}" if len(seeds) > 1 else "")
+    return frame[frame["seed"] == seeds[0]], note

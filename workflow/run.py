@@ -29,10 +29,13 @@ PLANNED = re.compile(r"^(\w+) +(\d+)$")
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("--configfile", default="config.yaml")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--no-report", action="store_true", help="leave out the HTML report")
+    parser.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="overlay of the configuration")
     arguments, extra = parser.parse_known_args()
     os.chdir(ROOT)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode every start takes seconds longer
@@ -40,6 +43,8 @@ def main() -> int:
         sys.exit(f"error: no configuration {arguments.configfile}; give one with make run CONFIG=FILE")
     study = yaml.safe_load(Path(arguments.configfile).read_text())["study"]
     command = ["snakemake", "--configfile", arguments.configfile, "--cores", str(arguments.cores), *extra]
+    if arguments.config:
+        command += ["--config", *arguments.config]
 
     recover(command)
     run = {"id": uuid.uuid4().hex, "pid": os.getpid(), "started": psutil.Process().create_time()}

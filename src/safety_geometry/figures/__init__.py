@@ -5,10 +5,16 @@ from collections.abc import Callable
 import pandas as pd
 from matplotlib.figure import Figure
 
+from safety_geometry.figures.aligned_anchors import aligned_anchors
+from safety_geometry.figures.causal_layers import causal_layers
+from safety_geometry.figures.control_effects import control_effects
 from safety_geometry.figures.coupling_controls import coupling_controls
+from safety_geometry.figures.dose_response import dose_response
 from safety_geometry.figures.five_anchor import five_anchor
+from safety_geometry.figures.follow_up import follow_up
 from safety_geometry.figures.geometry import geometry
 from safety_geometry.figures.layer_profile import layer_profile
+from safety_geometry.figures.quadrants import quadrants
 from safety_geometry.figures.style import NoData, save, styled
 from safety_geometry.figures.training_curves import training_curves
 from safety_geometry.figures.trajectory import trajectory
@@ -22,6 +28,12 @@ FIGURES: dict[str, Callable[[dict[str, pd.DataFrame]], Figure]] = {
     "training_curves": training_curves,
     "geometry": geometry,
     "coupling_controls": coupling_controls,
+    "causal_layers": causal_layers,
+    "dose_response": dose_response,
+    "control_effects": control_effects,
+    "aligned_anchors": aligned_anchors,
+    "follow_up": follow_up,
+    "quadrants": quadrants,
 }
 
 

@@ -9,6 +9,8 @@ from layout import Layout
 from study import Study
 
 ROOT = Path(workflow.basedir)
+if isinstance(config.get("seeds"), list):  # --config 'seeds=[42]' brings them as text
+    config["seeds"] = [int(s) if str(s).isdigit() else s for s in config["seeds"]]
 check(config, ROOT / "workflow" / "schemas" / "config.schema.yaml")
 study = Study(config)
 layout = Layout(study)

@@ -33,8 +33,10 @@ def verdict(tables, claim):
 def test_the_papers_shape_holds_and_short_series_are_inconclusive(study, verdicts):
     check_table(verdicts.reset_index(), "claims")
     dense = verdicts.index.str.startswith("dense_")
-    assert (verdicts.loc[~dense, "verdict"] == "holds").all()
-    assert (verdicts.loc[dense, "verdict"] == "inconclusive").all()
+    causal = verdicts.index.str.startswith(("aligned_", "sweep_", "late_", "follow_up_"))  # no sweep in this study
+    assert (verdicts.loc[~dense & ~causal, "verdict"] == "holds").all()
+    assert (verdicts.loc[dense | causal, "verdict"] == "inconclusive").all()
+    assert verdicts.loc[causal, "reason"].str.startswith("the study has no table").all()
     assert verdicts.loc["dense_any_refusal", "reason"].startswith("5 saves of r2d2 have both")
     assert (verdicts["n_seeds"] == 1).all()
     assert set(verdicts.index[verdicts["tuned"]]) == set(TUNED)

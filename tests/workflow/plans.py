@@ -60,7 +60,7 @@ def forget_modules() -> None:
     folders = [p for p in sys.path if p.endswith("workflow/lib")]
     for path in folders:
         sys.path.remove(path)
-    for name in ("code_digest", "config_check", "layout", "study"):
+    for name in ("code_digest", "combinations", "config_check", "layout", "study"):
         sys.modules.pop(name, None)
     importlib.invalidate_caches()
 

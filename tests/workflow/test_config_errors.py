@@ -10,8 +10,9 @@ from harness import ROOT, SMOKE, snakemake
 from plans import change
 
 sys.path.insert(0, str(ROOT / "workflow" / "lib"))
+from combinations import ConfigError, check_combinations
 from config_check import check
-from study import ConfigError, Study
+from study import Study
 
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 
@@ -36,7 +37,7 @@ def with_value(key: str, value: object) -> dict:
 def test_shipped_configurations_are_valid(name):
     config = read(name)
     check(config, SCHEMA)
-    Study(config)
+    check_combinations(Study(config))
 
 
 FAULTS = [
@@ -59,6 +60,10 @@ FAULTS = [
     ("refusal.layers", "some", "all or a list"),
     ("prompts.on_leak", "ignore", "fail, drop"),
     ("harmfulness.score", "accuracy", "dprime, auroc, gap"),
+    ("sweep.steer_scale", "norm", "unit, activation_norm, difference_norm"),
+    ("sweep.modes", [], "must not be empty"),
+    ("sweep.controls.random", -1, "at least 0"),
+    ("quadrants.per_quadrant", 0, "at least 1"),
 ]  # fmt: skip
 
 
@@ -101,6 +106,20 @@ COMBINATIONS = [
     ("pool.per_step", 4, "pool.per_step = 4", "at most pool.size (3)"),
     ("prompts.roles.clean.set", "ultrachat", "prompts.roles.clean.set = 'ultrachat'", "harmful, benign, chat"),
     ("prompts.sets.chat.source", "hub", "prompts.sets.chat.source = 'hub'", "no such source"),
+    ("sweep.checkpoints.r2d2", [3], "sweep.checkpoints.r2d2 = 3", "reference, 2, 4"),
+    ("sweep.checkpoints.dpo", [4], "sweep.checkpoints.dpo = [4]", "sft, r2d2, sft_refusal"),
+    ("sweep.prompts.harmful", 5, "sweep.prompts.harmful = 5", "only 4 prompts"),
+    ("sweep.ranks", [1, 3], "sweep.ranks = 3", "coupling.subspace_k = 2"),
+    ("sweep.generate.suites.direct", 9, "sweep.generate.suites.direct = 9", "only 4 prompts"),
+    ("sweep.ablate", [0.5], "sweep.primary[0] = 'ablate:r_only:1:layer:1'", "no such target"),
+    ("aligned.anchors.r2d2", [2], "aligned.anchors.r2d2 = 2", "sweep.checkpoints"),
+    (
+        "aligned.models.refuser",
+        {"source": "gguf", "format": "gguf"},
+        "aligned.models.refuser.source = 'gguf'",
+        "no such source",
+    ),
+    ("follow_up.suites.fixed_source", 2, "follow_up.suites.fixed_source = 2", "bare requests"),
     ("completions.every_save", ["xstest"], "completions.every_save = ['xstest']", "max_new_tokens"),
 ]
 
@@ -110,7 +129,7 @@ def test_impossible_combinations(key, value, shown, fix):
     config = with_value(key, value)
     check(config, SCHEMA)  # each value is fine by itself
     with pytest.raises(ConfigError) as refused:
-        Study(config)
+        check_combinations(Study(config))
     message = str(refused.value)
     assert message.startswith(f"config error: {shown}") and fix in message
 

@@ -13,16 +13,46 @@ from plans import change, edit, plan, planned
 REGIMES = ("sft", "r2d2", "sft_refusal")
 FIGURES = [
     f"figure_{name}"
-    for name in ("five_anchor", "trajectory", "layer_profile", "training_curves", "geometry", "coupling_controls")
+    for name in (
+        "five_anchor",
+        "trajectory",
+        "layer_profile",
+        "training_curves",
+        "geometry",
+        "coupling_controls",
+        "quadrants",
+    )
 ]
-SUMMARY = dict.fromkeys(["tables", "claims", "reference_anchors", *FIGURES], 1)
+SUMMARY = dict.fromkeys(["tables", "claims", "reference_anchors", "quadrants", *FIGURES], 1)
+# What stands on the sweeps of two checkpoints; the follow-up of all is chosen together.
+CAUSAL = dict.fromkeys(
+    ["follow_up_choice", "follow_up_table", "causal_tables", "figure_causal_layers", "figure_dose_response",
+     "figure_control_effects", "figure_aligned_anchors", "figure_follow_up"], 1,
+) | {"follow_up": 2, "judge_follow_up": 2}  # fmt: skip
+SWEEPS = CAUSAL | {"sweep": 2, "judge_sweep": 2}
 CARRIERS = {f"carriers_{regime}": 1 for regime in REGIMES}
-MODEL = ("train_", "probe_", "completions", "fixed_source_attacks", "clean_rows", "tiny_model", "base_model")
+MODEL = (
+    "sweep",
+    "follow_up",
+    "train_",
+    "probe_",
+    "completions",
+    "fixed_source_attacks",
+    "clean_rows",
+    "tiny_model",
+    "base_model",
+)
 
 
 def model_jobs(jobs) -> list[str]:
     """Rules that run a model (`train_judges` does not)."""
-    return sorted({rule for rule in jobs if rule.startswith(MODEL) and rule != "train_judges"})
+    return sorted(
+        {
+            rule
+            for rule in jobs
+            if rule.startswith(MODEL) and rule not in ("train_judges", "follow_up_choice", "follow_up_table")
+        }
+    )
 
 
 def full_plan(config: dict, base: str) -> dict[str, int]:
@@ -43,6 +73,9 @@ def full_plan(config: dict, base: str) -> dict[str, int]:
     out |= {"fixed_source_attacks": seeds, "training_table": seeds}
     if config["sources"]:
         out["fetch_source"] = len(config["sources"])
+    swept = sum(map(len, config["sweep"]["checkpoints"].values())) * seeds
+    each = {"sweep", "judge_sweep", "follow_up", "judge_follow_up"}
+    out |= SWEEPS | dict.fromkeys(each, swept) | {"follow_up_choice": seeds}
     if config["judges"].get("labelled"):
         out |= {"train_judges": 1, "judge_agreement": 1}
     return out
@@ -92,20 +125,22 @@ class TestAfterARun:
     @pytest.mark.parametrize(
         ("key", "value"), [("refusal.kl_max", 0.2), ("refusal.beta_kl", 0.5), ("refusal.max_layer_fraction", 0.5)]
     )
-    def test_a_threshold_runs_no_model(self, study, key, value):
+    def test_a_threshold_scores_nothing_again(self, study, key, value):
+        """Only what acts with the carriers follows them; a sweep whose carriers come out the same computes no cell."""
         change(study, key, value)
-        assert plan(study) == CARRIERS | SUMMARY
+        assert plan(study) == CARRIERS | SUMMARY | SWEEPS
 
-    def test_statistics_run_no_model(self, study):
+    def test_statistics_score_nothing_again(self, study):
         change(study, "statistics.bootstrap", 60)
-        assert plan(study) == CARRIERS | SUMMARY
+        assert plan(study) == CARRIERS | SUMMARY | SWEEPS
 
     def test_an_r2d2_switch_leaves_the_other_regimes_alone(self, study):
         change(study, "regimes.r2d2.away", False)
         assert plan(study) == SUMMARY | {
             "train_r2d2_0_2": 1, "train_r2d2_2_4": 1, "training_table": 1, "probe_anchor_r2d2": 3, "probe_save_r2d2": 1,
-            "carriers_r2d2": 1, "completions": 4, "judge": 4,
+            "carriers_r2d2": 1, "completions": 4, "judge": 4, **CAUSAL, "sweep": 1, "judge_sweep": 1,
         }  # fmt: skip
+        assert {w["regime"] for rule, w in planned(study) if rule == "sweep"} == {"r2d2"}
         assert {w["regime"] for rule, w in planned(study) if rule in ("completions", "judge")} == {"r2d2"}
 
     def test_the_attack_of_the_pool_concerns_only_the_regime_that_refreshes_it(self, study):
@@ -125,7 +160,7 @@ class TestAfterARun:
         change(study, "train.saves", [1, 2, 3, 4, 6])
         change(study, "anchors", [2, 4, 6])
         new = {f"train_{regime}_4_6": 1 for regime in REGIMES} | {f"probe_anchor_{regime}": 1 for regime in REGIMES}
-        assert plan(study) == SUMMARY | CARRIERS | new | {"training_table": 1, "completions": 3, "judge": 3}
+        assert plan(study) == SUMMARY | CARRIERS | SWEEPS | new | {"training_table": 1, "completions": 3, "judge": 3}
 
     def test_a_save_that_becomes_an_anchor_is_probed_again_and_nothing_is_trained(self, study):
         change(study, "anchors", [2, 3, 4])
@@ -157,7 +192,7 @@ class TestCode:
             "HRCI_WEIGHTS = (0.4, 0.4, 0.2)",
             "HRCI_WEIGHTS = (0.5, 0.3, 0.2)",
         )
-        assert plan(study) == CARRIERS | SUMMARY
+        assert plan(study) == CARRIERS | SUMMARY | SWEEPS
 
     def test_losses_are_used_in_training_only(self, study):
         edit(study / "src/safety_geometry/losses.py", "/ len(labels)", "/ (1 * len(labels))")
@@ -170,7 +205,7 @@ class TestCode:
     def test_scoring_reruns_the_probes_and_no_training(self, study):
         edit(study / "src/safety_geometry/scoring.py", "coefficient: float = 1.0,", "coefficient: float = 2.0,")
         probes = {f"probe_anchor_{r}": 3 for r in REGIMES} | {f"probe_save_{r}": 1 for r in REGIMES}
-        assert plan(study) == SUMMARY | CARRIERS | probes
+        assert plan(study) == SUMMARY | CARRIERS | SWEEPS | probes
 
     def test_the_refusal_rules_are_used_where_answers_are_judged(self, study):
         path = study / "src/safety_geometry/judges/refusal.py"
@@ -186,15 +221,26 @@ class TestCode:
 
 IMPORTS = {
     # module of the library -> scripts that import it, directly or not
-    "coupling": {"carriers"},
+    "causal/cells": {"sweep", "follow_up"},
+    "causal/effects": {"causal_tables", "follow_up_choice", "follow_up_table"},
+    "coupling": {"carriers", "causal_tables", "follow_up", "sweep"},
     "companions": {"carriers"},
     "losses": {"train_segment"},
     "training": {"train_segment"},
     "scoring": {"probe"},
-    "activations": {"attack", "clean_rows", "complete", "convert_model", "probe", "train_segment"},
+    "activations": {
+        "attack",
+        "clean_rows",
+        "complete",
+        "convert_model",
+        "follow_up",
+        "probe",
+        "sweep",
+        "train_segment",
+    },
     "leakage": {"prompt_sets"},
     "targets": {"prompt_sets"},
-    "generation": {"attack", "clean_rows", "complete", "convert_model", "probe", "train_segment"},
+    "generation": {"attack", "clean_rows", "complete", "convert_model", "follow_up", "probe", "sweep", "train_segment"},
 }
 
 

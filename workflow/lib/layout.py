@@ -22,6 +22,19 @@ class Layout:
         """Folder of a LoRA adapter."""
         return f"{self.seed}/checkpoints/{regime}/step{step}"
 
+    def model(self, name: str) -> str:
+        """Model folder of a trajectory: the base of the regimes, or an aligned model's own."""
+        return f"{self.root}/models/{name}" if name in self.study.models else self.base
+
+    def adapter(self, name: str) -> list[str]:
+        """The adapter of a regime's checkpoint; an aligned model has none."""
+        return [] if name in self.study.models else [f"{self.seed}/checkpoints/{name}/step{{step}}"]
+
+    def swept(self, file: str, seed: int | None = None) -> list[str]:
+        """A file of every swept checkpoint, of one seed or of all, in the order of study.swept."""
+        return [f"{self.root}/seed{s}/sweep/{name}/step{step}/{file}"
+                for s, name, step in self.study.swept() if seed in (None, s)]  # fmt: skip
+
     def state(self, regime: str, step: int) -> dict[str, str]:
         """Optimiser state and pool at a segment's end. The pool holds harmful text."""
         folder = f"{self.private_seed}/training/{regime}/{step}"

@@ -1,14 +1,7 @@
-"""What the configuration means for the graph: checkpoints, anchors, segments; and the checks a schema cannot make."""
+"""What the configuration means for the graph: checkpoints, anchors, segments; and the settings of every job."""
 
 from dataclasses import dataclass
 from itertools import pairwise
-
-
-class ConfigError(SystemExit):
-    """Ends the start of the workflow: names the key, its value and what to do."""
-
-    def __init__(self, key: str, value: object, fix: str):
-        super().__init__(f"config error: {key} = {value!r}: {fix}")
 
 
 @dataclass(frozen=True)
@@ -20,16 +13,22 @@ class Segment:
 
 
 class Study:
-    """Read-only view of the configuration. Raises ConfigError on an impossible combination."""
+    """Read-only view of the configuration (see `combinations` for what is checked)."""
 
     def __init__(self, config: dict):
         self.config = config
         self.saves: list[int] = sorted(config["train"]["saves"])
         self.regimes: dict[str, dict] = config["regimes"]
-        self._check()
+        self.models: dict[str, dict] = config["aligned"]["models"]
+
+    def steps(self, name: str) -> list[int]:
+        """Saved steps of a regime; an aligned model, which was not trained here, has step 0 only."""
+        return [0] if name in self.models else self.saves
 
     def anchors(self, regime: str) -> dict[str, int]:
         """Anchor name -> step, in order; the reference first."""
+        if regime in self.models:
+            return {"model": 0}
         settings = self.regimes[regime]
         others = sorted(settings.get("anchors", self.config["anchors"]))
         return {"reference": settings["reference"], **{str(step): step for step in others}}
@@ -61,59 +60,6 @@ class Study:
         if step in self.anchor_steps(regime):
             return list(wanted)
         return [s for s in wanted if s in self.config["completions"]["every_save"]]
-
-    def _check(self) -> None:
-        c, saves = self.config, self.saves
-        for regime, settings in self.regimes.items():
-            for name, step in self.anchors(regime).items():
-                if step not in saves:
-                    key = f"regimes.{regime}.reference" if name == "reference" else "anchors"
-                    raise ConfigError(key, step, f"this step is never saved; add it to train.saves (now {saves})")
-            if settings["kind"] == "r2d2" and "refresh" not in settings:
-                raise ConfigError(f"regimes.{regime}.refresh", None, "an r2d2 regime needs refresh: true or false")
-        source = c["attacks"]["source"]
-        if source["regime"] not in self.regimes:
-            raise ConfigError(
-                "attacks.source.regime", source["regime"], f"no such regime; there are {', '.join(self.regimes)}"
-            )
-        if source["step"] not in saves:
-            raise ConfigError(
-                "attacks.source.step", source["step"], f"this step is never saved; train.saves is {saves}"
-            )
-        unknown = set(c["completions"]["every_save"]) - set(c["completions"]["max_new_tokens"])
-        if unknown:
-            raise ConfigError("completions.every_save", sorted(unknown), "not a suite of completions.max_new_tokens")
-        p = c["prompts"]
-        for name, spec in p["roles"].items():
-            for each in spec["set"] if isinstance(spec["set"], list) else [spec["set"]]:
-                if each not in p["sets"]:
-                    raise ConfigError(
-                        f"prompts.roles.{name}.set", each, f"no such set; there are {', '.join(p['sets'])}"
-                    )
-        for name in c["clean_rows"]["roles"]:
-            if name not in p["roles"]:
-                raise ConfigError("clean_rows.roles", name, f"no such role; there are {', '.join(p['roles'])}")
-        for name, spec in p["sets"].items():
-            if spec["source"] is not None and spec["source"] not in c["sources"]:
-                raise ConfigError(
-                    f"prompts.sets.{name}.source",
-                    spec["source"],
-                    f"no such source; there are {', '.join(c['sources'])}",
-                )
-        for kind in ("harmful", "benign"):
-            n = p["roles"][f"select_{kind}"]["n"]
-            if n != "all" and c["refusal"]["validation"] > n:
-                raise ConfigError(
-                    "refusal.validation", c["refusal"]["validation"], f"role select_{kind} has only {n} prompts"
-                )
-        size = c["pool"]["size"]
-        if c["pool"]["per_step"] > size:
-            raise ConfigError("pool.per_step", c["pool"]["per_step"], f"must be at most pool.size ({size})")
-        needed, have = size, p["roles"]["train_pool"]["n"]
-        if have != "all" and needed > have:
-            raise ConfigError("pool.size", size, f"role train_pool has only {have} behaviours")
-        if c["attacks"]["behaviours"] > (p["roles"]["direct"]["n"] if p["roles"]["direct"]["n"] != "all" else 10**9):
-            raise ConfigError("attacks.behaviours", c["attacks"]["behaviours"], "more than role direct has")
 
     @property
     def model(self) -> dict:
@@ -187,8 +133,8 @@ class Study:
         c, refusal = self.config, self.config["refusal"]
         statistics = {k: c["statistics"][k] for k in ("bootstrap", "shuffles", "splits")}
         return {
-            "seed": seed, "regime": regime, "steps": self.saves, "anchors": self.anchors(regime),
-            "reference": self.regimes[regime]["reference"], "scored_steps": self.anchor_steps(regime),
+            "seed": seed, "regime": regime, "steps": self.steps(regime), "anchors": self.anchors(regime),
+            "reference": self.regimes[regime]["reference"] if regime in self.regimes else 0, "scored_steps": self.anchor_steps(regime),
             "positions": c["activations"]["positions"], "harmfulness": c["harmfulness"],
             "refusal": {k: refusal[k] for k in ("kl_max", "beta_kl", "max_layer_fraction")},
             **c["coupling"], **statistics, "stats_seed": c["statistics"]["seed"],
@@ -209,3 +155,58 @@ class Study:
             "model": self.model, "suites": suites, "batch_size": c["batch_size"],
             "positions": positions, "dtype": self.config["activations"]["dtype"],
         }  # fmt: skip
+
+    # ---------------------------------------------------------------------------------------------- causal sweep
+
+    def swept(self) -> list[tuple[int, str, int]]:
+        """(seed, regime or aligned model, step) of every swept checkpoint. An aligned model has no seed: the first stands."""
+        points = self.config["sweep"]["checkpoints"]
+        found = [
+            (seed, regime, self.anchors(regime)[str(anchor)])
+            for seed in self.config["seeds"]
+            for regime, anchors in points.items()
+            for anchor in anchors
+        ]
+        return found + [(self.config["seeds"][0], name, 0) for name in self.models]
+
+    def targets(self) -> list[dict]:
+        """Every target of the sweep: family × λ × mode × scope × rank. Steering adds single directions only."""
+        s = self.config["sweep"]
+        return [
+            {"family": family, "mode": mode, "lambda": strength, "scope": scope, "rank": rank}
+            for family in ("ablate", "steer")
+            for strength in s[family]
+            for mode in s["modes"]
+            for scope in s["scopes"]
+            for rank in s["ranks"]
+            if family == "ablate" or rank == 1
+        ]
+
+    @staticmethod
+    def target_id(target: dict) -> str:
+        scope, rank = target.get("scope", "layer"), target.get("rank", 1)
+        return f"{target['family']}:{target['mode']}:{target['lambda']:g}:{scope}:{rank}"
+
+    def generated(self) -> list[str]:
+        """Ids of the targets that give answers."""
+        return [self.target_id(t) for t in self.config["sweep"]["generate"]["cells"]]
+
+    def sweep(self, name: str, step: int, seed: int) -> dict:
+        """Params of the sweep of one checkpoint."""
+        s = self.config["sweep"]
+        anchor = next(a for a, at in self.anchors(name).items() if at == step)
+        primary = [self.target_id(t) for t in s["primary"] if t["regime"] == name and str(t["anchor"]) == anchor]
+        return {
+            "model": self.model, "seed": seed, "step": step, "targets": self.targets(), "primary": primary,
+            **{k: s[k] for k in ("controls", "permutations", "openings", "prompts", "batch_size", "steer_scale", "layer_scan")},
+            "generate": {**s["generate"], "cells": self.generated()},
+            "subspace_positions": self.config["activations"]["positions"],
+        }  # fmt: skip
+
+    def follow_up(self, name: str, step: int, seed: int) -> dict:
+        """Params of the follow-up of one checkpoint: those of its sweep, since the cells are made anew from them."""
+        f = self.config["follow_up"]
+        return self.sweep(name, step, seed) | {
+            "checkpoint": {"regime": name, "step": step},
+            "answers": {k: f[k] for k in ("suites", "max_new_tokens", "batch_size")},
+        }

@@ -4,6 +4,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "lib"))
 from code_digest import code_digest
+from combinations import check_combinations
 from config_check import check
 from layout import Layout
 from study import Study
@@ -13,6 +14,7 @@ if isinstance(config.get("seeds"), list):  # --config 'seeds=[42]' brings them a
     config["seeds"] = [int(s) if str(s).isdigit() else s for s in config["seeds"]]
 check(config, ROOT / "workflow" / "schemas" / "config.schema.yaml")
 study = Study(config)
+check_combinations(study)
 layout = Layout(study)
 R, P = layout.root, layout.private  # harmful text stays below P
 SEED, PSEED, BASE = layout.seed, layout.private_seed, layout.base
@@ -45,3 +47,20 @@ def settings(**values):
 def reported(name, category):
     """A table that the report shows."""
     return report(layout.table(name), caption=f"../report/{name}.rst", category=category, labels={"table": name})
+
+
+def swept_inputs(wc):
+    """Model, adapter (where there is one), activations and carriers of a swept checkpoint."""
+    found = {
+        "model": layout.model(wc.regime),
+        "activations": f"{SEED}/activations/{{regime}}/step{{step}}.safetensors",
+        "carriers": f"{SEED}/carriers/{{regime}}/carriers.safetensors",
+    }
+    adapters = {"adapter": adapter for adapter in layout.adapter(wc.regime)}
+    return {key: path.format(**dict(wc.items())) for key, path in (found | adapters).items()}
+
+
+def named(wc, input):
+    """The files of `swept_inputs` as options of a script."""
+    keys = ("model", "adapter", "activations", "carriers")
+    return " ".join(f"--{key} {input[key]}" for key in keys if key in input.keys())

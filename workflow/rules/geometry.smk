@@ -1,17 +1,17 @@
-"""Activation caches, candidate scores, carriers and their coupling."""
+"""Activation caches, candidate scores, carriers and their coupling, of every regime and every aligned model."""
 
 SETS = ["fit_harmful", "fit_benign", "select_harmful", "select_benign"]
 
-for regime in study.regimes:
-    others = [step for step in study.saves if step not in study.anchor_steps(regime)]
+for regime in [*study.regimes, *study.models]:
+    others = [step for step in study.steps(regime) if step not in study.anchor_steps(regime)]
 
     rule:
         name:
             f"probe_anchor_{regime}"
         input:
             **{name: role(name) for name in SETS},
-            model=BASE,
-            adapter=f"{SEED}/checkpoints/{regime}/step{{step}}",
+            model=layout.model(regime),
+            adapter=layout.adapter(regime),
         output:
             activations=f"{SEED}/activations/{regime}/step{{step}}.safetensors",
             scores=f"{SEED}/scores/{regime}/step{{step}}.safetensors",
@@ -26,9 +26,10 @@ for regime in study.regimes:
         threads: config["model"]["threads"]
         params:
             code=code("probe"),
+            adapter=lambda wc, input: f"--adapter {input.adapter}" if input.adapter else "",
             settings=settings(**study.activations, **study.scoring),
         shell:
-            "python workflow/scripts/probe.py --model {input.model} --adapter {input.adapter} --fit-harmful {input.fit_harmful}"
+            "python workflow/scripts/probe.py --model {input.model} {params.adapter} --fit-harmful {input.fit_harmful}"
             " --fit-benign {input.fit_benign} --select-harmful {input.select_harmful} --select-benign {input.select_benign}"
             " --activations {output.activations} --scores {output.scores} --params {params.settings:q} --code {params.code} 2> {log}"
 
@@ -64,7 +65,7 @@ for regime in study.regimes:
         name:
             f"carriers_{regime}"
         input:
-            activations=[f"{SEED}/activations/{regime}/step{step}.safetensors" for step in study.saves],
+            activations=[f"{SEED}/activations/{regime}/step{step}.safetensors" for step in study.steps(regime)],
             scores=[f"{SEED}/scores/{regime}/step{step}.safetensors" for step in study.anchor_steps(regime)],
         output:
             carriers=f"{SEED}/carriers/{regime}/carriers.safetensors",

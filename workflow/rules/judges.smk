@@ -61,10 +61,13 @@ if LABELLED:
             " --table {output.table} --params {params.settings:q} --code {params.code} 2> {log}"
 
 
+JUDGE_FILES = layout.published_judges(PUBLISHED)
+JUDGE_FILES |= {kind: f"{P}/judges/{kind}.json" for kind in ("refusal", "harm")} if LABELLED else {}
+
+
 rule judge:
     input:
-        **({kind: f"{P}/judges/{kind}.json" for kind in ("refusal", "harm")} if LABELLED else {}),
-        **layout.published_judges(PUBLISHED),
+        **JUDGE_FILES,
         completions=f"{PSEED}/completions/{{regime}}/step{{step}}.jsonl",
     output:
         judged=f"{SEED}/judged/{{regime}}/step{{step}}/judged.csv",

@@ -8,6 +8,15 @@ FIGURE_TABLES = {
     "geometry": ["geometry"],
     "coupling_controls": ["coupling_controls"],
 }
+CAUSAL_FIGURES = {
+    "causal_layers": "layer_scan",
+    "dose_response": "causal_sweep",
+    "control_effects": "control_normalised",
+    "aligned_anchors": "aligned_anchors",
+    "follow_up": "follow_up",
+    "quadrants": "quadrants",
+}
+FIGURE_TABLES |= {figure: [table] for figure, table in CAUSAL_FIGURES.items() if table in CAUSAL_TABLES}
 ALL_FIGURES = [f"{R}/figures/{name}.{kind}" for name in FIGURE_TABLES for kind in ("svg", "png")]
 
 

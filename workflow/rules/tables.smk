@@ -73,10 +73,12 @@ rule reference_anchors:
 
 CLAIM_TABLES = ["five_anchor", "trajectory", "coupling", "contrasts", "coupling_controls", "geometry", "profile"]
 
+CAUSAL_CLAIMS = [name for name in CAUSAL_TABLES if name not in ("layer_scan", "quadrants")]
+
 
 rule claims:
     input:
-        tables=[layout.table(name) for name in [*CLAIM_TABLES, *(["attacks"] if ATTACKED else [])]],
+        tables=[layout.table(name) for name in [*CLAIM_TABLES, *(["attacks"] if ATTACKED else []), *CAUSAL_CLAIMS]],
     output:
         claims=reported("claims", "Results"),
     log:
@@ -93,5 +95,12 @@ rule claims:
 
 ALL_TABLES = [
     layout.table(name)
-    for name in [*TABLE_KINDS, "claims", "reference_anchors", "leakage", *(["judges"] if LABELLED else [])]
+    for name in [
+        *TABLE_KINDS,
+        *CAUSAL_TABLES,
+        "claims",
+        "reference_anchors",
+        "leakage",
+        *(["judges"] if LABELLED else []),
+    ]
 ]

@@ -74,8 +74,10 @@ def utility_items(rows: list[dict], path: Path) -> dict[str, UtilityItem]:
 def main() -> None:
     job = Job(__doc__, inputs=["completions", "refusal?", "harm?", *PUBLISHED], outputs=["judged"])
     rows = read_jsonl(job.completions)
-    if not rows:
-        raise JobError(f"{job.completions}: no completions")
+    if not rows:  # a checkpoint without a followed-up cell
+        with job.publish(job.judged) as scratch:
+            pd.DataFrame(columns=list(COLUMNS)).to_csv(scratch, index=False, lineterminator="\n")
+        return
     for number, row in enumerate(rows, 1):
         if missing := [name for name in NEEDED if name not in row]:
             raise JobError(f"{job.completions}, row {number}: missing {', '.join(missing)}")

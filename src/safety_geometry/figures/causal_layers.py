@@ -5,13 +5,26 @@ import pandas as pd
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.patheffects import withStroke
 
-from safety_geometry.figures.modes import FAMILIES, MODES, carrier, checkpoints, first_seed, look, number, present
+from safety_geometry.figures.modes import (
+    FAMILIES,
+    MODES,
+    carrier,
+    checkpoints,
+    columns_for,
+    first_seed,
+    headline,
+    look,
+    number,
+    present,
+)
 from safety_geometry.figures.style import need
 
 COLUMNS = 3
 TICKS = 12
-WHITE_ON = 0.6  # share of the scale from which a cell is dark enough for white marks
+WIDTH = 3.3  # inches of a panel
+LETTER = 0.13  # inches that a mark needs
 
 
 def causal_layers(tables: dict[str, pd.DataFrame]) -> Figure:
@@ -29,9 +42,9 @@ def causal_layers(tables: dict[str, pd.DataFrame]) -> Figure:
     ]
     modes = present(frame["mode"], list(MODES))
     limit, beyond = scale(frame["log_odds_delta"])
-    columns = min(COLUMNS, len(panels))
+    columns = columns_for(len(panels), COLUMNS)
     lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(max(6.0, 1.5 + 3.3 * columns), 1.1 + (0.75 + 0.27 * len(modes)) * lines))
+    figure = Figure(figsize=(max(6.0, 1.5 + WIDTH * columns), 1.1 + (0.75 + 0.27 * len(modes)) * lines))
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     several = len({panel[1:3] for panel in panels}) > 1
     for i, (ax, (place, family, strength, rows)) in enumerate(zip(axes, panels, strict=False)):
@@ -46,8 +59,14 @@ def causal_layers(tables: dict[str, pd.DataFrame]) -> Figure:
                           aspect=max(12, 11 * lines))  # fmt: skip
     bar.set_label("change of refusal log-odds\n(red: refuses less)")
     bar.outline.set_visible(False)
-    what = "" if several else f"{FAMILIES.get(panels[0][1], panels[0][1])} at λ = {number(panels[0][2])}; "
-    figure.suptitle(f"Where an intervention changes refusal ({what}H, R: the carriers' layers; {note})", x=0.01, ha="left")
+    what = (
+        "an intervention"
+        if several
+        else f"{FAMILIES.get(panels[0][1], panels[0][1]).lower()} at λ = {number(panels[0][2])}"
+    )
+    headline(
+        figure, f"Where {what} changes refusal", f"H, R: the carriers' own layers; dot: interval includes 0; {note}"
+    )
     return figure
 
 
@@ -83,10 +102,11 @@ def heat(ax, rows: pd.DataFrame, modes: list[str], norm: Normalize) -> AxesImage
         sites = {name: own[column].dropna() for name, column in (("H", "layer_h"), ("R", "layer_r"))}
         shown = [name for name in ("H", "R") if name in carrier(mode) and len(sites[name])]
         at = {name: float(np.interp(sites[name].iloc[0], layers, np.arange(len(layers)))) for name in shown}
-        apart = 0.0 if len(at) < 2 or abs(at["H"] - at["R"]) >= 0.9 else 0.25
+        needed = LETTER * len(layers) / WIDTH
+        apart = max(0.0, needed - abs(at["H"] - at["R"])) / 2 if len(at) == 2 else 0.0
+        sign = -1 if len(at) == 2 and at["H"] > at["R"] else 1
         for name, x in at.items():
-            near = cells[y, round(x)]
-            dark = np.isfinite(near) and abs(near) > WHITE_ON * norm.vmax
-            ax.text(x + (apart if name == "R" else -apart), y, name, ha="center", va="center_baseline", fontsize=8, fontweight="bold",
-                    color="white" if dark else "black")  # fmt: skip
+            mark = ax.text(x + sign * (apart if name == "R" else -apart), y, name, ha="center", va="center_baseline", fontsize=8,
+                           fontweight="bold", color="black")  # fmt: skip
+            mark.set_path_effects([withStroke(linewidth=1.8, foreground="white")])
     return image

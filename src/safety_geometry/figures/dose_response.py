@@ -8,12 +8,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from safety_geometry.figures.modes import FAMILIES, HUES, MODES, carrier, checkpoints, handle, look, number, present
+from safety_geometry.figures.modes import (
+    FAMILIES,
+    HUES,
+    MODES,
+    carrier,
+    checkpoints,
+    columns_for,
+    handle,
+    headline,
+    look,
+    number,
+    present,
+)
 from safety_geometry.figures.style import NoData, across_seeds, draw, need
 
 POOLED = ("random", "covariance", "shuffled")
 COLUMNS = 4
-RANGE = [0.025, 0.975]
+RANGE = (0.025, 0.975)
 
 
 def dose_response(tables: dict[str, pd.DataFrame]) -> Figure:
@@ -22,11 +34,13 @@ def dose_response(tables: dict[str, pd.DataFrame]) -> Figure:
     Panels: family by checkpoint. λ = 0 is the clean run, 0 by definition. A family with one strength becomes points beside
     bars. Only scope `layer` and the smallest rank are drawn where a sweep has more. Needs causal_sweep.
     """
-    frame = need(tables, "causal_sweep", ["log_odds_delta", "lambda"]).dropna(subset=["log_odds_delta", "lambda", "family"])
+    frame = need(tables, "causal_sweep", ["log_odds_delta", "lambda"]).dropna(
+        subset=["log_odds_delta", "lambda", "family"]
+    )
     frame = principal(frame[frame["control"].isin(("target", *POOLED)) & frame["lambda"].ne(0)])
     families, modes = present(frame["family"], list(FAMILIES)), present(frame["mode"], list(MODES))
     parts = {family: checkpoints(frame[frame["family"] == family]) for family in families}
-    columns = min(COLUMNS, max(len(part) for part in parts.values()))
+    columns = columns_for(max(len(part) for part in parts.values()), COLUMNS)
     lines = sum(-(-len(part) // columns) for part in parts.values())
     figure = Figure(figsize=(max(6.5, 1.0 + 2.7 * columns), 1.3 + 2.3 * lines))
     axes, top = figure.subplots(lines, columns, squeeze=False), 0
@@ -45,10 +59,10 @@ def dose_response(tables: dict[str, pd.DataFrame]) -> Figure:
     acting = set(frame.loc[frame["control"] != "target", "mode"].map(carrier))
     entries = [handle(mode, linestyle="-") for mode in modes]
     entries += [Patch(color=HUES[c], alpha=0.35, linewidth=0, label=f"controls of {c}") for c in HUES if c in acting]
-    figure.legend(handles=entries, loc="outside lower center", ncols=min(len(entries), 5 if columns < 3 else 8))
-    seeds = frame["seed"].nunique()
+    figure.legend(handles=entries, loc="outside lower center", ncols=4 if columns < 3 else 8)
+    seeds = len(set(frame["seed"]))
     note = "one seed" if seeds == 1 else f"line: mean of {seeds} seeds; bars: their range"
-    figure.suptitle(f"Refusal over the strength of an intervention (bands: 95 % of controls; {note})", x=0.01, ha="left")
+    headline(figure, "Refusal over the strength of an intervention", f"shaded: 95 % of the pooled controls; {note}")
     return figure
 
 
@@ -71,7 +85,8 @@ def panel(ax: Axes, rows: pd.DataFrame, modes: Sequence[str], strengths: Sequenc
         own = controls[controls["mode"].map(carrier) == acting]
         # A control that serves several modes stands in several rows: it counts once.
         own = own.drop_duplicates(["seed", "control", "number", "control_seed", "layer_h", "layer_r", "lambda"])
-        band = own.groupby("lambda")["log_odds_delta"].quantile(RANGE).unstack()
+        by_strength = own.groupby("lambda")["log_odds_delta"]
+        band = pd.DataFrame({"lo": by_strength.quantile(RANGE[0]), "hi": by_strength.quantile(RANGE[1])})
         if not len(band):
             continue
         if single:
@@ -81,7 +96,8 @@ def panel(ax: Axes, rows: pd.DataFrame, modes: Sequence[str], strengths: Sequenc
         else:
             band.loc[0.0] = 0.0
             band = band.sort_index()
-            ax.fill_between(band.index, band[RANGE[0]], band[RANGE[1]], color=HUES[acting], alpha=0.3, linewidth=0)
+            ax.fill_between(band.index, band["lo"], band["hi"], color=HUES[acting], alpha=0.25, linewidth=0)
+            ax.plot(band.index, band, color=HUES[acting], linewidth=0.7, alpha=0.8, zorder=1.5)
     width = 0.012 * (max(strengths) - min(0.0, *strengths)) if not single else 0.0
     for i, mode in enumerate(modes):
         own = targets[targets["mode"] == mode]
@@ -92,20 +108,38 @@ def panel(ax: Axes, rows: pd.DataFrame, modes: Sequence[str], strengths: Sequenc
         if single:
             draw(ax, points.assign(x=i), style | {"linestyle": "none", "markersize": 6})
             continue
+        points["x"] += width * (
+            i - (len(modes) - 1) / 2
+        )  # modes side by side, so that bars and equal values stay apart
         clean = pd.DataFrame({"x": [0.0], "value": [0.0], "lo": [np.nan], "hi": [np.nan]})
         points = pd.concat([points, clean], ignore_index=True).astype(float).sort_values("x", ignore_index=True)
-        draw(ax, points, style | {"linestyle": "-"}, width * (i - (len(modes) - 1) / 2))
+        draw(ax, points, style | {"linestyle": "-"}, markevery=list(np.flatnonzero(points["x"] != 0)))
     if single:
         ax.set_xticks(range(len(modes)), [look(mode)["label"] for mode in modes])
         ax.set_xlim(-0.6, len(modes) - 0.4)
         ax.set_xlabel(f"mode, at λ = {number(strengths[0])}")
     else:
-        ax.set_xticks([0.0, *strengths], [number(s) for s in (0.0, *strengths)])
+        ax.plot(0, 0, "o", color="black", markersize=3.5, zorder=3)
+        shown = apart([0.0, *strengths])
+        ax.set_xticks(shown, [number(s) for s in shown])
         ax.set_xlabel("strength λ")
+
+
+def apart(strengths: Sequence[float]) -> list[float]:
+    """Those that can be labelled without overlap, from the largest down; 0 first."""
+    room = 0.09 * (max(strengths) - min(strengths))
+    kept: list[float] = [0.0]
+    for strength in sorted(strengths, key=lambda s: (-abs(s), s)):
+        if all(abs(strength - other) >= room for other in kept):
+            kept.append(strength)
+    return sorted(kept)
 
 
 def level(axes: Sequence[Axes]) -> None:
     """One vertical scale for the panels of a family."""
+    for ax in axes:
+        ax.use_sticky_edges = False  # bars keep a margin too
+        ax.autoscale_view()
     ends = [ax.get_ylim() for ax in axes]
     for ax in axes:
         ax.set_ylim(min(lo for lo, _ in ends), max(hi for _, hi in ends))

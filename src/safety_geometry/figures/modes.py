@@ -7,9 +7,10 @@ colours belongs to a regime.
 from collections.abc import Sequence
 
 import pandas as pd
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from safety_geometry.figures.style import GREY, ORANGE, PURPLE, SKY, NoData
+from safety_geometry.figures.style import GREY, NAMED, ORANGE, PURPLE, SKY, NoData
 
 BROWN, INDIGO = "#8C510A", "#332288"
 MODES: dict[str, dict] = {
@@ -49,28 +50,53 @@ def number(value: float) -> str:
     return f"{value:g}".replace("-", "−")
 
 
-def place(regime, anchor, step=None) -> str:
+def place(regime: str, anchor: str | float, step: float) -> str:
     """Name of a checkpoint in a title: `sft, anchor 30`, or the bare name of a model that has no steps."""
-    words = [str(regime)] if pd.notna(regime) else []
-    if pd.notna(anchor):
-        words.append("reference anchor" if anchor == "reference" else f"anchor {anchor}")
-    elif step is not None and pd.notna(step):
-        words.append(f"step {int(step)}")
-    return ", ".join(words)
+    if anchor == "model":  # a model of the configuration
+        return regime
+    if pd.isna(anchor):
+        return f"{regime}, step {int(step)}"
+    return f"{regime}, reference anchor" if anchor == "reference" else f"{regime}, anchor {anchor}"
+
+
+def dose(cell: pd.Series) -> str:
+    """Family and strength of a target, with its scope and rank where they are not the usual ones: `ablate, λ = 1, rank 3`."""
+    extra = "" if cell["scope"] == "layer" else ", all layers"
+    extra += f", rank {int(cell['rank'])}" if cell["rank"] > 1 else ""
+    return f"{cell['family']}, λ = {number(cell['lambda'])}{extra}"
+
+
+def label(cell: pd.Series) -> str:
+    """Two lines for a target: what is done, and to which checkpoint."""
+    return f"{look(cell['mode'])['label']}: {dose(cell)}\n{place(cell['regime'], cell['anchor'], cell['step'])}"
+
+
+def p_text(p: float) -> str:
+    """A p with three digits."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def columns_for(panels: int, most: int) -> int:
+    """Columns of a grid of at most `most`, with as few empty places as its number of lines allows."""
+    return -(-panels // -(-panels // most))
+
+
+def headline(figure: Figure, what: str, note: str) -> None:
+    """Title of a figure, with its note behind it or, where that is too long, on a second line."""
+    room = 12.5 * figure.get_figwidth()  # characters of the title's size
+    joint = " " if len(what) + len(note) + 3 <= room else "\n"
+    figure.suptitle(f"{what}{joint}({note})", x=0.01, ha="left")
 
 
 def checkpoints(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Name and rows of each checkpoint: regimes in order of appearance, then steps. Raises NoData when there is none."""
+    """Name and rows of each checkpoint: named regimes first, others as they appear, then steps. Raises NoData when there is
+    none."""
     if not len(frame):
         raise NoData("the table has no checkpoint to draw")
-    regimes = list(dict.fromkeys(frame["regime"].fillna("")))
-    parts = [(key, rows) for key, rows in frame.groupby(["regime", "step", "anchor"], dropna=False, sort=False)]
-
-    def order(part) -> tuple:
-        (regime, step, anchor), _ = part
-        return regimes.index(regime if pd.notna(regime) else ""), -1 if pd.isna(step) else step, str(anchor)
-
-    return [(place(regime, anchor, step), rows) for (regime, step, anchor), rows in sorted(parts, key=order)]
+    regimes = list(dict.fromkeys([*NAMED, *frame["regime"]]))
+    parts = frame.groupby(["regime", "step", "anchor"], dropna=False, sort=False)
+    found = sorted(parts, key=lambda part: (regimes.index(part[0][0]), part[0][1], str(part[0][2])))
+    return [(place(regime, anchor, step), rows) for (regime, step, anchor), rows in found]
 
 
 def is_true(values: pd.Series) -> pd.Series:

@@ -1,0 +1,58 @@
+"""Aligned models with a carrier edited: one row of the paper's Table 1 (arXiv 2606.16349), all arms on the same requests."""
+
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from safety_geometry.behaviour import paired_rates
+from safety_geometry.causal.outcomes import outcome_matrix
+from safety_geometry.stats import mcnemar_exact, wilson
+
+ARMS = ("baseline", "h_only", "r_only", "r_perp_h")
+CONTRASTS = {"r_minus_h": ("r_only", "h_only"), "r_perp_minus_h": ("r_perp_h", "h_only")}
+COLUMNS = ("model", "seed", "layer_h", "pos_h", "layer_r", "pos_r", "c_cos", "angle_1", "angle_2", "angle_3", "family",
+           "lambda", "scope", "rank", "n", *(f"asr_{arm}{end}" for arm in ARMS for end in ("", "_lo", "_hi")),
+           *(name + end for name in CONTRASTS for end in ("", "_lo", "_hi", "_p")))  # fmt: skip
+
+
+def aligned_row(
+    judged: pd.DataFrame,
+    cells: Mapping[str, str],
+    *,
+    model: str,
+    seed: int,
+    sites: Mapping[str, int | str],
+    c_cos: float | None,
+    angles: Sequence[float],
+    family: str,
+    strength: float,
+    scope: str = "layer",
+    rank: int = 1,
+) -> dict:
+    """One row of aligned_anchors, in the order of COLUMNS.
+
+    judged: rows of judge.py, `arm` the cell, with the suite direct. cells: the cell of each of ARMS (baseline is `clean`).
+    sites: layer_h, pos_h, layer_r, pos_r. angles: up to three principal angles between the subspaces, degrees, ascending.
+    Rates have Wilson's interval; r_minus_h and r_perp_minus_h are paired differences of attack success with Newcombe's
+    interval and McNemar's exact p. Raises ValueError, naming the cell, when an arm has no answers or other prompts.
+    """
+    if missing := [arm for arm in ARMS if arm not in cells]:
+        raise ValueError(f"{model}: no cell for the arms {', '.join(missing)}")
+    matrix = outcome_matrix("asr", None, judged)
+    found = set() if matrix is None else set(matrix.index)
+    if lost := [cells[arm] for arm in ARMS if cells[arm] not in found]:
+        raise ValueError(f"{model}: cell {lost[0]} has no judged answers to direct requests")
+    outcomes = {arm: matrix.loc[cells[arm]].to_numpy() for arm in ARMS}
+    n = matrix.shape[1]
+    padded = [*angles, None, None, None][:3]
+    row = {"model": model, "seed": seed} | {name: sites[name] for name in ("layer_h", "pos_h", "layer_r", "pos_r")}
+    row |= {"c_cos": c_cos} | {f"angle_{i}": angle for i, angle in enumerate(padded, 1)}
+    row |= {"family": family, "lambda": strength, "scope": scope, "rank": rank, "n": n}
+    for arm, values in outcomes.items():
+        rate = wilson(round(values.sum()), n)
+        row |= {f"asr_{arm}": rate.value, f"asr_{arm}_lo": rate.lo, f"asr_{arm}_hi": rate.hi}
+    for name, (first, second) in CONTRASTS.items():
+        a, b = outcomes[first], outcomes[second]
+        lo, hi = paired_rates(a, b)
+        row |= {name: (a - b).mean(), f"{name}_lo": lo, f"{name}_hi": hi, f"{name}_p": mcnemar_exact(a, b)}
+    return row

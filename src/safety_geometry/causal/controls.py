@@ -1,0 +1,161 @@
+"""Matched controls of the causal sweep: directions that are not the carrier, with everything else as it is.
+
+A control acts at its target's layer(s), with its target's family, strength and number of directions. Six kinds:
+
+- `random`: isotropic, u = g / ‖g‖, g ~ N(0, I).
+- `covariance`: as activations vary there, u = g / ‖g‖, g ~ N(0, Σ), Σ the covariance within the classes of the fit
+  activations at that layer and position.
+- `shuffled`: the carrier that the same extraction gives with the labels of the fit prompts permuted.
+- `wrong_layer`: the carrier's direction read at a layer at least L/4 away (arXiv 2606.16349), applied at the target's layer.
+- `wrong_position`: the direction read at the same layer and another position (arXiv 2606.16349).
+- `norm_matched`: a random subspace that takes away the same energy, or for steering a random vector of the same length.
+
+The first three do not depend on the mode: they are drawn once per carrier and shared by the modes that act at its layer.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from safety_geometry.carriers import NEGLIGIBLE
+from safety_geometry.causal.modes import Part, orthonormal
+from safety_geometry.coupling import position_subspace
+
+SHARED = ("random", "covariance", "shuffled")
+OWN = ("wrong_layer", "wrong_position", "norm_matched")
+KINDS = (*SHARED, *OWN)
+
+Site = tuple[int | str, int]
+"""Position as the configuration names it, and layer."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Where controls of one carrier come from.
+
+    site: of the carrier. fit(position, layer) -> activations [N, d] float64, harmful first, and how many are harmful.
+    positions: those that were recorded; subspace_positions: the rows of a subspace. n_layers: L. rank: directions wanted.
+    """
+
+    carrier: str
+    site: Site
+    fit: Callable[[int | str, int], tuple[np.ndarray, int]]
+    positions: Sequence[int | str]
+    subspace_positions: Sequence[int]
+    n_layers: int
+    rank: int = 1
+    _cache: dict = field(default_factory=dict, repr=False)
+
+    def at(self, position: int | str, layer: int) -> tuple[np.ndarray, int]:
+        if (position, layer) not in self._cache:
+            self._cache[position, layer] = self.fit(position, layer)
+        return self._cache[position, layer]
+
+    def directions(self, position: int | str, layer: int, order: np.ndarray | None = None) -> np.ndarray | None:
+        """Carrier [1, d] or subspace [rank, d] that the extraction gives at a site, labels permuted by `order`; None where
+        there are not as many directions (template tokens at layer 0 differ by nothing)."""
+        if self.rank == 1:
+            rows = self._difference(position, layer, order)[None]
+        else:
+            rows = np.stack([self._difference(p, layer, order) for p in self.subspace_positions])
+            rows = position_subspace(rows, min(self.rank, len(rows))).T
+        largest = np.abs(self.at(position, layer)[0]).max()
+        if len(rows) < self.rank or np.linalg.norm(rows) <= NEGLIGIBLE * largest:
+            return None
+        return orthonormal(rows)
+
+    def _difference(self, position, layer, order) -> np.ndarray:
+        values, n = self.at(position, layer)
+        values = values if order is None else values[order]
+        return values[:n].mean(0) - values[n:].mean(0)
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """One control part: `number` within its kind, the seed it was drawn with, and where its direction was read."""
+
+    kind: str
+    number: int
+    part: Part
+    seed: int | None = None
+    source: Site | None = None
+
+
+def draw_shared(kind: str, source: Source, count: int, seed: int) -> list[Control]:
+    """`count` controls of a shared kind at the carrier's layer; the n-th is the same whatever the count."""
+    layer = source.site[1]
+    values, n = source.at(*source.site)
+    found = []
+    for number in range(count):
+        own = _seed(seed, kind, source.carrier, number)
+        rng = np.random.default_rng(own)
+        if kind == "random":
+            rows = orthonormal(rng.standard_normal((source.rank, values.shape[1])))
+        elif kind == "covariance":
+            centred = np.concatenate([values[:n] - values[:n].mean(0), values[n:] - values[n:].mean(0)])
+            rows = orthonormal(rng.standard_normal((source.rank, len(centred))) @ centred)
+        elif kind == "shuffled":
+            rows = source.directions(*source.site, rng.permutation(len(values)))
+        else:
+            raise ValueError(f"{kind!r} is not a shared kind of control; these are {', '.join(SHARED)}")
+        found.append(
+            Control(kind, number, Part(source.carrier, layer, rows), own, source.site if kind == "shuffled" else None)
+        )
+    return found
+
+
+def wrong_layers(source: Source, count: int, seed: int) -> list[Control]:
+    """Directions of the same position read at least L/4 layers away; fewer where there are not as many such layers."""
+    position, layer = source.site
+    far = [ell for ell in range(source.n_layers) if abs(ell - layer) >= source.n_layers / 4]
+    return _read(source, "wrong_layer", [(position, ell) for ell in far], count, seed)
+
+
+def wrong_positions(source: Source, count: int, seed: int) -> list[Control]:
+    """Directions of the same layer read at the other recorded positions. A subspace is made of all positions: none."""
+    position, layer = source.site
+    others = [p for p in source.positions if p != position] if source.rank == 1 else []
+    return _read(source, "wrong_position", [(p, layer) for p in others], count, seed)
+
+
+def _read(source: Source, kind: str, sites: list[Site], count: int, seed: int) -> list[Control]:
+    order = np.random.default_rng(_seed(seed, kind, source.carrier, 0)).permutation(len(sites))
+    found: list[Control] = []
+    for i in order:
+        rows = source.directions(*sites[i])
+        if rows is not None and len(found) < count:
+            found.append(Control(kind, len(found), Part(source.carrier, source.site[1], rows), None, sites[i]))
+    return found
+
+
+def energy(basis: np.ndarray, stream: np.ndarray) -> float:
+    """Share of the energy of the stream [M, d] that lies in the span of orthonormal rows [k, d]: Σ‖Qa‖² / Σ‖a‖²."""
+    return float(np.sum((stream @ basis.T) ** 2) / np.sum(stream**2))
+
+
+def norm_matched(part: Part, stream: np.ndarray, count: int, seed: int) -> list[tuple[Control, float]]:
+    """Random subspaces that take away as much energy of `stream` [M, d] as `part`, each with the factor on its strength.
+
+    Random directions are added until they hold at least the target's energy; the strength is then lowered by
+    √(target's / theirs), since the energy that is removed grows with λ².
+    """
+    wanted = energy(part.basis, stream)
+    found = []
+    for number in range(count):
+        own = _seed(seed, "norm_matched", part.carrier, number)
+        rng = np.random.default_rng(own)
+        q, _ = np.linalg.qr(rng.standard_normal((stream.shape[1], stream.shape[1])))
+        shares = np.cumsum(np.sum((stream @ q) ** 2, axis=0)) / np.sum(stream**2)
+        k = min(int(np.searchsorted(shares, wanted)) + 1, len(shares))
+        factor = math.sqrt(min(wanted / shares[k - 1], 1.0))
+        control = Control("norm_matched", number, Part(part.carrier, part.layer, np.ascontiguousarray(q.T[:k])), own)
+        found.append((control, factor))
+    return found
+
+
+def _seed(seed: int, *names) -> int:
+    """A 32-bit seed of its own for every kind, carrier and number."""
+    words = [seed, *(int.from_bytes(str(name).encode(), "little") for name in names)]
+    return int(np.random.SeedSequence(words).generate_state(1)[0])

@@ -1,0 +1,192 @@
+"""What an intervention does, beside what its matched controls do (arXiv 2606.16349, control-normalised effects).
+
+Cells come as one row per intervention and target (a control that serves several targets stands once for each), outcomes
+as in `outcomes`. Every interval is of 95 %.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+
+from safety_geometry.behaviour import paired_rates
+from safety_geometry.causal.outcomes import CLEAN, RATES, outcome_matrices, outcome_matrix
+from safety_geometry.stats import holm, permutation_p, wilson
+
+POOLED = ("random", "covariance", "shuffled")
+KINDS = (*POOLED, "wrong_layer", "wrong_position", "norm_matched")
+DESCRIPTION = ("target", "family", "mode", "scope", "rank", "lambda", "control", "number", "control_seed", "layer_h",
+               "layer_r", "source_layer", "source_position", "abs_cos", "energy", "primary")  # fmt: skip
+MEASURED = ("log_odds", "log_odds_delta", "n_log_odds", "kl_benign", "n_kl", "asr", "asr_lo", "asr_hi", "n_asr",
+            "asr_delta", "asr_delta_lo", "asr_delta_hi", "any_refusal", "any_refusal_lo", "any_refusal_hi",
+            "n_any_refusal", "benign_mean", "n_benign", "degenerate", "degenerate_lo", "degenerate_hi",
+            "n_degenerate")  # fmt: skip
+NORMALISED = ("target", "family", "mode", "scope", "rank", "lambda", "metric", "control", "value", "baseline", "delta",
+              "control_mean", "delta_control", "lo", "hi", "n_prompts", "n_controls", "removed_energy",
+              "control_energy", "control_cos", "primary", "p_permutation", "p_holm", "p_smallest")  # fmt: skip
+SCAN = ("family", "mode", "lambda", "layer", "log_odds_delta", "lo", "hi", "n", "kl_benign", "layer_h", "layer_r")
+TESTED = "log_odds"  # the metric with a permutation p: cheap enough for the hundreds of directions that a p needs
+PROMPTS, CONTROLS = 1, 2  # streams of the bootstrap
+
+
+def sweep_table(cells: pd.DataFrame, readout: pd.DataFrame | None, judged: pd.DataFrame | None) -> pd.DataFrame:
+    """Rows of causal_sweep of one checkpoint, in the order of `cells` (layer-scan cells left out).
+
+    Means per cell with n; rates with Wilson's interval; log_odds_delta and asr_delta are minus `clean` on the same prompts
+    (asr_delta with Newcombe's paired interval). What was not measured is empty. Raises ValueError (see `outcome_matrix`).
+    """
+    table = cells.loc[cells["control"] != "layer_scan", ["cell", *DESCRIPTION]].reset_index(drop=True)
+    table = table.assign(target=table["target"].replace("", None))
+    names = {"kl": ("kl_benign", "n_kl"), "benign_mean": ("benign_mean", "n_benign")}
+    for metric, matrix in outcome_matrices(readout, judged).items():
+        name, count = names.get(metric, (metric, f"n_{metric}"))
+        n, by_cell = matrix.shape[1], pd.DataFrame(index=matrix.index)
+        by_cell[name], by_cell[count] = matrix.mean(axis=1), n
+        if metric == "log_odds":
+            by_cell["log_odds_delta"] = (matrix - matrix.loc[CLEAN]).mean(axis=1)
+        if metric in RATES:
+            bounds = [wilson(round(k), n) for k in matrix.sum(axis=1)]
+            by_cell[f"{name}_lo"], by_cell[f"{name}_hi"] = [b.lo for b in bounds], [b.hi for b in bounds]
+        if metric == "asr":
+            clean = matrix.loc[CLEAN].to_numpy()
+            paired = [paired_rates(row, clean) for row in matrix.to_numpy()]
+            by_cell["asr_delta"] = (matrix - clean).mean(axis=1)
+            by_cell["asr_delta_lo"], by_cell["asr_delta_hi"] = [p[0] for p in paired], [p[1] for p in paired]
+            by_cell.loc[CLEAN, ["asr_delta_lo", "asr_delta_hi"]] = 0.0  # the same answers, not a second sample
+        table = table.join(by_cell, on="cell")
+    table = table.reindex(columns=[*DESCRIPTION, *MEASURED])
+    return table.astype({name: "Int64" for name in MEASURED if name.startswith("n_")})
+
+
+def control_normalised(
+    cells: pd.DataFrame, readout: pd.DataFrame | None, judged: pd.DataFrame | None, rng_seed: int = 0, draws: int = 2000
+) -> pd.DataFrame:
+    """Rows of control_normalised of one checkpoint: per target and metric, pooled controls and each kind of them.
+
+    delta = target − clean and control_mean = mean over the controls of theirs, both over the same prompts, so that
+    delta_control = delta − control_mean (arXiv 2606.16349). lo and hi: `two_level`. Primary targets have a permutation p on
+    the log-odds (`exchanged_p`); p_holm is left empty for `holm_primary`. Metrics without a control have no row. Raises
+    ValueError (see `outcome_matrix`).
+    """
+    rows = []
+    matrices = outcome_matrices(readout, judged)
+    described = cells[cells["control"] == "target"]
+    served = dict(list(cells[cells["control"].isin(KINDS)].groupby("target", sort=False)))
+    for target in described.to_dict("records"):
+        mine = served.get(target["cell"])
+        if mine is None:
+            continue
+        for metric, matrix in matrices.items():
+            controls = mine[mine["cell"].isin(matrix.index)]
+            if target["cell"] in matrix.index and len(controls):
+                rows += _normalised(target, controls, metric, matrix, rng_seed, draws)
+    table = pd.DataFrame(rows, columns=list(NORMALISED))
+    return table.astype({"p_permutation": float, "p_holm": float, "p_smallest": float})
+
+
+def _normalised(
+    target: dict, controls: pd.DataFrame, metric: str, matrix: pd.DataFrame, rng_seed: int, draws: int
+) -> list[dict]:
+    clean = matrix.loc[CLEAN].to_numpy()
+    differences = matrix.loc[[target["cell"], *controls["cell"]]].to_numpy() - clean
+    means = differences.mean(axis=1)
+    resampled = differences @ _weights(rng_seed, PROMPTS, len(clean), draws).T  # [1 + controls, draws]
+    kinds = controls["control"].to_numpy()
+    rows = []
+    for kind in ("pooled", *KINDS):
+        chosen = np.flatnonzero(np.isin(kinds, POOLED) if kind == "pooled" else kinds == kind)
+        if not len(chosen):
+            continue
+        part = controls.iloc[chosen]
+        lo, hi = two_level(resampled[0], resampled[1:][chosen], rng_seed)
+        row = {name: target[name] for name in ("target", "family", "mode", "scope", "rank", "lambda")}
+        row |= {
+            "metric": metric, "control": kind, "value": matrix.loc[target["cell"]].mean(), "baseline": clean.mean(),
+            "delta": means[0], "control_mean": means[1:][chosen].mean(), "lo": lo, "hi": hi, "n_prompts": len(clean),
+            "n_controls": len(chosen), "removed_energy": target["energy"], "control_energy": part["energy"].mean(),
+            "control_cos": part["abs_cos"].mean(), "primary": bool(target["primary"]),
+        }  # fmt: skip
+        row["delta_control"] = row["delta"] - row["control_mean"]
+        if row["primary"] and metric == TESTED:
+            row["p_permutation"], row["p_smallest"] = exchanged_p(means[0], means[1:][chosen])
+        rows.append(row)
+    return rows
+
+
+def two_level(target: np.ndarray, controls: np.ndarray, rng_seed: int) -> tuple[float, float]:
+    """95 % percentile interval of Δ_control with prompts and controls both resampled.
+
+    target [draws] and controls [m, draws] are means of the differences to clean over resampled prompts, the same prompts in
+    a draw for all of them (paired). In each draw m of the m controls are taken with replacement. One control cannot be
+    resampled: its interval covers prompts only, not the choice of the control; with two or three it is too narrow. It says how
+    far the target is from the mean of its controls, not whether one control would be as far from the others: that takes a p.
+    """
+    m, draws = controls.shape
+    if m == 1:
+        values = target - controls[0]
+    else:
+        values = target - np.einsum("bm,mb->b", _weights(rng_seed, CONTROLS, m, draws), controls)
+    lo, hi = np.quantile(values, [0.025, 0.975])
+    return float(lo), float(hi)
+
+
+def exchanged_p(effect: float, null: np.ndarray) -> tuple[float, float]:
+    """Two-sided permutation p of an effect among those of R control directions, and the least that R can give.
+
+    Compared is the distance to the mean of the effect and the null together: were the target one more direction of the same
+    kind, target and controls would be exchangeable in it, which they are not about a centre made from the controls alone.
+    """
+    everything = np.append(null, effect)
+    distance = np.round(everything - everything.mean(), 12)  # sums that differ in their last bits are ties
+    found = permutation_p(distance[-1], distance[:-1], "two-sided")
+    return found.p, found.smallest
+
+
+def holm_primary(frame: pd.DataFrame) -> pd.DataFrame:
+    """control_normalised of whole seeds with p_holm filled: Holm over the primary cells of a seed, pooled controls, log-odds.
+
+    All checkpoints and regimes of a seed are one family. Other rows keep an empty p_holm.
+    """
+    tested = frame["primary"].astype(bool) & (frame["metric"] == TESTED) & (frame["control"] == "pooled")
+    adjusted = pd.Series(np.nan, index=frame.index)
+    for _, part in frame[tested].groupby("seed", sort=False):
+        adjusted.loc[part.index] = holm(part["p_permutation"])
+    return frame.assign(p_holm=adjusted)
+
+
+def layer_scan(
+    cells: pd.DataFrame, readout: pd.DataFrame, carrier_layers: tuple[int, int], rng_seed: int = 0, draws: int = 2000
+) -> pd.DataFrame:
+    """Rows of layer_scan of one checkpoint: the effect of a mode when it acts at each layer, beside the carriers' own.
+
+    carrier_layers: (L_H, L_R). A scan cell names its layer in layer_h or layer_r, or the same in both. lo, hi: bootstrap
+    over prompts of the paired log-odds difference to clean. Raises ValueError for a cell that acts at two layers or none.
+    """
+    scan = cells[cells["control"] == "layer_scan"].drop_duplicates("cell")
+    log_odds, kl = (outcome_matrix(metric, readout, None) for metric in ("log_odds", "kl"))
+    rows = []
+    for cell in scan.to_dict("records"):
+        layers = {int(cell[name]) for name in ("layer_h", "layer_r") if pd.notna(cell[name])}
+        if len(layers) != 1:
+            raise ValueError(f"cell {cell['cell']}: a layer scan acts at one layer, got {sorted(layers)}")
+        if log_odds is None or cell["cell"] not in log_odds.index:
+            raise ValueError(f"cell {cell['cell']}: no log_odds in the readout")
+        difference = (log_odds.loc[cell["cell"]] - log_odds.loc[CLEAN]).to_numpy()
+        n = len(difference)
+        lo, hi = np.quantile(_weights(rng_seed, PROMPTS, n, draws) @ difference, [0.025, 0.975])
+        rows.append({
+            "family": cell["family"], "mode": cell["mode"], "lambda": cell["lambda"], "layer": layers.pop(),
+            "log_odds_delta": difference.mean(), "lo": lo, "hi": hi, "n": n,
+            "kl_benign": kl.loc[cell["cell"]].mean() if kl is not None and cell["cell"] in kl.index else np.nan,
+            "layer_h": carrier_layers[0], "layer_r": carrier_layers[1],
+        })  # fmt: skip
+    return pd.DataFrame(rows, columns=list(SCAN))
+
+
+@lru_cache(maxsize=8)
+def _weights(rng_seed: int, stream: int, n: int, draws: int) -> np.ndarray:
+    """Multinomial bootstrap weights [draws, n]; each row sums to 1. They depend on the size only, so that targets share them."""
+    rng = np.random.default_rng([rng_seed, stream, n])
+    weights = rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
+    weights.setflags(write=False)
+    return weights

@@ -1,0 +1,171 @@
+"""Follow-up of the largest effects: chosen on one half of the prompts, scored on the other, with usefulness and quality.
+
+The paper followed up 8 targets with their matched controls and baselines (arXiv 2606.16349). Effects that are chosen and
+scored on the same prompts look larger than they are; the halves keep them apart.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+
+import numpy as np
+import pandas as pd
+
+from safety_geometry.causal.effects import KINDS, POOLED
+from safety_geometry.causal.outcomes import CLEAN, RATES, outcome_matrix
+from safety_geometry.stats import wilson
+from safety_geometry.tables import Checkpoint
+
+WHAT = ("target", "family", "mode", "lambda", "scope", "rank", "role", "control", "number", "chosen_delta")
+# column -> metric and name of its n; usefulness is what carries a reopened attack, benign_mean what is left of the model
+SCORES = {"asr": ("asr", "n_asr"), "any_refusal": ("direct_refusal", "n_asr"), "usefulness": ("usefulness", "n_usefulness"),
+          "benign_mean": ("benign_mean", "n_benign"), "degenerate": ("degenerate", "n_degenerate")}  # fmt: skip
+SCORED = ("asr", "asr_lo", "asr_hi", "n_asr", "any_refusal", "any_refusal_lo", "any_refusal_hi", "usefulness",
+          "usefulness_lo", "usefulness_hi", "n_usefulness", "benign_mean", "benign_mean_lo", "benign_mean_hi", "n_benign",
+          "degenerate", "degenerate_lo", "degenerate_hi", "n_degenerate")  # fmt: skip
+COLUMNS = ("seed", "regime", "step", "anchor", *WHAT, *SCORED)
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Prompt ids, sorted: rows are chosen on the first half and scored on the second."""
+
+    choosing: tuple[str, ...]
+    scoring: tuple[str, ...]
+
+
+def split_half(prompt_ids: Collection[str], seed: int) -> Halves:
+    """Random halves of the distinct prompts; the choosing half has the odd one. Depends on the set of ids and the seed.
+
+    Raises ValueError with fewer than two prompts.
+    """
+    ids = sorted({str(i) for i in prompt_ids})
+    if len(ids) < 2:
+        raise ValueError(f"{len(ids)} prompts cannot be halved; the follow-up needs at least two direct requests")
+    order = np.random.default_rng([seed, 41]).permutation(len(ids))
+    middle = (len(ids) + 1) // 2
+    return Halves(*(tuple(sorted(ids[i] for i in part)) for part in (order[:middle], order[middle:])))
+
+
+def choose(
+    cells: Mapping[Checkpoint, pd.DataFrame],
+    judged: Mapping[Checkpoint, pd.DataFrame],
+    n_targets: int,
+    n_controls: int,
+    seed: int,
+    readout: Mapping[Checkpoint, pd.DataFrame] | None = None,
+) -> pd.DataFrame:
+    """Cells to follow up: the `n_targets` targets of largest Δ_control of ASR on the choosing half, over all checkpoints.
+
+    Δ_control is against the pooled controls (random, covariance, shuffled). Ties: the larger fall of the refusal log-odds
+    (where `readout` has them; prompts of the scoring half left out), then checkpoint and target id. A target without a
+    positive effect may be chosen where there are no others; `chosen_delta` says so. Each target brings up to `n_controls` of
+    its generated controls, one kind after the other, and each checkpoint its baseline.
+
+    Columns: `checkpoint`, `cell` and those of WHAT; targets in order of their rank, each followed by its controls, then the
+    baselines. Prompts are halved by `split_half` over the direct requests of all checkpoints. Raises ValueError when no
+    target has generated controls.
+    """
+    direct = {c: outcome_matrix("asr", None, frame) for c, frame in judged.items()}
+    halves = split_half(set(chain.from_iterable(m.columns for m in direct.values() if m is not None)), seed)
+    ranked = []
+    for checkpoint, frame in cells.items():
+        if (matrix := direct.get(checkpoint)) is None:
+            continue
+        asr = matrix[[p for p in matrix.columns if p in set(halves.choosing)]].mean(axis=1)
+        falls = _log_odds_fall(readout.get(checkpoint) if readout else None, set(halves.scoring))
+        for target in frame[frame["control"] == "target"].to_dict("records"):
+            mine = frame[(frame["target"] == target["cell"]) & frame["cell"].isin(asr.index)]
+            pool = mine[mine["control"].isin(POOLED)]
+            if target["cell"] not in asr.index or not len(pool):
+                continue
+            delta = round(float(asr[target["cell"]] - asr[pool["cell"]].mean()), 12)
+            fall = float(falls.get(target["cell"], -np.inf))
+            order = (-delta, -fall, checkpoint.seed, checkpoint.regime, checkpoint.step, target["cell"])
+            ranked.append((order, checkpoint, target, mine, delta))
+    if not ranked:
+        raise ValueError("no target with generated pooled controls to follow up; generate answers of both in the sweep")
+    rows = []
+    for _, checkpoint, target, mine, delta in sorted(ranked, key=lambda entry: entry[0])[:n_targets]:
+        rows.append(_chosen(checkpoint, target, "target", delta, target))
+        rows += [_chosen(checkpoint, c, "control", None, target) for c in _round_robin(mine, n_controls)]
+    for checkpoint in dict.fromkeys(row["checkpoint"] for row in rows):
+        nothing = dict.fromkeys(("target", "family", "mode", "lambda", "scope", "rank"))
+        baseline = nothing | {"cell": CLEAN, "control": "baseline", "number": 0}
+        rows.append(_chosen(checkpoint, baseline, "baseline", None, nothing))
+    return pd.DataFrame(rows, columns=["checkpoint", "cell", *WHAT]).astype({"chosen_delta": float})
+
+
+def _log_odds_fall(readout: pd.DataFrame | None, without: set[str]) -> pd.Series:
+    """clean − cell of the mean refusal log-odds per cell, without the prompts that score."""
+    matrix = outcome_matrix("log_odds", readout, None)
+    if matrix is None or not (kept := [p for p in matrix.columns if p not in without]):
+        return pd.Series(dtype=float)
+    return (matrix.loc[CLEAN, kept] - matrix[kept]).mean(axis=1).round(12)
+
+
+def _round_robin(controls: pd.DataFrame, number: int) -> list[dict]:
+    """The first of each kind in the order of KINDS, then the second of each, and so on."""
+    queues = [controls[controls["control"] == kind].sort_values("number").to_dict("records") for kind in KINDS]
+    mixed = chain.from_iterable(zip_longest(*queues))
+    return [control for control in mixed if control is not None][:number]
+
+
+def _chosen(checkpoint: Checkpoint, cell: dict, role: str, delta: float | None, target: dict) -> dict:
+    """The operation is the target's: a control acts with another direction in the same way."""
+    operation = {name: target[name] for name in ("family", "mode", "lambda", "scope", "rank")}
+    of = {"target": target.get("cell"), "role": role, "control": cell["control"], "number": cell["number"]}
+    return {"checkpoint": checkpoint, "cell": cell["cell"], "chosen_delta": delta} | operation | of
+
+
+def follow_up_table(
+    chosen: pd.DataFrame,
+    judged: Mapping[Checkpoint, pd.DataFrame],
+    scoring: Sequence[str] | None = None,
+    seed: int = 0,
+    draws: int = 2000,
+) -> pd.DataFrame:
+    """The follow-up table: chosen rows (of `choose`) with the scores of their answers.
+
+    judged: rows of judge.py per checkpoint, `arm` the cell; suites direct (ASR, refusal), usefulness, utility; degenerate is
+    over all answers of a cell. `scoring`: direct prompts that count (default: all that there are). Rates have Wilson's
+    interval, means a percentile bootstrap over prompts. Raises ValueError, naming the cell, when a chosen cell has no
+    answers or other prompts than clean.
+    """
+    scores = {}
+    for checkpoint in dict.fromkeys(chosen["checkpoint"]):
+        if checkpoint not in judged:
+            raise ValueError(f"no judged follow-up answers of {checkpoint}")
+        frame = judged[checkpoint]
+        if scoring is not None:
+            counts = (frame["suite"] != "direct") | frame["prompt_id"].astype(str).isin({str(p) for p in scoring})
+            frame = frame[counts]
+        if lost := set(chosen.loc[chosen["checkpoint"] == checkpoint, "cell"]) - set(frame["arm"]):
+            raise ValueError(f"cell {min(lost)}: no judged follow-up answers at {checkpoint}")
+        scores[checkpoint] = _scores(frame, seed, draws)
+    rows = [
+        row["checkpoint"].columns()
+        | {name: row[name] for name in WHAT}
+        | scores[row["checkpoint"]].get(row["cell"], {})
+        for row in chosen.to_dict("records")
+    ]
+    return pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+
+
+def _scores(frame: pd.DataFrame, seed: int, draws: int) -> dict[str, dict]:
+    """Scores by cell."""
+    found: dict[str, dict] = {}
+    for name, (metric, count) in SCORES.items():
+        if (matrix := outcome_matrix(metric, None, frame)) is None:
+            continue
+        n = matrix.shape[1]
+        weights = np.random.default_rng([seed, n]).multinomial(n, np.full(n, 1 / n), size=draws) / n
+        for cell, values in zip(matrix.index, matrix.to_numpy(), strict=True):
+            if metric in RATES:
+                bounds = wilson(round(values.sum()), n)
+                lo, hi = bounds.lo, bounds.hi
+            else:
+                lo, hi = np.quantile(weights @ values, [0.025, 0.975])
+            of = found.setdefault(cell, {})
+            of |= {name: values.mean(), f"{name}_lo": lo, f"{name}_hi": hi, count: n}
+    return found

@@ -1,0 +1,119 @@
+"""Cheap readouts of interventions: refusal log-odds at the first answer token, and next-token KL on benign prompts.
+
+One short forward pass per prompt and cell, from the edited layer on (see `restart`); many cells share a batch.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from safety_geometry.interventions import Intervention
+from safety_geometry.restart import CleanRun, clean_run, edited_prefix, restart
+from safety_geometry.runner import Runner
+
+TOGETHER = 64  # cells whose edited prefixes are held at one time
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Values of C cells on n prompts, [C, n], and without intervention, [n]; float64."""
+
+    cells: Tensor
+    clean: Tensor
+
+
+def start_layer(interventions: Sequence[Intervention]) -> int:
+    """The lowest block whose input is edited."""
+    return min(0 if item.layer is None else item.layer for item in interventions)
+
+
+def refusal_log_odds(logits: Tensor, refusal_ids: Sequence[int]) -> Tensor:
+    """log P − log(1 − P), P the probability of the refusal openings' first tokens: logits [..., V] -> [...], float64."""
+    z = logits.double()
+    chosen = torch.zeros(z.shape[-1], dtype=torch.bool, device=z.device)
+    chosen[list(refusal_ids)] = True
+    return z[..., chosen].logsumexp(-1) - z[..., ~chosen].logsumexp(-1)
+
+
+def opening_ids(tokenizer, openings: Sequence[str]) -> list[int]:
+    """First token of each opening, without repetition. Raises ValueError for an opening without tokens."""
+    found = []
+    for text in openings:
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if not ids:
+            raise ValueError(f"the refusal opening {text!r} has no tokens")
+        found.append(ids[0])
+    return list(dict.fromkeys(found))
+
+
+@torch.inference_mode()
+def read_log_odds(
+    runner: Runner, clean: CleanRun, cells: Sequence[Sequence[Intervention]], refusal_ids: Sequence[int],
+    batch_size: int, progress: Callable[[int], None] | None = None,
+) -> Reading:  # fmt: skip
+    """Refusal log-odds after every cell's interventions; `clean` must hold the stream at every cell's start layer."""
+
+    def score(logits: Tensor, rows: Tensor) -> Tensor:
+        return refusal_log_odds(logits, refusal_ids)
+
+    plain = score(runner.logits(clean.final), None).cpu()
+    return Reading(_read(runner, clean, cells, batch_size, score, plain, progress), plain)
+
+
+@torch.inference_mode()
+def read_kl(
+    runner: Runner, clean: CleanRun, cells: Sequence[Sequence[Intervention]], batch_size: int,
+    progress: Callable[[int], None] | None = None,
+) -> Reading:  # fmt: skip
+    """KL(clean ‖ intervened) in nats of the next token after each prompt."""
+    log_p = torch.log_softmax(runner.logits(clean.final), -1)
+
+    def score(logits: Tensor, rows: Tensor) -> Tensor:
+        log_q, base = torch.log_softmax(logits, -1), log_p[rows]
+        return (base.exp() * (base - log_q)).double().sum(-1).clamp(min=0)
+
+    plain = torch.zeros(len(log_p), dtype=torch.float64)
+    return Reading(_read(runner, clean, cells, batch_size, score, plain, progress), plain)
+
+
+def _read(runner: Runner, clean: CleanRun, cells, batch_size: int, score, plain: Tensor, progress) -> Tensor:
+    n, lengths = len(clean.lengths), clean.lengths.tolist()
+    out = plain.repeat(len(cells), 1)
+    # A strength of 0 is the clean run, bit for bit.
+    starts = [start_layer(cell) if any(item.strength != 0 for item in cell) else None for cell in cells]
+    for layer in sorted({start for start in starts if start is not None}):
+        mine = [c for c, start in enumerate(starts) if start == layer]
+        for first in range(0, len(mine), TOGETHER):
+            group = mine[first : first + TOGETHER]
+            prefix = edited_prefix(runner, clean, layer, [cells[c] for c in group])
+            jobs = sorted(
+                ((place, row) for place in range(len(group)) for row in range(n)), key=lambda j: lengths[j[1]]
+            )
+            for begin in range(0, len(jobs), batch_size):
+                batch = jobs[begin : begin + batch_size]
+                which = torch.tensor([place for place, _ in batch], device=runner.device)
+                rows = torch.tensor([row for _, row in batch], device=runner.device)
+                edits = [cells[group[place]] for place, _ in batch]
+                h = restart(runner, clean, layer, rows, edits, prefix, which)
+                last = h[torch.arange(len(batch), device=h.device), clean.lengths[rows] - 1]
+                values = score(runner.logits(last), rows).cpu()
+                for (place, row), value in zip(batch, values, strict=True):
+                    out[group[place], row] = value
+                if progress is not None:
+                    progress(len(batch))
+    return out
+
+
+@torch.inference_mode()
+def clean_prompts(runner: Runner, prompts: Sequence[Sequence[int]], layers: Sequence[int], share: int) -> CleanRun:
+    """Clean run of the readout's prompts that keeps the stream at all layers where a cell starts."""
+    return clean_run(runner, prompts, set(layers), share)
+
+
+def tokens_of(clean: CleanRun, layer: int) -> Tensor:
+    """Clean stream [M, d] at the input of a block: the tokens of all prompts after the shared prefix, float64 on the CPU."""
+    stream = clean.stream[layer]
+    real = torch.arange(stream.shape[1], device=stream.device)[None] < clean.lengths[:, None]
+    return stream[real].double().cpu()

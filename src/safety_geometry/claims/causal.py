@@ -1,0 +1,265 @@
+"""Claims about interventions: aligned anchors, sweeps against matched controls, late ablation, follow-up.
+
+arXiv 2606.16349 (Tables 1 and 4, follow-up) and arXiv 2604.27019 (Table 4). An interval of Δ_control says that a target
+differs from the average control; that it differs more than one control differs from another takes the permutation p. A
+sweep claim asks for both.
+"""
+
+import math
+from dataclasses import replace
+
+import pandas as pd
+from scipy.stats import norm
+
+from safety_geometry.claims.behaviour import ADVERSARIAL
+from safety_geometry.claims.evidence import ALPHA, FEWEST_CHANGES, SMALLEST_RATE, Evidence, Outcome, Undecidable, less
+from safety_geometry.stats import holm, wilson
+
+SMALLEST_LOG_ODDS = 0.4  # moves a probability of one half by a tenth, the smallest effect of interest of a rate
+NEARLY_RIGHT = 75.0  # degrees from which two directions count as nearly orthogonal; the paper's smallest angle is 82.3
+LITTLE_USEFUL, MUCH_BROKEN = 0.1, 0.5  # the paper's follow-up: .024 (SFT steering) and .833
+
+
+def least_p(changes: float) -> float:
+    """Two-sided exact McNemar p when every one of so many prompts changes the same way."""
+    return min(1.0, 2.0 * 0.5 ** round(changes))
+
+
+def aligned(evidence: Evidence) -> pd.DataFrame:
+    """One ablation row per aligned model: of several the one nearest to a full ablation of one direction at its own layer."""
+    rows = evidence.table("aligned_anchors")
+    rows = rows[rows["family"] == "ablate"]
+    if not len(rows):
+        raise Undecidable("no aligned model was ablated")
+    rows = rows.assign(_elsewhere=rows["scope"] != "layer", _far=(rows["lambda"] - 1).abs())
+    rows = rows.sort_values(["model", "_elsewhere", "rank", "_far"], kind="stable")
+    return rows.drop_duplicates("model").drop(columns=["_elsewhere", "_far"]).reset_index(drop=True)
+
+
+def aligned_r_reopens(evidence: Evidence) -> Outcome:
+    """R-only and R⊥H above H-only in every model, and above no intervention; Holm over models and comparisons."""
+    parts, closed = [], []
+    for row in aligned(evidence).to_dict("records"):
+        room = row["n"] * (1 - max(row["asr_h_only"], row["asr_baseline"]))
+        if least_p(room) > ALPHA:
+            closed.append(
+                f"{row['model']}: attack success is {row['asr_baseline']:.2f} without and {row['asr_h_only']:.2f} with "
+                f"H-only, which leaves {round(room)} of {row['n']:.0f} requests to reopen (least p {least_p(room):.2g})"
+            )
+            continue
+        for name, arm in (("r_minus_h", "r_only"), ("r_perp_minus_h", "r_perp_h")):
+            numbers = {end or "value": row[name + ("_" * bool(end)) + end] for end in ("", "lo", "hi", "p")}
+            above = row[f"asr_{arm}"] > row["asr_baseline"]
+            parts.append({"model": row["model"], "arm": arm, "above": above, "n": row["n"], "room": room} | numbers)
+    if not parts:
+        raise Undecidable("; ".join(closed))
+    frame = pd.DataFrame(parts)
+    frame = frame.assign(holm=holm(frame["p"]), smallest=frame["room"].map(least_p) * len(frame))
+    ahead = (frame["lo"] > 0) & (frame["holm"] < ALPHA) & frame["above"]
+    refuted = frame["hi"] < SMALLEST_RATE
+    row = frame.loc[frame["value"].idxmin()]
+    verdict = "holds" if ahead.all() and not closed else "fails" if refuted.any() else "inconclusive"
+    reason = f"{int(ahead.sum())} of {len(frame)} comparisons with H-only are above 0 for certain"
+    reason += f"; the weakest is {row['arm']} in {row['model']}"
+    if (frame["value"] > 0).any() and not frame["above"].all():
+        reason += "; not all are above the model without intervention"
+    numbers = (row["value"], row["lo"], row["hi"], 0.0, row["holm"], min(1.0, row["smallest"]), row["n"])
+    return Outcome(verdict, "; ".join([reason, *closed]), *map(float, numbers))
+
+
+def aligned_orthogonal(evidence: Evidence) -> Outcome:
+    """The largest C_cos over aligned models below cos 75°, and the smallest principal angle above 75° as well."""
+    threshold = math.cos(math.radians(NEARLY_RIGHT))
+    coupling = evidence.tables.get(
+        "coupling", pd.DataFrame(columns=["regime", "step", "anchor", "c_cos_lo", "c_cos_hi"])
+    )
+    coupling = coupling.dropna(subset=["c_cos_lo", "c_cos_hi"])
+    names = {
+        name: (c.c_cos_lo, c.c_cos_hi)
+        for c in coupling.itertuples()
+        for name in (c.regime, f"{c.regime}:{c.step}", f"{c.regime}:{c.anchor}")
+    }
+    known, words = [], []
+    for row in aligned(evidence).to_dict("records"):
+        site = f"{row['model']} (H at layer {row['layer_h']:.0f}, R at {row['layer_r']:.0f}): C_cos {row['c_cos']:.3f}"
+        site += f", smallest principal angle {row['angle_1']:.1f} degrees"
+        if row["layer_h"] == row["layer_r"]:  # both subspaces hold one prompt contrast, at the same positions
+            site += " (one layer: one subspace by construction)"
+        interval = names.get(row["model"])
+        words.append(site + ("" if interval else ", no interval"))
+        if interval:
+            known.append({"value": row["c_cos"], "lo": interval[0], "hi": interval[1], "angle": row["angle_1"]})
+    if not known:
+        raise Undecidable("no aligned model has an interval of its coupling: " + "; ".join(words))
+    frame = pd.DataFrame(known)
+    worst = frame.loc[frame["hi"].idxmax()]
+    found = less(worst["value"], worst["lo"], worst["hi"], threshold, "largest C_cos", n=len(frame))
+    if found.verdict == "holds" and (frame["angle"] < NEARLY_RIGHT).any():
+        found = replace(found, verdict="inconclusive", reason=found.reason + "; the subspaces come closer than that")
+    return replace(found, reason="; ".join([found.reason, *words]))
+
+
+def primary(evidence: Evidence, regime: str) -> pd.DataFrame:
+    """Primary cells of a regime on the log-odds, pooled controls; `smallest`: least p after Holm over all that were tested."""
+    frame = evidence.table("control_normalised")
+    tested = frame["primary"].astype(bool) & (frame["metric"] == "log_odds") & (frame["control"] == "pooled")
+    tested &= frame["p_holm"].notna()
+    rows = frame[tested & (frame["regime"] == regime)].sort_values(["step", "target"], kind="stable")
+    if not len(rows):
+        raise Undecidable(f"the sweep has no primary cell of {regime} with a permutation p")
+    rows = rows.assign(smallest=rows["p_smallest"] * tested.sum()).reset_index(drop=True)
+    if rows["smallest"].min() > ALPHA:
+        raise Undecidable(
+            f"{rows['n_controls'].max():.0f} control directions cannot give a p below {ALPHA} over {tested.sum()} primary "
+            f"cells (least possible {rows['smallest'].min():.2g})"
+        )
+    if rows["n_prompts"].max() < FEWEST_CHANGES:
+        raise Undecidable(f"{rows['n_prompts'].max():.0f} prompts are too few for an interval")
+    return rows
+
+
+def cell_name(row: pd.Series) -> str:
+    where = row["anchor"] if isinstance(row["anchor"], str) else f"step {row['step']:.0f}"
+    return f"{row['family']} {row['mode']} (lambda {row['lambda']:g}) of {row['regime']} at {where}"
+
+
+def moves_refusal(regime: str):
+    """Some primary cell moves the refusal log-odds further than matched directions do."""
+
+    def decide(evidence: Evidence) -> Outcome:
+        rows = primary(evidence, regime)
+        ahead = (rows["p_holm"] < ALPHA) & ((rows["lo"] > 0) | (rows["hi"] < 0))
+        row = rows.loc[(rows[ahead] if ahead.any() else rows)["delta_control"].abs().idxmax()]
+        found = Outcome("inconclusive", "", row["delta_control"], row["lo"], row["hi"], 0.0, row["p_holm"],
+                        min(1.0, row["smallest"]), row["n_prompts"])  # fmt: skip
+        where = f"{cell_name(row)} against {row['n_controls']:.0f} controls{norm_matched(evidence, row)}"
+        if ahead.any():
+            some = f"{int(ahead.sum())} of {len(rows)} primary cells; largest: {where}"
+            return replace(found, verdict="holds", reason=some)
+        if ((rows["lo"] > -SMALLEST_LOG_ODDS) & (rows["hi"] < SMALLEST_LOG_ODDS)).all():
+            none = f"no primary cell leaves room for {SMALLEST_LOG_ODDS:g}; largest: {where}"
+            return replace(found, verdict="fails", reason=none)
+        return replace(found, reason=f"none of {len(rows)} primary cells stands out for certain; largest: {where}")
+
+    return decide
+
+
+def norm_matched(evidence: Evidence, row: pd.Series) -> str:
+    """What is left of an effect beside controls of the same energy, as words; empty where there are none."""
+    frame = evidence.table("control_normalised")
+    same = frame["control"] == "norm_matched"
+    for name in ("metric", "target", "regime", "step"):
+        same &= frame[name] == row[name]
+    if not same.any():
+        return ""
+    other = frame[same].iloc[0]
+    return f"; against norm-matched ones {other['delta_control']:.3g} [{other['lo']:.3g}, {other['hi']:.3g}]"
+
+
+def moves_attacks(regime: str):
+    """Some primary cell that stands out in the readout also moves attack success away from its controls'."""
+
+    def decide(evidence: Evidence) -> Outcome:
+        tested = primary(evidence, regime)[["step", "target", "p_holm", "smallest"]]
+        frame = evidence.table("control_normalised")
+        asr = frame[(frame["metric"] == "asr") & (frame["control"] == "pooled") & (frame["regime"] == regime)]
+        rows = tested.merge(asr.drop(columns="p_holm"), on=["step", "target"]).reset_index(drop=True)
+        if not len(rows):
+            raise Undecidable(f"no primary cell of {regime} has generated answers of its own and of pooled controls")
+        n = rows["n_prompts"].max()
+        if least_p(n) > ALPHA:
+            raise Undecidable(f"{n:.0f} requests are too few: all of them changed would give p = {least_p(n):.2g}")
+        # The table's intervals are of 95 % each; the best of k cells needs the level that they share.
+        wider = norm.ppf(1 - ALPHA / 2 / len(rows)) / norm.ppf(1 - ALPHA / 2)
+        value = rows["delta_control"]
+        lo, hi = value - (value - rows["lo"]) * wider, value + (rows["hi"] - value) * wider
+        changed = (value.abs() * rows["n_prompts"]).round(3) >= FEWEST_CHANGES
+        ahead = (rows["p_holm"] < ALPHA) & ((lo > 0) | (hi < 0)) & changed
+        i = value[ahead if ahead.any() else slice(None)].abs().idxmax()
+        row = rows.loc[i]
+        found = Outcome("inconclusive", "", value[i], lo[i], hi[i], 0.0, row["p_holm"], min(1.0, row["smallest"]),
+                        row["n_prompts"])  # fmt: skip
+        where = f"{cell_name(row)} against {row['n_controls']:.0f} controls "
+        where += f"(attack success {row['value']:.2f}, without {row['baseline']:.2f})"
+        if ahead.any():
+            some = f"{int(ahead.sum())} of {len(rows)} primary cells; largest: {where}"
+            return replace(found, verdict="holds", reason=some)
+        unseen = rows["n_prompts"].map(lambda n: wilson(0, int(n)).hi)  # what a sample without a change leaves open
+        reach = pd.concat([rows["hi"], -rows["lo"], value.abs() + unseen], axis=1).max(axis=1)
+        if (reach < SMALLEST_RATE).all():
+            none = f"no primary cell leaves room for {SMALLEST_RATE:g}; largest: {where}"
+            return replace(found, verdict="fails", reason=none)
+        return replace(found, reason=f"none of {len(rows)} primary cells stands out for certain; largest: {where}")
+
+    return decide
+
+
+def late_ablation_lowers(evidence: Evidence) -> Outcome:
+    """Attack success with R ablated at r2d2's last swept step, minus without, on the same requests."""
+    frame = evidence.table("causal_sweep")
+    frame = frame[frame["regime"] == ADVERSARIAL]
+    if not len(frame):
+        raise Undecidable(f"the sweep has no checkpoint of {ADVERSARIAL}")
+    last = frame[frame["step"] == frame["step"].max()]
+    rows = last[(last["control"] == "target") & (last["family"] == "ablate") & (last["mode"] == "r_only")]
+    rows = rows[(rows["scope"] == "layer") & rows["lambda"].between(0, 1, inclusive="right")]
+    rows = rows[rows["asr_delta"].notna()]
+    base = last[(last["control"] == "baseline") & last["asr"].notna()]
+    at = f"r2d2's step {last['step'].iloc[0]:.0f}"
+    if not len(rows) or not len(base):
+        raise Undecidable(f"no generated answers with R ablated at {at}")
+    row, base = rows.sort_values(["rank", "lambda"], ascending=[True, False], kind="stable").iloc[0], base.iloc[0]
+    n, successes = int(row["n_asr"]), round(base["asr"] * row["n_asr"])
+    if least_p(successes) > ALPHA:
+        raise Undecidable(
+            f"attack success at {at} is at the floor: {successes} of {n} requests; if none were left, p would be "
+            f"{least_p(successes):.2g}"
+        )
+    reason = f"attack success at {at} from {base['asr']:.2f} to {row['asr']:.2f} under ablation {row['lambda']:g} of R"
+    if pd.notna(row["degenerate"]) and pd.notna(base["degenerate"]):
+        reason += f"; broken answers from {base['degenerate']:.2f} to {row['degenerate']:.2f}"
+    lo, hi = row["asr_delta_lo"], row["asr_delta_hi"]
+    verdict = "holds" if hi < 0 else "fails" if lo > -SMALLEST_RATE else "inconclusive"
+    return Outcome(verdict, reason, row["asr_delta"], lo, hi, 0.0, p_smallest=least_p(successes), n=n)
+
+
+def broken_text(evidence: Evidence) -> Outcome:
+    """Followed-up targets whose attack success reopened: little usefulness, and at least half of the answers broken.
+
+    Averages over targets have the mean of their intervals: the targets answer the same prompts, so more targets are not more
+    independent answers.
+    """
+    frame = evidence.table("follow_up")
+    base = frame[frame["role"] == "baseline"].set_index(["regime", "step"])
+    targets = frame[frame["role"] == "target"].dropna(subset=["asr", "usefulness", "degenerate"])
+    targets = targets.join(base[["asr", "asr_lo", "asr_hi"]].add_suffix("_base"), on=["regime", "step"])
+    targets = targets[targets["asr_base"].notna()]
+    if not len(targets):
+        raise Undecidable("no followed-up target with attack success (its own and a baseline), usefulness and quality")
+    reopened = targets[targets["asr"] > targets["asr_base"]]
+    controls = frame.loc[frame["role"] == "control", "asr"].mean()
+    rates = (f"attack success of {len(targets)} targets is {targets['asr'].mean():.3f}, of their controls {controls:.3f}, of "
+             f"their baselines {targets['asr_base'].mean():.3f}")  # fmt: skip
+    if not len(reopened):
+        raise Undecidable(f"attack success was not reopened on the scoring half: {rates}")
+    mean = reopened.mean(numeric_only=True)
+    below, above = mean["asr"] - mean["asr_lo"], mean["asr_hi_base"] - mean["asr_base"]
+    gain = mean["asr"] - mean["asr_base"]
+    if gain <= math.hypot(below, above):  # Newcombe's interval, pairing left out
+        raise Undecidable(
+            f"attack success was not reopened for certain on the scoring half (n = {mean['n_asr']:.0f}, {len(reopened)} "
+            f"targets above their baseline by {gain:.3f} on average): {rates}"
+        )
+    # A sample without any useful answer still leaves room for some.
+    nothing = wilson(0, round(mean["n_usefulness"])).hi if mean["usefulness"] == 0 else 0.0
+    most = max(mean["usefulness_hi"], nothing)
+    reason = (f"{rates}; over the {len(reopened)} reopened: usefulness {mean['usefulness']:.3f} "
+              f"[{mean['usefulness_lo']:.3f}, {most:.3f}] (little: below {LITTLE_USEFUL:g}), broken answers against "
+              f"{MUCH_BROKEN:g}")  # fmt: skip
+    parts = (
+        "holds" if most < LITTLE_USEFUL else "fails" if mean["usefulness_lo"] > LITTLE_USEFUL else "inconclusive",
+        "holds" if mean["degenerate_lo"] > MUCH_BROKEN else "fails" if mean["degenerate_hi"] < MUCH_BROKEN else "inconclusive",
+    )  # fmt: skip
+    verdict = "holds" if set(parts) == {"holds"} else "fails" if "fails" in parts else "inconclusive"
+    numbers = [float(mean[f"degenerate{end}"]) for end in ("", "_lo", "_hi")]
+    return Outcome(verdict, reason, *numbers, MUCH_BROKEN, n=round(mean["n_asr"]))

@@ -1,0 +1,414 @@
+"""Each kind of control against its definition, and the cells that are made of them."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.linalg import subspace_angles
+
+from safety_geometry.causal.cells import Checkpoint, Target, scan_unit, shared_units, target_unit
+from safety_geometry.causal.controls import (
+    KINDS,
+    SHARED,
+    Source,
+    draw_shared,
+    energy,
+    norm_matched,
+    wrong_layers,
+    wrong_positions,
+)
+from safety_geometry.causal.modes import MODES, Part, cosine, orthonormal, without
+
+D, LAYERS, POSITIONS = 10, 8, (-3, -2, -1, "t_inst")
+H_SITE, R_SITE = ("t_inst", 5), (-1, 3)
+
+
+def fit(position, layer):
+    """24 activations, the first 14 harmful; classes apart, and far from isotropic. No difference at layer 0 of position −1."""
+    rng = np.random.default_rng([layer, POSITIONS.index(position)])
+    shape = np.diag(np.linspace(3.0, 0.1, D)) @ np.random.default_rng(99).standard_normal((D, D))
+    values = rng.standard_normal((24, D)) @ shape
+    values[:14] += 10 * rng.standard_normal(D)
+    return (np.ones((24, D)), 14) if (position, layer) == (-1, 0) else (values, 14)
+
+
+def source(carrier="R", site=None, rank=1) -> Source:
+    return Source(carrier, site or (H_SITE if carrier == "H" else R_SITE), fit, POSITIONS, (-3, -2, -1), LAYERS, rank)
+
+
+def stream(layer) -> np.ndarray:
+    rng = np.random.default_rng([7, layer])
+    return rng.standard_normal((40, D)) @ np.diag(np.linspace(2.0, 0.2, D)) + 1.5
+
+
+class Streams(dict):
+    def __missing__(self, layer):
+        return stream(layer)
+
+
+def checkpoint(rank=1, sites=(H_SITE, R_SITE), scale=(1.0, 1.0, 1.0)) -> Checkpoint:
+    sources = {c: source(c, site, rank) for c, site in zip("HR", sites, strict=True)}
+    h, r = (sources[c].directions(*sources[c].site) for c in "HR")
+    return Checkpoint(h, r, sources, Streams(), dict(zip(("H", "R", "HR"), scale, strict=True)))
+
+
+def rows_of(controls) -> np.ndarray:
+    return np.concatenate([c.part.basis for c in controls])
+
+
+def is_orthonormal(basis) -> bool:
+    return np.allclose(basis @ basis.T, np.eye(len(basis)), atol=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------------------- kinds
+
+
+def test_random_is_isotropic():
+    drawn = rows_of(draw_shared("random", source(), 1500, 1))
+    np.testing.assert_allclose(np.linalg.norm(drawn, axis=1), 1, atol=1e-12)
+    assert np.abs(drawn.mean(0)).max() < 5 / np.sqrt(1500 * D)
+    np.testing.assert_allclose(drawn.T @ drawn / len(drawn), np.eye(D) / D, atol=5 * np.sqrt(2 / D**2 / 1500))
+    # of coordinates of uniform unit vectors: E x⁴ = 3 / (d (d + 2))
+    assert (drawn**4).mean() == pytest.approx(3 / (D * (D + 2)), rel=0.08)
+
+
+def test_covariance_draws_vary_as_the_activations_within_their_classes():
+    s = source()
+    values, n = fit(*s.site)
+    rest = np.concatenate([values[:n] - values[:n].mean(0), values[n:] - values[n:].mean(0)])
+    within = rest.T @ rest / len(rest)
+    # Moments of g / ‖g‖, g ~ N(0, Σ), from an independent sampler: the Cholesky factor of Σ.
+    g = np.random.default_rng(5).standard_normal((20_000, D)) @ np.linalg.cholesky(within + 1e-12 * np.eye(D)).T
+    g /= np.linalg.norm(g, axis=1, keepdims=True)
+    want = g.T @ g / len(g)
+    drawn = rows_of(draw_shared("covariance", s, 1500, 1))
+    np.testing.assert_allclose(np.linalg.norm(drawn, axis=1), 1, atol=1e-12)
+    np.testing.assert_allclose(drawn.T @ drawn / len(drawn), want, atol=0.05)
+    assert np.abs(drawn.mean(0)).max() < 0.08  # not along the difference of the classes
+    total = values - values.mean(0)
+    other = np.random.default_rng(5).standard_normal((5000, len(total))) @ total
+    other /= np.linalg.norm(other, axis=1, keepdims=True)
+    assert np.abs(other.T @ other / len(other) - want).max() > 0.15  # the covariance over both classes is another one
+
+
+def test_shuffled_is_the_difference_of_permuted_classes():
+    s = source()
+    values, n = fit(*s.site)
+    for control in draw_shared("shuffled", s, 3, 9):
+        order = np.random.default_rng(control.seed).permutation(len(values))
+        harmful = np.mean([values[i] for i in order[:n]], axis=0)
+        benign = np.mean([values[i] for i in order[n:]], axis=0)
+        want = (harmful - benign) / np.linalg.norm(harmful - benign)
+        np.testing.assert_allclose(control.part.basis[0], want, atol=1e-12)
+        assert control.source == s.site
+        assert abs(want @ s.directions(*s.site)[0]) < 0.999
+
+
+def test_shuffled_subspaces_permute_all_positions_alike():
+    s = source(rank=2)
+    (control,) = draw_shared("shuffled", s, 1, 4)
+    order = np.random.default_rng(control.seed).permutation(24)
+    deltas = np.stack(
+        [(lambda v: v[order][:14].mean(0) - v[order][14:].mean(0))(fit(p, s.site[1])[0]) for p in (-3, -2, -1)]
+    )
+    want = np.linalg.svd(deltas)[2][:2]
+    assert np.max(subspace_angles(want.T, control.part.basis.T)) < 1e-7
+
+
+def test_wrong_layers_are_far_and_name_their_source():
+    for carrier, layer in itertools.product("HR", (0, 3, 5, 7)):
+        s = source(carrier, ("t_inst", layer))
+        controls = wrong_layers(s, 99, 1)
+        assert sorted(c.source[1] for c in controls) == [x for x in range(LAYERS) if abs(x - layer) >= 2]
+        for control in controls:
+            assert control.source[0] == "t_inst" and control.part.layer == layer  # read there, acting here
+            values, n = fit(*control.source)
+            delta = values[:n].mean(0) - values[n:].mean(0)
+            np.testing.assert_allclose(control.part.basis[0], delta / np.linalg.norm(delta), atol=1e-12)
+    # layer 0 of position −1 has no direction
+    assert 0 not in [c.source[1] for c in wrong_layers(source(site=(-1, 6)), 99, 1)]
+
+
+def test_wrong_positions():
+    s = source()
+    controls = wrong_positions(s, 99, 1)
+    assert sorted(str(c.source[0]) for c in controls) == sorted(["-3", "-2", "t_inst"])
+    for control in controls:
+        assert control.source[1] == control.part.layer == R_SITE[1]
+        values, n = fit(*control.source)
+        delta = values[:n].mean(0) - values[n:].mean(0)
+        np.testing.assert_allclose(control.part.basis[0], delta / np.linalg.norm(delta), atol=1e-12)
+    assert wrong_positions(source(rank=2), 99, 1) == []  # a subspace is made of all positions
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_norm_matched_takes_away_the_energy_of_the_target(rank):
+    """Token by token: mean ‖λ Qᵀ Q a‖² over mean ‖a‖²."""
+    tokens = stream(3)
+    target = Part("R", 3, orthonormal(np.random.default_rng(rank).standard_normal((rank, D))))
+
+    def removed(basis, strength):
+        gone = [strength * sum((a @ q) * q for q in basis) for a in tokens]
+        return np.mean([g @ g for g in gone]) / np.mean([a @ a for a in tokens])
+
+    assert energy(target.basis, tokens) == pytest.approx(removed(target.basis, 1), rel=1e-12)
+    for control, factor in norm_matched(target, tokens, 6, 2):
+        assert is_orthonormal(control.part.basis) and 0 < factor <= 1
+        for strength in (1.0, 0.5, -2.0):
+            want = removed(target.basis, strength)
+            assert removed(control.part.basis, factor * strength) == pytest.approx(want, rel=1e-9)
+        if len(control.part.basis) > 1:  # as few directions as will do
+            assert energy(control.part.basis[:-1], tokens) < energy(target.basis, tokens)
+
+
+def test_norm_matched_whole_space():
+    """A target that holds nearly all of the energy needs all directions, and no more."""
+    tokens = stream(1)
+    target = Part("H", 1, np.linalg.svd(tokens)[2][: D - 1])
+    ((control, factor),) = norm_matched(target, tokens, 1, 0)
+    assert energy(control.part.basis, tokens) * factor**2 == pytest.approx(energy(target.basis, tokens), rel=1e-9)
+
+
+# ------------------------------------------------------------------------------------------------------------- seeds
+
+
+def draws(kind, s, count, seed):
+    if kind in SHARED:
+        return draw_shared(kind, s, count, seed)
+    if kind == "norm_matched":
+        part = Part(s.carrier, s.site[1], s.directions(*s.site))
+        return [control for control, _ in norm_matched(part, stream(s.site[1]), count, seed)]
+    return (wrong_layers if kind == "wrong_layer" else wrong_positions)(s, count, seed)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_nth_control_does_not_depend_on_the_count(kind):
+    few, many = draws(kind, source(), 2, 3), draws(kind, source(), 5, 3)
+    assert len(few) == 2 and len(many) in (3, 4, 5)
+    for a, b in zip(few, many, strict=False):
+        assert (a.number, a.seed, a.source) == (b.number, b.seed, b.source)
+        np.testing.assert_array_equal(a.part.basis, b.part.basis)
+    assert [c.number for c in many] == list(range(len(many)))
+    assert not any(np.allclose(a.part.basis[0], b.part.basis[0]) for a, b in itertools.combinations(many, 2))
+
+
+def test_seeds_differ_between_kinds_carriers_numbers_and_seeds():
+    seeds = [
+        control.seed
+        for kind, carrier, seed in itertools.product((*SHARED, "norm_matched"), "HR", (0, 1, 2))
+        for control in draws(kind, source(carrier), 9, seed)
+    ]
+    assert None not in seeds and len(set(seeds)) == len(seeds) == 4 * 2 * 3 * 9
+    a, b = (draws("random", source(c, ("t_inst", 5)), 1, 0)[0].part.basis for c in "HR")
+    assert not np.allclose(a, b)
+
+
+def test_unknown_kind():
+    with pytest.raises(ValueError, match=r"'wrong_layer'.*random, covariance, shuffled"):
+        draw_shared("wrong_layer", source(), 1, 0)
+
+
+# ------------------------------------------------------------------------------------------------------------ cosine
+
+
+@pytest.mark.parametrize(("k", "m"), [(1, 1), (3, 3), (2, 4), (1, 5)])
+def test_cosine_is_the_root_mean_square_of_principal_cosines(k, m):
+    rng = np.random.default_rng([k, m])
+    a, b = (Part("H", 1, orthonormal(rng.standard_normal((n, D)))) for n in (k, m))
+    c, e = (Part("R", 2, orthonormal(rng.standard_normal((n, D)))) for n in (m, k))
+    pairs = [np.sqrt(np.mean(np.cos(subspace_angles(x.basis.T, y.basis.T)) ** 2)) for x, y in ((a, b), (c, e))]
+    assert cosine((a,), (b,)) == pytest.approx(pairs[0], abs=1e-12)
+    assert cosine((a, c), (b, e)) == pytest.approx(np.mean(pairs), abs=1e-12)
+    assert cosine((a, c), (a, c)) == pytest.approx(1, abs=1e-12)
+    if k == m == 1:
+        assert cosine((a,), (b,)) == pytest.approx(abs(float(a.basis[0] @ b.basis[0])), abs=1e-12)
+        assert cosine((a,), (replace(a, basis=-a.basis),)) == pytest.approx(1, abs=1e-12)
+
+
+# ------------------------------------------------------------------------------------------------------------- cells
+
+COUNTS = {"random": 3, "covariance": 2, "shuffled": 2, "wrong_layer": 2, "wrong_position": 2, "norm_matched": 2}
+COLUMNS = {
+    "target", "family", "mode", "scope", "rank", "lambda", "control", "number", "control_seed", "layer_h", "layer_r",
+    "source_layer", "source_position", "abs_cos", "energy", "primary",
+}  # fmt: skip
+ACTING = {"h_only": (5, None), "h_perp_r": (5, None), "r_only": (None, 3), "r_perp_h": (None, 3), "h_plus_r": (5, 3)}
+
+
+def removed_energy(cell, at) -> float:
+    """From the interventions themselves, summed over their layers, token by token."""
+    total = 0.0
+    for item in cell.interventions:
+        tokens, basis = at.stream[item.layer], item.basis.double().numpy()
+        if item.family == "ablate":
+            gone = [item.strength * basis.T @ (basis @ a) for a in tokens]
+        else:
+            gone = [item.strength * basis.sum(0)] * len(tokens)
+        total += np.mean([g @ g for g in gone]) / np.mean([a @ a for a in tokens])
+    return total
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("family", ["ablate", "steer"])
+def test_target_unit(mode, family):
+    at, target = checkpoint(scale=(2.0, 3.0, 2.5)), Target(family, mode, -0.5)
+    unit = target_unit(target, at, COUNTS, 1, primary=True, generate={"wrong_layer": 1, "norm_matched": 0})
+    assert target.id == unit.name == unit.cells[0].id == f"{family}:{mode}:-0.5:layer:1"
+    kinds = [cell.rows[0]["control"] for cell in unit.cells]
+    assert kinds == ["target", *["wrong_layer"] * 2, *["wrong_position"] * 2, *["norm_matched"] * 2]
+    assert [c.generated for c in unit.cells] == [True, True, False, False, False, False, False]
+    assert all(cell.kl for cell in unit.cells)
+    for cell in unit.cells:
+        (row,) = cell.rows
+        assert set(row) == COLUMNS
+        if row["control"] != "target":
+            assert cell.id == f"{target.id}/{row['control']}/{row['number']}"
+        assert (row["target"], row["family"], row["mode"], row["lambda"]) == (target.id, family, mode, -0.5)
+        assert (row["scope"], row["rank"], row["primary"]) == ("layer", 1, True)
+        assert (row["layer_h"], row["layer_r"]) == ACTING[mode]
+        assert sorted(i.layer for i in cell.interventions) == sorted(x for x in ACTING[mode] if x is not None)
+        assert row["energy"] == pytest.approx(removed_energy(cell, at), rel=1e-5)  # interventions are float32
+        assert (row["control_seed"] is not None) == (row["control"] == "norm_matched")
+        assert (row["source_layer"] is not None) == row["control"].startswith("wrong")
+        pairs = zip(cell.interventions, at.parts(target), strict=True)
+        cosines = [
+            np.sqrt(np.mean(np.cos(subspace_angles(item.basis.double().numpy().T, part.basis.T)) ** 2))
+            for item, part in pairs
+        ]
+        assert row["abs_cos"] == pytest.approx(np.mean(cosines), abs=1e-6)
+    first = unit.cells[0].rows[0]
+    assert first["abs_cos"] == 1
+    for cell in unit.cells[-2:]:  # norm_matched
+        assert cell.rows[0]["energy"] == pytest.approx(first["energy"], rel=1e-9)
+        if family == "steer":
+            assert all(len(item.basis) == 1 for item in cell.interventions)
+
+
+def test_controls_of_orthogonalised_modes_are_orthogonalised_too():
+    at = checkpoint()
+    for mode, other in (("h_perp_r", at.r), ("r_perp_h", at.h)):
+        unit = target_unit(Target("ablate", mode, 1), at, COUNTS, 1)
+        for cell in unit.cells:
+            if cell.rows[0]["control"] != "norm_matched":  # a random subspace of the target's energy
+                assert np.abs(cell.interventions[0].basis.double().numpy() @ other.T).max() < 1e-6
+        read = unit.cells[1]
+        carrier = "H" if mode == "h_perp_r" else "R"
+        direction = at.sources[carrier].directions(at.sources[carrier].site[0], read.rows[0]["source_layer"])
+        np.testing.assert_allclose(read.interventions[0].basis.numpy(), without(direction, other), atol=1e-6)
+        assert not read.generated  # answers were not asked for
+
+
+def test_h_plus_r_at_one_layer_is_one_edit():
+    at = checkpoint(sites=(("t_inst", 5), (-1, 5)), scale=(2.0, 3.0, 2.5))
+    for family in ("ablate", "steer"):
+        unit = target_unit(Target(family, "h_plus_r", 2), at, COUNTS, 1)
+        for cell in unit.cells:
+            (item,) = cell.interventions
+            (row,) = cell.rows
+            assert item.layer == row["layer_h"] == row["layer_r"] == 5
+            if family == "ablate" and row["control"] != "norm_matched":
+                basis = item.basis.double().numpy()
+                np.testing.assert_allclose(basis @ basis.T, np.eye(len(basis)), atol=1e-6)
+                # Two other positions can be one and the same, or the two carriers' own in exchange.
+                assert len(basis) == 2 or row["control"] == "wrong_position"
+            if family == "steer":
+                assert float((item.strength * item.basis.sum(0)).norm()) == pytest.approx(2 * 2.5, rel=1e-6)
+            assert row["energy"] == pytest.approx(removed_energy(cell, at), rel=1e-5)
+
+
+def test_shared_controls_stand_once_and_serve_several_targets():
+    at = checkpoint()
+    targets = [Target("ablate", mode, 1) for mode in ("h_only", "h_perp_r")]
+    assert targets[0].group == targets[1].group == "ablate:H:1:layer:1" != Target("ablate", "r_only", 1).group
+    units = shared_units(targets, at, COUNTS, 1, generate={"random": 2, "shuffled": 1})
+    assert [u.name for u in units] == [f"ablate:H:1:layer:1/{kind}" for kind in SHARED]
+    assert [len(u.cells) for u in units] == [3, 2, 2]
+    for unit, kind in zip(units, SHARED, strict=True):
+        drawn = draw_shared(kind, at.sources["H"], 3, 1)
+        for number, cell in enumerate(unit.cells):
+            assert cell.id == f"ablate:H:1:layer:1/{kind}/{number}"
+            assert [row["target"] for row in cell.rows] == [t.id for t in targets]
+            assert [row["mode"] for row in cell.rows] == ["h_only", "h_perp_r"]
+            for row, target in zip(cell.rows, targets, strict=True):
+                assert set(row) == COLUMNS and row["control_seed"] == drawn[number].seed
+                assert (row["control"], row["number"], row["primary"]) == (kind, number, False)
+                assert row["abs_cos"] == pytest.approx(abs(cell.interventions[0].basis[0].numpy() @ at.parts(target)[0].basis[0]), abs=1e-6)  # fmt: skip
+                assert row["energy"] == pytest.approx(removed_energy(cell, at), rel=1e-5)
+            np.testing.assert_allclose(cell.interventions[0].basis.numpy(), drawn[number].part.basis, atol=1e-6)
+            assert cell.generated == (number < {"random": 2, "shuffled": 1}.get(kind, 0)) and cell.kl
+    ids = [cell.id for unit in units for cell in unit.cells]
+    assert len(set(ids)) == len(ids)
+
+
+def test_permutation_directions_serve_primary_targets_and_are_read_for_log_odds_only():
+    at = checkpoint()
+    targets = [Target("ablate", mode, 1) for mode in ("h_only", "h_perp_r")]
+    units = shared_units(targets, at, COUNTS, 1, primary=[targets[1].id], permutations=20)
+    assert [len(u.cells) for u in units] == [7, 7, 7]  # a third of 20, rounded up
+    plain = shared_units(targets, at, COUNTS, 1)
+    for unit, before, kind in zip(units, plain, SHARED, strict=True):
+        for number, cell in enumerate(unit.cells):
+            known = number < COUNTS[kind]
+            assert cell.kl == known and not cell.generated
+            assert [row["target"] for row in cell.rows] == [t.id for t in targets[0 if known else 1 :]]
+            assert [row["primary"] for row in cell.rows] == [False, True][0 if known else 1 :]
+        for a, b in zip(before.cells, unit.cells, strict=False):  # more of them change none
+            assert a.id == b.id and np.array_equal(a.interventions[0].basis, b.interventions[0].basis)
+
+
+def test_shared_controls_of_both_carriers():
+    at, target = checkpoint(), Target("steer", "h_plus_r", 2)
+    units = shared_units([target], at, COUNTS, 1)
+    for unit in units:
+        for cell in unit.cells:
+            assert cell.id.startswith("steer:HR:2:layer:1/") and [i.layer for i in cell.interventions] == [5, 3]
+            a, b = (i.basis[0].numpy() for i in cell.interventions)
+            assert abs(a @ b) < 0.999  # two draws, not one
+            assert (cell.rows[0]["layer_h"], cell.rows[0]["layer_r"]) == (5, 3)
+
+
+def test_subspaces_have_controls_of_the_same_rank():
+    at, target = checkpoint(rank=3), Target("ablate", "r_only", 1, rank=3)
+    unit = target_unit(target, at, COUNTS, 1)
+    kinds = {cell.rows[0]["control"] for cell in unit.cells}
+    assert kinds == {"target", "wrong_layer", "norm_matched"}
+    for cell in [*unit.cells, *(c for u in shared_units([target], at, COUNTS, 1) for c in u.cells)]:
+        row = cell.rows[0]
+        assert row["rank"] == 3
+        if row["control"] != "norm_matched" and row["source_layer"] != 0:  # position −1 has no difference at layer 0
+            assert len(cell.interventions[0].basis) == 3
+
+
+def test_all_layers_scope_acts_everywhere():
+    at, target = checkpoint(), Target("ablate", "h_only", 1, scope="all_layers")
+    unit = target_unit(target, at, COUNTS, 1)
+    assert all(item.layer is None for cell in unit.cells for item in cell.interventions)
+    assert target.id == "ablate:h_only:1:all_layers:1" and unit.cells[0].rows[0]["scope"] == "all_layers"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_scan_unit_reads_and_acts_at_each_layer(mode):
+    at = checkpoint()
+    unit = scan_unit(mode, "ablate", 1.0, range(LAYERS), at)
+    assert unit.name == f"ablate:{mode}:1/layer_scan"
+    layers = [cell.rows[0]["number"] for cell in unit.cells]
+    assert layers == list(range(1, LAYERS))  # R has no direction at layer 0
+    for layer, cell in zip(layers, unit.cells, strict=True):
+        (row,) = cell.rows
+        assert cell.id == f"ablate:{mode}:1:layer:1/layer_scan/{layer}" and row["control"] == "layer_scan"
+        assert {x for x in (row["layer_h"], row["layer_r"]) if x is not None} == {layer}
+        assert (row["layer_h"] is None) == (mode == "r_only") and (row["layer_r"] is None) == (mode == "h_only")
+        h, r = (at.sources[c].directions(at.sources[c].site[0], layer) for c in "HR")
+        want = {"h_only": h, "r_only": r, "h_plus_r": orthonormal(np.concatenate([h, r])),
+                "h_perp_r": without(h, r), "r_perp_h": without(r, h)}[mode]  # fmt: skip
+        (item,) = cell.interventions
+        np.testing.assert_allclose(item.basis.numpy(), want, atol=1e-6)
+        assert item.layer == layer and row["energy"] == pytest.approx(removed_energy(cell, at), rel=1e-5)
+        assert not cell.kl and not cell.generated and row["primary"] is False  # log-odds only
+
+
+def test_scan_leaves_out_layers_where_the_carriers_are_one_vector():
+    at = checkpoint(sites=((-1, 5), (-1, 3)))
+    assert scan_unit("h_perp_r", "ablate", 1.0, range(LAYERS), at) is None
+    assert len(scan_unit("h_plus_r", "ablate", 1.0, range(LAYERS), at).cells) == LAYERS - 1

@@ -1,0 +1,271 @@
+"""Effects of a sweep against float64 loops, closed forms and simulated nulls."""
+
+import functools
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic_sweep as made
+from _tables import check_table
+
+from safety_geometry.causal.effects import (
+    KINDS,
+    POOLED,
+    control_normalised,
+    exchanged_p,
+    holm_primary,
+    layer_scan,
+    sweep_table,
+    two_level,
+)
+from safety_geometry.causal.outcomes import outcome_matrix
+
+EFFECT = -3.0
+TARGET = "ablate:r_only:1"
+
+
+@pytest.fixture(scope="module")
+def sweep():
+    cells = made.cells()
+    return cells, made.readout(cells, {TARGET: EFFECT}), made.judged(cells, {TARGET: 0.75})
+
+
+@pytest.fixture(scope="module")
+def table(sweep):
+    return control_normalised(*sweep, rng_seed=3, draws=400)
+
+
+def values(readout, cell, quantity="log_odds"):
+    rows = readout[(readout["cell"] == cell) & (readout["quantity"] == quantity)]
+    return dict(zip(rows["prompt_id"], rows["value"], strict=True))
+
+
+def test_tables_fit_their_schemas(sweep, table):
+    check_table(made.named(sweep_table(*sweep)), "causal_sweep")
+    check_table(holm_primary(made.named(table)), "control_normalised")
+
+
+def test_every_number_against_a_loop_over_cells_and_prompts(sweep, table):
+    """Point estimates of every metric and kind of control, prompt by prompt in float64."""
+    cells, readout, judged = sweep
+    suites = {"asr": ("direct", "attack_success"), "any_refusal": ("lookalike", "any_refusal"),
+              "benign_mean": ("utility", "utility"), "degenerate": (None, "degenerate")}  # fmt: skip
+
+    @functools.cache
+    def measured(cell, metric):
+        if metric in ("log_odds", "kl"):
+            found = values(readout, cell, metric)
+            return found or dict.fromkeys(values(readout, TARGET, metric), 0.0)  # clean has no KL of its own
+        suite, column = suites[metric]
+        rows = judged[(judged["arm"] == cell) & ((judged["suite"] == suite) | (suite is None))]
+        return {(r["suite"], r["prompt_id"]): float(r[column]) for r in rows.to_dict("records")}
+
+    assert len(table) == 2 * 6 * 6  # targets, metrics, pooled and five kinds
+    for row in table.to_dict("records"):
+        clean, mine = measured("clean", row["metric"]), measured(row["target"], row["metric"])
+        kinds = POOLED if row["control"] == "pooled" else (row["control"],)
+        ids = [c["cell"] for c in cells.to_dict("records") if c["target"] == row["target"] and c["control"] in kinds]
+        effects = [sum(measured(c, row["metric"])[p] - clean[p] for p in clean) / len(clean) for c in ids]
+        delta = sum(mine[p] - clean[p] for p in clean) / len(clean)
+        expected = {
+            "value": sum(mine.values()) / len(mine), "baseline": sum(clean.values()) / len(clean), "delta": delta,
+            "control_mean": sum(effects) / len(effects), "delta_control": delta - sum(effects) / len(effects),
+            "n_prompts": len(clean), "n_controls": len(ids), "removed_energy": 0.1, "control_energy": 0.02, "control_cos": 0.1,
+        }  # fmt: skip
+        assert {name: row[name] for name in expected} == pytest.approx(expected, abs=1e-12)
+        assert row["lo"] <= row["delta_control"] + 1e-12 and row["delta_control"] <= row["hi"] + 1e-12
+        assert bool(row["primary"]) == (row["target"] == TARGET)
+
+
+def test_permutation_p_against_ranks_by_hand(sweep, table):
+    cells, readout, _ = sweep
+    tested = table[table["p_permutation"].notna()]
+    assert set(tested["target"]) == {TARGET} and set(tested["metric"]) == {"log_odds"}
+    assert set(tested["control"]) == {"pooled", "random", "covariance", "shuffled", "wrong_layer", "norm_matched"}
+    for row in tested.to_dict("records"):
+        kinds = POOLED if row["control"] == "pooled" else (row["control"],)
+        ids = cells.loc[(cells["target"] == TARGET) & cells["control"].isin(kinds), "cell"]
+        effects = [np.mean(list(values(readout, c).values())) for c in [TARGET, *ids]]
+        distance = [abs(e - np.mean(effects)) for e in effects]
+        expected = sum(d >= distance[0] - 1e-9 for d in distance) / len(distance)
+        assert row["p_permutation"] == pytest.approx(expected)
+        assert row["p_smallest"] == pytest.approx(1 / len(distance))
+    pooled = tested[tested["control"] == "pooled"].iloc[0]
+    assert pooled["p_permutation"] == pooled["p_smallest"] == pytest.approx(1 / 11)
+
+
+def test_p_is_uniform_when_the_target_is_one_of_its_controls():
+    """Each of m + 1 exchangeable effects gets another rank, so the p values are exactly 1/(m+1), 2/(m+1) ... once each."""
+    effects = np.random.default_rng(0).gamma(2.0, size=20)  # skewed: a centre of the controls alone would not do
+    p = [exchanged_p(effects[i], np.delete(effects, i))[0] for i in range(20)]
+    np.testing.assert_allclose(sorted(p), np.arange(1, 21) / 20)
+
+
+def test_p_keeps_its_level_where_a_centre_of_the_controls_alone_does_not():
+    rng = np.random.default_rng(1)
+    many = [exchanged_p(e[0], e[1:])[0] for e in rng.normal(size=(1500, 40))]
+    assert np.mean(np.array(many) <= 0.1) == pytest.approx(4 / 41, abs=0.025)
+    few = rng.normal(size=(1500, 4))
+    assert np.mean([exchanged_p(e[0], e[1:])[0] <= 0.25 for e in few]) == pytest.approx(0.25, abs=0.035)
+    off = np.abs(few - few[:, 1:].mean(axis=1, keepdims=True))
+    assert np.mean(off[:, 0] >= off[:, 1:].max(axis=1)) > 0.3
+
+
+def test_p_is_two_sided_and_ties_count_against_the_target():
+    null = np.linspace(-1, 1, 9)
+    assert exchanged_p(5.0, null) == exchanged_p(-5.0, null) == (0.1, 0.1)
+    assert exchanged_p(0.0, np.zeros(9)) == (1.0, 0.1)
+    assert exchanged_p(0.1 + 0.2, np.full(9, 0.3))[0] == 1.0
+
+
+def test_two_level_interval_is_the_exact_distribution_in_a_small_case():
+    """Two controls and one prompt pattern: controls' mean is -1, 0 or 1 with 1/4, 1/2, 1/4."""
+    draws = 4000
+    lo, hi = two_level(np.full(draws, 2.0), np.array([np.full(draws, -1.0), np.full(draws, 1.0)]), 5)
+    assert (lo, hi) == (1.0, 3.0)
+    assert two_level(np.linspace(0, 1, draws), np.zeros((1, draws)), 5) == pytest.approx((0.025, 0.975))
+
+
+def test_interval_is_paired_and_covers_prompts_and_controls():
+    """Prompts that shift target and controls alike add nothing; the variance is that of prompts plus that of controls."""
+    rng = np.random.default_rng(4)
+    cells = made.cells(("r_only",), {"random": 40})
+    readout = made.readout(cells, n=30, kl=False)
+    shift = dict(zip(sorted(set(readout["prompt_id"])), rng.normal(size=30) * 50, strict=True))
+    moved = readout.assign(value=readout["value"] + readout["prompt_id"].map(shift))
+    first, second = (control_normalised(cells, r, None, 0, 500) for r in (readout, moved))
+    columns = ["delta", "control_mean", "delta_control", "lo", "hi"]
+    np.testing.assert_allclose(first[columns].to_numpy(), second[columns].to_numpy(), atol=1e-9)
+
+    wide = outcome_matrix("log_odds", readout, None)
+    y, c = wide.loc[TARGET].to_numpy(), wide.drop(index=[TARGET, "clean"]).to_numpy()
+    spread = rng.normal(size=40) * 2
+    rows = readout.set_index("cell")["value"]
+    named = dict(zip(wide.index.drop([TARGET, "clean"]), spread, strict=True))
+    spread_out = readout.assign(value=rows.to_numpy() + readout["cell"].map(named).fillna(0).to_numpy())
+    row = control_normalised(cells, spread_out, None, 0, 2000).iloc[0]
+    per_prompt, per_control = y - c.mean(0), (c + spread[:, None]).mean(1)
+    standard = np.sqrt(per_prompt.var() / 30 + per_control.var() / 40)
+    assert (row["hi"] - row["lo"]) / (2 * 1.96 * standard) == pytest.approx(1, abs=0.12)
+
+
+def test_one_control_is_not_resampled():
+    cells = made.cells(("r_only",), {"norm_matched": 1})
+    readout = made.readout(cells, n=40, kl=False)
+    row = control_normalised(cells, readout, None, 0, 2000).iloc[0]
+    wide = outcome_matrix("log_odds", readout, None)
+    difference = wide.loc[TARGET] - wide.loc[f"{TARGET}/norm_matched/0"]
+    half = 1.96 * difference.std(ddof=0) / np.sqrt(40)
+    assert row["n_controls"] == 1
+    assert (row["lo"], row["hi"]) == pytest.approx(
+        (difference.mean() - half, difference.mean() + half), abs=0.15 * half
+    )
+
+
+def test_results_do_not_depend_on_the_order_of_rows_or_on_other_targets(sweep, table):
+    cells, readout, judged = sweep
+    shuffled = [f.sample(frac=1, random_state=2) for f in (readout, judged)]
+    pd.testing.assert_frame_equal(control_normalised(cells, *shuffled, rng_seed=3, draws=400), table)
+    alone = cells[(cells["target"] == TARGET) | (cells["cell"] == "clean")]
+    mine = table[table["target"] == TARGET].reset_index(drop=True)
+    pd.testing.assert_frame_equal(control_normalised(alone, readout, judged, rng_seed=3, draws=400), mine)
+    other = control_normalised(*sweep, rng_seed=4, draws=400)
+    assert not np.allclose(other["lo"], table["lo"])
+
+
+def test_metrics_that_were_not_measured_have_no_row():
+    cells = made.cells()
+    readout = made.readout(cells, kl=False)
+    some = cells[~cells["cell"].str.contains("shuffled|shared/random/[345]")]
+    table = control_normalised(cells, readout, made.judged(some), draws=50)
+    n = table.set_index(["target", "metric", "control"])["n_controls"]
+    assert n[TARGET, "log_odds", "pooled"] == 10 and n[TARGET, "asr", "pooled"] == 5
+    assert (TARGET, "asr", "shuffled") not in n.index and "kl" not in set(table["metric"])
+    bare = cells[cells["control"].isin(["target", "baseline"])]
+    nothing = control_normalised(bare, readout[readout["cell"].isin(bare["cell"])], None)
+    assert nothing.empty and list(nothing.columns) == list(table.columns)
+
+
+def test_sweep_table_numbers(sweep):
+    cells, readout, judged = sweep
+    table = sweep_table(cells, readout, judged)
+    assert len(table) == len(cells)
+    row = table[(table["target"] == TARGET) & (table["control"] == "target")].iloc[0]
+    assert (row["asr"], row["n_asr"], row["asr_delta"]) == (0.75, 12, 0.5)
+    assert 0 < row["asr_delta_lo"] < 0.5 < row["asr_delta_hi"] < 1
+    assert row["n_degenerate"] == sum(made.SUITES.values())
+    mine, clean = values(readout, TARGET), values(readout, "clean")
+    assert row["log_odds_delta"] == pytest.approx(np.mean([mine[p] - clean[p] for p in clean]))
+    base = table[table["control"] == "baseline"].iloc[0]
+    assert pd.isna(base["target"]) and base["log_odds_delta"] == 0 and base["kl_benign"] == 0
+    assert (base["asr_delta"], base["asr_delta_lo"], base["asr_delta_hi"]) == (0, 0, 0)
+    shared = table[(table["control"] == "random") & (table["number"] == 0)]
+    assert shared["target"].nunique() == 2 and len(set(shared["log_odds"])) == 1
+    unmeasured = sweep_table(cells, readout, None)
+    assert unmeasured["asr"].isna().all() and unmeasured["n_asr"].isna().all()
+    check_table(made.named(unmeasured), "causal_sweep")
+
+
+def test_cells_with_other_prompts_are_named(sweep):
+    cells, readout, judged = sweep
+    lacking = readout.drop(
+        readout.index[(readout["cell"] == "shared/random/1") & (readout["prompt_id"] == "direct-03")]
+    )
+    with pytest.raises(ValueError, match=r"cell shared/random/1: log_odds has 1 prompts of clean missing"):
+        control_normalised(cells, lacking, None)
+    short = readout.drop(readout.index[(readout["cell"] == "clean") & (readout["prompt_id"] == "direct-03")])
+    with pytest.raises(ValueError, match="1 prompts that clean lacks"):
+        sweep_table(cells, short, None)
+    with pytest.raises(ValueError, match="cell clean has no log_odds"):
+        sweep_table(cells, readout[readout["cell"] != "clean"], None)
+    with pytest.raises(ValueError, match=f"cell {TARGET}: a prompt occurs twice in asr"):
+        extra = judged[(judged["arm"] == TARGET) & (judged["suite"] == "direct")]
+        sweep_table(cells, None, pd.concat([judged, extra]))
+    with pytest.raises(ValueError, match="cell clean: 6 prompts have no benign_mean"):
+        sweep_table(cells, None, judged.assign(utility=judged["utility"].where(judged["arm"] != "clean")))
+
+
+def test_holm_runs_over_the_primary_cells_of_a_seed():
+    places = itertools.product((1, 2), ("r2d2", "sft"))
+    rows = [{"seed": s, "regime": r, "primary": True, "metric": "log_odds", "control": c, "p_permutation": 0.01 if c == "pooled" else 0.5}
+            for s, r in places for c in ("pooled", "random")]  # fmt: skip
+    rows += [
+        {
+            "seed": 1,
+            "regime": "sft",
+            "primary": False,
+            "metric": "log_odds",
+            "control": "pooled",
+            "p_permutation": np.nan,
+        }
+    ]
+    frame = pd.DataFrame(rows, index=range(10, 10 + len(rows)))
+    frame.loc[12, "p_permutation"] = 0.04
+    found = holm_primary(frame)
+    assert found.loc[[10, 12, 14, 16], "p_holm"].tolist() == pytest.approx([0.02, 0.04, 0.02, 0.02])
+    assert found["p_holm"].notna().sum() == 4
+    assert found.loc[10, "control"] == "pooled" and list(found.index) == list(frame.index)
+
+
+def test_layer_scan_reads_the_layer_and_keeps_the_carriers_own():
+    cells = made.cells(())
+    scan = [{"cell": f"scan/{mode}/{layer}", "target": "", **made.operation(mode, 1.0), "control": "layer_scan", "number": layer,
+             "layer_h": layer if mode == "h_plus_r" else np.nan, "layer_r": layer} for layer in (2, 9) for mode in ("r_only", "h_plus_r")]  # fmt: skip
+    cells = pd.concat([cells, pd.DataFrame(scan)], ignore_index=True)
+    readout = made.readout(cells, {"scan/r_only/9": EFFECT}, n=20)
+    table = layer_scan(cells, readout, (14, 9), rng_seed=0, draws=300)
+    check_table(made.named(table), "layer_scan")
+    assert table["layer"].tolist() == [2, 2, 9, 9] and (table[["layer_h", "layer_r"]] == [14, 9]).all(axis=None)
+    row = table[(table["mode"] == "r_only") & (table["layer"] == 9)].iloc[0]
+    mine, clean = values(readout, "scan/r_only/9"), values(readout, "clean")
+    assert row["log_odds_delta"] == pytest.approx(np.mean([mine[p] - clean[p] for p in clean]))
+    assert row["lo"] < row["log_odds_delta"] < row["hi"] < EFFECT / 2
+    assert len(sweep_table(cells, readout, None)) == 1
+    cells.loc[cells["cell"] == "scan/h_plus_r/2", "layer_h"] = 3
+    with pytest.raises(ValueError, match=r"cell scan/h_plus_r/2: a layer scan acts at one layer, got \[2, 3\]"):
+        layer_scan(cells, readout, (14, 9))
+
+
+def test_kinds_are_those_of_the_schema():
+    assert set(POOLED) < set(KINDS) and len(KINDS) == 6

@@ -1,0 +1,231 @@
+"""Causal sweeps with matched controls, aligned models, follow-up and the four quadrants.
+
+A swept checkpoint is (seed, regime or aligned model, step). Everything of one checkpoint is one chunk: a changed λ, mode or
+number of controls reruns its job, which computes the cells concerned and takes the others from its store.
+"""
+
+SWEEP, FOLLOW, QUADRANTS = config["sweep"], config["follow_up"], config["quadrants"]
+SWEPT = f"{SEED}/sweep/{{regime}}/step{{step}}"
+PSWEPT = f"{PSEED}/sweep/{{regime}}/step{{step}}"
+CAUSAL_IDS = [
+    {
+        "seed": seed,
+        "regime": name,
+        "step": step,
+        "anchor": next(a for a, at in study.anchors(name).items() if at == step),
+    }
+    for seed, name, step in study.swept()
+]
+
+for name, spec in study.models.items():
+
+    rule:
+        name:
+            f"model_{name}"
+        input:
+            source=f"{P}/sources/{spec['source']}",
+        output:
+            folder=directory(layout.model(name)),
+        log:
+            f"{R}/logs/model_{name}.log",
+        conda:
+            "../../envs/torch.yaml"
+        params:
+            code=code("convert_model"),
+            settings=settings(
+                format=spec["format"],
+                dtype=config["model"]["dtype"],
+                threads=config["model"]["threads"],
+                system=config["model"]["system"],
+            ),
+        shell:
+            "python workflow/scripts/convert_model.py --source {input.source} --folder {output.folder}"
+            " --params {params.settings:q} --code {params.code} 2> {log}"
+
+
+rule sweep:
+    input:
+        unpack(swept_inputs),
+        harmful=role("direct"),
+        benign=role("utility"),
+        suites=[role(suite) for suite in SWEEP["generate"]["suites"]],
+    output:
+        cells=f"{SWEPT}/cells.csv",
+        readout=f"{SWEPT}/readout.csv",
+        completions=f"{PSWEPT}/completions.jsonl",
+    log:
+        f"{SEED}/logs/sweep/{{regime}}_step{{step}}.log",
+    benchmark:
+        f"{SEED}/benchmarks/sweep_{{regime}}_step{{step}}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: config["model"]["threads"]
+    params:
+        code=code("sweep"),
+        files=named,
+        settings=lambda wc: settings(**study.sweep(wc.regime, int(wc.step), int(wc.seed))),
+    shell:
+        "python workflow/scripts/sweep.py {params.files} --harmful {input.harmful} --benign {input.benign} --suites {input.suites}"
+        " --cells {output.cells} --readout {output.readout} --completions {output.completions}"
+        " --params {params.settings:q} --code {params.code} 2> {log}"
+
+
+rule follow_up_choice:
+    input:
+        cells=lambda wc: layout.swept("cells.csv", int(wc.seed)),
+        readout=lambda wc: layout.swept("readout.csv", int(wc.seed)),
+        judged=lambda wc: layout.swept("sweep/judged.csv", int(wc.seed)),
+    output:
+        choice=f"{SEED}/sweep/choice.json",
+    log:
+        f"{SEED}/logs/follow_up_choice.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=code("follow_up_choice"),
+        settings=lambda wc: settings(
+            checkpoints=[c for c in CAUSAL_IDS if c["seed"] == int(wc.seed)],
+            targets=FOLLOW["targets"],
+            controls=FOLLOW["controls"],
+            stats_seed=config["statistics"]["seed"],
+        ),
+    shell:
+        "export OMP_NUM_THREADS=1; python workflow/scripts/follow_up_choice.py --cells {input.cells} --readout {input.readout}"
+        " --judged {input.judged} --choice {output.choice} --params {params.settings:q} --code {params.code} 2> {log}"
+
+
+rule follow_up:
+    input:
+        unpack(swept_inputs),
+        choice=f"{SEED}/sweep/choice.json",
+        harmful=role("direct"),
+        suites=[role(suite) for suite in FOLLOW["suites"]],
+    output:
+        completions=f"{PSWEPT}/follow_up.jsonl",
+    log:
+        f"{SEED}/logs/follow_up/{{regime}}_step{{step}}.log",
+    benchmark:
+        f"{SEED}/benchmarks/follow_up_{{regime}}_step{{step}}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: config["model"]["threads"]
+    params:
+        code=code("follow_up"),
+        files=named,
+        settings=lambda wc: settings(**study.follow_up(wc.regime, int(wc.step), int(wc.seed))),
+    shell:
+        "python workflow/scripts/follow_up.py {params.files} --choice {input.choice} --harmful {input.harmful}"
+        " --suites {input.suites} --completions {output.completions}"
+        " --params {params.settings:q} --code {params.code} 2> {log}"
+
+
+use rule judge as judge_sweep with:
+    input:
+        **JUDGE_FILES,
+        completions=f"{PSWEPT}/completions.jsonl",
+    output:
+        judged=f"{SWEPT}/sweep/judged.csv",
+    log:
+        f"{SEED}/logs/judge/sweep_{{regime}}_step{{step}}.log",
+
+
+use rule judge as judge_follow_up with:
+    input:
+        **JUDGE_FILES,
+        completions=f"{PSWEPT}/follow_up.jsonl",
+    output:
+        judged=f"{SWEPT}/follow_up/judged.csv",
+    log:
+        f"{SEED}/logs/judge/follow_up_{{regime}}_step{{step}}.log",
+
+
+rule causal_tables:
+    input:
+        cells=layout.swept("cells.csv"),
+        readout=layout.swept("readout.csv"),
+        judged=layout.swept("sweep/judged.csv"),
+        carriers=[f"{R}/seed{s}/carriers/{name}/carriers.safetensors" for s, name, _ in study.swept()],
+    output:
+        causal_sweep=reported("causal_sweep", "Causal"),
+        control_normalised=reported("control_normalised", "Causal"),
+        layer_scan=reported("layer_scan", "Causal"),
+        aligned_anchors=reported("aligned_anchors", "Causal"),
+    log:
+        f"{R}/logs/causal_tables.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=code("causal_tables"),
+        settings=settings(
+            checkpoints=CAUSAL_IDS,
+            aligned=[f"{regime}:{a}" for regime, anchors in config["aligned"]["anchors"].items() for a in anchors],
+            models=list(study.models),
+            stats_seed=config["statistics"]["seed"],
+            draws=config["statistics"]["bootstrap"],
+        ),
+    shell:
+        "export OMP_NUM_THREADS=1; python workflow/scripts/causal_tables.py --cells {input.cells} --readout {input.readout}"
+        " --judged {input.judged} --carriers {input.carriers} --causal-sweep {output.causal_sweep}"
+        " --control-normalised {output.control_normalised} --layer-scan {output.layer_scan}"
+        " --aligned-anchors {output.aligned_anchors} --params {params.settings:q} --code {params.code} 2> {log}"
+
+
+rule follow_up_table:
+    input:
+        choices=expand(f"{SEED}/sweep/choice.json", seed=config["seeds"]),
+        judged=layout.swept("follow_up/judged.csv"),
+    output:
+        table=reported("follow_up", "Causal"),
+    log:
+        f"{R}/logs/follow_up_table.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=code("follow_up_table"),
+        settings=settings(
+            checkpoints=CAUSAL_IDS, stats_seed=config["statistics"]["seed"], draws=config["statistics"]["bootstrap"]
+        ),
+    shell:
+        "export OMP_NUM_THREADS=1; python workflow/scripts/follow_up_table.py --choices {input.choices} --judged {input.judged}"
+        " --table {output.table} --params {params.settings:q} --code {params.code} 2> {log}"
+
+
+EVALUATED = [point for point in layout.judged_checkpoints() if study.anchor_name(*point[1:])]
+
+
+rule quadrants:
+    input:
+        judged=[f"{R}/seed{s}/judged/{name}/step{step}/judged.csv" for s, name, step in EVALUATED],
+        completions=[f"{P}/seed{s}/completions/{name}/step{step}.jsonl" for s, name, step in EVALUATED],
+        prompts=[f"{R}/seed{s}/completions/{name}/step{step}.safetensors" for s, name, step in EVALUATED],
+        activations=[f"{R}/seed{s}/activations/{name}/step{step}.safetensors" for s, name, step in EVALUATED],
+        carriers=[f"{R}/seed{s}/carriers/{name}/carriers.safetensors" for s, name, _ in EVALUATED],
+    output:
+        table=reported("quadrants", "Causal"),
+        texts=f"{P}/quadrants.jsonl",
+    log:
+        f"{R}/logs/quadrants.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=code("quadrants"),
+        settings=settings(
+            checkpoints=[
+                {"seed": s, "regime": name, "step": step, "anchor": study.anchor_name(name, step)}
+                for s, name, step in EVALUATED
+            ],
+            **QUADRANTS,
+            stats_seed=config["statistics"]["seed"],
+        ),
+    shell:
+        "export OMP_NUM_THREADS=1; python workflow/scripts/quadrants.py --judged {input.judged} --completions {input.completions}"
+        " --prompts {input.prompts} --activations {input.activations} --carriers {input.carriers} --table {output.table}"
+        " --texts {output.texts} --params {params.settings:q} --code {params.code} 2> {log}"
+
+
+CAUSAL_TABLES = ["quadrants"]
+if study.swept():
+    CAUSAL_TABLES += ["causal_sweep", "control_normalised"]
+    CAUSAL_TABLES += ["layer_scan"] if SWEEP["layer_scan"] else []
+    CAUSAL_TABLES += ["aligned_anchors"] if config["aligned"]["anchors"] or study.models else []
+    CAUSAL_TABLES += ["follow_up"] if FOLLOW["targets"] else []

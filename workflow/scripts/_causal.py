@@ -1,0 +1,31 @@
+"""Reads what the sweeps of all checkpoints wrote, each file with the checkpoint it belongs to."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+from _job import JobError
+
+from safety_geometry.tables import Checkpoint
+
+
+def by_checkpoint(
+    checkpoints: list[dict], paths: list[Path], read: Callable[[Path], object]
+) -> dict[Checkpoint, object]:
+    """Files in the order of params.checkpoints. Raises JobError when there are not as many."""
+    if len(checkpoints) != len(paths):
+        raise JobError(f"{len(paths)} files for the {len(checkpoints)} checkpoints of params.checkpoints")
+    return {Checkpoint(**c): read(path) for c, path in zip(checkpoints, paths, strict=True)}
+
+
+def read_cells(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype={"source_position": str}, keep_default_na=False, na_values=[""])
+
+
+def read_readout(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype={"prompt_id": str})
+
+
+def read_judged(path: Path) -> pd.DataFrame:
+    """Rows of judge.py; only an empty cell is missing, since `none` is a refusal class."""
+    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"id": str, "prompt_id": str, "arm": str})

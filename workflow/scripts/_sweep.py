@@ -1,0 +1,231 @@
+"""One checkpoint of the causal sweep: its carriers, the prompts that are read, and the units of cells that follow from them."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from _activations import Activations, Tensors
+from _job import Job, JobError, digest, read_jsonl, recorded_digest
+from _model import Loaded
+
+from safety_geometry.causal.cells import Cell, Checkpoint, Target, Unit, scan_unit, shared_units, target_unit
+from safety_geometry.causal.controls import Source
+from safety_geometry.causal.modes import orthonormal
+from safety_geometry.causal.readout import clean_prompts, tokens_of
+from safety_geometry.runner import Runner
+
+
+class Stream(dict):
+    """Clean tokens [M, d] by layer, made when they are asked for."""
+
+    def __init__(self, clean):
+        self.clean = clean
+
+    def __missing__(self, layer: int) -> np.ndarray:
+        self[layer] = tokens_of(self.clean, layer).numpy()
+        return self[layer]
+
+
+@dataclass(eq=False)
+class Sweep:
+    """params: step, seed, subspace_positions, targets [{family, mode, lambda, scope, rank}], controls, primary (target ids),
+    permutations, generate {cells: target ids, controls}, layer_scan {layers, modes, family, lambda} or None, steer_scale.
+    """
+
+    job: Job
+    loaded: Loaded
+    activations: Activations = field(init=False)
+    facts: dict = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.activations = Activations(self.job.activations)
+        self.carriers = Tensors(self.job.carriers)
+        self.facts = self.carriers.describe("carriers")[str(self.p["step"])]
+        layers, scan = self.activations.n_layers, self.p["layer_scan"]
+        if beyond := [ell for ell in (scan["layers"] if scan else []) if ell >= layers]:
+            raise JobError(f"sweep.layer_scan.layers {beyond} do not exist: the model has blocks 0 to {layers - 1}")
+
+    @property
+    def p(self) -> dict:
+        return self.job.params
+
+    @property
+    def sites(self) -> dict[str, tuple[int | str, int]]:
+        return {kind: (self.facts[kind.lower()]["position"], self.facts[kind.lower()]["layer"]) for kind in "HR"}
+
+    @property
+    def layers(self) -> list[int]:
+        """Layers at which a cell may start."""
+        scan = self.p["layer_scan"]
+        everywhere = [0] if any(t["scope"] == "all_layers" for t in self.p["targets"]) else []
+        return sorted({*(site[1] for site in self.sites.values()), *(scan["layers"] if scan else []), *everywhere})
+
+    def prompts(self, path: Path, limit: int) -> tuple[list[str], list[tuple[int, ...]]]:
+        """Ids and tokens of the first `limit` prompts of a role."""
+        rows = read_jsonl(path)[:limit]
+        return [row["id"] for row in rows], [
+            r.ids for r in self.loaded.chat.render_many([row["prompt"] for row in rows])
+        ]
+
+    def clean(self, tokens: list):
+        return clean_prompts(self.runner, tokens, self.layers, self.loaded.chat.n_prefix)
+
+    @property
+    def runner(self) -> Runner:
+        return self.loaded.runner
+
+    @cached_property
+    def harmful(self) -> tuple[list[str], list]:
+        return self.prompts(self.job.harmful, self.p["prompts"]["harmful"])
+
+    @cached_property
+    def clean_harmful(self):
+        return self.clean(self.harmful[1])
+
+    @cached_property
+    def stream(self) -> Stream:
+        return Stream(self.clean_harmful)
+
+    def at(self, rank: int) -> Checkpoint:
+        """Carriers (rank 1) or subspaces of `rank` directions, and where their controls come from."""
+        found, sources = {}, {}
+        for kind in "HR":
+            name = f"step{self.p['step']}.{kind.lower()}"
+            rows = self.carriers.read(name)[None] if rank == 1 else self.carriers.read(f"{name}_subspace").T[:rank]
+            if len(rows) < rank:
+                raise JobError(
+                    f"{self.job.carriers}: the {kind} subspace has {len(rows)} directions, rank {rank} was asked for"
+                )
+            found[kind] = orthonormal(rows)
+            sources[kind] = Source(
+                kind, self.sites[kind], self.activations.fit, self.activations.positions, self.p["subspace_positions"],
+                self.activations.n_layers, rank,
+            )  # fmt: skip
+        return Checkpoint(found["H"], found["R"], sources, self.stream, self.scale)
+
+    @cached_property
+    def scale(self) -> dict[str, float]:
+        """Length of the vector that steering adds at λ = 1."""
+        if self.p["steer_scale"] == "unit":
+            sizes = {"H": 1.0, "R": 1.0}
+        elif self.p["steer_scale"] == "difference_norm":
+            sizes = {kind: self.facts[kind.lower()]["norm"] for kind in "HR"}
+        else:  # activation_norm
+            sizes = {k: float(np.linalg.norm(self.stream[site[1]], axis=1).mean()) for k, site in self.sites.items()}
+        return sizes | {"HR": (sizes["H"] + sizes["R"]) / 2}
+
+    def units(self) -> Iterable[Unit]:
+        p, seed, counts = self.p, self.p["seed"], self.p["controls"]
+        groups: dict[str, list[Target]] = {}
+        for t in p["targets"]:
+            target = Target(t["family"], t["mode"], t["lambda"], t["scope"], t["rank"])
+            groups.setdefault(target.group, []).append(target)
+        for targets in groups.values():
+            at, controls = self.at(targets[0].rank), p["generate"]["controls"]
+            asked = [t for t in targets if t.id in p["generate"]["cells"]]
+            for target in targets:
+                answers = controls if target in asked else None
+                yield target_unit(target, at, counts, seed, target.id in p["primary"], answers)
+            yield from shared_units(
+                targets, at, counts, seed, p["primary"], p["permutations"], controls if asked else None
+            )
+        if scan := p["layer_scan"]:
+            for mode in scan["modes"]:
+                unit = scan_unit(mode, scan["family"], scan["lambda"], scan["layers"], self.at(1))
+                if unit is not None:
+                    yield unit
+
+    def key(self, unit: Unit, **facts) -> str:
+        """Key of a unit's results: everything that they depend on."""
+        folder = {
+            name: recorded_digest(path)
+            for name in ("model", "adapter")
+            if (path := getattr(self.job, name)) is not None
+        }
+        cells = [
+            [cell.id, cell.kl, cell.generated, [_fingerprint(item) for item in cell.interventions]]
+            for cell in unit.cells
+        ]
+        whole = {"unit": unit.name, "cells": cells, "files": folder, "code": self.job.code, **facts}
+        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
+def _fingerprint(item) -> list:
+    return [item.family, item.layer, item.strength, hashlib.sha256(item.basis.numpy().tobytes()).hexdigest()]
+
+
+class UnitStore:
+    """Results of finished units by key, one file each, below private/: a killed or changed sweep goes on from them."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, key: str) -> dict | None:
+        path = self.folder / f"{key}.json"
+        try:
+            found = json.loads(path.read_text())
+        except (OSError, json.JSONDecodeError):
+            return None
+        return found["result"] if found.get("digest") == _digest(found.get("result")) else None
+
+    def put(self, key: str, result: dict) -> None:
+        path = self.folder / f"{key}.json"
+        scratch = path.with_suffix(".partial")
+        scratch.write_text(json.dumps({"digest": _digest(result), "result": result}))
+        scratch.replace(path)
+
+    def keep(self, keys: set[str]) -> None:
+        """Forget all other units."""
+        for path in self.folder.glob("*.json"):
+            if path.stem not in keys:
+                path.unlink()
+
+
+def _digest(result: object) -> str:
+    return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
+
+
+def answered(sweep: Sweep, suites: dict[str, int], paths: list[Path]) -> list[tuple[str, dict]]:
+    """(suite, prompt row) of the first prompts of each suite."""
+    return [
+        (suite, row) for (suite, n), path in zip(suites.items(), paths, strict=True) for row in read_jsonl(path)[:n]
+    ]
+
+
+def generate_cells(
+    sweep: Sweep, cells: list[Cell], asked: list[tuple[str, dict]], limit: int, batch_size: int, bar
+) -> list[dict]:
+    """Answers of every cell to every asked prompt, all in the same batches: rows of completions, `arm` the cell."""
+    from safety_geometry.generation import generate
+
+    loaded = sweep.loaded
+    prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for _, row in asked])]
+    edits = [cell.interventions for cell in cells for _ in prompts]
+    answers = generate(
+        loaded.runner,
+        prompts * len(cells),
+        loaded.chat.stop_ids,
+        limit,
+        batch_size,
+        loaded.chat.n_prefix,
+        edits,
+        progress=bar,
+    )
+    rows = []
+    for (cell, (suite, row)), answer in zip(((c, a) for c in cells for a in asked), answers, strict=True):
+        rows.append({
+            "id": f"{suite}:{row['id']}@{cell.id}", "suite": suite, "prompt_id": row["id"], "prompt": row["prompt"],
+            "completion": loaded.tokenizer.decode(answer.ids, skip_special_tokens=True).strip(),
+            "n_tokens": len(answer.ids), "hit_limit": answer.hit_limit, "arm": cell.id,
+            **{key: row[key] for key in ("type", "bucket", "must", "min_words", "context") if key in row},
+        })  # fmt: skip
+    return rows
+
+
+def prompts_digest(paths: Iterable[Path]) -> dict[str, str]:
+    return {path.name: digest(path) for path in paths}

@@ -1,0 +1,48 @@
+"""Answers of the followed-up cells of one checkpoint: direct requests that did not choose them, usefulness, benign utility.
+
+The cells are made anew from the same settings as in the sweep; --choice names them. params: those of sweep.py, checkpoint
+{regime, step}, answers {suites, max_new_tokens, batch_size}. Without a chosen cell here the output is empty and no model runs.
+"""
+
+import json
+
+from _job import Job, JobError
+from _model import load, progress
+from _sweep import Sweep, answered, generate_cells
+
+from safety_geometry.causal.cells import Cell
+
+CLEAN = Cell("clean", (), ())
+
+
+def main() -> None:
+    job = Job(
+        __doc__,
+        inputs=["model", "adapter?", "activations", "carriers", "choice", "harmful", "suites*"],
+        outputs=["completions"],
+    )
+    p, choice = job.params, json.loads(job.choice.read_text())
+    here = [row for row in choice["chosen"] if {k: row[k] for k in p["checkpoint"]} == p["checkpoint"]]
+    if not here:
+        job.write_jsonl([], job.completions)
+        return
+    sweep = Sweep(job, load(job, job.adapter))
+    known = {cell.id: cell for unit in sweep.units() for cell in unit.cells} | {"clean": CLEAN}
+    if lost := sorted({row["cell"] for row in here} - set(known)):
+        raise JobError(
+            f"{job.choice} names the cell {lost[0]}, which the sweep does not have; run follow_up_choice again"
+        )
+    cells = [known[cell] for cell in dict.fromkeys(row["cell"] for row in here)]
+    suites = p["answers"]["suites"]
+    asked = [
+        (suite, row)
+        for suite, row in answered(sweep, suites, job.suites)
+        if suite != "direct" or row["id"] in choice["scoring"]
+    ]
+    bar = progress(len(cells) * len(asked), "follow-up")
+    limit, batch_size = p["answers"]["max_new_tokens"], p["answers"]["batch_size"]
+    job.write_jsonl(generate_cells(sweep, cells, asked, limit, batch_size, bar), job.completions)
+
+
+if __name__ == "__main__":
+    main()

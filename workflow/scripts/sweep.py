@@ -1,0 +1,112 @@
+"""Causal sweep at one checkpoint: readouts of every cell, and answers of the cells that the configuration asks for.
+
+Finished units of cells are kept in a folder `store` beside --completions (private), so that a killed sweep goes on where it was and a
+changed λ, mode or number of controls computes only the cells concerned. params: see _sweep.Sweep, and prompts {harmful,
+benign}, openings, batch_size, generate {cells, controls, suites, max_new_tokens, batch_size}.
+--cells and --readout carry numbers and ids only, --completions (private) the answers.
+"""
+
+import sys
+
+import pandas as pd
+from _job import Job, JobError
+from _model import load, progress
+from _sweep import Sweep, UnitStore, answered, generate_cells, prompts_digest
+
+from safety_geometry.causal.cells import Cell, Unit
+from safety_geometry.causal.readout import opening_ids, read_kl, read_log_odds
+
+COLUMNS = ("cell", "target", "family", "mode", "scope", "rank", "lambda", "control", "number", "control_seed", "layer_h",
+           "layer_r", "source_layer", "source_position", "abs_cos", "energy", "primary", "generated", "carrier_layer_h",
+           "carrier_layer_r")  # fmt: skip
+
+
+def main() -> None:
+    job = Job(
+        __doc__, inputs=["model", "adapter?", "activations", "carriers", "harmful", "benign", "suites*"],
+        outputs=["cells", "readout", "completions"],
+    )  # fmt: skip
+    sweep, p = Sweep(job, load(job, job.adapter)), job.params
+    store = UnitStore(job.completions.parent / "store")
+    units = list(sweep.units())
+    spoken = any(cell.generated for unit in units for cell in unit.cells)
+    nothing = {"control": "baseline", "number": 0, "primary": False}
+    units.append(Unit("clean", (Cell("clean", (), (nothing,), generated=spoken),)))
+    facts = {
+        "prompts": prompts_digest([job.harmful, job.benign, *job.suites]),
+        **{name: p[name] for name in ("prompts", "openings", "batch_size", "model")},
+        "answers": {name: p["generate"][name] for name in ("suites", "max_new_tokens", "batch_size")},
+    }
+    keys = {unit.name: sweep.key(unit, **facts) for unit in units}
+    missing = [unit for unit in units if store.get(keys[unit.name]) is None]
+    print(f"{len(units)} units of cells, {len(missing)} of them to compute", file=sys.stderr, flush=True)
+    compute(sweep, missing, keys, store)
+    results = {unit.name: store.get(keys[unit.name]) for unit in units}
+    if lost := [name for name, found in results.items() if found is None]:
+        raise JobError(f"{store.folder}: results of {lost[0]} cannot be read back; is the disk full?")
+    write(job, sweep, units, results)
+    store.keep(set(keys.values()))
+
+
+def compute(sweep: Sweep, units: list[Unit], keys: dict[str, str], store: UnitStore) -> None:
+    job, p = sweep.job, sweep.p
+    if not units:
+        return
+    benign_ids, benign = sweep.prompts(job.benign, p["prompts"]["benign"])
+    clean_benign = sweep.clean(benign)
+    try:
+        openings = opening_ids(sweep.loaded.tokenizer, p["openings"])
+    except ValueError as error:
+        raise JobError(f"sweep.openings: {error}") from error
+    asked = answered(sweep, p["generate"]["suites"], job.suites)
+    limit, batch_size = p["generate"]["max_new_tokens"], p["batch_size"]
+    harmful_ids = sweep.harmful[0]
+    rows = sum(
+        len(harmful_ids) + len(benign_ids) * cell.kl + len(asked) * cell.generated
+        for unit in units
+        for cell in unit.cells
+    )
+    bar = progress(rows, "sweep")
+    for unit in units:
+        cells = [cell.interventions for cell in unit.cells if cell.interventions]
+        with_kl = [cell for cell in unit.cells if cell.kl and cell.interventions]
+        odds = read_log_odds(sweep.runner, sweep.clean_harmful, cells, openings, batch_size, bar)
+        kl = read_kl(sweep.runner, clean_benign, [cell.interventions for cell in with_kl], batch_size, bar)
+        found = {"log_odds": dict(zip((c.id for c in unit.cells if c.interventions), odds.cells.tolist(), strict=True))}
+        found["kl"] = dict(zip((cell.id for cell in with_kl), kl.cells.tolist(), strict=True))
+        if unit.name == "clean":
+            found = {"log_odds": {"clean": odds.clean.tolist()}, "kl": {"clean": kl.clean.tolist()}}
+        found["prompts"] = {"log_odds": harmful_ids, "kl": benign_ids}
+        spoken = [cell for cell in unit.cells if cell.generated]
+        found["answers"] = (
+            generate_cells(sweep, spoken, asked, limit, p["generate"]["batch_size"], bar) if spoken else []
+        )
+        store.put(keys[unit.name], found)
+
+
+def write(job: Job, sweep: Sweep, units: list[Unit], results: dict[str, dict]) -> None:
+    own = {f"carrier_layer_{kind.lower()}": site[1] for kind, site in sweep.sites.items()}
+    cells = [
+        {"cell": cell.id, "generated": cell.generated} | row | own
+        for unit in units
+        for cell in unit.cells
+        for row in cell.rows
+    ]
+    frame = pd.DataFrame(cells).reindex(columns=list(COLUMNS))
+    whole = ("rank", "control_seed", "layer_h", "layer_r", "source_layer")
+    frame = frame.astype(dict.fromkeys(whole, "Int64"))
+    readings = [
+        {"cell": cell, "quantity": quantity, "prompt_id": prompt, "value": value}
+        for unit in units
+        for quantity in ("log_odds", "kl")
+        for cell, values in results[unit.name][quantity].items()
+        for prompt, value in zip(results[unit.name]["prompts"][quantity], values, strict=True)
+    ]
+    for table, path in ((frame, job.cells), (pd.DataFrame(readings), job.readout)):
+        with job.publish(path) as scratch:
+            table.to_csv(scratch, index=False, float_format="%.9g", lineterminator="\n")
+    job.write_jsonl((row for unit in units for row in results[unit.name]["answers"]), job.completions)
+
+
+if __name__ == "__main__":
+    main()

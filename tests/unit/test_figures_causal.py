@@ -275,5 +275,6 @@ def test_quadrants_shows_groups_medians_and_at_most_six_panels():
     many = quadrants(where=[(r, s, str(s)) for r in ("sft", "r2d2", "sft_refusal") for s in (10, 20, 30)])
     figure = make_figure("quadrants", {"quadrants": many})
     assert len(figure.axes) == 6
+    assert len({(*ax.get_xlim(), *ax.get_ylim()) for ax in figure.axes}) == 1
     assert "the last 6 of 9 checkpoints" in figure.get_suptitle()
     assert not any("anchor 10 " in ax.get_title(loc="left") for ax in figure.axes)

@@ -1,6 +1,6 @@
 """One figure of the study as SVG and PNG, from its tables. A table or column that is missing or empty is an error.
 
-params: name (five_anchor, trajectory, layer_profile, training_curves, geometry, coupling_controls).
+params: name, one of safety_geometry.figures.FIGURES.
 """
 
 from _job import Job, JobError

@@ -5,8 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from safety_geometry.figures.modes import first_seed, headline, is_true, label, p_text
-from safety_geometry.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, NoData, need
+from safety_geometry.figures.modes import first_seed, headline, label, p_text
+from safety_geometry.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, NoData, is_true, need
 
 KINDS = {
     "pooled": ("less pooled controls", "black", "o"),

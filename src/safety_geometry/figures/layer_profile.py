@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from safety_geometry.figures.style import need, ordered_anchors
+from safety_geometry.figures.style import is_true, need, ordered_anchors
 
 SHADES = ("#FDE725", "#8FD744", "#35B779", "#21908C", "#31688E", "#443A83", "#2D0A45")  # light: early, dark: late
 
@@ -79,8 +79,3 @@ def star(ax, rows: pd.DataFrame, colour: str) -> None:
         markersize=12,
         zorder=5,
     )
-
-
-def is_true(values: pd.Series) -> pd.Series:
-    """Booleans out of a column that may have empty cells."""
-    return values.map(lambda v: str(v) == "True").astype(bool)

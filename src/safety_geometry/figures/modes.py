@@ -99,11 +99,6 @@ def checkpoints(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(place(regime, anchor, step), rows) for (regime, step, anchor), rows in found]
 
 
-def is_true(values: pd.Series) -> pd.Series:
-    """Booleans out of a column that may have empty cells."""
-    return values.map(lambda v: str(v) == "True").astype(bool)
-
-
 def first_seed(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The rows of the first seed, and a note that says which it is and of how many."""
     seeds = sorted(frame["seed"].unique())

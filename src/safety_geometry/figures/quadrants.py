@@ -40,8 +40,9 @@ def quadrants(tables: dict[str, pd.DataFrame]) -> Figure:
             ax.tick_params(labelbottom=True)
     for ax in axes[len(panels) :]:
         ax.remove()
-    for axis, ends in ((axes[0].xaxis, axes[0].get_xlim()), (axes[0].yaxis, axes[0].get_ylim())):
-        axis.set_view_interval(min(ends[0], -1.25), max(ends[1], 1.25), ignore=True)
+    (left, right), (bottom, top) = axes[0].get_xlim(), axes[0].get_ylim()
+    axes[0].set(xlim=(min(left, -1.25), max(right, 1.25)), ylim=(min(bottom, -1.25), max(top, 1.25)))
+    for axis in (axes[0].xaxis, axes[0].yaxis):
         axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     found = [key for key in LOOKS if (frame["quadrant"] == key).any()]
     entries = [

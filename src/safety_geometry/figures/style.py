@@ -108,3 +108,8 @@ def ordered_anchors(frame: pd.DataFrame) -> list[str]:
     if not names:
         raise NoData("the table has no anchor")
     return names
+
+
+def is_true(values: pd.Series) -> pd.Series:
+    """Booleans out of a column that may have empty cells."""
+    return values.map(lambda v: str(v) == "True").astype(bool)

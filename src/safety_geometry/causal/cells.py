@@ -179,7 +179,7 @@ def scan_unit(mode: str, family: str, strength: float, layers: Sequence[int], at
             "abs_cos": None, "energy": _energy(parts, at, family, [strength] * len(parts)), "primary": False,
         }  # fmt: skip
         edits = interventions(parts, family, strength, at.scale)
-        cells.append(Cell(f"{family}:{mode}:{strength:g}:layer:1/layer_scan/{layer}", edits, (about,), kl=False))
+        cells.append(Cell(f"{family}:{mode}:{strength:g}:layer:1/layer_scan/{layer}", edits, (about,)))
     return Unit(f"{family}:{mode}:{strength:g}/layer_scan", tuple(cells)) if cells else None
 
 

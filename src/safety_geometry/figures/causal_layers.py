@@ -25,12 +25,13 @@ COLUMNS = 3
 TICKS = 12
 WIDTH = 3.3  # inches of a panel
 LETTER = 0.13  # inches that a mark needs
+MUCH_KL = 0.10  # nats on benign prompts, the papers' limit on a carrier's side effects
 
 
 def causal_layers(tables: dict[str, pd.DataFrame]) -> Figure:
     """Heat maps, modes by layers, of the change of the refusal log-odds: one panel per checkpoint (and family and strength,
     where the scan has several), one diverging scale for all. H and R stand at the carriers' own layers; a dot marks a cell
-    whose interval includes zero. The first seed is drawn. Needs layer_scan."""
+    whose interval includes zero, a cross one whose KL on benign prompts is above MUCH_KL. The first seed is drawn. Needs layer_scan."""
     frame, note = first_seed(need(tables, "layer_scan", ["log_odds_delta"]))
     frame = frame.dropna(subset=["log_odds_delta"])
     kinds = frame[["family", "lambda"]].drop_duplicates().sort_values(["family", "lambda"]).itertuples(index=False)
@@ -65,7 +66,9 @@ def causal_layers(tables: dict[str, pd.DataFrame]) -> Figure:
         else f"{FAMILIES.get(panels[0][1], panels[0][1]).lower()} at λ = {number(panels[0][2])}"
     )
     headline(
-        figure, f"Where {what} changes refusal", f"H, R: the carriers' own layers; dot: interval includes 0; {note}"
+        figure,
+        f"Where {what} changes refusal",
+        f"H, R: the carriers' own layers; dot: interval includes 0; ×: KL on benign prompts above {MUCH_KL:g}; {note}",
     )
     return figure
 
@@ -85,6 +88,8 @@ def heat(ax, rows: pd.DataFrame, modes: list[str], norm: Normalize) -> AxesImage
     for row in rows.itertuples():
         x, y = int(np.searchsorted(layers, row.layer)), modes.index(row.mode)
         cells[y, x] = row.log_odds_delta
+        if row.kl_benign > MUCH_KL:
+            ax.plot(x + 0.34, y - 0.30, "x", color="black", markersize=3.2, markeredgewidth=0.8)
         if row.lo <= 0 <= row.hi:
             ax.plot(x + 0.32, y + 0.30, ".", color="#555555", markersize=2.4, markeredgewidth=0)
     ax.grid(False)

@@ -405,7 +405,7 @@ def test_scan_unit_reads_and_acts_at_each_layer(mode):
         (item,) = cell.interventions
         np.testing.assert_allclose(item.basis.numpy(), want, atol=1e-6)
         assert item.layer == layer and row["energy"] == pytest.approx(removed_energy(cell, at), rel=1e-5)
-        assert not cell.kl and not cell.generated and row["primary"] is False  # log-odds only
+        assert cell.kl and not cell.generated and row["primary"] is False
 
 
 def test_scan_leaves_out_layers_where_the_carriers_are_one_vector():

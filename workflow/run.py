@@ -70,7 +70,7 @@ def recover(command: list[str]) -> None:
     """After a run that was killed: end its orphaned jobs and take away its lock. Stops if that run is still alive."""
     if RUN_FILE.exists():
         old = json.loads(RUN_FILE.read_text())
-        if psutil.pid_exists(old["pid"]) and psutil.Process(old["pid"]).create_time() == old["started"]:
+        if _alive(old):
             sys.exit(f"error: another run (process {old['pid']}) is at work in this folder; wait for it or stop it")
         orphans = [p for p in psutil.process_iter() if _tagged(p, old["id"])]
         print(f"The last run was killed; ending {len(orphans)} orphaned process(es) and resuming.", flush=True)
@@ -206,6 +206,15 @@ def report(command: list[str], results: Path) -> None:
         if done.returncode:
             sys.exit(done.stdout + done.stderr + "\nThe results are complete, but the report could not be made.")
     print(f"Report: {target}")
+
+
+def _alive(run: dict) -> bool:
+    """The process of a run that was noted before; a killed one may linger as a zombie until its parent looks."""
+    try:
+        process = psutil.Process(run["pid"])
+        return process.create_time() == run["started"] and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _plan(lines: list[str]) -> dict[str, int]:

@@ -295,7 +295,7 @@ def test_a_prompt_file_reruns_what_reads_it(study):
     assert done.returncode == 0, done.stdout
     changed = {name for name, content in before.items() if (roles / name).read_bytes() != content}
     assert changed == {"lookalike.jsonl"}
-    assert plan(study) == SUMMARY | {"completions": 9, "judge": 9}
+    assert plan(study) == SUMMARY | SWEEPS | {"completions": 9, "judge": 9}
 
 
 @pytest.mark.slow

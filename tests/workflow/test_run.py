@@ -23,10 +23,25 @@ pytestmark = pytest.mark.slow
 
 LENGTH = 20  # characters of a private string that must not be found outside
 # Names, not text. `must`: the answer rules of data/benign_utility.jsonl, which are public.
-NAMES = {"id", "prompt_id", "suite", "arm", "role", "label", "source", "type", "bucket", "must"}
+NAMES = {"id", "prompt_id", "suite", "arm", "role", "label", "source", "type", "bucket", "must", "quadrant"}
+NAMES |= {"log_odds", "kl", "digest"}  # of a sweep's units: numbers by the cell's name
 SUMMARIES = ["five_anchor", "trajectory", "behaviour", "contrasts", "coupling", "coupling_controls", "geometry", "profile",
-             "training", "attacks", "claims", "reference_anchors", "leakage"]  # fmt: skip
-FIGURES = ["five_anchor", "trajectory", "layer_profile", "training_curves", "geometry", "coupling_controls"]
+             "training", "attacks", "claims", "reference_anchors", "leakage", "causal_sweep", "control_normalised", "layer_scan",
+             "aligned_anchors", "follow_up", "quadrants"]  # fmt: skip
+FIGURES = [
+    "five_anchor",
+    "trajectory",
+    "layer_profile",
+    "training_curves",
+    "geometry",
+    "coupling_controls",
+    "causal_layers",
+    "dose_response",
+    "control_effects",
+    "aligned_anchors",
+    "follow_up",
+    "quadrants",
+]
 
 
 def public_files(folder: Path, results: Path) -> list[Path]:

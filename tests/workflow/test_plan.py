@@ -24,6 +24,7 @@ FIGURES = [
     )
 ]
 SUMMARY = dict.fromkeys(["tables", "claims", "reference_anchors", "quadrants", *FIGURES], 1)
+TABLES = {rule: 1 for rule in SUMMARY if rule not in ("quadrants", "figure_quadrants")}  # those read anchors' answers
 # What stands on the sweeps of two checkpoints; the follow-up of all is chosen together.
 CAUSAL = dict.fromkeys(
     ["follow_up_choice", "follow_up_table", "causal_tables", "figure_causal_layers", "figure_dose_response",
@@ -87,12 +88,12 @@ def test_full_plan(project, name, base):
 
 
 def test_full_plan_of_the_smoke_study(project):
-    """Counted by hand: 3 regimes × 4 saves of which 3 are anchors, in 2 segments."""
+    """Counted by hand: 3 regimes × 4 saves of which 2 are anchors, in 2 segments."""
     jobs = plan(project)
     for regime in REGIMES:
         assert jobs[f"train_{regime}_0_2"] == jobs[f"train_{regime}_2_4"] == 1
-        assert (jobs[f"probe_anchor_{regime}"], jobs[f"probe_save_{regime}"]) == (3, 1)
-    assert jobs["completions"] == jobs["judge"] == 12
+        assert (jobs[f"probe_anchor_{regime}"], jobs[f"probe_save_{regime}"]) == (2, 2)
+    assert jobs["completions"] == jobs["judge"] == 6
 
 
 @pytest.mark.slow
@@ -137,8 +138,8 @@ class TestAfterARun:
     def test_an_r2d2_switch_leaves_the_other_regimes_alone(self, study):
         change(study, "regimes.r2d2.away", False)
         assert plan(study) == SUMMARY | {
-            "train_r2d2_0_2": 1, "train_r2d2_2_4": 1, "training_table": 1, "probe_anchor_r2d2": 3, "probe_save_r2d2": 1,
-            "carriers_r2d2": 1, "completions": 4, "judge": 4, **CAUSAL, "sweep": 1, "judge_sweep": 1,
+            "train_r2d2_0_2": 1, "train_r2d2_2_4": 1, "training_table": 1, "probe_anchor_r2d2": 2, "probe_save_r2d2": 2,
+            "carriers_r2d2": 1, "completions": 2, "judge": 2, **CAUSAL, "sweep": 1, "judge_sweep": 1,
         }  # fmt: skip
         assert {w["regime"] for rule, w in planned(study) if rule == "sweep"} == {"r2d2"}
         assert {w["regime"] for rule, w in planned(study) if rule in ("completions", "judge")} == {"r2d2"}
@@ -148,7 +149,7 @@ class TestAfterARun:
         change(study, "pool.gcg.width", 6)
         jobs = plan(study)
         assert not [rule for rule in jobs if rule.endswith("_sft") or "_sft_" in rule]
-        assert jobs["train_r2d2_0_2"] == 1 and jobs["completions"] == 4
+        assert jobs["train_r2d2_0_2"] == 1 and jobs["completions"] == 2
 
     def test_the_suffix_length_concerns_both_regimes_with_a_pool(self, study):
         change(study, "pool.gcg.suffix_length", 5)
@@ -158,12 +159,12 @@ class TestAfterARun:
 
     def test_an_anchor_beyond_the_last_trains_one_segment_of_each_regime(self, study):
         change(study, "train.saves", [1, 2, 3, 4, 6])
-        change(study, "anchors", [2, 4, 6])
+        change(study, "anchors", [4, 6])
         new = {f"train_{regime}_4_6": 1 for regime in REGIMES} | {f"probe_anchor_{regime}": 1 for regime in REGIMES}
         assert plan(study) == SUMMARY | CARRIERS | SWEEPS | new | {"training_table": 1, "completions": 3, "judge": 3}
 
     def test_a_save_that_becomes_an_anchor_is_probed_again_and_nothing_is_trained(self, study):
-        change(study, "anchors", [2, 3, 4])
+        change(study, "anchors", [3, 4])
         jobs = plan(study)
         assert not [rule for rule in jobs if rule.startswith("train_")]
         assert {w["step"] for rule, w in planned(study) if rule.startswith("probe_") or rule == "completions"} == {"3"}
@@ -178,8 +179,13 @@ class TestAfterARun:
 
     def test_a_suite_setting_trains_nothing(self, study):
         change(study, "completions.max_new_tokens.utility", 8)
-        assert plan(study) == SUMMARY | {"completions": 9, "judge": 9}
-        assert {w["step"] for rule, w in planned(study) if rule == "completions"} == {"1", "2", "4"}  # the anchors
+        assert plan(study) == SUMMARY | {"completions": 6, "judge": 6}
+        assert {w["step"] for rule, w in planned(study) if rule == "completions"} == {"1", "4"}  # the anchors
+
+    def test_a_suite_at_every_save_adds_the_other_saves(self, study):
+        change(study, "completions.every_save", ["direct"])
+        assert plan(study) == TABLES | {"completions": 6, "judge": 6}
+        assert {w["step"] for rule, w in planned(study) if rule == "completions"} == {"2", "3"}
 
 
 @pytest.mark.slow
@@ -204,20 +210,19 @@ class TestCode:
 
     def test_scoring_reruns_the_probes_and_no_training(self, study):
         edit(study / "src/safety_geometry/scoring.py", "coefficient: float = 1.0,", "coefficient: float = 2.0,")
-        probes = {f"probe_anchor_{r}": 3 for r in REGIMES} | {f"probe_save_{r}": 1 for r in REGIMES}
+        probes = {f"probe_anchor_{r}": 2 for r in REGIMES} | {f"probe_save_{r}": 2 for r in REGIMES}
         assert plan(study) == SUMMARY | CARRIERS | SWEEPS | probes
 
     def test_the_refusal_rules_are_used_where_answers_are_judged(self, study):
         path = study / "src/safety_geometry/judges/refusal.py"
         edit(path, "HELP_WORDS = 20", "HELP_WORDS = 25")
         jobs = plan(study)
-        assert jobs["judge"] == 12 and jobs["train_sft_0_2"] == 1  # training watches refusals
+        assert jobs["judge"] == 6 and jobs["train_sft_0_2"] == 1  # training watches refusals
         assert not set(jobs) & {"tiny_model", "prompt_sets", "clean_rows"}
 
     def test_a_script(self, study):
         edit(study / "workflow/scripts/concatenate.py", "ignore_index=True", "ignore_index=bool(1)")
-        of_answers = ("quadrants", "figure_quadrants")
-        assert plan(study) == {rule: 1 for rule in SUMMARY if rule not in of_answers} | {"training_table": 1}
+        assert plan(study) == TABLES | {"training_table": 1}
 
 
 IMPORTS = {
@@ -295,7 +300,7 @@ def test_a_prompt_file_reruns_what_reads_it(study):
     assert done.returncode == 0, done.stdout
     changed = {name for name, content in before.items() if (roles / name).read_bytes() != content}
     assert changed == {"lookalike.jsonl"}
-    assert plan(study) == SUMMARY | SWEEPS | {"completions": 9, "judge": 9}
+    assert plan(study) == SUMMARY | SWEEPS | {"completions": 6, "judge": 6}
 
 
 @pytest.mark.slow

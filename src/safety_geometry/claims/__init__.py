@@ -1,7 +1,7 @@
-"""The papers' claims that this study can decide so far, each with the test that decides it. A failing claim is a result.
+"""The papers' claims that this study can decide, each with the test that decides it. A failing claim is a result.
 
-Claims name the regimes `r2d2` and `sft`; a study without them, or without the sweep that a claim needs, leaves it
-inconclusive. What cannot be decided here yet (transfer) has no row.
+Claims name the regimes `r2d2` and `sft`; a study without them, or without the sweep or the attacks that a claim needs, leaves
+it inconclusive.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from safety_geometry.claims import behaviour, causal, coupling, geometry
+from safety_geometry.claims import behaviour, causal, coupling, geometry, transfer
 from safety_geometry.claims.evidence import Evidence, Outcome, Undecidable, over_seeds
 
 P1, P2 = "arXiv 2606.16349", "arXiv 2604.27019"
+RELABEL = "p relabels the targets (all orders up to seven), the interval resamples sources and targets; undecided where the attacks do not beat their unoptimised arm"
 HOLM = "McNemar, Holm over the comparisons; fails when every interval excludes a difference of 0.1"
 FLIP = "permuted signs, Holm over the comparisons; fails when every interval excludes a difference of"
+PLAIN_PREDICTORS = (transfer.COUPLING, transfer.BEHAVIOUR, transfer.DRIFT)
 COLUMNS = ("id", "claim", "source", "test", "value", "lo", "hi", "threshold", "p", "p_smallest", "n", "n_seeds", "tuned",
            "verdict", "reason")  # fmt: skip
 # What the choice of hyper-parameters looked for, on training and monitor prompts: R2D2 passes through a phase that refuses
@@ -113,12 +115,30 @@ CLAIMS = (
     Claim("follow_up_broken_text", "Reopened attack success carries little usefulness: it is mostly broken text.", f"{P1} follow-up",
           f"Targets of the follow-up whose attack success rose: usefulness below {causal.LITTLE_USEFUL:g} and more than {causal.MUCH_BROKEN:g} of "
           "the answers empty or nonsensical, by interval (here a broken answer is never an attack's success).", causal.broken_text),
+    Claim("transfer_coupling_r2d2", "In R2D2, attacks transfer less to checkpoints with more coupling (Spearman -0.965).", f"{P1} Table 5",
+          f"Spearman's rho of the target's HRCI_repr with transfer between r2d2's checkpoints below 0; {RELABEL}.",
+          transfer.follows("r2d2", transfer.COUPLING, -1)),
+    Claim("transfer_tie_r2d2", "In R2D2, coupling predicts transfer no better than behaviour does: it ties with fixed ASR (0.965 each).",
+          f"{P1} Table 5", f"|rho| with transfer, the target's HRCI_repr less its fixed ASR, within {transfer.ALIKE:g} of 0: interval over resampled "
+          "sources and targets, same rows; undecided where both rank the targets alike, or neither goes with transfer.",
+          transfer.predictors_tie),
+    *(Claim(f"transfer_{name}_sft", f"In SFT, attacks transfer {words} (Spearman {rho}).", f"{P1} Table 5",
+            f"Sign of Spearman's rho of the target's {what} with transfer between sft's checkpoints, Holm over the three predictors; {RELABEL}.",
+            transfer.follows("sft", predictor, 1 if rho > 0 else -1, PLAIN_PREDICTORS))
+      for name, predictor, what, words, rho in (
+          ("coupling", transfer.COUPLING, "HRCI_repr", "less to checkpoints with more coupling", -0.591),
+          ("behaviour", transfer.BEHAVIOUR, "fixed ASR", "more to checkpoints with more fixed ASR", 0.562),
+          ("drift", transfer.DRIFT, "refusal-score drift", "less to checkpoints whose refusal score has risen", -0.591))),
+    Claim("transfer_weaker_sft", "Transfer goes with coupling less in SFT than in R2D2 (0.591 against 0.965).", f"{P1} Table 5",
+          "|rho| of the target's HRCI_repr with transfer, r2d2 less sft, above 0; interval from the opposite ends of the two.",
+          transfer.plain_follows_less),
 )  # fmt: skip
 
 
 def claims_table(tables: Mapping[str, pd.DataFrame], tuned: Collection[str] = TUNED) -> pd.DataFrame:
     """One row per claim from the tables five_anchor, trajectory, coupling, contrasts, coupling_controls, geometry, profile,
-    of all seeds; attacks, causal_sweep, control_normalised, aligned_anchors and follow_up where the study has them. `tuned`: ids of claims that hyper-parameters were chosen for.
+    of all seeds; attacks, causal_sweep, control_normalised, aligned_anchors, follow_up, transfer and transfer_predictors where the
+    study has them. `tuned`: ids of claims that hyper-parameters were chosen for.
 
     Raises ValueError when `tuned` names no claim.
     """

@@ -9,6 +9,7 @@ from safety_geometry.figures.aligned_anchors import aligned_anchors
 from safety_geometry.figures.causal_layers import causal_layers
 from safety_geometry.figures.control_effects import control_effects
 from safety_geometry.figures.coupling_controls import coupling_controls
+from safety_geometry.figures.dense import dense
 from safety_geometry.figures.dose_response import dose_response
 from safety_geometry.figures.five_anchor import five_anchor
 from safety_geometry.figures.follow_up import follow_up
@@ -18,6 +19,8 @@ from safety_geometry.figures.quadrants import quadrants
 from safety_geometry.figures.style import NoData, save, styled
 from safety_geometry.figures.training_curves import training_curves
 from safety_geometry.figures.trajectory import trajectory
+from safety_geometry.figures.transfer import transfer
+from safety_geometry.figures.transfer_predictors import transfer_predictors
 
 __all__ = ["FIGURES", "NoData", "make_figure", "save"]
 
@@ -34,6 +37,9 @@ FIGURES: dict[str, Callable[[dict[str, pd.DataFrame]], Figure]] = {
     "aligned_anchors": aligned_anchors,
     "follow_up": follow_up,
     "quadrants": quadrants,
+    "transfer": transfer,
+    "transfer_predictors": transfer_predictors,
+    "dense": dense,
 }
 
 

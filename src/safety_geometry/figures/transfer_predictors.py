@@ -1,0 +1,118 @@
+"""What transfer follows: |rho| of every predictor beside the greatest that ties permit."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from safety_geometry.figures.modes import first_seed, headline, p_text
+from safety_geometry.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, NoData, need
+
+LABELS = {
+    "target_hrci_repr": "target HRCI_repr",
+    "target_hrci": "target HRCI",
+    "target_fixed_asr": "target fixed ASR",
+    "target_refusal_score_drift": "target refusal-score drift",
+    "target_h_drift": "target H drift",
+    "target_h_norm": "target norm of H",
+    "gap_hrci_repr": "HRCI_repr, target − source",
+    "gap_refusal_score": "refusal score, target − source",
+}
+COLOURS = {"coupling": VERMILION, "behaviour": BLUE, "refusal_score": GREEN, "harmfulness": ORANGE, "gap": PURPLE}
+SINGLE = {"gcg": ("GCG alone", "<"), "autodan": ("AutoDAN alone", ">"), "seeds": ("unoptimised seeds", "x")}
+ORDER = ("r2d2", "sft", "sft_refusal")
+
+
+def transfer_predictors(tables: dict[str, pd.DataFrame]) -> Figure:
+    """One panel per regime: |ρ| of each predictor with all optimised attacks, its interval and tie ceiling, and each attack alone;
+    ρ and p as text. The first seed is drawn, others as hollow circles. Needs transfer_predictors."""
+    frame = need(tables, "transfer_predictors", ["rho"]).dropna(subset=["rho"]).reset_index(drop=True)
+    mine, note = first_seed(frame)
+    lines = [name for name in LABELS if (frame["predictor"] == name).any()]
+    if not lines:
+        raise NoData(f"the table transfer_predictors has none of the predictors {', '.join(LABELS)}")
+    found = set(mine["regime"])
+    regimes = [*[r for r in ORDER if r in found], *sorted(found - set(ORDER))]
+    figure = Figure(figsize=(2.4 + 3.5 * len(regimes), 1.9 + 0.42 * len(lines)))
+    axes = figure.subplots(1, len(regimes), sharey=True, squeeze=False)[0]
+    for ax, regime in zip(axes, regimes, strict=True):
+        rows = mine[mine["regime"] == regime]
+        others = frame[
+            (frame["regime"] == regime) & (frame["seed"] != mine["seed"].iloc[0]) & (frame["attack"] == "all")
+        ]
+        panel(ax, rows, others, lines)
+        size = rows[rows["attack"] == "all"]
+        head = (
+            f"n = {size['n'].max():.0f} rows, {size['n_targets'].max():.0f} targets"
+            if len(size)
+            else "unoptimised attacks only"
+        )
+        ax.set_title(f"{'across regimes' if regime == 'cross' else regime} ({head})")
+        ax.set_xlabel("|ρ| with transfer attack success")
+    axes[0].set_yticks(range(len(lines)), [LABELS[name] for name in lines])
+    axes[0].set_ylim(len(lines) - 0.5, -0.5)
+    entries = [
+        Line2D([], [], color=GREY, marker="o", markersize=6, label="all optimised attacks, 95 % interval"),
+        Line2D(
+            [], [], color="black", marker="|", markersize=11, markeredgewidth=1.6, linestyle="none", label="tie ceiling"
+        ),
+    ]
+    for attack, (text, mark) in SINGLE.items():
+        if (mine["attack"] == attack).any():
+            entries.append(Line2D([], [], color=GREY, marker=mark, markersize=4.5, linestyle="none", label=text))
+    if len(set(frame["seed"])) > 1:
+        entries.append(
+            Line2D([], [], color=GREY, marker="o", markerfacecolor="none", linestyle="none", label="other seeds")
+        )
+    figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))
+    headline(figure, "What does transfer between checkpoints follow?", note)
+    return figure
+
+
+def panel(ax: Axes, rows: pd.DataFrame, others: pd.DataFrame, lines: list[str]) -> None:
+    """One regime; to the right of 1 the numbers in words."""
+    ax.set_xlim(-0.03, 1.62)
+    ax.set_xticks(np.linspace(0, 1, 6))
+    ax.axvline(1, color="#CCCCCC", linewidth=0.8)
+    ax.grid(False, axis="y")
+    ax.tick_params(axis="y", length=0)
+    for i, name in enumerate(lines):
+        if i % 2:
+            ax.axhspan(i - 0.5, i + 0.5, color="#F4F4F4", linewidth=0, zorder=0)
+        own = rows[rows["predictor"] == name].set_index("attack")
+        if not len(own):
+            ax.text(0.02, i, "unknown or the same everywhere", va="center", fontsize=7.5, color=GREY)
+            continue
+        colour = COLOURS.get(own["family"].iloc[0], GREY)
+        singles = [attack for attack in SINGLE if attack in own.index]
+        for k, attack in enumerate(singles):
+            ax.plot(
+                abs(own.loc[attack, "rho"]),
+                i + 0.16 + 0.11 * k,
+                SINGLE[attack][1],
+                color=colour,
+                markersize=3.8,
+                zorder=3,
+            )
+        if "all" not in own.index:
+            continue
+        row, y = own.loc["all"], i - 0.12
+        if np.isfinite(row["lo"]):
+            low, high = sorted((abs(row["lo"]), abs(row["hi"])))
+            ax.hlines(y, 0 if row["lo"] <= 0 <= row["hi"] else low, high, color=colour, linewidth=1.8)
+        ax.plot(abs(row["rho"]), y, "o", color=colour, markersize=6, zorder=4)
+        hollow = others.loc[others["predictor"] == name, "rho"].abs()
+        ax.plot(hollow, [y] * len(hollow), "o", color=colour, markerfacecolor="none", markersize=5, zorder=3)
+        if np.isfinite(row["rho_tie_ceiling"]):
+            ax.plot(row["rho_tie_ceiling"], y, "|", color="black", markersize=11, markeredgewidth=1.6, zorder=2)
+        ax.text(1.06, i - 0.02, f"ρ = {row['rho']:+.2f}".replace("-", "−"), va="bottom", fontsize=8)
+        ax.text(
+            1.06, i + 0.02, f"p {equals(row['p'])} (least {row['p_smallest']:.2g})", va="top", fontsize=7, color=GREY
+        )
+
+
+def equals(p: float) -> str:
+    """`= 0.167` or `< 0.001`."""
+    words = p_text(p)
+    return words if words.startswith("<") else f"= {words}"

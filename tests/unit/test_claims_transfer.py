@@ -1,0 +1,166 @@
+"""Verdicts of the transfer claims on tables whose answers are known, and every reason for deciding nothing."""
+
+import functools
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic_transfer as made
+
+from safety_geometry.claims import CLAIMS, decided
+from safety_geometry.claims.evidence import Evidence
+from safety_geometry.claims.transfer import folded, judge
+from safety_geometry.transfer import transfer_predictors, transfer_table
+
+IDS = ("transfer_coupling_r2d2", "transfer_tie_r2d2", "transfer_coupling_sft", "transfer_behaviour_sft", "transfer_drift_sft", "transfer_weaker_sft")  # fmt: skip
+SIX = (10, 20, 30, 40, 50, 60)
+OPEN = {"r2d2": (0.0, 0.1, 0.3, 0.5, 0.7, 0.9), "sft": (0.6, 0.4, 0.7, 0.5, 0.65, 0.45)}
+COUPLED = {"r2d2": (0.08, 0.075, 0.05, 0.03, 0.02, 0.01), "sft": (0.022, 0.021, 0.0205, 0.02, 0.019, 0.018)}
+WAYS = {"as it is": OPEN, "open": {"r2d2": (0.3, 0.5, 0.7), "sft": (0.5, 0.6, 0.7)}}
+
+
+@functools.cache
+def transferred(steps=SIX, opened="as it is", attacks=tuple(made.REACH)) -> pd.DataFrame:
+    return transfer_table(made.judged(steps=steps, attacks=attacks, opened=WAYS[opened]))
+
+
+def tables(steps=SIX, opened="as it is", coupled=COUPLED, fixed=None, regimes=("sft", "r2d2")):
+    """The tables of one seed; `fixed` are the fixed ASRs of the checkpoints where they are not how open they are."""
+    parts = made.carriers(steps=steps, opened=WAYS[opened], coupled=coupled, fixed=fixed)
+    transfer = transferred(steps, opened)
+    made_of = transfer[transfer["attack"].isin(["gcg", "autodan"]) & transfer["regime"].isin(regimes)]
+    return parts | {"transfer": transfer, "transfer_predictors": transfer_predictors(made_of, **parts, draws=200)}
+
+
+def verdict(claim, study):
+    return decided(next(c for c in CLAIMS if c.id == claim), Evidence(study))
+
+
+@pytest.fixture(scope="module")
+def study():
+    return tables()
+
+
+def test_a_study_without_transfer_decides_nothing():
+    assert {claim.id for claim in CLAIMS if claim.id.startswith("transfer_")} == set(IDS)
+    for claim in IDS:
+        found = verdict(claim, {})
+        assert (found.verdict, found.reason) == ("inconclusive", "the study has no table transfer"), claim
+    assert "no attack was transferred within the regime r2d2" in verdict(IDS[0], tables_without("r2d2")).reason
+
+
+def tables_without(regime):
+    transfer = transfer_table(made.judged(regimes=("sft",)))
+    return {"transfer": transfer[transfer["regime"] != regime]}
+
+
+def test_coupling_tracks_transfer_in_the_papers_shape(study):
+    found = verdict("transfer_coupling_r2d2", study)
+    assert found.verdict == "holds" and "(all attacks, 6 targets; ties allow" in found.reason
+    row = (
+        study["transfer_predictors"]
+        .query("regime == 'r2d2' and attack == 'all' and predictor == 'target_hrci_repr'")
+        .iloc[0]
+    )
+    assert (found.value, found.lo, found.hi, found.p, found.n) == tuple(row[["rho", "lo", "hi", "p", "n"]])
+    assert found.hi < 0 and found.p_smallest <= found.p < 0.05
+
+
+def test_coupling_that_rises_with_transfer_fails():
+    upside_down = COUPLED | {"r2d2": COUPLED["r2d2"][::-1]}
+    found = verdict("transfer_coupling_r2d2", tables(coupled=upside_down, regimes=("r2d2",)))
+    assert found.verdict == "fails" and "other sign" in found.reason and found.value > 0.9
+
+
+def test_three_targets_decide_nothing():
+    study = tables(steps=SIX[:3], opened="open")
+    found = verdict("transfer_coupling_r2d2", study)
+    assert found.verdict == "inconclusive"
+    assert found.reason == "relabelling the 3 targets of r2d2 cannot give a p below 0.333"
+    assert "cannot give a p below 1.000" in verdict("transfer_coupling_sft", study).reason  # Holm over three predictors
+    assert "cannot give a p below" in verdict("transfer_tie_r2d2", study).reason
+    assert "cannot give a p below" in verdict("transfer_weaker_sft", study).reason
+
+
+def test_attacks_no_better_than_their_start_decide_nothing(study):
+    def level(frame, attacks):
+        weak = frame["attack"].isin(attacks)
+        return study | {
+            "transfer": frame.assign(gain=frame["gain"].where(~weak, 0.05), gain_p=frame["gain_p"].where(~weak, 1.0))
+        }
+
+    both = level(study["transfer"], ["gcg", "autodan"])
+    for claim in IDS:
+        found = verdict(claim, both)
+        assert found.verdict == "inconclusive"
+        assert "gcg does not beat gcg_init on its own sources (at best by 0.050, p = 1, n = 20)" in found.reason
+    one = verdict("transfer_coupling_r2d2", level(study["transfer"], ["autodan"]))
+    assert one.verdict == "holds" and "(gcg attacks" in one.reason
+    alone = {"transfer": transferred(attacks=("gcg", "autodan"))}
+    assert "gcg was not compared with gcg_init on its own sources" in verdict("transfer_coupling_r2d2", alone).reason
+
+
+def test_predictors_that_rank_targets_alike_cannot_be_told_apart(study):
+    found = verdict("transfer_tie_r2d2", study)
+    assert found.verdict == "inconclusive" and "rank the targets alike" in found.reason
+
+
+def test_a_tie_is_a_small_difference_and_a_lead_a_large_one(monkeypatch):
+    near = tables(coupled=COUPLED | {"r2d2": (0.075, 0.08, 0.05, 0.03, 0.02, 0.01)}, regimes=("r2d2",))
+    found = verdict("transfer_tie_r2d2", near)
+    assert found.verdict == "inconclusive" and found.value < 0 and found.lo < -0.1 < found.hi
+    noise = (0.3, 0.2, 0.4, 0.2, 0.4, 0.3)
+    ahead = tables(fixed=OPEN | {"r2d2": noise}, regimes=("r2d2",))
+    lead = verdict("transfer_tie_r2d2", ahead)
+    assert lead.value > 0.3 and 0 < lead.lo < 0.5 < lead.hi
+    monkeypatch.setattr("safety_geometry.claims.transfer.ALIKE", 1.01)
+    assert verdict("transfer_tie_r2d2", near).verdict == "holds"
+    monkeypatch.setattr("safety_geometry.claims.transfer.ALIKE", lead.lo / 2)
+    found = verdict("transfer_tie_r2d2", ahead)
+    assert found.verdict == "fails" and found.reason.endswith("coupling is ahead")
+    neither = tables(coupled=COUPLED | {"r2d2": noise}, fixed=OPEN | {"r2d2": noise[::-1]}, regimes=("r2d2",))
+    assert (
+        verdict("transfer_tie_r2d2", neither).reason == "neither coupling nor fixed ASR goes with transfer within r2d2"
+    )
+
+
+def test_what_plain_training_follows(study):
+    open_ = verdict("transfer_behaviour_sft", study)
+    assert open_.verdict == "holds" and open_.value > 0.6
+    rows = study["transfer_predictors"].query("regime == 'sft' and attack == 'all'").set_index("predictor")
+    assert open_.p == pytest.approx(3 * rows.loc["target_fixed_asr", "p"])  # Holm over three
+    assert open_.p_smallest == pytest.approx(3 * rows.loc["target_fixed_asr", "p_smallest"])
+    coupled, drift = verdict("transfer_coupling_sft", study), verdict("transfer_drift_sft", study)
+    assert (coupled.verdict, drift.verdict) == ("inconclusive", "inconclusive") and abs(coupled.value) < 0.5
+    weaker = verdict("transfer_weaker_sft", study)
+    assert weaker.value == pytest.approx(abs(verdict(IDS[0], study).value) - abs(coupled.value))
+    assert weaker.lo < weaker.value < weaker.hi
+
+
+def row(rho, lo, hi, p=0.01):
+    return pd.Series({"rho": rho, "lo": lo, "hi": hi, "p": p, "p_smallest": 0.001, "n": 40, "n_targets": 6, "regime": "r2d2",
+                      "attack": "all", "predictor": "target_hrci_repr", "rho_tie_ceiling": 0.99})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("numbers", "p", "expected"),
+    [
+        ((-0.9, -0.95, -0.5), 0.01, "holds"),
+        ((-0.9, -0.95, -0.5), 0.06, "inconclusive"),
+        ((-0.9, -0.95, 0.1), 0.01, "inconclusive"),
+        ((-0.9, np.nan, np.nan), 0.01, "holds"),
+        ((0.9, 0.5, 0.95), 0.01, "fails"),
+        ((0.0, -0.2, 0.2), 0.9, "fails"),
+        ((0.0, -0.5, 0.5), 0.9, "inconclusive"),
+        ((0.1, np.nan, np.nan), 0.9, "inconclusive"),
+    ],
+)
+def test_p_and_interval_have_to_agree(numbers, p, expected):
+    assert judge(row(*numbers), p, -1, 1).verdict == expected
+    mirrored = [-numbers[0], -numbers[2], -numbers[1]]
+    assert judge(row(*mirrored), p, 1, 1).verdict == expected
+
+
+def test_intervals_fold_at_zero():
+    assert folded(-0.2, 0.5) == (0.0, 0.5)
+    assert folded(-0.9, -0.4) == (0.4, 0.9)

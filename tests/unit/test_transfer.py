@@ -1,0 +1,254 @@
+"""Transfer tables against brute force: rates, gains over the unoptimised arm, relabelled p, tie ceilings, resampling."""
+
+import math
+from itertools import permutations
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic_transfer as made
+from _tables import check_table
+from scipy.stats import spearmanr
+
+from safety_geometry.stats import mcnemar_exact, spearman, spearman_tie_ceiling, wilson
+from safety_geometry.transfer import (
+    BY_NAME,
+    Rows,
+    analysis_rows,
+    checkpoint_values,
+    family_rows,
+    pigeonhole,
+    relabelled_p,
+    transfer_predictors,
+    transfer_table,
+    weighted_spearman,
+)
+
+
+@pytest.fixture(scope="module")
+def table():
+    return transfer_table(made.judged(cross=True))
+
+
+@pytest.fixture(scope="module")
+def predictors(table):
+    return transfer_predictors(table, **made.carriers(), draws=300, orders=300)
+
+
+def one(frame, **where):
+    rows = frame.loc[np.logical_and.reduce([frame[k] == v for k, v in where.items()])]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+def rows_of(source, target, scores, tasr, gap=False) -> Rows:
+    source, target = np.asarray(source), np.asarray(target)
+    return Rows(np.asarray(tasr, float), source, target, np.asarray(scores, float), np.unique(target), gap)
+
+
+def test_cells_are_counted_and_named(table):
+    check_table(table, "transfer")
+    row = one(table, attack="gcg", source_regime="r2d2", source=10, target_regime="r2d2", target=40)
+    assert (row["regime"], row["n"], row["tasr"], row["diagonal"]) == ("r2d2", 20, 0.5, False)
+    assert (row["lo"], row["hi"]) == pytest.approx((wilson(10, 20).lo, wilson(10, 20).hi))
+    crossed = one(table, attack="gcg", source_regime="sft", source=10, target_regime="r2d2", target=10)
+    assert (crossed["regime"], crossed["diagonal"]) == ("cross", False)  # the same step, but another checkpoint
+    assert table["diagonal"].sum() == 4 * 10
+    assert len(table) == 2 * 100 + 2 * 10
+
+
+def test_gain_is_paired_with_the_unoptimised_arm(table):
+    row = one(table, attack="gcg", source_regime="r2d2", source=10, target_regime="r2d2", target=40)
+    attacked, before = (np.array([(i + 0.5) / 20 < rate for i in range(20)], float) for rate in (0.5, 0.05))
+    assert (row["gain"], row["gain_n"]) == (pytest.approx(0.45), 20)
+    assert row["gain_p"] == pytest.approx(mcnemar_exact(attacked, before))
+    assert row["gain_p_smallest"] == pytest.approx(2 * 0.5**9)
+    assert row["gain_lo"] < 0.45 < row["gain_hi"]
+    assert table.loc[table["attack"].isin(["gcg_init", "seeds"]), "gain"].isna().all()
+    assert transfer_table(made.judged(attacks=("gcg",)))["gain"].isna().all()
+
+
+def test_the_arm_of_the_same_source_comes_first():
+    frame = made.judged(regimes=("r2d2",), attacks=("gcg", "gcg_init"))
+    moved = frame[(frame["attack"] == "gcg_init") & (frame["target_step"] == 40)].assign(source_step=10, success=True)
+    both = transfer_table(pd.concat([frame, moved]))
+    assert one(both, attack="gcg", source=10, target=40)["gain"] == pytest.approx(-0.5)
+    assert one(both, attack="gcg", source=20, target=40)["gain"] == pytest.approx(0.45)
+
+
+def test_rows_in_any_order_give_one_table(table):
+    frame = made.judged(cross=True)
+    pd.testing.assert_frame_equal(transfer_table(frame.sample(frac=1, random_state=1)), table)
+
+
+def test_wrong_rows_are_refused():
+    frame = made.judged(regimes=("sft",), attacks=("gcg",))
+    with pytest.raises(ValueError, match="lack the columns success"):
+        transfer_table(frame.drop(columns="success"))
+    with pytest.raises(ValueError, match="occurs twice"):
+        transfer_table(pd.concat([frame, frame.iloc[:1]]))
+    with pytest.raises(ValueError, match="empty cells in target_step"):
+        transfer_table(frame.assign(target_step=np.nan))
+    with pytest.raises(ValueError, match="true or false"):
+        transfer_table(frame.assign(success=0.5))
+    with pytest.raises(ValueError, match="does not have"):
+        transfer_predictors(transfer_table(frame), **made.carriers(steps=made.STEPS[:2]))
+
+
+def test_tie_ceilings_of_the_papers_twelve_rows():
+    """paper-facts B9: three targets with four rows each, four rates of zero, and then one more tied pair."""
+    target = np.repeat([1.0, 2.0, 3.0], 4)
+    rates = np.array([0, 0, 0, 0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+    assert spearman_tie_ceiling(target, rates) == pytest.approx(math.sqrt(1536 / 1656))
+    assert math.sqrt(1536 / 1656) == pytest.approx(0.963, abs=5e-4)
+    rates[5] = rates[4]
+    assert spearman_tie_ceiling(target, rates) == pytest.approx(math.sqrt(1536 / 1650))
+    assert math.sqrt(1536 / 1650) == pytest.approx(0.965, abs=5e-4)
+
+
+def paper_design():
+    """Checkpoints 0, 1, 2 by two attacks, off the diagonal: twelve rows; a closed target, a middle and an open one."""
+    pairs = [(s, t) for _ in range(2) for s in range(3) for t in range(3) if s != t]
+    tasr = [{0: 0.0, 1: 0.3, 2: 0.6}[t] + (0.01 * i if t else 0) for i, (_, t) in enumerate(pairs)]
+    return *map(list, zip(*pairs, strict=True)), tasr
+
+
+def test_twelve_rows_with_three_targets_prove_nothing():
+    """The paper's rho of -.963 at its ceiling: one in six relabellings does it, and its mirror image nearly."""
+    source, target, tasr = paper_design()
+    rows = rows_of(source, target, (0.08, 0.02, 0.01), tasr)
+    x = rows.numbers(rows.scores)
+    assert spearman(x, rows.tasr) == pytest.approx(-math.sqrt(1536 / 1656))
+    sizes = [
+        abs(spearmanr(np.array(order)[np.array(target)], tasr).statistic) for order in permutations((0.08, 0.02, 0.01))
+    ]
+    expected = np.mean([size > sizes[0] - 1e-9 for size in sizes])
+    p, smallest = relabelled_p(rows, np.random.default_rng(0))
+    assert p == smallest == pytest.approx(expected)
+    assert p in (pytest.approx(1 / 6), pytest.approx(2 / 6))
+
+
+@pytest.mark.parametrize("gap", [False, True])
+def test_relabelled_p_is_that_of_all_orders(gap):
+    rng = np.random.default_rng(11)
+    pairs = [
+        (s, t) for s in (0, 1, 2, 6) for t in range(5) if s != t
+    ]  # source 6 is no target, targets 3 and 4 no source
+    source, target = (np.array(side) for side in zip(*pairs, strict=True))
+    scores = np.array([0.3, 0.1, 0.2, 0.2, 0.5, np.nan, 0.4])
+    tasr = np.round(scores[target] + 0.3 * rng.normal(size=len(pairs)), 2)
+    sizes = []
+    for order in permutations(range(5)):
+        dealt = scores.copy()
+        dealt[:5] = scores[list(order)]
+        x = [round(dealt[t] - dealt[s], 12) if gap else dealt[t] for s, t in pairs]
+        sizes.append(abs(spearmanr(x, tasr).statistic))
+    sizes = np.array(sizes)
+    p, smallest = relabelled_p(rows_of(source, target, scores, tasr, gap), np.random.default_rng(0))
+    assert p == pytest.approx((sizes >= sizes[0] - 1e-9).mean())
+    assert smallest == pytest.approx((sizes >= sizes.max() - 1e-9).mean())
+    assert 1 / 120 <= smallest <= p < 1
+
+
+def test_sampled_orders_agree_with_all_orders(monkeypatch):
+    rng = np.random.default_rng(12)
+    target = np.repeat(np.arange(6), 3)
+    tasr = 0.1 * target + 0.2 * rng.normal(size=18)
+    rows = rows_of(target + 6, target, np.r_[rng.permutation(6), np.zeros(6)] + 0.0, tasr)
+    exact, _ = relabelled_p(rows, rng)
+    monkeypatch.setattr("safety_geometry.transfer.EXHAUSTIVE", 1)
+    sampled, smallest = relabelled_p(rows, rng, orders=4000)
+    assert sampled == pytest.approx(exact, abs=0.03)
+    assert smallest >= 1 / 4001
+
+
+def test_permuting_rows_would_be_far_too_sure():
+    """One number per target repeated over ten rows: the p of the rows is tiny, that of the targets is not."""
+    target = np.repeat(np.arange(4), 10)
+    tasr = np.array([0.1, 0.4, 0.3, 0.6])[target] + 1e-3 * np.arange(40) % 0.01
+    p, _ = relabelled_p(rows_of(target + 4, target, np.arange(8.0), tasr), np.random.default_rng(0))
+    assert spearmanr(target, tasr).pvalue < 1e-6 < 0.05 < p
+
+
+def test_weighted_rho_is_rho_of_repeated_rows():
+    rng = np.random.default_rng(13)
+    x, y = rng.integers(0, 4, 15).astype(float), rng.integers(0, 6, 15) / 5
+    weight = rng.integers(0, 3, (8, 15))
+    found = weighted_spearman(x, y, weight.astype(float))
+    for w, rho in zip(weight, found, strict=True):
+        assert rho == pytest.approx(spearmanr(np.repeat(x, w), np.repeat(y, w)).statistic)
+    assert np.isnan(weighted_spearman(x, y, np.eye(15)[:1])).all()
+
+
+def test_resampling_checkpoints_is_wider_than_resampling_rows():
+    """Every row of a target shares its luck; an interval that takes the rows for independent is too narrow."""
+    rng = np.random.default_rng(14)
+    source, target = (side.ravel() for side in np.meshgrid(np.arange(6), np.arange(6)))
+    off = source != target
+    scores, luck = np.arange(6.0), rng.normal(size=6)
+    tasr = (0.5 * scores + 1.5 * luck)[target[off]] + 0.1 * rng.normal(size=off.sum())
+    rows = rows_of(source[off], target[off], scores, tasr)
+    x = rows.numbers(scores)
+    found = pigeonhole(rows, [x], rng, 1000)
+    drawn = rng.integers(0, len(x), (1000, len(x)))
+    naive = np.quantile([spearmanr(x[i], tasr[i]).statistic for i in drawn[:100]], [0.025, 0.975])
+    assert found.value == pytest.approx(spearman(x, tasr))
+    assert found.hi - found.lo > 1.3 * (naive[1] - naive[0])
+    few = rows_of([0, 0, 1, 1], [2, 3, 2, 3], scores, [0.1, 0.2, 0.3, 0.4])
+    assert math.isnan(pigeonhole(few, [few.numbers(scores)], rng, 50).lo)
+
+
+def test_the_interval_of_a_difference_is_zero_for_one_predictor_twice():
+    rng = np.random.default_rng(15)
+    source, target = (side.ravel() for side in np.meshgrid(np.arange(5), np.arange(5)))
+    rows = rows_of(source, target, np.arange(5.0), rng.normal(size=25))
+    x = rows.numbers(rows.scores)
+    found = pigeonhole(rows, [x, -x], rng, 200)
+    assert (found.value, found.lo, found.hi) == pytest.approx((0, 0, 0))
+
+
+def test_every_predictor_has_its_rows(table, predictors):
+    check_table(predictors, "transfer_predictors")
+    row = one(predictors, regime="r2d2", attack="all", predictor="target_hrci_repr")
+    assert (row["n"], row["n_sources"], row["n_targets"]) == (40, 5, 5)
+    cells = table[(table["regime"] == "r2d2") & table["attack"].isin(["gcg", "autodan"]) & ~table["diagonal"]]
+    value = dict(zip(made.STEPS, made.COUPLED["r2d2"], strict=True))
+    assert row["rho"] == pytest.approx(spearmanr(cells["target"].map(value), cells["tasr"]).statistic)
+    assert row["rho"] == pytest.approx(-row["rho_tie_ceiling"], abs=0.05)
+    assert row["p"] == pytest.approx(2 / 120, abs=1e-9) or row["p"] == pytest.approx(1 / 120)
+    assert -1 <= row["lo"] <= row["rho"] <= row["hi"] < 0
+    gap = one(predictors, regime="r2d2", attack="gcg", predictor="gap_hrci_repr")
+    cells = cells[cells["attack"] == "gcg"]
+    assert gap["rho"] == pytest.approx(
+        spearmanr((cells["target"].map(value) - cells["source"].map(value)).round(12), cells["tasr"]).statistic
+    )
+    seeds = predictors[predictors["attack"] == "seeds"]
+    assert set(seeds["regime"]) == {"sft", "r2d2"} and (seeds["n"] == 5).all() and (seeds["n_sources"] == 0).all()
+    assert not (seeds["family"] == "gap").any()
+    assert set(predictors["regime"]) == {"sft", "r2d2", "cross"}
+    assert one(predictors, regime="cross", attack="gcg", predictor="target_hrci")["n_targets"] == 10
+
+
+def test_a_predictor_that_is_unknown_at_a_checkpoint_loses_its_rows_only(table):
+    parts = made.carriers()
+    late = parts["coupling"]["step"] >= 30
+    parts["coupling"] = parts["coupling"].assign(s_total=parts["coupling"]["s_total"].where(late))
+    parts["geometry"] = parts["geometry"].assign(norm_h=np.nan)
+    rows = transfer_predictors(table[table["regime"] == "sft"], **parts, draws=50)
+    check_table(rows, "transfer_predictors")
+    gap = one(rows, attack="gcg", predictor="gap_refusal_score")
+    assert (gap["n"], gap["n_targets"]) == (6, 3) and math.isnan(gap["lo"])
+    lost = one(rows, attack="gcg", predictor="target_h_norm")
+    assert lost["n"] == 0 and lost[["rho", "p", "rho_tie_ceiling"]].isna().all()
+    assert one(rows, attack="gcg", predictor="target_hrci")["n"] == 20
+
+
+def test_two_predictors_share_their_rows(table):
+    parts = made.carriers()
+    parts["trajectory"] = parts["trajectory"].assign(fixed_asr=lambda f: f["fixed_asr"].where(f["step"] != 30))
+    mine = family_rows(table[table["regime"] == "r2d2"], ("gcg",))
+    first, second = analysis_rows(
+        mine, checkpoint_values(**parts), BY_NAME["target_hrci_repr"], BY_NAME["target_fixed_asr"]
+    )
+    assert len(first.tasr) == len(second.tasr) == 16
+    assert (first.target == second.target).all()

@@ -53,8 +53,9 @@ def labels(figure) -> list[str]:
 
 def test_every_figure_has_a_test_of_its_data():
     import test_figures
+    import test_figures_transfer
 
-    assert set(NEEDS) | set(test_figures.OF_CARRIERS) == set(FIGURES)
+    assert set(NEEDS) | set(test_figures.OF_CARRIERS) | set(test_figures_transfer.NEEDS) == set(FIGURES)
 
 
 @pytest.mark.parametrize("name", NEEDS)

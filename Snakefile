@@ -16,6 +16,7 @@ include: "workflow/rules/geometry.smk"
 include: "workflow/rules/behaviour.smk"
 include: "workflow/rules/judges.smk"
 include: "workflow/rules/causal.smk"
+include: "workflow/rules/attacks.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/report.smk"
 

@@ -158,6 +158,25 @@ def two_level_bootstrap(
     return Interval(float(y.mean() - c.mean()), lo, hi, n)
 
 
+def sign_flip_exact(differences: Sequence[int]) -> tuple[float, float]:
+    """Two-sided p of a sum of whole differences [n] when every sign is as likely as the other, and the least p that their sizes allow.
+
+    All 2ⁿ sums are counted, one difference after the other. With differences of −1, 0 and 1 it is McNemar's exact test.
+    Raises ValueError for differences that are not whole numbers.
+    """
+    d = np.asarray(differences, np.float64)
+    if d.ndim != 1 or not np.isfinite(d).all() or (d != np.round(d)).any():
+        raise ValueError("sign_flip_exact takes whole differences")
+    sizes = np.abs(d[d != 0]).astype(int)
+    reach = int(sizes.sum())
+    chance = np.zeros(2 * reach + 1)  # of every sum from −reach to reach
+    chance[reach] = 1.0
+    for size in sizes:
+        chance = (np.roll(chance, size) + np.roll(chance, -size)) / 2  # nothing reaches round the ends
+    far = np.abs(np.arange(-reach, reach + 1)) >= abs(int(d.sum()))
+    return float(min(1.0, chance[far].sum())), float(min(1.0, 2.0 * 0.5 ** len(sizes)))
+
+
 def _spearman_rows(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """ρ per row of [B, n]; NaN where a row is constant."""
     a, b = (rankdata(v, axis=1) - (v.shape[1] + 1) / 2 for v in (x, y))

@@ -151,8 +151,8 @@ def transfer_predictors(
 ) -> pd.DataFrame:  # fmt: skip
     """Spearman's ρ of every predictor with TASR, within each regime and across (columns `COLUMNS`).
 
-    `attack` all, gcg and autodan take off-diagonal rows. seeds were made on no source: all its rows are taken, and it has no gap
-    and no cross. p is two-sided (`relabelled_p`, at most `orders` random orders); lo and hi are `pigeonhole`'s. Rows whose
+    `attack` all, gcg and autodan take off-diagonal rows. Of seeds a source only picks one, it makes none: all its rows are taken, and
+    it has no gap and no cross. p is two-sided (`relabelled_p`, at most `orders` random orders); lo and hi are `pigeonhole`'s. Rows whose
     checkpoint lacks the number are left out. Raises ValueError for a checkpoint that the trajectory does not have.
     """
     values, rows = checkpoint_values(trajectory, coupling, geometry), []

@@ -31,6 +31,23 @@ def judged(
     return pd.DataFrame(rows)
 
 
+def attacks(judged: pd.DataFrame) -> pd.DataFrame:
+    """What the table of attacks says of them: success on their own source, before and after optimisation."""
+    own = judged[
+        (judged["source_regime"] == judged["target_regime"]) & (judged["source_step"] == judged["target_step"])
+    ]
+    own = own.assign(source=own["source_regime"] + ":" + own["source_step"].astype(str))
+    wide = own.pivot(index=["seed", "source", "behaviour"], columns="attack", values="success")
+    parts = [
+        pd.DataFrame({"success": wide[name], "success_start": wide[arm] if arm in wide else pd.NA})
+        .reset_index()
+        .assign(attack=name)
+        for name, arm in (("gcg", "gcg_init"), ("autodan", "seeds"))
+        if name in wide
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
 def carriers(
     seeds=(1,), regimes=("sft", "r2d2"), steps=STEPS, coupled=COUPLED, opened=OPEN, fixed=None
 ) -> dict[str, pd.DataFrame]:

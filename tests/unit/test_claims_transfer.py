@@ -20,16 +20,18 @@ WAYS = {"as it is": OPEN, "open": {"r2d2": (0.3, 0.5, 0.7), "sft": (0.5, 0.6, 0.
 
 
 @functools.cache
-def transferred(steps=SIX, opened="as it is", attacks=tuple(made.REACH)) -> pd.DataFrame:
-    return transfer_table(made.judged(steps=steps, attacks=attacks, opened=WAYS[opened]))
+def transferred(steps=SIX, opened="as it is", attacks=tuple(made.REACH)) -> dict[str, pd.DataFrame]:
+    judged = made.judged(steps=steps, attacks=attacks, opened=WAYS[opened])
+    return {"transfer": transfer_table(judged), "attacks": made.attacks(judged)}
 
 
 def tables(steps=SIX, opened="as it is", coupled=COUPLED, fixed=None, regimes=("sft", "r2d2")):
     """The tables of one seed; `fixed` are the fixed ASRs of the checkpoints where they are not how open they are."""
     parts = made.carriers(steps=steps, opened=WAYS[opened], coupled=coupled, fixed=fixed)
-    transfer = transferred(steps, opened)
+    made_tables = transferred(steps, opened)
+    transfer = made_tables["transfer"]
     made_of = transfer[transfer["attack"].isin(["gcg", "autodan"]) & transfer["regime"].isin(regimes)]
-    return parts | {"transfer": transfer, "transfer_predictors": transfer_predictors(made_of, **parts, draws=200)}
+    return parts | made_tables | {"transfer_predictors": transfer_predictors(made_of, **parts, draws=200)}
 
 
 def verdict(claim, study):
@@ -84,19 +86,21 @@ def test_three_targets_decide_nothing():
 
 def test_attacks_no_better_than_their_start_decide_nothing(study):
     def level(frame, attacks):
-        weak = frame["attack"].isin(attacks)
         return study | {
-            "transfer": frame.assign(gain=frame["gain"].where(~weak, 0.05), gain_p=frame["gain_p"].where(~weak, 1.0))
+            "attacks": frame.assign(
+                success=frame["success"].where(~frame["attack"].isin(attacks), frame["success_start"])
+            )
         }
 
-    both = level(study["transfer"], ["gcg", "autodan"])
+    both = level(study["attacks"], ["gcg", "autodan"])
     for claim in IDS:
         found = verdict(claim, both)
         assert found.verdict == "inconclusive"
-        assert "gcg does not beat gcg_init on its own sources (at best by 0.050, p = 1, n = 20)" in found.reason
-    one = verdict("transfer_coupling_r2d2", level(study["transfer"], ["autodan"]))
+        told = "gcg does not beat gcg_init on its own sources (by 0.000, p = 1, least possible 1, 20 behaviours on 6 sources)"
+        assert told in found.reason
+    one = verdict("transfer_coupling_r2d2", level(study["attacks"], ["autodan"]))
     assert one.verdict == "holds" and "(gcg attacks" in one.reason
-    alone = {"transfer": transferred(attacks=("gcg", "autodan"))}
+    alone = transferred(attacks=("gcg", "autodan"))
     assert "gcg was not compared with gcg_init on its own sources" in verdict("transfer_coupling_r2d2", alone).reason
 
 

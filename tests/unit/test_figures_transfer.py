@@ -13,8 +13,8 @@ from safety_geometry.transfer import PREDICTORS, transfer_predictors, transfer_t
 
 NEEDS = {
     "transfer": ("transfer", "tasr"),
-    "transfer_predictors": ("transfer_predictors", "rho"),
-    "dense": ("dense_correlations", "rho"),
+    "transfer_predictors": ("transfer_predictors", "n"),
+    "dense": ("trajectory", "hrci_repr"),
 }
 
 
@@ -122,6 +122,15 @@ def test_predictors_stand_at_their_size_with_ceiling_and_p(tables):
         f"p = {rows.loc['target_hrci_repr', 'p']:.3f} (least {rows.loc['target_hrci_repr', 'p_smallest']:.2g})" in texts
     )
     assert "seed 1, first of 2" in figure.get_suptitle()
+
+
+def test_what_cannot_be_correlated_is_said(tables):
+    unknown = tables["transfer_predictors"].assign(rho=np.nan)
+    assert "unknown or the same everywhere" in words(
+        make_figure("transfer_predictors", {"transfer_predictors": unknown})
+    )
+    none = tables | {"dense_correlations": tables["dense_correlations"].iloc[:0]}
+    assert "fewer than three saves with behaviour" in words(make_figure("dense", none))
 
 
 def test_dense_marks_the_change_and_compares_levels_with_differences(tables):

@@ -12,6 +12,7 @@ from safety_geometry.stats import (
     mcnemar_exact,
     paired_difference,
     permutation_p,
+    sign_flip_exact,
     spearman,
     spearman_block_bootstrap,
     spearman_range,
@@ -164,3 +165,17 @@ def test_two_level_bootstrap_matches_a_loop():
         i, j = np.repeat(np.arange(6), p), np.repeat(np.arange(3), c)
         values.append(target[i].mean() - controls[np.ix_(i, j)].mean())
     assert (found.lo, found.hi) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
+
+
+def test_sign_flips_are_counted_and_equal_mcnemar_on_single_differences():
+    differences = [3, -1, 2, 0, 1, 2]
+    sums = [
+        sum(s * d for s, d in zip(signs, differences, strict=True)) for signs in itertools.product((-1, 1), repeat=6)
+    ]
+    p, smallest = sign_flip_exact(differences)
+    assert p == pytest.approx(np.mean(np.abs(sums) >= sum(differences))) and smallest == 2 / 2**5
+    a, b = np.r_[np.ones(9), np.zeros(7)], np.r_[np.zeros(6), np.ones(2), np.zeros(1), np.zeros(5), np.ones(2)]
+    assert sign_flip_exact(a - b)[0] == pytest.approx(mcnemar_exact(a, b))
+    assert sign_flip_exact([0, 0]) == (1.0, 1.0)
+    with pytest.raises(ValueError, match="whole differences"):
+        sign_flip_exact([0.5])

@@ -60,6 +60,11 @@ def check_combinations(study: Study) -> None:
         raise ConfigError("pool.size", size, f"role train_pool has only {have} behaviours")
     if c["attacks"]["behaviours"] > (p["roles"]["direct"]["n"] if p["roles"]["direct"]["n"] != "all" else 10**9):
         raise ConfigError("attacks.behaviours", c["attacks"]["behaviours"], "more than role direct has")
+    t = c["transfer"]
+    if t["behaviours"] > c["attacks"]["behaviours"]:
+        raise ConfigError(
+            "transfer.behaviours", t["behaviours"], "more than attacks.behaviours, which they are the first of"
+        )
 
 
 def _check_sweep(study: Study) -> None:
@@ -70,7 +75,7 @@ def _check_sweep(study: Study) -> None:
         if spec["source"] not in c["sources"]:
             known = ", ".join(c["sources"]) or "none"
             raise ConfigError(f"aligned.models.{name}.source", spec["source"], f"no such source; there are {known}")
-    for key in ("sweep.checkpoints", "aligned.anchors"):
+    for key in ("sweep.checkpoints", "aligned.anchors", "transfer.sources", "transfer.targets"):
         for regime, anchors in c[key.split(".")[0]][key.split(".")[1]].items():
             if regime not in study.regimes:
                 raise ConfigError(f"{key}.{regime}", anchors, f"no such regime; there are {', '.join(study.regimes)}")

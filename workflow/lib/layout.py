@@ -44,8 +44,10 @@ class Layout:
         return f"{self.private_seed}/training/{segment.regime}/{segment.stop}/training.csv"
 
     def suite(self, name: str) -> str:
-        """Prompts of a suite: a role, or the attacks made on the source checkpoint."""
-        return f"{self.private_seed}/attacks/fixed_source.jsonl" if name == "fixed_source" else self.role(name)
+        """Prompts of a suite: a role, or the fixed-source attacks."""
+        regime, step = self.study.fixed_source
+        fixed = f"{self.private_seed}/attacks/gcg/{regime}/step{step}.jsonl"
+        return fixed if name == "fixed_source" else self.role(name)
 
     def table(self, name: str) -> str:
         return f"{self.root}/tables/{name}.csv"

@@ -140,13 +140,6 @@ class Study:
             **c["coupling"], **statistics, "stats_seed": c["statistics"]["seed"],
         }  # fmt: skip
 
-    def attacks(self, seed: int) -> dict:
-        a, source = self.config["attacks"], self.config["attacks"]["source"]
-        return {
-            "model": self.model, "seed": seed, "source": f"{source['regime']}:{source['step']}", "behaviours": a["behaviours"],
-            "gcg": a["gcg"], **{k: a[k] for k in ("refusal_tokens", "require_refusal")}, "batch_size": self.config["completions"]["batch_size"],
-        }  # fmt: skip
-
     def completions(self, regime: str, step: int) -> dict:
         c = self.config["completions"]
         suites = {s: c["max_new_tokens"][s] for s in self.suites(regime, step)}
@@ -160,13 +153,8 @@ class Study:
 
     def swept(self) -> list[tuple[int, str, int]]:
         """(seed, regime or aligned model, step) of every swept checkpoint. An aligned model has no seed: the first stands."""
-        points = self.config["sweep"]["checkpoints"]
-        found = [
-            (seed, regime, self.anchors(regime)[str(anchor)])
-            for seed in self.config["seeds"]
-            for regime, anchors in points.items()
-            for anchor in anchors
-        ]
+        points = self.at_anchors(self.config["sweep"]["checkpoints"])
+        found = [(seed, *point) for seed in self.config["seeds"] for point in points]
         return found + [(self.config["seeds"][0], name, 0) for name in self.models]
 
     def targets(self) -> list[dict]:
@@ -210,3 +198,62 @@ class Study:
             "checkpoint": {"regime": name, "step": step},
             "answers": {k: f[k] for k in ("suites", "max_new_tokens", "batch_size")},
         }
+
+    # --------------------------------------------------------------------------------------------------- attacks
+
+    @property
+    def fixed_source(self) -> tuple[str, int]:
+        source = self.config["attacks"]["source"]
+        return source["regime"], source["step"]
+
+    def at_anchors(self, named: dict[str, list]) -> list[tuple[str, int]]:
+        """(regime, step) of anchors that the configuration lists by regime."""
+        return [(regime, self.anchors(regime)[str(a)]) for regime, anchors in named.items() for a in anchors]
+
+    @property
+    def attack_sources(self) -> list[tuple[str, int]]:
+        """Checkpoints that attacks are made on, the fixed source first."""
+        return list(dict.fromkeys([self.fixed_source, *self.at_anchors(self.config["transfer"]["sources"])]))
+
+    def methods(self, regime: str, step: int) -> list[str]:
+        """Attacks made on a source: GCG on the fixed one, whatever transfer asks for."""
+        transferred = (regime, step) in self.at_anchors(self.config["transfer"]["sources"])
+        wanted = set(self.config["transfer"]["methods"] if transferred else [])
+        return [m for m in ("gcg", "autodan") if m in wanted or (m == "gcg" and (regime, step) == self.fixed_source)]
+
+    def attack_targets(self, regime: str, step: int) -> list[tuple[str, int]]:
+        """Checkpoints that are asked the attacks of a source: itself first."""
+        t = self.config["transfer"]
+        others = self.at_anchors(t["targets"]) if (regime, step) in self.at_anchors(t["sources"]) else []
+        return list(dict.fromkeys([(regime, step), *others]))
+
+    @property
+    def attacked_behaviours(self) -> dict:
+        a = self.config["attacks"]
+        return {
+            "model": self.model, "source": "{}:{}".format(*self.fixed_source), "batch_size": self.config["completions"]["batch_size"],
+            **{k: a[k] for k in ("behaviours", "refusal_tokens", "require_refusal")},
+        }  # fmt: skip
+
+    def gcg_attacks(self, regime: str, step: int, seed: int) -> dict:
+        """All behaviours on the fixed source, the first on the others."""
+        section = "attacks" if (regime, step) == self.fixed_source else "transfer"
+        common = self._attack(regime, step, seed, self.config[section]["behaviours"])
+        return common | {"gcg": self.config["attacks"]["gcg"]}
+
+    def autodan_attacks(self, regime: str, step: int, seed: int) -> dict:
+        search = dict(self.config["attacks"]["autodan"])
+        common = self._attack(regime, step, seed, self.config["transfer"]["behaviours"])
+        return common | {"seeds": search.pop("seeds"), "autodan": search}
+
+    def _attack(self, regime: str, step: int, seed: int, behaviours: int) -> dict:
+        return {"model": self.model, "seed": seed, "source": f"{regime}:{step}", "behaviours": behaviours}
+
+    def transfer(self, regime: str, step: int) -> dict:
+        """Params of asking all targets the attacks of one source."""
+        t = self.config["transfer"]
+        return {
+            "model": self.model, "source": f"{regime}:{step}",
+            "targets": [f"{name}:{at}" for name, at in self.attack_targets(regime, step)],
+            **{k: t[k] for k in ("behaviours", "max_new_tokens", "batch_size")},
+        }  # fmt: skip

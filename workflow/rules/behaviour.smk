@@ -1,31 +1,4 @@
-"""Fixed-source attacks, completions of the evaluation suites, and judges."""
-
-SOURCE = config["attacks"]["source"]
-
-
-rule fixed_source_attacks:
-    input:
-        model=BASE,
-        adapter=f"{SEED}/checkpoints/{SOURCE['regime']}/step{SOURCE['step']}",
-        behaviours=role("direct"),
-    output:
-        attacks=f"{PSEED}/attacks/fixed_source.jsonl",
-        table=f"{SEED}/attacks/attacks.csv",
-    log:
-        f"{SEED}/logs/fixed_source_attacks.log",
-    benchmark:
-        f"{SEED}/benchmarks/fixed_source_attacks.tsv"
-    priority: 90
-    conda:
-        "../../envs/torch.yaml"
-    threads: config["model"]["threads"]
-    params:
-        code=code("attack"),
-        settings=lambda wc: settings(**study.attacks(int(wc.seed))),
-    shell:
-        "python workflow/scripts/attack.py --model {input.model} --adapter {input.adapter} --behaviours {input.behaviours}"
-        " --attacks {output.attacks} --table {output.table}"
-        " --params {params.settings:q} --code {params.code} > {log} 2>&1"
+"""Completions of the evaluation suites."""
 
 
 rule completions:

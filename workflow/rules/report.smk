@@ -7,6 +7,9 @@ FIGURE_TABLES = {
     "training_curves": ["training"],
     "geometry": ["geometry"],
     "coupling_controls": ["coupling_controls"],
+    "transfer": ["transfer"],
+    "transfer_predictors": ["transfer_predictors"],
+    "dense": ["trajectory", "dense_correlations", "coupling_transition"],
 }
 CAUSAL_FIGURES = {
     "causal_layers": "layer_scan",

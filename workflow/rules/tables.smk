@@ -1,6 +1,5 @@
 """The study's tables over all seeds and regimes, and what they say about the papers' claims."""
 
-ATTACKED = "fixed_source" in config["completions"]["max_new_tokens"]
 TABLE_KINDS = {
     "five_anchor": "Results",
     "trajectory": "Results",
@@ -11,7 +10,6 @@ TABLE_KINDS = {
     "geometry": "Geometry",
     "profile": "Geometry",
     "training": "Training",
-    **({"attacks": "Training"} if ATTACKED else {}),
 }
 
 
@@ -24,7 +22,6 @@ rule tables:
             for name in ("coupling", "geometry", "coupling_controls", "profile")
         },
         training_parts=expand(f"{SEED}/training.csv", seed=config["seeds"]),
-        attacks_parts=expand(f"{SEED}/attacks/attacks.csv", seed=config["seeds"]) if ATTACKED else [],
         judged=layout.judged(),
     output:
         **{name: reported(name, category) for name, category in TABLE_KINDS.items()},
@@ -71,6 +68,30 @@ rule reference_anchors:
         " --params {params.settings:q} --code {params.code} 2> {log}"
 
 
+rule dense_tables:
+    input:
+        trajectory=layout.table("trajectory"),
+    output:
+        dense_correlations=reported("dense_correlations", "Dense"),
+        coupling_transition=reported("coupling_transition", "Dense"),
+    log:
+        f"{R}/logs/dense_tables.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=code("dense_tables"),
+        settings=settings(
+            stats_seed=config["statistics"]["seed"],
+            draws=config["statistics"]["bootstrap"],
+            block_lengths=config["statistics"]["block_lengths"],
+        ),
+    shell:
+        "export OMP_NUM_THREADS=1; python workflow/scripts/dense_tables.py --trajectory {input.trajectory}"
+        " --dense-correlations {output.dense_correlations} --coupling-transition {output.coupling_transition}"
+        " --params {params.settings:q} --code {params.code} 2> {log}"
+
+
+DENSE_TABLES = ["dense_correlations", "coupling_transition"]
 CLAIM_TABLES = ["five_anchor", "trajectory", "coupling", "contrasts", "coupling_controls", "geometry", "profile"]
 
 CAUSAL_CLAIMS = [name for name in CAUSAL_TABLES if name not in ("layer_scan", "quadrants")]
@@ -78,7 +99,7 @@ CAUSAL_CLAIMS = [name for name in CAUSAL_TABLES if name not in ("layer_scan", "q
 
 rule claims:
     input:
-        tables=[layout.table(name) for name in [*CLAIM_TABLES, *(["attacks"] if ATTACKED else []), *CAUSAL_CLAIMS]],
+        tables=[layout.table(name) for name in [*CLAIM_TABLES, *ATTACK_TABLES, *CAUSAL_CLAIMS]],
     output:
         claims=reported("claims", "Results"),
     log:
@@ -98,6 +119,8 @@ ALL_TABLES = [
     for name in [
         *TABLE_KINDS,
         *CAUSAL_TABLES,
+        *ATTACK_TABLES,
+        *DENSE_TABLES,
         "claims",
         "reference_anchors",
         "leakage",

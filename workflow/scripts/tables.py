@@ -1,7 +1,7 @@
 """The study's tables over all seeds and regimes, from the tables of its checkpoints and the judged completions.
 
---judged comes in the order of params.judged ({seed, regime, step, anchor} of each file). --attacks may be left out, in a
-study without fixed-source attacks. params: regimes (in order), judged, seed and draws of the bootstrap.
+--judged comes in the order of params.judged ({seed, regime, step, anchor} of each file). params: regimes (in order), judged,
+seed and draws of the bootstrap.
 """
 
 from pathlib import Path
@@ -37,13 +37,11 @@ def read_judged(path: Path) -> pd.DataFrame:
 
 def main() -> None:
     several = [f"{name}_parts*" for name in STACKED]
-    job = Job(__doc__, inputs=[*several, "attacks_parts*", "judged*"], outputs=[*STACKED, "attacks?", *MADE])
+    job = Job(__doc__, inputs=[*several, "judged*"], outputs=[*STACKED, *MADE])
     p, tables = job.params, {}
     try:
-        for name in (*STACKED, "attacks"):
-            paths = getattr(job, f"{name}_parts")
-            if paths or name != "attacks":
-                tables[name] = stack([read_table(path) for path in paths], p["regimes"])
+        for name in STACKED:
+            tables[name] = stack([read_table(path) for path in getattr(job, f"{name}_parts")], p["regimes"])
         judged = judged_frames(job)
         tables["behaviour"] = behaviour_table(judged, p["seed"], p["draws"])
         tables["contrasts"] = contrasts_table(judged, p["regimes"], p["seed"], p["draws"])
@@ -52,10 +50,7 @@ def main() -> None:
     except ValueError as error:
         raise JobError(str(error)) from error
     for name, frame in tables.items():
-        path = getattr(job, name)
-        if path is None:
-            raise JobError(f"--{name}: there are {name} to write, but no file was named")
-        job.write_table(frame, path)
+        job.write_table(frame, getattr(job, name))
 
 
 if __name__ == "__main__":

@@ -99,8 +99,7 @@ class Evidence:
 
     def require_attack(self) -> None:
         """The optimised suffixes beat the unoptimised ones on the checkpoint that they were made on."""
-        attacks = self.table("attacks")
-        source = str(attacks["source"].iloc[0])
+        source = str(self.table("attacks")["source"].iloc[0])  # the fixed source comes first
         regime, _, step = source.partition(":")
         arms = self.table("contrasts")
         arms = arms[(arms["contrast"] == "arm") & (arms["metric"] == "fixed_asr")]

@@ -11,7 +11,7 @@ import pandas as pd
 
 from safety_geometry.claims.behaviour import ADVERSARIAL, PLAIN
 from safety_geometry.claims.evidence import ALPHA, Evidence, Outcome, Undecidable, greater
-from safety_geometry.stats import holm, spearman
+from safety_geometry.stats import holm, sign_flip_exact, spearman
 from safety_geometry.transfer import ARMS, BY_NAME, FAMILIES, analysis_rows, checkpoint_values, family_rows, pigeonhole
 
 COUPLING, BEHAVIOUR, DRIFT = "target_hrci_repr", "target_fixed_asr", "target_refusal_score_drift"
@@ -29,22 +29,25 @@ def transfers(evidence: Evidence, regime: str) -> pd.DataFrame:
 
 
 def strong_attacks(evidence: Evidence, regime: str) -> tuple[set[str], str]:
-    """Optimised attacks that beat their unoptimised arm on a checkpoint of the regime that they were made on (McNemar, Holm
-    over the checkpoints), and what is to be said of the others."""
-    rows, strong, weak = transfers(evidence, regime), set(), []
+    """Optimised attacks that beat their unoptimised arm on the checkpoints of the regime that they were made on, and what is to be said
+    of the others. Signs are flipped by behaviour: one behaviour's attacks on several checkpoints are no independent tries."""
+    transferred, strong, weak = set(transfers(evidence, regime)["attack"]), set(), []
+    rows = evidence.table("attacks")
+    rows = rows[rows["source"].str.startswith(f"{regime}:")]
     for attack, arm in ARMS.items():
-        mine = rows[rows["attack"] == attack]
-        own = mine[mine["diagonal"].astype(bool) & mine["gain_p"].notna()]
-        if not len(mine):
+        own = rows[rows["attack"] == attack].dropna(subset=["success", "success_start"])
+        if attack not in transferred:
             continue
         if not len(own):
             weak.append(f"{attack} was not compared with {arm} on its own sources")
-        elif ((holm(own["gain_p"]) < ALPHA) & (own["gain"] > 0)).any():
+            continue
+        gain = own["success"].astype(int) - own["success_start"].astype(int)
+        p, smallest = sign_flip_exact(gain.groupby(own["behaviour"]).sum())
+        if p < ALPHA and gain.mean() > 0:
             strong.add(attack)
         else:
-            best = own.loc[own["gain"].idxmax()]
-            weak.append(f"{attack} does not beat {arm} on its own sources (at best by {best['gain']:.3f}, p = {best['gain_p']:.3g}, "
-                        f"n = {best['gain_n']:.0f})")  # fmt: skip
+            weak.append(f"{attack} does not beat {arm} on its own sources (by {gain.mean():.3f}, p = {p:.3g}, least possible {smallest:.3g}, "
+                        f"{own['behaviour'].nunique()} behaviours on {own['source'].nunique()} sources)")  # fmt: skip
     return strong, "; ".join(weak) or "no optimised attack was transferred"
 
 

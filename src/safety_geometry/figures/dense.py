@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from safety_geometry.dense import SITES
 from safety_geometry.figures.modes import BROWN, headline
-from safety_geometry.figures.style import GREY, PURPLE, across_seeds, draw, need
+from safety_geometry.figures.style import GREY, PURPLE, NoData, across_seeds, draw, need
 from safety_geometry.figures.trajectory import BEHAVIOUR
 
 QUANTITY = "hrci_repr"
@@ -24,7 +24,8 @@ def dense(tables: dict[str, pd.DataFrame]) -> Figure:
     behaviour, levels and first differences, per block length. Change points and ρ are the first seed's, curves the mean over
     seeds. Needs trajectory, dense_correlations and coupling_transition."""
     frame = need(tables, "trajectory", [QUANTITY])
-    rho = need(tables, "dense_correlations", ["rho"])
+    if (rho := tables.get("dense_correlations")) is None:  # it may have no rows: too few saves with behaviour
+        raise NoData("the table dense_correlations is missing")
     changes = need(tables, "coupling_transition", ["n"])
     regimes = list(dict.fromkeys(frame["regime"]))
     seed, seeds = min(frame["seed"]), len(set(frame["seed"]))
@@ -34,7 +35,7 @@ def dense(tables: dict[str, pd.DataFrame]) -> Figure:
     row = 0.34 + 0.09 * max(len(lengths), 1)
     figure = Figure(figsize=(max(6.8, 3.6 * len(regimes) + 1.2), 5.2 + row * len(outcomes)))
     axes = figure.subplots(
-        3, len(regimes), sharey="row", height_ratios=[2.2, 2.2, 0.4 + row * len(outcomes)], squeeze=False
+        3, len(regimes), sharey="row", height_ratios=[2.2, 2.2, 0.4 + row * max(len(outcomes), 1)], squeeze=False
     )
     behaviour = [b for b in BEHAVIOUR if b[0] in frame and frame[b[0]].notna().any()]
     for (top, middle, bottom), regime in zip(axes.T, regimes, strict=True):
@@ -57,8 +58,7 @@ def dense(tables: dict[str, pd.DataFrame]) -> Figure:
     axes[0, 0].set_ylim(bottom=0)
     axes[1, 0].set_ylabel("share of prompts,\nor score / maximum")
     axes[2, 0].set_yticks(range(len(outcomes)), [WORDS[name] for name in outcomes])
-    if outcomes:
-        axes[2, 0].set_ylim(len(outcomes) - 0.5, -0.5)
+    axes[2, 0].set_ylim(max(len(outcomes), 1) - 0.5, -0.5)
     handles, names = axes[1, 0].get_legend_handles_labels()
     for i, (text, colour) in enumerate(FORMS.values()):
         handles.append(Line2D([], [], color=colour, marker="o", markerfacecolor="none" if i else colour, label=text))
@@ -119,6 +119,8 @@ def forest(ax: Axes, rows: pd.DataFrame, outcomes: list[str]) -> None:
     ax.axvline(0, color="#888888", linewidth=0.8, zorder=1)
     ax.grid(False, axis="y")
     ax.tick_params(axis="y", length=0)
+    if not outcomes:
+        ax.text(-1.0, 0, "fewer than three saves with behaviour", va="center", fontsize=7.5, color=GREY)
     for i, outcome in enumerate(outcomes):
         if i % 2:
             ax.axhspan(i - 0.5, i + 0.5, color="#F4F4F4", linewidth=0, zorder=0)

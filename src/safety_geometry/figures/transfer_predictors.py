@@ -27,7 +27,7 @@ ORDER = ("r2d2", "sft", "sft_refusal")
 def transfer_predictors(tables: dict[str, pd.DataFrame]) -> Figure:
     """One panel per regime: |ρ| of each predictor with all optimised attacks, its interval and tie ceiling, and each attack alone;
     ρ and p as text. The first seed is drawn, others as hollow circles. Needs transfer_predictors."""
-    frame = need(tables, "transfer_predictors", ["rho"]).dropna(subset=["rho"]).reset_index(drop=True)
+    frame = need(tables, "transfer_predictors", ["n"]).reset_index(drop=True)
     mine, note = first_seed(frame)
     lines = [name for name in LABELS if (frame["predictor"] == name).any()]
     if not lines:
@@ -80,7 +80,7 @@ def panel(ax: Axes, rows: pd.DataFrame, others: pd.DataFrame, lines: list[str]) 
     for i, name in enumerate(lines):
         if i % 2:
             ax.axhspan(i - 0.5, i + 0.5, color="#F4F4F4", linewidth=0, zorder=0)
-        own = rows[rows["predictor"] == name].set_index("attack")
+        own = rows[rows["predictor"] == name].dropna(subset=["rho"]).set_index("attack")
         if not len(own):
             ax.text(0.02, i, "unknown or the same everywhere", va="center", fontsize=7.5, color=GREY)
             continue
@@ -102,7 +102,7 @@ def panel(ax: Axes, rows: pd.DataFrame, others: pd.DataFrame, lines: list[str]) 
             low, high = sorted((abs(row["lo"]), abs(row["hi"])))
             ax.hlines(y, 0 if row["lo"] <= 0 <= row["hi"] else low, high, color=colour, linewidth=1.8)
         ax.plot(abs(row["rho"]), y, "o", color=colour, markersize=6, zorder=4)
-        hollow = others.loc[others["predictor"] == name, "rho"].abs()
+        hollow = others.loc[others["predictor"] == name, "rho"].dropna().abs()
         ax.plot(hollow, [y] * len(hollow), "o", color=colour, markerfacecolor="none", markersize=5, zorder=3)
         if np.isfinite(row["rho_tie_ceiling"]):
             ax.plot(row["rho_tie_ceiling"], y, "|", color="black", markersize=11, markeredgewidth=1.6, zorder=2)

@@ -1,8 +1,7 @@
-"""Fixed-source GCG attacks: made once on a source checkpoint, frozen, and asked of every other checkpoint.
+"""GCG attacks on a source checkpoint: made once, frozen, and asked of other checkpoints.
 
-Behaviours that the source does not refuse when asked directly are left out. The search stops on its loss, never on a
-judge; the final loss is recomputed without the prefix cache. params: model, seed, source, behaviours, gcg, refusal_tokens,
-batch_size. The suffixes go to --attacks (private); --table carries ids and numbers only.
+The search stops on its loss, never on a judge; the final loss is recomputed without the prefix cache. params: model, seed,
+source, behaviours, gcg. The suffixes go to --attacks (private); --table carries ids and numbers only.
 """
 
 import time
@@ -13,18 +12,13 @@ from _model import load, progress
 
 from safety_geometry.adversarial import derived_seed
 from safety_geometry.gcg import GCGConfig, allowed_tokens, attack, initial_suffix, uncached_loss
-from safety_geometry.generation import generate
-from safety_geometry.judges.refusal import classify
 
 
 def main() -> None:
     job = Job(__doc__, inputs=["model", "adapter?", "behaviours"], outputs=["attacks", "table"])
     loaded, p = load(job, job.adapter), job.params
     config = GCGConfig(**p["gcg"])
-    rows = read_jsonl(job.behaviours)
-    if p["require_refusal"]:
-        rows = refused(job, loaded, rows)
-    rows = rows[: p["behaviours"]]
+    rows = read_jsonl(job.behaviours)[: p["behaviours"]]
     allowed = allowed_tokens(loaded.tokenizer, loaded.model.config.vocab_size)
     bar, attacks, table = progress(len(rows), "attacks"), [], []
     for row in rows:
@@ -58,25 +52,8 @@ def main() -> None:
             flush=True,
         )
         bar(1)
-    if not table:
-        raise JobError(
-            f"source {p['source']} refuses none of the behaviours asked directly: no fixed-source attack can be made on it"
-        )
     job.write_jsonl(attacks, job.attacks)
     job.write_table(pd.DataFrame(table), job.table)
-
-
-def refused(job: Job, loaded, rows: list[dict]) -> list[dict]:
-    """The behaviours that the source refuses, by the refusal rules on a short greedy answer."""
-    p = job.params
-    prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for row in rows])]
-    answers = generate(
-        loaded.runner, prompts, loaded.chat.stop_ids, p["refusal_tokens"], p["batch_size"], loaded.chat.n_prefix
-    )
-    texts = [loaded.tokenizer.decode(a.ids, skip_special_tokens=True) for a in answers]
-    kept = [row for row, text in zip(rows, texts, strict=True) if classify(text) != "none"]
-    print(f"source {p['source']} refuses {len(kept)} of {len(rows)} behaviours", flush=True)
-    return kept
 
 
 if __name__ == "__main__":

@@ -1,0 +1,157 @@
+"""Attacks made on checkpoints, and their transfer to others.
+
+The fixed-source attacks are GCG's on one checkpoint that refuses; every other source attacks the same behaviours. One job asks
+all targets a source's attacks, so that a new source adds its own jobs only.
+"""
+
+ATTACKS = f"{PSEED}/attacks/{{method}}/{{regime}}/step{{step}}.jsonl"
+ATTACK_PARTS = f"{SEED}/attacks/{{method}}/{{regime}}/step{{step}}.csv"
+BEHAVIOURS = f"{PSEED}/attacks/behaviours.jsonl"
+
+
+ATTACKED = [(seed, *source) for seed in config["seeds"] for source in study.attack_sources]
+
+
+rule attacked_behaviours:
+    input:
+        model=BASE,
+        adapter="{}/checkpoints/{}/step{}".format(SEED, *study.fixed_source),
+        requests=role("direct"),
+    output:
+        behaviours=BEHAVIOURS,
+    log:
+        f"{SEED}/logs/attacked_behaviours.log",
+    priority: 90
+    conda:
+        "../../envs/torch.yaml"
+    threads: config["model"]["threads"]
+    params:
+        code=code("choose_behaviours"),
+        settings=settings(**study.attacked_behaviours),
+    shell:
+        "python workflow/scripts/choose_behaviours.py --model {input.model} --adapter {input.adapter} --requests {input.requests}"
+        " --behaviours {output.behaviours} --params {params.settings:q} --code {params.code} > {log} 2>&1"
+
+
+rule attack_gcg:
+    input:
+        model=BASE,
+        adapter=f"{SEED}/checkpoints/{{regime}}/step{{step}}",
+        behaviours=BEHAVIOURS,
+    output:
+        attacks=ATTACKS.replace("{method}", "gcg"),
+        table=ATTACK_PARTS.replace("{method}", "gcg"),
+    log:
+        f"{SEED}/logs/attack_gcg/{{regime}}_step{{step}}.log",
+    benchmark:
+        f"{SEED}/benchmarks/attack_gcg_{{regime}}_step{{step}}.tsv"
+    priority: 90
+    conda:
+        "../../envs/torch.yaml"
+    threads: config["model"]["threads"]
+    params:
+        code=code("attack_gcg"),
+        settings=lambda wc: settings(**study.gcg_attacks(wc.regime, int(wc.step), int(wc.seed))),
+    shell:
+        "python workflow/scripts/attack_gcg.py --model {input.model} --adapter {input.adapter} --behaviours {input.behaviours}"
+        " --attacks {output.attacks} --table {output.table}"
+        " --params {params.settings:q} --code {params.code} > {log} 2>&1"
+
+
+rule attack_autodan:
+    input:
+        model=BASE,
+        adapter=f"{SEED}/checkpoints/{{regime}}/step{{step}}",
+        behaviours=BEHAVIOURS,
+        seeds="data/autodan_seeds.jsonl",
+        synonyms="data/synonyms.jsonl",
+    output:
+        attacks=ATTACKS.replace("{method}", "autodan"),
+        table=ATTACK_PARTS.replace("{method}", "autodan"),
+    log:
+        f"{SEED}/logs/attack_autodan/{{regime}}_step{{step}}.log",
+    benchmark:
+        f"{SEED}/benchmarks/attack_autodan_{{regime}}_step{{step}}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: config["model"]["threads"]
+    params:
+        code=code("attack_autodan"),
+        settings=lambda wc: settings(**study.autodan_attacks(wc.regime, int(wc.step), int(wc.seed))),
+    shell:
+        "python workflow/scripts/attack_autodan.py --model {input.model} --adapter {input.adapter} --behaviours {input.behaviours}"
+        " --seeds {input.seeds} --synonyms {input.synonyms} --attacks {output.attacks} --table {output.table}"
+        " --params {params.settings:q} --code {params.code} > {log} 2>&1"
+
+
+rule transfer:
+    input:
+        model=BASE,
+        adapters=lambda wc: [
+            layout.checkpoint(*target).format(seed=wc.seed) for target in study.attack_targets(wc.regime, int(wc.step))
+        ],
+        attacks=lambda wc: [
+            ATTACKS.format(seed=wc.seed, method=method, regime=wc.regime, step=wc.step)
+            for method in study.methods(wc.regime, int(wc.step))
+        ],
+    output:
+        completions=f"{PSEED}/transfer/{{regime}}/step{{step}}.jsonl",
+    log:
+        f"{SEED}/logs/transfer/{{regime}}_step{{step}}.log",
+    benchmark:
+        f"{SEED}/benchmarks/transfer_{{regime}}_step{{step}}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: config["model"]["threads"]
+    params:
+        code=code("transfer"),
+        settings=lambda wc: settings(**study.transfer(wc.regime, int(wc.step))),
+    shell:
+        "python workflow/scripts/transfer.py --model {input.model} --adapters {input.adapters} --attacks {input.attacks}"
+        " --completions {output.completions} --params {params.settings:q} --code {params.code} 2> {log}"
+
+
+use rule judge as judge_transfer with:
+    input:
+        **JUDGE_FILES,
+        completions=f"{PSEED}/transfer/{{regime}}/step{{step}}.jsonl",
+    output:
+        judged=f"{SEED}/transfer/{{regime}}/step{{step}}/judged.csv",
+    log:
+        f"{SEED}/logs/judge/transfer_{{regime}}_step{{step}}.log",
+
+
+rule transfer_tables:
+    input:
+        attacks_parts=[
+            ATTACK_PARTS.format(seed=seed, method=method, regime=regime, step=step)
+            for seed, regime, step in ATTACKED
+            for method in study.methods(regime, step)
+        ],
+        judged=[f"{R}/seed{seed}/transfer/{regime}/step{step}/judged.csv" for seed, regime, step in ATTACKED],
+        trajectory=layout.table("trajectory"),
+        coupling=layout.table("coupling"),
+        geometry=layout.table("geometry"),
+    output:
+        attacks=reported("attacks", "Attacks"),
+        transfer=reported("transfer", "Attacks"),
+        transfer_predictors=reported("transfer_predictors", "Attacks"),
+    log:
+        f"{R}/logs/transfer_tables.log",
+    conda:
+        "../../envs/analysis.yaml"
+    params:
+        code=code("transfer_tables"),
+        settings=settings(
+            sources=[dict(zip(("seed", "regime", "step"), source)) for source in ATTACKED],
+            stats_seed=config["statistics"]["seed"],
+            draws=config["statistics"]["bootstrap"],
+        ),
+    shell:
+        "export OMP_NUM_THREADS=1; python workflow/scripts/transfer_tables.py --attacks-parts {input.attacks_parts}"
+        " --judged {input.judged} --trajectory {input.trajectory} --coupling {input.coupling} --geometry {input.geometry}"
+        " --attacks {output.attacks} --transfer {output.transfer} --transfer-predictors {output.transfer_predictors}"
+        " --params {params.settings:q} --code {params.code} 2> {log}"
+
+
+ATTACK_TABLES = ["attacks", "transfer", "transfer_predictors"]

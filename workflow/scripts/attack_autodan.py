@@ -1,0 +1,79 @@
+"""AutoDAN attacks on a source checkpoint, and the unoptimised seeds that they started from.
+
+--behaviours are requests with their affirmative targets; a killed job goes on from the generation it had reached. params: model,
+seed, source, behaviours, seeds (how many of --seeds), autodan. The prompts go to --attacks (private) in two arms, autodan and
+seeds; --table carries ids and numbers only.
+"""
+
+import hashlib
+import json
+import math
+import time
+
+import pandas as pd
+from _job import Job, JobError, read_jsonl, recorded_digest
+from _model import load, progress
+from _store import UnitStore
+
+from safety_geometry.adversarial import derived_seed
+from safety_geometry.autodan import AutoDANConfig, AutoDANResult, autodan
+
+
+def main() -> None:
+    job = Job(__doc__, inputs=["model", "adapter?", "behaviours", "seeds", "synonyms"], outputs=["attacks", "table"])
+    loaded, p = load(job, job.adapter), job.params
+    config = AutoDANConfig(**p["autodan"])
+    rows = read_jsonl(job.behaviours)[: p["behaviours"]]
+    seeds = [row["text"] for row in read_jsonl(job.seeds)[: p["seeds"]]]
+    synonyms = {row["word"]: row["synonyms"] for row in read_jsonl(job.synonyms)}
+    store = UnitStore(job.attacks.with_suffix(".store"))
+    bar, attacks, table = progress(len(rows), "attacks"), [], []
+    for row in rows:
+        started, key = time.perf_counter(), key_of(job, row)
+        try:
+            result = autodan(
+                loaded.runner, loaded.chat, row["prompt"], row["target"], seeds, synonyms, config,
+                derived_seed(p["seed"], "autodan", row["id"]), state=store.get(key), save=lambda s, k=key: store.put(k, s),
+            )  # fmt: skip
+        except ValueError as error:
+            raise JobError(f"AutoDAN on {row['id']}: {error}") from error
+        for arm, prompt in (("autodan", result.prompt), ("seeds", result.seed_prompt)):
+            if result.stopped != "unusable":
+                attacks.append(
+                    {"id": row["id"], "arm": arm, "request": row["prompt"], "prompt": prompt, "target": row["target"]}
+                )
+        table.append(numbers(p, config, row["id"], result))
+        print(
+            f"{row['id']}: loss {result.seed_loss:.3f} -> {result.loss:.3f}, {time.perf_counter() - started:.0f} s",
+            flush=True,
+        )
+        bar(1)
+    job.write_jsonl(attacks, job.attacks)
+    job.write_table(pd.DataFrame(table), job.table)
+    store.keep(set())
+
+
+def key_of(job: Job, row: dict) -> str:
+    """Key of an attack's state: model, settings and code; a budget may grow, a behaviour is known by its id."""
+    facts = {"params": job.params, "code": job.code, "behaviour": row}
+    facts |= {
+        name: recorded_digest(path)
+        for name in ("model", "adapter", "seeds", "synonyms")
+        if (path := getattr(job, name))
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def numbers(p: dict, config: AutoDANConfig, behaviour: str, result: AutoDANResult) -> dict:
+    """Row of the table."""
+    usable = result.stopped != "unusable"
+    return {
+        "seed": p["seed"], "attack": "autodan", "source": p["source"], "behaviour": behaviour, "budget_steps": config.steps,
+        "width": config.population, "steps": max(0, len(result.losses) - 1), "loss_start": result.seed_loss if usable else math.nan,
+        "loss": result.loss if usable else math.nan, "candidates": result.evaluated, "rejected": result.dropped,
+        "tokens": result.tokens, "stopped": result.stopped,
+    }  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

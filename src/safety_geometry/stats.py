@@ -135,29 +135,6 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return adjusted
 
 
-def two_level_bootstrap(
-    target: Sequence[float],
-    controls: np.ndarray,
-    rng: np.random.Generator,
-    draws: int = 10_000,
-    confidence: float = 0.95,
-) -> Interval:
-    """mean(target) − mean(controls), with prompts and controls both resampled.
-
-    target [n] and controls [n, m] are outcomes of the same n prompts; a prompt is drawn with all its outcomes (paired), a
-    control with all its prompts. A clean baseline would cancel, so this is Δ_control as well. With one control the
-    interval covers prompts only.
-    """
-    y, c = np.asarray(target, np.float64), np.asarray(controls, np.float64)
-    if c.ndim != 2 or y.shape != c.shape[:1] or 0 in c.shape:
-        raise ValueError(f"target [n] and controls [n, m] are needed, got shapes {y.shape} and {c.shape}")
-    n, m = c.shape
-    prompts = rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
-    drawn = rng.multinomial(m, np.full(m, 1 / m), size=draws) / m
-    lo, hi = _percentiles(prompts @ y - ((prompts @ c) * drawn).sum(1), confidence)
-    return Interval(float(y.mean() - c.mean()), lo, hi, n)
-
-
 def _spearman_rows(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """ρ per row of [B, n]; NaN where a row is constant."""
     a, b = (rankdata(v, axis=1) - (v.shape[1] + 1) / 2 for v in (x, y))

@@ -33,7 +33,9 @@ def verdict(tables, claim):
 def test_the_papers_shape_holds_and_short_series_are_inconclusive(study, verdicts):
     check_table(verdicts.reset_index(), "claims")
     dense = verdicts.index.str.startswith("dense_")
-    causal = verdicts.index.str.startswith(("aligned_", "sweep_", "late_", "follow_up_", "transfer_"))  # none in this study
+    causal = verdicts.index.str.startswith(
+        ("aligned_", "sweep_", "late_", "follow_up_", "transfer_")
+    )  # none in this study
     assert (verdicts.loc[~dense & ~causal, "verdict"] == "holds").all()
     assert (verdicts.loc[dense | causal, "verdict"] == "inconclusive").all()
     assert verdicts.loc[causal, "reason"].str.startswith("the study has no table").all()

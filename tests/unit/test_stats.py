@@ -16,7 +16,6 @@ from safety_geometry.stats import (
     spearman_block_bootstrap,
     spearman_range,
     spearman_tie_ceiling,
-    two_level_bootstrap,
     wilson,
 )
 
@@ -135,32 +134,3 @@ def test_holm_known_example():
     np.testing.assert_allclose(holm([0.9, 0.8]), [1, 1])
     np.testing.assert_allclose(holm([0.01, np.nan, 0.02]), [0.02, np.nan, 0.02])
     assert holm([]).shape == (0,)
-
-
-def test_two_level_bootstrap_covers_both_sources():
-    rng = np.random.default_rng(6)
-    prompt = rng.normal(size=60)
-    control = 3 * rng.normal(size=8)
-    controls = prompt[:, None] + control + 0.1 * rng.normal(size=(60, 8))
-    target = prompt + 1.0
-    found = two_level_bootstrap(target, controls, np.random.default_rng(1), 4000)
-    assert found.value == pytest.approx(target.mean() - controls.mean()) and found.n == 60
-    # The prompt effect cancels (paired), so what is left is the spread of eight control means.
-    assert (found.hi - found.lo) / 3.92 == pytest.approx(control.std() / math.sqrt(8), rel=0.12)
-    alone = two_level_bootstrap(target, controls[:, :1], np.random.default_rng(1), 1000)
-    assert alone.hi - alone.lo < 0.1
-    with pytest.raises(ValueError, match=r"\[n, m\]"):
-        two_level_bootstrap(target, controls[:, 0], rng)
-
-
-def test_two_level_bootstrap_matches_a_loop():
-    rng = np.random.default_rng(7)
-    target, controls = rng.random(6), rng.random((6, 3))
-    found = two_level_bootstrap(target, controls, np.random.default_rng(2), 30)
-    again = np.random.default_rng(2)
-    prompts, drawn = again.multinomial(6, np.full(6, 1 / 6), size=30), again.multinomial(3, np.full(3, 1 / 3), size=30)
-    values = []
-    for p, c in zip(prompts, drawn, strict=True):
-        i, j = np.repeat(np.arange(6), p), np.repeat(np.arange(3), c)
-        values.append(target[i].mean() - controls[np.ix_(i, j)].mean())
-    assert (found.lo, found.hi) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))

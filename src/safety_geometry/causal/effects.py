@@ -122,10 +122,7 @@ def two_level(target: np.ndarray, controls: np.ndarray, rng_seed: int) -> tuple[
     far the target is from the mean of its controls, not whether one control would be as far from the others: that takes a p.
     """
     m, draws = controls.shape
-    if m == 1:
-        values = target - controls[0]
-    else:
-        values = target - np.einsum("bm,mb->b", _weights(rng_seed, CONTROLS, m, draws), controls)
+    values = target - np.einsum("bm,mb->b", _weights(rng_seed, CONTROLS, m, draws), controls)
     lo, hi = np.quantile(values, [0.025, 0.975])
     return float(lo), float(hi)
 

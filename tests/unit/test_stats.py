@@ -9,9 +9,12 @@ from scipy import stats as reference
 
 from safety_geometry.stats import (
     holm,
+    least_mcnemar_p,
     mcnemar_exact,
     paired_difference,
+    percentiles,
     permutation_p,
+    resampling_weights,
     spearman,
     spearman_block_bootstrap,
     spearman_range,
@@ -134,3 +137,21 @@ def test_holm_known_example():
     np.testing.assert_allclose(holm([0.9, 0.8]), [1, 1])
     np.testing.assert_allclose(holm([0.01, np.nan, 0.02]), [0.02, np.nan, 0.02])
     assert holm([]).shape == (0,)
+
+
+def test_least_mcnemar_p_is_that_of_changes_in_one_direction():
+    for n in (0, 1, 5, 6, 20):
+        assert least_mcnemar_p(n) == pytest.approx(mcnemar_exact([1] * n + [0], [0] * n + [0]))
+    assert least_mcnemar_p(5.6) == least_mcnemar_p(6)
+
+
+def test_resampling_weights_are_drawn_counts_over_n():
+    weights = resampling_weights(7, 2000, np.random.default_rng(3))
+    assert weights.shape == (2000, 7) and np.allclose(weights.sum(1), 1)
+    assert np.array_equal(weights * 7, np.round(weights * 7))
+    assert (weights * 7).var(0).mean() == pytest.approx(1 - 1 / 7, rel=0.05)  # of a binomial count (7, 1/7)
+
+
+def test_percentiles():
+    assert percentiles(np.arange(1001)) == (25, 975)
+    assert percentiles(np.arange(1001), 0.8) == (100, 900)

@@ -11,7 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from safety_geometry.stats import Interval, mcnemar_exact, paired_difference, permutation_p, wilson
+from safety_geometry.stats import (
+    Interval,
+    least_mcnemar_p,
+    mcnemar_exact,
+    paired_difference,
+    percentiles,
+    permutation_p,
+    resampling_weights,
+    wilson,
+)
 
 FINISHED = "_finished"  # the same metric without the completions that reached the length limit
 JUDGED = ("suite", "prompt_id", "arm", "refusal", "any_refusal", "attack_success", "usefulness", "degenerate",
@@ -112,9 +121,8 @@ def _estimate(values: np.ndarray, kind: str, name: str, seed: int, draws: int) -
     n = len(values)
     if kind == "rate" or n == 0:
         return wilson(int(values.sum()), n)
-    weights = _rng(seed, name).multinomial(n, np.full(n, 1 / n), size=draws) / n
-    lo, hi = np.quantile(weights @ values, [0.025, 0.975])
-    return Interval(float(values.mean()), float(lo), float(hi), n)
+    lo, hi = percentiles(resampling_weights(n, draws, _rng(seed, name)) @ values)
+    return Interval(float(values.mean()), lo, hi, n)
 
 
 def contrast(
@@ -147,7 +155,7 @@ def arm_contrast(
 def compare(a: np.ndarray, b: np.ndarray, metric: Metric, seed: int, draws: int, flips: int) -> dict:
     """One paired contrast of outcomes a − b [n] on the same prompts in the same order."""
     changed = int((a != b).sum())
-    smallest = min(1.0, 2.0 * 0.5**changed)
+    smallest = least_mcnemar_p(changed)  # the signs of the changed prompts alone give no less
     if metric.kind == "rate":
         test, p, value, (lo, hi) = "mcnemar", mcnemar_exact(a, b), float((a - b).mean()), paired_rates(a, b)
     else:

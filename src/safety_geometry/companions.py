@@ -18,6 +18,7 @@ import numpy as np
 
 from safety_geometry.carriers import NEGLIGIBLE
 from safety_geometry.coupling import Coupling, hrci, hrci_repr, isotropic_coupling, layer_coupling
+from safety_geometry.stats import percentiles, resampling_weights
 
 CHUNK = 64  # resamples per matrix product: bounds the memory at CHUNK × sites × d numbers
 QUANTITIES = ("c_cos", "c_sub", "hrci", "hrci_repr")
@@ -92,8 +93,7 @@ def contrast_weights(n_harmful: int, n_benign: int) -> np.ndarray:
 
 def bootstrap_weights(n_harmful: int, n_benign: int, draws: int, rng: np.random.Generator) -> np.ndarray:
     """[draws, N]: prompts drawn with replacement within their class."""
-    high = rng.multinomial(n_harmful, np.full(n_harmful, 1 / n_harmful), size=draws) / n_harmful
-    low = rng.multinomial(n_benign, np.full(n_benign, 1 / n_benign), size=draws) / n_benign
+    high, low = (resampling_weights(n, draws, rng) for n in (n_harmful, n_benign))
     return np.concatenate([high, -low], 1)
 
 
@@ -182,7 +182,7 @@ def bootstrap_intervals(
     """
     weights = bootstrap_weights(pair.n_harmful, pair.n_benign, draws, rng)
     terms = coupled(pair, weights, weights, k).terms(layer_coupling(pair.layer_h, pair.layer_r, tau))
-    return {name: _interval(values) for name, values in terms.items()}
+    return {name: percentiles(values) for name, values in terms.items()}
 
 
 def own_site_companions(
@@ -225,7 +225,7 @@ def fixed_layer_companions(
     observed = contrast_weights(*sizes)
     value = float(abs(coupled(pair, observed, observed, 0).cosine[0]))
     weights = bootstrap_weights(*sizes, bootstrap, rng("bootstrap"))
-    spread = _interval(np.abs(coupled(pair, weights, weights, 0).cosine))
+    spread = percentiles(np.abs(coupled(pair, weights, weights, 0).cosine))
     rows = [Companion("fixed_layer", "c_cos", value, *spread, bootstrap)]
     crossed = _both_orders(pair, *half_weights(*sizes, splits, rng("halves")), k).terms(1.0)
     return rows + _summaries("fixed_layer_cross_fitted", {q: crossed[q].mean(0) for q in ("c_cos", "c_sub")})
@@ -249,9 +249,4 @@ def _split_half(pair: PairSites, first: np.ndarray, second: np.ndarray, crossed:
 
 
 def _summaries(companion: str, terms: dict[str, Sequence[float]]) -> list[Companion]:
-    return [Companion(companion, q, float(np.mean(v)), *_interval(v), len(v)) for q, v in terms.items()]
-
-
-def _interval(values: np.ndarray) -> tuple[float, float]:
-    lo, hi = np.quantile(values, [0.025, 0.975])
-    return float(lo), float(hi)
+    return [Companion(companion, q, float(np.mean(v)), *percentiles(v), len(v)) for q, v in terms.items()]

@@ -59,10 +59,29 @@ def paired_difference(
 ) -> PairedDifference:
     """first − second on the same units [n], bootstrap over units; McNemar's p when every outcome is 0 or 1."""
     a, b = _paired(first, second)
-    weights = rng.multinomial(len(a), np.full(len(a), 1 / len(a)), size=draws) / len(a)
-    lo, hi = _percentiles(weights @ (a - b), confidence)
+    lo, hi = percentiles(resampling_weights(len(a), draws, rng) @ (a - b), confidence)
     binary = bool(np.isin(a, (0, 1)).all() and np.isin(b, (0, 1)).all())
     return PairedDifference(float((a - b).mean()), lo, hi, len(a), mcnemar_exact(a, b) if binary else math.nan)
+
+
+def resampling_weights(n: int, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """[draws, n]: shares with which n units count when n of them are drawn with replacement; a row sums to 1.
+
+    `weights @ values` are the bootstrap means of values [n] or [n, k].
+    """
+    return rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
+
+
+def percentiles(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Ends of the percentile interval of bootstrap values."""
+    tail = round((1 - confidence) / 2, 12)  # .025 for .95, without the rounding of the subtraction
+    lo, hi = np.quantile(values, [tail, 1 - tail])
+    return float(lo), float(hi)
+
+
+def least_mcnemar_p(changed: float) -> float:
+    """Least p that `mcnemar_exact` can give with so many discordant pairs (rounded): all of them change the same way."""
+    return min(1.0, 2.0 * 0.5 ** round(changed))
 
 
 def mcnemar_exact(first: Sequence[float], second: Sequence[float]) -> float:
@@ -95,7 +114,7 @@ def spearman_block_bootstrap(
     index = (starts[:, :, None] + np.arange(block_length)).reshape(draws, -1)[:, :n]
     rho = _spearman_rows(a[index], b[index])
     rho = rho[np.isfinite(rho)]
-    lo, hi = _percentiles(rho, confidence) if len(rho) > draws / 2 else (math.nan, math.nan)
+    lo, hi = percentiles(rho, confidence) if len(rho) > draws / 2 else (math.nan, math.nan)
     return Interval(spearman(a, b), lo, hi, n)
 
 
@@ -135,29 +154,6 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
     return adjusted
 
 
-def two_level_bootstrap(
-    target: Sequence[float],
-    controls: np.ndarray,
-    rng: np.random.Generator,
-    draws: int = 10_000,
-    confidence: float = 0.95,
-) -> Interval:
-    """mean(target) − mean(controls), with prompts and controls both resampled.
-
-    target [n] and controls [n, m] are outcomes of the same n prompts; a prompt is drawn with all its outcomes (paired), a
-    control with all its prompts. A clean baseline would cancel, so this is Δ_control as well. With one control the
-    interval covers prompts only.
-    """
-    y, c = np.asarray(target, np.float64), np.asarray(controls, np.float64)
-    if c.ndim != 2 or y.shape != c.shape[:1] or 0 in c.shape:
-        raise ValueError(f"target [n] and controls [n, m] are needed, got shapes {y.shape} and {c.shape}")
-    n, m = c.shape
-    prompts = rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
-    drawn = rng.multinomial(m, np.full(m, 1 / m), size=draws) / m
-    lo, hi = _percentiles(prompts @ y - ((prompts @ c) * drawn).sum(1), confidence)
-    return Interval(float(y.mean() - c.mean()), lo, hi, n)
-
-
 def sign_flip_exact(differences: Sequence[int]) -> tuple[float, float]:
     """Two-sided p of a sum of whole differences [n] when every sign is as likely as the other, and the least p that their sizes allow.
 
@@ -174,7 +170,7 @@ def sign_flip_exact(differences: Sequence[int]) -> tuple[float, float]:
     for size in sizes:
         chance = (np.roll(chance, size) + np.roll(chance, -size)) / 2  # nothing reaches round the ends
     far = np.abs(np.arange(-reach, reach + 1)) >= abs(int(d.sum()))
-    return float(min(1.0, chance[far].sum())), float(min(1.0, 2.0 * 0.5 ** len(sizes)))
+    return float(min(1.0, chance[far].sum())), least_mcnemar_p(len(sizes))
 
 
 def _spearman_rows(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -191,8 +187,3 @@ def _paired(first: Sequence[float], second: Sequence[float]) -> tuple[np.ndarray
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
         raise ValueError("missing or infinite values: drop them pairwise before")
     return a, b
-
-
-def _percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
-    lo, hi = np.quantile(values, [0.5 - confidence / 2, 0.5 + confidence / 2])
-    return float(lo), float(hi)

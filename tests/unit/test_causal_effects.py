@@ -127,6 +127,24 @@ def test_two_level_interval_is_the_exact_distribution_in_a_small_case():
     assert two_level(np.linspace(0, 1, draws), np.zeros((1, draws)), 5) == pytest.approx((0.025, 0.975))
 
 
+def test_interval_matches_a_loop_over_the_draws():
+    """Every draw repeats prompts and controls as often as its weights say; a target's draws depend on the sizes only."""
+    cells = made.cells(("r_only",), {"random": 3})
+    readout = made.readout(cells, n=6, kl=False)
+    row = control_normalised(cells, readout, None, 2, 30).iloc[0]
+    wide = outcome_matrix("log_odds", readout, None)
+    target, controls = wide.loc[TARGET].to_numpy(), wide.drop(index=[TARGET, "clean"]).to_numpy()
+    prompts, drawn = (
+        np.random.default_rng([2, stream, n]).multinomial(n, np.full(n, 1 / n), size=30)
+        for stream, n in ((1, 6), (2, 3))
+    )
+    values = []
+    for p, c in zip(prompts, drawn, strict=True):
+        i, j = np.repeat(np.arange(6), p), np.repeat(np.arange(3), c)
+        values.append(target[i].mean() - controls[np.ix_(j, i)].mean())
+    assert (row["lo"], row["hi"]) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
+
+
 def test_interval_is_paired_and_covers_prompts_and_controls():
     """Prompts that shift target and controls alike add nothing; the variance is that of prompts plus that of controls."""
     rng = np.random.default_rng(4)

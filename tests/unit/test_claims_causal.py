@@ -7,7 +7,6 @@ import pytest
 
 from safety_geometry.behaviour import paired_rates
 from safety_geometry.claims import CLAIMS, decided
-from safety_geometry.claims.causal import least_p
 from safety_geometry.claims.evidence import Evidence
 from safety_geometry.stats import mcnemar_exact, wilson
 
@@ -311,7 +310,3 @@ def test_nothing_reopened_decides_nothing():
     alone = follow_up(0.4, 0.1, 0.02, 0.8)
     alone = alone[alone["role"] != "baseline"]
     assert "no followed-up target" in verdict("follow_up_broken_text", follow_up=alone).reason
-
-
-def test_least_p():
-    assert [least_p(k) for k in (0, 1, 5, 6)] == [1.0, 1.0, 0.0625, 0.03125]

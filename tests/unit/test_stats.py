@@ -9,15 +9,17 @@ from scipy import stats as reference
 
 from safety_geometry.stats import (
     holm,
+    least_mcnemar_p,
     mcnemar_exact,
     paired_difference,
+    percentiles,
     permutation_p,
+    resampling_weights,
     sign_flip_exact,
     spearman,
     spearman_block_bootstrap,
     spearman_range,
     spearman_tie_ceiling,
-    two_level_bootstrap,
     wilson,
 )
 
@@ -138,33 +140,10 @@ def test_holm_known_example():
     assert holm([]).shape == (0,)
 
 
-def test_two_level_bootstrap_covers_both_sources():
-    rng = np.random.default_rng(6)
-    prompt = rng.normal(size=60)
-    control = 3 * rng.normal(size=8)
-    controls = prompt[:, None] + control + 0.1 * rng.normal(size=(60, 8))
-    target = prompt + 1.0
-    found = two_level_bootstrap(target, controls, np.random.default_rng(1), 4000)
-    assert found.value == pytest.approx(target.mean() - controls.mean()) and found.n == 60
-    # The prompt effect cancels (paired), so what is left is the spread of eight control means.
-    assert (found.hi - found.lo) / 3.92 == pytest.approx(control.std() / math.sqrt(8), rel=0.12)
-    alone = two_level_bootstrap(target, controls[:, :1], np.random.default_rng(1), 1000)
-    assert alone.hi - alone.lo < 0.1
-    with pytest.raises(ValueError, match=r"\[n, m\]"):
-        two_level_bootstrap(target, controls[:, 0], rng)
-
-
-def test_two_level_bootstrap_matches_a_loop():
-    rng = np.random.default_rng(7)
-    target, controls = rng.random(6), rng.random((6, 3))
-    found = two_level_bootstrap(target, controls, np.random.default_rng(2), 30)
-    again = np.random.default_rng(2)
-    prompts, drawn = again.multinomial(6, np.full(6, 1 / 6), size=30), again.multinomial(3, np.full(3, 1 / 3), size=30)
-    values = []
-    for p, c in zip(prompts, drawn, strict=True):
-        i, j = np.repeat(np.arange(6), p), np.repeat(np.arange(3), c)
-        values.append(target[i].mean() - controls[np.ix_(i, j)].mean())
-    assert (found.lo, found.hi) == pytest.approx(tuple(np.quantile(values, [0.025, 0.975])))
+def test_least_mcnemar_p_is_that_of_changes_in_one_direction():
+    for n in (0, 1, 5, 6, 20):
+        assert least_mcnemar_p(n) == pytest.approx(mcnemar_exact([1] * n + [0], [0] * n + [0]))
+    assert least_mcnemar_p(5.6) == least_mcnemar_p(6)
 
 
 def test_sign_flips_are_counted_and_equal_mcnemar_on_single_differences():
@@ -179,3 +158,15 @@ def test_sign_flips_are_counted_and_equal_mcnemar_on_single_differences():
     assert sign_flip_exact([0, 0]) == (1.0, 1.0)
     with pytest.raises(ValueError, match="whole differences"):
         sign_flip_exact([0.5])
+
+
+def test_resampling_weights_are_drawn_counts_over_n():
+    weights = resampling_weights(7, 2000, np.random.default_rng(3))
+    assert weights.shape == (2000, 7) and np.allclose(weights.sum(1), 1)
+    assert np.array_equal(weights * 7, np.round(weights * 7))
+    assert (weights * 7).var(0).mean() == pytest.approx(1 - 1 / 7, rel=0.05)  # of a binomial count (7, 1/7)
+
+
+def test_percentiles():
+    assert percentiles(np.arange(1001)) == (25, 975)
+    assert percentiles(np.arange(1001), 0.8) == (100, 900)

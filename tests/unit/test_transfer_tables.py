@@ -3,7 +3,9 @@
 import pandas as pd
 from transfer_tables import answers, with_success
 
-SOURCE = {"seed": 4, "regime": "sft_refusal", "step": 30}
+from safety_geometry.tables import Checkpoint
+
+SOURCE = Checkpoint(4, "sft_refusal", 30)
 
 
 def judged():

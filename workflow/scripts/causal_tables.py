@@ -7,8 +7,8 @@ aligned (`regime:anchor` of this study's aligned checkpoints), models (names of 
 import numpy as np
 import pandas as pd
 from _activations import Tensors
-from _causal import by_checkpoint, read_cells, read_judged, read_readout
 from _job import Job, JobError
+from _per_checkpoint import by_checkpoint, read_cells, read_judged, read_readout
 
 from safety_geometry.causal.aligned import ARMS, aligned_row
 from safety_geometry.causal.aligned import COLUMNS as ALIGNED

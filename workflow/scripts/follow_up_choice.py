@@ -5,8 +5,8 @@ controls (numbers), stats_seed. The choice lists the cells, and the direct promp
 """
 
 import pandas as pd
-from _causal import by_checkpoint, read_cells, read_judged, read_readout
 from _job import Job, JobError
+from _per_checkpoint import by_checkpoint, read_cells, read_judged, read_readout
 
 from safety_geometry.causal.follow_up import choose, split_half
 

@@ -7,8 +7,8 @@ without a chosen cell has an empty file. params: checkpoints, stats_seed, draws.
 import json
 
 import pandas as pd
-from _causal import by_checkpoint, read_judged
 from _job import Job, JobError
+from _per_checkpoint import by_checkpoint, read_judged
 
 from safety_geometry.causal.follow_up import follow_up_table
 from safety_geometry.tables import Checkpoint

@@ -9,8 +9,8 @@ and benign (suites), stats_seed.
 import numpy as np
 import pandas as pd
 from _activations import Activations, Tensors
-from _causal import by_checkpoint, read_judged
 from _job import Job, JobError, read_jsonl
+from _per_checkpoint import by_checkpoint, read_judged
 
 from safety_geometry.causal.quadrants import COLUMNS, projection, quadrants, sample
 

@@ -4,35 +4,14 @@
 seed and draws of the bootstrap.
 """
 
-from pathlib import Path
-
-import pandas as pd
 from _job import Job, JobError
+from _per_checkpoint import by_checkpoint, read_judged
 from _read import read_table
 
-from safety_geometry.tables import (
-    Checkpoint,
-    behaviour_table,
-    contrasts_table,
-    five_anchor_table,
-    stack,
-    trajectory_table,
-)
+from safety_geometry.tables import behaviour_table, contrasts_table, five_anchor_table, stack, trajectory_table
 
 STACKED = ("coupling", "geometry", "coupling_controls", "profile", "training")
 MADE = ("behaviour", "contrasts", "trajectory", "five_anchor")
-
-
-def judged_frames(job: Job) -> dict[Checkpoint, pd.DataFrame]:
-    wanted = [Checkpoint(**c) for c in job.params["judged"]]
-    if len(wanted) != len(job.judged) or not wanted:
-        raise JobError(f"--judged: {len(job.judged)} files for the {len(wanted)} checkpoints of params.judged")
-    return {c: read_judged(path) for c, path in zip(wanted, job.judged, strict=True)}
-
-
-def read_judged(path: Path) -> pd.DataFrame:
-    """Rows of judge.py; only an empty cell is missing, since `none` is a refusal class."""
-    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"id": str, "prompt_id": str, "arm": str})
 
 
 def main() -> None:
@@ -42,7 +21,7 @@ def main() -> None:
     try:
         for name in STACKED:
             tables[name] = stack([read_table(path) for path in getattr(job, f"{name}_parts")], p["regimes"])
-        judged = judged_frames(job)
+        judged = by_checkpoint(p["judged"], job.judged, read_judged)
         tables["behaviour"] = behaviour_table(judged, p["seed"], p["draws"])
         tables["contrasts"] = contrasts_table(judged, p["regimes"], p["seed"], p["draws"])
         tables["trajectory"] = trajectory_table(tables["coupling"], tables["behaviour"])

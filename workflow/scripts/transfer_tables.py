@@ -6,9 +6,10 @@ params: sources, stats_seed and draws of the bootstrap.
 
 import pandas as pd
 from _job import Job, JobError
-from _read import read_judged, read_table
+from _per_checkpoint import by_checkpoint, read_judged
+from _read import read_table
 
-from safety_geometry.tables import stack
+from safety_geometry.tables import Checkpoint, stack
 from safety_geometry.transfer import ARMS, transfer_predictors, transfer_table
 
 
@@ -18,10 +19,8 @@ def main() -> None:
         outputs=["attacks", "transfer", "transfer_predictors"],
     )  # fmt: skip
     p = job.params
-    judged = pd.concat(
-        [answers(read_judged(path), source) for path, source in zip(job.judged, p["sources"], strict=True)],
-        ignore_index=True,
-    )
+    by_source = by_checkpoint(p["sources"], job.judged, read_judged)
+    judged = pd.concat([answers(frame, source) for source, frame in by_source.items()], ignore_index=True)
     others = [read_table(path) for path in (job.trajectory, job.coupling, job.geometry)]
     try:
         attacks = with_success(stack([pd.read_csv(path) for path in job.attacks_parts], []), judged)
@@ -34,11 +33,11 @@ def main() -> None:
     job.write_table(predictors, job.transfer_predictors)
 
 
-def answers(judged: pd.DataFrame, source: dict) -> pd.DataFrame:
+def answers(judged: pd.DataFrame, source: Checkpoint) -> pd.DataFrame:
     """Judged attacks of one source: the arm says which attack was asked of whom, as `attack@regime:step`."""
     parts = judged["arm"].str.extract(r"^(?P<attack>\w+)@(?P<target_regime>\w+):(?P<target_step>\d+)$")
     return parts.astype({"target_step": int}).assign(
-        seed=source["seed"], source_regime=source["regime"], source_step=source["step"],
+        seed=source.seed, source_regime=source.regime, source_step=source.step,
         behaviour=judged["prompt_id"], success=judged["attack_success"].astype(bool),
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from safety_geometry.behaviour import paired_rates
 from safety_geometry.causal.outcomes import CLEAN, RATES, outcome_matrices, outcome_matrix
-from safety_geometry.stats import holm, permutation_p, wilson
+from safety_geometry.stats import holm, percentiles, permutation_p, resampling_weights, wilson
 
 POOLED = ("random", "covariance", "shuffled")
 KINDS = (*POOLED, "wrong_layer", "wrong_position", "norm_matched")
@@ -122,12 +122,8 @@ def two_level(target: np.ndarray, controls: np.ndarray, rng_seed: int) -> tuple[
     far the target is from the mean of its controls, not whether one control would be as far from the others: that takes a p.
     """
     m, draws = controls.shape
-    if m == 1:
-        values = target - controls[0]
-    else:
-        values = target - np.einsum("bm,mb->b", _weights(rng_seed, CONTROLS, m, draws), controls)
-    lo, hi = np.quantile(values, [0.025, 0.975])
-    return float(lo), float(hi)
+    values = target - np.einsum("bm,mb->b", _weights(rng_seed, CONTROLS, m, draws), controls)
+    return percentiles(values)
 
 
 def exchanged_p(effect: float, null: np.ndarray) -> tuple[float, float]:
@@ -173,7 +169,7 @@ def layer_scan(
             raise ValueError(f"cell {cell['cell']}: no log_odds in the readout")
         difference = (log_odds.loc[cell["cell"]] - log_odds.loc[CLEAN]).to_numpy()
         n = len(difference)
-        lo, hi = np.quantile(_weights(rng_seed, PROMPTS, n, draws) @ difference, [0.025, 0.975])
+        lo, hi = percentiles(_weights(rng_seed, PROMPTS, n, draws) @ difference)
         rows.append({
             "family": cell["family"], "mode": cell["mode"], "lambda": cell["lambda"], "layer": layers.pop(),
             "log_odds_delta": difference.mean(), "lo": lo, "hi": hi, "n": n,
@@ -185,8 +181,7 @@ def layer_scan(
 
 @lru_cache(maxsize=8)
 def _weights(rng_seed: int, stream: int, n: int, draws: int) -> np.ndarray:
-    """Multinomial bootstrap weights [draws, n]; each row sums to 1. They depend on the size only, so that targets share them."""
-    rng = np.random.default_rng([rng_seed, stream, n])
-    weights = rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
+    """`resampling_weights` of a stream and size, the same ones for every target and metric."""
+    weights = resampling_weights(n, draws, np.random.default_rng([rng_seed, stream, n]))
     weights.setflags(write=False)
     return weights

@@ -13,7 +13,7 @@ import pandas as pd
 
 from safety_geometry.causal.effects import KINDS, POOLED
 from safety_geometry.causal.outcomes import CLEAN, RATES, outcome_matrix
-from safety_geometry.stats import wilson
+from safety_geometry.stats import percentiles, resampling_weights, wilson
 from safety_geometry.tables import Checkpoint
 
 WHAT = ("target", "family", "mode", "lambda", "scope", "rank", "role", "control", "number", "chosen_delta")
@@ -159,13 +159,13 @@ def _scores(frame: pd.DataFrame, seed: int, draws: int) -> dict[str, dict]:
         if (matrix := outcome_matrix(metric, None, frame)) is None:
             continue
         n = matrix.shape[1]
-        weights = np.random.default_rng([seed, n]).multinomial(n, np.full(n, 1 / n), size=draws) / n
+        weights = resampling_weights(n, draws, np.random.default_rng([seed, n]))
         for cell, values in zip(matrix.index, matrix.to_numpy(), strict=True):
             if metric in RATES:
                 bounds = wilson(round(values.sum()), n)
                 lo, hi = bounds.lo, bounds.hi
             else:
-                lo, hi = np.quantile(weights @ values, [0.025, 0.975])
+                lo, hi = percentiles(weights @ values)
             of = found.setdefault(cell, {})
             of |= {name: values.mean(), f"{name}_lo": lo, f"{name}_hi": hi, count: n}
     return found

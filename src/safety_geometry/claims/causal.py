@@ -13,16 +13,11 @@ from scipy.stats import norm
 
 from safety_geometry.claims.behaviour import ADVERSARIAL
 from safety_geometry.claims.evidence import ALPHA, FEWEST_CHANGES, SMALLEST_RATE, Evidence, Outcome, Undecidable, less
-from safety_geometry.stats import holm, wilson
+from safety_geometry.stats import holm, least_mcnemar_p, wilson
 
 SMALLEST_LOG_ODDS = 0.4  # moves a probability of one half by a tenth, the smallest effect of interest of a rate
 NEARLY_RIGHT = 75.0  # degrees from which two directions count as nearly orthogonal; the paper's smallest angle is 82.3
 LITTLE_USEFUL, MUCH_BROKEN = 0.1, 0.5  # the paper's follow-up: .024 (SFT steering) and .833
-
-
-def least_p(changes: float) -> float:
-    """Two-sided exact McNemar p when every one of so many prompts changes the same way."""
-    return min(1.0, 2.0 * 0.5 ** round(changes))
 
 
 def aligned(evidence: Evidence) -> pd.DataFrame:
@@ -41,10 +36,10 @@ def aligned_r_reopens(evidence: Evidence) -> Outcome:
     parts, closed = [], []
     for row in aligned(evidence).to_dict("records"):
         room = row["n"] * (1 - max(row["asr_h_only"], row["asr_baseline"]))
-        if least_p(room) > ALPHA:
+        if least_mcnemar_p(room) > ALPHA:
             closed.append(
                 f"{row['model']}: attack success is {row['asr_baseline']:.2f} without and {row['asr_h_only']:.2f} with "
-                f"H-only, which leaves {round(room)} of {row['n']:.0f} requests to reopen (least p {least_p(room):.2g})"
+                f"H-only, which leaves {round(room)} of {row['n']:.0f} requests to reopen (least p {least_mcnemar_p(room):.2g})"
             )
             continue
         for name, arm in (("r_minus_h", "r_only"), ("r_perp_minus_h", "r_perp_h")):
@@ -54,7 +49,7 @@ def aligned_r_reopens(evidence: Evidence) -> Outcome:
     if not parts:
         raise Undecidable("; ".join(closed))
     frame = pd.DataFrame(parts)
-    frame = frame.assign(holm=holm(frame["p"]), smallest=frame["room"].map(least_p) * len(frame))
+    frame = frame.assign(holm=holm(frame["p"]), smallest=frame["room"].map(least_mcnemar_p) * len(frame))
     ahead = (frame["lo"] > 0) & (frame["holm"] < ALPHA) & frame["above"]
     refuted = frame["hi"] < SMALLEST_RATE
     row = frame.loc[frame["value"].idxmin()]
@@ -167,8 +162,10 @@ def moves_attacks(regime: str):
         if not len(rows):
             raise Undecidable(f"no primary cell of {regime} has generated answers of its own and of pooled controls")
         n = rows["n_prompts"].max()
-        if least_p(n) > ALPHA:
-            raise Undecidable(f"{n:.0f} requests are too few: all of them changed would give p = {least_p(n):.2g}")
+        if least_mcnemar_p(n) > ALPHA:
+            raise Undecidable(
+                f"{n:.0f} requests are too few: all of them changed would give p = {least_mcnemar_p(n):.2g}"
+            )
         # The table's intervals are of 95 % each; the best of k cells needs the level that they share.
         wider = norm.ppf(1 - ALPHA / 2 / len(rows)) / norm.ppf(1 - ALPHA / 2)
         value = rows["delta_control"]
@@ -210,17 +207,17 @@ def late_ablation_lowers(evidence: Evidence) -> Outcome:
         raise Undecidable(f"no generated answers with R ablated at {at}")
     row, base = rows.sort_values(["rank", "lambda"], ascending=[True, False], kind="stable").iloc[0], base.iloc[0]
     n, successes = int(row["n_asr"]), round(base["asr"] * row["n_asr"])
-    if least_p(successes) > ALPHA:
+    if least_mcnemar_p(successes) > ALPHA:
         raise Undecidable(
             f"attack success at {at} is at the floor: {successes} of {n} requests; if none were left, p would be "
-            f"{least_p(successes):.2g}"
+            f"{least_mcnemar_p(successes):.2g}"
         )
     reason = f"attack success at {at} from {base['asr']:.2f} to {row['asr']:.2f} under ablation {row['lambda']:g} of R"
     if pd.notna(row["degenerate"]) and pd.notna(base["degenerate"]):
         reason += f"; broken answers from {base['degenerate']:.2f} to {row['degenerate']:.2f}"
     lo, hi = row["asr_delta_lo"], row["asr_delta_hi"]
     verdict = "holds" if hi < 0 else "fails" if lo > -SMALLEST_RATE else "inconclusive"
-    return Outcome(verdict, reason, row["asr_delta"], lo, hi, 0.0, p_smallest=least_p(successes), n=n)
+    return Outcome(verdict, reason, row["asr_delta"], lo, hi, 0.0, p_smallest=least_mcnemar_p(successes), n=n)
 
 
 def broken_text(evidence: Evidence) -> Outcome:

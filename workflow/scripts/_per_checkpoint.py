@@ -1,4 +1,4 @@
-"""Reads what the sweeps of all checkpoints wrote, each file with the checkpoint it belongs to."""
+"""Reads files that stand at every checkpoint, each with the checkpoint it belongs to."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,9 +12,11 @@ from safety_geometry.tables import Checkpoint
 def by_checkpoint(
     checkpoints: list[dict], paths: list[Path], read: Callable[[Path], object]
 ) -> dict[Checkpoint, object]:
-    """Files in the order of params.checkpoints. Raises JobError when there are not as many."""
-    if len(checkpoints) != len(paths):
-        raise JobError(f"{len(paths)} files for the {len(checkpoints)} checkpoints of params.checkpoints")
+    """Files in the order of params.checkpoints. Raises JobError when there are not as many, or none."""
+    if len(checkpoints) != len(paths) or not paths:
+        raise JobError(
+            f"{len(paths)} files for the {len(checkpoints)} checkpoints of the params: one for each, at least one"
+        )
     return {Checkpoint(**c): read(path) for c, path in zip(checkpoints, paths, strict=True)}
 
 

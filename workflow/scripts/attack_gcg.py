@@ -53,7 +53,8 @@ def main() -> None:
         )
         bar(1)
     job.write_jsonl(attacks, job.attacks)
-    job.write_table(pd.DataFrame(table), job.table)
+    with job.publish(job.table) as scratch:  # the table `attacks` without success, which is not known yet
+        pd.DataFrame(table).to_csv(scratch, index=False, float_format="%.6g", lineterminator="\n")
 
 
 if __name__ == "__main__":

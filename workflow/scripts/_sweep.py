@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -119,25 +119,26 @@ class Sweep:
         return sizes | {"HR": (sizes["H"] + sizes["R"]) / 2}
 
     def units(self) -> Iterable[Unit]:
-        p, seed, counts = self.p, self.p["seed"], self.p["controls"]
+        p, seed, counts, generate = self.p, self.p["seed"], self.p["controls"], self.p["generate"]
         groups: dict[str, list[Target]] = {}
-        for t in p["targets"]:
-            target = Target(t["family"], t["mode"], t["lambda"], t["scope"], t["rank"])
+        for target in self.targets():
             groups.setdefault(target.group, []).append(target)
         for targets in groups.values():
-            at, controls = self.at(targets[0].rank), p["generate"]["controls"]
-            asked = [t for t in targets if t.id in p["generate"]["cells"]]
+            at, asked = self.at(targets[0].rank), [t for t in targets if t.id in generate["cells"]]
             for target in targets:
-                answers = controls if target in asked else None
-                yield target_unit(target, at, counts, seed, target.id in p["primary"], answers)
+                yield target_unit(target, at, counts, seed, generate["controls"] if target in asked else None)
             yield from shared_units(
-                targets, at, counts, seed, p["primary"], p["permutations"], controls if asked else None
+                targets, at, counts, seed, p["permutations"], generate["controls"] if asked else None
             )
         if scan := p["layer_scan"]:
             for mode in scan["modes"]:
                 unit = scan_unit(mode, scan["family"], scan["lambda"], scan["layers"], self.at(1))
                 if unit is not None:
                     yield unit
+
+    def targets(self) -> list[Target]:
+        found = [Target(t["family"], t["mode"], t["lambda"], t["scope"], t["rank"]) for t in self.p["targets"]]
+        return [replace(target, primary=target.id in self.p["primary"]) for target in found]
 
     def key(self, unit: Unit, **facts) -> str:
         """Key of a unit's results: everything that they depend on."""

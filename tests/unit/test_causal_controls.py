@@ -252,8 +252,8 @@ def removed_energy(cell, at) -> float:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("family", ["ablate", "steer"])
 def test_target_unit(mode, family):
-    at, target = checkpoint(scale=(2.0, 3.0, 2.5)), Target(family, mode, -0.5)
-    unit = target_unit(target, at, COUNTS, 1, primary=True, generate={"wrong_layer": 1, "norm_matched": 0})
+    at, target = checkpoint(scale=(2.0, 3.0, 2.5)), Target(family, mode, -0.5, primary=True)
+    unit = target_unit(target, at, COUNTS, 1, generate={"wrong_layer": 1, "norm_matched": 0})
     assert target.id == unit.name == unit.cells[0].id == f"{family}:{mode}:-0.5:layer:1"
     kinds = [cell.rows[0]["control"] for cell in unit.cells]
     assert kinds == ["target", *["wrong_layer"] * 2, *["wrong_position"] * 2, *["norm_matched"] * 2]
@@ -344,7 +344,7 @@ def test_shared_controls_stand_once_and_serve_several_targets():
 def test_permutation_directions_serve_primary_targets_and_are_read_for_log_odds_only():
     at = checkpoint()
     targets = [Target("ablate", mode, 1) for mode in ("h_only", "h_perp_r")]
-    units = shared_units(targets, at, COUNTS, 1, primary=[targets[1].id], permutations=20)
+    units = shared_units([targets[0], replace(targets[1], primary=True)], at, COUNTS, 1, permutations=20)
     assert [len(u.cells) for u in units] == [7, 7, 7]  # a third of 20, rounded up
     plain = shared_units(targets, at, COUNTS, 1)
     for unit, before, kind in zip(units, plain, SHARED, strict=True):

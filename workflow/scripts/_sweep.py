@@ -3,16 +3,16 @@
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from _activations import Activations, Tensors
-from _job import Job, JobError, digest, read_jsonl, recorded_digest
+from _job import Job, JobError, read_jsonl, recorded_digest
 from _model import Loaded
 
-from safety_geometry.causal.cells import Cell, Checkpoint, Target, Unit, scan_unit, shared_units, target_unit
+from safety_geometry.causal.cells import Checkpoint, Target, Unit, scan_unit, shared_units, target_unit
 from safety_geometry.causal.controls import Source
 from safety_geometry.causal.modes import orthonormal
 from safety_geometry.causal.readout import clean_prompts, tokens_of
@@ -119,25 +119,26 @@ class Sweep:
         return sizes | {"HR": (sizes["H"] + sizes["R"]) / 2}
 
     def units(self) -> Iterable[Unit]:
-        p, seed, counts = self.p, self.p["seed"], self.p["controls"]
+        p, seed, counts, generate = self.p, self.p["seed"], self.p["controls"], self.p["generate"]
         groups: dict[str, list[Target]] = {}
-        for t in p["targets"]:
-            target = Target(t["family"], t["mode"], t["lambda"], t["scope"], t["rank"])
+        for target in self.targets():
             groups.setdefault(target.group, []).append(target)
         for targets in groups.values():
-            at, controls = self.at(targets[0].rank), p["generate"]["controls"]
-            asked = [t for t in targets if t.id in p["generate"]["cells"]]
+            at, asked = self.at(targets[0].rank), [t for t in targets if t.id in generate["cells"]]
             for target in targets:
-                answers = controls if target in asked else None
-                yield target_unit(target, at, counts, seed, target.id in p["primary"], answers)
+                yield target_unit(target, at, counts, seed, generate["controls"] if target in asked else None)
             yield from shared_units(
-                targets, at, counts, seed, p["primary"], p["permutations"], controls if asked else None
+                targets, at, counts, seed, p["permutations"], generate["controls"] if asked else None
             )
         if scan := p["layer_scan"]:
             for mode in scan["modes"]:
                 unit = scan_unit(mode, scan["family"], scan["lambda"], scan["layers"], self.at(1))
                 if unit is not None:
                     yield unit
+
+    def targets(self) -> list[Target]:
+        found = [Target(t["family"], t["mode"], t["lambda"], t["scope"], t["rank"]) for t in self.p["targets"]]
+        return [replace(target, primary=target.id in self.p["primary"]) for target in found]
 
     def key(self, unit: Unit, **facts) -> str:
         """Key of a unit's results: everything that they depend on."""
@@ -156,76 +157,3 @@ class Sweep:
 
 def _fingerprint(item) -> list:
     return [item.family, item.layer, item.strength, hashlib.sha256(item.basis.numpy().tobytes()).hexdigest()]
-
-
-class UnitStore:
-    """Results of finished units by key, one file each, below private/: a killed or changed sweep goes on from them."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-
-    def get(self, key: str) -> dict | None:
-        path = self.folder / f"{key}.json"
-        try:
-            found = json.loads(path.read_text())
-        except (OSError, json.JSONDecodeError):
-            return None
-        return found["result"] if found.get("digest") == _digest(found.get("result")) else None
-
-    def put(self, key: str, result: dict) -> None:
-        path = self.folder / f"{key}.json"
-        scratch = path.with_suffix(".partial")
-        scratch.write_text(json.dumps({"digest": _digest(result), "result": result}))
-        scratch.replace(path)
-
-    def keep(self, keys: set[str]) -> None:
-        """Forget all other units."""
-        for path in self.folder.glob("*.json"):
-            if path.stem not in keys:
-                path.unlink()
-
-
-def _digest(result: object) -> str:
-    return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
-
-
-def answered(sweep: Sweep, suites: dict[str, int], paths: list[Path]) -> list[tuple[str, dict]]:
-    """(suite, prompt row) of the first prompts of each suite."""
-    return [
-        (suite, row) for (suite, n), path in zip(suites.items(), paths, strict=True) for row in read_jsonl(path)[:n]
-    ]
-
-
-def generate_cells(
-    sweep: Sweep, cells: list[Cell], asked: list[tuple[str, dict]], limit: int, batch_size: int, bar
-) -> list[dict]:
-    """Answers of every cell to every asked prompt, all in the same batches: rows of completions, `arm` the cell."""
-    from safety_geometry.generation import generate
-
-    loaded = sweep.loaded
-    prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for _, row in asked])]
-    edits = [cell.interventions for cell in cells for _ in prompts]
-    answers = generate(
-        loaded.runner,
-        prompts * len(cells),
-        loaded.chat.stop_ids,
-        limit,
-        batch_size,
-        loaded.chat.n_prefix,
-        edits,
-        progress=bar,
-    )
-    rows = []
-    for (cell, (suite, row)), answer in zip(((c, a) for c in cells for a in asked), answers, strict=True):
-        rows.append({
-            "id": f"{suite}:{row['id']}@{cell.id}", "suite": suite, "prompt_id": row["id"], "prompt": row["prompt"],
-            "completion": loaded.tokenizer.decode(answer.ids, skip_special_tokens=True).strip(),
-            "n_tokens": len(answer.ids), "hit_limit": answer.hit_limit, "arm": cell.id,
-            **{key: row[key] for key in ("type", "bucket", "must", "min_words", "context") if key in row},
-        })  # fmt: skip
-    return rows
-
-
-def prompts_digest(paths: Iterable[Path]) -> dict[str, str]:
-    return {path.name: digest(path) for path in paths}

@@ -10,7 +10,8 @@ nothing, since the prompts are run anyway.
 import json
 
 import torch
-from _job import Job, JobError, read_jsonl
+from _completions import completion_row, read_suites
+from _job import Job, JobError
 from _model import BAD_INPUT, load, progress
 from safetensors.torch import save_file
 
@@ -22,27 +23,19 @@ from safety_geometry.models import DTYPES
 def main() -> None:
     job = Job(__doc__, inputs=["model", "adapter?", "prompts*"], outputs=["completions", "activations"])
     loaded, p = load(job, job.adapter), job.params
-    asked = [
-        (suite, limit, row)
-        for (suite, limit), path in zip(p["suites"].items(), job.prompts, strict=True)
-        for row in read_jsonl(path)
-    ]
-    prompts = loaded.chat.render_many([row["prompt"] for _, _, row in asked])
+    asked = read_suites(dict.fromkeys(p["suites"]), job.prompts)
+    prompts = loaded.chat.render_many([row["prompt"] for _, row in asked])
     kept, observe = recorder(loaded, prompts, p)
     answers = generate(  # all suites in the same batches: wide batches decode several times faster
-        loaded.runner, [r.ids for r in prompts], loaded.chat.stop_ids, [limit for _, limit, _ in asked], p["batch_size"],
+        loaded.runner, [r.ids for r in prompts], loaded.chat.stop_ids, [p["suites"][suite] for suite, _ in asked], p["batch_size"],
         loaded.chat.n_prefix, observe=observe, progress=progress(len(asked), "completions"),
     )  # fmt: skip
-    out = []
-    for (suite, _, row), answer in zip(asked, answers, strict=True):
-        out.append({
-            "id": ":".join(filter(None, (suite, row.get("arm"), row["id"]))), "suite": suite, "prompt_id": row["id"],
-            "prompt": row.get("request", row["prompt"]),
-            "completion": loaded.tokenizer.decode(answer.ids, skip_special_tokens=True).strip(),
-            "n_tokens": len(answer.ids), "hit_limit": answer.hit_limit,
-            **{key: row[key] for key in ("arm", "type", "bucket", "must", "min_words", "context") if key in row},
-        })  # fmt: skip
-    job.write_jsonl(out, job.completions)
+    names = [":".join(filter(None, (suite, row.get("arm"), row["id"]))) for suite, row in asked]
+    rows = [
+        completion_row(name, suite, row, answer, loaded.tokenizer)
+        for name, (suite, row), answer in zip(names, asked, answers, strict=True)
+    ]
+    job.write_jsonl(rows, job.completions)
     if not torch.isfinite(kept).all():
         raise JobError(f"activations overflow {p['dtype']}; set activations.dtype to bfloat16 or float32")
     with job.publish(job.activations) as scratch:

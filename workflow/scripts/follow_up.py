@@ -6,13 +6,12 @@ The cells are made anew from the same settings as in the sweep; --choice names t
 
 import json
 
+from _completions import answer_cells, read_suites
 from _job import Job, JobError
 from _model import load, progress
-from _sweep import Sweep, answered, generate_cells
+from _sweep import Sweep
 
-from safety_geometry.causal.cells import Cell
-
-CLEAN = Cell("clean", (), ())
+from safety_geometry.causal.cells import clean_cell
 
 
 def main() -> None:
@@ -27,21 +26,20 @@ def main() -> None:
         job.write_jsonl([], job.completions)
         return
     sweep = Sweep(job, load(job, job.adapter))
-    known = {cell.id: cell for unit in sweep.units() for cell in unit.cells} | {"clean": CLEAN}
+    known = {cell.id: cell.interventions for cell in (clean_cell(), *(c for unit in sweep.units() for c in unit.cells))}
     if lost := sorted({row["cell"] for row in here} - set(known)):
         raise JobError(
             f"{job.choice} names the cell {lost[0]}, which the sweep does not have; run follow_up_choice again"
         )
-    cells = [known[cell] for cell in dict.fromkeys(row["cell"] for row in here)]
-    suites = p["answers"]["suites"]
+    cells = {row["cell"]: known[row["cell"]] for row in here}
     asked = [
         (suite, row)
-        for suite, row in answered(sweep, suites, job.suites)
+        for suite, row in read_suites(p["answers"]["suites"], job.suites)
         if suite != "direct" or row["id"] in choice["scoring"]
     ]
     bar = progress(len(cells) * len(asked), "follow-up")
     limit, batch_size = p["answers"]["max_new_tokens"], p["answers"]["batch_size"]
-    job.write_jsonl(generate_cells(sweep, cells, asked, limit, batch_size, bar), job.completions)
+    job.write_jsonl(answer_cells(sweep.loaded, cells, asked, limit, batch_size, bar), job.completions)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ benign}, openings, batch_size, generate {cells, controls, suites, max_new_tokens
 import sys
 
 import pandas as pd
-from _job import Job, JobError
+from _completions import answer_cells, read_suites
+from _job import Job, JobError, recorded_digest
 from _model import load, progress
-from _sweep import Sweep, UnitStore, answered, generate_cells, prompts_digest
+from _store import UnitStore
+from _sweep import Sweep
 
 from safety_geometry.causal.cells import Cell, Unit
 from safety_geometry.causal.readout import opening_ids, read_kl, read_log_odds
@@ -33,7 +35,7 @@ def main() -> None:
     nothing = {"control": "baseline", "number": 0, "primary": False}
     units.append(Unit("clean", (Cell("clean", (), (nothing,), generated=spoken),)))
     facts = {
-        "prompts": prompts_digest([job.harmful, job.benign, *job.suites]),
+        "prompts": {path.name: recorded_digest(path) for path in (job.harmful, job.benign, *job.suites)},
         **{name: p[name] for name in ("prompts", "openings", "batch_size", "model")},
         "answers": {name: p["generate"][name] for name in ("suites", "max_new_tokens", "batch_size")},
     }
@@ -58,7 +60,7 @@ def compute(sweep: Sweep, units: list[Unit], keys: dict[str, str], store: UnitSt
         openings = opening_ids(sweep.loaded.tokenizer, p["openings"])
     except ValueError as error:
         raise JobError(f"sweep.openings: {error}") from error
-    asked = answered(sweep, p["generate"]["suites"], job.suites)
+    asked = read_suites(p["generate"]["suites"], job.suites)
     limit, batch_size = p["generate"]["max_new_tokens"], p["batch_size"]
     harmful_ids = sweep.harmful[0]
     rows = sum(
@@ -77,9 +79,9 @@ def compute(sweep: Sweep, units: list[Unit], keys: dict[str, str], store: UnitSt
         if unit.name == "clean":
             found = {"log_odds": {"clean": odds.clean.tolist()}, "kl": {"clean": kl.clean.tolist()}}
         found["prompts"] = {"log_odds": harmful_ids, "kl": benign_ids}
-        spoken = [cell for cell in unit.cells if cell.generated]
+        spoken = {cell.id: cell.interventions for cell in unit.cells if cell.generated}
         found["answers"] = (
-            generate_cells(sweep, spoken, asked, limit, p["generate"]["batch_size"], bar) if spoken else []
+            answer_cells(sweep.loaded, spoken, asked, limit, p["generate"]["batch_size"], bar) if spoken else []
         )
         store.put(keys[unit.name], found)
 

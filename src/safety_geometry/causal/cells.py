@@ -21,6 +21,7 @@ from safety_geometry.causal.controls import (
     wrong_positions,
 )
 from safety_geometry.causal.modes import CARRIER, Part, cosine, interventions, mode_parts, without
+from safety_geometry.causal.outcomes import CLEAN
 from safety_geometry.interventions import Intervention
 
 SAME = 0.999  # |cos| from which two interventions are one
@@ -28,13 +29,17 @@ SAME = 0.999  # |cos| from which two interventions are one
 
 @dataclass(frozen=True)
 class Target:
-    """A named intervention: family, mode, λ, scope and number of directions (rank 1, or k of a subspace)."""
+    """A named intervention: family, mode, λ, scope and number of directions (rank 1, or k of a subspace).
+
+    A primary target has its effect tested against many control directions.
+    """
 
     family: str
     mode: str
     strength: float
     scope: str = "layer"
     rank: int = 1
+    primary: bool = False
 
     @property
     def id(self) -> str:
@@ -96,27 +101,27 @@ class Checkpoint:
         return mode_parts(target.mode, h, r, layer_h, layer_r, target.family)
 
 
+def clean_cell(generated: bool = False) -> Cell:
+    """The model as it is, without an intervention."""
+    return Cell(CLEAN, (), ({"control": "baseline", "number": 0, "primary": False},), generated=generated)
+
+
 def target_unit(
-    target: Target, at: Checkpoint, counts: Mapping[str, int], seed: int, primary: bool = False,
-    generate: Mapping[str, int] | None = None,
+    target: Target, at: Checkpoint, counts: Mapping[str, int], seed: int, generate: Mapping[str, int] | None = None
 ) -> Unit:  # fmt: skip
     """The target and the controls of its own: wrong_layer, wrong_position, norm_matched, counts[kind] of each.
 
     generate: None (no answers), or how many controls of each kind give answers beside the target.
     """
     parts = at.parts(target)
-    cells = [
-        _cell(
-            target.id, target, parts, at, [(target, parts)], "target", generated=generate is not None, primary=primary
-        )
-    ]
+    cells = [_cell(target.id, target, parts, at, [(target, parts)], "target", generated=generate is not None)]
     for kind in ("wrong_layer", "wrong_position"):
         find = wrong_layers if kind == "wrong_layer" else wrong_positions
         found = [find(at.sources[c], counts.get(kind, 0), seed) for c in _carriers(target)]
         for controls in zip(*found, strict=False):
             replaced = _assemble(target, controls, at)
             if replaced is not None and cosine(replaced, parts) < SAME:  # H's and R's may be the target, swapped
-                cells.append(_control(target, controls, replaced, at, parts, primary, generate))
+                cells.append(_control(target, controls, replaced, at, parts, generate))
     drawn = [norm_matched(part, at.stream[part.layer], counts.get("norm_matched", 0), seed) for part in parts]
     for pairs in zip(*drawn, strict=False):
         controls = [control for control, _ in pairs]
@@ -124,20 +129,20 @@ def target_unit(
         factors = [factor if target.family == "ablate" else 1.0 for _, factor in pairs]
         if target.family == "steer":  # one random vector of the same length
             made = tuple(Part(part.carrier, part.layer, part.basis[:1]) for part in made)
-        cells.append(_control(target, controls, made, at, parts, primary, generate, factors))
+        cells.append(_control(target, controls, made, at, parts, generate, factors))
     return Unit(target.id, tuple(cells))
 
 
 def shared_units(
-    targets: Sequence[Target], at: Checkpoint, counts: Mapping[str, int], seed: int, primary: Sequence[str] = (),
-    permutations: int = 0, generate: Mapping[str, int] | None = None,
+    targets: Sequence[Target], at: Checkpoint, counts: Mapping[str, int], seed: int, permutations: int = 0,
+    generate: Mapping[str, int] | None = None,
 ) -> list[Unit]:  # fmt: skip
     """Units of the shared controls of `targets`, which are of one group; a unit per kind.
 
-    primary: ids of primary targets; with one among them every kind has at least permutations / 3 directions. Those beyond
-    counts[kind] give log-odds only.
+    With a primary target among them every kind has at least permutations / 3 directions. Those beyond counts[kind] serve
+    primary targets only, and give log-odds only.
     """
-    least = -(-permutations // len(SHARED)) if any(t.id in primary for t in targets) else 0
+    least = -(-permutations // len(SHARED)) if any(t.primary for t in targets) else 0
     first, units = targets[0], []
     for kind in SHARED:
         count = max(counts.get(kind, 0), least)
@@ -149,11 +154,11 @@ def shared_units(
                 continue
             number = controls[0].number
             known = number < counts.get(kind, 0)
-            of = [(t, at.parts(t)) for t in targets if known or t.id in primary]
+            of = [(t, at.parts(t)) for t in targets if known or t.primary]
             cells.append(
                 _cell(
                     f"{first.group}/{kind}/{number}", first, made, at, of, kind, number, controls, kl=known,
-                    generated=generate is not None and number < generate.get(kind, 0), primary=primary,
+                    generated=generate is not None and number < generate.get(kind, 0),
                 )
             )  # fmt: skip
         if cells:
@@ -206,18 +211,19 @@ def _assemble(
         return None
 
 
-def _control(target, controls, made, at, parts, primary, generate, factors=None) -> Cell:
+def _control(target, controls, made, at, parts, generate, factors=None) -> Cell:
     kind, number = controls[0].kind, controls[0].number
     generated = generate is not None and number < generate.get(kind, 0)
     return _cell(
         f"{target.id}/{kind}/{number}", target, made, at, [(target, parts)], kind, number, controls,
-        generated=generated, primary=primary, factors=factors,
+        generated=generated, factors=factors,
     )  # fmt: skip
 
 
 def _cell(
-    cell_id, target, parts, at, of, kind, number=0, controls=(), *, kl=True, generated=False, primary=False, factors=None
+    cell_id, target, parts, at, of, kind, number=0, controls=(), *, kl=True, generated=False, factors=None
 ) -> Cell:  # fmt: skip
+    """A cell that acts as `target` does with `parts`; `of`: the targets that it belongs to, each with its own parts."""
     factors = factors or [1.0] * len(parts)
     strengths = [target.strength * f for f in factors]
     edits = tuple(
@@ -235,7 +241,7 @@ def _cell(
             "source_layer": source and source[1], "source_position": source and str(source[0]),
             "abs_cos": 1.0 if kind == "target" else cosine(parts, theirs),
             "energy": _energy(parts, at, target.family, strengths),
-            "primary": primary if isinstance(primary, bool) else t.id in primary,
+            "primary": t.primary,
         }
         for t, theirs in of
     )  # fmt: skip

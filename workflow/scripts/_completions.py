@@ -1,0 +1,49 @@
+"""Answers as rows of completions: which prompts a suite asks, what a row holds, and the answers of intervened models."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from _job import read_jsonl
+from _model import Loaded
+
+from safety_geometry.generation import Completion, generate
+from safety_geometry.interventions import Intervention
+
+FOR_JUDGES = ("arm", "type", "bucket", "must", "min_words", "context")  # of a prompt's row, where it has them
+
+Asked = tuple[str, dict]  # suite, row of the prompt
+
+
+def read_suites(suites: Mapping[str, int | None], paths: Sequence[Path]) -> list[Asked]:
+    """The first prompts of each suite, as many as it names (None: all); `paths` are the suites' files in that order."""
+    return [
+        (suite, row) for (suite, n), path in zip(suites.items(), paths, strict=True) for row in read_jsonl(path)[:n]
+    ]
+
+
+def completion_row(name: str, suite: str, row: dict, answer: Completion, tokenizer) -> dict:
+    """A row of completions with `name` as its id. `request`, where the prompt has one, is what was asked without its attack."""
+    return {
+        "id": name, "suite": suite, "prompt_id": row["id"], "prompt": row.get("request", row["prompt"]),
+        "completion": tokenizer.decode(answer.ids, skip_special_tokens=True).strip(), "n_tokens": len(answer.ids),
+        "hit_limit": answer.hit_limit, **{key: row[key] for key in FOR_JUDGES if key in row},
+    }  # fmt: skip
+
+
+def answer_cells(
+    loaded: Loaded, cells: Mapping[str, Sequence[Intervention]], asked: Sequence[Asked], limit: int, batch_size: int,
+    progress: Callable[[int], None],
+) -> list[dict]:  # fmt: skip
+    """Answers of at most `limit` tokens to every asked prompt under each cell's interventions, all in the same batches; `arm`
+    is the cell."""
+    prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for _, row in asked])]
+    edits = [interventions for interventions in cells.values() for _ in prompts]
+    answers = generate(
+        loaded.runner, prompts * len(cells), loaded.chat.stop_ids, limit, batch_size, loaded.chat.n_prefix, edits,
+        progress=progress,
+    )  # fmt: skip
+    places = [(cell, suite, row) for cell in cells for suite, row in asked]
+    return [
+        completion_row(f"{suite}:{row['id']}@{cell}", suite, row | {"arm": cell}, answer, loaded.tokenizer)
+        for (cell, suite, row), answer in zip(places, answers, strict=True)
+    ]

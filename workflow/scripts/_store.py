@@ -1,0 +1,50 @@
+"""What a sweep has finished: a killed or changed sweep goes on from it."""
+
+import errno
+import hashlib
+import json
+from collections.abc import Collection
+from pathlib import Path
+
+from _job import JobError
+
+
+class UnitStore:
+    """Results of finished units by key, one file each, below private/. A damaged file counts as missing."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def get(self, key: str) -> dict | None:
+        try:
+            found = json.loads(self._path(key).read_text())
+        except (OSError, json.JSONDecodeError):
+            return None
+        return found["result"] if found.get("digest") == _digest(found.get("result")) else None
+
+    def put(self, key: str, result: dict) -> None:
+        """Raises JobError when the disk is full."""
+        path = self._path(key)
+        scratch = path.with_suffix(".partial")
+        try:
+            scratch.write_text(json.dumps({"digest": _digest(result), "result": result}))
+            scratch.replace(path)
+        except OSError as error:
+            scratch.unlink(missing_ok=True)
+            if error.errno == errno.ENOSPC:
+                raise JobError(f"no space left on the disk while writing {path}; free some and run again") from error
+            raise
+
+    def keep(self, keys: Collection[str]) -> None:
+        """Forget all other units."""
+        for path in self.folder.glob("*.json"):
+            if path.stem not in keys:
+                path.unlink()
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.json"
+
+
+def _digest(result: object) -> str:
+    return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What a sweep has finished: a killed or changed sweep goes on from it."""
+"""What a job has finished of its work: one that was killed, or whose settings changed, goes on from it."""
 
 import errno
 import hashlib

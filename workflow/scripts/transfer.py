@@ -9,10 +9,12 @@ import hashlib
 import json
 from pathlib import Path
 
-from _completions import answer
+from _completions import completion_row
 from _job import Job, read_jsonl, recorded_digest
 from _model import load, progress
 from _store import UnitStore
+
+from safety_geometry.generation import generate
 
 
 def main() -> None:
@@ -25,14 +27,35 @@ def main() -> None:
     for target, adapter in zip(p["targets"], job.adapters, strict=True):
         asked = [row for row in attacks if target == p["source"] or row["id"] in first]
         keys.append(key_of(job, adapter, asked))
-        rows = store.get(keys[-1])
-        if rows is None:
-            rows = answers(job, adapter, target, asked)
-            store.put(keys[-1], rows)
-        out += rows
+        found = store.get(keys[-1])
+        if found is None:
+            found = {"rows": answers(job, adapter, target, asked)}
+            store.put(keys[-1], found)
+        out += found["rows"]
         bar(1)
     job.write_jsonl(out, job.completions)
-    store.keep(set(keys))
+    store.keep(keys)
+
+
+def answers(job: Job, adapter: Path, target: str, asked: list[dict]) -> list[dict]:
+    loaded, p = load(job, adapter), job.params
+    prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for row in asked])]
+    found = generate(
+        loaded.runner, prompts, loaded.chat.stop_ids, p["max_new_tokens"], p["batch_size"], loaded.chat.n_prefix
+    )
+    rows = [row | {"arm": f"{row['arm']}@{target}"} for row in asked]
+    return [
+        completion_row(f"{row['arm']}:{row['id']}", "transfer", row, answer, loaded.tokenizer)
+        for row, answer in zip(rows, found, strict=True)
+    ]
+
+
+def key_of(job: Job, adapter: Path, asked: list[dict]) -> str:
+    """Key of a target's answers: everything that they depend on."""
+    settings = {name: job.params[name] for name in ("model", "max_new_tokens", "batch_size")}
+    files = [recorded_digest(path) for path in (job.model, adapter)]
+    whole = [settings, files, job.code, [[row["arm"], row["id"], row["prompt"]] for row in asked]]
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -123,8 +123,9 @@ class Sweep:
         groups: dict[str, list[Target]] = {}
         for target in self.targets():
             groups.setdefault(target.group, []).append(target)
+        ranks = {rank: self.at(rank) for rank in sorted({1, *(t["rank"] for t in p["targets"])})}
         for targets in groups.values():
-            at, asked = self.at(targets[0].rank), [t for t in targets if t.id in generate["cells"]]
+            at, asked = ranks[targets[0].rank], [t for t in targets if t.id in generate["cells"]]
             for target in targets:
                 yield target_unit(target, at, counts, seed, generate["controls"] if target in asked else None)
             yield from shared_units(
@@ -132,7 +133,7 @@ class Sweep:
             )
         if scan := p["layer_scan"]:
             for mode in scan["modes"]:
-                unit = scan_unit(mode, scan["family"], scan["lambda"], scan["layers"], self.at(1))
+                unit = scan_unit(mode, scan["family"], scan["lambda"], scan["layers"], ranks[1])
                 if unit is not None:
                     yield unit
 

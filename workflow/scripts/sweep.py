@@ -10,9 +10,9 @@ import sys
 
 import pandas as pd
 from _completions import answer_cells, read_suites
-from _job import Job, JobError, recorded_digest
+from _job import Job, JobError
 from _model import load, progress
-from _store import UnitStore
+from _store import UnitStore, unit_key
 from _sweep import Sweep
 
 from safety_geometry.causal.cells import Unit, clean_cell
@@ -28,17 +28,12 @@ def main() -> None:
         __doc__, inputs=["model", "adapter?", "activations", "carriers", "harmful", "benign", "suites*"],
         outputs=["cells", "readout", "completions"],
     )  # fmt: skip
-    sweep, p = Sweep(job, load(job, job.adapter)), job.params
+    sweep = Sweep(job, load(job, job.adapter))
     store = UnitStore(job.completions.parent / "store")
     units = list(sweep.units())
     spoken = any(cell.generated for unit in units for cell in unit.cells)
     units.append(Unit("clean", (clean_cell(generated=spoken),)))
-    facts = {
-        "prompts": {path.name: recorded_digest(path) for path in (job.harmful, job.benign, *job.suites)},
-        **{name: p[name] for name in ("prompts", "openings", "batch_size", "model")},
-        "answers": {name: p["generate"][name] for name in ("suites", "max_new_tokens", "batch_size")},
-    }
-    keys = {unit.name: sweep.key(unit, **facts) for unit in units}
+    keys = {unit.name: unit_key(job, unit) for unit in units}
     results = {name: store.get(key) for name, key in keys.items()}
     missing = [unit for unit in units if results[unit.name] is None]
     print(f"{len(units)} units of cells, {len(missing)} of them to compute", file=sys.stderr, flush=True)

@@ -9,31 +9,6 @@ SWEPT = f"{SEED}/sweep/{{regime}}/step{{step}}"
 PSWEPT = f"{PSEED}/sweep/{{regime}}/step{{step}}"
 SWEPT_CHECKPOINTS = study.identities(study.swept())
 
-for name, spec in study.models.items():
-
-    rule:
-        name:
-            f"model_{name}"
-        input:
-            source=f"{P}/sources/{spec['source']}",
-        output:
-            folder=directory(layout.model(name)),
-        log:
-            f"{R}/logs/model_{name}.log",
-        conda:
-            "../../envs/torch.yaml"
-        params:
-            code=code("convert_model"),
-            settings=settings(
-                format=spec["format"],
-                dtype=config["model"]["dtype"],
-                threads=config["model"]["threads"],
-                system=config["model"]["system"],
-            ),
-        shell:
-            "python workflow/scripts/convert_model.py --source {input.source} --folder {output.folder}"
-            " --params {params.settings:q} --code {params.code} 2> {log}"
-
 
 rule sweep:
     input:

@@ -127,8 +127,8 @@ def reference(model, names, k=1, layers=(LAYER_H, LAYER_R)) -> torch.Tensor:
 def readings(runner, found, batch_size, share=100) -> torch.Tensor:
     run = clean_prompts(runner, PROMPTS, range(runner.n_layers), share)
     both = (
-        read_log_odds(runner, run, found, OPENINGS, batch_size).cells,
-        read_kl(runner, run, found, batch_size).cells,
+        read_log_odds(runner, run, found, OPENINGS, batch_size),
+        read_kl(runner, run, found, batch_size),
     )
     return torch.stack(both, -1)
 
@@ -172,7 +172,7 @@ def test_the_reference_tells_modes_from_their_neighbours(llama64):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_strength_zero_is_clean_bit_for_bit(dtype, models64):
+def test_no_intervention_and_strength_zero_are_clean_bit_for_bit(dtype, models64):
     for family in FAMILIES:
         model = models64[family] if dtype == torch.float64 else make_model(family)
         runner, (h, r) = Runner(model), carriers()
@@ -181,12 +181,13 @@ def test_strength_zero_is_clean_bit_for_bit(dtype, models64):
             for mode in MODES
             for kind, scope in itertools.product(("ablate", "steer"), ("layer", "all_layers"))
         ]
-        for share, batch_size, some in ((100, 64, zero), (0, 7, zero), (100, 1, zero[::6])):
+        zero.append(())
+        for share, batch_size, some in ((100, 64, zero), (0, 7, zero), (100, 1, [*zero[::6], ()])):
             run = clean_prompts(runner, PROMPTS, range(runner.n_layers), share)
+            plain = refusal_log_odds(runner.logits(run.final), OPENINGS)
             odds = read_log_odds(runner, run, some, OPENINGS, batch_size)
-            assert torch.equal(odds.cells, odds.clean.expand(len(some), -1)), (family, share, batch_size)
-            kl = read_kl(runner, run, some, batch_size)
-            assert not kl.cells.any() and not kl.clean.any()
+            assert torch.equal(odds, plain.expand(len(some), -1)), (family, share, batch_size)
+            assert not read_kl(runner, run, some, batch_size).any()
 
 
 def test_order_batches_and_neighbours_do_not_matter(llama64):

@@ -26,6 +26,12 @@ class Layout:
         """Model folder of a trajectory: the base of the regimes, or an aligned model's own."""
         return f"{self.root}/models/{name}" if name in self.study.models else self.base
 
+    def converted(self) -> dict[str, dict]:
+        """Rule name -> {folder, source, format} of every model folder that is made from a fetched model."""
+        made = {f"model_{name}": spec | {"folder": self.model(name)} for name, spec in self.study.models.items()}
+        base = self.study.config["model"]
+        return made if base["format"] == "tiny" else {"base_model": base | {"folder": self.base}} | made
+
     def adapter(self, name: str) -> list[str]:
         """The adapter of a regime's checkpoint; an aligned model has none."""
         return [] if name in self.study.models else [f"{self.seed}/checkpoints/{name}/step{{step}}"]

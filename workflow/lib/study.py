@@ -1,5 +1,6 @@
 """What the configuration means for the graph: checkpoints, anchors, segments; and the settings of every job."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -38,6 +39,13 @@ class Study:
 
     def anchor_name(self, regime: str, step: int) -> str | None:
         return {s: name for name, s in self.anchors(regime).items()}.get(step)
+
+    def identities(self, points: Iterable[tuple[int, str, int]]) -> list[dict]:
+        """{seed, regime, step, anchor} of each (seed, regime, step): how tables name a checkpoint."""
+        return [
+            {"seed": seed, "regime": regime, "step": step, "anchor": self.anchor_name(regime, step)}
+            for seed, regime, step in points
+        ]
 
     def training_priority(self, regime: str) -> int:
         """Longest first: the dynamic regime, then the source of the attacks, which every completion waits for."""
@@ -182,8 +190,8 @@ class Study:
     def sweep(self, name: str, step: int, seed: int) -> dict:
         """Params of the sweep of one checkpoint."""
         s = self.config["sweep"]
-        anchor = next(a for a, at in self.anchors(name).items() if at == step)
-        primary = [self.target_id(t) for t in s["primary"] if t["regime"] == name and str(t["anchor"]) == anchor]
+        here = name, self.anchor_name(name, step)
+        primary = [self.target_id(t) for t in s["primary"] if (t["regime"], str(t["anchor"])) == here]
         return {
             "model": self.model, "seed": seed, "step": step, "targets": self.targets(), "primary": primary,
             **{k: s[k] for k in ("controls", "permutations", "openings", "prompts", "batch_size", "steer_scale", "layer_scan")},

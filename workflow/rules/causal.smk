@@ -7,40 +7,7 @@ number of controls reruns its job, which computes the cells concerned and takes 
 SWEEP, FOLLOW, QUADRANTS = config["sweep"], config["follow_up"], config["quadrants"]
 SWEPT = f"{SEED}/sweep/{{regime}}/step{{step}}"
 PSWEPT = f"{PSEED}/sweep/{{regime}}/step{{step}}"
-CAUSAL_IDS = [
-    {
-        "seed": seed,
-        "regime": name,
-        "step": step,
-        "anchor": next(a for a, at in study.anchors(name).items() if at == step),
-    }
-    for seed, name, step in study.swept()
-]
-
-for name, spec in study.models.items():
-
-    rule:
-        name:
-            f"model_{name}"
-        input:
-            source=f"{P}/sources/{spec['source']}",
-        output:
-            folder=directory(layout.model(name)),
-        log:
-            f"{R}/logs/model_{name}.log",
-        conda:
-            "../../envs/torch.yaml"
-        params:
-            code=code("convert_model"),
-            settings=settings(
-                format=spec["format"],
-                dtype=config["model"]["dtype"],
-                threads=config["model"]["threads"],
-                system=config["model"]["system"],
-            ),
-        shell:
-            "python workflow/scripts/convert_model.py --source {input.source} --folder {output.folder}"
-            " --params {params.settings:q} --code {params.code} 2> {log}"
+SWEPT_CHECKPOINTS = study.identities(study.swept())
 
 
 rule sweep:
@@ -84,7 +51,7 @@ rule follow_up_choice:
     params:
         code=code("follow_up_choice"),
         settings=lambda wc: settings(
-            checkpoints=[c for c in CAUSAL_IDS if c["seed"] == int(wc.seed)],
+            checkpoints=[c for c in SWEPT_CHECKPOINTS if c["seed"] == int(wc.seed)],
             targets=FOLLOW["targets"],
             controls=FOLLOW["controls"],
             stats_seed=config["statistics"]["seed"],
@@ -157,7 +124,7 @@ rule causal_tables:
     params:
         code=code("causal_tables"),
         settings=settings(
-            checkpoints=CAUSAL_IDS,
+            checkpoints=SWEPT_CHECKPOINTS,
             aligned=[f"{regime}:{a}" for regime, anchors in config["aligned"]["anchors"].items() for a in anchors],
             models=list(study.models),
             stats_seed=config["statistics"]["seed"],
@@ -183,7 +150,9 @@ rule follow_up_table:
     params:
         code=code("follow_up_table"),
         settings=settings(
-            checkpoints=CAUSAL_IDS, stats_seed=config["statistics"]["seed"], draws=config["statistics"]["bootstrap"]
+            checkpoints=SWEPT_CHECKPOINTS,
+            stats_seed=config["statistics"]["seed"],
+            draws=config["statistics"]["bootstrap"],
         ),
     shell:
         "export OMP_NUM_THREADS=1; python workflow/scripts/follow_up_table.py --choices {input.choices} --judged {input.judged}"
@@ -210,10 +179,7 @@ rule quadrants:
     params:
         code=code("quadrants"),
         settings=settings(
-            checkpoints=[
-                {"seed": s, "regime": name, "step": step, "anchor": study.anchor_name(name, step)}
-                for s, name, step in EVALUATED
-            ],
+            checkpoints=study.identities(EVALUATED),
             **QUADRANTS,
             stats_seed=config["statistics"]["seed"],
         ),

@@ -1,4 +1,4 @@
-"""Fetched sources, the base model, and the prompt sets by role."""
+"""Fetched sources, the base model and the aligned models, and the prompt sets by role."""
 
 
 rule fetch_source:
@@ -34,22 +34,25 @@ if config["model"]["format"] == "tiny":
             "python workflow/scripts/tiny_model.py --texts {input.texts} --folder {output.folder}"
             " --params {params.settings:q} --code {params.code} 2> {log}"
 
-else:
 
-    rule base_model:
+for name, spec in layout.converted().items():
+
+    rule:
+        name:
+            name
         input:
-            source=f"{P}/sources/{config['model']['source']}",
+            source=f"{P}/sources/{spec['source']}",
         output:
-            folder=directory(BASE),
+            folder=directory(spec["folder"]),
         log:
-            f"{R}/logs/base_model.log",
+            f"{R}/logs/{name}.log",
         benchmark:
-            f"{R}/benchmarks/base_model.tsv"
+            f"{R}/benchmarks/{name}.tsv"
         conda:
             "../../envs/torch.yaml"
         params:
             code=code("convert_model"),
-            settings=settings(**{k: config["model"][k] for k in ("format", "dtype", "threads", "system")}),
+            settings=settings(format=spec["format"], **{k: config["model"][k] for k in ("dtype", "threads", "system")}),
         shell:
             "python workflow/scripts/convert_model.py --source {input.source} --folder {output.folder}"
             " --params {params.settings:q} --code {params.code} 2> {log}"

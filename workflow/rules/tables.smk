@@ -39,10 +39,7 @@ rule tables:
         ),
         settings=settings(
             regimes=list(study.regimes),
-            judged=[
-                {"seed": seed, "regime": regime, "step": step, "anchor": study.anchor_name(regime, step)}
-                for seed, regime, step in layout.judged_checkpoints()
-            ],
+            judged=study.identities(layout.judged_checkpoints()),
             seed=config["statistics"]["seed"],
             draws=config["statistics"]["bootstrap"],
         ),

@@ -1,7 +1,5 @@
 """One checkpoint of the causal sweep: its carriers, the prompts that are read, and the units of cells that follow from them."""
 
-import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -9,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from _activations import Activations, Tensors
-from _job import Job, JobError, read_jsonl, recorded_digest
+from _job import Job, JobError, read_jsonl
 from _model import Loaded
 
 from safety_geometry.causal.cells import Checkpoint, Target, Unit, scan_unit, shared_units, target_unit
@@ -123,8 +121,9 @@ class Sweep:
         groups: dict[str, list[Target]] = {}
         for target in self.targets():
             groups.setdefault(target.group, []).append(target)
+        ranks = {rank: self.at(rank) for rank in sorted({1, *(t["rank"] for t in p["targets"])})}
         for targets in groups.values():
-            at, asked = self.at(targets[0].rank), [t for t in targets if t.id in generate["cells"]]
+            at, asked = ranks[targets[0].rank], [t for t in targets if t.id in generate["cells"]]
             for target in targets:
                 yield target_unit(target, at, counts, seed, generate["controls"] if target in asked else None)
             yield from shared_units(
@@ -132,28 +131,10 @@ class Sweep:
             )
         if scan := p["layer_scan"]:
             for mode in scan["modes"]:
-                unit = scan_unit(mode, scan["family"], scan["lambda"], scan["layers"], self.at(1))
+                unit = scan_unit(mode, scan["family"], scan["lambda"], scan["layers"], ranks[1])
                 if unit is not None:
                     yield unit
 
     def targets(self) -> list[Target]:
         found = [Target(t["family"], t["mode"], t["lambda"], t["scope"], t["rank"]) for t in self.p["targets"]]
         return [replace(target, primary=target.id in self.p["primary"]) for target in found]
-
-    def key(self, unit: Unit, **facts) -> str:
-        """Key of a unit's results: everything that they depend on."""
-        folder = {
-            name: recorded_digest(path)
-            for name in ("model", "adapter")
-            if (path := getattr(self.job, name)) is not None
-        }
-        cells = [
-            [cell.id, cell.kl, cell.generated, [_fingerprint(item) for item in cell.interventions]]
-            for cell in unit.cells
-        ]
-        whole = {"unit": unit.name, "cells": cells, "files": folder, "code": self.job.code, **facts}
-        return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
-
-
-def _fingerprint(item) -> list:
-    return [item.family, item.layer, item.strength, hashlib.sha256(item.basis.numpy().tobytes()).hexdigest()]

@@ -14,6 +14,8 @@ from _per_checkpoint import by_checkpoint, read_judged
 
 from safety_geometry.causal.quadrants import COLUMNS, projection, quadrants, sample
 
+PLACE = ("seed", "regime", "step", "id")  # of an answer
+
 
 def main() -> None:
     job = Job(
@@ -38,11 +40,11 @@ def main() -> None:
         except ValueError as error:
             raise JobError(f"quadrants of {c.regime} at step {c.step}: {error}") from error
         frames.append(judged.assign(**c.columns()))
-        texts |= {(c.seed, c.regime, c.step, row["id"]): row for row in rows}
+        texts |= {(c.seed, c.regime, c.step, r["id"]): {k: r[k] for k in ("prompt", "completion")} for r in rows}
     table = sample(pd.concat(frames, ignore_index=True), p["per_quadrant"], p["stats_seed"])
     job.write_table(table[list(COLUMNS)], job.table)
-    kept = ({"quadrant": row["quadrant"], **place(row), **text(texts[key(row)])} for row in table.to_dict("records"))
-    job.write_jsonl(kept, job.texts)
+    kept = table[["quadrant", *PLACE]].to_dict("records")
+    job.write_jsonl((row | texts[tuple(row[name] for name in PLACE)] for row in kept), job.texts)
 
 
 def project(prompts: Tensors, activations: Activations, carriers: Tensors, step: int, kind: str) -> np.ndarray:
@@ -53,18 +55,6 @@ def project(prompts: Tensors, activations: Activations, carriers: Tensors, step:
     site = activations.index(position), layer
     means = [activations.mean(label)[site] for label in ("harmful", "benign")]
     return projection(values, *means, carriers.read(f"step{step}.{kind}"))
-
-
-def key(row: dict) -> tuple:
-    return row["seed"], row["regime"], row["step"], row["id"]
-
-
-def place(row: dict) -> dict:
-    return {name: row[name] for name in ("seed", "regime", "step", "id")}
-
-
-def text(row: dict) -> dict:
-    return {name: row[name] for name in ("prompt", "completion")}
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ import sys
 
 import pandas as pd
 from _completions import answer_cells, read_suites
-from _job import Job, JobError, recorded_digest
+from _job import Job, JobError
 from _model import load, progress
-from _store import UnitStore
+from _store import UnitStore, unit_key
 from _sweep import Sweep
 
-from safety_geometry.causal.cells import Cell, Unit
+from safety_geometry.causal.cells import Unit, clean_cell
 from safety_geometry.causal.readout import opening_ids, read_kl, read_log_odds
 
 COLUMNS = ("cell", "target", "family", "mode", "scope", "rank", "lambda", "control", "number", "control_seed", "layer_h",
@@ -28,24 +28,19 @@ def main() -> None:
         __doc__, inputs=["model", "adapter?", "activations", "carriers", "harmful", "benign", "suites*"],
         outputs=["cells", "readout", "completions"],
     )  # fmt: skip
-    sweep, p = Sweep(job, load(job, job.adapter)), job.params
+    sweep = Sweep(job, load(job, job.adapter))
     store = UnitStore(job.completions.parent / "store")
     units = list(sweep.units())
     spoken = any(cell.generated for unit in units for cell in unit.cells)
-    nothing = {"control": "baseline", "number": 0, "primary": False}
-    units.append(Unit("clean", (Cell("clean", (), (nothing,), generated=spoken),)))
-    facts = {
-        "prompts": {path.name: recorded_digest(path) for path in (job.harmful, job.benign, *job.suites)},
-        **{name: p[name] for name in ("prompts", "openings", "batch_size", "model")},
-        "answers": {name: p["generate"][name] for name in ("suites", "max_new_tokens", "batch_size")},
-    }
-    keys = {unit.name: sweep.key(unit, **facts) for unit in units}
-    missing = [unit for unit in units if store.get(keys[unit.name]) is None]
+    units.append(Unit("clean", (clean_cell(generated=spoken),)))
+    keys = {unit.name: unit_key(job, unit) for unit in units}
+    results = {name: store.get(key) for name, key in keys.items()}
+    missing = [unit for unit in units if results[unit.name] is None]
     print(f"{len(units)} units of cells, {len(missing)} of them to compute", file=sys.stderr, flush=True)
     compute(sweep, missing, keys, store)
-    results = {unit.name: store.get(keys[unit.name]) for unit in units}
+    results |= {unit.name: store.get(keys[unit.name]) for unit in missing}
     if lost := [name for name, found in results.items() if found is None]:
-        raise JobError(f"{store.folder}: results of {lost[0]} cannot be read back; is the disk full?")
+        raise JobError(f"{store.folder}: results of {lost[0]} cannot be read back; is the disk damaged?")
     write(job, sweep, units, results)
     store.keep(set(keys.values()))
 
@@ -70,19 +65,19 @@ def compute(sweep: Sweep, units: list[Unit], keys: dict[str, str], store: UnitSt
     )
     bar = progress(rows, "sweep")
     for unit in units:
-        cells = [cell.interventions for cell in unit.cells if cell.interventions]
-        with_kl = [cell for cell in unit.cells if cell.kl and cell.interventions]
-        odds = read_log_odds(sweep.runner, sweep.clean_harmful, cells, openings, batch_size, bar)
-        kl = read_kl(sweep.runner, clean_benign, [cell.interventions for cell in with_kl], batch_size, bar)
-        found = {"log_odds": dict(zip((c.id for c in unit.cells if c.interventions), odds.cells.tolist(), strict=True))}
-        found["kl"] = dict(zip((cell.id for cell in with_kl), kl.cells.tolist(), strict=True))
-        if unit.name == "clean":
-            found = {"log_odds": {"clean": odds.clean.tolist()}, "kl": {"clean": kl.clean.tolist()}}
-        found["prompts"] = {"log_odds": harmful_ids, "kl": benign_ids}
-        spoken = {cell.id: cell.interventions for cell in unit.cells if cell.generated}
-        found["answers"] = (
-            answer_cells(sweep.loaded, spoken, asked, limit, p["generate"]["batch_size"], bar) if spoken else []
+        every, with_kl, spoken = (
+            {cell.id: cell.interventions for cell in unit.cells if wanted(cell)}
+            for wanted in (lambda cell: True, lambda cell: cell.kl, lambda cell: cell.generated)
         )
+        odds = read_log_odds(sweep.runner, sweep.clean_harmful, list(every.values()), openings, batch_size, bar)
+        kl = read_kl(sweep.runner, clean_benign, list(with_kl.values()), batch_size, bar)
+        answers = answer_cells(sweep.loaded, spoken, asked, limit, p["generate"]["batch_size"], bar) if spoken else []
+        found = {
+            "log_odds": dict(zip(every, odds.tolist(), strict=True)),
+            "kl": dict(zip(with_kl, kl.tolist(), strict=True)),
+            "prompts": {"log_odds": harmful_ids, "kl": benign_ids},
+            "answers": answers,
+        }
         store.put(keys[unit.name], found)
 
 

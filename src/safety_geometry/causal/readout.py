@@ -4,7 +4,6 @@ One short forward pass per prompt and cell, from the edited layer on (see `resta
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,14 +13,6 @@ from safety_geometry.restart import CleanRun, clean_run, edited_prefix, restart
 from safety_geometry.runner import Runner
 
 TOGETHER = 64  # cells whose edited prefixes are held at one time
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Values of C cells on n prompts, [C, n], and without intervention, [n]; float64."""
-
-    cells: Tensor
-    clean: Tensor
 
 
 def start_layer(interventions: Sequence[Intervention]) -> int:
@@ -52,22 +43,25 @@ def opening_ids(tokenizer, openings: Sequence[str]) -> list[int]:
 def read_log_odds(
     runner: Runner, clean: CleanRun, cells: Sequence[Sequence[Intervention]], refusal_ids: Sequence[int],
     batch_size: int, progress: Callable[[int], None] | None = None,
-) -> Reading:  # fmt: skip
-    """Refusal log-odds after every cell's interventions; `clean` must hold the stream at every cell's start layer."""
+) -> Tensor:  # fmt: skip
+    """Refusal log-odds of C cells on n prompts, [C, n] float64; `clean` must hold the stream at every cell's start layer.
+
+    A cell without interventions gives the clean value.
+    """
 
     def score(logits: Tensor, rows: Tensor) -> Tensor:
         return refusal_log_odds(logits, refusal_ids)
 
     plain = score(runner.logits(clean.final), None).cpu()
-    return Reading(_read(runner, clean, cells, batch_size, score, plain, progress), plain)
+    return _read(runner, clean, cells, batch_size, score, plain, progress)
 
 
 @torch.inference_mode()
 def read_kl(
     runner: Runner, clean: CleanRun, cells: Sequence[Sequence[Intervention]], batch_size: int,
     progress: Callable[[int], None] | None = None,
-) -> Reading:  # fmt: skip
-    """KL(clean ‖ intervened) in nats of the next token after each prompt."""
+) -> Tensor:  # fmt: skip
+    """KL(clean ‖ intervened) in nats of the next token after each prompt: [C, n] float64, 0 without interventions."""
     log_p = torch.log_softmax(runner.logits(clean.final), -1)
 
     def score(logits: Tensor, rows: Tensor) -> Tensor:
@@ -75,13 +69,13 @@ def read_kl(
         return (base.exp() * (base - log_q)).double().sum(-1).clamp(min=0)
 
     plain = torch.zeros(len(log_p), dtype=torch.float64)
-    return Reading(_read(runner, clean, cells, batch_size, score, plain, progress), plain)
+    return _read(runner, clean, cells, batch_size, score, plain, progress)
 
 
 def _read(runner: Runner, clean: CleanRun, cells, batch_size: int, score, plain: Tensor, progress) -> Tensor:
     n, lengths = len(clean.lengths), clean.lengths.tolist()
     out = plain.repeat(len(cells), 1)
-    # A strength of 0 is the clean run, bit for bit.
+    # No intervention, or a strength of 0, is the clean run, bit for bit.
     starts = [start_layer(cell) if any(item.strength != 0 for item in cell) else None for cell in cells]
     for layer in sorted({start for start in starts if start is not None}):
         mine = [c for c, start in enumerate(starts) if start == layer]

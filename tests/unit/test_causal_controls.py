@@ -412,3 +412,12 @@ def test_scan_leaves_out_layers_where_the_carriers_are_one_vector():
     at = checkpoint(sites=((-1, 5), (-1, 3)))
     assert scan_unit("h_perp_r", "ablate", 1.0, range(LAYERS), at) is None
     assert len(scan_unit("h_plus_r", "ablate", 1.0, range(LAYERS), at).cells) == LAYERS - 1
+
+
+def test_perpendicular_targets_do_not_exist_where_both_subspaces_are_one():
+    at = checkpoint(rank=3)
+    one = Checkpoint(at.h, at.h[::-1], at.sources, at.stream)
+    assert [one.has(Target("ablate", mode, 1.0, rank=3)) for mode in ("h_only", "h_plus_r", "h_perp_r", "r_perp_h")] == [
+        True, True, False, False,
+    ]  # fmt: skip
+    assert at.has(Target("ablate", "h_perp_r", 1.0, rank=3))

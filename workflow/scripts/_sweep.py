@@ -1,5 +1,6 @@
 """One checkpoint of the causal sweep: its carriers, the prompts that are read, and the units of cells that follow from them."""
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -119,9 +120,12 @@ class Sweep:
     def units(self) -> Iterable[Unit]:
         p, seed, counts, generate = self.p, self.p["seed"], self.p["controls"], self.p["generate"]
         groups: dict[str, list[Target]] = {}
-        for target in self.targets():
-            groups.setdefault(target.group, []).append(target)
         ranks = {rank: self.at(rank) for rank in sorted({1, *(t["rank"] for t in p["targets"])})}
+        for target in self.targets():
+            if ranks[target.rank].has(target):
+                groups.setdefault(target.group, []).append(target)
+            else:
+                print(f"{target.id} is left out: H and R span the same directions here", file=sys.stderr, flush=True)
         for targets in groups.values():
             at, asked = ranks[targets[0].rank], [t for t in targets if t.id in generate["cells"]]
             for target in targets:

@@ -93,6 +93,13 @@ class Checkpoint:
     def parts(self, target: Target) -> tuple[Part, ...]:
         return self.assemble(target, self.h, self.r)
 
+    def has(self, target: Target) -> bool:
+        """Whether the target exists here: H ⊥ R does not where both span the same directions, as subspaces of one layer do."""
+        try:
+            return bool(self.parts(target))
+        except ValueError:
+            return False
+
     def assemble(self, target: Target, h: np.ndarray, r: np.ndarray) -> tuple[Part, ...]:
         """The target's mode with h and r in the carriers' places. At every block both act as they do at one layer."""
         layer_h, layer_r = self.layers

@@ -32,10 +32,10 @@ def dense(tables: dict[str, pd.DataFrame]) -> Figure:
     rho = rho[(rho["seed"] == seed) & (rho["predictor"] == QUANTITY)].dropna(subset=["rho"])
     outcomes = [name for name in WORDS if (rho["outcome"] == name).any()]
     lengths = sorted(rho["block_length"].dropna().astype(int).unique())
-    row = 0.34 + 0.09 * max(len(lengths), 1)
-    figure = Figure(figsize=(max(6.8, 3.6 * len(regimes) + 1.2), 5.2 + row * len(outcomes)))
+    lower = (0.34 + 0.09 * max(len(lengths), 1)) * max(len(outcomes), 2)
+    figure = Figure(figsize=(max(6.8, 3.6 * len(regimes) + 1.2), 5.2 + lower))
     axes = figure.subplots(
-        3, len(regimes), sharey="row", height_ratios=[2.2, 2.2, 0.4 + row * max(len(outcomes), 1)], squeeze=False
+        3, len(regimes), sharey="row", height_ratios=[2.2, 2.2, 0.4 + lower], squeeze=False
     )
     behaviour = [b for b in BEHAVIOUR if b[0] in frame and frame[b[0]].notna().any()]
     for (top, middle, bottom), regime in zip(axes.T, regimes, strict=True):
@@ -58,7 +58,7 @@ def dense(tables: dict[str, pd.DataFrame]) -> Figure:
     axes[0, 0].set_ylim(bottom=0)
     axes[1, 0].set_ylabel("share of prompts,\nor score / maximum")
     axes[2, 0].set_yticks(range(len(outcomes)), [WORDS[name] for name in outcomes])
-    axes[2, 0].set_ylim(max(len(outcomes), 1) - 0.5, -0.5)
+    axes[2, 0].set_ylim(max(len(outcomes), 2) - 0.5, -0.5)
     handles, names = axes[1, 0].get_legend_handles_labels()
     for i, (text, colour) in enumerate(FORMS.values()):
         handles.append(Line2D([], [], color=colour, marker="o", markerfacecolor="none" if i else colour, label=text))
@@ -120,7 +120,8 @@ def forest(ax: Axes, rows: pd.DataFrame, outcomes: list[str]) -> None:
     ax.grid(False, axis="y")
     ax.tick_params(axis="y", length=0)
     if not outcomes:
-        ax.text(-1.0, 0, "fewer than three saves with behaviour", va="center", fontsize=7.5, color=GREY)
+        words = ax.text(0, 0, "fewer than three saves with behaviour", ha="center", va="center", fontsize=7.5, color=GREY)
+        words.set_in_layout(False)
     for i, outcome in enumerate(outcomes):
         if i % 2:
             ax.axhspan(i - 0.5, i + 0.5, color="#F4F4F4", linewidth=0, zorder=0)

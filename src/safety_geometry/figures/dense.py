@@ -34,9 +34,7 @@ def dense(tables: dict[str, pd.DataFrame]) -> Figure:
     lengths = sorted(rho["block_length"].dropna().astype(int).unique())
     lower = (0.34 + 0.09 * max(len(lengths), 1)) * max(len(outcomes), 2)
     figure = Figure(figsize=(max(6.8, 3.6 * len(regimes) + 1.2), 5.2 + lower))
-    axes = figure.subplots(
-        3, len(regimes), sharey="row", height_ratios=[2.2, 2.2, 0.4 + lower], squeeze=False
-    )
+    axes = figure.subplots(3, len(regimes), sharey="row", height_ratios=[2.2, 2.2, 0.4 + lower], squeeze=False)
     behaviour = [b for b in BEHAVIOUR if b[0] in frame and frame[b[0]].notna().any()]
     for (top, middle, bottom), regime in zip(axes.T, regimes, strict=True):
         saves = frame[frame["regime"] == regime]
@@ -101,16 +99,9 @@ def relocations(ax: Axes, saves: pd.DataFrame) -> None:
         else pd.Series(dtype=str)
     )
     moved = saves.loc[(sites != sites.shift()) & (np.arange(len(saves)) > 0), "step"]
-    ax.plot(
-        moved,
-        np.zeros(len(moved)),
-        "^",
-        color=GREY,
-        markersize=5,
-        transform=ax.get_xaxis_transform(),
-        clip_on=False,
-        zorder=4,
-    )
+    if len(moved):  # an empty line would count in the layout
+        at = np.zeros(len(moved))
+        ax.plot(moved, at, "^", color=GREY, markersize=5, transform=ax.get_xaxis_transform(), clip_on=False, zorder=4)
 
 
 def forest(ax: Axes, rows: pd.DataFrame, outcomes: list[str]) -> None:
@@ -120,7 +111,9 @@ def forest(ax: Axes, rows: pd.DataFrame, outcomes: list[str]) -> None:
     ax.grid(False, axis="y")
     ax.tick_params(axis="y", length=0)
     if not outcomes:
-        words = ax.text(0, 0, "fewer than three saves with behaviour", ha="center", va="center", fontsize=7.5, color=GREY)
+        words = ax.text(
+            0, 0, "fewer than three saves with behaviour", ha="center", va="center", fontsize=7.5, color=GREY
+        )
         words.set_in_layout(False)
     for i, outcome in enumerate(outcomes):
         if i % 2:

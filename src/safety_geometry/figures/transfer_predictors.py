@@ -44,7 +44,7 @@ def transfer_predictors(tables: dict[str, pd.DataFrame]) -> Figure:
         panel(ax, rows, others, lines)
         size = rows[rows["attack"] == "all"]
         head = (
-            f"n = {size['n'].max():.0f} rows, {size['n_targets'].max():.0f} target{'s' * (size['n_targets'].max() > 1)}"
+            f"n = {size['n'].max():.0f} rows, {size['n_targets'].max():.0f} target{'' if size['n_targets'].max() == 1 else 's'}"
             if len(size)
             else "unoptimised attacks only"
         )

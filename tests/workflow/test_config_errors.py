@@ -97,6 +97,7 @@ COMBINATIONS = [
     # key, value, key in the message, fix
     ("anchors", [2, 7], "anchors = 7", "train.saves"),
     ("regimes.r2d2.reference", 9, "regimes.r2d2.reference = 9", "train.saves"),
+    ("regimes.r2d2.reference", 4, "regimes.r2d2.reference = 4", "an anchor has this step"),
     ("regimes.r2d2", {"kind": "r2d2", "reference": 1}, "regimes.r2d2.refresh = None", "refresh: true or false"),
     ("attacks.source.regime", "dpo", "attacks.source.regime = 'dpo'", "sft, r2d2, sft_refusal"),
     ("attacks.source.step", 5, "attacks.source.step = 5", "train.saves is [1, 2, 3, 4]"),

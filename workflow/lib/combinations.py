@@ -24,6 +24,9 @@ def _anchors(study: Study) -> None:
             if step not in study.saves:
                 key = f"regimes.{regime}.reference" if name == "reference" else "anchors"
                 raise ConfigError(key, step, f"this step is never saved; add it to train.saves (now {study.saves})")
+            if name != "reference" and step == settings["reference"]:
+                fix = "an anchor has this step already; choose another step, or take it out of the anchors"
+                raise ConfigError(f"regimes.{regime}.reference", step, fix)
         if settings["kind"] == "r2d2" and "refresh" not in settings:
             raise ConfigError(f"regimes.{regime}.refresh", None, "an r2d2 regime needs refresh: true or false")
 

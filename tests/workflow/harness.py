@@ -10,6 +10,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ("Snakefile", "config.yaml", "configs", "data", "docs", "envs", "profiles", "src", "workflow")
 SMOKE = "configs/smoke.yaml"
+# What the smoke study ends in.
+TABLES = ("five_anchor", "trajectory", "behaviour", "contrasts", "coupling", "coupling_controls", "geometry", "profile",
+          "training", "attacks", "claims", "reference_anchors", "leakage", "quadrants")  # fmt: skip
+FIGURES = (
+    "five_anchor",
+    "trajectory",
+    "layer_profile",
+    "training_curves",
+    "geometry",
+    "coupling_controls",
+    "quadrants",
+)
+CAUSAL_TABLES = ("causal_sweep", "control_normalised", "layer_scan", "aligned_anchors", "follow_up")
+CAUSAL_FIGURES = ("causal_layers", "dose_response", "control_effects", "aligned_anchors", "follow_up")
 CORES = min(2, os.cpu_count() or 1)
 
 

@@ -7,29 +7,16 @@ from pathlib import Path
 
 import pytest
 import yaml
-from harness import ROOT, SMOKE, snakemake
+from harness import CAUSAL_FIGURES, FIGURES, ROOT, SMOKE, snakemake
 from plans import change, edit, plan, planned
 
 REGIMES = ("sft", "r2d2", "sft_refusal")
-FIGURES = [
-    f"figure_{name}"
-    for name in (
-        "five_anchor",
-        "trajectory",
-        "layer_profile",
-        "training_curves",
-        "geometry",
-        "coupling_controls",
-        "quadrants",
-    )
-]
-SUMMARY = dict.fromkeys(["tables", "claims", "reference_anchors", "quadrants", *FIGURES], 1)
+SUMMARY = dict.fromkeys(["tables", "claims", "reference_anchors", "quadrants", *(f"figure_{n}" for n in FIGURES)], 1)
 TABLES = {rule: 1 for rule in SUMMARY if rule not in ("quadrants", "figure_quadrants")}  # those read anchors' answers
 # What stands on the sweeps of two checkpoints; the follow-up of all is chosen together.
 CAUSAL = dict.fromkeys(
-    ["follow_up_choice", "follow_up_table", "causal_tables", "figure_causal_layers", "figure_dose_response",
-     "figure_control_effects", "figure_aligned_anchors", "figure_follow_up"], 1,
-) | {"follow_up": 2, "judge_follow_up": 2}  # fmt: skip
+    ["follow_up_choice", "follow_up_table", "causal_tables", *(f"figure_{name}" for name in CAUSAL_FIGURES)], 1
+) | {"follow_up": 2, "judge_follow_up": 2}
 SWEEPS = CAUSAL | {"sweep": 2, "judge_sweep": 2}
 CARRIERS = {f"carriers_{regime}": 1 for regime in REGIMES}
 MODEL = (
@@ -227,6 +214,18 @@ class TestCode:
 
 IMPORTS = {
     # module of the library -> scripts that import it, directly or not
+    "stats": {
+        "carriers",
+        "causal_tables",
+        "claims",
+        "figure",
+        "follow_up_choice",
+        "follow_up_table",
+        "judge_agreement",
+        "quadrants",
+        "tables",
+        "train_judges",
+    },
     "causal/cells": {"sweep", "follow_up"},
     "causal/effects": {"causal_tables", "follow_up_choice", "follow_up_table"},
     "coupling": {"carriers", "causal_tables", "follow_up", "sweep"},

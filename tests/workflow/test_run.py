@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from harness import ROOT, SMOKE
+from harness import CAUSAL_FIGURES, CAUSAL_TABLES, FIGURES, ROOT, SMOKE, TABLES
 
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 from _job import SIDECAR, digest
@@ -25,23 +25,6 @@ LENGTH = 20  # characters of a private string that must not be found outside
 # Names, not text. `must`: the answer rules of data/benign_utility.jsonl, which are public.
 NAMES = {"id", "prompt_id", "suite", "arm", "role", "label", "source", "type", "bucket", "must", "quadrant"}
 NAMES |= {"log_odds", "kl", "digest"}  # of a sweep's units: numbers by the cell's name
-SUMMARIES = ["five_anchor", "trajectory", "behaviour", "contrasts", "coupling", "coupling_controls", "geometry", "profile",
-             "training", "attacks", "claims", "reference_anchors", "leakage", "causal_sweep", "control_normalised", "layer_scan",
-             "aligned_anchors", "follow_up", "quadrants"]  # fmt: skip
-FIGURES = [
-    "five_anchor",
-    "trajectory",
-    "layer_profile",
-    "training_curves",
-    "geometry",
-    "coupling_controls",
-    "causal_layers",
-    "dose_response",
-    "control_effects",
-    "aligned_anchors",
-    "follow_up",
-    "quadrants",
-]
 
 
 def public_files(folder: Path, results: Path) -> list[Path]:
@@ -52,15 +35,15 @@ def public_files(folder: Path, results: Path) -> list[Path]:
 
 def test_all_tables_and_figures_are_there(finished):
     tables = {p.stem for p in (finished.results / "tables").glob("*.csv")}
-    assert set(SUMMARIES) <= tables
+    assert {*TABLES, *CAUSAL_TABLES} <= tables
     figures = {p.name for p in (finished.results / "figures").iterdir() if not p.name.endswith(SIDECAR)}
-    assert figures == {f"{name}.{kind}" for name in FIGURES for kind in ("svg", "png")}
+    assert figures == {f"{name}.{kind}" for name in (*FIGURES, *CAUSAL_FIGURES) for kind in ("svg", "png")}
     assert (finished.results / "report.html").stat().st_size > 100_000
 
 
 def test_every_table_fits_its_schema(finished):
     paths = [p for p in finished.results.rglob("*.csv") if (SCHEMAS / f"{p.stem}.yaml").exists()]
-    assert {p.stem for p in paths} >= set(SUMMARIES)
+    assert {p.stem for p in paths} >= {*TABLES, *CAUSAL_TABLES}
     for path in paths:
         columns = yaml.safe_load((SCHEMAS / f"{path.stem}.yaml").read_text())["columns"]
         text = {name: str for name, rule in columns.items() if rule["type"] == "string"}

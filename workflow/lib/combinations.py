@@ -1,5 +1,7 @@
 """Combinations of settings that cannot work, with messages that name the key, the value and what to do."""
 
+from collections.abc import Collection
+
 from study import Study
 
 
@@ -12,121 +14,130 @@ class ConfigError(SystemExit):
 
 def check_combinations(study: Study) -> None:
     """Raises ConfigError on a combination that a schema cannot see."""
-    c, saves = study.config, study.saves
+    for check in (_anchors, _attacks, _prompts, _pool, _models, _listed, _targets, _answers):
+        check(study)
+
+
+def _anchors(study: Study) -> None:
     for regime, settings in study.regimes.items():
         for name, step in study.anchors(regime).items():
-            if step not in saves:
+            if step not in study.saves:
                 key = f"regimes.{regime}.reference" if name == "reference" else "anchors"
-                raise ConfigError(key, step, f"this step is never saved; add it to train.saves (now {saves})")
+                raise ConfigError(key, step, f"this step is never saved; add it to train.saves (now {study.saves})")
+            if name != "reference" and step == settings["reference"]:
+                fix = "an anchor has this step already; choose another step, or take it out of the anchors"
+                raise ConfigError(f"regimes.{regime}.reference", step, fix)
         if settings["kind"] == "r2d2" and "refresh" not in settings:
             raise ConfigError(f"regimes.{regime}.refresh", None, "an r2d2 regime needs refresh: true or false")
-    source = c["attacks"]["source"]
-    if source["regime"] not in study.regimes:
+
+
+def _attacks(study: Study) -> None:
+    attacks = study.config["attacks"]
+    source = attacks["source"]
+    _known("attacks.source.regime", source["regime"], "regime", study.regimes)
+    if source["step"] not in study.saves:
         raise ConfigError(
-            "attacks.source.regime", source["regime"], f"no such regime; there are {', '.join(study.regimes)}"
+            "attacks.source.step", source["step"], f"this step is never saved; train.saves is {study.saves}"
         )
-    if source["step"] not in saves:
-        raise ConfigError("attacks.source.step", source["step"], f"this step is never saved; train.saves is {saves}")
-    _check_sweep(study)
+    _enough(study, "attacks.behaviours", attacks["behaviours"], "direct")
+    if (n := study.config["transfer"]["behaviours"]) > attacks["behaviours"]:
+        raise ConfigError("transfer.behaviours", n, f"only attacks.behaviours ({attacks['behaviours']}) are chosen")
+
+
+def _prompts(study: Study) -> None:
+    c, p = study.config, study.config["prompts"]
     unknown = set(c["completions"]["every_save"]) - set(c["completions"]["max_new_tokens"])
     if unknown:
         raise ConfigError("completions.every_save", sorted(unknown), "not a suite of completions.max_new_tokens")
-    p = c["prompts"]
     for name, spec in p["roles"].items():
         for each in spec["set"] if isinstance(spec["set"], list) else [spec["set"]]:
-            if each not in p["sets"]:
-                raise ConfigError(f"prompts.roles.{name}.set", each, f"no such set; there are {', '.join(p['sets'])}")
+            _known(f"prompts.roles.{name}.set", each, "set", p["sets"])
     for name in c["clean_rows"]["roles"]:
-        if name not in p["roles"]:
-            raise ConfigError("clean_rows.roles", name, f"no such role; there are {', '.join(p['roles'])}")
+        _known("clean_rows.roles", name, "role", p["roles"])
     for name, spec in p["sets"].items():
-        if spec["source"] is not None and spec["source"] not in c["sources"]:
-            raise ConfigError(
-                f"prompts.sets.{name}.source",
-                spec["source"],
-                f"no such source; there are {', '.join(c['sources'])}",
-            )
+        if spec["source"] is not None:
+            _known(f"prompts.sets.{name}.source", spec["source"], "source", c["sources"])
     for kind in ("harmful", "benign"):
-        n = p["roles"][f"select_{kind}"]["n"]
-        if n != "all" and c["refusal"]["validation"] > n:
-            raise ConfigError(
-                "refusal.validation", c["refusal"]["validation"], f"role select_{kind} has only {n} prompts"
-            )
-    size = c["pool"]["size"]
-    if c["pool"]["per_step"] > size:
-        raise ConfigError("pool.per_step", c["pool"]["per_step"], f"must be at most pool.size ({size})")
-    needed, have = size, p["roles"]["train_pool"]["n"]
-    if have != "all" and needed > have:
-        raise ConfigError("pool.size", size, f"role train_pool has only {have} behaviours")
-    if c["attacks"]["behaviours"] > (p["roles"]["direct"]["n"] if p["roles"]["direct"]["n"] != "all" else 10**9):
-        raise ConfigError("attacks.behaviours", c["attacks"]["behaviours"], "more than role direct has")
-    t = c["transfer"]
-    if t["behaviours"] > c["attacks"]["behaviours"]:
-        raise ConfigError(
-            "transfer.behaviours", t["behaviours"], "more than attacks.behaviours, which they are the first of"
-        )
+        _enough(study, "refusal.validation", c["refusal"]["validation"], f"select_{kind}")
 
 
-def _check_sweep(study: Study) -> None:
-    c, s, suites = study.config, study.config["sweep"], study.config["completions"]["max_new_tokens"]
+def _pool(study: Study) -> None:
+    pool = study.config["pool"]
+    if pool["per_step"] > pool["size"]:
+        raise ConfigError("pool.per_step", pool["per_step"], f"must be at most pool.size ({pool['size']})")
+    _enough(study, "pool.size", pool["size"], "train_pool")
+
+
+def _models(study: Study) -> None:
     if both := sorted(set(study.models) & set(study.regimes)):
         raise ConfigError("aligned.models", both[0], "a regime has this name; call the model something else")
     for name, spec in study.models.items():
-        if spec["source"] not in c["sources"]:
-            known = ", ".join(c["sources"]) or "none"
-            raise ConfigError(f"aligned.models.{name}.source", spec["source"], f"no such source; there are {known}")
+        _known(f"aligned.models.{name}.source", spec["source"], "source", study.config["sources"])
+
+
+def _listed(study: Study) -> None:
+    """Anchors that are listed by regime."""
+    c = study.config
     for key in ("sweep.checkpoints", "aligned.anchors", "transfer.sources", "transfer.targets"):
-        for regime, anchors in c[key.split(".")[0]][key.split(".")[1]].items():
+        section, name = key.split(".")
+        for regime, anchors in c[section][name].items():
             if regime not in study.regimes:
                 raise ConfigError(f"{key}.{regime}", anchors, f"no such regime; there are {', '.join(study.regimes)}")
             for anchor in anchors:
                 if str(anchor) not in study.anchors(regime):
                     known = ", ".join(study.anchors(regime))
                     raise ConfigError(f"{key}.{regime}", anchor, f"no anchor of this regime; there are {known}")
-    swept = {(r, str(a)) for r, anchors in s["checkpoints"].items() for a in anchors} | {
-        (m, "model") for m in study.models
-    }
     for regime, anchors in c["aligned"]["anchors"].items():
         for anchor in anchors:
-            if (regime, str(anchor)) not in swept:
-                raise ConfigError(
-                    f"aligned.anchors.{regime}", anchor, "add it to sweep.checkpoints, which gives its numbers"
-                )
-    known = {study.target_id(t) for t in study.targets()}
+            if (regime, str(anchor)) not in _places(study):
+                fix = "add it to sweep.checkpoints, which gives its numbers"
+                raise ConfigError(f"aligned.anchors.{regime}", anchor, fix)
+
+
+def _targets(study: Study) -> None:
+    s, known = study.config["sweep"], {study.target_id(t) for t in study.targets()}
     for number, t in enumerate(s["primary"]):
-        if (t["regime"], str(t["anchor"])) not in swept:
+        if (t["regime"], str(t["anchor"])) not in _places(study):
             raise ConfigError(f"sweep.primary[{number}]", f"{t['regime']}:{t['anchor']}", "not in sweep.checkpoints")
     for key, cells in (("sweep.primary", s["primary"]), ("sweep.generate.cells", s["generate"]["cells"])):
         for number, t in enumerate(cells):
             if study.target_id(t) not in known:
                 fix = "no such target; its family, mode, lambda, scope and rank have to be among those of sweep"
                 raise ConfigError(f"{key}[{number}]", study.target_id(t), fix)
-    for key, asked in (
-        ("sweep.generate.suites", s["generate"]["suites"]),
-        ("follow_up.suites", c["follow_up"]["suites"]),
-    ):
-        for suite, n in asked.items():
-            if suite not in suites or suite == "fixed_source":
-                raise ConfigError(
-                    f"{key}.{suite}", n, "not a suite of bare requests (direct, usefulness, lookalike, utility)"
-                )
-            most = c["prompts"]["roles"][suite]["n"]
-            if most != "all" and n > most:
-                raise ConfigError(f"{key}.{suite}", n, f"role {suite} has only {most} prompts")
-    for kind, suite in (("harmful", "direct"), ("benign", "utility")):
-        most = c["prompts"]["roles"][suite]["n"]
-        if most != "all" and s["prompts"][kind] > most:
-            raise ConfigError(f"sweep.prompts.{kind}", s["prompts"][kind], f"role {suite} has only {most} prompts")
-    beyond = [k for k in s["ranks"] if k > 1 and k > c["coupling"]["subspace_k"]]
-    if beyond:
-        raise ConfigError(
-            "sweep.ranks",
-            beyond[0],
-            f"subspaces have coupling.subspace_k = {c['coupling']['subspace_k']} directions",
-        )
-    if c["follow_up"]["targets"] and not any(t["family"] for t in s["generate"]["cells"]):
-        raise ConfigError(
-            "follow_up.targets",
-            c["follow_up"]["targets"],
-            "needs sweep.generate.cells to choose from; or set it to 0",
-        )
+    directions = study.config["coupling"]["subspace_k"]
+    if beyond := [k for k in s["ranks"] if k > max(1, directions)]:
+        raise ConfigError("sweep.ranks", beyond[0], f"subspaces have coupling.subspace_k = {directions} directions")
+
+
+def _answers(study: Study) -> None:
+    c, s = study.config, study.config["sweep"]
+    suites = set(c["completions"]["max_new_tokens"]) - {"fixed_source"}
+    asked = {"sweep.generate.suites": s["generate"]["suites"], "follow_up.suites": c["follow_up"]["suites"]}
+    for key, numbers in asked.items():
+        for suite, n in numbers.items():
+            if suite not in suites:
+                fix = "not a suite of bare requests (direct, usefulness, lookalike, utility)"
+                raise ConfigError(f"{key}.{suite}", n, fix)
+            _enough(study, f"{key}.{suite}", n, suite)
+    for kind, role in (("harmful", "direct"), ("benign", "utility")):
+        _enough(study, f"sweep.prompts.{kind}", s["prompts"][kind], role)
+    if c["follow_up"]["targets"] and not s["generate"]["cells"]:
+        fix = "needs sweep.generate.cells to choose from; or set it to 0"
+        raise ConfigError("follow_up.targets", c["follow_up"]["targets"], fix)
+
+
+def _places(study: Study) -> set[tuple[str, str]]:
+    """(regime or model, anchor) of every swept checkpoint."""
+    return {(name, study.anchor_name(name, step)) for _, name, step in study.swept()}
+
+
+def _known(key: str, name: str, kind: str, names: Collection[str]) -> None:
+    if name not in names:
+        raise ConfigError(key, name, f"no such {kind}; there are {', '.join(names) or 'none'}")
+
+
+def _enough(study: Study, key: str, wanted: int, role: str) -> None:
+    """A role holds as many prompts as a setting takes of it. How many `all` are is not known before they are fetched."""
+    most = study.config["prompts"]["roles"][role]["n"]
+    if most != "all" and wanted > most:
+        raise ConfigError(key, wanted, f"role {role} has only {most} prompts")

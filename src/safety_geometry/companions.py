@@ -185,6 +185,24 @@ def bootstrap_intervals(
     return {name: percentiles(values) for name, values in terms.items()}
 
 
+def isotropic(d: int, layer_h: int, layer_r: int, k: int = 3, tau: float = 4.0) -> list[Companion]:
+    """Rows of the chance level: independent directions and subspaces without a preferred direction."""
+    chance = isotropic_coupling(d, min(k, d), layer_h, layer_r, tau)
+    return [Companion("isotropic", q, getattr(chance, q), np.nan, np.nan, 0) for q in QUANTITIES]
+
+
+def own_sites_only(observed: Coupling, d: int, layer_h: int, layer_r: int, k: int = 3, tau: float = 4.0):
+    """Rows of `own_site_companions` that need no resampling, for a checkpoint that kept its means only."""
+    rows = [Companion("own_sites", q, getattr(observed, q), np.nan, np.nan, 0) for q in QUANTITIES]
+    return rows + isotropic(d, layer_h, layer_r, k, tau)
+
+
+def fixed_layer_only(h: np.ndarray, r: np.ndarray, scale: float) -> list[Companion]:
+    """Row `fixed_layer` from the mean differences h, r [d] at one layer; `scale`: norm of the activations there."""
+    value = float(abs(_cosine(h[None], r[None], scale, scale)[0]))
+    return [Companion("fixed_layer", "c_cos", value, np.nan, np.nan, 0)]
+
+
 def own_site_companions(
     pair: PairSites, observed: Coupling, intervals: dict[str, tuple[float, float]], bootstrap: int, shuffles: int,
     splits: int, rng: Callable[[str], np.random.Generator], k: int = 3, tau: float = 4.0,
@@ -200,8 +218,7 @@ def own_site_companions(
     sizes, d = (pair.n_harmful, pair.n_benign), pair.h.shape[1]
     c_layer = layer_coupling(pair.layer_h, pair.layer_r, tau)
     rows = [Companion("own_sites", q, getattr(observed, q), *intervals[q], bootstrap) for q in QUANTITIES]
-    chance = isotropic_coupling(d, min(k, d), pair.layer_h, pair.layer_r, tau)
-    rows += [Companion("isotropic", q, getattr(chance, q), np.nan, np.nan, 0) for q in QUANTITIES]
+    rows += isotropic(d, pair.layer_h, pair.layer_r, k, tau)
     weights = shuffled_weights(*sizes, shuffles, rng("shuffled"))
     rows += _summaries("shuffled", coupled(pair, weights, weights, k).terms(c_layer))
     first, second = half_weights(*sizes, splits, rng("halves"))

@@ -59,11 +59,11 @@ def scores(step, kl=0.02):
     }  # fmt: skip
 
 
-def run(folder, monkeypatch, params=PARAMS, kl=0.02, order=STEPS):
+def run(folder, monkeypatch, params=PARAMS, kl=0.02, order=STEPS, caches=activations):
     command = ["carriers.py", "--activations"]
     for step in order:
         path = folder / f"activations{step}.safetensors"
-        save_file(activations(step), path, {"positions": json.dumps(POSITIONS)})
+        save_file(caches(step), path, {"positions": json.dumps(POSITIONS)})
         command.append(str(path))
     command.append("--scores")
     for step in params["scored_steps"]:
@@ -246,3 +246,32 @@ def test_broken_files_are_named(tmp_path):
     save_file({"layers": np.arange(3)}, tmp_path / "scores.safetensors", {"n_layers": "5"})
     with pytest.raises(JobError, match="holds no tensor 'positions'"):
         _activations.read_scores(tmp_path / "scores.safetensors")
+
+
+def test_saves_that_kept_their_means_only(result, tmp_path, monkeypatch):
+    """The same values without what needs resampling, and the scored steps untouched."""
+    whole = result[1]
+
+    def kept(step):
+        data = activations(step)
+        if step in SCORED:
+            return data
+        less = {name: t for name, t in data.items() if name.startswith("mean.")}
+        return less | {f"select.{c}.t_inst": data[f"select.{c}"][:, 3].copy() for c in ("harmful", "benign")}
+
+    tables = run(tmp_path, monkeypatch, caches=kept)
+    less, more = (load_file(folder / "carriers.safetensors") for folder in (tmp_path, result[0]))
+    assert all((less[name] == more[name]).all() for name in more)
+    for name in ("profile", "geometry"):
+        pd.testing.assert_frame_equal(tables[name], whole[name])
+    ranges = [c for c in whole["coupling"] if c[-3:] in ("_lo", "_hi") and not c.startswith("s_total")]
+    coupling = tables["coupling"].set_index("step")
+    assert coupling.loc[[0, 8], ranges].isna().all(None) and coupling.loc[SCORED, ranges].notna().all(None)
+    pd.testing.assert_frame_equal(tables["coupling"].drop(columns=ranges), whole["coupling"].drop(columns=ranges))
+    key = ["step", "companion", "quantity", "layer_h"]
+    less, more = (t["controls"].set_index(key).sort_index() for t in (tables, whole))
+    pd.testing.assert_frame_equal(less.loc[SCORED], more.loc[SCORED])
+    saves = less.loc[[0, 8]]
+    assert set(saves.index.unique("companion")) == {"own_sites", "isotropic", "fixed_layer"}
+    assert (saves.n == 0).all() and saves[["lo", "hi"]].isna().all(None)
+    np.testing.assert_allclose(saves.value, more.loc[saves.index, "value"], rtol=1e-4)

@@ -52,8 +52,9 @@ def full_plan(config: dict, base: str) -> dict[str, int]:
         anchors = {settings["reference"], *settings.get("anchors", config["anchors"])}
         out |= {f"train_{regime}_{a}_{b}": seeds for a, b in pairwise(ends)}
         out[f"probe_anchor_{regime}"] = len(anchors) * seeds
-        if rest := len(set(saves) - anchors):
-            out[f"probe_save_{regime}"] = rest * seeds
+        for a, b in pairwise(ends):
+            if any(a < step <= b for step in set(saves) - anchors):
+                out[f"probe_saves_{regime}_{a}_{b}"] = seeds
         out[f"carriers_{regime}"] = seeds
         evaluated = len(saves) if config["completions"]["every_save"] else len(anchors)
         for rule in ("completions", "judge"):
@@ -74,12 +75,20 @@ def test_full_plan(project, name, base):
     assert plan(project, name) == full_plan(yaml.safe_load((project / name).read_text()), base)
 
 
+def test_keeping_less_plans_the_same_jobs(project):
+    before = plan(project)
+    change(project, "train.keep", "anchors")
+    change(project, "activations.keep", "anchors")
+    assert plan(project) == before
+
+
 def test_full_plan_of_the_smoke_study(project):
     """Counted by hand: 3 regimes × 4 saves of which 2 are anchors, in 2 segments."""
     jobs = plan(project)
     for regime in REGIMES:
         assert jobs[f"train_{regime}_0_2"] == jobs[f"train_{regime}_2_4"] == 1
-        assert (jobs[f"probe_anchor_{regime}"], jobs[f"probe_save_{regime}"]) == (2, 2)
+        assert jobs[f"probe_anchor_{regime}"] == 2
+        assert jobs[f"probe_saves_{regime}_0_2"] == jobs[f"probe_saves_{regime}_2_4"] == 1
     assert jobs["completions"] == jobs["judge"] == 6
 
 
@@ -125,8 +134,8 @@ class TestAfterARun:
     def test_an_r2d2_switch_leaves_the_other_regimes_alone(self, study):
         change(study, "regimes.r2d2.away", False)
         assert plan(study) == SUMMARY | {
-            "train_r2d2_0_2": 1, "train_r2d2_2_4": 1, "training_table": 1, "probe_anchor_r2d2": 2, "probe_save_r2d2": 2,
-            "carriers_r2d2": 1, "completions": 2, "judge": 2, **CAUSAL, "sweep": 1, "judge_sweep": 1,
+            "train_r2d2_0_2": 1, "train_r2d2_2_4": 1, "training_table": 1, "probe_anchor_r2d2": 2,
+            "probe_saves_r2d2_0_2": 1, "probe_saves_r2d2_2_4": 1, "carriers_r2d2": 1, "completions": 2, "judge": 2, **CAUSAL, "sweep": 1, "judge_sweep": 1,
         }  # fmt: skip
         assert {w["regime"] for rule, w in planned(study) if rule == "sweep"} == {"r2d2"}
         assert {w["regime"] for rule, w in planned(study) if rule in ("completions", "judge")} == {"r2d2"}
@@ -149,6 +158,16 @@ class TestAfterARun:
         change(study, "anchors", [4, 6])
         new = {f"train_{regime}_4_6": 1 for regime in REGIMES} | {f"probe_anchor_{regime}": 1 for regime in REGIMES}
         assert plan(study) == SUMMARY | CARRIERS | SWEEPS | new | {"training_table": 1, "completions": 3, "judge": 3}
+
+    def test_saves_beyond_the_last_are_trained_and_probed_together(self, study):
+        change(study, "train.saves", [1, 2, 3, 4, 5, 6])
+        new = {f"{rule}_{regime}_4_6": 1 for regime in REGIMES for rule in ("train", "probe_saves")}
+        # A sweep reads the carriers of all saves; what it finds unchanged in them it takes from its store.
+        assert plan(study) == TABLES | CARRIERS | SWEEPS | new | {
+            "training_table": 1,
+            "quadrants": 1,
+            "figure_quadrants": 1,
+        }
 
     def test_a_save_that_becomes_an_anchor_is_probed_again_and_nothing_is_trained(self, study):
         change(study, "anchors", [3, 4])
@@ -195,9 +214,9 @@ class TestCode:
         }
         assert not set(jobs) & {"tiny_model", "prompt_sets", "clean_rows"}
 
-    def test_scoring_reruns_the_probes_and_no_training(self, study):
+    def test_scoring_reruns_the_probes_of_the_anchors_and_no_training(self, study):
         edit(study / "src/safety_geometry/scoring.py", "coefficient: float = 1.0,", "coefficient: float = 2.0,")
-        probes = {f"probe_anchor_{r}": 2 for r in REGIMES} | {f"probe_save_{r}": 2 for r in REGIMES}
+        probes = {f"probe_anchor_{r}": 2 for r in REGIMES}
         assert plan(study) == SUMMARY | CARRIERS | SWEEPS | probes
 
     def test_the_refusal_rules_are_used_where_answers_are_judged(self, study):
@@ -233,6 +252,7 @@ IMPORTS = {
     "losses": {"train_segment"},
     "training": {"train_segment"},
     "scoring": {"probe"},
+    "adapters": {"probe_saves"},
     "activations": {
         "attack",
         "clean_rows",
@@ -240,12 +260,23 @@ IMPORTS = {
         "convert_model",
         "follow_up",
         "probe",
+        "probe_saves",
         "sweep",
         "train_segment",
     },
     "leakage": {"prompt_sets"},
     "targets": {"prompt_sets"},
-    "generation": {"attack", "clean_rows", "complete", "convert_model", "follow_up", "probe", "sweep", "train_segment"},
+    "generation": {
+        "attack",
+        "clean_rows",
+        "complete",
+        "convert_model",
+        "follow_up",
+        "probe",
+        "probe_saves",
+        "sweep",
+        "train_segment",
+    },
 }
 
 

@@ -54,10 +54,16 @@ class Study:
         return 95 if regime == self.config["attacks"]["source"]["regime"] else 50
 
     def segments(self, regime: str) -> list[Segment]:
-        """Segments end at the multiples of train.segment_length and at the last save."""
+        """Segments end at the multiples of train.segment_length and at the last save; an aligned model has none."""
+        if regime in self.models:
+            return []
         length, last = self.config["train"]["segment_length"], self.saves[-1]
         ends = [0, *range(length, last, length), last]
         return [Segment(regime, a, b, tuple(s for s in self.saves if a < s <= b)) for a, b in pairwise(ends)]
+
+    def passing(self, regime: str, step: int) -> bool:
+        """Whether the adapter is deleted once everything that reads it has run."""
+        return self.config["train"]["keep"] == "anchors" and step not in self.anchor_steps(regime)
 
     def checkpoints(self) -> list[tuple[str, int]]:
         return [(regime, step) for regime in self.regimes for step in self.saves]
@@ -106,7 +112,9 @@ class Study:
     def training(self, segment: Segment, seed: int) -> dict:
         """Params of one training segment."""
         c, regime = self.config, self.regimes[segment.regime]
-        train = {k: v for k, v in c["train"].items() if k not in ("saves", "segment_length", "monitor", "max_length")}
+        train = {
+            k: v for k, v in c["train"].items() if k not in ("saves", "segment_length", "keep", "monitor", "max_length")
+        }
         pool, gcg = None, None
         if regime["kind"] == "r2d2":
             pool = {k: v for k, v in c["pool"].items() if k != "gcg"} | {
@@ -126,6 +134,13 @@ class Study:
     def activations(self) -> dict:
         a = self.config["activations"]
         return {"model": self.model, **{k: a[k] for k in ("positions", "dtype", "batch_size")}}
+
+    @property
+    def saves_activations(self) -> dict:
+        """Of the saves that are no anchors."""
+        keep = self.config["activations"]["keep"]
+        position = {} if keep == "all" else {"select_position": self.config["harmfulness"]["position"]}
+        return {**self.activations, "keep": keep, **position}
 
     @property
     def scoring(self) -> dict:

@@ -3,7 +3,6 @@
 SETS = ["fit_harmful", "fit_benign", "select_harmful", "select_benign"]
 
 for regime in [*study.regimes, *study.models]:
-    others = [step for step in study.steps(regime) if step not in study.anchor_steps(regime)]
 
     rule:
         name:
@@ -33,31 +32,33 @@ for regime in [*study.regimes, *study.models]:
             " --fit-benign {input.fit_benign} --select-harmful {input.select_harmful} --select-benign {input.select_benign}"
             " --activations {output.activations} --scores {output.scores} --params {params.settings:q} --code {params.code} 2> {log}"
 
-    if others:
+    for segment in study.segments(regime):
+        others = [step for step in segment.saves if step not in study.anchor_steps(regime)]
+        if not others:
+            continue
 
         rule:
             name:
-                f"probe_save_{regime}"
+                f"probe_saves_{regime}_{segment.start}_{segment.stop}"
             input:
                 **{name: role(name) for name in SETS},
                 model=BASE,
-                adapter=f"{SEED}/checkpoints/{regime}/step{{step}}",
+                adapters=[layout.checkpoint(regime, step) for step in others],
             output:
-                activations=f"{SEED}/activations/{regime}/step{{step}}.safetensors",
+                activations=[f"{SEED}/activations/{regime}/step{step}.safetensors" for step in others],
             log:
-                f"{SEED}/logs/probe/{regime}_step{{step}}.log",
+                f"{SEED}/logs/probe/{regime}_{segment.start}_{segment.stop}.log",
             benchmark:
-                f"{SEED}/benchmarks/probe_{regime}_step{{step}}.tsv"
-            wildcard_constraints:
-                step="|".join(map(str, others)),
+                f"{SEED}/benchmarks/probe_saves_{regime}_{segment.start}_{segment.stop}.tsv"
+            priority: 0 if config["train"]["keep"] == "all" else 200  # before the next segment, so that few adapters wait
             conda:
                 "../../envs/torch.yaml"
             threads: config["model"]["threads"]
             params:
-                code=code("probe"),
-                settings=settings(**study.activations),
+                code=code("probe_saves"),
+                settings=settings(**study.saves_activations),
             shell:
-                "python workflow/scripts/probe.py --model {input.model} --adapter {input.adapter} --fit-harmful {input.fit_harmful}"
+                "python workflow/scripts/probe_saves.py --model {input.model} --adapters {input.adapters} --fit-harmful {input.fit_harmful}"
                 " --fit-benign {input.fit_benign} --select-harmful {input.select_harmful} --select-benign {input.select_benign}"
                 " --activations {output.activations} --params {params.settings:q} --code {params.code} 2> {log}"
 

@@ -14,7 +14,11 @@ for segment in [s for regime in study.regimes for s in study.segments(regime)]:
             previous=list(layout.state(segment.regime, segment.start).values()) if segment.start else [],
         output:
             **layout.state(segment.regime, segment.stop),
-            adapters=[directory(layout.checkpoint(segment.regime, step)) for step in segment.saves],
+            adapters=[
+                temp(directory(adapter)) if study.passing(segment.regime, step) else directory(adapter)
+                for step in segment.saves
+                for adapter in [layout.checkpoint(segment.regime, step)]
+            ],
             log=layout.training_log(segment),
         log:
             f"{SEED}/logs/train/{segment.regime}_{segment.start}_{segment.stop}.log",

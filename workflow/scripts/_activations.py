@@ -27,6 +27,9 @@ class Tensors:
         self.metadata: dict[str, str] = header.pop("__metadata__", {})
         self._entries, self._start = header, 8 + length
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
     def __getitem__(self, name: str) -> np.ndarray:
         entry = self._entries.get(name)
         if entry is None:
@@ -54,7 +57,10 @@ class Tensors:
 
 
 class Activations:
-    """Activation cache of one checkpoint; positions are named as in the configuration (-1, "t_inst")."""
+    """Activation cache of one checkpoint; positions are named as in the configuration (-1, "t_inst").
+
+    A save without a name may hold its means only (`per_prompt` is False), and the validation prompts at one position.
+    """
 
     def __init__(self, path: Path):
         self.file = Tensors(path)
@@ -64,10 +70,19 @@ class Activations:
             raise JobError(f"{path}: mean.harmful has shape {shape}, but {len(self.positions)} positions are listed")
         self.n_layers = shape[1] - 1
 
+    @property
+    def per_prompt(self) -> bool:
+        return "fit.harmful" in self.file
+
     def index(self, position: Position) -> int:
         if position not in self.positions:
             raise JobError(f"{self.file.path} has no position {position!r}; it has {self.positions}")
         return self.positions.index(position)
+
+    @property
+    def n_fit(self) -> tuple[int, int]:
+        """Number of harmful and of benign fit prompts."""
+        return len(self.file["fit.harmful"]), len(self.file["fit.benign"])
 
     def mean(self, label: str) -> np.ndarray:
         """[P, L+1, d] of `label` harmful or benign, all positions and layers."""
@@ -81,7 +96,10 @@ class Activations:
 
     def select(self, label: str, position: Position) -> np.ndarray:
         """[n, L, d]: the block inputs of the validation prompts at one position."""
-        return self._finite(f"select.{label}", np.s_[:, self.index(position), : self.n_layers])
+        whole = f"select.{label}"
+        if whole in self.file:
+            return self._finite(whole, np.s_[:, self.index(position), : self.n_layers])
+        return self._finite(f"{whole}.{position}", np.s_[:, : self.n_layers])
 
     def _finite(self, name: str, index=...) -> np.ndarray:
         values = self.file.read(name, index)

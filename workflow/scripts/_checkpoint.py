@@ -43,6 +43,9 @@ class Checkpoint:
     stability: Stability | None = field(init=False, default=None)
     h_site: Site = field(init=False, default=("", -1))
     r_site: Site = field(init=False, default=("", -1))
+    n_fit: tuple[int, int] = field(
+        init=False, default=(0, 0)
+    )  # harmful and benign; the same prompts at every checkpoint
 
     def __post_init__(self) -> None:
         store, position = self.activations, self.params["harmfulness"]["position"]
@@ -74,6 +77,7 @@ class Checkpoint:
         self.candidates = candidate_table(self.scores, **rule)
         self.r_row = report_refusal(self.candidates)
         self.stability = selection_stability(self.scores, self.rng("selection"), self.params["bootstrap"], **rule)
+        self.n_fit = self.activations.n_fit
         self.h_site = (position, select_harmfulness(self.profile, self.params["harmfulness"]["score"]))
         self.r_site = (int(self.r_row.position), int(self.r_row.layer))
 
@@ -119,8 +123,15 @@ class Checkpoint:
         spaces = self.subspace("H"), self.subspace("R")
         return couple(h.direction, r.direction, *spaces, h.layer, r.layer, self.params["tau"])
 
+    def read_at(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
+        """Mean differences [d] at a layer, H's and R's, each at its carrier's position."""
+        return tuple(self.delta[self.index((site[0], layer))] for site in (self.h_site, self.r_site))
+
     def pair(self, layer: int | None = None) -> PairSites:
-        """Fit activations at the carriers' sites, or at one common layer with each carrier's own position."""
+        """Fit activations at the carriers' sites, or at one common layer with each carrier's own position.
+
+        Only where they were kept per prompt.
+        """
         (pos_h, layer_h), (pos_r, layer_r) = self.h_site, self.r_site
         if layer is not None:
             layer_h = layer_r = layer

@@ -13,8 +13,16 @@ from _job import Job, JobError
 from safetensors.numpy import save_file
 
 from safety_geometry.carriers import H_SCORES
-from safety_geometry.companions import QUANTITIES, bootstrap_intervals, fixed_layer_companions, own_site_companions
-from safety_geometry.coupling import field_geometry, principal_angles, site_drift
+from safety_geometry.companions import (
+    QUANTITIES,
+    Companion,
+    bootstrap_intervals,
+    fixed_layer_companions,
+    fixed_layer_only,
+    own_site_companions,
+    own_sites_only,
+)
+from safety_geometry.coupling import Coupling, field_geometry, principal_angles, site_drift
 
 
 def main() -> None:
@@ -57,7 +65,7 @@ def load(job: Job) -> list[Checkpoint]:
     for checkpoint in checkpoints:
         if checkpoint.scores is not None:
             source = checkpoint
-        checkpoint.h_site, checkpoint.r_site = source.h_site, source.r_site
+        checkpoint.h_site, checkpoint.r_site, checkpoint.n_fit = source.h_site, source.r_site, source.n_fit
     return checkpoints
 
 
@@ -71,8 +79,8 @@ def sites(pos_h, layer_h: int, pos_r, layer_r: int) -> dict:
 
 def couple_one(c: Checkpoint, params: dict) -> tuple[dict, list[dict]]:
     """The checkpoint's row of the coupling table, and its rows of coupling_controls."""
-    k, tau, pair, observed = params["subspace_k"], params["tau"], c.pair(), c.coupling()
-    intervals = bootstrap_intervals(pair, params["bootstrap"], c.rng("bootstrap"), k, tau)
+    observed = c.coupling()
+    intervals, own, fixed = (resampled if c.activations.per_prompt else as_read)(c, observed, params)
     row = identity(c, params) | {"selection": c.selection} | sites(*c.h_site, *c.r_site)
     row |= {"admissible": c.carrier("R").admissible, "c_layer": observed.c_layer}
     for name in QUANTITIES:
@@ -81,17 +89,30 @@ def couple_one(c: Checkpoint, params: dict) -> tuple[dict, list[dict]]:
         row[name] = None if c.r_row is None else c.r_row[name]
     for name in ("s_total_lo", "s_total_hi", "site_share", "none_share"):
         row[name] = None if c.stability is None else getattr(c.stability, name)
-    row |= {"h_score": c.carrier("H").score, "n_harmful": pair.n_harmful, "n_benign": pair.n_benign}
+    row |= {"h_score": c.carrier("H").score, "n_harmful": c.n_fit[0], "n_benign": c.n_fit[1]}
 
+    here = [(sites(*c.h_site, *c.r_site), x) for x in own]
+    here += [(sites(c.h_site[0], layer, c.r_site[0], layer), x) for layer, found in fixed.items() for x in found]
+    return row, [identity(c, params) | {"companion": x.companion} | where | vars(x) for where, x in here]
+
+
+Found = tuple[dict[str, tuple[float, float]], list[Companion], dict[int, list[Companion]]]
+
+
+def resampled(c: Checkpoint, observed: Coupling, params: dict) -> Found:
+    """Intervals of the coupling terms, companions at the carriers' own sites, and companions by fixed layer."""
+    k, tau, pair = params["subspace_k"], params["tau"], c.pair()
     counts = {"bootstrap": params["bootstrap"], "splits": params["splits"], "rng": c.rng, "k": k}
-    here = sites(*c.h_site, *c.r_site)
+    intervals = bootstrap_intervals(pair, params["bootstrap"], c.rng("bootstrap"), k, tau)
     own = own_site_companions(pair, observed, intervals, shuffles=params["shuffles"], tau=tau, **counts)
-    rows = [identity(c, params) | {"companion": x.companion} | here | vars(x) for x in own]
-    for layer in params["fixed_layers"]:
-        common = sites(c.h_site[0], layer, c.r_site[0], layer)
-        found = fixed_layer_companions(c.pair(layer), **counts)
-        rows += [identity(c, params) | {"companion": x.companion} | common | vars(x) for x in found]
-    return row, rows
+    return intervals, own, {ell: fixed_layer_companions(c.pair(ell), **counts) for ell in params["fixed_layers"]}
+
+
+def as_read(c: Checkpoint, observed: Coupling, params: dict) -> Found:
+    """The same of a save that kept its means only: values without what needs resampling."""
+    k, tau, d, layers = params["subspace_k"], params["tau"], c.delta.shape[-1], (c.h_site[1], c.r_site[1])
+    fixed = {ell: fixed_layer_only(*c.read_at(ell), c.scale(ell)) for ell in params["fixed_layers"]}
+    return dict.fromkeys(QUANTITIES, (float("nan"),) * 2), own_sites_only(observed, d, *layers, k, tau), fixed
 
 
 def describe_geometry(checkpoints: list[Checkpoint], params: dict) -> list[dict]:

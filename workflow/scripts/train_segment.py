@@ -1,7 +1,7 @@
 """One segment of a regime's training: from the state at its start to the state at its end, with the saves between.
 
-params: model, seed, regime, start, stop, saves, lora, train, pool (null for plain SFT), gcg, monitor {every, prompts,
-max_new_tokens, batch_size}. The state of the previous segment (--state, --progress) is needed unless start is 0.
+params: model, seed, regime, start, stop, saves, lora, train, pool (null for plain SFT), gcg, monitor {every, at_saves,
+prompts, max_new_tokens, batch_size}. The state of the previous segment (--state, --progress) is needed unless start is 0.
 """
 
 import json
@@ -50,7 +50,7 @@ def main() -> None:
     adapters = dict(zip(p["saves"], job.adapters, strict=True))
 
     def finished(line: StepLog) -> None:
-        due = line.step in adapters or line.step % p["monitor"]["every"] == 0
+        due = line.step % p["monitor"]["every"] == 0 or (p["monitor"]["at_saves"] and line.step in adapters)
         refusals = monitor(job, loaded, model) if due else {}
         log.append({"seed": p["seed"], "regime": p["regime"], **asdict(line), **refusals})
         shown = " ".join(f"{k} {v:.3f}" for k, v in log[-1].items() if isinstance(v, float) and v == v)

@@ -10,7 +10,8 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
+
+from safety_geometry.stats import average_ranks
 
 Position = int | str
 H_SCORES = ("dprime", "auroc", "gap")
@@ -86,7 +87,7 @@ def harmfulness_profile(directions: np.ndarray, harmful: np.ndarray, benign: np.
     gap = high.mean(1) - low.mean(1)
     spread = np.sqrt((high.var(1, ddof=1) + low.var(1, ddof=1)) / 2)
     dprime = np.divide(gap, spread, out=np.full_like(gap, np.nan), where=spread > 0)
-    ranks = rankdata(np.concatenate([high, low], 1), axis=1)[:, : high.shape[1]].sum(1)
+    ranks = average_ranks(np.concatenate([high, low], 1))[:, : high.shape[1]].sum(1)
     n, m = high.shape[1], low.shape[1]
     auroc = (ranks - n * (n + 1) / 2) / (n * m)
     frame = pd.DataFrame({"layer": np.arange(len(gap)), "dprime": dprime, "auroc": auroc, "gap": gap})

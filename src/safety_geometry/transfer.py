@@ -13,10 +13,9 @@ from itertools import permutations
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
 from safety_geometry.behaviour import Metric, compare
-from safety_geometry.stats import Interval, spearman, spearman_tie_ceiling, wilson
+from safety_geometry.stats import Interval, average_ranks, spearman, spearman_tie_ceiling, wilson
 
 ARMS = {"gcg": "gcg_init", "autodan": "seeds"}  # optimised attack: the same before optimisation
 UNOPTIMISED = tuple(ARMS.values())
@@ -224,7 +223,7 @@ def relabelled_p(rows: Rows, rng: np.random.Generator, orders: int = 5000) -> tu
         dealt = np.vstack([np.arange(count), rng.permuted(np.tile(np.arange(count), (orders, 1)), axis=1)])
     scores = np.tile(rows.scores, (len(dealt), 1))
     scores[:, rows.targets] = rows.scores[rows.targets][dealt]
-    size = np.round(np.abs(_spearman(rankdata(rows.numbers(scores), axis=1), rankdata(rows.tasr)[None])), 9)
+    size = np.round(np.abs(_spearman(average_ranks(rows.numbers(scores)), average_ranks(rows.tasr[None]))), 9)
     size = np.nan_to_num(size)  # a gap that is constant under one order
     return float((size >= size[0]).mean()), float((size >= size.max()).mean())
 

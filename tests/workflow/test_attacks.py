@@ -22,18 +22,18 @@ def test_gcgs_budget_leaves_autodan_alone(study):
 
 
 def test_a_source_adds_its_own_attacks_and_row(study):
-    change(study, "transfer.sources.sft", [4])
+    change(study, "transfer.sources.r2d2", [4])
     assert plan(study) == SUMMARY | ROW | {"attack_gcg": 1, "attack_autodan": 1}
-    assert {w["regime"] for rule, w in planned(study) if "regime" in w} == {"sft"}
+    assert {w["regime"] for rule, w in planned(study) if "regime" in w} == {"r2d2"}
 
 
 def test_a_target_is_asked_and_the_others_are_not_asked_again(study):
     """The job of each source runs again, and takes what the other targets have answered from its store."""
-    change(study, "transfer.targets.sft", ["reference", 4])
+    change(study, "transfer.targets.r2d2", ["reference", 4])
     assert plan(study) == SUMMARY | ROW
-    store = study / "results/smoke/private/seed1/transfer/r2d2/step4.store"
+    store = study / "results/smoke/private/seed1/transfer/sft/step4.store"
     before = {path: path.stat().st_mtime_ns for path in store.iterdir()}
-    done = snakemake(study, "results/smoke/private/seed1/transfer/r2d2/step4.jsonl")
+    done = snakemake(study, "results/smoke/private/seed1/transfer/sft/step4.jsonl")
     assert done.returncode == 0, done.stdout
     after = {path: path.stat().st_mtime_ns for path in store.iterdir()}
     assert before.items() <= after.items() and len(after) == len(before) + 1

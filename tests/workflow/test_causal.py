@@ -53,9 +53,9 @@ def test_a_primary_cell_concerns_its_checkpoint_only(study):
 
 
 def test_another_checkpoint_leaves_the_others_alone(study):
-    change(study, "sweep.checkpoints.sft_refusal", [4])
+    change(study, "sweep.checkpoints.r2d2", ["reference", 4])
     jobs = planned(study)
-    assert [w["regime"] for rule, w in jobs if rule == "sweep"] == ["sft_refusal"]
+    assert [w["step"] for rule, w in jobs if rule == "sweep"] == ["1"]
 
 
 def test_the_choice_of_rows_runs_no_sweep(study):

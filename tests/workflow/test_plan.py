@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 import yaml
-from harness import CAUSAL_FIGURES, FIGURES, ROOT, SMOKE, snakemake
+from harness import ATTACK_FIGURES, CAUSAL_FIGURES, FIGURES, ROOT, SMOKE, snakemake
 from plans import change, edit, plan, planned
 
-REGIMES = ("sft", "r2d2", "sft_refusal")
-SUMMARY = dict.fromkeys(["tables", "claims", "reference_anchors", "quadrants", *(f"figure_{n}" for n in FIGURES)], 1)
+REGIMES = ("sft", "r2d2")
+# What stands on the tables of checkpoints: `tables`, and those made from its trajectory and coupling.
+SUMMARY = dict.fromkeys(
+    ["tables", "dense_tables", "transfer_tables", "claims", "reference_anchors", "quadrants",
+     *(f"figure_{name}" for name in (*FIGURES, *ATTACK_FIGURES))], 1,
+)  # fmt: skip
 TABLES = {rule: 1 for rule in SUMMARY if rule not in ("quadrants", "figure_quadrants")}  # those read anchors' answers
 # What stands on the sweeps of two checkpoints; the follow-up of all is chosen together.
 CAUSAL = dict.fromkeys(
@@ -25,7 +29,9 @@ MODEL = (
     "train_",
     "probe_",
     "completions",
-    "fixed_source_attacks",
+    "attack_",
+    "attacked_behaviours",
+    "transfer",
     "clean_rows",
     "tiny_model",
     "base_model",
@@ -38,7 +44,8 @@ def model_jobs(jobs) -> list[str]:
         {
             rule
             for rule in jobs
-            if rule.startswith(MODEL) and rule not in ("train_judges", "follow_up_choice", "follow_up_table")
+            if rule.startswith(MODEL)
+            and rule not in ("train_judges", "follow_up_choice", "follow_up_table", "transfer_tables")
         }
     )
 
@@ -59,7 +66,7 @@ def full_plan(config: dict, base: str) -> dict[str, int]:
         evaluated = len(saves) if config["completions"]["every_save"] else len(anchors)
         for rule in ("completions", "judge"):
             out[rule] = out.get(rule, 0) + evaluated * seeds
-    out |= {"fixed_source_attacks": seeds, "training_table": seeds}
+    out |= {"attacked_behaviours": seeds, "training_table": seeds} | attack_plan(config)
     if config["sources"]:
         out["fetch_source"] = len(config["sources"])
     swept = sum(map(len, config["sweep"]["checkpoints"].values())) * seeds
@@ -68,6 +75,21 @@ def full_plan(config: dict, base: str) -> dict[str, int]:
     if config["judges"].get("labelled"):
         out |= {"train_judges": 1, "judge_agreement": 1}
     return out
+
+
+def attack_plan(config: dict) -> dict[str, int]:
+    """GCG on the fixed source; the transferred methods on each source; a job of answers per source."""
+    seeds, fixed, transfer = len(config["seeds"]), config["attacks"]["source"], config["transfer"]
+    places = {
+        (regime, config["regimes"][regime]["reference"] if anchor == "reference" else anchor)
+        for regime, anchors in transfer["sources"].items()
+        for anchor in anchors
+    }
+    everywhere = places | {(fixed["regime"], fixed["step"])}
+    gcg, autodan = (places if method in transfer["methods"] else set() for method in ("gcg", "autodan"))
+    counts = {"attack_gcg": len(gcg | {(fixed["regime"], fixed["step"])}), "attack_autodan": len(autodan)}
+    counts |= dict.fromkeys(("transfer", "judge_transfer"), len(everywhere))
+    return {rule: seeds * count for rule, count in counts.items() if count}
 
 
 @pytest.mark.parametrize(("name", "base"), [("config.yaml", "base_model"), (SMOKE, "tiny_model")])
@@ -83,13 +105,14 @@ def test_keeping_less_plans_the_same_jobs(project):
 
 
 def test_full_plan_of_the_smoke_study(project):
-    """Counted by hand: 3 regimes × 4 saves of which 2 are anchors, in 2 segments."""
+    """Counted by hand: 2 regimes × 3 saves of which 2 are anchors, in 2 segments."""
     jobs = plan(project)
     for regime in REGIMES:
         assert jobs[f"train_{regime}_0_2"] == jobs[f"train_{regime}_2_4"] == 1
         assert jobs[f"probe_anchor_{regime}"] == 2
-        assert jobs[f"probe_saves_{regime}_0_2"] == jobs[f"probe_saves_{regime}_2_4"] == 1
-    assert jobs["completions"] == jobs["judge"] == 6
+        assert jobs[f"probe_saves_{regime}_0_2"] == 1 and f"probe_saves_{regime}_2_4" not in jobs
+    assert jobs["completions"] == jobs["judge"] == 4
+    assert jobs["attack_gcg"] == jobs["attack_autodan"] == jobs["transfer"] == 1
 
 
 @pytest.mark.slow
@@ -134,33 +157,27 @@ class TestAfterARun:
     def test_an_r2d2_switch_leaves_the_other_regimes_alone(self, study):
         change(study, "regimes.r2d2.away", False)
         assert plan(study) == SUMMARY | {
-            "train_r2d2_0_2": 1, "train_r2d2_2_4": 1, "training_table": 1, "probe_anchor_r2d2": 2,
-            "probe_saves_r2d2_0_2": 1, "probe_saves_r2d2_2_4": 1, "carriers_r2d2": 1, "completions": 2, "judge": 2, **CAUSAL, "sweep": 1, "judge_sweep": 1,
+            "train_r2d2_0_2": 1, "train_r2d2_2_4": 1, "training_table": 1, "probe_anchor_r2d2": 2, "probe_saves_r2d2_0_2": 1,
+            "carriers_r2d2": 1, "completions": 2, "judge": 2, **CAUSAL, "sweep": 1, "judge_sweep": 1,
+            "transfer": 1, "judge_transfer": 1,  # the attacks made on sft are asked of r2d2
         }  # fmt: skip
         assert {w["regime"] for rule, w in planned(study) if rule == "sweep"} == {"r2d2"}
         assert {w["regime"] for rule, w in planned(study) if rule in ("completions", "judge")} == {"r2d2"}
 
-    def test_the_attack_of_the_pool_concerns_only_the_regime_that_refreshes_it(self, study):
-        """sft_refusal's suffixes are frozen: it depends on how they start, not on how they would be searched."""
+    def test_the_attack_of_the_pool_concerns_the_regime_with_a_pool_only(self, study):
         change(study, "pool.gcg.width", 6)
         jobs = plan(study)
         assert not [rule for rule in jobs if rule.endswith("_sft") or "_sft_" in rule]
         assert jobs["train_r2d2_0_2"] == 1 and jobs["completions"] == 2
 
-    def test_the_suffix_length_concerns_both_regimes_with_a_pool(self, study):
-        change(study, "pool.gcg.suffix_length", 5)
-        jobs = plan(study)
-        assert jobs["train_r2d2_0_2"] == jobs["train_sft_refusal_0_2"] == 1
-        assert not [rule for rule in jobs if rule in ("train_sft_0_2", "train_sft_2_4", "carriers_sft")]
-
     def test_an_anchor_beyond_the_last_trains_one_segment_of_each_regime(self, study):
-        change(study, "train.saves", [1, 2, 3, 4, 6])
+        change(study, "train.saves", [1, 2, 4, 6])
         change(study, "anchors", [4, 6])
         new = {f"train_{regime}_4_6": 1 for regime in REGIMES} | {f"probe_anchor_{regime}": 1 for regime in REGIMES}
-        assert plan(study) == SUMMARY | CARRIERS | SWEEPS | new | {"training_table": 1, "completions": 3, "judge": 3}
+        assert plan(study) == SUMMARY | CARRIERS | SWEEPS | new | {"training_table": 1, "completions": 2, "judge": 2}
 
     def test_saves_beyond_the_last_are_trained_and_probed_together(self, study):
-        change(study, "train.saves", [1, 2, 3, 4, 5, 6])
+        change(study, "train.saves", [1, 2, 4, 5, 6])
         new = {f"{rule}_{regime}_4_6": 1 for regime in REGIMES for rule in ("train", "probe_saves")}
         # A sweep reads the carriers of all saves; what it finds unchanged in them it takes from its store.
         assert plan(study) == TABLES | CARRIERS | SWEEPS | new | {
@@ -170,10 +187,10 @@ class TestAfterARun:
         }
 
     def test_a_save_that_becomes_an_anchor_is_probed_again_and_nothing_is_trained(self, study):
-        change(study, "anchors", [3, 4])
+        change(study, "anchors", [2, 4])
         jobs = plan(study)
         assert not [rule for rule in jobs if rule.startswith("train_")]
-        assert {w["step"] for rule, w in planned(study) if rule.startswith("probe_") or rule == "completions"} == {"3"}
+        assert {w["step"] for rule, w in planned(study) if rule.startswith("probe_") or rule == "completions"} == {"2"}
 
     def test_a_second_seed_leaves_the_first_alone(self, study, project):
         before = plan(project)
@@ -185,13 +202,13 @@ class TestAfterARun:
 
     def test_a_suite_setting_trains_nothing(self, study):
         change(study, "completions.max_new_tokens.utility", 8)
-        assert plan(study) == SUMMARY | {"completions": 6, "judge": 6}
+        assert plan(study) == SUMMARY | {"completions": 4, "judge": 4}
         assert {w["step"] for rule, w in planned(study) if rule == "completions"} == {"1", "4"}  # the anchors
 
     def test_a_suite_at_every_save_adds_the_other_saves(self, study):
         change(study, "completions.every_save", ["direct"])
-        assert plan(study) == TABLES | {"completions": 6, "judge": 6}
-        assert {w["step"] for rule, w in planned(study) if rule == "completions"} == {"2", "3"}
+        assert plan(study) == TABLES | {"completions": 2, "judge": 2}
+        assert {w["step"] for rule, w in planned(study) if rule == "completions"} == {"2"}
 
 
 @pytest.mark.slow
@@ -223,7 +240,7 @@ class TestCode:
         path = study / "src/safety_geometry/judges/refusal.py"
         edit(path, "HELP_WORDS = 20", "HELP_WORDS = 25")
         jobs = plan(study)
-        assert jobs["judge"] == 6 and jobs["train_sft_0_2"] == 1  # training watches refusals
+        assert jobs["judge"] == 4 and jobs["train_sft_0_2"] == 1  # training watches refusals
         assert not set(jobs) & {"tiny_model", "prompt_sets", "clean_rows"}
 
     def test_a_script(self, study):
@@ -244,7 +261,10 @@ IMPORTS = {
         "quadrants",
         "tables",
         "train_judges",
+        "transfer_tables",
     },
+    "transfer": {"claims", "figure", "transfer_tables"},
+    "autodan": {"attack_autodan"},
     "causal/cells": {"sweep", "follow_up"},
     "causal/effects": {"causal_tables", "follow_up_choice", "follow_up_table"},
     "coupling": {"carriers", "causal_tables", "follow_up", "sweep"},
@@ -254,7 +274,9 @@ IMPORTS = {
     "scoring": {"probe"},
     "adapters": {"probe_saves"},
     "activations": {
-        "attack",
+        "attack_autodan",
+        "attack_gcg",
+        "choose_behaviours",
         "clean_rows",
         "complete",
         "convert_model",
@@ -263,11 +285,14 @@ IMPORTS = {
         "probe_saves",
         "sweep",
         "train_segment",
+        "transfer",
     },
     "leakage": {"prompt_sets"},
     "targets": {"prompt_sets"},
     "generation": {
-        "attack",
+        "attack_autodan",
+        "attack_gcg",
+        "choose_behaviours",
         "clean_rows",
         "complete",
         "convert_model",
@@ -276,6 +301,7 @@ IMPORTS = {
         "probe_saves",
         "sweep",
         "train_segment",
+        "transfer",
     },
 }
 
@@ -330,7 +356,7 @@ def test_a_prompt_file_reruns_what_reads_it(study):
     assert done.returncode == 0, done.stdout
     changed = {name for name, content in before.items() if (roles / name).read_bytes() != content}
     assert changed == {"lookalike.jsonl"}
-    assert plan(study) == SUMMARY | SWEEPS | {"completions": 6, "judge": 6}
+    assert plan(study) == SUMMARY | SWEEPS | {"completions": 4, "judge": 4}
 
 
 @pytest.mark.slow

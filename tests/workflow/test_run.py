@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from harness import CAUSAL_FIGURES, CAUSAL_TABLES, FIGURES, ROOT, SMOKE, TABLES
+from harness import ATTACK_FIGURES, CAUSAL_FIGURES, CAUSAL_TABLES, FIGURES, ROOT, SMOKE, TABLES
 
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 from _job import SIDECAR, digest
@@ -37,7 +37,9 @@ def test_all_tables_and_figures_are_there(finished):
     tables = {p.stem for p in (finished.results / "tables").glob("*.csv")}
     assert {*TABLES, *CAUSAL_TABLES} <= tables
     figures = {p.name for p in (finished.results / "figures").iterdir() if not p.name.endswith(SIDECAR)}
-    assert figures == {f"{name}.{kind}" for name in (*FIGURES, *CAUSAL_FIGURES) for kind in ("svg", "png")}
+    assert figures == {
+        f"{name}.{kind}" for name in (*FIGURES, *ATTACK_FIGURES, *CAUSAL_FIGURES) for kind in ("svg", "png")
+    }
     assert (finished.results / "report.html").stat().st_size > 100_000
 
 

@@ -9,7 +9,7 @@ import math
 from dataclasses import replace
 
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from safety_geometry.claims.behaviour import ADVERSARIAL
 from safety_geometry.claims.evidence import ALPHA, FEWEST_CHANGES, SMALLEST_RATE, Evidence, Outcome, Undecidable, less
@@ -167,7 +167,7 @@ def moves_attacks(regime: str):
                 f"{n:.0f} requests are too few: all of them changed would give p = {least_mcnemar_p(n):.2g}"
             )
         # The table's intervals are of 95 % each; the best of k cells needs the level that they share.
-        wider = norm.ppf(1 - ALPHA / 2 / len(rows)) / norm.ppf(1 - ALPHA / 2)
+        wider = ndtri(1 - ALPHA / 2 / len(rows)) / ndtri(1 - ALPHA / 2)
         value = rows["delta_control"]
         lo, hi = value - (value - rows["lo"]) * wider, value + (rows["hi"] - value) * wider
         changed = (value.abs() * rows["n_prompts"]).round(3) >= FEWEST_CHANGES

@@ -1,20 +1,25 @@
 """Fixed-source GCG attacks: made once on a source checkpoint, frozen, and asked of every other checkpoint.
 
 Behaviours that the source does not refuse when asked directly are left out. The search stops on its loss, never on a
-judge; the final loss is recomputed without the prefix cache. params: model, seed, source, behaviours, gcg, refusal_tokens,
-batch_size. The suffixes go to --attacks (private); --table carries ids and numbers only.
+judge; the final loss is recomputed without the prefix cache. All cases are attacked together, and a killed job goes on with
+the step it was in. params: model, seed, source, behaviours, gcg, refusal_tokens, batch_size. The suffixes go to --attacks
+(private); --table carries ids and numbers only. Seconds are in the log and in the rule's benchmark file.
 """
 
+import sys
 import time
 
 import pandas as pd
 from _job import Job, JobError, read_jsonl
 from _model import load, progress
+from _resume import Progress
 
 from safety_geometry.adversarial import derived_seed
-from safety_geometry.gcg import GCGConfig, allowed_tokens, attack, initial_suffix, uncached_loss
+from safety_geometry.gcg import GCGConfig, attack_many
+from safety_geometry.gcg_losses import CacheError, check_cache, uncached_loss
 from safety_geometry.generation import generate
 from safety_geometry.judges.refusal import classify
+from safety_geometry.suffix import SuffixError, allowed_tokens, initial_suffix
 
 
 def main() -> None:
@@ -25,19 +30,14 @@ def main() -> None:
     if p["require_refusal"]:
         rows = refused(job, loaded, rows)
     rows = rows[: p["behaviours"]]
-    allowed = allowed_tokens(loaded.tokenizer, loaded.model.config.vocab_size)
-    bar, attacks, table = progress(len(rows), "attacks"), [], []
-    for row in rows:
-        started = time.perf_counter()
-        start = initial_suffix(loaded.chat, row["prompt"], row["target"], config)
-        result = attack(
-            loaded.runner, loaded.chat, start, config, allowed, derived_seed(p["seed"], "attack", row["id"])
+    if not rows:
+        raise JobError(
+            f"source {p['source']} refuses none of the behaviours asked directly: no fixed-source attack can be made on it"
         )
-        check = uncached_loss(loaded.runner, result.suffix)
-        if abs(check - result.suffix.loss) > 1e-3 * max(1.0, check) and p["model"]["dtype"] == "float32":
-            raise JobError(
-                f"attack on {row['id']}: cached loss {result.suffix.loss:.5f}, uncached {check:.5f}; they must agree"
-            )
+    starts = [started(loaded.chat, row, config) for row in rows]
+    results = searched(job, loaded, rows, starts, config)
+    attacks, table = [], []
+    for row, start, result in zip(rows, starts, results, strict=True):
         for arm, suffix in (("gcg", result.suffix), ("gcg_init", start)):
             attacks.append(
                 {
@@ -48,22 +48,45 @@ def main() -> None:
                     "target": row["target"],
                 }
             )
+        first = result.losses[0] if config.mellowmax is None else uncached_loss(loaded.runner, start)
         table.append({
             "seed": p["seed"], "attack": "gcg", "source": p["source"], "behaviour": row["id"], "budget_steps": config.steps,
-            "width": config.width, "steps": len(result.losses) - 1, "loss_start": result.losses[0], "loss": check,
-            "candidates": result.scored, "rejected": result.rejected, "tokens": result.tokens, "stopped": result.stopped,
+            "width": config.width, "steps": len(result.losses) - 1, "loss_start": first, "loss": result.loss,
+            "candidates": result.scored, "rejected": result.rejected, "tokens": result.tokens, "batch_size": result.batch_size,
+            "stopped": result.stopped,
         })  # fmt: skip
-        print(
-            f"{row['id']}: loss {result.losses[0]:.3f} -> {check:.3f}, {time.perf_counter() - started:.0f} s",
-            flush=True,
-        )
-        bar(1)
-    if not table:
-        raise JobError(
-            f"source {p['source']} refuses none of the behaviours asked directly: no fixed-source attack can be made on it"
-        )
+        print(f"{row['id']}: loss {first:.3f} -> {result.loss:.3f} ({result.stopped})", flush=True)
     job.write_jsonl(attacks, job.attacks)
     job.write_table(pd.DataFrame(table), job.table)
+    Progress(job, job.attacks).clear()
+
+
+def started(chat, row: dict, config: GCGConfig):
+    try:
+        return initial_suffix(chat, row["prompt"], row["target"], config.init, config.suffix_length)
+    except SuffixError as error:
+        raise JobError(f"attacks.gcg on {row['id']}: {error}") from error
+
+
+def searched(job: Job, loaded, rows: list[dict], starts: list, config: GCGConfig) -> list:
+    """The attacks on all cases, going on from a saved state if there is one."""
+    allowed = allowed_tokens(loaded.tokenizer, loaded.model.config.vocab_size)
+    kept = Progress(job, job.attacks)
+    state = kept.load()
+    if state is not None:
+        print(f"going on after step {state['step']} of {config.steps}", file=sys.stderr, flush=True)
+    seeds = [derived_seed(job.params["seed"], "attack", row["id"]) for row in rows]
+    bar, begun = progress(len(rows) * max(1, config.steps), "attack steps"), time.perf_counter()
+    try:
+        check_cache(loaded.runner, starts[0], int(allowed.nonzero()[0]))
+        results = attack_many(
+            loaded.runner, loaded.chat, starts, config, allowed, seeds, progress=lambda *_: bar(1), state=state, save=kept.save
+        )  # fmt: skip
+    except CacheError as error:
+        raise JobError(f"source {job.params['source']}: {error}") from error
+    seconds, tokens = time.perf_counter() - begun, sum(r.tokens for r in results)
+    print(f"{len(rows)} attacks in {seconds:.0f} s, {tokens} tokens", flush=True)
+    return results
 
 
 def refused(job: Job, loaded, rows: list[dict]) -> list[dict]:

@@ -13,8 +13,10 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from safety_geometry.chat import ChatFormat
-from safety_geometry.gcg import GCGConfig, Suffix, attack, initial_suffix, place, uncached_loss
+from safety_geometry.gcg import GCGConfig, attack_many
+from safety_geometry.gcg_losses import BatchSize, check_cache, uncached_loss
 from safety_geometry.runner import Runner
+from safety_geometry.suffix import Suffix, initial_suffix, place
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ class Pool:
                 f"a pool of {config.size} cases needs as many behaviours; the train pool has {len(behaviours)}"
             )
         self.config, self.gcg, self.behaviours, self.chat, self.seed = config, gcg, behaviours, chat, seed
+        self._batch: BatchSize | None = None  # made, and the caches checked, at the first attack of a process
         order = self._shuffle("behaviours", range(len(behaviours)))
         self.cases = [self._fresh(slot, order[slot], step=0) for slot in range(config.size)]
 
@@ -116,31 +119,39 @@ class Pool:
     def step(self, step: int, runner: Runner, allowed: torch.Tensor) -> PoolStep:
         """Reset if due, draw, attack (when refreshing) and return the conversations to train on."""
         self.reset(step)
-        suffixes, before, after, rejected, tokens = [], [], [], 0, 0
-        for slot in self.draw(step):
+        slots = self.draw(step)
+        rows = [self.behaviours[self.cases[slot].behaviour] for slot in slots]
+        suffixes = [
+            place(self.chat, row["prompt"], row["target"], self.cases[slot].text)
+            for slot, row in zip(slots, rows, strict=True)
+        ]
+        if not self.config.refresh:
+            suffixes = [replace(s, loss=uncached_loss(runner, s)) for s in suffixes]
+            before, after, rejected, tokens = [s.loss for s in suffixes], suffixes, 0, 0
+        else:
+            results = self._attacked(runner, suffixes, allowed, [derived_seed(self.seed, step, slot) for slot in slots])
+            before, after = [r.losses[0] for r in results], [r.suffix for r in results]
+            rejected, tokens = sum(r.rejected for r in results), sum(r.tokens for r in results)
+        for slot, first, suffix in zip(slots, before, after, strict=True):
             case = self.cases[slot]
-            row = self.behaviours[case.behaviour]
-            suffix = place(self.chat, row["prompt"], row["target"], case.text)
-            if self.config.refresh:
-                result = attack(runner, self.chat, suffix, self.gcg, allowed, derived_seed(self.seed, step, slot))
-                suffix = result.suffix
-                before.append(result.losses[0])
-                rejected, tokens = rejected + result.rejected, tokens + result.tokens
-                case = replace(case, text=suffix.text, updates=case.updates + 1)
-            else:
-                suffix = replace(suffix, loss=uncached_loss(runner, suffix))
-                before.append(suffix.loss)
-            after.append(suffix.loss)
-            first = before[-1] if case.first_loss is None else case.first_loss
-            self.cases[slot] = replace(case, loss=suffix.loss, first_loss=first)
-            suffixes.append(suffix)
-        return PoolStep(suffixes, sum(before) / len(before), sum(after) / len(after), rejected, tokens)
+            self.cases[slot] = replace(
+                case, text=suffix.text, updates=case.updates + self.config.refresh, loss=suffix.loss,
+                first_loss=first if case.first_loss is None else case.first_loss,
+            )  # fmt: skip
+        mean_after = sum(s.loss for s in after) / len(after)
+        return PoolStep(after, sum(before) / len(before), mean_after, rejected, tokens)
+
+    def _attacked(self, runner: Runner, suffixes: list[Suffix], allowed: torch.Tensor, seeds: list[int]):
+        """All cases of the step in one batch. Their losses are the search's own: they are statistics of the log."""
+        if self._batch is None:
+            check_cache(runner, suffixes[0], int(allowed.nonzero()[0]))
+            self._batch = BatchSize.on(runner.device, self.gcg.batch_size)
+        return attack_many(runner, self.chat, suffixes, self.gcg, allowed, seeds, batch=self._batch, verify=False)
 
     def _fresh(self, slot: int, behaviour: int, step: int) -> PoolCase:
         row = self.behaviours[behaviour]
-        return PoolCase(
-            slot, behaviour, initial_suffix(self.chat, row["prompt"], row["target"], self.gcg).text, born=step
-        )
+        start = initial_suffix(self.chat, row["prompt"], row["target"], self.gcg.init, self.gcg.suffix_length)
+        return PoolCase(slot, behaviour, start.text, born=step)
 
     def _shuffle(self, purpose: str, items) -> list[int]:
         items = list(items)

@@ -1,24 +1,32 @@
 """Greedy coordinate gradient (GCG): a suffix after the request that makes a given answer opening likely.
 
-One engine for R2D2's pool and for fixed-source attacks (Zou et al. 2023, arXiv 2307.15043; corrections in the
-docstrings). The conversation is tokenised as a whole, for the gradient, for the candidates and for training alike.
+One engine for R2D2's pool, for fixed-source and for adaptive attacks (Zou et al. 2023, arXiv 2307.15043; what differs is in
+the docstrings). Cases are attacked together, in step, and each has a random stream of its own: which others share its batch
+changes the rounding of its losses and nothing else.
 """
 
-import string
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 import torch
 from torch import Tensor
 
-from safety_geometry.chat import ChatFormat, special_ids
-from safety_geometry.runner import KeyValues, Runner
+from safety_geometry.chat import ChatFormat
+from safety_geometry.gcg_losses import BatchSize, Current, check_agreement, look, prefix, score, uncached_loss
+from safety_geometry.gcg_probe import Probe, screen
+from safety_geometry.runner import Runner
+from safety_geometry.suffix import Suffix, surviving
 
 
 @dataclass(frozen=True)
 class GCGConfig:
-    """steps; width: candidates scored a step; top_k: replacements considered a position; suffix_length: tokens;
-    batch_size: candidates of one forward pass; stop_loss: stop when the loss falls below; init: one start token's text.
+    """steps; width: candidates proposed a step; top_k: replacements considered a position; suffix_length: tokens;
+    batch_size: rows of one forward pass; stop_loss: stop when the objective falls to it; init: one start token's text;
+    stop_exact: stop when greedy decoding gives the target; merge: try the best substitutions of up to so many positions
+    together (0: one a step); buffer: suffixes kept beside the best, which take turns while nothing better is found;
+    mellowmax: α of the objective (None: mean cross-entropy); probe: screen the candidates with a draft (None: score all).
     """
 
     steps: int
@@ -28,31 +36,24 @@ class GCGConfig:
     batch_size: int = 64
     stop_loss: float = 0.0
     init: str = " !"
+    stop_exact: bool = False
+    merge: int = 0
+    buffer: int = 0
+    mellowmax: float | None = None
+    probe: Probe | None = None
 
-
-@dataclass(frozen=True)
-class Suffix:
-    """An attacked conversation: ids of the prompt and target, where the suffix and the target stand, and its loss."""
-
-    request: str
-    target: str
-    text: str
-    ids: tuple[int, ...]
-    start: int
-    stop: int
-    target_start: int
-    loss: float = float("nan")
-
-    @property
-    def prompt(self) -> str:
-        """The user's message: the request with the suffix."""
-        return self.request + self.text
+    def __post_init__(self) -> None:
+        if isinstance(self.probe, Mapping):  # as a configuration file has it
+            object.__setattr__(self, "probe", Probe(**self.probe))
 
 
 @dataclass
 class GCGResult:
-    """suffix: the best one; losses: best loss after every step, the first before any; scored: candidates evaluated;
-    tokens: tokens processed; stopped: `loss`, `steps` or `stuck` (no candidate survives re-tokenisation)."""
+    """suffix: the best one, its `loss` the objective as the search saw it; losses: best objective after every step, the
+    first before any; scored: candidates evaluated exactly; rejected: those that did not re-tokenise; tokens: processed,
+    padding not counted (a backward pass counts as two forward ones, a draft by its share of the blocks); stopped: `loss`,
+    `exact`, `stop` (the caller's), `steps` or `stuck` (no candidate survived re-tokenisation); loss: target cross-entropy
+    recomputed by a plain forward pass; batch_size: rows of a forward pass at the end."""
 
     suffix: Suffix
     losses: list[float] = field(default_factory=list)
@@ -60,46 +61,8 @@ class GCGResult:
     rejected: int = 0
     tokens: int = 0
     stopped: str = "steps"
-
-
-class SuffixError(ValueError):
-    """The suffix cannot be placed: the tokenizer merges it with the request or the template."""
-
-
-def place(chat: ChatFormat, request: str, target: str, text: str) -> Suffix:
-    """Tokenise the whole conversation with suffix `text` and locate it.
-
-    Raises:
-        SuffixError: a token crosses the border between the request and the suffix, or the suffix and the template.
-    """
-    rendered = chat.render(request + text, target)
-    ids = rendered.ids[:-1] if rendered.ids[-1] in chat.stop_ids else rendered.ids  # the target has no end of turn
-    bare = chat.render(request)
-    start = bare.t_inst + 1
-    if rendered.ids[:start] != bare.ids[:start] or rendered.merged:
-        raise SuffixError(
-            f"the tokenizer merges the suffix with what stands around it (suffix of {len(text)} characters)"
-        )
-    return Suffix(request, target, text, tuple(ids), start, rendered.t_inst + 1, rendered.response)
-
-
-def initial_suffix(chat: ChatFormat, request: str, target: str, config: GCGConfig) -> Suffix:
-    """The start: `init` repeated to `suffix_length` tokens."""
-    count = config.suffix_length
-    suffix = place(chat, request, target, config.init * count)
-    if suffix.stop - suffix.start != count:
-        raise SuffixError(f"{count} × {config.init!r} is {suffix.stop - suffix.start} tokens; choose another `init`")
-    return suffix
-
-
-def allowed_tokens(tokenizer, vocabulary: int) -> Tensor:
-    """[V] boolean: tokens that decode to printable ASCII text and are not special."""
-    printable = set(string.printable) - set("\t\n\r\x0b\x0c")
-    texts = tokenizer.batch_decode([[i] for i in range(len(tokenizer))])
-    ok = torch.zeros(vocabulary, dtype=torch.bool)
-    ok[: len(texts)] = torch.tensor([bool(t.strip()) and set(t) <= printable for t in texts])
-    ok[[i for i in special_ids(tokenizer) if i < vocabulary]] = False
-    return ok
+    loss: float = float("nan")
+    batch_size: int = 0
 
 
 def attack(
@@ -110,41 +73,95 @@ def attack(
     allowed: Tensor,
     seed: int,
     progress: Callable[[int, float], None] | None = None,
+    **options,
 ) -> GCGResult:
-    """Run `config.steps` GCG steps from `suffix`, always keeping the best suffix seen.
+    """`attack_many` of one case. `progress` is told (step, best loss)."""
+    told = None if progress is None else lambda _, step, loss: progress(step, loss)
+    return attack_many(runner, chat, [suffix], config, allowed, [seed], told, **options)[0]
 
-    The candidates depend on `seed` and the step alone. A step in which no candidate re-tokenises to itself changes
-    nothing. `progress` is told (step, best loss).
+
+def attack_many(
+    runner: Runner,
+    chat: ChatFormat,
+    suffixes: Sequence[Suffix],
+    config: GCGConfig,
+    allowed: Tensor,
+    seeds: Sequence[int],
+    progress: Callable[[int, int, float], None] | None = None,
+    stop: Callable[[int, dict[int, Suffix]], Collection[int]] | None = None,
+    state: dict | None = None,
+    save: Callable[[dict], None] | None = None,
+    batch: BatchSize | None = None,
+    verify: bool = True,
+) -> list[GCGResult]:
+    """Run `config.steps` GCG steps from each of `suffixes`, always keeping the best suffix seen.
+
+    A case's candidates depend on its seed, the step and its losses. A step in which no candidate re-tokenises to itself
+    changes nothing.
+
+    Args:
+        allowed: [V] boolean, tokens that a suffix may be made of.
+        progress: is told (case, step, best loss) after every step.
+        stop: is shown (step, best suffixes of the cases still searched, by case) before the first and after every step,
+            and names the cases that are done: an adaptive attack asks its judge here.
+        state: what `save` was given: goes on from there, with the same result as one go. `config.steps` and `batch_size`
+            may be others than then.
+        save: is given the state after every step, a dict that JSON can hold.
+        batch: remembers a batch size that memory forced, from call to call.
+        verify: recompute the final loss without caches; without it `loss` is the objective that the search saw.
+
+    Raises:
+        ValueError: a state of another attack, or as many seeds as suffixes are missing.
+        CacheError: the recomputed loss is another one.
     """
-    generator = torch.Generator().manual_seed(seed)
-    cache = _prefix(runner, suffix)
-    loss = float(_losses(runner, suffix, torch.tensor([suffix.ids[suffix.start : suffix.stop]]), cache, 1)[0])
-    result = GCGResult(replace(suffix, loss=loss), [loss])
-    for step in range(config.steps):
-        if result.suffix.loss <= config.stop_loss:
-            break
-        candidates = propose(_gradient(runner, result.suffix, cache), result.suffix, config, allowed, generator)
-        texts = _surviving(chat, result.suffix, candidates)
-        kept = [i for i, text in enumerate(texts) if text is not None]
-        result.rejected += len(candidates) - len(kept)
-        if kept:
-            losses = _losses(runner, result.suffix, candidates[kept], cache, config.batch_size)
-            best = int(losses.argmin())
-            span = len(suffix.ids) - suffix.start
-            result.scored += len(kept)
-            result.tokens += len(kept) * span + 3 * span
-            if losses[best] < result.suffix.loss:
-                ids = list(result.suffix.ids)
-                ids[suffix.start : suffix.stop] = candidates[kept[best]].tolist()
-                result.suffix = replace(result.suffix, ids=tuple(ids), text=texts[kept[best]], loss=float(losses[best]))
-        result.losses.append(result.suffix.loss)
+    if len(seeds) != len(suffixes):
+        raise ValueError(f"{len(suffixes)} suffixes and {len(seeds)} seeds: each case needs its own")
+    batch = batch or BatchSize.on(runner.device, config.batch_size)
+    print_of = _fingerprint(chat, suffixes, config, seeds)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    cases, step, looked = [_Case([s], tokens=s.start) for s in suffixes], 0, None
+    if state is not None:
+        cases, step = _restored(state, print_of, suffixes, batch)
+        for suffix, generator in zip(suffixes, generators, strict=True):
+            for _ in range(step):  # the stream goes on where it was left
+                _draws(len(suffix.tokens), config, _choices(config, allowed), generator)
+    prefixes = [prefix(runner, s) for s in suffixes]
+
+    def open_cases() -> list[int]:
+        return [i for i, case in enumerate(cases) if not case.stopped]
+
+    def look_at(own: list[int]) -> dict[int, Current]:
+        now = [cases[i].turn for i in own]
+        found = look(runner, now, [prefixes[i] for i in own], batch, config.mellowmax, gradient=config.steps > 0)
+        for i in own:
+            cases[i].tokens += (3 if config.steps else 1) * (len(suffixes[i].ids) - 1 - suffixes[i].start)
+        return dict(zip(own, found, strict=True))
+
+    def settle() -> None:
+        for i in open_cases():
+            cases[i].check(config)
+        if stop is not None and open_cases():
+            for i in set(stop(step, {i: cases[i].best for i in open_cases()})) & set(open_cases()):
+                cases[i].stopped = "stop"
+
+    if state is None and cases:
+        looked = look_at(open_cases())
+        for i, current in looked.items():
+            cases[i].begin(current)
+        settle()
+    while step < config.steps and open_cases():
+        own = open_cases()
+        looked = look_at(own) if looked is None else {i: looked[i] for i in own}
+        _step(runner, chat, [cases[i] for i in own], list(looked.values()), config, allowed, [generators[i] for i in own], batch)  # fmt: skip
+        step, looked = step + 1, None
         if progress is not None:
-            progress(step + 1, result.suffix.loss)
-    if result.suffix.loss <= config.stop_loss:
-        result.stopped = "loss"
-    elif result.rejected and not result.scored:
-        result.stopped = "stuck"
-    return result
+            for i in own:
+                progress(i, step, cases[i].best.loss)
+        settle()
+        if save is not None:
+            now = {"attack": print_of, "step": step, "rows": batch.rows, "cases": [case.state() for case in cases]}
+            save(json.loads(json.dumps(now)))  # a copy: what comes later must not change it
+    return [_result(runner, case, config, batch, verify) for case in cases]
 
 
 def propose(gradient: Tensor, suffix: Suffix, config: GCGConfig, allowed: Tensor, generator: torch.Generator) -> Tensor:
@@ -153,82 +170,162 @@ def propose(gradient: Tensor, suffix: Suffix, config: GCGConfig, allowed: Tensor
     Positions are spread evenly over the suffix; the token is drawn from the `top_k` with the most negative gradient
     at that position, among the allowed ones and without the current token.
     """
-    current = torch.tensor(suffix.ids[suffix.start : suffix.stop])
-    n = len(current)
-    score = gradient.masked_fill(~allowed[None], torch.inf)
-    score[torch.arange(n), current] = torch.inf
-    k = min(config.top_k, int(allowed.sum()) - 1)
-    top = (-score).topk(k, dim=-1).indices
-    where = (
-        torch.arange(config.width) * n // config.width
-        if config.width >= n
-        else torch.randperm(n, generator=generator)[: config.width]
-    )
-    pick = torch.randint(k, (config.width,), generator=generator)
+    current = torch.tensor(suffix.tokens)
+    n, k = len(current), _choices(config, allowed)
+    values = gradient.masked_fill(~allowed[None].to(gradient.device), torch.inf)
+    values[torch.arange(n), current] = torch.inf
+    top = (-values).topk(k, dim=-1).indices.cpu()
+    where, pick = _draws(n, config, k, generator)
     candidates = current.repeat(config.width, 1)
     candidates[torch.arange(config.width), where] = top[where, pick]
     return candidates
 
 
-@torch.no_grad()
-def uncached_loss(runner: Runner, suffix: Suffix) -> float:
-    """Target cross-entropy of a suffix by one plain forward pass over the whole conversation."""
-    h = runner.blocks(runner.embed(torch.tensor([suffix.ids], device=runner.device)))
-    logits = runner.logits(h[0, suffix.target_start - 1 : -1])
-    labels = torch.tensor(suffix.ids[suffix.target_start :], device=runner.device)
-    return float(torch.nn.functional.cross_entropy(logits, labels))
+def _choices(config: GCGConfig, allowed: Tensor) -> int:
+    return min(config.top_k, int(allowed.sum()) - 1)
 
 
-@torch.no_grad()
-def _prefix(runner: Runner, suffix: Suffix) -> KeyValues:
-    """Keys and values of everything before the suffix, which no candidate changes."""
-    return runner.prefix(suffix.ids[: suffix.start])
+def _draws(n: int, config: GCGConfig, k: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Positions and ranks of a step's candidates, [width] each: all that is drawn in a step."""
+    if config.width >= n:
+        where = torch.arange(config.width) * n // config.width
+    else:
+        where = torch.randperm(n, generator=generator)[: config.width]
+    return where, torch.randint(k, (config.width,), generator=generator)
 
 
-def _gradient(runner: Runner, suffix: Suffix, cache: KeyValues) -> Tensor:
-    """d loss / d one-hot of the suffix tokens, [n, V] (through the embedding, which is linear in the one-hot).
+@dataclass
+class _Case:
+    """Where the attack on one case stands. kept: the best suffix and those of the buffer, best first; exact: whether
+    greedy decoding of the best gives the target; failures: steps since the best was found."""
 
-    Gemma multiplies its embeddings by a constant, which is left out: it changes no order.
-    """
-    ids = torch.tensor([suffix.ids[suffix.start :]], device=runner.device)
-    n = suffix.stop - suffix.start
-    with torch.enable_grad():
-        embedded = runner.embed(ids).detach().requires_grad_(True)
-        h = runner.blocks(embedded, cache=cache, past=suffix.start)
-        at = suffix.target_start - suffix.start
-        loss = torch.nn.functional.cross_entropy(runner.logits(h[0, at - 1 : -1]), ids[0, at:])
-        (slope,) = torch.autograd.grad(loss, embedded)
-    table = runner.body.embed_tokens.weight.detach()
-    return (slope[0, :n].to(table.dtype) @ table.T).float().cpu()
+    kept: list[Suffix]
+    losses: list[float] = field(default_factory=list)
+    exact: bool = False
+    failures: int = 0
+    scored: int = 0
+    rejected: int = 0
+    tokens: int = 0
+    stopped: str = ""
+
+    @property
+    def best(self) -> Suffix:
+        return self.kept[0]
+
+    @property
+    def turn(self) -> Suffix:
+        """The suffix that the next step starts from: the best, then the buffer's in turn."""
+        return self.kept[self.failures % len(self.kept)]
+
+    def begin(self, current: Current) -> None:
+        self.kept = [self.best.changed(self.best.tokens, self.best.text, current.loss)]
+        self.losses, self.exact = [current.loss], current.exact
+
+    def take(self, found: Suffix | None, exact: bool, buffer: int) -> None:
+        """Keep what a step found, if it is good enough."""
+        self.failures += 1
+        if found is not None and found.loss < self.best.loss:
+            self.exact, self.failures = exact, 0
+        if found is not None and all(found.ids != s.ids for s in self.kept):
+            self.kept = sorted([*self.kept, found], key=lambda s: s.loss)[: buffer + 1]
+        self.losses.append(self.best.loss)
+
+    def check(self, config: GCGConfig) -> None:
+        if self.best.loss <= config.stop_loss:
+            self.stopped = "loss"
+        elif config.stop_exact and self.exact:
+            self.stopped = "exact"
+
+    def state(self) -> dict:
+        return asdict(self) | {"kept": [[list(s.tokens), s.text, s.loss] for s in self.kept]}
 
 
-def _surviving(chat: ChatFormat, suffix: Suffix, candidates: Tensor) -> list[str | None]:
-    """The text of every candidate whose whole conversation re-tokenises to the same ids, None for the others."""
-    # Decoded after the token before it: SentencePiece drops the leading space of what stands first.
-    anchor = suffix.ids[suffix.start - 1]
-    rows = [[anchor], *([anchor, *c] for c in candidates.tolist())]
-    before, *texts = chat.tokenizer.batch_decode(rows, clean_up_tokenization_spaces=False)
-    texts = [t[len(before) :] for t in texts]
-    rendered = chat.render_many([suffix.request + t for t in texts], [suffix.target] * len(texts))
-    head, tail = suffix.ids[: suffix.start], suffix.ids[suffix.stop :]
-    wanted = [head + tuple(c) + tail for c in candidates.tolist()]
-    return [
-        t if r.ids[: len(w)] == w and len(r.ids) <= len(w) + 1 else None
-        for t, r, w in zip(texts, rendered, wanted, strict=True)
+def _step(
+    runner: Runner, chat: ChatFormat, cases: list[_Case], looked: list[Current], config: GCGConfig, allowed: Tensor,
+    generators: list[torch.Generator], batch: BatchSize,
+) -> None:  # fmt: skip
+    """Propose, filter, score and keep, for all cases at once."""
+    proposed = [
+        propose(current.gradient, current.suffix, config, allowed, generator)
+        for current, generator in zip(looked, generators, strict=True)
     ]
+    rows, texts = _filtered(chat, cases, looked, proposed)
+    if config.probe is None:
+        found = score(runner, looked, rows, batch, config.mellowmax)
+    else:
+        found = screen(runner, looked, rows, batch, config.mellowmax, config.probe)
+    rounds = [(rows, texts, found)]
+    if config.merge > 1:
+        rows, texts = _filtered(
+            chat, cases, looked,
+            [_merged(c.suffix, r, f.losses, c.loss, config.merge) for c, r, f in zip(looked, rows, found, strict=True)],
+            count=False,
+        )  # fmt: skip
+        rounds.append((rows, texts, score(runner, looked, rows, batch, config.mellowmax)))
+    for i, (case, current) in enumerate(zip(cases, looked, strict=True)):
+        best, exact = None, False
+        for rows, texts, found in rounds:
+            case.tokens += found[i].tokens
+            case.scored += int(found[i].losses.isfinite().sum())
+            if len(rows[i]) and (best is None or found[i].losses.min() < best.loss):
+                k = int(found[i].losses.argmin())
+                best = current.suffix.changed(rows[i][k].tolist(), texts[i][k], float(found[i].losses[k]))
+                exact = bool(found[i].exact[k])
+        case.take(best, exact, config.buffer)
 
 
-@torch.no_grad()
-def _losses(runner: Runner, suffix: Suffix, candidates: Tensor, cache: KeyValues, batch_size: int) -> Tensor:
-    """Mean target cross-entropy of every candidate suffix, [W]; logits at the target positions only."""
-    tail = torch.tensor(suffix.ids[suffix.stop :])
-    rows = torch.cat([candidates, tail.expand(len(candidates), -1)], 1).to(runner.device)
-    at = suffix.target_start - suffix.start
-    out = []
-    for chunk in rows.split(batch_size):
-        h = runner.blocks(runner.embed(chunk), cache=cache, past=suffix.start)
-        logits = runner.logits(h[:, at - 1 : -1])
-        labels = chunk[:, at:]
-        each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), reduction="none")
-        out.append(each.view(labels.shape).mean(1))
-    return torch.cat(out).cpu()
+def _filtered(
+    chat: ChatFormat, cases: list[_Case], looked: list[Current], proposed: list[Tensor], count: bool = True
+) -> tuple[list[Tensor], list[list[str]]]:
+    """The candidates that re-tokenise to themselves, and their texts."""
+    texts = surviving(chat, [current.suffix for current in looked], [p.tolist() for p in proposed])
+    kept = [[r for r, text in enumerate(own) if text is not None] for own in texts]
+    for case, own, all_rows in zip(cases, kept, proposed, strict=True):
+        case.rejected += (len(all_rows) - len(own)) * count
+    return [p[own] for p, own in zip(proposed, kept, strict=True)], [[t for t in own if t is not None] for own in texts]
+
+
+def _merged(suffix: Suffix, rows: Tensor, losses: Tensor, bar: float, most: int) -> Tensor:
+    """The best substitutions of 2, 3 … `most` positions made together, [≤ most − 1, n]: the best candidate of every
+    position that lowers the loss, the best positions first (the multi-coordinate update of Jia et al. 2024, 2405.21018)."""
+    current = torch.tensor(suffix.tokens)
+    together, taken, out = current.clone(), set(), []
+    for r in losses.argsort(stable=True).tolist():
+        if len(taken) == most or not losses[r] < bar:
+            break
+        (where,) = (rows[r] != current).nonzero()[:, 0].tolist()
+        if where not in taken:
+            taken.add(where)
+            together[where] = rows[r, where]
+            out.append(together.clone())
+    return torch.stack(out[1:]) if len(out) > 1 else rows[:0]
+
+
+def _result(runner: Runner, case: _Case, config: GCGConfig, batch: BatchSize, verify: bool) -> GCGResult:
+    stopped = case.stopped or ("stuck" if case.rejected and not case.scored else "steps")
+    loss, tokens = case.best.loss, case.tokens
+    if verify:
+        tokens += len(case.best.ids)
+        loss = uncached_loss(runner, case.best)
+        plain = loss if config.mellowmax is None else uncached_loss(runner, case.best, config.mellowmax)
+        check_agreement(runner, case.best.loss, plain, "final loss of a GCG attack")
+    return GCGResult(case.best, case.losses, case.scored, case.rejected, tokens, stopped, loss, batch.rows)
+
+
+def _restored(state: dict, print_of: str, suffixes: Sequence[Suffix], batch: BatchSize) -> tuple[list[_Case], int]:
+    if state["attack"] != print_of:
+        raise ValueError("the saved GCG state is of another attack (cases, settings or seeds differ)")
+    if batch.adaptive:
+        batch.rows = min(batch.rows, state["rows"])
+    cases = []
+    for row, suffix in zip(state["cases"], suffixes, strict=True):
+        kept = [suffix.changed(tokens, text, loss) for tokens, text, loss in row["kept"]]
+        cases.append(_Case(**(row | {"kept": kept, "losses": list(row["losses"])})))
+    return cases, state["step"]
+
+
+def _fingerprint(chat: ChatFormat, suffixes: Sequence[Suffix], config: GCGConfig, seeds: Sequence[int]) -> str:
+    """Of all that decides what is drawn and kept; not of how far to go, nor of the model."""
+    search = {k: v for k, v in asdict(config).items() if k not in ("steps", "batch_size")}
+    whole = json.dumps([chat.digest, [list(s.ids) for s in suffixes], search, list(seeds)])
+    return hashlib.sha256(whole.encode()).hexdigest()[:32]

@@ -224,6 +224,7 @@ def attacks(seed: int) -> pd.DataFrame:
             "candidates": 240,
             "rejected": 3,
             "tokens": 5000,
+            "batch_size": 48,
             "stopped": "steps",
         }
         for i in range(24)

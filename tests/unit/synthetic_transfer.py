@@ -37,11 +37,9 @@ def attacks(judged: pd.DataFrame) -> pd.DataFrame:
         (judged["source_regime"] == judged["target_regime"]) & (judged["source_step"] == judged["target_step"])
     ]
     own = own.assign(source=own["source_regime"] + ":" + own["source_step"].astype(str))
-    wide = own.pivot(index=["seed", "source", "behaviour"], columns="attack", values="success")
+    wide = own.set_index(["seed", "source", "behaviour", "attack"])["success"].unstack("attack")  # noqa: PD010
     parts = [
-        pd.DataFrame({"success": wide[name], "success_start": wide[arm] if arm in wide else pd.NA})
-        .reset_index()
-        .assign(attack=name)
+        pd.DataFrame({"success": wide[name], "success_start": wide.get(arm, pd.NA)}).reset_index().assign(attack=name)
         for name, arm in (("gcg", "gcg_init"), ("autodan", "seeds"))
         if name in wide
     ]

@@ -10,8 +10,10 @@ import torch
 from conftest import VOCABULARY
 
 from safety_geometry.adversarial import Pool, PoolCase, PoolConfig, adversarial_rows, clean_rows, derived_seed
-from safety_geometry.gcg import GCGConfig, allowed_tokens, attack, place, uncached_loss
+from safety_geometry.gcg import GCGConfig, attack
+from safety_geometry.gcg_losses import uncached_loss
 from safety_geometry.runner import Runner
+from safety_geometry.suffix import allowed_tokens, place
 
 GCG = GCGConfig(steps=1, width=6, top_k=30, suffix_length=4, batch_size=6)
 CONFIG = PoolConfig(size=6, per_step=2, reset_every=4, reset_share=0.34, refresh=True)
@@ -112,7 +114,8 @@ def test_the_random_stream_of_a_case_is_its_own(chat, llama, allowed):
     for slot, suffix in reversed(list(zip(slots, taken.suffixes, strict=True))):
         row = BEHAVIOURS[cases[slot].behaviour]
         start = place(chat, row["prompt"], row["target"], cases[slot].text)
-        assert attack(runner, chat, start, GCG, allowed, derived_seed(1, 0, slot)).suffix == suffix
+        alone = attack(runner, chat, start, GCG, allowed, derived_seed(1, 0, slot)).suffix
+        assert alone.ids == suffix.ids and alone.loss == pytest.approx(suffix.loss, abs=1e-5)
     # And two cases with the same behaviour are attacked with different candidates.
     row = BEHAVIOURS[0]
     start = place(chat, row["prompt"], row["target"], " !" * 4)

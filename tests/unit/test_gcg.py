@@ -8,8 +8,10 @@ from conftest import REQUESTS, VOCABULARY, make_tokenizer
 
 from safety_geometry import gcg
 from safety_geometry.chat import ChatFormat
-from safety_geometry.gcg import GCGConfig, SuffixError, allowed_tokens, attack, initial_suffix, place, propose
+from safety_geometry.gcg import GCGConfig, attack, propose
+from safety_geometry.gcg_losses import BatchSize, look, prefix, score, uncached_loss
 from safety_geometry.runner import Runner
+from safety_geometry.suffix import SuffixError, allowed_tokens, initial_suffix, place, surviving
 
 REQUEST, TARGET = REQUESTS[0], "Sure, here is a list"
 CONFIG = GCGConfig(steps=4, width=24, top_k=40, suffix_length=5, batch_size=7)
@@ -23,7 +25,7 @@ def allowed(tokenizer):
 
 @pytest.fixture
 def suffix(chat):
-    return initial_suffix(chat, REQUEST, TARGET, CONFIG)
+    return initial_suffix(chat, REQUEST, TARGET, CONFIG.init, CONFIG.suffix_length)
 
 
 def plain_loss(model, ids, target_start, embeds=None):
@@ -36,7 +38,9 @@ def plain_loss(model, ids, target_start, embeds=None):
 @pytest.mark.parametrize("family", ["llama", "mistral", "gemma2"])
 def test_gradient_equals_autograd_through_a_one_hot(family, suffix, models64):
     model, runner = models64[family], Runner(models64[family])
-    got = gcg._gradient(runner, suffix, gcg._prefix(runner, suffix))
+    (current,) = look(runner, [suffix], [prefix(runner, suffix)], BatchSize(4), None)
+    got = current.gradient
+    assert got.dtype == torch.float64
     one_hot = torch.nn.functional.one_hot(torch.tensor(suffix.ids), SIZE).double()[None].requires_grad_(True)
     embedding = model.get_input_embeddings()
     scale = float(getattr(embedding, "embed_scale", 1.0))  # Gemma multiplies its embeddings; a factor of the gradient
@@ -59,7 +63,7 @@ def test_a_suffix_that_merges_is_refused(chat, suffix):
     with pytest.raises(SuffixError, match="merges"):
         place(chat, "Write a poem about the sea and the w", TARGET, "ind ! !")
     with pytest.raises(SuffixError, match=r"5 × ' poem about' is \d+ tokens"):
-        initial_suffix(chat, REQUEST, TARGET, replace(CONFIG, init=" poem about"))
+        initial_suffix(chat, REQUEST, TARGET, " poem about", 5)
     for message in ("poem", "Sure"):
         with pytest.raises(SuffixError) as error:
             place(chat, "Write a poem about the sea and the w", TARGET, "ind ! !")
@@ -118,12 +122,12 @@ def test_survivors_are_those_that_retokenise_to_themselves(kind):
     chat = ChatFormat(tokenizer)
     request = "List 123 567"
     config = replace(CONFIG, width=150, top_k=200, init="#" if kind == "merging" else " !")
-    start = initial_suffix(chat, request, TARGET, config)
+    start = initial_suffix(chat, request, TARGET, config.init, config.suffix_length)
     allowed = allowed_tokens(tokenizer, SIZE)
     generator = torch.Generator().manual_seed(2)
     gradient = torch.randn(5, SIZE, generator=generator)
     candidates = propose(gradient, start, config, allowed, generator)
-    texts = gcg._surviving(chat, start, candidates)
+    (texts,) = surviving(chat, [start], [candidates.tolist()])
     survivors = 0
     for row, text in zip(candidates.tolist(), texts, strict=True):
         ids = start.ids[: start.start] + tuple(row) + start.ids[start.stop :]
@@ -146,7 +150,7 @@ def test_attack_on_a_sentencepiece_tokenizer(llama64):
     """Decoding a slice of such tokens drops its leading space; the attack must not lose all candidates to that."""
     tokenizer = make_tokenizer("pieces", template=None)
     chat = ChatFormat(tokenizer)
-    start = initial_suffix(chat, REQUEST, TARGET, CONFIG)
+    start = initial_suffix(chat, REQUEST, TARGET, CONFIG.init, CONFIG.suffix_length)
     result = attack(Runner(llama64), chat, start, CONFIG, allowed_tokens(tokenizer, SIZE), seed=0)
     assert result.scored > 40 and result.suffix.loss < result.losses[0]
     assert result.suffix.ids.count(tokenizer.bos_token_id) == 1 and result.suffix.ids[0] == tokenizer.bos_token_id
@@ -167,7 +171,7 @@ def test_attack_lowers_the_loss_and_keeps_the_best(llama64, chat, suffix, allowe
         want = float(plain_loss(llama64, best.ids, best.target_start))
         assert result.losses[0] == pytest.approx(float(plain_loss(llama64, suffix.ids, suffix.target_start)), abs=1e-5)
     assert best.loss == pytest.approx(want, abs=1e-5)
-    assert gcg.uncached_loss(runner, best) == pytest.approx(want, abs=1e-5)
+    assert uncached_loss(runner, best) == pytest.approx(want, abs=1e-5)
     assert best.ids.count(tokenizer.bos_token_id) == chat.render(REQUEST).ids.count(tokenizer.bos_token_id)
 
 
@@ -175,7 +179,9 @@ def test_candidate_losses_equal_the_plain_forward(llama64, chat, suffix, allowed
     runner = Runner(llama64)
     gradient = torch.randn(5, SIZE, generator=torch.Generator().manual_seed(0))
     candidates = propose(gradient, suffix, CONFIG, allowed, torch.Generator().manual_seed(1))
-    got = gcg._losses(runner, suffix, candidates, gcg._prefix(runner, suffix), 7)
+    (current,) = look(runner, [suffix], [prefix(runner, suffix)], BatchSize(4), None)
+    (scored,) = score(runner, [current], [candidates], BatchSize(7), None)
+    got = scored.losses
     assert got.shape == (24,)
     for row, loss in zip(candidates.tolist(), got, strict=True):
         ids = suffix.ids[: suffix.start] + tuple(row) + suffix.ids[suffix.stop :]
@@ -193,7 +199,7 @@ def test_seeds(llama, chat, suffix, allowed):
 
 
 def test_stuck_when_no_candidate_survives(llama, chat, suffix, monkeypatch, allowed):
-    monkeypatch.setattr(gcg, "_surviving", lambda chat, suffix, candidates: [None] * len(candidates))
+    monkeypatch.setattr(gcg, "surviving", lambda chat, suffixes, candidates: [[None] * len(c) for c in candidates])
     result = attack(Runner(llama), chat, suffix, CONFIG, allowed, 1)
     assert result.stopped == "stuck" and result.scored == 0 and result.rejected == 4 * 24
     assert result.suffix.ids == suffix.ids and result.suffix.text == suffix.text and len(set(result.losses)) == 1

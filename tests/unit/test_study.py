@@ -1,14 +1,11 @@
 """What the configuration means: settings that must not change with what they do not depend on."""
 
-import sys
 from pathlib import Path
 
 import yaml
+from study import Study
 
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "workflow" / "lib"))
-
-from study import Study
 
 
 def study(**pool) -> Study:

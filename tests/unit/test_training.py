@@ -10,9 +10,10 @@ import torch
 from conftest import REQUESTS, VOCABULARY, make_model
 
 from safety_geometry.adversarial import Pool, PoolConfig, adversarial_rows, clean_rows
-from safety_geometry.gcg import GCGConfig, allowed_tokens
+from safety_geometry.gcg import GCGConfig
 from safety_geometry.models import add_lora
 from safety_geometry.runner import Runner
+from safety_geometry.suffix import allowed_tokens
 from safety_geometry.training import TrainConfig, Trainer, clean_order, cosine_rate
 
 CONFIG = TrainConfig(learning_rate=5e-3, schedule_steps=10, rows=3, micro_rows=2, weight_decay=0.1, clip=1.0)

@@ -70,5 +70,13 @@ class UnitStore:
         return self.folder / f"{key}.json"
 
 
+def job_key(job: Job, **facts) -> str:
+    """Key of work that depends on all inputs, settings and code of a job, and on `facts`."""
+    paths = [(name, path) for name in job.inputs for path in job._paths(name)]
+    files = [[name, recorded_digest(path)] for name, path in paths]
+    whole = {"files": files, "params": job.params, "code": job.code, **facts}
+    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+
+
 def _digest(result: object) -> str:
     return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()

@@ -5,15 +5,13 @@ seed, source, behaviours, seeds (how many of --seeds), autodan. The prompts go t
 seeds; --table carries ids and numbers only.
 """
 
-import hashlib
-import json
 import math
 import time
 
 import pandas as pd
-from _job import Job, JobError, read_jsonl, recorded_digest
+from _job import Job, JobError, read_jsonl
 from _model import load, progress
-from _store import UnitStore
+from _store import UnitStore, job_key
 
 from safety_geometry.adversarial import derived_seed
 from safety_geometry.autodan import AutoDANConfig, AutoDANResult, autodan
@@ -29,7 +27,7 @@ def main() -> None:
     store = UnitStore(job.attacks.with_suffix(".store"))
     bar, attacks, table = progress(len(rows), "attacks"), [], []
     for row in rows:
-        started, key = time.perf_counter(), key_of(job, row)
+        started, key = time.perf_counter(), job_key(job, behaviour=row["id"])
         try:
             result = autodan(
                 loaded.runner, loaded.chat, row["prompt"], row["target"], seeds, synonyms, config,
@@ -51,18 +49,7 @@ def main() -> None:
     job.write_jsonl(attacks, job.attacks)
     with job.publish(job.table) as scratch:  # the table `attacks` without success, which is not known yet
         pd.DataFrame(table).to_csv(scratch, index=False, float_format="%.6g", lineterminator="\n")
-    store.keep(set())
-
-
-def key_of(job: Job, row: dict) -> str:
-    """Key of an attack's state: model, settings and code; a budget may grow, a behaviour is known by its id."""
-    facts = {"params": job.params, "code": job.code, "behaviour": row}
-    facts |= {
-        name: recorded_digest(path)
-        for name in ("model", "adapter", "seeds", "synonyms")
-        if (path := getattr(job, name))
-    }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    store.keep([])
 
 
 def numbers(p: dict, config: AutoDANConfig, behaviour: str, result: AutoDANResult) -> dict:
@@ -72,7 +59,7 @@ def numbers(p: dict, config: AutoDANConfig, behaviour: str, result: AutoDANResul
         "seed": p["seed"], "attack": "autodan", "source": p["source"], "behaviour": behaviour, "budget_steps": config.steps,
         "width": config.population, "steps": max(0, len(result.losses) - 1), "loss_start": result.seed_loss if usable else math.nan,
         "loss": result.loss if usable else math.nan, "candidates": result.evaluated, "rejected": result.dropped,
-        "tokens": result.tokens, "stopped": result.stopped,
+        "tokens": result.tokens, "batch_size": config.batch_size, "stopped": result.stopped,
     }  # fmt: skip
 
 

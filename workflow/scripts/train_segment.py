@@ -15,11 +15,12 @@ from _model import load
 from safetensors.torch import load_file, save_file
 
 from safety_geometry.adversarial import Pool, PoolConfig, clean_rows
-from safety_geometry.gcg import GCGConfig, allowed_tokens
+from safety_geometry.gcg import GCGConfig
 from safety_geometry.generation import generate
 from safety_geometry.judges.refusal import classify
 from safety_geometry.models import add_lora
 from safety_geometry.runner import Runner
+from safety_geometry.suffix import allowed_tokens
 from safety_geometry.training import StepLog, TrainConfig, Trainer
 
 

@@ -227,7 +227,7 @@ IMPORTS = {
         "train_judges",
     },
     "causal/cells": {"sweep", "follow_up"},
-    "causal/effects": {"causal_tables", "follow_up_choice", "follow_up_table"},
+    "causal/effects": {"causal_tables"},
     "coupling": {"carriers", "causal_tables", "follow_up", "sweep"},
     "companions": {"carriers"},
     "losses": {"train_segment"},

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from safety_geometry.causal.names import SHARED
 from safety_geometry.figures.modes import (
     FAMILIES,
     HUES,
@@ -23,7 +24,6 @@ from safety_geometry.figures.modes import (
 )
 from safety_geometry.figures.style import NoData, across_seeds, draw, need
 
-POOLED = ("random", "covariance", "shuffled")
 COLUMNS = 4
 RANGE = (0.025, 0.975)
 
@@ -37,7 +37,7 @@ def dose_response(tables: dict[str, pd.DataFrame]) -> Figure:
     frame = need(tables, "causal_sweep", ["log_odds_delta", "lambda"]).dropna(
         subset=["log_odds_delta", "lambda", "family"]
     )
-    frame = principal(frame[frame["control"].isin(("target", *POOLED)) & frame["lambda"].ne(0)])
+    frame = principal(frame[frame["control"].isin(("target", *SHARED)) & frame["lambda"].ne(0)])
     families, modes = present(frame["family"], list(FAMILIES)), present(frame["mode"], list(MODES))
     parts = {family: checkpoints(frame[frame["family"] == family]) for family in families}
     columns = columns_for(max(len(part) for part in parts.values()), COLUMNS)

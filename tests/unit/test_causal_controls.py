@@ -7,10 +7,8 @@ import numpy as np
 import pytest
 from scipy.linalg import subspace_angles
 
-from safety_geometry.causal.cells import Checkpoint, Target, scan_unit, shared_units, target_unit
+from safety_geometry.causal.cells import Carriers, Target, scan_unit, shared_units, target_unit
 from safety_geometry.causal.controls import (
-    KINDS,
-    SHARED,
     Source,
     draw_shared,
     energy,
@@ -19,6 +17,7 @@ from safety_geometry.causal.controls import (
     wrong_positions,
 )
 from safety_geometry.causal.modes import MODES, Part, cosine, orthonormal, without
+from safety_geometry.causal.names import KINDS, SHARED
 
 D, LAYERS, POSITIONS = 10, 8, (-3, -2, -1, "t_inst")
 H_SITE, R_SITE = ("t_inst", 5), (-1, 3)
@@ -47,10 +46,10 @@ class Streams(dict):
         return stream(layer)
 
 
-def checkpoint(rank=1, sites=(H_SITE, R_SITE), scale=(1.0, 1.0, 1.0)) -> Checkpoint:
+def checkpoint(rank=1, sites=(H_SITE, R_SITE), scale=(1.0, 1.0, 1.0)) -> Carriers:
     sources = {c: source(c, site, rank) for c, site in zip("HR", sites, strict=True)}
     h, r = (sources[c].directions(*sources[c].site) for c in "HR")
-    return Checkpoint(h, r, sources, Streams(), dict(zip(("H", "R", "HR"), scale, strict=True)))
+    return Carriers(h, r, sources, Streams(), dict(zip(("H", "R", "HR"), scale, strict=True)))
 
 
 def rows_of(controls) -> np.ndarray:

@@ -10,8 +10,6 @@ import synthetic_sweep as made
 from _tables import check_table
 
 from safety_geometry.causal.effects import (
-    KINDS,
-    POOLED,
     control_normalised,
     exchanged_p,
     holm_primary,
@@ -19,6 +17,7 @@ from safety_geometry.causal.effects import (
     sweep_table,
     two_level,
 )
+from safety_geometry.causal.names import KINDS, SHARED
 from safety_geometry.causal.outcomes import outcome_matrix
 
 EFFECT = -3.0
@@ -64,7 +63,7 @@ def test_every_number_against_a_loop_over_cells_and_prompts(sweep, table):
     assert len(table) == 2 * 6 * 6  # targets, metrics, pooled and five kinds
     for row in table.to_dict("records"):
         clean, mine = measured("clean", row["metric"]), measured(row["target"], row["metric"])
-        kinds = POOLED if row["control"] == "pooled" else (row["control"],)
+        kinds = SHARED if row["control"] == "pooled" else (row["control"],)
         ids = [c["cell"] for c in cells.to_dict("records") if c["target"] == row["target"] and c["control"] in kinds]
         effects = [sum(measured(c, row["metric"])[p] - clean[p] for p in clean) / len(clean) for c in ids]
         delta = sum(mine[p] - clean[p] for p in clean) / len(clean)
@@ -84,7 +83,7 @@ def test_permutation_p_against_ranks_by_hand(sweep, table):
     assert set(tested["target"]) == {TARGET} and set(tested["metric"]) == {"log_odds"}
     assert set(tested["control"]) == {"pooled", "random", "covariance", "shuffled", "wrong_layer", "norm_matched"}
     for row in tested.to_dict("records"):
-        kinds = POOLED if row["control"] == "pooled" else (row["control"],)
+        kinds = SHARED if row["control"] == "pooled" else (row["control"],)
         ids = cells.loc[(cells["target"] == TARGET) & cells["control"].isin(kinds), "cell"]
         effects = [np.mean(list(values(readout, c).values())) for c in [TARGET, *ids]]
         distance = [abs(e - np.mean(effects)) for e in effects]
@@ -286,4 +285,4 @@ def test_layer_scan_reads_the_layer_and_keeps_the_carriers_own():
 
 
 def test_kinds_are_those_of_the_schema():
-    assert set(POOLED) < set(KINDS) and len(KINDS) == 6
+    assert set(SHARED) < set(KINDS) and len(KINDS) == 6

@@ -266,7 +266,7 @@ IMPORTS = {
     "transfer": {"claims", "figure", "transfer_tables"},
     "autodan": {"attack_autodan"},
     "causal/cells": {"sweep", "follow_up"},
-    "causal/effects": {"causal_tables", "follow_up_choice", "follow_up_table"},
+    "causal/effects": {"causal_tables"},
     "coupling": {"carriers", "causal_tables", "follow_up", "sweep"},
     "companions": {"carriers"},
     "losses": {"train_segment"},

@@ -11,7 +11,7 @@ from _activations import Activations, Tensors
 from _job import Job, JobError, read_jsonl
 from _model import Loaded
 
-from safety_geometry.causal.cells import Checkpoint, Target, Unit, scan_unit, shared_units, target_unit
+from safety_geometry.causal.cells import Carriers, Target, Unit, scan_unit, shared_units, target_unit
 from safety_geometry.causal.controls import Source
 from safety_geometry.causal.modes import orthonormal
 from safety_geometry.causal.readout import clean_prompts, tokens_of
@@ -89,7 +89,7 @@ class Sweep:
     def stream(self) -> Stream:
         return Stream(self.clean_harmful)
 
-    def at(self, rank: int) -> Checkpoint:
+    def at(self, rank: int) -> Carriers:
         """Carriers (rank 1) or subspaces of `rank` directions, and where their controls come from."""
         found, sources = {}, {}
         for kind in "HR":
@@ -104,7 +104,7 @@ class Sweep:
                 kind, self.sites[kind], self.activations.fit, self.activations.positions, self.p["subspace_positions"],
                 self.activations.n_layers, rank,
             )  # fmt: skip
-        return Checkpoint(found["H"], found["R"], sources, self.stream, self.scale)
+        return Carriers(found["H"], found["R"], sources, self.stream, self.scale)
 
     @cached_property
     def scale(self) -> dict[str, float]:

@@ -16,11 +16,10 @@ from _store import UnitStore, unit_key
 from _sweep import Sweep
 
 from safety_geometry.causal.cells import Unit, clean_cell
+from safety_geometry.causal.names import DESCRIPTION
 from safety_geometry.causal.readout import opening_ids, read_kl, read_log_odds
 
-COLUMNS = ("cell", "target", "family", "mode", "scope", "rank", "lambda", "control", "number", "control_seed", "layer_h",
-           "layer_r", "source_layer", "source_position", "abs_cos", "energy", "primary", "generated", "carrier_layer_h",
-           "carrier_layer_r")  # fmt: skip
+COLUMNS = ("cell", *DESCRIPTION, "generated", "carrier_layer_h", "carrier_layer_r")
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from safety_geometry.causal.controls import (
-    SHARED,
     Control,
     Source,
     draw_shared,
@@ -21,7 +20,7 @@ from safety_geometry.causal.controls import (
     wrong_positions,
 )
 from safety_geometry.causal.modes import CARRIER, Part, cosine, interventions, mode_parts, without
-from safety_geometry.causal.outcomes import CLEAN
+from safety_geometry.causal.names import CLEAN, SHARED
 from safety_geometry.interventions import Intervention
 
 SAME = 0.999  # |cos| from which two interventions are one
@@ -73,7 +72,7 @@ class Unit:
 
 
 @dataclass(frozen=True, eq=False)
-class Checkpoint:
+class Carriers:
     """Carriers of one checkpoint as the sweep needs them, for one rank.
 
     h, r: orthonormal rows [k, d]; sources: where controls come from, by carrier; stream(layer) -> clean stream [M, d] at the
@@ -114,7 +113,7 @@ def clean_cell(generated: bool = False) -> Cell:
 
 
 def target_unit(
-    target: Target, at: Checkpoint, counts: Mapping[str, int], seed: int, generate: Mapping[str, int] | None = None
+    target: Target, at: Carriers, counts: Mapping[str, int], seed: int, generate: Mapping[str, int] | None = None
 ) -> Unit:  # fmt: skip
     """The target and the controls of its own: wrong_layer, wrong_position, norm_matched, counts[kind] of each.
 
@@ -141,7 +140,7 @@ def target_unit(
 
 
 def shared_units(
-    targets: Sequence[Target], at: Checkpoint, counts: Mapping[str, int], seed: int, permutations: int = 0,
+    targets: Sequence[Target], at: Carriers, counts: Mapping[str, int], seed: int, permutations: int = 0,
     generate: Mapping[str, int] | None = None,
 ) -> list[Unit]:  # fmt: skip
     """Units of the shared controls of `targets`, which are of one group; a unit per kind.
@@ -173,7 +172,7 @@ def shared_units(
     return units
 
 
-def scan_unit(mode: str, family: str, strength: float, layers: Sequence[int], at: Checkpoint) -> Unit | None:
+def scan_unit(mode: str, family: str, strength: float, layers: Sequence[int], at: Carriers) -> Unit | None:
     """The mode with H and R both read at, and acting at, each of `layers`; layers without a direction are left out."""
     h, r = at.sources["H"], at.sources["R"]
     cells = []
@@ -200,7 +199,7 @@ def _carriers(target: Target) -> tuple[str, ...]:
 
 
 def _assemble(
-    target: Target, controls: Sequence[Control], at: Checkpoint, project: bool = True
+    target: Target, controls: Sequence[Control], at: Carriers, project: bool = True
 ) -> tuple[Part, ...] | None:
     """Parts of the target's mode with the controls in the carriers' places; None where nothing is left of them."""
     rows = {c.part.carrier: c.part.basis for c in controls}
@@ -255,7 +254,7 @@ def _cell(
     return Cell(cell_id, edits, rows, kl, generated)
 
 
-def _energy(parts: Sequence[Part], at: Checkpoint, family: str, strengths: Sequence[float]) -> float:
+def _energy(parts: Sequence[Part], at: Carriers, family: str, strengths: Sequence[float]) -> float:
     """Share of the stream's energy that is removed or added, summed over the parts, each at its own layer."""
     total = 0.0
     for part, strength in zip(parts, strengths, strict=True):

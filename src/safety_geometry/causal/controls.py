@@ -21,11 +21,8 @@ import numpy as np
 
 from safety_geometry.carriers import NEGLIGIBLE
 from safety_geometry.causal.modes import Part, orthonormal
+from safety_geometry.causal.names import SHARED
 from safety_geometry.coupling import position_subspace
-
-SHARED = ("random", "covariance", "shuffled")
-OWN = ("wrong_layer", "wrong_position", "norm_matched")
-KINDS = (*SHARED, *OWN)
 
 Site = tuple[int | str, int]
 """Position as the configuration names it, and layer."""

@@ -10,13 +10,10 @@ import numpy as np
 import pandas as pd
 
 from safety_geometry.behaviour import paired_rates
-from safety_geometry.causal.outcomes import CLEAN, RATES, outcome_matrices, outcome_matrix
+from safety_geometry.causal.names import CLEAN, DESCRIPTION, KINDS, SHARED
+from safety_geometry.causal.outcomes import RATES, outcome_matrices, outcome_matrix
 from safety_geometry.stats import holm, percentiles, permutation_p, resampling_weights, wilson
 
-POOLED = ("random", "covariance", "shuffled")
-KINDS = (*POOLED, "wrong_layer", "wrong_position", "norm_matched")
-DESCRIPTION = ("target", "family", "mode", "scope", "rank", "lambda", "control", "number", "control_seed", "layer_h",
-               "layer_r", "source_layer", "source_position", "abs_cos", "energy", "primary")  # fmt: skip
 MEASURED = ("log_odds", "log_odds_delta", "n_log_odds", "kl_benign", "n_kl", "asr", "asr_lo", "asr_hi", "n_asr",
             "asr_delta", "asr_delta_lo", "asr_delta_hi", "any_refusal", "any_refusal_lo", "any_refusal_hi",
             "n_any_refusal", "benign_mean", "n_benign", "degenerate", "degenerate_lo", "degenerate_hi",
@@ -94,7 +91,7 @@ def _normalised(
     kinds = controls["control"].to_numpy()
     rows = []
     for kind in ("pooled", *KINDS):
-        chosen = np.flatnonzero(np.isin(kinds, POOLED) if kind == "pooled" else kinds == kind)
+        chosen = np.flatnonzero(np.isin(kinds, SHARED) if kind == "pooled" else kinds == kind)
         if not len(chosen):
             continue
         part = controls.iloc[chosen]

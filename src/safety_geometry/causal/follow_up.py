@@ -11,8 +11,8 @@ from itertools import chain, zip_longest
 import numpy as np
 import pandas as pd
 
-from safety_geometry.causal.effects import KINDS, POOLED
-from safety_geometry.causal.outcomes import CLEAN, RATES, outcome_matrix
+from safety_geometry.causal.names import CLEAN, KINDS, SHARED
+from safety_geometry.causal.outcomes import RATES, outcome_matrix
 from safety_geometry.stats import percentiles, resampling_weights, wilson
 from safety_geometry.tables import Checkpoint
 
@@ -76,7 +76,7 @@ def choose(
         falls = _log_odds_fall(readout.get(checkpoint) if readout else None, set(halves.scoring))
         for target in frame[frame["control"] == "target"].to_dict("records"):
             mine = frame[(frame["target"] == target["cell"]) & frame["cell"].isin(asr.index)]
-            pool = mine[mine["control"].isin(POOLED)]
+            pool = mine[mine["control"].isin(SHARED)]
             if target["cell"] not in asr.index or not len(pool):
                 continue
             delta = round(float(asr[target["cell"]] - asr[pool["cell"]].mean()), 12)

@@ -7,7 +7,8 @@ forward pass) and judged answers (a row per cell and prompt; `arm` is the cell) 
 import numpy as np
 import pandas as pd
 
-CLEAN = "clean"
+from safety_geometry.causal.names import CLEAN
+
 READOUTS = ("log_odds", "kl")
 # suite (None: all that the cell answered) and column of the judged answers
 ANSWERS = {

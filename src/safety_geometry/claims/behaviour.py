@@ -1,9 +1,17 @@
 """Claims about behaviour: attack success, refusal of safe prompts, helpfulness (arXiv 2606.16349, Table 2)."""
 
-from safety_geometry.claims.evidence import ALPHA, Evidence, Outcome, Undecidable, any_greater, greater, negated
+from safety_geometry.claims.evidence import (
+    ADVERSARIAL,
+    ALPHA,
+    PLAIN,
+    Evidence,
+    Outcome,
+    Undecidable,
+    any_greater,
+    greater,
+    negated,
+)
 from safety_geometry.stats import wilson
-
-ADVERSARIAL, PLAIN = "r2d2", "sft"
 
 
 def before_last(evidence: Evidence, metric: str):

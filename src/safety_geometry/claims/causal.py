@@ -11,8 +11,16 @@ from dataclasses import replace
 import pandas as pd
 from scipy.special import ndtri
 
-from safety_geometry.claims.behaviour import ADVERSARIAL
-from safety_geometry.claims.evidence import ALPHA, FEWEST_CHANGES, SMALLEST_RATE, Evidence, Outcome, Undecidable, less
+from safety_geometry.claims.evidence import (
+    ADVERSARIAL,
+    ALPHA,
+    FEWEST_CHANGES,
+    SMALLEST_RATE,
+    Evidence,
+    Outcome,
+    Undecidable,
+    less,
+)
 from safety_geometry.stats import holm, least_mcnemar_p, wilson
 
 SMALLEST_LOG_ODDS = 0.4  # moves a probability of one half by a tenth, the smallest effect of interest of a rate

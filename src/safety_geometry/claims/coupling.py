@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from safety_geometry.claims.behaviour import ADVERSARIAL, PLAIN
-from safety_geometry.claims.evidence import Evidence, Outcome, Undecidable, greater, less
+from safety_geometry.claims.evidence import ADVERSARIAL, PLAIN, Evidence, Outcome, Undecidable, greater, less
 from safety_geometry.stats import spearman_block_bootstrap, spearman_tie_ceiling
 
 DROP = 3.0  # the papers' .0674 to .0205, and .0784 to .0205
@@ -61,8 +60,7 @@ def above_shuffled(evidence: Evidence) -> Outcome:
     margin = pd.concat(parts).dropna()
     if not len(margin):
         raise Undecidable("no anchor has a coupling value with a shuffled floor")
-    worst = margin.loc[[margin["value"].idxmin()]].iloc[0] if margin.index.is_unique else (
-        margin.sort_values("value", kind="stable").iloc[0])  # fmt: skip
+    worst = margin.sort_values("value", kind="stable").iloc[0]
     above = int((margin["lo"] > 0).sum())
     what = f"lowest of {len(margin)} anchors ({above} above for certain), minus the floor's upper end"
     return greater(worst["value"], worst["lo"], worst["hi"], 0.0, what, n=len(margin), p_smallest=1 / (1 + worst["n"]))
@@ -114,14 +112,14 @@ def fall(before: pd.Series, after: pd.Series) -> tuple[float, float]:
 def follows(metric: str, sign: int):
     """Spearman of HRCI_repr with a behaviour over all saves of r2d2 has the paper's sign."""
 
-    def decide(evidence: Evidence, seed: int = 0) -> Outcome:
+    def decide(evidence: Evidence) -> Outcome:
         rows = evidence.rows("trajectory", ADVERSARIAL, anchors=False).dropna(subset=["hrci_repr", metric])
         if len(rows) < MINIMUM_SAVES:
             raise Undecidable(f"{len(rows)} saves of r2d2 have both; a time series needs {MINIMUM_SAVES}")
         if rows[metric].nunique() < 2:
             raise Undecidable(f"{metric} is the same at every save")
         x, y = rows["hrci_repr"].to_numpy(), rows[metric].to_numpy()
-        found = spearman_block_bootstrap(x, y, BLOCK, np.random.default_rng([seed, 3]))
+        found = spearman_block_bootstrap(x, y, BLOCK, np.random.default_rng([0, 3]))
         what = f"Spearman's rho (greatest that the ties allow: {spearman_tie_ceiling(x, y):.3f})"
         decision = greater if sign > 0 else less
         return decision(found.value, found.lo, found.hi, 0.0, what, n=found.n)

@@ -13,10 +13,11 @@ import pandas as pd
 
 from safety_geometry.stats import holm
 
+ADVERSARIAL, PLAIN = "r2d2", "sft"  # the regimes that the claims are about
 ALPHA = 0.05
 MOVED_COSINE = 0.98  # below it a carrier has turned away from the reference's at the reference's site
-SMALLEST_EFFECT = {"benign_mean": 0.2, "usefulness": 0.05}  # smallest effect of interest; rates:
-SMALLEST_RATE = 0.1
+SMALLEST_RATE = 0.1  # smallest effect of interest of a rate
+SMALLEST_EFFECT = {"benign_mean": 0.2, "usefulness": 0.05}  # and of the means
 FEWEST_CHANGES = 6  # with fewer changed prompts a bootstrap interval of a mean is too narrow to exclude anything
 
 

@@ -2,8 +2,7 @@
 
 import pandas as pd
 
-from safety_geometry.claims.behaviour import ADVERSARIAL, PLAIN
-from safety_geometry.claims.evidence import Evidence, Outcome, Undecidable, less
+from safety_geometry.claims.evidence import ADVERSARIAL, PLAIN, Evidence, Outcome, Undecidable, less
 
 STABLE = 0.5  # share of resampled validation prompts that have to choose the same site
 SAME_RANK = 0.10  # relative range; the papers' 1.23 to 1.27 is .03

@@ -9,8 +9,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from safety_geometry.claims.behaviour import ADVERSARIAL, PLAIN
-from safety_geometry.claims.evidence import ALPHA, Evidence, Outcome, Undecidable, greater
+from safety_geometry.claims.evidence import ADVERSARIAL, ALPHA, PLAIN, Evidence, Outcome, Undecidable, greater
 from safety_geometry.stats import holm, sign_flip_exact, spearman
 from safety_geometry.transfer import ARMS, BY_NAME, FAMILIES, analysis_rows, checkpoint_values, family_rows, pigeonhole
 

@@ -11,6 +11,7 @@ from harness import ROOT, SMOKE, snakemake
 from plans import change, edit, plan, planned
 
 REGIMES = ("sft", "r2d2", "sft_refusal")
+PARTS = ("0_2", "2_4")  # their segments
 FIGURES = [
     f"figure_{name}"
     for name in (
@@ -93,6 +94,18 @@ def test_keeping_less_plans_the_same_jobs(project):
     change(project, "train.keep", "anchors")
     change(project, "activations.keep", "anchors")
     assert plan(project) == before
+
+
+def without_sweeps(folder: Path) -> None:
+    for key, value in (("sweep.checkpoints", {}), ("sweep.primary", []), ("aligned.anchors", {})):
+        change(folder, key, value)
+
+
+def test_a_contrast_of_behaviour_labels_the_fit_prompts_of_each_segment(project):
+    without_sweeps(project)
+    before = plan(project)
+    change(project, "refusal.contrast", "behaviour")
+    assert plan(project) == before | {f"fit_labels_{regime}_{part}": 1 for regime in REGIMES for part in PARTS}
 
 
 def test_full_plan_of_the_smoke_study(project):
@@ -206,6 +219,17 @@ class TestAfterARun:
         assert plan(study) == TABLES | {"completions": 6, "judge": 6}
         assert {w["step"] for rule, w in planned(study) if rule == "completions"} == {"2", "3"}
 
+    def test_another_contrast_trains_nothing(self, study):
+        without_sweeps(study)
+        change(study, "refusal.contrast", "behaviour")
+        probes = {f"probe_anchor_{r}": 2 for r in REGIMES} | {
+            f"probe_saves_{r}_{part}": 1 for r in REGIMES for part in PARTS
+        }
+        labels = {f"fit_labels_{r}_{part}": 1 for r in REGIMES for part in PARTS}
+        jobs = plan(study)
+        assert not [rule for rule in jobs if rule.startswith(("train_", "completions"))]
+        assert (probes | labels | CARRIERS).items() <= jobs.items()
+
 
 @pytest.mark.slow
 class TestCode:
@@ -253,12 +277,14 @@ IMPORTS = {
     "losses": {"train_segment"},
     "training": {"train_segment"},
     "scoring": {"probe"},
-    "adapters": {"probe_saves"},
+    "adapters": {"fit_labels", "probe_saves"},
+    "contrast": {"probe", "probe_saves"},
     "activations": {
         "attack",
         "clean_rows",
         "complete",
         "convert_model",
+        "fit_labels",
         "follow_up",
         "probe",
         "probe_saves",
@@ -272,6 +298,7 @@ IMPORTS = {
         "clean_rows",
         "complete",
         "convert_model",
+        "fit_labels",
         "follow_up",
         "probe",
         "probe_saves",

@@ -28,6 +28,8 @@ def check_combinations(study: Study) -> None:
     if source["step"] not in saves:
         raise ConfigError("attacks.source.step", source["step"], f"this step is never saved; train.saves is {saves}")
     _check_sweep(study)
+    if study.by_behaviour:
+        _check_behaviour(study)
     unknown = set(c["completions"]["every_save"]) - set(c["completions"]["max_new_tokens"])
     if unknown:
         raise ConfigError("completions.every_save", sorted(unknown), "not a suite of completions.max_new_tokens")
@@ -60,6 +62,18 @@ def check_combinations(study: Study) -> None:
         raise ConfigError("pool.size", size, f"role train_pool has only {have} behaviours")
     if c["attacks"]["behaviours"] > (p["roles"]["direct"]["n"] if p["roles"]["direct"]["n"] != "all" else 10**9):
         raise ConfigError("attacks.behaviours", c["attacks"]["behaviours"], "more than role direct has")
+
+
+def _check_behaviour(study: Study) -> None:
+    c, roles = study.config, study.config["prompts"]["roles"]
+    if swept := study.swept():
+        fix = "leave sweep.checkpoints, sweep.primary, aligned.anchors and aligned.models empty"
+        why = f"the controls of the causal sweep contrast prompts, and {swept[0][1]} is swept"
+        raise ConfigError("refusal.contrast", "behaviour", f"{why}; {fix}")
+    sizes = [roles[f"fit_{kind}"]["n"] for kind in ("harmful", "benign")]
+    if "all" not in sizes and sum(sizes) < 2 * c["refusal"]["class_min"]:
+        fix = f"roles fit_harmful and fit_benign have {sum(sizes)} prompts together, too few for two such classes"
+        raise ConfigError("refusal.class_min", c["refusal"]["class_min"], fix)
 
 
 def _check_sweep(study: Study) -> None:

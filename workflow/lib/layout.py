@@ -47,6 +47,10 @@ class Layout:
         """Prompts of a suite: a role, or the attacks made on the source checkpoint."""
         return f"{self.private_seed}/attacks/fixed_source.jsonl" if name == "fixed_source" else self.role(name)
 
+    def fit_labels(self, regime: str, step: int | str) -> list[str]:
+        """Which fit prompts a checkpoint refuses; needed where the refusal carrier contrasts behaviour."""
+        return [f"{self.seed}/fit_labels/{regime}/step{step}.json"] if self.study.by_behaviour else []
+
     def table(self, name: str) -> str:
         return f"{self.root}/tables/{name}.csv"
 

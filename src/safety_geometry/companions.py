@@ -41,7 +41,8 @@ class PairSites:
     """Fit activations at the sites of one H-R pair, prompts on axis 1: harmful first, then benign.
 
     h, r [N, d] at the carriers' sites; h_rows, r_rows [P, N, d] at the subspace positions of their layers; `scale_h`,
-    `scale_r` norms of the activations there (a difference negligible beside them is no direction).
+    `scale_r` norms of the activations there (a difference negligible beside them is no direction). `refused` [N] bool: R is the
+    contrast of these prompts with the others; None: of harmful with benign prompts, as H.
     """
 
     h: np.ndarray
@@ -53,6 +54,7 @@ class PairSites:
     layer_r: int
     scale_h: float
     scale_r: float
+    refused: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n, d = self.h.shape
@@ -62,10 +64,17 @@ class PairSites:
             )
         if min(self.n_harmful, self.n_benign) < 4:
             raise ValueError(f"resampling needs 4 fit prompts per class, got {self.n_harmful} and {self.n_benign}")
+        if self.refused is not None and min(self.refused.sum(), n - self.refused.sum()) < 4:
+            raise ValueError(f"resampling needs 4 fit prompts per class; {self.refused.sum()} of {n} are refused")
 
     @property
     def n_benign(self) -> int:
         return len(self.h) - self.n_harmful
+
+    def labels(self) -> np.ndarray:
+        """[2, N] bool: the class that H adds and the class that R adds, of every prompt."""
+        harmful = np.arange(len(self.h)) < self.n_harmful
+        return np.stack([harmful, harmful if self.refused is None else self.refused])
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,32 +95,48 @@ class Draws:
 # ---------------------------------------------------------------------------------------------------------- weights
 
 
-def contrast_weights(n_harmful: int, n_benign: int) -> np.ndarray:
-    """[1, N]: +1/n_harmful and −1/n_benign, the plain difference of means."""
-    return np.concatenate([np.full(n_harmful, 1 / n_harmful), np.full(n_benign, -1 / n_benign)])[None]
+def contrast_weights(labels: np.ndarray) -> np.ndarray:
+    """Differences of means: labels [..., N] bool -> [..., N], +1/n where set and −1/n elsewhere, each n its own class's."""
+    return _signed(labels, np.ones_like(labels, float))
 
 
-def bootstrap_weights(n_harmful: int, n_benign: int, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """[draws, N]: prompts drawn with replacement within their class."""
-    high, low = (resampling_weights(n, draws, rng) for n in (n_harmful, n_benign))
-    return np.concatenate([high, -low], 1)
+def bootstrap_weights(labels: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """[K, draws, N]: prompts drawn with replacement, the same for all contrasts labels [K, N], their class sizes kept.
+
+    Drawn among the prompts that are alike in every label: within the class, where the contrasts are one.
+    """
+    counts = np.empty((draws, labels.shape[1]))
+    for prompts in _alike(labels):
+        n = len(prompts)
+        counts[:, prompts] = np.rint(n * resampling_weights(n, draws, rng))
+    return _signed(labels[:, None], counts)
 
 
-def shuffled_weights(n_harmful: int, n_benign: int, draws: int, rng: np.random.Generator) -> np.ndarray:
-    """[draws, N]: the class labels permuted over all prompts, class sizes kept."""
-    return rng.permuted(np.repeat(contrast_weights(n_harmful, n_benign), draws, 0), axis=1)
+def shuffled_weights(labels: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """[K, draws, N]: the labels permuted over all prompts, those of one prompt together, class sizes kept."""
+    order = rng.permuted(np.tile(np.arange(labels.shape[1]), (draws, 1)), axis=1)
+    return contrast_weights(labels)[:, order]
 
 
-def half_weights(
-    n_harmful: int, n_benign: int, splits: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-    """Two [splits, N] contrasts on disjoint halves, each class halved at random (the odd prompt goes to the second)."""
-    halves = []
-    for count, sign in ((n_harmful, 1.0), (n_benign, -1.0)):
-        first = rng.permuted(np.tile(np.arange(count) < count // 2, (splits, 1)), axis=1)
-        halves.append((sign * first / (count // 2), sign * ~first / (count - count // 2)))
-    (high_a, high_b), (low_a, low_b) = halves
-    return np.concatenate([high_a, low_a], 1), np.concatenate([high_b, low_b], 1)
+def half_weights(labels: np.ndarray, splits: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Two [K, splits, N] on disjoint halves: prompts alike in every label halved at random (the odd one: second half)."""
+    first = np.empty((splits, labels.shape[1]), bool)
+    for prompts in _alike(labels):
+        n = len(prompts)
+        first[:, prompts] = rng.permuted(np.tile(np.arange(n) < n // 2, (splits, 1)), axis=1)
+    return _signed(labels[:, None], first.astype(float)), _signed(labels[:, None], (~first).astype(float))
+
+
+def _alike(labels: np.ndarray) -> list[np.ndarray]:
+    """Indices of the prompts that share all labels [K, N]; those with the first label set come first."""
+    kinds = sorted({tuple(column) for column in labels.T.tolist()}, reverse=True)
+    return [np.flatnonzero((kind == labels.T).all(1)) for kind in kinds]
+
+
+def _signed(labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """`counts` [..., N] over their sum in the label's class, negative where the label is not set."""
+    high, low = np.where(labels, counts, 0.0), np.where(labels, 0.0, counts)
+    return high / high.sum(-1, keepdims=True) - low / low.sum(-1, keepdims=True)
 
 
 # ------------------------------------------------------------------------------------------------------------ draws
@@ -180,8 +205,8 @@ def bootstrap_intervals(
 
     |cos| cannot be below 0 and resampling adds noise, so near the floor the interval sits above the truth.
     """
-    weights = bootstrap_weights(pair.n_harmful, pair.n_benign, draws, rng)
-    terms = coupled(pair, weights, weights, k).terms(layer_coupling(pair.layer_h, pair.layer_r, tau))
+    weights = bootstrap_weights(pair.labels(), draws, rng)
+    terms = coupled(pair, *weights, k).terms(layer_coupling(pair.layer_h, pair.layer_r, tau))
     return {name: percentiles(values) for name, values in terms.items()}
 
 
@@ -215,13 +240,13 @@ def own_site_companions(
     `reliability_*` between halves, `ceiling` = √(ρ_H ρ_R), `disattenuated_c_cos` = |mean cross-fitted cos| / ceiling; numerator and
     reliabilities are both made with half the prompts, so no correction for length is due.
     """
-    sizes, d = (pair.n_harmful, pair.n_benign), pair.h.shape[1]
+    labels, d = pair.labels(), pair.h.shape[1]
     c_layer = layer_coupling(pair.layer_h, pair.layer_r, tau)
     rows = [Companion("own_sites", q, getattr(observed, q), *intervals[q], bootstrap) for q in QUANTITIES]
     rows += isotropic(d, pair.layer_h, pair.layer_r, k, tau)
-    weights = shuffled_weights(*sizes, shuffles, rng("shuffled"))
-    rows += _summaries("shuffled", coupled(pair, weights, weights, k).terms(c_layer))
-    first, second = half_weights(*sizes, splits, rng("halves"))
+    weights = shuffled_weights(labels, shuffles, rng("shuffled"))
+    rows += _summaries("shuffled", coupled(pair, *weights, k).terms(c_layer))
+    first, second = half_weights(labels, splits, rng("halves"))
     crossed = _both_orders(pair, first, second, k)
     rows += _summaries("cross_fitted", {q: v.mean(0) for q, v in crossed.terms(c_layer).items()})
     return rows + _split_half(pair, first, second, float(crossed.cosine.mean()), k)
@@ -238,31 +263,31 @@ def fixed_layer_companions(
     """
     if pair.layer_h != pair.layer_r:
         raise ValueError(f"a fixed common layer is one layer, got {pair.layer_h} and {pair.layer_r}")
-    sizes = (pair.n_harmful, pair.n_benign)
-    observed = contrast_weights(*sizes)
-    value = float(abs(coupled(pair, observed, observed, 0).cosine[0]))
-    weights = bootstrap_weights(*sizes, bootstrap, rng("bootstrap"))
-    spread = percentiles(np.abs(coupled(pair, weights, weights, 0).cosine))
+    labels = pair.labels()
+    value = float(abs(coupled(pair, *contrast_weights(labels)[:, None], 0).cosine[0]))
+    weights = bootstrap_weights(labels, bootstrap, rng("bootstrap"))
+    spread = percentiles(np.abs(coupled(pair, *weights, 0).cosine))
     rows = [Companion("fixed_layer", "c_cos", value, *spread, bootstrap)]
-    crossed = _both_orders(pair, *half_weights(*sizes, splits, rng("halves")), k).terms(1.0)
+    crossed = _both_orders(pair, *half_weights(labels, splits, rng("halves")), k).terms(1.0)
     return rows + _summaries("fixed_layer_cross_fitted", {q: crossed[q].mean(0) for q in ("c_cos", "c_sub")})
 
 
 def _both_orders(pair: PairSites, first: np.ndarray, second: np.ndarray, k: int) -> Draws:
     """[2, splits]: H from the first half and R from the second, then reversed."""
-    orders = [coupled(pair, first, second, k), coupled(pair, second, first, k)]
+    orders = [coupled(pair, first[0], second[1], k), coupled(pair, second[0], first[1], k)]
     return Draws(np.stack([o.cosine for o in orders]), np.stack([o.c_sub for o in orders]))
 
 
 def _split_half(pair: PairSites, first: np.ndarray, second: np.ndarray, crossed: float, k: int) -> list[Companion]:
-    both = {kind: reliability(pair, kind, first, second, k) for kind in "HR"}
+    both = {kind: reliability(pair, kind, first[i], second[i], k) for i, kind in enumerate("HR")}
     terms = {f"reliability_{kind.lower()}": draws.cosine for kind, draws in both.items()}
     terms |= {f"reliability_sub_{kind.lower()}": draws.c_sub for kind, draws in both.items()}
     rows = _summaries("split_half", terms)
     rho_h, rho_r = rows[0].value, rows[1].value
     ceiling = float(np.sqrt(rho_h * rho_r)) if rho_h > 0 and rho_r > 0 else np.nan
-    rows.append(Companion("split_half", "ceiling", ceiling, np.nan, np.nan, len(first)))
-    return [*rows, Companion("split_half", "disattenuated_c_cos", abs(crossed) / ceiling, np.nan, np.nan, len(first))]
+    rows.append(Companion("split_half", "ceiling", ceiling, np.nan, np.nan, first.shape[1]))
+    share = abs(crossed) / ceiling
+    return [*rows, Companion("split_half", "disattenuated_c_cos", share, np.nan, np.nan, first.shape[1])]
 
 
 def _summaries(companion: str, terms: dict[str, Sequence[float]]) -> list[Companion]:

@@ -60,6 +60,7 @@ def scores(step, kl=0.02):
 
 
 def run(folder, monkeypatch, params=PARAMS, kl=0.02, order=STEPS, caches=activations):
+    folder.mkdir(exist_ok=True)
     command = ["carriers.py", "--activations"]
     for step in order:
         path = folder / f"activations{step}.safetensors"
@@ -68,7 +69,8 @@ def run(folder, monkeypatch, params=PARAMS, kl=0.02, order=STEPS, caches=activat
     command.append("--scores")
     for step in params["scored_steps"]:
         path = folder / f"scores{step}.safetensors"
-        save_file(scores(step, kl), path, {"n_layers": str(L)})
+        empty = "refused.harmful" in caches(step) and "mean.refused" not in caches(step)
+        save_file({} if empty else scores(step, kl), path, {"n_layers": str(L)})
         command.append(str(path))
     for name, file in OUTPUTS.items():
         command += [f"--{name}", str(folder / file)]
@@ -275,3 +277,94 @@ def test_saves_that_kept_their_means_only(result, tmp_path, monkeypatch):
     assert set(saves.index.unique("companion")) == {"own_sites", "isotropic", "fixed_layer"}
     assert (saves.n == 0).all() and saves[["lo", "hi"]].isna().all(None)
     np.testing.assert_allclose(saves.value, more.loc[saves.index, "value"], rtol=1e-4)
+
+
+# ------------------------------------------------------------------------------------- R by what is refused
+
+REFUSED = {"harmful": np.arange(N) < 8, "benign": np.arange(N) >= 10}
+
+
+def by_behaviour(missing=()):
+    """Caches of a study that contrasts behaviour; at the steps `missing` too few prompts are refused."""
+
+    def cache(step):
+        data = activations(step)
+        refused = {label: mask & (step not in missing) for label, mask in REFUSED.items()}
+        data |= {f"refused.{label}": mask.astype(np.uint8) for label, mask in refused.items()}
+        if step not in missing:
+            every, mask = (np.concatenate([x["harmful"], x["benign"]]) for x in (
+                {label: data[f"fit.{label}"] for label in REFUSED}, REFUSED))  # fmt: skip
+            for name, rows in (("refused", mask), ("complied", ~mask)):
+                data[f"mean.{name}"] = every[rows].mean(0, dtype=np.float64).astype(np.float32)
+        return data
+
+    return cache
+
+
+def test_r_by_behaviour_and_h_by_prompts(result, tmp_path, monkeypatch):
+    tables = run(tmp_path, monkeypatch, caches=by_behaviour())
+    tensors = load_file(tmp_path / "carriers.safetensors")
+    for row in tables["coupling"].itertuples():
+        data = by_behaviour()(row.step)
+        means = {name: data[f"mean.{name}"].astype(float) for name in ("harmful", "benign", "refused", "complied")}
+        h = unit((means["harmful"] - means["benign"])[3, row.layer_h])
+        delta = means["refused"] - means["complied"]
+        r = unit(delta[POSITIONS.index(row.pos_r), row.layer_r])
+        np.testing.assert_allclose(tensors[f"step{row.step}.r"], r, atol=1e-6)
+        assert row.c_cos == pytest.approx(abs(h @ r), rel=1e-4) and row.c_cos_lo <= row.c_cos_hi
+        basis = position_subspace(delta[:3, row.layer_r], 3, 1.0)
+        assert subspace_coupling(basis, tensors[f"step{row.step}.r_subspace"].astype(float)) == pytest.approx(1)
+        field = delta[:3][:, [0, 1, 3]].reshape(-1, D)
+        share = np.linalg.svd(field, compute_uv=False) ** 2 / (field**2).sum()
+        pr = tables["geometry"].set_index("step").pr[row.step]
+        assert pr == pytest.approx(1 / (share**2).sum(), rel=1e-4)
+    assert tables["coupling"].layer_h.tolist() == result[1]["coupling"].layer_h.tolist()
+    assert not np.allclose(tables["coupling"].c_cos, result[1]["coupling"].c_cos)
+
+
+def test_a_checkpoint_without_r_has_empty_cells(tmp_path, monkeypatch, capsys):
+    """Step 12 is an anchor, step 8 a save that would read R at the sites of step 4."""
+    whole = run(tmp_path / "whole", monkeypatch, caches=by_behaviour())
+    tables = run(tmp_path / "less", monkeypatch, caches=by_behaviour(missing=(8, 12)))
+    coupling = tables["coupling"].set_index("step")
+    of_r = [
+        "layer_r",
+        "pos_r",
+        "admissible",
+        "c_layer",
+        "c_cos",
+        "c_sub",
+        "hrci",
+        "hrci_repr",
+        "hrci_repr_lo",
+        "s_total",
+        "kl",
+    ]
+    assert coupling.loc[[8, 12], of_r].isna().all(None)
+    assert coupling.loc[[8, 12], ["layer_h", "pos_h", "h_score", "n_harmful"]].notna().all(None)
+    assert coupling.selection.to_dict() == {0: "frozen", 4: "own", 8: "frozen", 12: "own"}
+    for name in ("coupling", "geometry", "controls"):
+        kept = [t[name][t[name].step.isin([0, 4])].dropna(axis=1, how="all") for t in (tables, whole)]
+        pd.testing.assert_frame_equal(*kept, check_dtype=False)
+    geometry = tables["geometry"].set_index("step")
+    assert geometry.loc[[8, 12], ["erank", "angle_1", "norm_r", "drift_r_ref", "drift_r_prev"]].isna().all(None)
+    assert geometry.loc[[8, 12], ["norm_h", "drift_h_ref", "drift_h_prev"]].notna().all(None)
+    assert set(tables["controls"].step) == {0, 4} and set(tables["profile"].query("carrier == 'R'").step) == {4}
+    assert "step8.r" not in load_file(tmp_path / "less/carriers.safetensors")
+    with safe_open(tmp_path / "less/carriers.safetensors", "np") as file:
+        facts = json.loads(file.metadata()["carriers"])
+    assert facts["12"]["r"] == {
+        "missing": "refusal.contrast: behaviour: 0 of 24 fit prompts refused, one class is too small"
+    }
+    assert "step 12: no refusal carrier: refusal.contrast: behaviour" in capsys.readouterr().err
+
+
+def test_saves_after_an_anchor_without_r_have_none(tmp_path, monkeypatch):
+    coupling = run(tmp_path, monkeypatch, caches=by_behaviour(missing=(4,)))["coupling"].set_index("step")
+    assert coupling.layer_r.notna().to_dict() == {0: False, 4: False, 8: False, 12: True}
+
+
+def test_no_checkpoint_has_r(tmp_path, monkeypatch):
+    tables = run(tmp_path, monkeypatch, caches=by_behaviour(missing=STEPS))
+    assert tables["coupling"].hrci.isna().all() and tables["coupling"].h_score.notna().all()
+    assert not len(tables["controls"]) and tables["geometry"].erank.isna().all()

@@ -415,7 +415,7 @@ def test_scan_leaves_out_layers_where_the_carriers_are_one_vector():
 
 def test_perpendicular_targets_do_not_exist_where_both_subspaces_are_one():
     at = checkpoint(rank=3)
-    one = Checkpoint(at.h, at.h[::-1], at.sources, at.stream)
+    one = replace(at, r=at.h[::-1])
     assert [one.has(Target("ablate", mode, 1.0, rank=3)) for mode in ("h_only", "h_plus_r", "h_perp_r", "r_perp_h")] == [
         True, True, False, False,
     ]  # fmt: skip

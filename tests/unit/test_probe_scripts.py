@@ -4,6 +4,8 @@ import json
 import sys
 
 import _activations
+import fit_labels
+import numpy as np
 import probe
 import probe_saves
 import pytest
@@ -83,5 +85,99 @@ def test_means_only(study, tmp_path, monkeypatch):
 
 def test_as_many_adapters_as_files(study, tmp_path, monkeypatch):
     files = {"adapters": [study / "step1", study / "step2"], "activations": [tmp_path / "a"]}
-    with pytest.raises(JobError, match="1 activation files for 2 adapters"):
+    with pytest.raises(JobError, match="1 outputs for 2 adapters"):
         run(monkeypatch, probe_saves, study, files, PARAMS)
+
+
+# ------------------------------------------------------------------------------------- contrast of refusal and compliance
+
+LABELS = {"harmful": [True, True, False, True, False], "benign": [False, True, False, False, False]}
+
+
+def labelled(place, labels=LABELS):
+    path = place / "labels.json"
+    path.write_text(json.dumps(labels))
+    return path
+
+
+def test_an_anchor_by_behaviour(study, tmp_path, monkeypatch):
+    """Means and candidates are those of refused and other prompts, harmful and benign alike; the rest is as without."""
+    files = {"adapter": [study / "step2"], "activations": [tmp_path / "a"], "scores": [tmp_path / "s"]}
+    run(monkeypatch, probe, study, files, PARAMS | SCORING)
+    plain, scores = load_file(tmp_path / "a"), load_file(tmp_path / "s")
+    files["labels"] = [labelled(tmp_path)]
+    run(monkeypatch, probe, study, files, PARAMS | SCORING | {"class_min": 4})
+    found, other = load_file(tmp_path / "a"), load_file(tmp_path / "s")
+    assert all((found[name] == plain[name]).all() for name in plain)
+    every = np.concatenate([plain["fit.harmful"], plain["fit.benign"]]).astype(np.float64)
+    refused = np.array(LABELS["harmful"] + LABELS["benign"])
+    means = [np.mean([row for row, is_refused in zip(every, refused, strict=True) if is_refused is side], 0)
+             for side in (np.True_, np.False_)]  # fmt: skip
+    assert found["refused.harmful"].tolist() == LABELS["harmful"]
+    np.testing.assert_allclose(found["mean.refused"], means[0], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(found["mean.complied"], means[1], rtol=1e-6, atol=1e-6)
+    delta = means[0] - means[1]
+    at = [(-2, -1).index(position) for position in other["positions"]]
+    np.testing.assert_allclose(other["norm"], np.linalg.norm(delta[at, other["layers"]], axis=1), rtol=1e-4)
+    assert (other["clean_harmful"] == scores["clean_harmful"]).all() and not np.allclose(other["kl"], scores["kl"])
+
+
+def test_an_anchor_that_refuses_too_little(study, tmp_path, monkeypatch):
+    files = {"adapter": [study / "step2"], "activations": [tmp_path / "a"], "scores": [tmp_path / "s"]}
+    run(monkeypatch, probe, study, files | {"labels": [labelled(tmp_path)]}, PARAMS | SCORING | {"class_min": 5})
+    store = _activations.Activations(tmp_path / "a")
+    assert store.r_classes() is None and store.refused().sum() == 4
+    assert _activations.read_scores(tmp_path / "s") is None
+
+
+def test_labels_of_other_prompts_are_refused(study, tmp_path, monkeypatch):
+    files = {"adapter": [study / "step2"], "activations": [tmp_path / "a"], "scores": [tmp_path / "s"]}
+    labels = labelled(tmp_path, LABELS | {"benign": [True]})
+    with pytest.raises(JobError, match=r"\[5, 1\] labels for \[5, 5\] prompts"):
+        run(monkeypatch, probe, study, files | {"labels": [labels]}, PARAMS | SCORING | {"class_min": 4})
+
+
+def test_saves_by_behaviour_each_with_its_labels(study, tmp_path, monkeypatch):
+    paths = [tmp_path / "one", tmp_path / "two"]
+    for path, labels in zip(paths, (LABELS, {c: [not x for x in row] for c, row in LABELS.items()}), strict=True):
+        path.mkdir()
+        labelled(path, labels)
+    files = {"adapters": [study / "step1", study / "step1"], "activations": [path / "a" for path in paths],
+             "labels": [path / "labels.json" for path in paths]}  # fmt: skip
+    run(monkeypatch, probe_saves, study, files, PARAMS | {"class_min": 4, "keep": "anchors", "select_position": -1})
+    one, two = (load_file(path / "a") for path in paths)
+    assert (one["mean.refused"] == two["mean.complied"]).all() and "fit.harmful" not in one
+    assert one["refused.benign"].tolist() == LABELS["benign"]
+
+
+def test_fit_labels_are_those_of_each_checkpoints_own_answers(study, tmp_path, monkeypatch):
+    """Against Hugging Face's own greedy decoding; the rule is replaced by one that these random models can fulfil."""
+    import torch
+
+    from safety_geometry.chat import ChatFormat
+    from safety_geometry.models import load_model, load_tokenizer
+
+    def rule(text: str) -> str:
+        return "full" if len(text) % 2 else "none"
+
+    monkeypatch.setattr(fit_labels, "classify", rule)
+    words = ["fit_labels.py", "--model", study / "base", "--fit-harmful", study / "fit_harmful.jsonl"]
+    words += ["--fit-benign", study / "fit_benign.jsonl", "--adapters", study / "step1", study / "step2"]
+    outputs = [tmp_path / "1.json", tmp_path / "2.json"]
+    params = {"model": PARAMS["model"], "answer_tokens": 5, "batch_size": 3}
+    monkeypatch.setattr(sys, "argv", [*map(str, words), "--labels", *map(str, outputs), "--params", json.dumps(params)])
+    fit_labels.main()
+    tokenizer = load_tokenizer(study / "base")
+    chat = ChatFormat(tokenizer)
+    for step, output in enumerate(outputs, 1):
+        model, found = load_model(study / "base", adapter=study / f"step{step}"), json.loads(output.read_text())
+        for label in ("harmful", "benign"):
+            expected = []
+            for line in (study / f"fit_{label}.jsonl").read_text().splitlines():
+                ids = torch.tensor([chat.render(json.loads(line)["prompt"]).ids])
+                out = model.generate(
+                    ids, max_new_tokens=5, do_sample=False, eos_token_id=list(chat.stop_ids), pad_token_id=0
+                )
+                expected.append(rule(tokenizer.decode(out[0, ids.shape[1] :], skip_special_tokens=True)) != "none")
+            assert found[label] == expected
+        assert set(found) == {"harmful", "benign"}

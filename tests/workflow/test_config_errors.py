@@ -64,6 +64,9 @@ FAULTS = [
     ("sweep.modes", [], "must not be empty"),
     ("sweep.controls.random", -1, "at least 0"),
     ("quadrants.per_quadrant", 0, "at least 1"),
+    ("refusal.contrast", "answers", "prompts, behaviour"),
+    ("refusal.class_min", 3, "at least 4"),
+    ("train.keep", "none", "all, anchors"),
 ]  # fmt: skip
 
 
@@ -123,6 +126,7 @@ COMBINATIONS = [
         "no such source",
     ),
     ("follow_up.suites.fixed_source", 2, "follow_up.suites.fixed_source = 2", "bare requests"),
+    ("refusal.contrast", "behaviour", "refusal.contrast = 'behaviour'", "leave sweep.checkpoints"),
     ("completions.every_save", ["xstest"], "completions.every_save = ['xstest']", "max_new_tokens"),
 ]
 
@@ -135,6 +139,16 @@ def test_impossible_combinations(key, value, shown, fix):
         check_combinations(Study(config))
     message = str(refused.value)
     assert message.startswith(f"config error: {shown}") and fix in message
+
+
+def test_a_class_that_the_fit_prompts_cannot_fill():
+    config = with_value("refusal.class_min", 9)
+    config["refusal"]["contrast"] = "behaviour"
+    config["sweep"] |= {"checkpoints": {}, "primary": []}
+    config["aligned"]["anchors"] = {}
+    check(config, SCHEMA)
+    with pytest.raises(ConfigError, match=r"refusal.class_min = 9: roles fit_harmful and fit_benign have 16 prompts"):
+        check_combinations(Study(config))
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from harness import ATTACK_FIGURES, CAUSAL_FIGURES, FIGURES, ROOT, SMOKE, snakem
 from plans import change, edit, plan, planned
 
 REGIMES = ("sft", "r2d2")
+PARTS = ("0_2", "2_4")  # their segments
 # What stands on the tables of checkpoints: `tables`, and those made from its trajectory and coupling.
 SUMMARY = dict.fromkeys(
     ["tables", "dense_tables", "transfer_tables", "claims", "reference_anchors", "quadrants",
@@ -102,6 +103,18 @@ def test_keeping_less_plans_the_same_jobs(project):
     change(project, "train.keep", "anchors")
     change(project, "activations.keep", "anchors")
     assert plan(project) == before
+
+
+def without_sweeps(folder: Path) -> None:
+    for key, value in (("sweep.checkpoints", {}), ("sweep.primary", []), ("aligned.anchors", {})):
+        change(folder, key, value)
+
+
+def test_a_contrast_of_behaviour_labels_the_fit_prompts_of_each_segment(project):
+    without_sweeps(project)
+    before = plan(project)
+    change(project, "refusal.contrast", "behaviour")
+    assert plan(project) == before | {f"fit_labels_{regime}_{part}": 1 for regime in REGIMES for part in PARTS}
 
 
 def test_full_plan_of_the_smoke_study(project):
@@ -210,6 +223,15 @@ class TestAfterARun:
         assert plan(study) == TABLES | {"completions": 2, "judge": 2}
         assert {w["step"] for rule, w in planned(study) if rule == "completions"} == {"2"}
 
+    def test_another_contrast_trains_nothing(self, study):
+        without_sweeps(study)
+        change(study, "refusal.contrast", "behaviour")
+        probes = {f"probe_anchor_{r}": 2 for r in REGIMES} | {f"probe_saves_{r}_0_2": 1 for r in REGIMES}
+        labels = {f"fit_labels_{r}_{part}": 1 for r in REGIMES for part in PARTS}
+        jobs = plan(study)
+        assert not [rule for rule in jobs if rule.startswith(("train_", "completions"))]
+        assert (probes | labels | CARRIERS).items() <= jobs.items()
+
 
 @pytest.mark.slow
 class TestCode:
@@ -272,7 +294,8 @@ IMPORTS = {
     "losses": {"train_segment"},
     "training": {"train_segment"},
     "scoring": {"probe"},
-    "adapters": {"probe_saves"},
+    "adapters": {"fit_labels", "probe_saves"},
+    "contrast": {"probe", "probe_saves"},
     "activations": {
         "attack_autodan",
         "attack_gcg",
@@ -280,6 +303,7 @@ IMPORTS = {
         "clean_rows",
         "complete",
         "convert_model",
+        "fit_labels",
         "follow_up",
         "probe",
         "probe_saves",
@@ -296,6 +320,7 @@ IMPORTS = {
         "clean_rows",
         "complete",
         "convert_model",
+        "fit_labels",
         "follow_up",
         "probe",
         "probe_saves",

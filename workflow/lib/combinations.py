@@ -14,7 +14,7 @@ class ConfigError(SystemExit):
 
 def check_combinations(study: Study) -> None:
     """Raises ConfigError on a combination that a schema cannot see."""
-    for check in (_anchors, _attacks, _prompts, _pool, _models, _listed, _targets, _answers):
+    for check in (_anchors, _attacks, _prompts, _pool, _models, _listed, _behaviour, _targets, _answers):
         check(study)
 
 
@@ -59,6 +59,21 @@ def _prompts(study: Study) -> None:
             _known(f"prompts.sets.{name}.source", spec["source"], "source", c["sources"])
     for kind in ("harmful", "benign"):
         _enough(study, "refusal.validation", c["refusal"]["validation"], f"select_{kind}")
+
+
+def _behaviour(study: Study) -> None:
+    """What `refusal.contrast: behaviour` cannot go with."""
+    if not study.by_behaviour:
+        return
+    c, roles = study.config, study.config["prompts"]["roles"]
+    if swept := study.swept():
+        fix = "leave sweep.checkpoints, sweep.primary, aligned.anchors and aligned.models empty"
+        why = f"the controls of the causal sweep contrast prompts, and {swept[0][1]} is swept"
+        raise ConfigError("refusal.contrast", "behaviour", f"{why}; {fix}")
+    sizes = [roles[f"fit_{kind}"]["n"] for kind in ("harmful", "benign")]
+    if "all" not in sizes and sum(sizes) < 2 * c["refusal"]["class_min"]:
+        fix = f"roles fit_harmful and fit_benign have {sum(sizes)} prompts together, too few for two such classes"
+        raise ConfigError("refusal.class_min", c["refusal"]["class_min"], fix)
 
 
 def _pool(study: Study) -> None:

@@ -55,6 +55,10 @@ class Layout:
         fixed = f"{self.private_seed}/attacks/gcg/{regime}/step{step}.jsonl"
         return fixed if name == "fixed_source" else self.role(name)
 
+    def fit_labels(self, regime: str, step: int | str) -> list[str]:
+        """Which fit prompts a checkpoint refuses; needed where the refusal carrier contrasts behaviour."""
+        return [f"{self.seed}/fit_labels/{regime}/step{step}.json"] if self.study.by_behaviour else []
+
     def table(self, name: str) -> str:
         return f"{self.root}/tables/{name}.csv"
 

@@ -133,7 +133,19 @@ class Study:
     @property
     def activations(self) -> dict:
         a = self.config["activations"]
-        return {"model": self.model, **{k: a[k] for k in ("positions", "dtype", "batch_size")}}
+        least = {"class_min": self.config["refusal"]["class_min"]} if self.by_behaviour else {}
+        return {"model": self.model, **{k: a[k] for k in ("positions", "dtype", "batch_size")}, **least}
+
+    @property
+    def by_behaviour(self) -> bool:
+        """R is the contrast of refused and other prompts."""
+        return self.config["refusal"]["contrast"] == "behaviour"
+
+    @property
+    def labels(self) -> dict:
+        """What the labels of the fit prompts depend on."""
+        tokens, batch = self.config["refusal"]["answer_tokens"], self.config["completions"]["batch_size"]
+        return {"model": self.model, "answer_tokens": tokens, "batch_size": batch}
 
     @property
     def saves_activations(self) -> dict:

@@ -2,6 +2,35 @@
 
 SETS = ["fit_harmful", "fit_benign", "select_harmful", "select_benign"]
 
+if study.by_behaviour:
+
+    for segment in [s for regime in study.regimes for s in study.segments(regime)]:
+
+        rule:
+            name:
+                f"fit_labels_{segment.regime}_{segment.start}_{segment.stop}"
+            input:
+                model=BASE,
+                adapters=[layout.checkpoint(segment.regime, step) for step in segment.saves],
+                fit_harmful=role("fit_harmful"),
+                fit_benign=role("fit_benign"),
+            output:
+                labels=[file for step in segment.saves for file in layout.fit_labels(segment.regime, step)],
+            log:
+                f"{SEED}/logs/fit_labels/{segment.regime}_{segment.start}_{segment.stop}.log",
+            benchmark:
+                f"{SEED}/benchmarks/fit_labels_{segment.regime}_{segment.start}_{segment.stop}.tsv"
+            conda:
+                "../../envs/torch.yaml"
+            threads: config["model"]["threads"]
+            params:
+                code=code("fit_labels"),
+                settings=settings(**study.labels),
+            shell:
+                "python workflow/scripts/fit_labels.py --model {input.model} --adapters {input.adapters} --fit-harmful {input.fit_harmful}"
+                " --fit-benign {input.fit_benign} --labels {output.labels} --params {params.settings:q} --code {params.code} 2> {log}"
+
+
 for regime in [*study.regimes, *study.models]:
 
     rule:
@@ -11,6 +40,7 @@ for regime in [*study.regimes, *study.models]:
             **{name: role(name) for name in SETS},
             model=layout.model(regime),
             adapter=layout.adapter(regime),
+            labels=layout.fit_labels(regime, "{step}"),
         output:
             activations=f"{SEED}/activations/{regime}/step{{step}}.safetensors",
             scores=f"{SEED}/scores/{regime}/step{{step}}.safetensors",
@@ -26,9 +56,10 @@ for regime in [*study.regimes, *study.models]:
         params:
             code=code("probe"),
             adapter=lambda wc, input: f"--adapter {input.adapter}" if input.adapter else "",
+            labels=lambda wc, input: f"--labels {input.labels}" if input.labels else "",
             settings=settings(**study.activations, **study.scoring),
         shell:
-            "python workflow/scripts/probe.py --model {input.model} {params.adapter} --fit-harmful {input.fit_harmful}"
+            "python workflow/scripts/probe.py --model {input.model} {params.adapter} {params.labels} --fit-harmful {input.fit_harmful}"
             " --fit-benign {input.fit_benign} --select-harmful {input.select_harmful} --select-benign {input.select_benign}"
             " --activations {output.activations} --scores {output.scores} --params {params.settings:q} --code {params.code} 2> {log}"
 
@@ -44,6 +75,7 @@ for regime in [*study.regimes, *study.models]:
                 **{name: role(name) for name in SETS},
                 model=BASE,
                 adapters=[layout.checkpoint(regime, step) for step in others],
+                labels=[file for step in others for file in layout.fit_labels(regime, step)],
             output:
                 activations=[f"{SEED}/activations/{regime}/step{step}.safetensors" for step in others],
             log:
@@ -56,9 +88,10 @@ for regime in [*study.regimes, *study.models]:
             threads: config["model"]["threads"]
             params:
                 code=code("probe_saves"),
+                labels=lambda wc, input: f"--labels {input.labels}" if input.labels else "",
                 settings=settings(**study.saves_activations),
             shell:
-                "python workflow/scripts/probe_saves.py --model {input.model} --adapters {input.adapters} --fit-harmful {input.fit_harmful}"
+                "python workflow/scripts/probe_saves.py --model {input.model} --adapters {input.adapters} {params.labels} --fit-harmful {input.fit_harmful}"
                 " --fit-benign {input.fit_benign} --select-harmful {input.select_harmful} --select-benign {input.select_benign}"
                 " --activations {output.activations} --params {params.settings:q} --code {params.code} 2> {log}"
 

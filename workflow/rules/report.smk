@@ -47,7 +47,7 @@ for figure, wanted in FIGURE_TABLES.items():
             "../../envs/analysis.yaml"
         params:
             code=code("figure"),
-            settings=settings(name=figure),
+            settings=settings(name=figure, **({"may_be_empty": True} if study.by_behaviour else {})),
         shell:
             "export OMP_NUM_THREADS=1; python workflow/scripts/figure.py --tables {input.tables} --svg {output.svg} --png {output.png}"
             " --params {params.settings:q} --code {params.code} 2> {log}"

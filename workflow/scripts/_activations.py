@@ -11,7 +11,7 @@ from _job import JobError
 
 from safety_geometry.carriers import CandidateScores, Position
 
-DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2", "I32": "<i4", "I64": "<i8"}
+DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2", "I32": "<i4", "I64": "<i8", "U8": "u1"}
 
 
 class Tensors:
@@ -26,6 +26,10 @@ class Tensors:
             header = json.loads(file.read(length))
         self.metadata: dict[str, str] = header.pop("__metadata__", {})
         self._entries, self._start = header, 8 + length
+
+    @property
+    def empty(self) -> bool:
+        return not self._entries
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
@@ -94,6 +98,19 @@ class Activations:
         harmful, benign = (self._finite(f"fit.{label}", site) for label in ("harmful", "benign"))
         return np.concatenate([harmful, benign]).astype(np.float64), len(harmful)
 
+    def refused(self) -> np.ndarray | None:
+        """[N] bool of the fit prompts, harmful first: what the refusal carrier contrasts; None: harmful and benign prompts."""
+        names = [f"refused.{label}" for label in ("harmful", "benign")]
+        if names[0] not in self.file:
+            return None
+        return np.concatenate([self.file.read(name) for name in names]).astype(bool)
+
+    def r_classes(self) -> tuple[str, str] | None:
+        """The two classes whose means the refusal carrier is made of; None where one has too few prompts."""
+        if self.refused() is None:
+            return "harmful", "benign"
+        return ("refused", "complied") if "mean.refused" in self.file else None
+
     def select(self, label: str, position: Position) -> np.ndarray:
         """[n, L, d]: the block inputs of the validation prompts at one position."""
         whole = f"select.{label}"
@@ -108,9 +125,11 @@ class Activations:
         return values
 
 
-def read_scores(path: Path) -> CandidateScores:
-    """Candidate scores of one anchor. Raises JobError when a tensor is missing or has another shape."""
+def read_scores(path: Path) -> CandidateScores | None:
+    """Candidate scores of one anchor, None where there is no candidate. Raises JobError when a tensor is missing or misshapen."""
     file = Tensors(path)
+    if file.empty:
+        return None
     names = [name for name in CandidateScores.__dataclass_fields__ if name != "n_layers"]
     try:
         return CandidateScores(**{name: file.read(name) for name in names}, n_layers=int(file.describe("n_layers")))

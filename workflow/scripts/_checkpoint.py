@@ -28,21 +28,28 @@ Site = tuple[Position, int]  # position as it is named in the configuration, lay
 
 @dataclass(eq=False)
 class Checkpoint:
-    """Everything the tables need of one save; `r_row` and `stability` only where candidates were scored."""
+    """Everything the tables need of one save; `r_row` and `stability` only where candidates were scored.
+
+    `scored`: an anchor, which chooses its own sites. `delta` [P, L+1, d] is the contrast of harmful and benign prompts;
+    `r_delta` is R's, of refused and other prompts where these were told apart, None where there are too few of one kind.
+    A checkpoint has no R where it has no `r_delta`, or the anchor that it takes R's site from had none.
+    """
 
     step: int
     anchor: str
     activations: Activations
     params: dict
     scores: CandidateScores | None = None
+    scored: bool = False
     means: dict[str, np.ndarray] = field(init=False)
     delta: np.ndarray = field(init=False)
+    r_delta: np.ndarray | None = field(init=False, default=None)
     profile: pd.DataFrame = field(init=False)
     candidates: pd.DataFrame | None = field(init=False, default=None)
     r_row: pd.Series | None = field(init=False, default=None)
     stability: Stability | None = field(init=False, default=None)
     h_site: Site = field(init=False, default=("", -1))
-    r_site: Site = field(init=False, default=("", -1))
+    r_site: Site | None = field(init=False, default=None)
     n_fit: tuple[int, int] = field(
         init=False, default=(0, 0)
     )  # harmful and benign; the same prompts at every checkpoint
@@ -60,14 +67,22 @@ class Checkpoint:
             )
         self.means = {label: store.mean(label) for label in ("harmful", "benign")}
         self.delta = mean_difference(self.means["harmful"], self.means["benign"])
+        classes = store.r_classes()
+        if classes == ("harmful", "benign"):
+            self.r_delta = self.delta
+        elif classes is not None:
+            self.r_delta = mean_difference(*map(store.mean, classes))
         self.profile = harmfulness_profile(
             self.delta[store.index(position), : store.n_layers],
             *(store.select(c, position) for c in ("harmful", "benign")),
         )
+        if self.scored:
+            self.n_fit = store.n_fit
+            self.h_site = (position, select_harmfulness(self.profile, self.params["harmfulness"]["score"]))
         if self.scores is not None:
-            self._select(position)
+            self._select_r()
 
-    def _select(self, position: Position) -> None:
+    def _select_r(self) -> None:
         refusal = self.params["refusal"]
         rule = {
             "beta_kl": refusal["beta_kl"],
@@ -77,8 +92,6 @@ class Checkpoint:
         self.candidates = candidate_table(self.scores, **rule)
         self.r_row = report_refusal(self.candidates)
         self.stability = selection_stability(self.scores, self.rng("selection"), self.params["bootstrap"], **rule)
-        self.n_fit = self.activations.n_fit
-        self.h_site = (position, select_harmfulness(self.profile, self.params["harmfulness"]["score"]))
         self.r_site = (int(self.r_row.position), int(self.r_row.layer))
 
     def rng(self, name: str) -> np.random.Generator:
@@ -87,7 +100,19 @@ class Checkpoint:
 
     @property
     def selection(self) -> str:
-        return "own" if self.scores is not None else "frozen"
+        return "own" if self.scored else "frozen"
+
+    @property
+    def has_r(self) -> bool:
+        return self.r_site is not None and self.r_delta is not None
+
+    @property
+    def r_missing(self) -> str:
+        """Why there is no R."""
+        if self.r_delta is None:
+            refused = self.activations.refused()
+            return f"refusal.contrast: behaviour: {refused.sum()} of {len(refused)} fit prompts refused, one class is too small"
+        return "refusal.contrast: behaviour: the anchor that the sites are taken from has no refusal carrier"
 
     @property
     def subspace_positions(self) -> list[int]:
@@ -96,9 +121,10 @@ class Checkpoint:
     def index(self, site: Site) -> tuple[int, int]:
         return self.activations.index(site[0]), site[1]
 
-    def rows(self, layer: int) -> np.ndarray:
-        """[P', d] mean differences at the post-instruction positions of a layer."""
-        return self.delta[[self.activations.index(p) for p in self.subspace_positions], layer]
+    def rows(self, kind: str, layer: int) -> np.ndarray:
+        """[P', d] mean differences of a carrier's contrast at the post-instruction positions of a layer."""
+        delta = self.delta if kind == "H" else self.r_delta
+        return delta[[self.activations.index(p) for p in self.subspace_positions], layer]
 
     def scale(self, layer: int) -> float:
         """Norm of the activations at a layer, the yardstick for differences that are only rounding."""
@@ -106,7 +132,7 @@ class Checkpoint:
 
     def carrier(self, kind: str) -> Carrier:
         position, layer = site = self.h_site if kind == "H" else self.r_site
-        raw = self.delta[self.index(site)]
+        raw = (self.delta if kind == "H" else self.r_delta)[self.index(site)]
         if kind == "H":
             score, admissible = float(self.profile[self.params["harmfulness"]["score"]].iloc[layer]), None
         else:
@@ -116,7 +142,7 @@ class Checkpoint:
 
     def subspace(self, kind: str) -> np.ndarray:
         layer = (self.h_site if kind == "H" else self.r_site)[1]
-        return position_subspace(self.rows(layer), self.params["subspace_k"], self.scale(layer))
+        return position_subspace(self.rows(kind, layer), self.params["subspace_k"], self.scale(layer))
 
     def coupling(self) -> Coupling:
         h, r = self.carrier("H"), self.carrier("R")
@@ -125,7 +151,8 @@ class Checkpoint:
 
     def read_at(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
         """Mean differences [d] at a layer, H's and R's, each at its carrier's position."""
-        return tuple(self.delta[self.index((site[0], layer))] for site in (self.h_site, self.r_site))
+        sides = ((self.delta, self.h_site), (self.r_delta, self.r_site))
+        return tuple(delta[self.index((site[0], layer))] for delta, site in sides)
 
     def pair(self, layer: int | None = None) -> PairSites:
         """Fit activations at the carriers' sites, or at one common layer with each carrier's own position.
@@ -139,7 +166,8 @@ class Checkpoint:
         r, _ = self.activations.fit(pos_r, layer_r)
         h_rows = self._fit_rows(layer_h)
         r_rows = h_rows if layer_r == layer_h else self._fit_rows(layer_r)
-        return PairSites(h, r, h_rows, r_rows, n_harmful, layer_h, layer_r, self.scale(layer_h), self.scale(layer_r))
+        scales = self.scale(layer_h), self.scale(layer_r)
+        return PairSites(h, r, h_rows, r_rows, n_harmful, layer_h, layer_r, *scales, self.activations.refused())
 
     def _fit_rows(self, layer: int) -> np.ndarray:
         return np.stack([self.activations.fit(position, layer)[0] for position in self.subspace_positions])

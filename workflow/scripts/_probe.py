@@ -11,6 +11,7 @@ from torch import Tensor
 
 from safety_geometry.activations import T_INST, record
 from safety_geometry.chat import Rendered
+from safety_geometry.contrast import behaviour_means, large_enough
 from safety_geometry.models import DTYPES
 
 SETS = ("fit_harmful", "fit_benign", "select_harmful", "select_benign")
@@ -20,9 +21,15 @@ def positions(params: dict) -> list[int | str]:
     return [*params["positions"], T_INST]
 
 
-def activations(loaded: Loaded, prompts: dict[str, list[Rendered]], params: dict) -> dict[str, Tensor]:
-    """`fit.*` and `select.*` [n, P, L+1, d] per prompt in params.dtype, `mean.*` [P, L+1, d] of the fit prompts in float32."""
-    tensors = {}
+def activations(
+    loaded: Loaded, prompts: dict[str, list[Rendered]], params: dict, labels: Path | None = None
+) -> dict[str, Tensor]:
+    """`fit.*` and `select.*` [n, P, L+1, d] per prompt in params.dtype, `mean.*` [P, L+1, d] of the fit prompts in float32.
+
+    With `labels` also `refused.*` [n] (1: the checkpoint refuses the fit prompt), and `mean.refused` and `mean.complied` over
+    harmful and benign prompts together, unless one of these classes has fewer than params.class_min prompts.
+    """
+    tensors, fit = {}, []
     for name in SETS:
         bar = progress(len(prompts[name]), f"activations {name}")
         try:
@@ -40,7 +47,24 @@ def activations(loaded: Loaded, prompts: dict[str, list[Rendered]], params: dict
         tensors[f"{split}.{label}"] = stored.contiguous()
         if split == "fit":
             tensors[f"mean.{label}"] = found.double().mean(0).float()
+            fit.append(found)
+    if labels is not None:
+        tensors |= by_behaviour(fit, labels, params["class_min"])
     return tensors
+
+
+def by_behaviour(fit: list[Tensor], labels: Path, least: int) -> dict[str, Tensor]:
+    """`fit`: activations of the harmful and of the benign prompts."""
+    known = json.loads(labels.read_text())
+    refused = [torch.tensor(known[label], dtype=torch.bool) for label in ("harmful", "benign")]
+    if [len(x) for x in refused] != [len(x) for x in fit]:
+        raise JobError(
+            f"{labels}: {[len(x) for x in refused]} labels for {[len(x) for x in fit]} prompts; make it again"
+        )
+    out = {f"refused.{c}": x.to(torch.uint8) for c, x in zip(("harmful", "benign"), refused, strict=True)}
+    if large_enough(torch.cat(refused), least):
+        out["mean.refused"], out["mean.complied"] = behaviour_means(torch.cat(fit), torch.cat(refused))
+    return out
 
 
 def publish(job: Job, path: Path, tensors: dict[str, Tensor]) -> None:

@@ -2,13 +2,15 @@
 
 --activations come in the order of params.steps, --scores in the order of params.scored_steps. A save without scores reads
 both carriers at the sites of the scored step before it (the first scored step, where none precedes): selection frozen.
+A checkpoint without a refusal carrier (see _checkpoint.py) has empty cells where one is needed, and is named on stderr.
 """
 
 import json
+import sys
 
 import pandas as pd
 from _activations import Activations, read_scores
-from _checkpoint import Checkpoint
+from _checkpoint import Checkpoint, Site
 from _job import Job, JobError
 from safetensors.numpy import save_file
 
@@ -22,7 +24,12 @@ from safety_geometry.companions import (
     own_site_companions,
     own_sites_only,
 )
-from safety_geometry.coupling import Coupling, field_geometry, principal_angles, site_drift
+from safety_geometry.coupling import Coupling, SiteDrift, field_geometry, principal_angles, site_drift
+
+CONTROLS = ["seed", "regime", "step", "anchor", "companion", "layer_h", "pos_h", "layer_r", "pos_r", "quantity", "value",
+            "lo", "hi", "n"]  # fmt: skip
+OF_R = ["admissible", "c_layer", *(f"{name}{end}" for name in QUANTITIES for end in ("", "_lo", "_hi")), "s_total", "s_refuse",
+        "s_comply", "kl", "s_total_lo", "s_total_hi", "site_share", "none_share"]  # fmt: skip
 
 
 def main() -> None:
@@ -36,7 +43,10 @@ def main() -> None:
     except ValueError as error:
         raise JobError(f"seed {params['seed']}, regime {params['regime']}: {error}") from error
     job.write_table(pd.DataFrame(list(coupling)), job.coupling)
-    job.write_table(pd.DataFrame([row for rows in controls for row in rows]), job.controls)
+    for c in checkpoints:
+        if not c.has_r:
+            print(f"step {c.step}: no refusal carrier: {c.r_missing}", file=sys.stderr)
+    job.write_table(pd.DataFrame([row for rows in controls for row in rows], columns=CONTROLS), job.controls)
     job.write_table(pd.DataFrame(geometry), job.geometry)
     job.write_table(pd.concat([profile(c, params) for c in checkpoints]), job.profile)
     with job.publish(job.carriers) as scratch:
@@ -60,10 +70,10 @@ def load(job: Job) -> list[Checkpoint]:
     checkpoints = []
     for step, path in sorted(zip(steps, job.activations, strict=True)):
         found = read_scores(scores[step]) if step in scores else None
-        checkpoints.append(Checkpoint(step, names.get(step, ""), Activations(path), params, found))
-    source = next(c for c in checkpoints if c.scores is not None)
+        checkpoints.append(Checkpoint(step, names.get(step, ""), Activations(path), params, found, step in scores))
+    source = next(c for c in checkpoints if c.scored)
     for checkpoint in checkpoints:
-        if checkpoint.scores is not None:
+        if checkpoint.scored:
             source = checkpoint
         checkpoint.h_site, checkpoint.r_site, checkpoint.n_fit = source.h_site, source.r_site, source.n_fit
     return checkpoints
@@ -73,15 +83,18 @@ def identity(c: Checkpoint, params: dict) -> dict:
     return {"seed": params["seed"], "regime": params["regime"], "step": c.step, "anchor": c.anchor}
 
 
-def sites(pos_h, layer_h: int, pos_r, layer_r: int) -> dict:
-    return {"layer_h": layer_h, "pos_h": str(pos_h), "layer_r": layer_r, "pos_r": int(pos_r)}
+def sites(h: Site, r: Site | None) -> dict:
+    pos_r, layer_r = r or (None, None)
+    return {"layer_h": h[1], "pos_h": str(h[0]), "layer_r": layer_r, "pos_r": pos_r}
 
 
 def couple_one(c: Checkpoint, params: dict) -> tuple[dict, list[dict]]:
     """The checkpoint's row of the coupling table, and its rows of coupling_controls."""
+    row = identity(c, params) | {"selection": c.selection} | sites(c.h_site, c.r_site if c.has_r else None)
+    if not c.has_r:
+        return row | dict.fromkeys(OF_R) | of_h(c), []
     observed = c.coupling()
     intervals, own, fixed = (resampled if c.activations.per_prompt else as_read)(c, observed, params)
-    row = identity(c, params) | {"selection": c.selection} | sites(*c.h_site, *c.r_site)
     row |= {"admissible": c.carrier("R").admissible, "c_layer": observed.c_layer}
     for name in QUANTITIES:
         row |= {name: getattr(observed, name), f"{name}_lo": intervals[name][0], f"{name}_hi": intervals[name][1]}
@@ -89,11 +102,16 @@ def couple_one(c: Checkpoint, params: dict) -> tuple[dict, list[dict]]:
         row[name] = None if c.r_row is None else c.r_row[name]
     for name in ("s_total_lo", "s_total_hi", "site_share", "none_share"):
         row[name] = None if c.stability is None else getattr(c.stability, name)
-    row |= {"h_score": c.carrier("H").score, "n_harmful": c.n_fit[0], "n_benign": c.n_fit[1]}
+    row |= of_h(c)
 
-    here = [(sites(*c.h_site, *c.r_site), x) for x in own]
-    here += [(sites(c.h_site[0], layer, c.r_site[0], layer), x) for layer, found in fixed.items() for x in found]
+    here = [(sites(c.h_site, c.r_site), x) for x in own]
+    for layer, found in fixed.items():
+        here += [(sites((c.h_site[0], layer), (c.r_site[0], layer)), x) for x in found]
     return row, [identity(c, params) | {"companion": x.companion} | where | vars(x) for where, x in here]
+
+
+def of_h(c: Checkpoint) -> dict:
+    return {"h_score": c.carrier("H").score, "n_harmful": c.n_fit[0], "n_benign": c.n_fit[1]}
 
 
 Found = tuple[dict[str, tuple[float, float]], list[Companion], dict[int, list[Companion]]]
@@ -118,24 +136,25 @@ def as_read(c: Checkpoint, observed: Coupling, params: dict) -> Found:
 def describe_geometry(checkpoints: list[Checkpoint], params: dict) -> list[dict]:
     """Spectrum of the mean-difference field over the candidate grid, and drift from the reference and the save before."""
     reference = next(c for c in checkpoints if c.step == params["reference"])
-    grid = next(c for c in [reference, *checkpoints] if c.candidates is not None)
-    layers, k = sorted(set(grid.candidates.layer)), params["subspace_k"]
-    fields = {
-        c.step: field_geometry(c.delta[[c.index((p, 0))[0] for p in c.subspace_positions]][:, layers], k)
+    grid = next((c.candidates for c in [reference, *checkpoints] if c.candidates is not None), None)
+    fields = {} if grid is None else {
+        c.step: field_geometry(
+            c.r_delta[[c.index((p, 0))[0] for p in c.subspace_positions]][:, sorted(set(grid.layer))], params["subspace_k"]
+        )
         for c in checkpoints
-    }
+        if c.r_delta is not None
+    }  # fmt: skip
     rows = []
     for previous, c in zip([None, *checkpoints], checkpoints, strict=False):
-        shape = fields[c.step]
+        shape, its = fields.get(c.step), fields.get(reference.step)
         row = identity(c, params) | {"selection": c.selection, "reference": reference.step}
-        row |= {name: getattr(shape, name) for name in ("erank", "pr", "k90", "k95")}
-        angles = principal_angles(shape.basis, fields[reference.step].basis)
+        row |= {name: shape and getattr(shape, name) for name in ("erank", "pr", "k90", "k95")}
+        angles = principal_angles(shape.basis, its.basis) if shape and its else []
         row |= {f"angle_{i + 1}": angles[i] if i < len(angles) else None for i in range(3)}
         for kind in "HR":
-            row[f"norm_{kind.lower()}"] = c.carrier(kind).norm
+            row[f"norm_{kind.lower()}"] = c.carrier(kind).norm if kind == "H" or c.has_r else None
             for label, other in (("ref", reference), ("prev", previous)):
-                site, theirs = ((x.h_site if kind == "H" else x.r_site) if x else None for x in (c, other))
-                moved = site_drift(c.delta, other.delta, c.index(site), other.index(theirs)) if other else None
+                moved = drift(kind, c, other) if other else None
                 row[f"drift_{kind.lower()}_{label}"] = moved and moved.own
                 row[f"cos_fixed_{kind.lower()}_{label}"] = moved and moved.fixed
         for name in ("s_total", "s_refuse"):
@@ -143,6 +162,15 @@ def describe_geometry(checkpoints: list[Checkpoint], params: dict) -> list[dict]
             row[f"{name}_drift"] = c.r_row[name] - reference.r_row[name] if known else None
         rows.append(row)
     return rows
+
+
+def drift(kind: str, c: Checkpoint, other: Checkpoint) -> SiteDrift | None:
+    """Of one carrier between two checkpoints; None where one of them lacks it."""
+    if kind == "H":
+        return site_drift(c.delta, other.delta, c.index(c.h_site), other.index(other.h_site))
+    if not (c.has_r and other.has_r):
+        return None
+    return site_drift(c.r_delta, other.r_delta, c.index(c.r_site), other.index(other.r_site))
 
 
 def profile(c: Checkpoint, params: dict) -> pd.DataFrame:
@@ -168,7 +196,11 @@ def pack(checkpoints: list[Checkpoint]) -> tuple[dict, dict[str, str]]:
     for c in checkpoints:
         facts[str(c.step)] = {"anchor": c.anchor, "selection": c.selection}
         for kind in "HR":
-            key, carrier = kind.lower(), c.carrier(kind)
+            key = kind.lower()
+            if kind == "R" and not c.has_r:
+                facts[str(c.step)][key] = {"missing": c.r_missing}
+                continue
+            carrier = c.carrier(kind)
             tensors[f"step{c.step}.{key}"] = carrier.direction.astype("float32")
             tensors[f"step{c.step}.{key}_subspace"] = c.subspace(kind).astype("float32", order="C")
             facts[str(c.step)][key] = {

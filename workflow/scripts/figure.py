@@ -1,12 +1,12 @@
 """One figure of the study as SVG and PNG, from its tables. A table or column that is missing or empty is an error.
 
-params: name, one of safety_geometry.figures.FIGURES.
+params: name, one of safety_geometry.figures.FIGURES; may_be_empty: a page that says what lacks, instead of the error.
 """
 
 from _job import Job, JobError
 from _read import read_tables
 
-from safety_geometry.figures import make_figure, save
+from safety_geometry.figures import NoData, empty_figure, make_figure, save
 
 
 def main() -> None:
@@ -14,6 +14,10 @@ def main() -> None:
     name = job.params.get("name")
     try:
         figure = make_figure(name, read_tables(job.tables))
+    except NoData as error:
+        if not job.params.get("may_be_empty"):
+            raise JobError(f"figure {name}: {error}") from error
+        figure = empty_figure(name, str(error))
     except ValueError as error:
         raise JobError(f"figure {name}: {error}") from error
     for path in (job.svg, job.png):

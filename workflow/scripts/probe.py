@@ -1,7 +1,8 @@
 """Activation cache and candidate scores of the refusal directions of one anchor, or of an aligned model.
 
-params: model, positions, dtype (of the per-prompt activations), batch_size; layers, candidate_positions, validation,
-coefficient, evaluation_share, score_batch. See safety_geometry.activations and .scoring for the contents.
+--labels: which fit prompts it refuses (fit_labels.py); the candidates are then differences between refused and other prompts,
+and there is none where one of these classes has fewer than params.class_min. params: model, positions, dtype (of the
+per-prompt activations), batch_size; layers, candidate_positions, validation, coefficient, evaluation_share, score_batch. See safety_geometry.activations and .scoring for the contents.
 """
 
 from dataclasses import asdict
@@ -10,23 +11,31 @@ from _job import Job, JobError
 from _model import load, progress
 from _probe import SETS, activations, positions, publish
 from safetensors.torch import save_file
+from torch import Tensor
 
 from safety_geometry.activations import evaluation_layers
 from safety_geometry.scoring import score_candidates
 
 
 def main() -> None:
-    job = Job(__doc__, inputs=["model", "adapter?", *SETS], outputs=["activations", "scores"])
+    job = Job(__doc__, inputs=["model", "adapter?", *SETS, "labels?"], outputs=["activations", "scores"])
     loaded = load(job, job.adapter)
     prompts = {name: loaded.prompts(getattr(job, name)) for name in SETS}
-    tensors = activations(loaded, prompts, job.params)
+    tensors = activations(loaded, prompts, job.params, job.labels)
     publish(job, job.activations, tensors)
-    write_scores(job, loaded, tensors, prompts)
+    classes = ("harmful", "benign") if job.labels is None else ("refused", "complied")
+    if f"mean.{classes[0]}" in tensors:
+        delta = tensors[f"mean.{classes[0]}"] - tensors[f"mean.{classes[1]}"]
+        scores = score(job, loaded, tensors, delta, prompts)
+    else:
+        scores = {}  # no candidate: the labels beside the activations say why
+    with job.publish(job.scores) as scratch:
+        save_file(scores, scratch, {"n_layers": str(loaded.runner.n_layers)})
 
 
-def write_scores(job: Job, loaded, tensors: dict, prompts: dict) -> None:
+def score(job: Job, loaded, tensors: dict, delta: Tensor, prompts: dict) -> dict[str, Tensor]:
+    """Scores of the candidates `delta` [P, L+1, d]; what they are scored by is harmful and benign prompts, whatever they are."""
     p, at = job.params, positions(job.params)
-    delta = tensors["mean.harmful"] - tensors["mean.benign"]
     last = at.index(-1)
     layers = evaluation_layers(tensors["mean.harmful"][last], tensors["mean.benign"][last], p["evaluation_share"])
     grid = p["layers"]
@@ -43,9 +52,7 @@ def write_scores(job: Job, loaded, tensors: dict, prompts: dict) -> None:
         loaded.runner, directions, prompts["select_harmful"][:n], prompts["select_benign"][:n], layers, p["coefficient"],
         p["score_batch"], loaded.chat.n_prefix, progress(3 * n * len(directions), "candidate scores"),
     )  # fmt: skip
-    with job.publish(job.scores) as scratch:
-        values = {name: t.contiguous() for name, t in asdict(scores).items()}
-        save_file(values, scratch, {"n_layers": str(loaded.runner.n_layers)})
+    return {name: t.contiguous() for name, t in asdict(scores).items()}
 
 
 if __name__ == "__main__":

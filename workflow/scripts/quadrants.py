@@ -48,12 +48,18 @@ def main() -> None:
 
 
 def project(prompts: Tensors, activations: Activations, carriers: Tensors, step: int, kind: str) -> np.ndarray:
-    """[n] projections of the asked prompts on a carrier at its site, −1 and +1 at the fit set's class means."""
+    """[n] projections of the asked prompts on a carrier at its site, −1 and +1 at the fit set's class means.
+
+    NaN where the checkpoint has no such carrier.
+    """
     facts = carriers.describe("carriers")[str(step)][kind]
+    if "missing" in facts:
+        return np.full(len(prompts["prompts"]), np.nan)
     position, layer = facts["position"], facts["layer"]
     values = prompts.read("prompts", np.s_[:, prompts.describe("positions").index(position), layer])
     site = activations.index(position), layer
-    means = [activations.mean(label)[site] for label in ("harmful", "benign")]
+    classes = ("harmful", "benign") if kind == "h" else activations.r_classes()
+    means = [activations.mean(label)[site] for label in classes]
     return projection(values, *means, carriers.read(f"step{step}.{kind}"))
 
 

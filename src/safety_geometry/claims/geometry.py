@@ -14,9 +14,17 @@ def relocation_size(evidence: Evidence, regime: str) -> float:
     return (profile.loc[profile["carrier"] == "H", "layer"].max() + 1) / 4
 
 
+def rows_with_r(evidence: Evidence, regime: str) -> pd.DataFrame:
+    """Coupling at the anchors of a regime, all of which have a refusal carrier."""
+    rows = evidence.rows("coupling", regime)
+    if rows["layer_r"].isna().any():
+        raise Undecidable(f"not every anchor of {regime} has a refusal carrier (refusal.contrast: behaviour)")
+    return rows
+
+
 def r_relocates(evidence: Evidence) -> Outcome:
     evidence.require_moved(ADVERSARIAL)
-    rows, least = evidence.rows("coupling", ADVERSARIAL), relocation_size(evidence, ADVERSARIAL)
+    rows, least = rows_with_r(evidence, ADVERSARIAL), relocation_size(evidence, ADVERSARIAL)
     first, last = rows.iloc[0], rows.iloc[-1]
     moved = float(first["layer_r"] - last["layer_r"])
     share = min(first["site_share"], last["site_share"])
@@ -30,7 +38,7 @@ def r_relocates(evidence: Evidence) -> Outcome:
 
 def relocation_step(evidence: Evidence, regime: str) -> tuple[float, str]:
     """Step of the first anchor at which R sits a quarter of the layers earlier than at the reference; inf: never."""
-    rows = evidence.rows("coupling", regime)
+    rows = rows_with_r(evidence, regime)
     early = rows[rows["layer_r"].iloc[0] - rows["layer_r"] >= relocation_size(evidence, regime)]
     path = "-".join(f"{layer:.0f}" for layer in rows["layer_r"])
     decisive = [0] if not len(early) else [0, early.index[0]]
@@ -60,6 +68,8 @@ def h_layer_constant(evidence: Evidence) -> Outcome:
 def rank_constant(evidence: Evidence) -> Outcome:
     evidence.require_moved(ADVERSARIAL, PLAIN)
     rank = pd.concat([evidence.rows("geometry", regime)["erank"] for regime in (ADVERSARIAL, PLAIN)])
+    if rank.isna().any():
+        raise Undecidable("the field has no rank at some anchors: they have no refusal carrier")
     value = float((rank.max() - rank.min()) / rank.mean())
     reason = f"effective rank {rank.min():.3f} to {rank.max():.3f} over the anchors of both regimes"
     return Outcome("holds" if value <= SAME_RANK else "fails", reason, value, threshold=SAME_RANK, n=len(rank))
@@ -82,7 +92,7 @@ def sft_drifts_more(evidence: Evidence) -> Outcome:
 def score_falls(evidence: Evidence) -> Outcome:
     """S_total of R at the last anchor against the reference, ranges over resampled validation prompts."""
     evidence.require_moved(ADVERSARIAL)
-    rows = evidence.rows("coupling", ADVERSARIAL)
+    rows = rows_with_r(evidence, ADVERSARIAL)
     first, last = rows.iloc[0], rows.iloc[-1]
     difference = last["s_total"] - first["s_total"]
     lo, hi = last["s_total_lo"] - first["s_total_hi"], last["s_total_hi"] - first["s_total_lo"]

@@ -16,13 +16,13 @@ from safety_geometry.figures.follow_up import follow_up
 from safety_geometry.figures.geometry import geometry
 from safety_geometry.figures.layer_profile import layer_profile
 from safety_geometry.figures.quadrants import quadrants
-from safety_geometry.figures.style import NoData, save, styled
+from safety_geometry.figures.style import NoData, empty_figure, save, styled
 from safety_geometry.figures.training_curves import training_curves
 from safety_geometry.figures.trajectory import trajectory
 from safety_geometry.figures.transfer import transfer
 from safety_geometry.figures.transfer_predictors import transfer_predictors
 
-__all__ = ["FIGURES", "NoData", "make_figure", "save"]
+__all__ = ["FIGURES", "NoData", "empty_figure", "make_figure", "save"]
 
 FIGURES: dict[str, Callable[[dict[str, pd.DataFrame]], Figure]] = {
     "five_anchor": five_anchor,

@@ -50,6 +50,14 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(path, format=kind, metadata=metadata[kind])
 
 
+def empty_figure(name: str, reason: str) -> Figure:
+    """A page in a figure's place that says why there is nothing to draw."""
+    with styled():
+        figure = Figure(figsize=(6.5, 1.6))
+        figure.text(0.02, 0.5, f"{name}: nothing to draw\n{reason}", va="center", wrap=True)
+    return figure
+
+
 def need(tables: dict[str, pd.DataFrame], name: str, columns: Collection[str] = ()) -> pd.DataFrame:
     """A table that has rows and these columns, each with a value somewhere. Raises NoData."""
     if name not in tables or not len(tables[name]):

@@ -1,0 +1,23 @@
+"""The saves of a training segment, one after the other, from one base model that is read once."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from _job import Job, JobError
+from _model import Loaded
+
+from safety_geometry.adapters import with_adapter
+from safety_geometry.runner import Runner
+
+
+def each_save(job: Job, base: Loaded, outputs: list[Path]) -> Iterator[tuple[Loaded, Path]]:
+    """Model of each of --adapters with the output that belongs to it. `base` serves for nothing else afterwards."""
+    adapters = job.adapters
+    if not adapters or len(adapters) != len(outputs):
+        raise JobError(f"{len(outputs)} outputs for {len(adapters)} adapters; name one for each")
+    plain = base.model.to("cpu")
+    for adapter, output in zip(adapters, outputs, strict=True):
+        job.adapters = [adapter]  # the sidecar names what this file was made from
+        model = with_adapter(plain, adapter, job.params["model"]["device"])
+        yield replace(base, model=model, runner=Runner(model)), output

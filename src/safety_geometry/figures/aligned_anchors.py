@@ -5,8 +5,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from safety_geometry.figures.modes import dose, headline, look, p_text
-from safety_geometry.figures.style import GREY, counts, need
+from safety_geometry.figures.modes import dose, look
+from safety_geometry.figures.style import GREY, counts, headline, need, p_text, striped
 
 ARMS = {"asr_baseline": None, "asr_h_only": "h_only", "asr_r_only": "r_only", "asr_r_perp_h": "r_perp_h"}
 BASELINE = {"label": "no intervention", "color": GREY, "marker": "D"}
@@ -20,9 +20,8 @@ def aligned_anchors(tables: dict[str, pd.DataFrame]) -> Figure:
     )
     figure = Figure(figsize=(8.2, 1.9 + 0.85 * len(frame)))
     ax = figure.subplots()
+    striped(ax, len(frame))
     for i, row in frame.iterrows():
-        if i % 2:
-            ax.axhspan(i - 0.5, i + 0.5, color="#F4F4F4", linewidth=0, zorder=0)
         for order, (column, mode) in enumerate(ARMS.items()):
             style = look(mode) if mode else BASELINE
             y = i + 0.19 * (order - (len(ARMS) - 1) / 2)
@@ -32,8 +31,6 @@ def aligned_anchors(tables: dict[str, pd.DataFrame]) -> Figure:
     ax.set_title(f"harmful requests asked as they are ({counts(frame, 'n')})")
     ax.set_yticks(range(len(frame)), [label(frame, i) for i in frame.index])
     ax.set_ylim(len(frame) - 0.5, -0.5)
-    ax.grid(False, axis="y")
-    ax.tick_params(axis="y", length=0)
     ax.set_xlim(-0.02, 1.02)
     ax.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
     ax.set_xlabel("attack success (% of requests)")

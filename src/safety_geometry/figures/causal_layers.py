@@ -7,19 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patheffects import withStroke
 
-from safety_geometry.figures.modes import (
-    FAMILIES,
-    MODES,
-    carrier,
-    checkpoints,
-    columns_for,
-    first_seed,
-    headline,
-    look,
-    number,
-    present,
-)
-from safety_geometry.figures.style import need
+from safety_geometry.figures.modes import FAMILIES, MODES, carrier, checkpoints, look, number, present
+from safety_geometry.figures.style import columns_for, first_seed, headline, need
 
 COLUMNS = 3
 TICKS = 12

@@ -5,8 +5,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from safety_geometry.figures.modes import first_seed, headline, label, p_text
-from safety_geometry.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION, NoData, is_true, need
+from safety_geometry.figures.modes import label
+from safety_geometry.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    NoData,
+    first_seed,
+    headline,
+    is_true,
+    need,
+    p_text,
+    striped,
+)
 
 KINDS = {
     "pooled": ("less pooled controls", "black", "o"),
@@ -80,12 +95,7 @@ def weight(kind: str) -> dict[str, float]:
 
 def forest(ax: Axes, frame: pd.DataFrame, seed: int, rows: dict[tuple, int], kinds: list[str], unit: float) -> None:
     """One metric: pooled on the row's upper line with the raw change, the kinds below it."""
-    ax.axvline(0, color="#888888", linewidth=0.8, zorder=1)
-    ax.grid(False, axis="y")
-    ax.tick_params(axis="y", length=0)
-    for i in rows.values():
-        if i % 2:
-            ax.axhspan(i - 0.5, i + 0.5, color="#F4F4F4", linewidth=0, zorder=0)
+    striped(ax, len(rows), zero=True)
     gap = 0.84 / (len(kinds) + 0.6)
     for order, kind in enumerate(kinds):
         own = frame[frame["control"] == kind]

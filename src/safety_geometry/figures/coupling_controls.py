@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from safety_geometry.figures.style import BLUE, GREEN, GREY, VERMILION, NoData, need, ordered_anchors
+from safety_geometry.figures.style import BLUE, GREEN, GREY, VERMILION, NoData, headline, need, ordered_anchors
 
 SHOWN = (
     ("own_sites", "value at the carriers' own sites", "black", "o"),
@@ -41,5 +41,5 @@ def coupling_controls(tables: dict[str, pd.DataFrame]) -> Figure:
     axes[0].set_ylabel("|cos| of H and R carriers (log)")
     handles, names = axes[0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=3)
-    figure.suptitle(f"Coupling beside its floors and its ceiling (bars: 95 % ranges; seed {seed})", x=0.01, ha="left")
+    headline(figure, "Coupling beside its floors and its ceiling", f"bars: 95 % ranges; seed {seed}")
     return figure

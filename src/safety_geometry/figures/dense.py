@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from safety_geometry.dense import SITES
-from safety_geometry.figures.modes import BROWN, headline
-from safety_geometry.figures.style import GREY, PURPLE, across_seeds, draw, need
+from safety_geometry.figures.modes import BROWN
+from safety_geometry.figures.style import GREY, PURPLE, across_seeds, draw, headline, need, striped
 from safety_geometry.figures.trajectory import BEHAVIOUR
 
 QUANTITY = "hrci_repr"
@@ -116,12 +116,8 @@ def relocations(ax: Axes, saves: pd.DataFrame) -> None:
 def forest(ax: Axes, rows: pd.DataFrame, outcomes: list[str]) -> None:
     """ρ of each outcome, levels above first differences; a bar per block length, shortest on top."""
     ax.set_xlim(-1.08, 1.08)
-    ax.axvline(0, color="#888888", linewidth=0.8, zorder=1)
-    ax.grid(False, axis="y")
-    ax.tick_params(axis="y", length=0)
+    striped(ax, len(outcomes), zero=True)
     for i, outcome in enumerate(outcomes):
-        if i % 2:
-            ax.axhspan(i - 0.5, i + 0.5, color="#F4F4F4", linewidth=0, zorder=0)
         if not (rows["outcome"] == outcome).any():
             ax.text(-1.0, i, "not measured, or the same everywhere", va="center", fontsize=7.5, color=GREY)
         for j, (form, (_, colour)) in enumerate(FORMS.items()):

@@ -9,20 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from safety_geometry.causal.names import SHARED
-from safety_geometry.figures.modes import (
-    FAMILIES,
-    HUES,
-    MODES,
-    carrier,
-    checkpoints,
-    columns_for,
-    handle,
-    headline,
-    look,
-    number,
-    present,
-)
-from safety_geometry.figures.style import NoData, across_seeds, draw, need
+from safety_geometry.figures.modes import FAMILIES, HUES, MODES, carrier, checkpoints, handle, look, number, present
+from safety_geometry.figures.style import NoData, across_seeds, columns_for, draw, headline, need, seeds_note
 
 COLUMNS = 4
 RANGE = (0.025, 0.975)
@@ -60,9 +48,8 @@ def dose_response(tables: dict[str, pd.DataFrame]) -> Figure:
     entries = [handle(mode, linestyle="-") for mode in modes]
     entries += [Patch(color=HUES[c], alpha=0.35, linewidth=0, label=f"controls of {c}") for c in HUES if c in acting]
     figure.legend(handles=entries, loc="outside lower center", ncols=4 if columns < 3 else 8)
-    seeds = len(set(frame["seed"]))
-    note = "one seed" if seeds == 1 else f"line: mean of {seeds} seeds; bars: their range"
-    headline(figure, "Refusal over the strength of an intervention", f"shaded: 95 % of the pooled controls; {note}")
+    note = f"shaded: 95 % of the pooled controls; {seeds_note(frame)}"
+    headline(figure, "Refusal over the strength of an intervention", note)
     return figure
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from safety_geometry.figures.style import GREY, across_seeds, counts, draw, looks, need, seeds_note
+from safety_geometry.figures.style import GREY, across_seeds, counts, draw, headline, looks, need, seeds_note
 
 PANELS = (
     ("hrci_repr", "Coupling of the H and R carriers", "HRCI_repr (0 to 1)"),
@@ -53,7 +53,7 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
     found = [ax.get_legend_handles_labels() for ax in axes[:2]]
     handles = {name: handle for part in found for handle, name in zip(*part, strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
-    figure.suptitle(f"Coupling and behaviour at the anchors ({seeds_note(frame, '95 % intervals')})", x=0.01, ha="left")
+    headline(figure, "Coupling and behaviour at the anchors", seeds_note(frame, "95 % intervals"))
     return figure
 
 

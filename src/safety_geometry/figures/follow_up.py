@@ -5,8 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from safety_geometry.figures.modes import MODES, first_seed, handle, headline, label, look, present
-from safety_geometry.figures.style import GREY, NoData, counts, need
+from safety_geometry.figures.modes import MODES, handle, label, look, present
+from safety_geometry.figures.style import GREY, NoData, counts, first_seed, headline, need
 
 PANELS = (
     ("asr", "attack success", "n_asr", "share", 1),

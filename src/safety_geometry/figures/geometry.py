@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from safety_geometry.figures.style import across_seeds, draw, looks, need, seeds_note
+from safety_geometry.figures.style import across_seeds, draw, headline, looks, need, seeds_note
 
 ANGLES = (("angle_1", ":", "first"), ("angle_2", "--", "second"), ("angle_3", "-", "third"))
 
@@ -46,6 +46,5 @@ def geometry(tables: dict[str, pd.DataFrame]) -> Figure:
     cosine.legend(loc="best")
     handles, names = rank.get_legend_handles_labels()
     figure.legend(handles, names, loc="outside lower center", ncols=len(names))
-    note = seeds_note(frame, "none").replace("bars: none; ", "")
-    figure.suptitle(f"Shape and drift of the refusal field ({note})", x=0.01, ha="left")
+    headline(figure, "Shape and drift of the refusal field", seeds_note(frame))
     return figure

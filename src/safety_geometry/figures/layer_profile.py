@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from safety_geometry.figures.style import is_true, need, ordered_anchors
+from safety_geometry.figures.style import headline, is_true, need, ordered_anchors
 
 SHADES = ("#FDE725", "#8FD744", "#35B779", "#21908C", "#31688E", "#443A83", "#2D0A45")  # light: early, dark: late
 
@@ -42,9 +42,7 @@ def layer_profile(tables: dict[str, pd.DataFrame]) -> Figure:
     handles, names = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, names, title="anchor", loc="outside right upper")
     figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside right lower")
-    figure.suptitle(
-        f"Scores by layer: harmfulness (above) and refusal (below) carriers (seed {seed})", x=0.01, ha="left"
-    )
+    headline(figure, "Scores by layer: harmfulness (above) and refusal (below) carriers", f"seed {seed}")
     return figure
 
 

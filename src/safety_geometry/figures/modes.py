@@ -7,7 +7,6 @@ colours belongs to a regime.
 from collections.abc import Sequence
 
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from safety_geometry.figures.style import GREY, NAMED, ORANGE, PURPLE, SKY, NoData
@@ -71,23 +70,6 @@ def label(cell: pd.Series) -> str:
     return f"{look(cell['mode'])['label']}: {dose(cell)}\n{place(cell['regime'], cell['anchor'], cell['step'])}"
 
 
-def p_text(p: float) -> str:
-    """A p with three digits."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def columns_for(panels: int, most: int) -> int:
-    """Columns of a grid of at most `most`, with as few empty places as its number of lines allows."""
-    return -(-panels // -(-panels // most))
-
-
-def headline(figure: Figure, what: str, note: str) -> None:
-    """Title of a figure, with its note behind it or, where that is too long, on a second line."""
-    room = 12.5 * figure.get_figwidth()  # characters of the title's size
-    joint = " " if len(what) + len(note) + 3 <= room else "\n"
-    figure.suptitle(f"{what}{joint}({note})", x=0.01, ha="left")
-
-
 def checkpoints(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Name and rows of each checkpoint: named regimes first, others as they appear, then steps. Raises NoData when there is
     none."""
@@ -97,10 +79,3 @@ def checkpoints(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     parts = frame.groupby(["regime", "step", "anchor"], dropna=False, sort=False)
     found = sorted(parts, key=lambda part: (regimes.index(part[0][0]), part[0][1], str(part[0][2])))
     return [(place(regime, anchor, step), rows) for (regime, step, anchor), rows in found]
-
-
-def first_seed(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The rows of the first seed, and a note that says which it is and of how many."""
-    seeds = sorted(frame["seed"].unique())
-    note = f"seed {seeds[0]}" + (f", first of {len(seeds)}" if len(seeds) > 1 else "")
-    return frame[frame["seed"] == seeds[0]], note

@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from safety_geometry.figures.modes import checkpoints, columns_for, first_seed, headline
-from safety_geometry.figures.style import BLUE, GREY, ORANGE, SKY, VERMILION, need
+from safety_geometry.figures.modes import checkpoints
+from safety_geometry.figures.style import BLUE, GREY, ORANGE, SKY, VERMILION, columns_for, first_seed, headline, need
 
 LOOKS = {
     "harmful_refused": ("harmful, refused", ORANGE, "s"),

@@ -89,10 +89,12 @@ def draw(ax: Axes, points: pd.DataFrame, look: dict, shift: float = 0.0, **extra
         ax.vlines(x[known], points["lo"][known], points["hi"][known], color=look["color"], linewidth=1.0, alpha=0.8)
 
 
-def seeds_note(frame: pd.DataFrame, what: str) -> str:
-    """What the bars are: the interval within the one seed, or the range over several."""
+def seeds_note(frame: pd.DataFrame, bars: str = "") -> str:
+    """What stands behind a point: one seed, with `bars` where it has any, or several with their range."""
     n = len(set(frame["seed"]))
-    return f"bars: {what}; one seed" if n == 1 else f"line: mean of {n} seeds; bars: their range"
+    if n > 1:
+        return f"line: mean of {n} seeds; bars: their range"
+    return f"bars: {bars}; one seed" if bars else "one seed"
 
 
 def counts(frame: pd.DataFrame, column: str) -> str:
@@ -113,3 +115,37 @@ def ordered_anchors(frame: pd.DataFrame) -> list[str]:
 def is_true(values: pd.Series) -> pd.Series:
     """Booleans out of a column that may have empty cells."""
     return values.map(lambda v: str(v) == "True").astype(bool)
+
+
+def striped(ax: Axes, rows: int, zero: bool = False) -> None:
+    """An axis whose y is a list of `rows` lines from the top: every second one shaded, no grid; `zero`: a line at x = 0."""
+    if zero:
+        ax.axvline(0, color="#888888", linewidth=0.8, zorder=1)
+    ax.grid(False, axis="y")
+    ax.tick_params(axis="y", length=0)
+    for i in range(1, rows, 2):
+        ax.axhspan(i - 0.5, i + 0.5, color="#F4F4F4", linewidth=0, zorder=0)
+
+
+def p_text(p: float) -> str:
+    """A p with three digits."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def columns_for(panels: int, most: int) -> int:
+    """Columns of a grid of at most `most`, with as few empty places as its number of lines allows."""
+    return -(-panels // -(-panels // most))
+
+
+def headline(figure: Figure, what: str, note: str) -> None:
+    """Title of a figure, with its note behind it or, where that is too long, on a second line."""
+    room = 12.5 * figure.get_figwidth()  # characters of the title's size
+    joint = " " if len(what) + len(note) + 3 <= room else "\n"
+    figure.suptitle(f"{what}{joint}({note})", x=0.01, ha="left")
+
+
+def first_seed(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The rows of the first seed, and a note that says which it is and of how many."""
+    seeds = sorted(frame["seed"].unique())
+    note = f"seed {seeds[0]}" + (f", first of {len(seeds)}" if len(seeds) > 1 else "")
+    return frame[frame["seed"] == seeds[0]], note

@@ -3,7 +3,7 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from safety_geometry.figures.style import across_seeds, draw, looks, need, seeds_note
+from safety_geometry.figures.style import across_seeds, draw, headline, looks, need, seeds_note
 
 PLAIN = {"marker": "None"}
 
@@ -50,7 +50,7 @@ def training_curves(tables: dict[str, pd.DataFrame]) -> Figure:
         ax.set_ylim(bottom=0)
     monitor.set_ylim(-0.04, 1.5)
     monitor.set_yticks([0, 0.25, 0.5, 0.75, 1.0])
-    figure.suptitle(f"Training ({seeds_note(frame, 'none')})".replace("bars: none; ", ""), x=0.01, ha="left")
+    headline(figure, "Training", seeds_note(frame))
     return figure
 
 

@@ -3,7 +3,18 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from safety_geometry.figures.style import BLUE, GREEN, GREY, ORANGE, VERMILION, across_seeds, draw, need, seeds_note
+from safety_geometry.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    VERMILION,
+    across_seeds,
+    draw,
+    headline,
+    need,
+    seeds_note,
+)
 
 BEHAVIOUR = (
     ("fixed_asr", "fixed-source attack success", VERMILION, "s", 1.0),
@@ -46,10 +57,8 @@ def trajectory(tables: dict[str, pd.DataFrame]) -> Figure:
     for place, ax in (("outside right upper", axes[0, 0]), ("outside right lower", axes[1, 0])):
         handles, names = ax.get_legend_handles_labels()
         figure.legend(handles, names, loc=place)
-    figure.suptitle(
-        f"Coupling (above) and behaviour (below) at every save ({seeds_note(frame, '95 % intervals')}; grey lines: anchors)",
-        x=0.01, ha="left",
-    )  # fmt: skip
+    note = f"{seeds_note(frame, '95 % intervals')}; grey lines: anchors"
+    headline(figure, "Coupling (above) and behaviour (below) at every save", note)
     return figure
 
 

@@ -6,8 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from safety_geometry.figures.modes import headline
-from safety_geometry.figures.style import NAMED, NoData, counts, is_true, need
+from safety_geometry.figures.style import NAMED, NoData, counts, headline, is_true, need
 from safety_geometry.transfer import ARMS, UNOPTIMISED
 
 NAMES = {"gcg": "GCG", "autodan": "AutoDAN", "gcg_init": "GCG's start", "seeds": "AutoDAN's seeds"}

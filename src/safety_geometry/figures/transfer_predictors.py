@@ -6,8 +6,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from safety_geometry.figures.modes import first_seed, headline, p_text
-from safety_geometry.figures.style import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, NoData, need
+from safety_geometry.figures.style import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    NoData,
+    first_seed,
+    headline,
+    need,
+    p_text,
+    striped,
+)
 
 LABELS = {
     "target_hrci_repr": "target HRCI_repr",
@@ -75,11 +87,8 @@ def panel(ax: Axes, rows: pd.DataFrame, others: pd.DataFrame, lines: list[str]) 
     ax.set_xlim(-0.03, 1.62)
     ax.set_xticks(np.linspace(0, 1, 6))
     ax.axvline(1, color="#CCCCCC", linewidth=0.8)
-    ax.grid(False, axis="y")
-    ax.tick_params(axis="y", length=0)
+    striped(ax, len(lines))
     for i, name in enumerate(lines):
-        if i % 2:
-            ax.axhspan(i - 0.5, i + 0.5, color="#F4F4F4", linewidth=0, zorder=0)
         own = rows[rows["predictor"] == name].set_index("attack")
         if not len(own):
             ax.text(0.02, i, "unknown or the same everywhere", va="center", fontsize=7.5, color=GREY)

@@ -226,6 +226,8 @@ def attacks(seed: int) -> pd.DataFrame:
             "tokens": 5000,
             "batch_size": 48,
             "stopped": "steps",
+            "success": i % 3 == 0,
+            "success_start": False,
         }
         for i in range(24)
     ]

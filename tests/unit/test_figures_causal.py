@@ -16,8 +16,8 @@ from synthetic_causal import (
 
 from safety_geometry.figures import FIGURES, NoData, make_figure, save
 from safety_geometry.figures.dose_response import apart
-from safety_geometry.figures.modes import MODES, checkpoints, columns_for
-from safety_geometry.figures.style import NAMED
+from safety_geometry.figures.modes import MODES, checkpoints
+from safety_geometry.figures.style import NAMED, columns_for
 
 NEEDS = {
     "causal_layers": ("layer_scan", "log_odds_delta"),

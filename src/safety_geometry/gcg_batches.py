@@ -11,7 +11,7 @@ from safety_geometry.gcg_losses import target_loss
 from safety_geometry.runner import KeyValues, Runner
 from safety_geometry.suffix import Suffix
 
-OVERHEAD = {"cpu": 32, "cuda": 1024}
+OVERHEAD = {"cpu": 64, "cuda": 1024}
 """What one forward pass costs beyond its tokens, in tokens: small models measured on each device."""
 
 

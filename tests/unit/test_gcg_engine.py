@@ -119,7 +119,7 @@ def test_resumed_equals_one_go(llama, chat, cases, allowed, options):
         assert again == whole
     shorter = attack_many(runner, chat, cases, replace(config, steps=2), allowed, SEEDS, save=states.append)
     assert attack_many(runner, chat, cases, config, allowed, SEEDS, state=states[-1]) == whole
-    assert len(shorter[1].losses) == 3
+    assert max(len(r.losses) for r in shorter) == 3
     assert attack_many(runner, chat, cases, config, allowed, SEEDS, state=states[3]) == whole  # nothing left to do
     for other in ({"seeds": [5, 6, 8]}, {"config": replace(config, top_k=3)}, {"suffixes": cases[::-1]}):
         given = {"suffixes": cases, "config": config, "seeds": SEEDS} | other

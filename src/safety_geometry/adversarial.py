@@ -14,7 +14,9 @@ import torch
 
 from safety_geometry.chat import ChatFormat
 from safety_geometry.gcg import GCGConfig, attack_many
-from safety_geometry.gcg_losses import BatchSize, check_cache, uncached_loss
+from safety_geometry.gcg_batches import BatchSize
+from safety_geometry.gcg_losses import uncached_loss
+from safety_geometry.gcg_scoring import check_cache
 from safety_geometry.runner import Runner
 from safety_geometry.suffix import Suffix, initial_suffix, place
 

@@ -14,8 +14,10 @@ import torch
 from torch import Tensor
 
 from safety_geometry.chat import ChatFormat
-from safety_geometry.gcg_losses import BatchSize, Current, check_agreement, look, prefix, score, uncached_loss
+from safety_geometry.gcg_batches import BatchSize
+from safety_geometry.gcg_losses import check_agreement, uncached_loss
 from safety_geometry.gcg_probe import Probe, screen
+from safety_geometry.gcg_scoring import Current, look, prefix, score
 from safety_geometry.runner import Runner
 from safety_geometry.suffix import Suffix, surviving
 
@@ -132,7 +134,8 @@ def attack_many(
 
     def look_at(own: list[int]) -> dict[int, Current]:
         now = [cases[i].turn for i in own]
-        found = look(runner, now, [prefixes[i] for i in own], batch, config.mellowmax, gradient=config.steps > 0)
+        at = config.probe.layers if config.probe is not None and config.probe.draft == "gradient" else None
+        found = look(runner, now, [prefixes[i] for i in own], batch, config.mellowmax, config.steps > 0, at)
         for i in own:
             cases[i].tokens += (3 if config.steps else 1) * (len(suffixes[i].ids) - 1 - suffixes[i].start)
         return dict(zip(own, found, strict=True))

@@ -9,7 +9,9 @@ from conftest import REQUESTS, VOCABULARY, make_tokenizer
 from safety_geometry import gcg
 from safety_geometry.chat import ChatFormat
 from safety_geometry.gcg import GCGConfig, attack, propose
-from safety_geometry.gcg_losses import BatchSize, look, prefix, score, uncached_loss
+from safety_geometry.gcg_batches import BatchSize
+from safety_geometry.gcg_losses import uncached_loss
+from safety_geometry.gcg_scoring import look, prefix, score
 from safety_geometry.runner import Runner
 from safety_geometry.suffix import SuffixError, allowed_tokens, initial_suffix, place, surviving
 

@@ -15,7 +15,8 @@ from _store import UnitStore, job_key
 
 from safety_geometry.adversarial import derived_seed
 from safety_geometry.gcg import GCGConfig, attack_many
-from safety_geometry.gcg_losses import CacheError, check_cache, uncached_loss
+from safety_geometry.gcg_losses import CacheError, uncached_loss
+from safety_geometry.gcg_scoring import check_cache
 from safety_geometry.suffix import SuffixError, allowed_tokens, initial_suffix
 
 

@@ -1,0 +1,174 @@
+"""Where the time of one R2D2 step goes: candidate scoring, gradient, filter, training and bookkeeping.
+
+Settings are those of a configuration file; behaviours and rows are mild ones. The same script measures an older version of
+the library when PYTHONPATH points at it, and --before puts that version's JSON beside this one's. The floor is what has
+to be computed, in operations, over the matrix rate measured here: for a candidate the tokens from the changed one on,
+forward and backward for the gradient and the training rows, logits at targets and labels.
+
+    PYTHONPATH=src python benchmarks/r2d2_step.py --model results/default/models/base --json after.json --before before.json
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+import yaml
+
+from safety_geometry import gcg
+from safety_geometry.adversarial import Pool, PoolConfig, adversarial_rows, clean_rows
+from safety_geometry.chat import ChatFormat
+from safety_geometry.models import add_lora, configure, load_model, load_tokenizer
+from safety_geometry.runner import Runner
+from safety_geometry.training import TrainConfig, Trainer
+
+try:
+    from safety_geometry.suffix import allowed_tokens
+except ImportError:  # an older version
+    from safety_geometry.gcg import allowed_tokens
+
+ROOT = Path(__file__).resolve().parents[1]
+TIMED = {  # names in the module gcg, of this version and of older ones
+    "scoring": ["score", "screen", "_losses"],
+    "gradient": ["look", "_gradient"],
+    "filter": ["surviving", "_surviving"],
+    "prefix": ["prefix", "_prefix"],
+    "proposal": ["propose"],
+}
+PARTS = [*TIMED, "training", "bookkeeping"]
+THINGS = ["paper boats", "tea", "red leaves", "a sleeping cat", "board games", "rice", "a sunny walk", "bicycles", "bread",
+          "a garden", "swimming", "old maps", "umbrellas", "candles", "wooden spoons", "kites", "snow", "a picnic"]  # fmt: skip
+
+
+class Clock:
+    """Seconds by part; a part that runs inside another counts to the outer one."""
+
+    def __init__(self):
+        self.spent, self.open = defaultdict(float), False
+
+    def around(self, part: str, function):
+        def timed(*args, **options):
+            if self.open:
+                return function(*args, **options)
+            self.open, started = True, time.perf_counter()
+            try:
+                return function(*args, **options)
+            finally:
+                self.spent[part] += time.perf_counter() - started
+                self.open = False
+
+        return timed
+
+
+def main() -> None:
+    options = arguments()
+    configure(options.threads)
+    config = yaml.safe_load(options.config.read_text())
+    trainer = make(options.model, config)
+    clock, steps = Clock(), []
+    for part, names in TIMED.items():
+        for name in names:
+            if hasattr(gcg, name):
+                setattr(gcg, name, clock.around(part, getattr(gcg, name)))
+    for name in ("_clean_backward", "_adversarial_backward"):
+        setattr(trainer, name, clock.around("training", getattr(trainer, name)))
+    trainer.optimiser.step = clock.around("training", trainer.optimiser.step)
+    trainer.advance(1, lambda line: None)  # warm-up
+    for _ in range(options.steps):
+        clock.spent.clear()
+        started = time.perf_counter()
+        trainer.advance(trainer.step + 1, lambda line: None)
+        total = time.perf_counter() - started
+        parts = {part: clock.spent[part] for part in PARTS}
+        parts["bookkeeping"] = total - sum(parts.values())
+        steps.append(parts | {"total": total})
+    rate = matrix_rate(trainer.runner)
+    floor = {part: work / rate for part, work in operations(trainer).items()}
+    result = {
+        "model": options.model.name, "threads": options.threads, "torch": torch.__version__, "steps": steps,
+        "seconds": {part: statistics.median(step[part] for step in steps) for part in [*PARTS, "total"]},
+        "floor_s": floor | {"total": sum(floor.values())}, "matrix_gflops": rate / 1e9, "gcg": config["pool"]["gcg"],
+        "per_step": config["pool"]["per_step"], "rows": config["train"]["rows"],
+    }  # fmt: skip
+    show(result, json.loads(options.before.read_text()) if options.before else None)
+    if options.json is not None:
+        options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=Path, default=ROOT / "results/default/models/base", help="model folder")
+    parser.add_argument("--config", type=Path, default=ROOT / "config.yaml")
+    parser.add_argument("--steps", type=int, default=5, help="measured, after one to warm up; medians")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--before", type=Path, help="JSON of another version")
+    parser.add_argument("--json", type=Path)
+    return parser.parse_args()
+
+
+def make(folder: Path, config: dict) -> Trainer:
+    chat, model = ChatFormat(load_tokenizer(folder)), load_model(folder)
+    lora, pool = config["lora"], {k: v for k, v in config["pool"].items() if k != "gcg"}
+    adapted = add_lora(model, lora["rank"], lora["alpha"], lora["dropout"], lora["targets"], 1)
+    train = {k: v for k, v in config["train"].items() if k in TrainConfig.__annotations__}
+    behaviours = [{"prompt": f"Tell me about {x}.", "target": f"Sure, here is a text about {x}"} for x in THINGS]
+    answers = [{"prompt": f"Write three lines on {x}.", "response": f"Here are three lines on {x}. They are short, and "
+                "they say what it looks like, what it is for, and why people like it so much."} for x in THINGS]  # fmt: skip
+    made = Pool(
+        PoolConfig(**pool, refresh=True), gcg.GCGConfig(**config["pool"]["gcg"]), behaviours[: pool["size"]], chat, 1
+    )
+    allowed = allowed_tokens(chat.tokenizer, model.config.vocab_size)
+    rows = clean_rows(chat, answers, config["train"]["max_length"])
+    return Trainer(adapted, Runner(model), chat, TrainConfig(**train), rows, made, allowed, 1)
+
+
+def matrix_rate(runner: Runner) -> float:
+    """Operations a second of the blocks' own matrix shapes on 256 tokens, the best of a few."""
+    best = 0.0
+    for wide in (runner.d, runner.config.intermediate_size):
+        a, b = torch.randn(256, runner.d), torch.randn(runner.d, wide)
+        for _ in range(5):
+            started = time.perf_counter()
+            for _ in range(10):
+                a @ b
+            best = max(best, 10 * 2 * a.numel() * wide / (time.perf_counter() - started))
+    return best
+
+
+def operations(trainer: Trainer) -> dict[str, float]:
+    """Floating-point operations of one step without padding, embedding and attention scores."""
+    runner, pool, config = trainer.runner, trainer.pool, trainer.pool.gcg
+    token = 2 * sum(p.numel() for n, p in runner.model.named_parameters() if ".layers." in n and p.ndim == 2)
+    logit = 2 * runner.body.embed_tokens.weight.numel()
+    case = pool.step(0, runner, trainer.allowed).suffixes[0]
+    rest, targets, n = len(case.ids) - 1 - case.start, len(case.ids) - case.target_start, case.stop - case.start
+    candidate = token * (rest - (n - 1) / 2) + logit * targets
+    attacked = pool.config.per_step * config.steps
+    away, toward = adversarial_rows(trainer.chat, [case] * pool.config.per_step, pool.config)
+    shared, rows = trainer.chat.n_prefix, [*trainer.clean[: trainer.config.rows], *away, *toward]
+    tokens, labels = (sum(len(r.ids) - at for r in rows for at in [k(r)]) for k in (lambda r: shared, lambda r: r.label_from))  # fmt: skip
+    return {
+        "scoring": attacked * config.width * candidate,
+        "gradient": attacked * (2 * (token * rest + logit * targets) + logit * n),
+        "prefix": pool.config.per_step * token * case.start,
+        "training": 2 * (token * tokens + logit * labels),
+    }
+
+
+def show(result: dict, before: dict | None) -> None:
+    names = ["after" if before else "seconds", "share", "floor"]
+    print(f"{'part':<14}" + ("  before   share" if before else "") + "".join(f"{name:>9}" for name in names))
+    for part in [*PARTS, "total"]:
+        line = f"{part:<14}"
+        if before:
+            line += f"{before['seconds'][part]:8.2f}{before['seconds'][part] / before['seconds']['total']:8.0%}"
+        spent, floor = result["seconds"][part], result["floor_s"].get(part)
+        print(line + f"{spent:9.2f}{spent / result['seconds']['total']:9.0%}" + (f"{floor:9.2f}" if floor is not None else ""))  # fmt: skip
+    print(f"matrix rate {result['matrix_gflops']:.0f} GFLOP/s, {result['threads']} thread(s), median of {len(result['steps'])} steps")  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,327 @@
+"""Several cases in one batch: alone equals together, cached equals plain, resumed equals one go; and the options."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from conftest import FAMILIES, REQUESTS, VOCABULARY
+
+from safety_geometry import gcg, gcg_scoring
+from safety_geometry.gcg import GCGConfig, attack, attack_many, propose
+from safety_geometry.gcg_batches import OVERHEAD, BatchSize, plan
+from safety_geometry.gcg_losses import CacheError, mellowmax, uncached_loss
+from safety_geometry.gcg_probe import Probe, screen, spearman
+from safety_geometry.gcg_scoring import check_cache, draft, look, prefix, score
+from safety_geometry.runner import Runner
+from safety_geometry.suffix import allowed_tokens, initial_suffix
+
+SIZE = VOCABULARY + 40
+TARGETS = ["Sure, here is a list", "Sure", "Sure, here is a short poem about the sea"]
+CONFIG = GCGConfig(steps=4, width=20, top_k=40, suffix_length=5, batch_size=9)
+SEEDS = [5, 6, 7]
+
+
+@pytest.fixture(scope="module")
+def allowed(tokenizer):
+    return allowed_tokens(tokenizer, SIZE)
+
+
+@pytest.fixture(scope="module")
+def cases(chat):
+    """Different lengths of prefix, suffix and target."""
+    lengths = (5, 3, 7)
+    return [initial_suffix(chat, q, t, " !", n) for q, t, n in zip(REQUESTS, TARGETS, lengths, strict=False)]
+
+
+def looked(runner, cases, at=None, alpha=None):
+    return look(runner, cases, [prefix(runner, s) for s in cases], BatchSize(64), alpha, at=at)
+
+
+def several(current, allowed, width=20, seed=0):
+    """Candidates that differ from the current suffix in one to three tokens."""
+    generator = torch.Generator().manual_seed(seed)
+    config = replace(CONFIG, width=width)
+    first, second = (propose(current.gradient, current.suffix, config, allowed, generator) for _ in range(2))
+    changed = second != torch.tensor(current.suffix.tokens)
+    first[::2][changed[::2]] = second[::2][changed[::2]]
+    return first
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_together_and_cached_equal_alone_and_plain(family, models64, cases, allowed):
+    """Losses of padded, mixed batches against a plain forward of each whole conversation, sliding windows included."""
+    runner = Runner(models64[family])
+    together, alone = looked(runner, cases), [looked(runner, [s])[0] for s in cases]
+    candidates = [several(c, allowed) for c in together]
+    for rows in (60, 7):
+        found = score(runner, together, candidates, BatchSize(rows), None)
+        for current, own, scored in zip(together, candidates, found, strict=True):
+            for tokens, loss in zip(own.tolist(), scored.losses.tolist(), strict=True):
+                plain = uncached_loss(runner, current.suffix.changed(tokens, "", math.nan))
+                assert loss == pytest.approx(plain, abs=2e-5)
+    for a, b, suffix in zip(together, alone, cases, strict=True):
+        assert a.loss == pytest.approx(b.loss, abs=2e-5) == pytest.approx(uncached_loss(runner, suffix), abs=2e-5)
+        torch.testing.assert_close(a.gradient, b.gradient, atol=1e-6, rtol=1e-4)
+        assert {k.shape[2] for pair in a.past.values() for k in pair} == {len(suffix.ids) - 1}
+
+
+def test_only_what_follows_the_changed_token_is_run(llama64, cases, allowed, monkeypatch):
+    runner, seen = Runner(llama64), []
+    (current,) = looked(runner, cases[:1])
+    own = propose(current.gradient, current.suffix, CONFIG, allowed, torch.Generator().manual_seed(0))
+    blocks = runner.blocks
+    monkeypatch.setattr(runner, "blocks", lambda h, **options: seen.append(h.shape[:2]) or blocks(h, **options))
+    monkeypatch.setitem(OVERHEAD, "cpu", 0)
+    (scored,) = score(runner, [current], [own], BatchSize(64), None)
+    suffix = current.suffix
+    rest = len(suffix.ids) - 1
+    assert sorted(map(tuple, seen)) == sorted((4, rest - p) for p in range(suffix.start, suffix.stop))
+    assert scored.tokens == sum(b * t for b, t in seen)
+
+
+def test_a_case_does_not_depend_on_the_others(llama64, chat, cases, allowed):
+    runner = Runner(llama64)
+    together = attack_many(runner, chat, cases, CONFIG, allowed, SEEDS)
+    for suffix, seed, result in zip(cases, SEEDS, together, strict=True):
+        alone = attack(runner, chat, suffix, CONFIG, allowed, seed)
+        assert alone.suffix.ids == result.suffix.ids and alone.scored == result.scored
+        assert alone.losses == pytest.approx(result.losses, abs=1e-5)
+    turned = attack_many(runner, chat, cases[::-1], CONFIG, allowed, SEEDS[::-1])
+    assert [r.suffix.ids for r in turned] == [r.suffix.ids for r in together[::-1]]
+    assert attack_many(runner, chat, [], CONFIG, allowed, []) == []
+    with pytest.raises(ValueError, match="3 suffixes and 1 seeds"):
+        attack_many(runner, chat, cases, CONFIG, allowed, [1])
+
+
+OPTIONS = {
+    "plain": {},
+    "all": {"merge": 4, "buffer": 2, "mellowmax": 2.0, "stop_loss": 0.01},
+    "probe": {"probe": {"layers": 2, "share": 4, "reduction": 2}, "merge": 3},
+    "gradient": {"probe": {"layers": 2, "share": 4, "reduction": 2, "draft": "gradient"}, "merge": 3},
+    "few": {"width": 2},
+}
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+def test_resumed_equals_one_go(llama, chat, cases, allowed, options):
+    runner, states = Runner(llama), []
+    config = GCGConfig(**(vars(CONFIG) | options))
+    bar = attack(runner, chat, cases[0], replace(config, steps=2), allowed, SEEDS[0]).losses[-1]
+    config = replace(config, stop_loss=bar)  # the first case ends before the others
+    whole = attack_many(runner, chat, cases, config, allowed, SEEDS, save=states.append)
+    assert whole[0].stopped == "loss" and len(states) >= 3 and len(whole[0].losses) < 5
+    for state in states[:-1]:
+        torch.manual_seed(99)
+        again = attack_many(Runner(llama), chat, cases, config, allowed, SEEDS, state=json.loads(json.dumps(state)))
+        assert again == whole
+    shorter = attack_many(runner, chat, cases, replace(config, steps=2), allowed, SEEDS, save=states.append)
+    assert attack_many(runner, chat, cases, config, allowed, SEEDS, state=states[-1]) == whole
+    assert max(len(r.losses) for r in shorter) == 3
+    assert attack_many(runner, chat, cases, config, allowed, SEEDS, state=states[3]) == whole  # nothing left to do
+    for other in ({"seeds": [5, 6, 8]}, {"config": replace(config, top_k=3)}, {"suffixes": cases[::-1]}):
+        given = {"suffixes": cases, "config": config, "seeds": SEEDS} | other
+        with pytest.raises(ValueError, match="state is of another attack"):
+            attack_many(runner, chat, given["suffixes"], given["config"], allowed, given["seeds"], state=states[0])
+
+
+def test_plan():
+    lengths = torch.tensor([5, 30, 30, 7, 5, 29, 6])
+    assert plan(lengths, 10, 0) == [[1, 2], [5], [3], [6], [0, 4]]
+    assert plan(lengths, 10, 5) == [[1, 2, 5], [3, 6, 0, 4]]
+    assert plan(lengths, 10, 1000) == [[1, 2, 5, 3, 6, 0, 4]]
+    assert plan(lengths, 3, 3) == [[1, 2, 5], [3, 6], [0, 4]]
+    assert plan(torch.full((10,), 4), 4, 50) == [[0, 1, 2], [3, 4, 5], [6, 7, 8, 9]]
+    assert plan(torch.tensor([]), 4, 50) == []
+
+
+def test_batch_size_is_halved_on_out_of_memory_and_remembered(llama64, cases, allowed):
+    done, tries = [], []
+
+    def compute(rows):
+        tries.append(len(rows))
+        if len(rows) > 3:
+            raise torch.OutOfMemoryError("full")
+        done.extend(rows)
+
+    batch = BatchSize(16, adaptive=True)
+    batch.run(compute, range(14))
+    assert done == list(range(14)) and batch.rows == 3 and tries == [14, 7, 3, 3, 1, 3, 3, 1]
+    batch.run(compute, range(6))
+    assert tries[-2:] == [3, 3]
+    with pytest.raises(torch.OutOfMemoryError):
+        BatchSize(16).run(compute, range(14))  # a constant elsewhere
+    with pytest.raises(torch.OutOfMemoryError):
+        BatchSize(16, adaptive=True).run(lambda rows: compute([0] * 9), range(14))
+    assert BatchSize.on(torch.device("cuda"), 8).adaptive and not BatchSize.on(torch.device("cpu"), 8).adaptive
+
+
+def test_mellowmax():
+    x, real = torch.tensor([[1.0, 2.0, 4.0], [3.0, 1.0, 99.0]]), torch.tensor([[True] * 3, [True, True, False]])
+    want = [math.log((math.exp(2) + math.exp(4) + math.exp(8)) / 3) / 2, math.log((math.exp(6) + math.exp(2)) / 2) / 2]
+    assert mellowmax(x, 2.0, real).tolist() == pytest.approx(want, rel=1e-6)
+    assert mellowmax(x, 1e-3, real).tolist() == pytest.approx([7 / 3, 2.0], rel=1e-2)
+    assert mellowmax(x, 100.0, real).tolist() == pytest.approx([4.0, 3.0], rel=1e-2)
+
+
+def test_attack_under_mellowmax(llama64, chat, cases, allowed):
+    runner, suffix = Runner(llama64), cases[0]
+    result = attack(runner, chat, suffix, replace(CONFIG, mellowmax=3.0), allowed, 1)
+    labels = torch.tensor(suffix.ids[suffix.target_start :])
+
+    def each(ids):
+        with torch.no_grad():
+            z = llama64(input_ids=torch.tensor([ids]), use_cache=False).logits[0, suffix.target_start - 1 : -1]
+        return torch.nn.functional.cross_entropy(z, labels, reduction="none")
+
+    assert result.losses[0] == pytest.approx(math.log(each(suffix.ids).mul(3).exp().mean()) / 3, abs=1e-5)
+    assert result.suffix.loss == pytest.approx(math.log(each(result.suffix.ids).mul(3).exp().mean()) / 3, abs=1e-5)
+    assert result.loss == pytest.approx(float(each(result.suffix.ids).mean()), abs=1e-5) != result.suffix.loss
+
+
+def test_merged_candidates(llama64, chat, cases, allowed):
+    runner, suffix = Runner(llama64), cases[0]
+    base = suffix.tokens
+    rows = torch.tensor([base] * 6)
+    rows[0, 2], rows[1, 2], rows[2, 0], rows[3, 4], rows[4, 1], rows[5, 3] = 50, 51, 52, 53, 54, 55
+    losses = torch.tensor([0.7, 0.5, 0.6, 0.9, 1.2, 0.8])
+    got = gcg._merged(suffix, rows, losses, 1.0, 3).tolist()
+    assert got == [[52, base[1], 51, base[3], base[4]], [52, base[1], 51, 55, base[4]]]
+    assert len(gcg._merged(suffix, rows, losses, 1.0, 9)) == 3  # position 1 raises the loss
+    assert gcg._merged(suffix, rows, losses, 0.55, 9).shape == (0, 5)
+    one = attack(runner, chat, suffix, replace(CONFIG, steps=1), allowed, 1)
+    two = attack(runner, chat, suffix, replace(CONFIG, steps=1, merge=4), allowed, 1)
+    assert one.scored < two.scored <= one.scored + 3 and two.loss <= one.loss
+    assert sum(a != b for a, b in zip(base, two.suffix.tokens, strict=True)) > 1
+
+
+def test_buffer_takes_turns(llama, chat, cases, allowed):
+    def case(losses):
+        return [replace(cases[0], ids=(*cases[0].ids[:-1], i), loss=x) for i, x in enumerate(losses)]
+
+    a, b, c, d = case([1.0, 2.0, 0.5, 3.0])
+    run = gcg._Case([a])
+    run.take(b, False, 1)
+    assert run.kept == [a, b] and run.turn == b  # nothing better: the next of the buffer
+    run.take(d, False, 1)
+    assert run.kept == [a, b] and run.turn == a
+    run.take(c, True, 1)
+    assert run.kept == [c, a] and run.turn == c and run.exact and run.losses == [1.0, 1.0, 0.5]
+    plain = gcg._Case([a])
+    plain.take(b, False, 0)
+    assert plain.kept == [a] and plain.turn == a
+    result = attack(Runner(llama), chat, cases[0], replace(CONFIG, buffer=3, steps=8), allowed, 1)
+    assert result.losses[-1] < result.losses[0] and all(
+        y <= x for x, y in zip(result.losses, result.losses[1:], strict=False)
+    )
+
+
+def test_probe_sampling(llama64, chat, cases, allowed):
+    """Probe set and draft's best are scored exactly, the rest not at all; how many follows the paper's formula."""
+    runner = Runner(llama64)
+    currents = looked(runner, cases)
+    candidates = [several(c, allowed, 40) for c in currents]
+    exact = score(runner, currents, candidates, BatchSize(64), None)
+    draft = score(runner, currents, candidates, BatchSize(64), None, layers=2)
+    found = screen(runner, currents, candidates, BatchSize(64), None, Probe(2, share=5, reduction=2))
+    for full, cheap, got in zip(exact, draft, found, strict=True):
+        kept = got.losses.isfinite()
+        torch.testing.assert_close(got.losses[kept], full.losses[kept], atol=1e-5, rtol=0)
+        probe = torch.arange(8) * 5
+        rho = spearman(cheap.losses[probe], full.losses[probe])
+        assert kept[probe].all() and kept.sum() == 8 + max(1, int((1 - (1 + rho) / 2) * 20))
+        others = kept.clone()
+        others[probe] = False
+        limit = cheap.losses[others].max()
+        rest = ~kept
+        assert (cheap.losses[rest] >= limit).all()
+        assert cheap.tokens < full.tokens and got.tokens > cheap.tokens
+    assert not torch.allclose(draft[0].losses, exact[0].losses, atol=1e-2)
+    with pytest.raises(ValueError, match="the draft must be shorter"):
+        screen(runner, currents, candidates, BatchSize(64), None, Probe(4))
+    with pytest.raises(ValueError, match="at least 1"):
+        GCGConfig(steps=1, width=1, probe={"layers": 0})
+    with pytest.raises(ValueError, match="'head' or 'gradient'"):
+        Probe(2, draft="tail")
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_gradient_draft(family, models64, cases, allowed):
+    """The estimate against a hand-written one on whole conversations; survivors that go on from it are exact."""
+    model = models64[family]
+    runner = Runner(model)
+    currents = looked(runner, cases, at=2)
+    candidates = [several(c, allowed) for c in currents]
+    found = draft(runner, currents, candidates, BatchSize(9), 2)
+    goes_on = score(runner, currents, candidates, BatchSize(7), None, start=2, streams=[own.streams for own in found])
+    for current, own, cheap, scored in zip(currents, candidates, found, goes_on, strict=True):
+        s, inner = current.suffix, []
+        labels = torch.tensor(s.ids[s.target_start :])
+        h = runner.blocks(runner.embed(torch.tensor([s.ids])), stop=2).detach().requires_grad_(True)
+        z = runner.logits(runner.blocks(h, start=2)[0, s.target_start - 1 : -1])
+        (slope,) = torch.autograd.grad(torch.nn.functional.cross_entropy(z, labels), h)
+        for tokens, guess, loss in zip(own.tolist(), cheap.losses.tolist(), scored.losses.tolist(), strict=True):
+            other = s.changed(tokens, "", math.nan)
+            inner = runner.blocks(runner.embed(torch.tensor([other.ids])), stop=2)
+            moved = float((slope * (inner - h.detach())).sum())
+            assert guess == pytest.approx(current.loss + moved, abs=1e-4)
+            assert loss == pytest.approx(uncached_loss(runner, other), abs=2e-5)
+        assert cheap.tokens > 0 and scored.tokens == pytest.approx(cheap.tokens, abs=1 + 0.5 * cheap.tokens)
+    few = screen(runner, currents, candidates, BatchSize(64), None, Probe(2, 4, 2, "gradient"))
+    for scored, got in zip(goes_on, few, strict=True):
+        kept = got.losses.isfinite()
+        assert 5 <= kept.sum() < 20
+        torch.testing.assert_close(got.losses[kept], scored.losses[kept], atol=1e-5, rtol=0)
+
+
+def test_spearman():
+    a = torch.tensor([0.1, 0.5, 0.3, 0.9])
+    assert spearman(a, a * 7) == pytest.approx(1.0) and spearman(a, -a) == pytest.approx(-1.0)
+    assert spearman(a, torch.tensor([1.0, 3.0, 4.0, 2.0])) == pytest.approx(0.2)  # 1 − 6·8/60
+    assert spearman(a[:1], a[:1]) == 0.0
+
+
+def test_stops(llama64, chat, cases, allowed):
+    runner, calls = Runner(llama64), []
+
+    def judge(step, best):
+        calls.append((step, sorted(best)))
+        return {1} if step == 2 else {0, 1} if step == 3 else ()
+
+    results = attack_many(runner, chat, cases, CONFIG, allowed, SEEDS, stop=judge)
+    assert calls == [(0, [0, 1, 2]), (1, [0, 1, 2]), (2, [0, 1, 2]), (3, [0, 2]), (4, [2])]
+    assert [(r.stopped, len(r.losses)) for r in results] == [("stop", 4), ("stop", 3), ("steps", 5)]
+    free = attack_many(runner, chat, cases, CONFIG, allowed, SEEDS)
+    for whole, cut in zip(free, results, strict=True):
+        assert whole.losses[: len(cut.losses)] == pytest.approx(cut.losses, abs=1e-5)
+
+
+def test_stop_exact(llama64, chat, allowed):
+    """The target is what the model says by itself, so that greedy decoding gives it from the start."""
+    runner = Runner(llama64)
+    ids = chat.render("Explain the wind ! ! !").ids
+    with torch.no_grad():
+        says = int(llama64(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1].argmax())
+    start = initial_suffix(chat, "Explain the wind", "x", " !", 3)
+    assert start.ids[: start.target_start] == ids
+    start = replace(start, ids=(*start.ids[: start.target_start], says))
+    assert attack(runner, chat, start, replace(CONFIG, stop_exact=True), allowed, 1).stopped == "exact"
+    other = replace(start, ids=(*start.ids[: start.target_start], (says + 1) % 300))
+    assert attack(runner, chat, other, replace(CONFIG, stop_exact=True, steps=0), allowed, 1).stopped == "steps"
+
+
+def test_a_wrong_cache_is_refused(llama64, chat, cases, allowed, monkeypatch):
+    runner = Runner(llama64)
+    token = int(allowed.nonzero()[3])
+    check_cache(runner, cases[0], token)
+    result = attack(runner, chat, cases[0], CONFIG, allowed, 1)
+    assert result.loss == pytest.approx(uncached_loss(runner, result.suffix)) and result.batch_size == 9
+    monkeypatch.setattr(gcg_scoring, "uncached_loss", lambda *a: uncached_loss(*a) + 1e-3)
+    with pytest.raises(CacheError, match=r"start-up check of the prefix cache: loss \d"):
+        check_cache(runner, cases[0], token)
+    monkeypatch.setattr(gcg, "uncached_loss", lambda *a: uncached_loss(*a) + 1e-3)
+    with pytest.raises(CacheError, match="final loss of a GCG attack"):
+        attack(runner, chat, cases[0], CONFIG, allowed, 1)
+    assert attack(runner, chat, cases[0], CONFIG, allowed, 1, verify=False).loss == result.suffix.loss

@@ -22,7 +22,7 @@ def read_suites(suites: Mapping[str, int | None], paths: Sequence[Path]) -> list
 
 
 def completion_row(name: str, suite: str, row: dict, answer: Completion, tokenizer) -> dict:
-    """A row of completions with `name` as its id. `request`, where the prompt has one, is what was asked without its attack."""
+    """A row of completions with `name` as its id; an attacked prompt stands in it without its attack (`request`)."""
     return {
         "id": name, "suite": suite, "prompt_id": row["id"], "prompt": row.get("request", row["prompt"]),
         "completion": tokenizer.decode(answer.ids, skip_special_tokens=True).strip(), "n_tokens": len(answer.ids),
@@ -34,8 +34,10 @@ def answer_cells(
     loaded: Loaded, cells: Mapping[str, Sequence[Intervention]], asked: Sequence[Asked], limit: int, batch_size: int,
     progress: Callable[[int], None],
 ) -> list[dict]:  # fmt: skip
-    """Answers of at most `limit` tokens to every asked prompt under each cell's interventions, all in the same batches; `arm`
-    is the cell."""
+    """Rows of the answers, up to `limit` tokens, to every prompt under each cell's interventions; `arm` is the cell.
+
+    cells: interventions by cell. All cells and prompts share batches.
+    """
     prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for _, row in asked])]
     edits = [interventions for interventions in cells.values() for _ in prompts]
     answers = generate(

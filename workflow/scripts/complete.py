@@ -26,9 +26,10 @@ def main() -> None:
     asked = read_suites(dict.fromkeys(p["suites"]), job.prompts)
     prompts = loaded.chat.render_many([row["prompt"] for _, row in asked])
     kept, observe = recorder(loaded, prompts, p)
+    limits = [p["suites"][suite] for suite, _ in asked]
     answers = generate(  # all suites in the same batches: wide batches decode several times faster
-        loaded.runner, [r.ids for r in prompts], loaded.chat.stop_ids, [p["suites"][suite] for suite, _ in asked], p["batch_size"],
-        loaded.chat.n_prefix, observe=observe, progress=progress(len(asked), "completions"),
+        loaded.runner, [r.ids for r in prompts], loaded.chat.stop_ids, limits, p["batch_size"], loaded.chat.n_prefix,
+        observe=observe, progress=progress(len(asked), "completions"),
     )  # fmt: skip
     names = [":".join(filter(None, (suite, row.get("arm"), row["id"]))) for suite, row in asked]
     rows = [

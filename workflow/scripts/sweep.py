@@ -1,8 +1,8 @@
 """Causal sweep at one checkpoint: readouts of every cell, and answers of the cells that the configuration asks for.
 
-Finished units of cells are kept in a folder `store` beside --completions (private), so that a killed sweep goes on where it was and a
-changed λ, mode or number of controls computes only the cells concerned. params: see _sweep.Sweep, and prompts {harmful,
-benign}, openings, batch_size, generate {cells, controls, suites, max_new_tokens, batch_size}.
+Finished units of cells are kept in a folder `store` beside --completions (private), so that a killed sweep goes on where
+it was and a changed λ, mode or number of controls computes only the cells concerned. params: see _sweep.Sweep, and prompts
+{harmful, benign}, openings, batch_size, generate {cells, controls, suites, max_new_tokens, batch_size}.
 --cells and --readout carry numbers and ids only, --completions (private) the answers.
 """
 

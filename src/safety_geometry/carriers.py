@@ -11,8 +11,6 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from safety_geometry.stats import average_ranks
-
 Position = int | str
 H_SCORES = ("dprime", "auroc", "gap")
 # A block input at a token of the template is the same vector for every prompt at layer 0: its mean difference is
@@ -87,7 +85,7 @@ def harmfulness_profile(directions: np.ndarray, harmful: np.ndarray, benign: np.
     gap = high.mean(1) - low.mean(1)
     spread = np.sqrt((high.var(1, ddof=1) + low.var(1, ddof=1)) / 2)
     dprime = np.divide(gap, spread, out=np.full_like(gap, np.nan), where=spread > 0)
-    ranks = average_ranks(np.concatenate([high, low], 1))[:, : high.shape[1]].sum(1)
+    ranks = pd.DataFrame(np.concatenate([high, low], 1)).rank(axis=1).to_numpy()[:, : high.shape[1]].sum(1)
     n, m = high.shape[1], low.shape[1]
     auroc = (ranks - n * (n + 1) / 2) / (n * m)
     frame = pd.DataFrame({"layer": np.arange(len(gap)), "dprime": dprime, "auroc": auroc, "gap": gap})

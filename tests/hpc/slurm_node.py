@@ -47,9 +47,10 @@ def slurm_node(folder: Path) -> Iterator[dict[str, str]]:
     ended.
     """
     folder = folder.resolve()
-    for name in ("state", "spool", "gpus"):
+    for name in ("state", "spool", "gpus", "bin"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    variables = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": f"{os.environ.get('PATH', '')}:{SBIN}"}
+    path = f"{folder / 'bin'}:{os.environ.get('PATH', '')}:{SBIN}"
+    variables = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": path}
     environment = os.environ | variables
     write_configuration(folder)
     started: list[subprocess.Popen] = []
@@ -99,6 +100,11 @@ def write_configuration(folder: Path) -> None:
         if not device.exists():
             os.mknod(device, stat.S_IFCHR | 0o600, os.makedev(1, 3))
     (folder / "gres.conf").write_text(f"NodeName={host} Name=gpu File={folder}/gpus/[0-{GPUS - 1}]\n")
+    # Within a job Snakemake takes SLURM's variables away before it calls srun, SLURM_CONF too.
+    (folder / "bin" / "srun").write_text(
+        f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {shutil.which("srun")} "$@"\n'
+    )
+    (folder / "bin" / "srun").chmod(0o755)
     controller, node = free_ports(2)
     (folder / "slurm.conf").write_text(f"""\
 ClusterName=test

@@ -68,6 +68,14 @@ test-cluster: $(VENV)/.dev $(VENV)/.slurm ## profiles, a small graph and failing
 test-slurm: $(VENV)/.dev $(VENV)/.slurm ## the whole smoke study on a SLURM of one node, and test-cluster
 	@python -m pytest tests/hpc -m "not conda" $(ARGS)
 
+build/conda-tools/.made: requirements/conda-test.txt
+	$(PYTHON) -m venv build/conda-tools
+	build/conda-tools/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/conda-test.txt
+	@touch $@
+
+test-conda: $(VENV)/.dev build/conda-tools/.made ## the conda environments, made against a local channel, and the smoke study in them
+	@CONDA_TOOLS=$(CURDIR)/build/conda-tools/bin/python python -m pytest tests/hpc -m conda $(ARGS)
+
 lint: $(VENV)/.dev ## ruff, snakefmt and snakemake --lint
 	@ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && snakemake --lint
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -21,6 +22,7 @@ import yaml
 from run import ROOT, RUN_FILE, TAG, _alive, _tagged, remove_partial, report, unlock
 
 PATIENCE = 180  # seconds until cancelled jobs have to be gone
+JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")  # what schedulers tell a process of the job that it is in
 INCOMPLETE = Path(".snakemake/incomplete")  # Snakemake's notes of what is being made, with the scheduler's job ids
 
 
@@ -57,6 +59,7 @@ def main() -> int:
         "started": psutil.Process().create_time(),
         "host": socket.gethostname(),
         "cluster": arguments.profile,
+        "within": _job_ids(os.environ),
     }
     RUN_FILE.parent.mkdir(exist_ok=True)
     RUN_FILE.write_text(json.dumps(run))
@@ -97,8 +100,8 @@ def recover(command: list[str], profile: Path, dead: bool = False) -> None:
             )
         if host == socket.gethostname() and _alive(old):
             sys.exit(f"error: another run (process {old['pid']}) is at work in this folder; wait for it or stop it")
-        # First who submits, then what was submitted. Where this is a compute node too, jobs are left to their scheduler.
-        orphans = [p for p in psutil.process_iter() if _tagged(p, old["id"]) and not _scheduled(p)]
+        # First who submits, then what was submitted. Jobs that run on this very machine are left to their scheduler.
+        orphans = [p for p in psutil.process_iter() if _tagged(p, old["id"]) and not _scheduled(p, old.get("within", {}))]
         for process in orphans:
             process.kill()
         psutil.wait_procs(orphans, timeout=10)
@@ -158,11 +161,16 @@ def _same(folder: str, root: Path) -> bool:
     return Path(folder).resolve() == root.resolve()
 
 
-def _scheduled(process: psutil.Process) -> bool:
+def _scheduled(process: psutil.Process, within: dict[str, str]) -> bool:
+    """Whether a process is in a job of a scheduler other than the one the run itself was started in."""
     try:
-        return "SLURM_JOB_ID" in process.environ()
+        return _job_ids(process.environ()) != within
     except psutil.Error:
         return False
+
+
+def _job_ids(variables: Mapping[str, str]) -> dict[str, str]:
+    return {name: variables[name] for name in JOB_IDS if name in variables}
 
 
 if __name__ == "__main__":

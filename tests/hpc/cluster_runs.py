@@ -1,6 +1,7 @@
 """Runs of `make cluster`'s program in a copy of the project, and one that is killed in the middle of training."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,11 +12,12 @@ import psutil
 from harness import SMOKE, command, copy_project, environment
 
 TARGET = "results/smoke/seed1/checkpoints/sft/step2"  # a part of the graph: prompts, model, clean rows, training
-PATIENCE = 300  # seconds until training has to have begun
+PATIENCE = 600  # seconds until training has to have begun
 SITE = {  # a test's site: one machine, which answers at once
     "slurm-init-seconds-before-status-checks: 20": "slurm-init-seconds-before-status-checks: 4",
     "latency-wait: 60 ": "latency-wait: 10 ",
     "jobs: 100 ": "jobs: 3 ",
+    "max-status-checks-per-second: 5": "max-status-checks-per-second: 5\nseconds-between-status-checks: 2",
 }
 
 
@@ -53,8 +55,8 @@ class Killed:
     second: subprocess.CompletedProcess[str]
 
 
-def kill_and_resume(folder: Path, profile: str, variables: dict[str, str]) -> Killed:
-    """Kill -9 the program and its Snakemake while a job trains, try a local run, then give the same command again."""
+def kill_and_resume(folder: Path, profile: str, variables: dict[str, str], *options: str) -> Killed:
+    """Kill -9 the program and its Snakemake while a job trains, try a local run, then give the same command, with options."""
     log = (folder / "first.txt").open("w")
     first = subprocess.Popen(
         [sys.executable, *arguments(profile, TARGET)], cwd=folder, env=environment(**at(variables)), stdout=log, stderr=log,
@@ -77,10 +79,15 @@ def kill_and_resume(folder: Path, profile: str, variables: dict[str, str]) -> Ki
         time.sleep(3)
         lived_on = alive(job)
         local = command(folder, "workflow/run.py", "--configfile", SMOKE, "--cores", "2", TARGET)
-        second = cluster(folder, profile, TARGET, **variables)
+        second = cluster(folder, profile, TARGET, *options, **variables)
         return Killed(folder, lived_on, not alive(job), local, second)
     finally:
         log.close()
+        if first.poll() is None:  # a failed test leaves no run behind
+            first.send_signal(signal.SIGINT)
+            for process in psutil.Process(first.pid).children():
+                process.send_signal(signal.SIGINT)
+            first.wait()
         if job is not None and alive(job):
             job.kill()
 

@@ -22,7 +22,8 @@ import yaml
 from run import ROOT, RUN_FILE, TAG, _alive, _tagged, remove_partial, report, unlock
 
 PATIENCE = 180  # seconds until cancelled jobs have to be gone
-JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")  # what schedulers tell a process of the job that it is in
+# What schedulers tell a process of the job that it is in.
+JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 INCOMPLETE = Path(".snakemake/incomplete")  # Snakemake's notes of what is being made, with the scheduler's job ids
 
 
@@ -101,7 +102,9 @@ def recover(command: list[str], profile: Path, dead: bool = False) -> None:
         if host == socket.gethostname() and _alive(old):
             sys.exit(f"error: another run (process {old['pid']}) is at work in this folder; wait for it or stop it")
         # First who submits, then what was submitted. Jobs that run on this very machine are left to their scheduler.
-        orphans = [p for p in psutil.process_iter() if _tagged(p, old["id"]) and not _scheduled(p, old.get("within", {}))]
+        orphans = [
+            p for p in psutil.process_iter() if _tagged(p, old["id"]) and not _scheduled(p, old.get("within", {}))
+        ]
         for process in orphans:
             process.kill()
         psutil.wait_procs(orphans, timeout=10)

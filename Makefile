@@ -55,7 +55,7 @@ cluster-plan: $(VENV)/.slurm ## what `make cluster` would submit, and why
 cluster-recover: $(VENV)/.slurm ## after a killed `make cluster`: end its jobs in the queue and unlock the folder
 	@python workflow/cluster.py --configfile $(CONFIG) --profile $(PROFILE) --recover $(ARGS)
 
-test: $(VENV)/.dev ## all tests but those below
+test: $(VENV)/.dev ## all tests but those of clusters and conda
 	@python -m pytest tests/unit -n 2 $(ARGS)
 	@python -m pytest tests/workflow $(ARGS)
 

@@ -24,7 +24,7 @@ from run import ROOT, RUN_FILE, TAG, _alive, _tagged, remove_partial, report, un
 PATIENCE = 180  # seconds until cancelled jobs have to be gone
 # What schedulers tell a process of the job that it is in.
 JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
-INCOMPLETE = Path(".snakemake/incomplete")  # Snakemake's notes of what is being made, with the scheduler's job ids
+SUBMITTED = Path(".snakemake/submitted")  # ids that the submit command of profiles/cluster-generic noted
 
 
 def main() -> int:
@@ -64,6 +64,7 @@ def main() -> int:
     }
     RUN_FILE.parent.mkdir(exist_ok=True)
     RUN_FILE.write_text(json.dumps(run))
+    SUBMITTED.unlink(missing_ok=True)
     status = execute([*here, *extra, "--until", "fetch_source", "prompt_sets"], run["id"])
     if status == 0:
         status = execute([*there, *extra], run["id"])
@@ -144,8 +145,8 @@ class Queue:
             lines = [line.split("|", 2) for line in _ask("squeue --me --noheader --format='%i|%j|%Z'").splitlines()]
             mine = (jid for jid, name, folder in lines if name.startswith(f"{prefix}_") and _same(folder, ROOT))
             return sorted(mine)
-        notes = [json.loads(path.read_text()) for path in INCOMPLETE.rglob("*") if path.is_file()]
-        noted = {note["external_jobid"] for note in notes if note.get("external_jobid")}
+        # Snakemake's own notes lose the id of a job that has begun: the job's Snakemake writes over them.
+        noted = SUBMITTED.read_text().split() if SUBMITTED.exists() else []
         status = self.profile["cluster-generic-status-cmd"]
         return sorted(jid for jid in noted if _ask(f"{status} {shlex.quote(jid)}").strip() == "running")
 

@@ -25,6 +25,12 @@ def project(tmp_path_factory) -> Path:
     return copy_project(tmp_path_factory.mktemp("profiles") / "project")
 
 
+@pytest.fixture(scope="module")
+def rules(project) -> set[str]:
+    """All rules of the default study."""
+    return set(plan(project, "config.yaml"))
+
+
 def resources(project: Path, name: str) -> dict[str, dict[str, str]]:
     """Rule -> resources of a job of it, as a dry run with the profile prints them."""
     pytest.importorskip("snakemake_executor_plugin_slurm", reason="no executors for clusters: make cluster-install")
@@ -54,9 +60,8 @@ def test_the_gpu_profile_is_the_other_one_and_gpus():
 
 
 @pytest.mark.parametrize("name", CLUSTERS)
-def test_a_profile_names_rules_that_exist(name):
+def test_a_profile_names_rules_that_exist(name, rules):
     """A misspelt rule in a profile has no effect and no message."""
-    rules = set(plan(ROOT, "config.yaml"))
     named = {*profile(name).get("groups", {}), *profile(name).get("set-resources", {})}
     assert named <= rules, sorted(named - rules)
 

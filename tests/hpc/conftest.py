@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))  # test_environments.py
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "workflow"))  # harness.py, plans.py
 from slurm_node import missing, slurm_node
 

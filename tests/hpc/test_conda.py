@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from harness import CORES, ROOT, SMOKE, command, copy_project, environment, make_run
+from test_environments import RULES
 
 pytestmark = [pytest.mark.conda, pytest.mark.study]
 
@@ -59,6 +60,22 @@ def realised(conda, tmp_path_factory) -> Path:
     made = sorted(Path(conda["CONDA_STAND_IN"]).glob("environments/*_/bin/python"))
     assert len(made) == len(list((ROOT / "envs").glob("*.yaml")))
     return folder
+
+
+def interpreter(environment: str, conda: dict[str, str]) -> Path:
+    text = (ROOT / "envs" / f"{environment}.yaml").read_text()
+    (copy,) = [p for p in Path(conda["CONDA_STAND_IN"]).glob("environments/*_.yaml") if p.read_text() == text]
+    return copy.with_suffix("") / "bin/python"
+
+
+@pytest.mark.parametrize(("script", "name"), sorted(RULES))
+def test_a_script_starts_in_its_environment(script, name, realised, conda):
+    """Everything that its modules import at their top is there."""
+    told = subprocess.run(
+        [interpreter(name, conda), f"workflow/scripts/{script}.py", "--help"], cwd=realised, env={"PYTHONPATH": "src"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert told.returncode == 0, told.stderr[-2000:]
 
 
 def test_each_environment_has_its_pins_and_can_import(realised, conda):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cluster_runs import TARGET, Killed, at, cluster, kill_and_resume, site
+from cluster_runs import PATIENCE, TARGET, Killed, at, cluster, kill_and_resume, site
 from harness import ROOT, environment, make_run, snakemake
 from test_resume import contents
 
@@ -54,13 +54,15 @@ def started(node, tmp_path_factory):
             [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm-gpu", "--jobs", "10", "--keep-going"],
             cwd=folder, env=environment(**at(node)), stdout=log, stderr=log, stdin=subprocess.DEVNULL,
         )  # fmt: skip
-    cancelled, until = folder / "started.txt", time.monotonic() + 120
-    while not (cancelled.exists() and cancelled.read_text().strip()):
-        assert time.monotonic() < until, (folder / "output.txt").read_text()[-4000:]
-        time.sleep(0.5)
-    ask(node, "scancel", cancelled.read_text().split()[0])
-    yield folder, process
-    process.kill()
+    try:
+        cancelled, until = folder / "started.txt", time.monotonic() + PATIENCE
+        while not (cancelled.exists() and cancelled.read_text().strip()):
+            assert time.monotonic() < until, (folder / "output.txt").read_text()[-4000:]
+            time.sleep(0.5)
+        ask(node, "scancel", cancelled.read_text().split()[0])
+        yield folder, process
+    finally:
+        process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +117,7 @@ def test_a_part_of_the_study_is_the_local_one_byte_for_byte(killed, tmp_path):
 def fates(started, killed, node) -> Fates:
     folder, process = started
     try:
-        status = process.wait(timeout=240)
+        status = process.wait(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         pytest.fail(f"the run hangs:\n{(folder / 'output.txt').read_text()[-4000:]}")
     return Fates(folder, status, (folder / "output.txt").read_text(), states(node, folder))

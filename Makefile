@@ -7,11 +7,13 @@ PYTHON ?= python3
 CONFIG ?= config.yaml
 CORES ?= 2
 ARGS ?=
+PROFILE ?= profiles/slurm
 VENV := .venv
 STUDY = $(shell sed -n 's/^study: *\([A-Za-z0-9_-]*\).*/\1/p' $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help run run-full smoke plan report test test-unit lint format verify reference clean-study
+.PHONY: cluster cluster-plan cluster-recover cluster-install test-cluster test-slurm test-conda
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | column -t -s "$$(printf '\t')"
@@ -38,12 +40,41 @@ smoke: ## the tests' study on a tiny random model (minutes)
 plan: $(VENV)/.run ## what `make run` would do now, and why
 	@snakemake --configfile $(CONFIG) --cores $(CORES) -n $(ARGS)
 
-test: $(VENV)/.dev ## all tests
+$(VENV)/.slurm: requirements/slurm.txt $(VENV)/.run
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/slurm.txt
+	@touch $@
+
+cluster-install: $(VENV)/.slurm ## add the executors for clusters to the environment
+
+cluster: $(VENV)/.slurm ## the study of CONFIG on a cluster, with PROFILE (default profiles/slurm); resumes a killed run
+	@python workflow/cluster.py --configfile $(CONFIG) --profile $(PROFILE) --cores $(CORES) $(ARGS)
+
+cluster-plan: $(VENV)/.slurm ## what `make cluster` would submit, and why
+	@python workflow/cluster.py --configfile $(CONFIG) --profile $(PROFILE) -n $(ARGS)
+
+cluster-recover: $(VENV)/.slurm ## after a killed `make cluster`: end its jobs in the queue and unlock the folder
+	@python workflow/cluster.py --configfile $(CONFIG) --profile $(PROFILE) --recover $(ARGS)
+
+test: $(VENV)/.dev ## all tests but those of clusters and conda
 	@python -m pytest tests/unit -n 2 $(ARGS)
 	@python -m pytest tests/workflow $(ARGS)
 
 test-unit: $(VENV)/.dev ## the unit tests only
 	@python -m pytest tests/unit -n 2 $(ARGS)
+
+test-cluster: $(VENV)/.dev $(VENV)/.slurm ## profiles, a small graph and failing jobs on a SLURM of one node
+	@python -m pytest tests/hpc -m "not study" $(ARGS)
+
+test-slurm: $(VENV)/.dev $(VENV)/.slurm ## the whole smoke study on a SLURM of one node, and test-cluster
+	@python -m pytest tests/hpc -m "not conda" $(ARGS)
+
+build/conda-tools/.made: requirements/conda-test.txt
+	$(PYTHON) -m venv build/conda-tools
+	build/conda-tools/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/conda-test.txt
+	@touch $@
+
+test-conda: $(VENV)/.dev build/conda-tools/.made ## the conda environments, made against a local channel, and the smoke study in them
+	@CONDA_TOOLS=$(CURDIR)/build/conda-tools/bin/python python -m pytest tests/hpc -m conda $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, snakefmt and snakemake --lint
 	@ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && snakemake --lint

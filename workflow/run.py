@@ -70,6 +70,11 @@ def recover(command: list[str]) -> None:
     """After a run that was killed: end its orphaned jobs and take away its lock. Stops if that run is still alive."""
     if RUN_FILE.exists():
         old = json.loads(RUN_FILE.read_text())
+        if "cluster" in old:
+            sys.exit(
+                f"error: the last run in this folder, process {old['pid']} of {old['host']} with {old['cluster']}, is at work or"
+                " was killed, and its jobs may be running; `make cluster-recover` ends them"
+            )
         if _alive(old):
             sys.exit(f"error: another run (process {old['pid']}) is at work in this folder; wait for it or stop it")
         orphans = [p for p in psutil.process_iter() if _tagged(p, old["id"])]
@@ -78,10 +83,24 @@ def recover(command: list[str]) -> None:
             process.kill()
         psutil.wait_procs(orphans, timeout=10)
         RUN_FILE.unlink()
-        locks = Path(".snakemake/locks")
-        if locks.is_dir() and any(locks.iterdir()):
-            subprocess.run([*command, "--unlock"], check=True, capture_output=True)
-            print("Removed its dead lock.", flush=True)
+        unlock(command)
+    remove_partial()
+
+
+def unlock(command: list[str]) -> None:
+    """Take away the lock that a killed Snakemake left."""
+    if _locked():
+        subprocess.run([*command, "--unlock"], check=True, capture_output=True)
+        print("Removed its dead lock.", flush=True)
+
+
+def remove_partial() -> None:
+    """Delete what jobs that are no more had begun to write; nothing while a Snakemake holds the folder.
+
+    Its jobs may run on other machines, where process ids mean something else.
+    """
+    if _locked():
+        return
     for partial in Path("results").rglob(".*.partial-*"):
         pid = re.search(r"partial-(\d+)", partial.name)
         if pid and not psutil.pid_exists(int(pid[1])):
@@ -228,6 +247,11 @@ def _tagged(process: psutil.Process, run_id: str) -> bool:
         return process.pid != os.getpid() and process.environ().get(TAG) == run_id
     except psutil.Error:
         return False
+
+
+def _locked() -> bool:
+    locks = Path(".snakemake/locks")
+    return locks.is_dir() and any(locks.iterdir())
 
 
 def _remove(path: Path) -> None:

@@ -1,0 +1,3 @@
+#!/usr/bin/env bash
+# cancel.sh ID...: end jobs, waiting or running.
+exec qdel "$@"

@@ -1,0 +1,143 @@
+"""The profiles of clusters: what they would submit, and that a study may change from one to another."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from cluster_runs import at, kill_and_resume, site
+from harness import ROOT, SMOKE, command, copy_project
+from plans import plan
+
+PROFILES = ROOT / "profiles"
+CLUSTERS = ("slurm", "slurm-gpu", "cluster-generic")
+SHARED = ("rerun-triggers", "max-checksum-file-size", "rerun-incomplete", "show-failed-logs")
+
+
+def profile(name: str) -> dict:
+    return yaml.safe_load((PROFILES / name / "profile.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    return copy_project(tmp_path_factory.mktemp("profiles") / "project")
+
+
+@pytest.fixture(scope="module")
+def rules(project) -> set[str]:
+    """All rules of the default study."""
+    return set(plan(project, "config.yaml"))
+
+
+def resources(project: Path, name: str) -> dict[str, dict[str, str]]:
+    """Rule -> resources of a job of it, as a dry run with the profile prints them."""
+    pytest.importorskip("snakemake_executor_plugin_slurm", reason="no executors for clusters: make cluster-install")
+    done = command(project, "-m", "snakemake", "--configfile", SMOKE, "--workflow-profile", f"profiles/{name}", "-n")
+    assert done.returncode == 0, done.stdout[-4000:]
+    found = {}
+    for block in re.split(r"\n(?= *(?:local)?rule )", done.stdout):  # those of a group are indented
+        rule, told = re.match(r" *(?:local)?rule (\w+):", block), re.search(r"^ +resources: (.*)$", block, re.M)
+        if rule and told:
+            found[rule[1]] = dict(entry.split("=", 1) for entry in told[1].split(", "))
+    return found
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_what_decides_about_reruns_is_the_same_everywhere(name):
+    """Else a study that was begun here would be made anew there."""
+    assert {key: profile(name)[key] for key in SHARED} == {key: profile("default")[key] for key in SHARED}
+
+
+def test_the_gpu_profile_is_the_other_one_and_gpus():
+    with_gpus, without = profile("slurm-gpu"), profile("slurm")
+    assert set(with_gpus["default-resources"]) == {*without["default-resources"], "gpu"}
+    for one in (with_gpus, without):
+        for key in ("gpu", "slurm_partition"):
+            one["default-resources"].pop(key, None)
+    assert with_gpus == without
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_a_profile_names_rules_that_exist(name, rules):
+    """A misspelt rule in a profile has no effect and no message."""
+    named = {*profile(name).get("groups", {}), *profile(name).get("set-resources", {})}
+    assert named <= rules, sorted(named - rules)
+
+
+def test_every_figure_and_every_judgement_is_in_a_group():
+    short = {
+        rule for rule in plan(ROOT, "config.yaml") if rule.startswith("figure_") or rule in ("judge", "judge_sweep")
+    }
+    assert len(short) > 8
+    assert short <= set(profile("slurm")["groups"])
+
+
+def test_slurm_takes_no_gpu_and_one_partition(project):
+    jobs = resources(project, "slurm")
+    assert {job["slurm_partition"] for job in jobs.values()} == {"cpu"}
+    assert not any("gpu" in job for job in jobs.values())
+    assert (jobs["train_r2d2_0_2"]["mem_mb"], jobs["train_r2d2_0_2"]["runtime"]) == ("6000", "240")
+    assert (jobs["sweep"]["mem_mb"], jobs["sweep"]["runtime"]) == ("4000", "480")
+    assert (jobs["claims"]["mem_mb"], jobs["claims"]["runtime"]) == ("2000", "60")
+
+
+def test_jobs_that_run_a_model_get_a_gpu_and_no_other_does(project):
+    jobs = resources(project, "slurm-gpu")
+    with_gpu = {rule for rule, job in jobs.items() if job["gpu"] == "1"}
+    assert with_gpu == {rule for rule, job in jobs.items() if job["slurm_partition"] == "gpu"}
+    models = ("train_", "probe_", "completions", "sweep", "follow_up", "clean_rows", "fixed_source_attacks")
+    assert with_gpu == {r for r in jobs if r.startswith(models)} - {"follow_up_choice", "follow_up_table"}
+    assert {job["gpu"] for rule, job in jobs.items() if rule not in with_gpu} == {"0"}
+
+
+def test_another_executor_plans_the_same_jobs(project):
+    generic, slurm = resources(project, "cluster-generic"), resources(project, "slurm")
+    assert set(generic) == set(slurm)
+    for rule in slurm:
+        assert (generic[rule]["mem_mb"], generic[rule]["runtime"]) == (slurm[rule]["mem_mb"], slurm[rule]["runtime"])
+        assert generic[rule]["queue"] == "batch"
+
+
+def test_nothing_in_rules_and_scripts_knows_a_scheduler():
+    texts = {p: p.read_text() for folder in ("workflow/rules", "workflow/lib", "workflow/scripts", "src")
+             for p in (ROOT / folder).rglob("*") if p.suffix in (".smk", ".py")}  # fmt: skip
+    texts[ROOT / "Snakefile"] = (ROOT / "Snakefile").read_text()
+    assert [str(p) for p, text in texts.items() if re.search(r"slurm|sbatch|\bPBS\b|\bqsub\b", text, re.I)] == []
+
+
+@pytest.fixture
+def pbs(tmp_path) -> dict[str, str]:
+    """Environment variables that lead to the stand-in for PBS."""
+    pytest.importorskip(
+        "snakemake_executor_plugin_cluster_generic", reason="no executors for clusters: make cluster-install"
+    )
+    (tmp_path / "pbs").mkdir()
+    return {"PATH": f"{ROOT / 'tests/hpc/pbs'}:{os.environ['PATH']}", "PBS_FAKE": str(tmp_path / "pbs")}
+
+
+def test_cluster_generic_submits_asks_and_retries(pbs, tmp_path):
+    folder = site(tmp_path / "site", "cluster-generic")
+    shutil.copy(ROOT / "tests/hpc/fates.smk", folder / "Snakefile")
+    done = command(
+        folder, "-m", "snakemake", "grown.txt", "no_gpu.txt", "--workflow-profile", "profiles/cluster-generic",
+        "--seconds-between-status-checks", "2", **at(pbs | {"SLURM_JOB_PARTITION": "none"}),
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert (folder / "grown.txt").read_text().split() == ["500", "1000"]
+    options = [path.read_text() for path in Path(pbs["PBS_FAKE"]).glob("*.options")]
+    assert len(options) == 3
+    (second,) = [told for told in options if "mem=1000mb" in told]
+    assert "-q batch -l select=1:ncpus=1:mem=1000mb -l walltime=2:00:00" in second
+
+
+def test_cluster_generic_recovers_from_a_kill(pbs, tmp_path):
+    killed = kill_and_resume(site(tmp_path / "site", "cluster-generic"), "cluster-generic", pbs, "--recover")
+    assert killed.job_lived_on and killed.job_ended
+    assert "make cluster-recover" in killed.local.stdout
+    assert re.search(r"ended \d+ process\(es\) and 1 job\(s\) of it", killed.second.stdout), killed.second.stdout[
+        -4000:
+    ]
+    assert killed.second.returncode == 0, killed.second.stdout[-4000:]
+    assert not list((killed.folder / "results").rglob("*.partial-*"))

@@ -1,0 +1,155 @@
+"""Every rule's conda environment has what its script imports, and nothing that no rule needs.
+
+A script's imports are followed through the project's own modules. Those at the top of a module run always; those inside a
+function may not, so a rule may do without them if it is said below why it never gets there. What another package
+happens to bring does not count: an import has to be met by a pin of the environment itself.
+"""
+
+import ast
+import functools
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "workflow" / "scripts"
+PACKAGE = {"sklearn": "scikit-learn", "yaml": "pyyaml", "huggingface_hub": "huggingface-hub"}  # where names differ
+
+# (script, environment) -> packages that only functions import which the rule does not call.
+NOT_REACHED = {
+    ("fetch_source", "sources"): {"pandas", "pyyaml"},  # writes no table
+    ("prompt_sets", "analysis"): {"huggingface-hub", "tqdm"},  # reads prompts that were fetched, fetches nothing
+    ("judge", "analysis"): {"torch", "transformers"},  # this environment is that of rules and trained judges
+    ("train_judges", "analysis"): {"torch", "transformers"},  # published judges are not trained
+    ("judge_agreement", "analysis"): {"torch", "transformers"},  # reads judgements, makes none
+}
+# environment -> packages that no rule imports itself, and why they are there.
+RUNTIME = {
+    "torch": {
+        "accelerate": "peft imports it",
+        "gguf": "transformers reads GGUF files with it",
+    }
+}
+
+
+@functools.cache
+def imports(path: Path) -> tuple[tuple[tuple[str, ...], bool], ...]:
+    """(dotted names that an import tries in turn, whether it is at the top of the module), one per imported thing."""
+    found = []
+
+    def visit(node: ast.AST, top: bool) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                found.extend(((alias.name,), top) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                module = "." * child.level + (child.module or "")
+                joint = "" if module.endswith(".") else "."
+                found.extend(((module, f"{module}{joint}{alias.name}"), top) for alias in child.names)
+            visit(child, top and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda))
+
+    visit(ast.parse(path.read_text()), True)
+    return tuple(found)
+
+
+def modules(name: str, importer: Path, script: Path) -> list[Path]:
+    """The project's files that an import of `name` runs: the packages above it, and itself."""
+    bases = (importer.parent,) if name.startswith(".") else (ROOT / "src", script.parent)
+    parts = [part for part in name.lstrip(".").split(".") if part]
+    if name.startswith(".") and not parts:
+        return [importer.parent / "__init__.py"]
+    paths = [base.joinpath(*parts[:depth]) for base in bases for depth in range(1, len(parts) + 1)]
+    return [p for path in paths for p in (path.with_suffix(".py"), path / "__init__.py") if p.is_file()]
+
+
+def needs(script: Path) -> tuple[set[str], set[str]]:
+    """Packages that a script imports in any case, and those that it may import."""
+    always: dict[Path, bool] = {}
+    packages: dict[str, bool] = {}
+    todo = [(script, True)]
+    while todo:
+        path, certain = todo.pop()
+        if always.get(path, False) or (path in always and not certain):
+            continue
+        always[path] = certain
+        for names, top in imports(path):
+            own = [file for name in names for file in modules(name, path, script)]
+            todo += [(file, certain and top) for file in own]
+            root = names[0].split(".")[0]
+            if not own and root and root not in sys.stdlib_module_names:
+                package = PACKAGE.get(root, root)
+                packages[package] = packages.get(package, False) or (certain and top)
+    return {p for p, certain in packages.items() if certain}, {p for p, certain in packages.items() if not certain}
+
+
+def environments() -> dict[str, dict[str, str]]:
+    """Environment -> package -> pinned version."""
+    found = {}
+    for path in sorted((ROOT / "envs").glob("*.yaml")):
+        whole = yaml.safe_load(path.read_text())
+        (pip,) = [entry["pip"] for entry in whole["dependencies"] if isinstance(entry, dict)]
+        found[path.stem] = dict(entry.split("==") for entry in pip)
+    return found
+
+
+def rules() -> set[tuple[str, str]]:
+    """(script, environment) of every rule. A rule names its environment first, then runs its script."""
+    pattern = re.compile(r"^ +conda:\n(?P<conda>.*envs/.*)$|python workflow/scripts/(?P<script>\w+)\.py", re.M)
+    found = set()
+    for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
+        named: list[str] = []
+        for match in pattern.finditer(path.read_text()):
+            if match["conda"]:
+                assert not named, (
+                    f"{path.name}: the rule above the second `conda: {match['conda'].strip()}` runs no script"
+                )
+                named = re.findall(r"envs/(\w+)\.yaml", match["conda"])
+            else:
+                assert named, f"{path.name}: no environment for {match['script']}.py"
+                found |= {(match["script"], environment) for environment in named}
+                named = []
+    return found
+
+
+ENVIRONMENTS, RULES = environments(), rules()
+
+
+def test_every_script_of_a_rule_is_seen():
+    """Not a rule's: the scripts that people run (verify, table_docs)."""
+    scripts = {p.stem for p in SCRIPTS.glob("*.py") if not p.stem.startswith("_")}
+    assert scripts - {script for script, _ in RULES} == {"verify", "table_docs"}
+    assert {environment for _, environment in RULES} == set(ENVIRONMENTS)
+
+
+@pytest.mark.parametrize(("script", "environment"), sorted(RULES))
+def test_a_rule_finds_its_imports_in_its_environment(script, environment):
+    always, perhaps = needs(SCRIPTS / f"{script}.py")
+    pinned = set(ENVIRONMENTS[environment])
+    assert always - pinned == set(), f"envs/{environment}.yaml lacks what {script}.py imports"
+    assert perhaps - pinned == NOT_REACHED.get((script, environment), set())
+
+
+@pytest.mark.parametrize("environment", sorted(ENVIRONMENTS))
+def test_an_environment_has_nothing_that_no_rule_needs(environment):
+    used = set()
+    for rule in (rule for rule in RULES if rule[1] == environment):
+        used |= set().union(*needs(SCRIPTS / f"{rule[0]}.py")) - NOT_REACHED.get(rule, set())
+    spare = set(ENVIRONMENTS[environment]) - used
+    assert spare == set(RUNTIME.get(environment, {})), f"envs/{environment}.yaml"
+
+
+def test_pins_are_those_of_make_run():
+    """One version per package, and the same with and without conda."""
+    lines = (ROOT / "requirements" / "run.txt").read_text().splitlines()
+    run = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    for name, pins in ENVIRONMENTS.items():
+        assert pins == {package: run.get(package) for package in pins}, f"envs/{name}.yaml"
+
+
+def test_python_is_pinned_and_pip_named():
+    for path in (ROOT / "envs").glob("*.yaml"):
+        whole = yaml.safe_load(path.read_text())
+        assert whole["channels"] == ["conda-forge"]
+        assert whole["dependencies"][:2] == ["python =3.11", "pip"]

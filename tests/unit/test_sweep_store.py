@@ -8,7 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 from _job import JobError
-from _store import UnitStore, unit_key
+from _store import UnitStore
+from _unit_key import unit_key
 
 from safety_geometry.causal.cells import Cell, Unit, clean_cell
 from safety_geometry.interventions import Intervention

@@ -276,6 +276,7 @@ IMPORTS = {
         "carriers",
         "causal_tables",
         "claims",
+        "dense_tables",
         "figure",
         "follow_up_choice",
         "follow_up_table",

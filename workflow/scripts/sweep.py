@@ -12,8 +12,9 @@ import pandas as pd
 from _completions import answer_cells, read_suites
 from _job import Job, JobError
 from _model import load, progress
-from _store import UnitStore, unit_key
+from _store import UnitStore
 from _sweep import Sweep
+from _unit_key import unit_key
 
 from safety_geometry.causal.cells import Unit, clean_cell
 from safety_geometry.causal.names import DESCRIPTION

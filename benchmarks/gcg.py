@@ -35,11 +35,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 PEER = ["nanogcg==0.3.0", "transformers==4.47.*", "torch==2.13.0", "numpy<3", "jinja2"]
 START, LENGTH, TOP_K = " x", 20, 256
-RECOMMENDED = {
-    "width": 64,
-    "merge": 6,
-    "probe": {"layers": 10, "share": 16, "reduction": 4, "draft": "gradient"},
-}
+RECOMMENDED = {"width": 40, "top_k": 64, "merge": 8}  # docs/performance.md tells what was tried
 WANTED = {"a": 2.0, "b": 1 / 3, "c": 5.0}
 CASES = [
     ("Describe how a paper boat is folded.", "Sure, here is how a paper boat is folded"),

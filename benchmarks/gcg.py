@@ -32,13 +32,10 @@ from safety_geometry.runner import Runner
 from safety_geometry.suffix import Suffix, allowed_tokens, initial_suffix, surviving
 
 ROOT = Path(__file__).resolve().parents[1]
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 PEER = ["nanogcg==0.3.0", "transformers==4.47.*", "torch==2.13.0", "numpy<3", "jinja2"]
 START, LENGTH, TOP_K = " x", 20, 256
-RECOMMENDED = {
-    "width": 64,
-    "merge": 6,
-    "probe": {"layers": 10, "share": 16, "reduction": 4, "draft": "gradient"},
-}
+RECOMMENDED = {"width": 40, "top_k": 64, "merge": 8}  # docs/performance.md tells what was tried
 WANTED = {"a": 2.0, "b": 1 / 3, "c": 5.0}
 CASES = [
     ("Describe how a paper boat is folded.", "Sure, here is how a paper boat is folded"),
@@ -52,15 +49,20 @@ CASES = [
 ]
 
 
+now = time.perf_counter
+
+
 def main() -> None:
+    global now
     options = arguments()
+    now = CLOCKS[options.clock]
     configure(options.threads)
     chat = ChatFormat(load_tokenizer(options.model))
     runner = Runner(load_model(options.model, options.dtype, options.device))
     allowed = allowed_tokens(chat.tokenizer, runner.config.vocab_size)
     cases = [initial_suffix(chat, q, t, START, LENGTH) for q, t in CASES[: options.cases]]
     result = {
-        "model": options.model.name, "dtype": options.dtype, "device": options.device, "threads": options.threads,
+        "model": options.model.name, "dtype": options.dtype, "device": options.device, "threads": options.threads, "clock": options.clock,
         "torch": torch.__version__, "top_k": TOP_K, "suffix_length": LENGTH,
         "forward_rate": forward_rate(runner, cases[0]),
     }  # fmt: skip
@@ -101,6 +103,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=10, help="of nanoGCG's runs in part b")
     parser.add_argument("--search-width", type=int, default=64, help="of nanoGCG's runs in part b")
     parser.add_argument("--search", type=json.loads, default=RECOMMENDED, help="our search in part b, as JSON")
+    parser.add_argument(
+        "--clock", choices=sorted(CLOCKS), default="wall", help="cpu: for a machine that has other work"
+    )
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
@@ -113,7 +118,7 @@ class Peer:
         script = Path(__file__).with_name("gcg_peer.py")
         self.child = subprocess.Popen([python, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self._ask({
-            "model": str(options.model), "dtype": options.dtype, "device": options.device, "threads": options.threads,
+            "model": str(options.model), "dtype": options.dtype, "device": options.device, "threads": options.threads, "clock": options.clock,
             "forbidden": (~allowed).nonzero()[:, 0].tolist(),
         })  # fmt: skip
 
@@ -150,15 +155,15 @@ def scoring(options, runner, chat, allowed, case: Suffix, peer: Peer, rate: floa
 
     def step(whole: bool) -> tuple[float, torch.Tensor, torch.Tensor]:
         """Seconds of the whole step, or of its scoring; the candidates and their losses."""
-        batch, started = BatchSize.on(runner.device, config.batch_size), time.perf_counter()
+        batch, started = BatchSize.on(runner.device, config.batch_size), now()
         (current,) = look(runner, [case], [before], batch, None)
         rows = propose(current.gradient, case, config, allowed, torch.Generator().manual_seed(0))
         (texts,) = surviving(chat, [case], [rows.tolist()])
         rows = rows[[i for i, text in enumerate(texts) if text is not None]]
-        started = started if whole else time.perf_counter()
+        started = started if whole else now()
         (scored,) = score(runner, [current], [rows], batch, None)
         wait(runner)
-        return time.perf_counter() - started, rows, scored.losses
+        return now() - started, rows, scored.losses
 
     before = prefix(runner, case)
     _, rows, losses = step(False)
@@ -191,10 +196,10 @@ def forward_rate(runner: Runner, case: Suffix) -> float:
         for rows in (4, 8, 16, 32, 64):
             ids = torch.tensor([case.ids[case.start :]] * rows, device=runner.device)
             for _ in range(2):
-                started = time.perf_counter()
+                started = now()
                 runner.blocks(runner.embed(ids))
                 wait(runner)
-                best = max(best, rows * width / (time.perf_counter() - started))
+                best = max(best, rows * width / (now() - started))
     return best
 
 
@@ -242,12 +247,12 @@ def to_the_same_loss(options, runner, chat, allowed, cases: list[Suffix], peer: 
 
 
 def timed_attack(runner, chat, allowed, case, config: GCGConfig, seed: int, bar: float, limit: float) -> dict:
-    started = time.perf_counter()
-    late = lambda step, best: best if time.perf_counter() - started > limit else ()  # noqa: E731
+    started = now()
+    late = lambda step, best: best if now() - started > limit else ()  # noqa: E731
     result = attack(runner, chat, case, replace(config, stop_loss=bar), allowed, seed, stop=late)
     wait(runner)
     return {
-        "seconds": time.perf_counter() - started, "reached": result.stopped == "loss", "loss": result.loss,
+        "seconds": now() - started, "reached": result.stopped == "loss", "loss": result.loss,
         "steps": len(result.losses) - 1, "scored": result.scored, "tokens": result.tokens,
     }  # fmt: skip
 
@@ -268,14 +273,14 @@ def together(options, runner, chat, allowed, cases: list[Suffix]) -> dict:
     )
     seeds, alone, at_once = list(range(len(cases))), [], []
     for _ in range(2):
-        started = time.perf_counter()
+        started = now()
         one = [attack(runner, chat, case, config, allowed, seed) for case, seed in zip(cases, seeds, strict=True)]
         wait(runner)
-        alone.append(time.perf_counter() - started)
-        started = time.perf_counter()
+        alone.append(now() - started)
+        started = now()
         many = attack_many(runner, chat, cases, config, allowed, seeds)
         wait(runner)
-        at_once.append(time.perf_counter() - started)
+        at_once.append(now() - started)
     same = sum(a.suffix.ids == b.suffix.ids for a, b in zip(one, many, strict=True))
     return {"alone_s": min(alone), "together_s": min(at_once), "ratio": min(alone) / min(at_once), "cases": len(cases), "same_suffix": same}  # fmt: skip
 

@@ -36,6 +36,7 @@ def load(folder: Path, dtype: str, device: str):
 class Peer:
     def __init__(self, options: dict):
         torch.set_num_threads(options["threads"])
+        self.now = time.process_time if options["clock"] == "cpu" else time.perf_counter
         self.model, self.tokenizer = load(Path(options["model"]), options["dtype"], options["device"])
         self.forbidden = torch.tensor(options["forbidden"], device=options["device"])
 
@@ -49,9 +50,9 @@ class Peer:
 
     def run(self, request: str, target: str, **settings) -> dict:
         engine = self.engine(**settings)
-        started = time.perf_counter()
+        started = self.now()
         result = engine.run(request, target)
-        return {"seconds": time.perf_counter() - started, "losses": [float(x) for x in result.losses]}
+        return {"seconds": self.now() - started, "losses": [float(x) for x in result.losses]}
 
     def score(self, request: str, target: str, candidates: list, **settings) -> dict:
         engine = self.engine(steps=1, width=len(candidates), seed=0, **settings)
@@ -59,14 +60,14 @@ class Peer:
         gradient, losses = engine.compute_token_gradient, engine._compute_candidates_loss_original
 
         def timed_gradient(optim_ids):
-            found["step"] = time.perf_counter()
+            found["step"] = self.now()
             return gradient(optim_ids)
 
         def timed_losses(search_batch_size, input_embeds):
-            started = time.perf_counter()
+            started = self.now()
             out = losses(search_batch_size, input_embeds)
             if len(input_embeds) == len(candidates):
-                found["seconds"], found["losses"] = time.perf_counter() - started, out.tolist()
+                found["seconds"], found["losses"] = self.now() - started, out.tolist()
             return out
 
         engine.compute_token_gradient, engine._compute_candidates_loss_original = timed_gradient, timed_losses
@@ -79,7 +80,7 @@ class Peer:
             engine.run(request, target)
         finally:
             nano.sample_ids_from_grad, nano.filter_ids = sample, keep
-        found["step"] = time.perf_counter() - found["step"]
+        found["step"] = self.now() - found["step"]
         return found
 
 

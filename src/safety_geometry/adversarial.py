@@ -13,10 +13,11 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from safety_geometry.chat import ChatFormat
-from safety_geometry.gcg import GCGConfig, attack_many
+from safety_geometry.gcg import GCGConfig, GCGResult, attack_many
 from safety_geometry.gcg_batches import BatchSize
 from safety_geometry.gcg_losses import uncached_loss
 from safety_geometry.gcg_scoring import check_cache
+from safety_geometry.merging import merged
 from safety_geometry.runner import Runner
 from safety_geometry.suffix import Suffix, initial_suffix, place
 
@@ -143,12 +144,15 @@ class Pool:
         mean_after = sum(s.loss for s in after) / len(after)
         return PoolStep(after, sum(before) / len(before), mean_after, rejected, tokens)
 
-    def _attacked(self, runner: Runner, suffixes: list[Suffix], allowed: torch.Tensor, seeds: list[int]):
+    def _attacked(
+        self, runner: Runner, suffixes: list[Suffix], allowed: torch.Tensor, seeds: list[int]
+    ) -> list[GCGResult]:
         """All cases of the step in one batch. Their losses are the search's own: they are statistics of the log."""
-        if self._batch is None:
-            check_cache(runner, suffixes[0], int(allowed.nonzero()[0]))
-            self._batch = BatchSize.on(runner.device, self.gcg.batch_size)
-        return attack_many(runner, self.chat, suffixes, self.gcg, allowed, seeds, batch=self._batch, verify=False)
+        with merged(runner.model):
+            if self._batch is None:
+                check_cache(runner, suffixes[0], int(allowed.nonzero()[0]))
+                self._batch = BatchSize.on(runner.device, self.gcg.batch_size)
+            return attack_many(runner, self.chat, suffixes, self.gcg, allowed, seeds, batch=self._batch, verify=False)
 
     def _fresh(self, slot: int, behaviour: int, step: int) -> PoolCase:
         row = self.behaviours[behaviour]

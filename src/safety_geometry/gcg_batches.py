@@ -11,8 +11,8 @@ from safety_geometry.gcg_losses import target_loss
 from safety_geometry.runner import KeyValues, Runner
 from safety_geometry.suffix import Suffix
 
-OVERHEAD = {"cpu": 64, "cuda": 1024}
-"""What one forward pass costs beyond its tokens, in tokens: small models measured on each device."""
+OVERHEAD = {"cpu": 32, "cuda": 1024}
+"""What one forward pass costs beyond its tokens, in tokens: about what it is for a small model on one thread (CPU; measured), and a guess (CUDA)."""
 
 
 @dataclass

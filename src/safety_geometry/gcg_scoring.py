@@ -157,7 +157,7 @@ def look(
 
     lengths = [len(s.ids) - 1 - s.start for s in suffixes]
     # A row with its graph takes several times the memory of one without.
-    for rows in plan(lengths, max(1, batch.rows // 4), OVERHEAD.get(runner.device.type, 64)):
+    for rows in plan(lengths, max(1, batch.rows // 4), OVERHEAD.get(runner.device.type, 32)):
         batch.run(compute, rows)
     return out
 
@@ -214,7 +214,7 @@ def _in_batches(
         pasts = [currents[c].past for c in own]
         compute(Span(runner, pasts, list(begin.values()), [p.block for p in parts]), parts)
 
-    for chosen in plan(lengths, batch.rows, OVERHEAD.get(runner.device.type, 64)):
+    for chosen in plan(lengths, batch.rows, OVERHEAD.get(runner.device.type, 32)):
         batch.run(run, chosen)
 
 

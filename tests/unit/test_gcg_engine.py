@@ -109,18 +109,18 @@ OPTIONS = {
 def test_resumed_equals_one_go(llama, chat, cases, allowed, options):
     runner, states = Runner(llama), []
     config = GCGConfig(**(vars(CONFIG) | options))
-    bar = attack(runner, chat, cases[0], replace(config, steps=2), allowed, SEEDS[0]).losses[-1]
-    config = replace(config, stop_loss=bar)  # the first case ends before the others
+    two = attack_many(runner, chat, cases, replace(config, steps=2, stop_loss=0.0), allowed, SEEDS)
+    config = replace(config, stop_loss=min(r.losses[-1] for r in two))  # one case ends before the others
     whole = attack_many(runner, chat, cases, config, allowed, SEEDS, save=states.append)
-    assert whole[0].stopped == "loss" and len(states) >= 3 and len(whole[0].losses) < 5
+    lengths = [len(r.losses) for r in whole]
+    assert min(lengths) <= 3 < max(lengths) == len(states) + 1
     for state in states[:-1]:
         torch.manual_seed(99)
         again = attack_many(Runner(llama), chat, cases, config, allowed, SEEDS, state=json.loads(json.dumps(state)))
         assert again == whole
-    shorter = attack_many(runner, chat, cases, replace(config, steps=2), allowed, SEEDS, save=states.append)
-    assert attack_many(runner, chat, cases, config, allowed, SEEDS, state=states[-1]) == whole
-    assert max(len(r.losses) for r in shorter) == 3
-    assert attack_many(runner, chat, cases, config, allowed, SEEDS, state=states[3]) == whole  # nothing left to do
+    assert attack_many(runner, chat, cases, config, allowed, SEEDS, state=states[-1]) == whole  # nothing left to do
+    attack_many(runner, chat, cases, replace(config, steps=2), allowed, SEEDS, save=states.append)
+    assert attack_many(runner, chat, cases, config, allowed, SEEDS, state=states[-1]) == whole  # more steps than then
     for other in ({"seeds": [5, 6, 8]}, {"config": replace(config, top_k=3)}, {"suffixes": cases[::-1]}):
         given = {"suffixes": cases, "config": config, "seeds": SEEDS} | other
         with pytest.raises(ValueError, match="state is of another attack"):

@@ -12,7 +12,7 @@ VENV := .venv
 STUDY = $(shell sed -n 's/^study: *\([A-Za-z0-9_-]*\).*/\1/p' $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help run run-full smoke plan report test test-unit lint format verify reference clean-study
+.PHONY: help run run-full smoke plan plan-cost plan-paper calibrate report test test-unit lint format verify reference clean-study
 .PHONY: cluster cluster-plan cluster-recover cluster-install test-cluster test-slurm test-conda
 
 help: ## list the targets
@@ -39,6 +39,15 @@ smoke: ## the tests' study on a tiny random model (minutes)
 
 plan: $(VENV)/.run ## what `make run` would do now, and why
 	@snakemake --configfile $(CONFIG) --cores $(CORES) -n $(ARGS)
+
+plan-cost: $(VENV)/.run ## jobs, hours, memory and disk of what `make run` would do, by stage (ARGS=--rules: by rule)
+	@python workflow/plan_cost.py --configfile $(CONFIG) $(ARGS)
+
+plan-paper: $(VENV)/.run ## the same for the papers' settings
+	@$(MAKE) --no-print-directory plan-cost CONFIG=configs/paper.yaml
+
+calibrate: $(VENV)/.run ## measure this machine for plan-cost (a minute); writes results/cost_rates.json
+	@python benchmarks/calibrate.py --configfile $(CONFIG) $(ARGS)
 
 $(VENV)/.slurm: requirements/slurm.txt $(VENV)/.run
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/slurm.txt

@@ -6,7 +6,6 @@ centroids of refused and accepted prompts of Zhao et al. (2025); a checkpoint th
 else has one contrast under both names.
 """
 
-import torch
 from torch import Tensor
 
 
@@ -14,15 +13,3 @@ def large_enough(refused: Tensor, least: int) -> bool:
     """Whether there are `least` refused prompts and as many others; `refused` [n] bool."""
     count = int(refused.sum())
     return min(count, len(refused) - count) >= least
-
-
-def behaviour_means(values: Tensor, refused: Tensor) -> tuple[Tensor, Tensor]:
-    """Means over the refused prompts and over the others, made in float64, given in float32.
-
-    values [n, ...]; refused [n] bool. Raises ValueError when a class is empty or the lengths differ.
-    """
-    if len(values) != len(refused) or not large_enough(refused, 1):
-        raise ValueError(
-            f"{len(values)} prompts, {int(refused.sum())} of {len(refused)} refused: there are no two classes"
-        )
-    return tuple(values[rows].mean(0, dtype=torch.float64).float() for rows in (refused, ~refused))

@@ -8,6 +8,7 @@ import torch
 
 from safety_geometry.chat import ChatFormat, Rendered, TemplateError
 from safety_geometry.generation import length_batches
+from safety_geometry.memory import BatchSize
 from safety_geometry.mutation import fill
 from safety_geometry.runner import Runner, pack
 
@@ -24,9 +25,11 @@ class Fitness:
     that cannot be rendered, is too long, or whose loss is not finite, has none (None).
     """
 
-    def __init__(self, runner: Runner, chat: ChatFormat, request: str, target: str, batch_size: int, limit: int):
+    def __init__(
+        self, runner: Runner, chat: ChatFormat, request: str, target: str, batch_size: int | BatchSize, limit: int
+    ):
         self.runner, self.chat, self.request, self.target = runner, chat, request, target
-        self.batch_size, self.limit = batch_size, limit
+        self.size, self.limit = BatchSize.of(batch_size, "AutoDAN's prompts"), limit
         self.seen: dict[str, float | None] = {}
         self.tokens, self.prefix, self.cache = 0, (), None
 
@@ -53,10 +56,14 @@ class Fitness:
         rows = {key: r for key, r in zip(new, rendered, strict=True) if r is not None}
         self.seen |= dict.fromkeys(new)
         order = list(rows)
-        for batch in length_batches([len(rows[key].ids) for key in order], self.batch_size):
+
+        def compute(batch: list[int]) -> None:
             chosen = [order[i] for i in batch]
             for key, loss in zip(chosen, self._losses([rows[key] for key in chosen]), strict=True):
                 self.seen[key] = loss if math.isfinite(loss) else None
+
+        for batch in length_batches([len(rows[key].ids) for key in order], self.size.rows):
+            self.size.run(compute, batch)
         return [self.seen[key] for key in keys]
 
     @torch.inference_mode()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from safety_geometry.interventions import Edits, RowEdit
+from safety_geometry.memory import BatchSize
 from safety_geometry.runner import Runner, SlotKeyValues
 
 DROP_BELOW = 0.75  # finished rows leave the batch when the unfinished are at most this share of it
@@ -32,7 +33,7 @@ def generate(
     prompts: Sequence[Sequence[int]],
     stop_ids: Sequence[int],
     max_new_tokens: int | Sequence[int],
-    batch_size: int,
+    batch_size: int | BatchSize,
     share: int = 0,
     edits: Sequence[Edits] | None = None,
     observe: Callable[[list[int], int, Tensor, Tensor], None] | None = None,
@@ -47,18 +48,24 @@ def generate(
         edits: interventions on each prompt, on its own tokens and on the decoded ones alike; prompts that share the
             same object share the run of the edited prefix.
         observe: is shown (indices of a batch's prompts, layer ℓ, the prompts' stream at the input of block ℓ [B, T, d],
-            offset [B]): token t of the b-th of them stands in column t + offset[b]. Tokens of the prefix are left out.
+            offset [B]): token t of the b-th of them stands in column t + offset[b]. Tokens of the prefix are left out. It is
+            shown a batch twice when memory ran out in between.
         progress: told the number of prompts finished with each batch.
     """
     out: list[Completion | None] = [None] * len(prompts)
     limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
-    for rows in length_batches([len(p) for p in prompts], batch_size):
+    size = BatchSize.of(batch_size, "answers")
+
+    def compute(rows: list[int]) -> None:
         chunk = [prompts[i] for i in rows]
         found = _generate_batch(runner, chunk, stop_ids, [limits[i] for i in rows], share, rows, edits, observe)
         for i, completion in zip(rows, found, strict=True):
             out[i] = completion
         if progress is not None:
             progress(len(rows))
+
+    for rows in length_batches([len(p) for p in prompts], size.rows):
+        size.run(compute, rows)
     return out
 
 

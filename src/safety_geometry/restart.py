@@ -6,24 +6,27 @@ needed only.
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from safety_geometry.interventions import Edits, Intervention, RowEdit
+from safety_geometry.memory import BatchSize
 from safety_geometry.runner import Batch, KeyValues, Runner, pack
 
 
 @dataclass(frozen=True)
 class CleanRun:
     """A clean run of n prompts: the packed batch, the stream [n, T, d] at the input of chosen layers, that of the shared
-    prefix [1, P, d], and the stream after the last block at each prompt's last token [n, d]."""
+    prefix [1, P, d], the stream after the last block at each prompt's last token [n, d]; read: what else was asked for, [n, …]
+    by layer."""
 
     batch: Batch
     stream: dict[int, Tensor]
     prefix_stream: dict[int, Tensor]
     final: Tensor
+    read: dict[int, Tensor] = field(default_factory=dict)
 
     @property
     def lengths(self) -> Tensor:
@@ -35,29 +38,50 @@ def clean_run(
     prompts: Sequence[Sequence[int]],
     layers: Collection[int],
     share: int = 0,
-    tap: Callable[[int, Tensor, Batch], None] | None = None,
+    read: Callable[[int, Tensor, Batch], Tensor | None] | None = None,
+    size: BatchSize | None = None,
 ) -> CleanRun:
     """Run token-id prompts without any edit and keep what restarting at `layers` needs.
 
-    tap: is shown (ℓ, stream at the input of block ℓ [n, T, d], batch).
+    All prompts are one batch, unless memory runs out.
+    read: is shown (ℓ, stream at the input of block ℓ [b, T, d], batch) and says what to keep of it, [b, …], or None.
+    size: of the batches that restart from here, lowered to what memory had room for.
     """
     batch = pack(prompts, runner.device, share)
-    prefix_stream, stream, cache = {}, {}, None
+    prefix_stream, cache = {}, None
     if batch.prefix:
         cache = KeyValues(record=True)
         h = runner.embed(torch.tensor([batch.prefix], device=runner.device))
         runner.blocks(h, cache=cache, tap=lambda ell, x: prefix_stream.update({ell: x}) if ell in layers else None)
         cache = KeyValues(past=cache.now)
 
-    def keep(layer: int, h: Tensor) -> None:
-        if layer in layers:
-            stream[layer] = h
-        if tap is not None:
-            tap(layer, h, batch)
+    parts: list[tuple[dict[int, Tensor], dict[int, Tensor], Tensor]] = []
 
-    h = runner.forward(batch, cache=cache, tap=keep)
-    lines = torch.arange(len(batch.lengths), device=runner.device)
-    return CleanRun(batch, stream, prefix_stream, h[lines, batch.last])
+    def compute(rows: list[int]) -> None:
+        here = batch if len(rows) == len(prompts) else Batch(batch.ids[rows], batch.lengths[rows], batch.prefix)
+        stream, found = {}, {}
+
+        def keep(layer: int, h: Tensor) -> None:
+            if layer in layers:
+                stream[layer] = h
+            if read is not None and (value := read(layer, h, here)) is not None:
+                found[layer] = value
+
+        h = runner.forward(here, cache=cache, tap=keep)
+        lines = torch.arange(len(rows), device=runner.device)
+        parts.append((stream, found, h[lines, here.last]))
+
+    mine = BatchSize(len(prompts), "clean run")
+    mine.run(compute, range(len(prompts)))
+    if mine.changed and size is not None:
+        size.rows = min(size.rows, mine.rows)
+    stream, found, final = parts[0]
+    if len(parts) > 1:
+        stream, found = (
+            {at: torch.cat([part[side][at] for part in parts]) for at in parts[0][side]} for side in (0, 1)
+        )
+        final = torch.cat([part[2] for part in parts])
+    return CleanRun(batch, stream, prefix_stream, final, found)
 
 
 def edited_prefix(

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from safety_geometry.chat import Rendered
 from safety_geometry.interventions import Intervention
+from safety_geometry.memory import BatchSize
 from safety_geometry.restart import CleanRun, clean_run, edited_prefix, restart
 from safety_geometry.runner import Batch, KeyValues, Runner
 
@@ -56,7 +57,7 @@ def score_candidates(
     benign: Sequence[Rendered],
     evaluation_layers: Sequence[int],
     coefficient: float = 1.0,
-    batch_size: int = 96,
+    batch_size: int | BatchSize = 96,
     share: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> CandidateScores:
@@ -69,10 +70,10 @@ def score_candidates(
     """
     if len(harmful) != len(benign):
         raise ValueError(f"{len(harmful)} harmful and {len(benign)} benign validation prompts: must be as many")
-    sites = sorted(directions)
+    sites, size = sorted(directions), BatchSize.of(batch_size, "candidate scores")
     layers = sorted({layer for layer, _ in sites})
     n = len(harmful)
-    clean = _baseline(runner, [p.ids for p in (*harmful, *benign)], layers, evaluation_layers, share)
+    clean = _baseline(runner, [p.ids for p in (*harmful, *benign)], layers, evaluation_layers, share, size)
     ablated = torch.zeros(len(sites), n, runner.d)
     added = torch.zeros(len(sites), n, runner.d)
     kl = torch.zeros(len(sites), n)
@@ -90,11 +91,13 @@ def score_candidates(
         # Rows that only give evaluation vectors end with the last evaluation layer.
         for jobs, stop in ((vectors, max(evaluation_layers) + 1), (divergences, runner.n_layers)):
             jobs.sort(key=lambda job: int(clean.run.lengths[job[1]]))
-            for first in range(0, len(jobs), batch_size):
-                chunk = jobs[first : first + batch_size]
+
+            def compute(chunk: list, layer=layer, stop=stop, edits=edits, prefix=prefix) -> None:
                 _score_chunk(runner, layer, stop, chunk, edits, prefix, clean)
                 if progress is not None:
                     progress(len(chunk))
+
+            size.run(compute, jobs)
     total = sum(clean.evaluation[e] for e in evaluation_layers)
     return CandidateScores(
         layers=torch.tensor([s[0] for s in sites]),
@@ -108,14 +111,14 @@ def score_candidates(
     )
 
 
-def _baseline(runner: Runner, prompts, layers, evaluation_layers, share: int) -> _Baseline:
-    evaluation = {}
+def _baseline(runner: Runner, prompts, layers, evaluation_layers, share: int, size: BatchSize) -> _Baseline:
+    def read(layer: int, h: Tensor, batch: Batch) -> Tensor | None:
+        if layer - 1 not in evaluation_layers:
+            return None
+        return h[torch.arange(len(h), device=h.device), batch.last].float()
 
-    def tap(layer: int, h: Tensor, batch: Batch) -> None:
-        if layer - 1 in evaluation_layers:
-            evaluation[layer - 1] = h[torch.arange(len(h), device=h.device), batch.last].float()
-
-    run = clean_run(runner, prompts, layers, share, tap)
+    run = clean_run(runner, prompts, layers, share, read, size)
+    evaluation = {layer - 1: values for layer, values in run.read.items()}
     return _Baseline(run, evaluation, torch.log_softmax(runner.logits(run.final), -1))
 
 

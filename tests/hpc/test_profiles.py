@@ -78,9 +78,23 @@ def test_slurm_takes_no_gpu_and_one_partition(project):
     jobs = resources(project, "slurm")
     assert {job["slurm_partition"] for job in jobs.values()} == {"cpu"}
     assert not any("gpu" in job for job in jobs.values())
-    assert (jobs["train_r2d2_0_2"]["mem_mb"], jobs["train_r2d2_0_2"]["runtime"]) == ("6000", "240")
-    assert (jobs["sweep"]["mem_mb"], jobs["sweep"]["runtime"]) == ("4000", "480")
-    assert (jobs["claims"]["mem_mb"], jobs["claims"]["runtime"]) == ("2000", "60")
+    assert (jobs["train_r2d2_0_2"]["mem_mb"], jobs["train_r2d2_0_2"]["runtime"]) == (
+        "2000",
+        "60",
+    )  # a tiny model: the least
+    assert (jobs["claims"]["mem_mb"], jobs["claims"]["runtime"]) == ("1500", "60")
+
+
+def test_a_profile_states_other_resources_of_a_rule(project):
+    """What rules state comes before default-resources, and set-resources before what rules state."""
+    path = project / "profiles/slurm/profile.yaml"
+    text = path.read_text()
+    path.write_text(text + "set-resources: {sweep: {mem_mb: 12345 * attempt}}\n")
+    try:
+        jobs = resources(project, "slurm")
+    finally:
+        path.write_text(text)
+    assert (jobs["sweep"]["mem_mb"], jobs["follow_up"]["mem_mb"]) == ("12345", "2000")
 
 
 def test_jobs_that_run_a_model_get_a_gpu_and_no_other_does(project):

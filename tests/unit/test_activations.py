@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import REQUESTS
 
-from safety_geometry.activations import PositionError, evaluation_layers, position_indices, record
+from safety_geometry.activations import PositionError, RunningMean, evaluation_layers, position_indices, record, stream
 from safety_geometry.chat import Rendered
 from safety_geometry.runner import Runner
 
@@ -24,9 +24,33 @@ def test_record_equals_hidden_states(llama64, chat, batch_size, share):
             states = llama64(torch.tensor([prompt.ids]), output_hidden_states=True, use_cache=False).hidden_states
         wanted = [*(s[0] for s in states[:-1]), outputs[-1][0]]  # the last stream is before the final norm
         for p, at in enumerate((-5, -2, -1, prompt.t_inst)):
-            for layer, stream in enumerate(wanted):
-                torch.testing.assert_close(got[i, p, layer].double(), stream[at], atol=1e-4, rtol=1e-5)
+            for layer, h in enumerate(wanted):
+                torch.testing.assert_close(got[i, p, layer].double(), h[at], atol=1e-4, rtol=1e-5)
     hook.remove()
+
+
+def test_streamed_batches_hold_each_prompt_once_and_no_more_than_a_batch(llama, chat):
+    prompts, runner = chat.render_many(REQUESTS), Runner(llama)
+    want, seen = record(runner, prompts, POSITIONS, 2, 100), []
+
+    def sink(rows, values):
+        assert len(rows) == len(values) <= 2 and torch.equal(values, want[rows])
+        seen.extend(rows)
+
+    stream(runner, prompts, POSITIONS, 2, sink, 100)
+    assert sorted(seen) == list(range(5))
+
+
+def test_a_running_mean_is_the_mean_in_float64_bit_for_bit():
+    """Sums of float32 in float64 are exact for all values that a mean's float32 can tell apart, so their order does not count."""
+    generator = torch.Generator().manual_seed(8)
+    values = 30 * torch.randn(48, 3, 7, 20, generator=generator).exp() - 40
+    mean = RunningMean(values.shape[1:])
+    for rows in torch.randperm(48, generator=generator).split(5):
+        mean.add(values[rows])
+    assert torch.equal(mean.value(), values.double().mean(0).float())
+    with pytest.raises(ValueError, match="mean of no prompts"):
+        RunningMean((2, 2)).value()
 
 
 def test_positions(chat):

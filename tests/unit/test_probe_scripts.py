@@ -11,6 +11,7 @@ import probe_saves
 import pytest
 from _job import JobError
 from conftest import REQUESTS
+from costs import shapes, sizes
 from safetensors.numpy import load_file
 from test_adapters import folder, save_adapter  # noqa: F401  (a fixture)
 
@@ -81,6 +82,50 @@ def test_means_only(study, tmp_path, monkeypatch):
         assert (whole.select(label, T_INST) == less.select(label, T_INST)).all()
     with pytest.raises(JobError, match=r"no tensor 'select\.harmful\.-1'"):
         less.select("harmful", -1)
+
+
+@pytest.mark.parametrize("behaviour", [False, True])
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_cache_has_the_bytes_that_the_cost_model_says(study, tmp_path, monkeypatch, whole, behaviour):
+    """5 prompts of each of four sets, of the test model's 4 blocks of width 32; the header of the file comes on top."""
+    params = {"keep": "all"} if whole else {"keep": "anchors", "select_position": -1}
+    files = {"adapters": [study / "step1"], "activations": [tmp_path / "a"]}
+    if behaviour:
+        files["labels"], params["class_min"] = [labelled(tmp_path)], 4
+    for dtype in ("float16", "float32"):
+        run(monkeypatch, probe_saves, study, files, PARAMS | params | {"dtype": dtype})
+        content = (tmp_path / "a").read_bytes()
+        header = 8 + int.from_bytes(content[:8], "little")
+        shape = shapes.fetched(study / "base")
+        assert len(content) == header + sizes.cache(shape, 3, dtype, 10, 10, whole, behaviour) and header < 1024
+
+
+def test_a_saved_adapter_has_the_bytes_that_the_cost_model_says(study):
+    content = (study / "step1" / "adapter_model.safetensors").read_bytes()
+    shape = shapes.fetched(study / "base")
+    assert len(content) == 8 + int.from_bytes(content[:8], "little") + sizes.adapter(shape, 4, ["q_proj", "o_proj"])
+
+
+def test_a_cache_is_what_all_activations_in_memory_give(study, tmp_path, monkeypatch):
+    """The file against the same tensors recorded whole, their means in float64, written in one go."""
+    from safetensors.torch import save_file
+
+    from safety_geometry.activations import record
+    from safety_geometry.chat import ChatFormat
+    from safety_geometry.models import load_model, load_tokenizer
+    from safety_geometry.runner import Runner
+
+    probed(monkeypatch, study, tmp_path, [2], dtype="float16", batch_size=2)
+    chat = ChatFormat(load_tokenizer(study / "base"))
+    runner, tensors = Runner(load_model(study / "base", adapter=study / "step2")), {}
+    for name in ("fit_harmful", "fit_benign", "select_harmful", "select_benign"):
+        texts = [json.loads(line)["prompt"] for line in (study / f"{name}.jsonl").read_text().splitlines()]
+        found = record(runner, chat.render_many(texts), [-2, -1, T_INST], 2, chat.n_prefix)
+        tensors[name.replace("_", ".")] = found.half()
+        if name.startswith("fit"):
+            tensors[f"mean.{name[4:]}"] = found.double().mean(0).float()
+    save_file(tensors, tmp_path / "want", {"positions": json.dumps([-2, -1, T_INST])})
+    assert (tmp_path / "step2.safetensors").read_bytes() == (tmp_path / "want").read_bytes()
 
 
 def test_as_many_adapters_as_files(study, tmp_path, monkeypatch):

@@ -21,6 +21,17 @@ def plan(folder: Path, config: str = "configs/smoke.yaml") -> Counter[str]:
 
 def planned(folder: Path, config: str = "configs/smoke.yaml") -> list[tuple[str, dict[str, str]]]:
     """(rule, wildcards) of every job that a run would execute now."""
+    return [(job.rule.name, dict(job.wildcards_dict)) for job in _dry_run(folder, config)[0]]
+
+
+def jobs_of(folder: Path, config: str = "configs/smoke.yaml") -> tuple[list[tuple[str, dict]], dict]:
+    """(rule, resources) of every job that a run on this machine would execute now, and the resources that limit it."""
+    jobs, limits = _dry_run(folder, config)
+    return [(job.rule.name, dict(job.resources.items())) for job in jobs], limits
+
+
+def _dry_run(folder: Path, config: str) -> tuple[list, dict]:
+    """Jobs and global resources."""
     profile = yaml.safe_load((folder / "profiles/default/profile.yaml").read_text())
     assert profile["max-checksum-file-size"] == "100GB"
     settings = DAGSettings(
@@ -41,7 +52,7 @@ def planned(folder: Path, config: str = "configs/smoke.yaml") -> list[tuple[str,
         dag.execute_workflow(executor="dryrun")
         # The only way to the jobs themselves; requirements/run.txt pins the version.
         jobs = list(workflow._workflow.dag.needrun_jobs(exclude_finished=False))
-        return [(job.rule.name, dict(job.wildcards_dict)) for job in jobs if job.rule.name != "all"]
+        return [job for job in jobs if job.rule.name != "all"], dict(workflow._workflow.global_resources)
 
 
 @contextlib.contextmanager
@@ -60,8 +71,9 @@ def forget_modules() -> None:
     folders = [p for p in sys.path if p.endswith("workflow/lib")]
     for path in folders:
         sys.path.remove(path)
-    for name in ("code_digest", "combinations", "config_check", "layout", "study"):
-        sys.modules.pop(name, None)
+    own = {path.stem for path in (Path(__file__).parents[2] / "workflow" / "lib").iterdir()}
+    for name in [name for name in sys.modules if name.split(".")[0] in own]:
+        del sys.modules[name]
     importlib.invalidate_caches()
 
 

@@ -178,7 +178,8 @@ class Study:
     def completions(self, regime: str, step: int) -> dict:
         c = self.config["completions"]
         suites = {s: c["max_new_tokens"][s] for s in self.suites(regime, step)}
-        positions = [*self.config["activations"]["positions"], "t_inst"]
+        # The quadrants read the prompts' activations, and they are of anchors.
+        positions = [*self.config["activations"]["positions"], "t_inst"] if self.anchor_name(regime, step) else []
         return {
             "model": self.model, "suites": suites, "batch_size": c["batch_size"],
             "positions": positions, "dtype": self.config["activations"]["dtype"],

@@ -25,6 +25,8 @@ rule attacked_behaviours:
     conda:
         "../../envs/torch.yaml"
     threads: config["model"]["threads"]
+    resources:
+        **needs("attacked_behaviours"),
     params:
         code=code("choose_behaviours"),
         settings=settings(**study.attacked_behaviours),
@@ -49,6 +51,8 @@ rule attack_gcg:
     conda:
         "../../envs/torch.yaml"
     threads: config["model"]["threads"]
+    resources:
+        **needs("attack_gcg"),
     params:
         code=code("attack_gcg"),
         settings=lambda wc: settings(**study.gcg_attacks(wc.regime, int(wc.step), int(wc.seed))),
@@ -75,6 +79,8 @@ rule attack_autodan:
     conda:
         "../../envs/torch.yaml"
     threads: config["model"]["threads"]
+    resources:
+        **needs("attack_autodan"),
     params:
         code=code("attack_autodan"),
         settings=lambda wc: settings(**study.autodan_attacks(wc.regime, int(wc.step), int(wc.seed))),
@@ -103,6 +109,8 @@ rule transfer:
     conda:
         "../../envs/torch.yaml"
     threads: config["model"]["threads"]
+    resources:
+        **needs("transfer"),
     params:
         code=code("transfer"),
         settings=lambda wc: settings(**study.transfer(wc.regime, int(wc.step))),
@@ -140,6 +148,8 @@ rule transfer_tables:
         f"{R}/logs/transfer_tables.log",
     conda:
         "../../envs/analysis.yaml"
+    resources:
+        **needs("transfer_tables"),
     params:
         code=code("transfer_tables"),
         settings=settings(

@@ -16,6 +16,8 @@ rule completions:
     conda:
         "../../envs/torch.yaml"
     threads: config["model"]["threads"]
+    resources:
+        **needs("completions"),
     params:
         code=code("complete"),
         settings=lambda wc: settings(**study.completions(wc.regime, int(wc.step))),

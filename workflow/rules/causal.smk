@@ -27,6 +27,8 @@ rule sweep:
     conda:
         "../../envs/torch.yaml"
     threads: config["model"]["threads"]
+    resources:
+        **needs("sweep"),
     params:
         code=code("sweep"),
         files=named,
@@ -48,6 +50,8 @@ rule follow_up_choice:
         f"{SEED}/logs/follow_up_choice.log",
     conda:
         "../../envs/analysis.yaml"
+    resources:
+        **needs("follow_up_choice"),
     params:
         code=code("follow_up_choice"),
         settings=lambda wc: settings(
@@ -76,6 +80,8 @@ rule follow_up:
     conda:
         "../../envs/torch.yaml"
     threads: config["model"]["threads"]
+    resources:
+        **needs("follow_up"),
     params:
         code=code("follow_up"),
         files=named,
@@ -121,6 +127,8 @@ rule causal_tables:
         f"{R}/logs/causal_tables.log",
     conda:
         "../../envs/analysis.yaml"
+    resources:
+        **needs("causal_tables"),
     params:
         code=code("causal_tables"),
         settings=settings(
@@ -147,6 +155,8 @@ rule follow_up_table:
         f"{R}/logs/follow_up_table.log",
     conda:
         "../../envs/analysis.yaml"
+    resources:
+        **needs("follow_up_table"),
     params:
         code=code("follow_up_table"),
         settings=settings(
@@ -176,6 +186,8 @@ rule quadrants:
         f"{R}/logs/quadrants.log",
     conda:
         "../../envs/analysis.yaml"
+    resources:
+        **needs("quadrants"),
     params:
         code=code("quadrants"),
         settings=settings(

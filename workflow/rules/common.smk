@@ -6,6 +6,9 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "lib"))
 from code_digest import code_digest
 from combinations import check_combinations
 from config_check import check
+from costs.facts import Facts
+from costs.jobs import RESOURCES, need, stated
+from costs.rates import read_rates
 from layout import Layout
 from study import Study
 
@@ -19,6 +22,7 @@ layout = Layout(study)
 R, P = layout.root, layout.private  # harmful text stays below P
 SEED, PSEED, BASE = layout.seed, layout.private_seed, layout.base
 role = layout.role
+facts = Facts(study, read_rates(config["model"]["device"], ROOT), ROOT / R)
 
 # Model jobs read what the first rules fetched and ask no hub; fetch_source gets the user's own setting back.
 shell.prefix(
@@ -42,6 +46,15 @@ def code(script):
 def settings(**values):
     """What a script gets as --params."""
     return json.dumps(values)  # in the order of the configuration: roles are served in it
+
+
+def needs(rule):
+    """Resources that the jobs of a rule state. Nothing reruns when they change, and local runs are not held back by them."""
+
+    def resource(key):
+        return lambda wc, attempt: stated(need(facts, rule, dict(wc.items())), attempt)[key]
+
+    return {key: resource(key) for key in RESOURCES}
 
 
 def reported(name, category):

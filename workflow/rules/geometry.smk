@@ -23,6 +23,8 @@ if study.by_behaviour:
             conda:
                 "../../envs/torch.yaml"
             threads: config["model"]["threads"]
+            resources:
+                **needs(f"fit_labels_{segment.regime}_{segment.start}_{segment.stop}"),
             params:
                 code=code("fit_labels"),
                 settings=settings(**study.labels),
@@ -53,6 +55,8 @@ for regime in [*study.regimes, *study.models]:
         conda:
             "../../envs/torch.yaml"
         threads: config["model"]["threads"]
+        resources:
+            **needs(f"probe_anchor_{regime}"),
         params:
             code=code("probe"),
             adapter=lambda wc, input: f"--adapter {input.adapter}" if input.adapter else "",
@@ -86,6 +90,8 @@ for regime in [*study.regimes, *study.models]:
             conda:
                 "../../envs/torch.yaml"
             threads: config["model"]["threads"]
+            resources:
+                **needs(f"probe_saves_{regime}_{segment.start}_{segment.stop}"),
             params:
                 code=code("probe_saves"),
                 labels=lambda wc, input: f"--labels {input.labels}" if input.labels else "",
@@ -113,6 +119,8 @@ for regime in [*study.regimes, *study.models]:
             f"{SEED}/benchmarks/carriers_{regime}.tsv"
         conda:
             "../../envs/analysis.yaml"
+        resources:
+            **needs(f"carriers_{regime}"),
         params:
             code=code("carriers"),
             settings=lambda wc, regime=regime: settings(**study.carriers(regime, int(wc.seed))),

@@ -22,6 +22,8 @@ if LABELLED:
             f"{R}/benchmarks/train_judges.tsv"
         conda:
             "../../envs/analysis.yaml"
+        resources:
+            **needs("train_judges"),
         params:
             code=code("train_judges"),
             refusal_files=layout.labelled_files(LABELLED["refusal"]),
@@ -49,6 +51,8 @@ if LABELLED:
             f"{R}/logs/judge_agreement.log",
         conda:
             "../../envs/analysis.yaml"
+        resources:
+            **needs("judge_agreement"),
         params:
             code=code("judge_agreement"),
             files=lambda wc, input: f"--judged {input.judged} --hand-labels {HAND_LABELS}" if HAND_LABELS else "",
@@ -75,6 +79,8 @@ rule judge:
         f"{SEED}/logs/judge/{{regime}}_step{{step}}.log",
     conda:
         "../../envs/torch.yaml" if PUBLISHED else "../../envs/analysis.yaml"
+    resources:
+        **needs("judge"),
     params:
         code=code("judge"),
         files=lambda wc, input: " ".join(f"--{k.replace('_', '-')} {v}" for k, v in input.items()),

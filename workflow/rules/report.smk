@@ -45,6 +45,8 @@ for figure, wanted in FIGURE_TABLES.items():
             f"{R}/logs/figures/{figure}.log",
         conda:
             "../../envs/analysis.yaml"
+        resources:
+            **needs(f"figure_{figure}"),
         params:
             code=code("figure"),
             settings=settings(name=figure, **({"may_be_empty": True} if study.by_behaviour else {})),

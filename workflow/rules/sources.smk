@@ -8,6 +8,8 @@ rule fetch_source:
         f"{R}/logs/fetch_source/{{name}}.log",
     conda:
         "../../envs/sources.yaml"
+    resources:
+        **needs("fetch_source"),
     params:
         code=code("fetch_source"),
         settings=lambda wc: settings(name=wc.name, source=config["sources"][wc.name]),
@@ -27,6 +29,8 @@ if config["model"]["format"] == "tiny":
             f"{R}/logs/tiny_model.log",
         conda:
             "../../envs/torch.yaml"
+        resources:
+            **needs("tiny_model"),
         params:
             code=code("tiny_model"),
             settings=settings(**config["model"]["tiny"], system=config["model"]["system"]),
@@ -50,6 +54,8 @@ for name, spec in layout.converted().items():
             f"{R}/benchmarks/{name}.tsv"
         conda:
             "../../envs/torch.yaml"
+        resources:
+            **needs(name),
         params:
             code=code("convert_model"),
             settings=settings(format=spec["format"], **{k: config["model"][k] for k in ("dtype", "threads", "system")}),
@@ -68,6 +74,8 @@ rule prompt_sets:
         f"{R}/logs/prompt_sets.log",
     conda:
         "../../envs/analysis.yaml"
+    resources:
+        **needs("prompt_sets"),
     params:
         code=code("prompt_sets"),
         settings=settings(**study.prompt_settings(P)),
@@ -89,6 +97,8 @@ rule clean_rows:
     conda:
         "../../envs/torch.yaml"
     threads: config["model"]["threads"]
+    resources:
+        **needs("clean_rows"),
     params:
         code=code("clean_rows"),
         settings=settings(model=study.model, **{k: config["clean_rows"][k] for k in ("max_new_tokens", "batch_size")}),

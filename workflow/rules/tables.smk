@@ -29,6 +29,8 @@ rule tables:
         f"{R}/logs/tables.log",
     conda:
         "../../envs/analysis.yaml"
+    resources:
+        **needs("tables"),
     params:
         code=code("tables"),
         files=lambda wc, input, output: " ".join(
@@ -57,6 +59,8 @@ rule reference_anchors:
         f"{R}/logs/reference_anchors.log",
     conda:
         "../../envs/analysis.yaml"
+    resources:
+        **needs("reference_anchors"),
     params:
         code=code("reference_anchors"),
         settings=settings(configured={name: regime["reference"] for name, regime in study.regimes.items()}),
@@ -75,6 +79,8 @@ rule dense_tables:
         f"{R}/logs/dense_tables.log",
     conda:
         "../../envs/analysis.yaml"
+    resources:
+        **needs("dense_tables"),
     params:
         code=code("dense_tables"),
         settings=settings(
@@ -103,6 +109,8 @@ rule claims:
         f"{R}/logs/claims.log",
     conda:
         "../../envs/analysis.yaml"
+    resources:
+        **needs("claims"),
     params:
         code=code("claims"),
         settings=settings(),

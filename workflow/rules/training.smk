@@ -28,6 +28,8 @@ for segment in [s for regime in study.regimes for s in study.segments(regime)]:
         conda:
             "../../envs/torch.yaml"
         threads: config["model"]["threads"]
+        resources:
+            **needs(f"train_{segment.regime}_{segment.start}_{segment.stop}"),
         params:
             code=code("train_segment"),
             previous=lambda wc, input: "--state {} --progress {}".format(*input.previous) if input.previous else "",
@@ -48,6 +50,8 @@ rule training_table:
         f"{SEED}/logs/training_table.log",
     conda:
         "../../envs/analysis.yaml"
+    resources:
+        **needs("training_table"),
     params:
         code=code("concatenate"),
     shell:

@@ -20,4 +20,7 @@ def each_save(job: Job, base: Loaded, outputs: list[Path]) -> Iterator[tuple[Loa
     for adapter, output in zip(adapters, outputs, strict=True):
         job.adapters = [adapter]  # the sidecar names what this file was made from
         model = with_adapter(plain, adapter, job.params["model"]["device"])
-        yield replace(base, model=model, runner=Runner(model)), output
+        loaded = replace(base, model=model, runner=Runner(model))
+        del model
+        yield loaded, output
+        loaded.model = loaded.runner = None  # the next one is made before the caller lets go of this one

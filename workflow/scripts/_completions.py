@@ -8,6 +8,7 @@ from _model import Loaded
 
 from safety_geometry.generation import Completion, generate
 from safety_geometry.interventions import Intervention
+from safety_geometry.memory import BatchSize
 
 FOR_JUDGES = ("arm", "type", "bucket", "must", "min_words", "context")  # of a prompt's row, where it has them
 
@@ -31,7 +32,7 @@ def completion_row(name: str, suite: str, row: dict, answer: Completion, tokeniz
 
 
 def answer_cells(
-    loaded: Loaded, cells: Mapping[str, Sequence[Intervention]], asked: Sequence[Asked], limit: int, batch_size: int,
+    loaded: Loaded, cells: Mapping[str, Sequence[Intervention]], asked: Sequence[Asked], limit: int, batch_size: int | BatchSize,
     progress: Callable[[int], None],
 ) -> list[dict]:  # fmt: skip
     """Rows of the answers, up to `limit` tokens, to every prompt under each cell's interventions; `arm` is the cell.

@@ -49,6 +49,7 @@ class Job:
         arguments = parser.parse_args()
         self.params: dict = arguments.params
         self.code: str = arguments.code
+        self.batches: list = []  # of _model.batch_size
         for name in (*self.inputs, *self.outputs):
             setattr(self, name, getattr(arguments, name))
         for name in self.inputs:
@@ -75,6 +76,10 @@ class Job:
         finally:
             _remove(scratch)
         self._sidecar(path)
+
+    def layout_changed(self) -> dict[str, dict[str, int]]:
+        """Rows of a forward pass, asked for and used, where memory made them fewer."""
+        return {b.what: {"asked": b.asked, "used": b.rows} for b in self.batches if b.changed}
 
     def write_json(self, value: object, path: Path) -> None:
         with self.publish(path) as scratch:
@@ -105,6 +110,8 @@ class Job:
             "packages": {name: version for name in PACKAGES if (version := _version(name))},
             "python": sys.version.split()[0],
         }
+        if changed := self.layout_changed():
+            record["layout_changed"] = changed  # smaller batches for want of memory round otherwise
         sidecar(path).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 

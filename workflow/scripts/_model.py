@@ -9,6 +9,7 @@ from _job import Job, JobError, read_jsonl
 
 from safety_geometry.activations import PositionError
 from safety_geometry.chat import ChatFormat, Rendered, TemplateError
+from safety_geometry.memory import BatchSize
 from safety_geometry.models import ModelError, check_vocabulary, configure, load_model, load_tokenizer
 from safety_geometry.runner import Runner, UnsupportedModel
 
@@ -38,6 +39,21 @@ def load(job: Job, adapter: Path | None = None) -> Loaded:
         return Loaded(model, tokenizer, chat, Runner(model))
     except BAD_INPUT as error:
         raise JobError(f"model {job.model}: {error}") from error
+
+
+def batch_size(job: Job, what: str, rows: int) -> BatchSize:
+    """Rows of a forward pass of this job; where memory makes them fewer, the sidecars of what comes out say so."""
+    size = next((b for b in job.batches if b.what == what), None)
+    if size is None:
+        job.batches.append(size := BatchSize(rows, what))
+    return size
+
+
+def recall(job: Job, changed: dict[str, dict[str, int]]) -> None:
+    """Take over the `Job.layout_changed` of results that an earlier run of this job left."""
+    for what, rows in changed.items():
+        size = batch_size(job, what, rows["asked"])
+        size.rows = min(size.rows, rows["used"])
 
 
 def progress(total: int, what: str) -> Callable[[int], None]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from _activations import Activations, Tensors
 from _job import Job, JobError, read_jsonl
-from _model import Loaded
+from _model import Loaded, batch_size
 
 from safety_geometry.causal.cells import Carriers, Target, Unit, scan_unit, shared_units, target_unit
 from safety_geometry.causal.controls import Source
@@ -71,7 +71,8 @@ class Sweep:
         ]
 
     def clean(self, tokens: list):
-        return clean_prompts(self.runner, tokens, self.layers, self.loaded.chat.n_prefix)
+        size = batch_size(self.job, "readout", self.p["batch_size"])
+        return clean_prompts(self.runner, tokens, self.layers, self.loaded.chat.n_prefix, size)
 
     @property
     def runner(self) -> Runner:

@@ -5,7 +5,7 @@ batch_size.
 """
 
 from _job import Job, JobError, read_jsonl
-from _model import load
+from _model import batch_size, load
 
 from safety_geometry.generation import generate
 from safety_geometry.judges.refusal import classify
@@ -29,7 +29,12 @@ def refused(job: Job, rows: list[dict]) -> list[dict]:
     loaded, p = load(job, job.adapter), job.params
     prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for row in rows])]
     answers = generate(
-        loaded.runner, prompts, loaded.chat.stop_ids, p["refusal_tokens"], p["batch_size"], loaded.chat.n_prefix
+        loaded.runner,
+        prompts,
+        loaded.chat.stop_ids,
+        p["refusal_tokens"],
+        batch_size(job, "answers", p["batch_size"]),
+        loaded.chat.n_prefix,
     )
     texts = [loaded.tokenizer.decode(a.ids, skip_special_tokens=True) for a in answers]
     kept = [row for row, text in zip(rows, texts, strict=True) if classify(text) != "none"]

@@ -4,7 +4,7 @@ params: model, max_new_tokens, batch_size. Rows: id, prompt, response, hit_limit
 """
 
 from _job import Job, JobError, read_jsonl
-from _model import load, progress
+from _model import batch_size, load, progress
 
 from safety_geometry.generation import generate
 
@@ -15,7 +15,8 @@ def main() -> None:
     rows = [row for path in job.prompts for row in read_jsonl(path)]
     prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for row in rows])]
     answers = generate(
-        loaded.runner, prompts, loaded.chat.stop_ids, p["max_new_tokens"], p["batch_size"], loaded.chat.n_prefix,
+        loaded.runner, prompts, loaded.chat.stop_ids, p["max_new_tokens"],
+        batch_size(job, "clean rows", p["batch_size"]), loaded.chat.n_prefix,
         progress=progress(len(prompts), "clean rows"),
     )  # fmt: skip
     out = []

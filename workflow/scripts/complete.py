@@ -4,7 +4,7 @@ params: model, suites {name: max_new_tokens} in order, batch_size. --prompts are
 of attacked requests has rows with `prompt` (what is asked) and `request`. Rows: id, suite, prompt_id, prompt (the bare
 request), completion, n_tokens, hit_limit and the fields that judges need (type, bucket, must, min_words, arm).
 --activations: the prompts' activations at params.positions and all block inputs, in the order of the rows; they cost
-nothing, since the prompts are run anyway.
+nothing, since the prompts are run anyway. Without positions an empty tensor.
 """
 
 import json
@@ -12,7 +12,7 @@ import json
 import torch
 from _completions import completion_row, read_suites
 from _job import Job, JobError
-from _model import BAD_INPUT, load, progress
+from _model import BAD_INPUT, batch_size, load, progress
 from safetensors.torch import save_file
 
 from safety_geometry.activations import position_indices
@@ -28,7 +28,8 @@ def main() -> None:
     kept, observe = recorder(loaded, prompts, p)
     limits = [p["suites"][suite] for suite, _ in asked]
     answers = generate(  # all suites in the same batches: wide batches decode several times faster
-        loaded.runner, [r.ids for r in prompts], loaded.chat.stop_ids, limits, p["batch_size"], loaded.chat.n_prefix,
+        loaded.runner, [r.ids for r in prompts], loaded.chat.stop_ids, limits,
+        batch_size(job, "completions", p["batch_size"]), loaded.chat.n_prefix,
         observe=observe, progress=progress(len(asked), "completions"),
     )  # fmt: skip
     names = [":".join(filter(None, (suite, row.get("arm"), row["id"]))) for suite, row in asked]
@@ -45,6 +46,8 @@ def main() -> None:
 
 def recorder(loaded, prompts: list, p: dict):
     """A tensor [n, P, L, d] of the prompts' activations, and what fills it while the prompts are run."""
+    if not p["positions"]:
+        return torch.empty(len(prompts), 0, loaded.runner.n_layers, loaded.runner.d, dtype=DTYPES[p["dtype"]]), None
     try:
         where = position_indices(prompts, p["positions"])
     except BAD_INPUT as error:

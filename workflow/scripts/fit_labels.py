@@ -6,10 +6,11 @@ params: model, answer_tokens, batch_size.
 
 from _adapters import each_save
 from _job import Job
-from _model import Loaded, load, progress
+from _model import Loaded, batch_size, load, progress
 
 from safety_geometry.generation import generate
 from safety_geometry.judges.refusal import classify
+from safety_geometry.memory import BatchSize
 
 
 def main() -> None:
@@ -17,13 +18,14 @@ def main() -> None:
     base = load(job)
     prompts = {c: [r.ids for r in base.prompts(getattr(job, f"fit_{c}"))] for c in ("harmful", "benign")}
     for loaded, path in each_save(job, base, job.labels):
-        job.write_json({c: refused(loaded, ids, job.params) for c, ids in prompts.items()}, path)
+        size = batch_size(job, "answers", job.params["batch_size"])
+        job.write_json({c: refused(loaded, ids, job.params["answer_tokens"], size) for c, ids in prompts.items()}, path)
 
 
-def refused(loaded: Loaded, prompts: list[tuple[int, ...]], params: dict) -> list[bool]:
+def refused(loaded: Loaded, prompts: list[tuple[int, ...]], limit: int, size: BatchSize) -> list[bool]:
     """Whether the answer to each tokenised prompt refuses, in part or in full."""
     answers = generate(
-        loaded.runner, prompts, loaded.chat.stop_ids, params["answer_tokens"], params["batch_size"], loaded.chat.n_prefix,
+        loaded.runner, prompts, loaded.chat.stop_ids, limit, size, loaded.chat.n_prefix,
         progress=progress(len(prompts), "answers to fit prompts"),
     )  # fmt: skip
     return [classify(loaded.tokenizer.decode(a.ids, skip_special_tokens=True)) != "none" for a in answers]

@@ -8,7 +8,7 @@ import json
 
 from _completions import answer_cells, read_suites
 from _job import Job, JobError
-from _model import load, progress
+from _model import batch_size, load, progress
 from _sweep import Sweep
 
 from safety_geometry.causal.cells import clean_cell
@@ -38,8 +38,8 @@ def main() -> None:
         if suite != "direct" or row["id"] in choice["scoring"]
     ]
     bar = progress(len(cells) * len(asked), "follow-up")
-    limit, batch_size = p["answers"]["max_new_tokens"], p["answers"]["batch_size"]
-    job.write_jsonl(answer_cells(sweep.loaded, cells, asked, limit, batch_size, bar), job.completions)
+    limit, size = p["answers"]["max_new_tokens"], batch_size(job, "answers", p["answers"]["batch_size"])
+    job.write_jsonl(answer_cells(sweep.loaded, cells, asked, limit, size, bar), job.completions)
 
 
 if __name__ == "__main__":

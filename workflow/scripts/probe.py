@@ -8,8 +8,8 @@ per-prompt activations), batch_size; layers, candidate_positions, validation, co
 from dataclasses import asdict
 
 from _job import Job, JobError
-from _model import load, progress
-from _probe import SETS, activations, positions, publish
+from _model import batch_size, load, progress
+from _probe import SETS, positions, write_activations
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -21,23 +21,22 @@ def main() -> None:
     job = Job(__doc__, inputs=["model", "adapter?", *SETS, "labels?"], outputs=["activations", "scores"])
     loaded = load(job, job.adapter)
     prompts = {name: loaded.prompts(getattr(job, name)) for name in SETS}
-    tensors = activations(loaded, prompts, job.params, job.labels)
-    publish(job, job.activations, tensors)
+    means = write_activations(job, job.activations, loaded, prompts, job.labels)
     classes = ("harmful", "benign") if job.labels is None else ("refused", "complied")
-    if f"mean.{classes[0]}" in tensors:
-        delta = tensors[f"mean.{classes[0]}"] - tensors[f"mean.{classes[1]}"]
-        scores = score(job, loaded, tensors, delta, prompts)
+    if f"mean.{classes[0]}" in means:
+        delta = means[f"mean.{classes[0]}"] - means[f"mean.{classes[1]}"]
+        scores = score(job, loaded, means, delta, prompts)
     else:
         scores = {}  # no candidate: the labels beside the activations say why
     with job.publish(job.scores) as scratch:
         save_file(scores, scratch, {"n_layers": str(loaded.runner.n_layers)})
 
 
-def score(job: Job, loaded, tensors: dict, delta: Tensor, prompts: dict) -> dict[str, Tensor]:
+def score(job: Job, loaded, means: dict, delta: Tensor, prompts: dict) -> dict[str, Tensor]:
     """Scores of the candidates `delta` [P, L+1, d]; what they are scored by is harmful and benign prompts, whatever they are."""
     p, at = job.params, positions(job.params)
     last = at.index(-1)
-    layers = evaluation_layers(tensors["mean.harmful"][last], tensors["mean.benign"][last], p["evaluation_share"])
+    layers = evaluation_layers(means["mean.harmful"][last], means["mean.benign"][last], p["evaluation_share"])
     grid = p["layers"]
     if grid == "all":
         grid = range(int(p["max_layer_fraction"] * loaded.runner.n_layers))
@@ -50,7 +49,7 @@ def score(job: Job, loaded, tensors: dict, delta: Tensor, prompts: dict) -> dict
     n = p["validation"]
     scores = score_candidates(
         loaded.runner, directions, prompts["select_harmful"][:n], prompts["select_benign"][:n], layers, p["coefficient"],
-        p["score_batch"], loaded.chat.n_prefix, progress(3 * n * len(directions), "candidate scores"),
+        batch_size(job, "candidate scores", p["score_batch"]), loaded.chat.n_prefix, progress(3 * n * len(directions), "candidate scores"),
     )  # fmt: skip
     return {name: t.contiguous() for name, t in asdict(scores).items()}
 

@@ -8,7 +8,7 @@ validation prompts at select_position only), class_min (with --labels).
 from _adapters import each_save
 from _job import Job, JobError
 from _model import load
-from _probe import SETS, activations, positions, publish
+from _probe import SETS, write_activations
 
 
 def main() -> None:
@@ -20,17 +20,7 @@ def main() -> None:
     prompts = {name: base.prompts(getattr(job, name)) for name in SETS}
     for (loaded, path), mine in zip(each_save(job, base, job.activations), labels, strict=True):
         job.labels = [mine] if mine else []  # as with the adapters
-        tensors = activations(loaded, prompts, job.params, mine)
-        publish(job, path, tensors if job.params["keep"] == "all" else means_only(tensors, job.params))
-
-
-def means_only(tensors: dict, params: dict) -> dict:
-    """A twelfth of the size: what the carriers and their validation scores are made of, and nothing to resample."""
-    position = params["select_position"]
-    at = positions(params).index(position)
-    kept = {name: t for name, t in tensors.items() if name.startswith(("mean.", "refused."))}
-    selected = {f"select.{c}.{position}": tensors[f"select.{c}"][:, at].contiguous() for c in ("harmful", "benign")}
-    return kept | selected
+        write_activations(job, path, loaded, prompts, mine, whole=job.params["keep"] == "all")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import sys
 import pandas as pd
 from _completions import answer_cells, read_suites
 from _job import Job, JobError
-from _model import load, progress
+from _model import batch_size, load, progress, recall
 from _store import UnitStore
 from _sweep import Sweep
 from _unit_key import unit_key
@@ -39,6 +39,8 @@ def main() -> None:
     print(f"{len(units)} units of cells, {len(missing)} of them to compute", file=sys.stderr, flush=True)
     compute(sweep, missing, keys, store)
     results |= {unit.name: store.get(keys[unit.name]) for unit in missing}
+    for found in results.values():
+        recall(job, (found or {}).get("layout_changed", {}))
     if lost := [name for name, found in results.items() if found is None]:
         raise JobError(f"{store.folder}: results of {lost[0]} cannot be read back; is the disk damaged?")
     write(job, sweep, units, results)
@@ -56,7 +58,8 @@ def compute(sweep: Sweep, units: list[Unit], keys: dict[str, str], store: UnitSt
     except ValueError as error:
         raise JobError(f"sweep.openings: {error}") from error
     asked = read_suites(p["generate"]["suites"], job.suites)
-    limit, batch_size = p["generate"]["max_new_tokens"], p["batch_size"]
+    limit, rows_of_readout = p["generate"]["max_new_tokens"], batch_size(job, "readout", p["batch_size"])
+    rows_of_answers = batch_size(job, "answers", p["generate"]["batch_size"])
     harmful_ids = sweep.harmful[0]
     rows = sum(
         len(harmful_ids) + len(benign_ids) * cell.kl + len(asked) * cell.generated
@@ -69,15 +72,15 @@ def compute(sweep: Sweep, units: list[Unit], keys: dict[str, str], store: UnitSt
             {cell.id: cell.interventions for cell in unit.cells if wanted(cell)}
             for wanted in (lambda cell: True, lambda cell: cell.kl, lambda cell: cell.generated)
         )
-        odds = read_log_odds(sweep.runner, sweep.clean_harmful, list(every.values()), openings, batch_size, bar)
-        kl = read_kl(sweep.runner, clean_benign, list(with_kl.values()), batch_size, bar)
-        answers = answer_cells(sweep.loaded, spoken, asked, limit, p["generate"]["batch_size"], bar) if spoken else []
+        odds = read_log_odds(sweep.runner, sweep.clean_harmful, list(every.values()), openings, rows_of_readout, bar)
+        kl = read_kl(sweep.runner, clean_benign, list(with_kl.values()), rows_of_readout, bar)
+        answers = answer_cells(sweep.loaded, spoken, asked, limit, rows_of_answers, bar) if spoken else []
         found = {
             "log_odds": dict(zip(every, odds.tolist(), strict=True)),
             "kl": dict(zip(with_kl, kl.tolist(), strict=True)),
             "prompts": {"log_odds": harmful_ids, "kl": benign_ids},
             "answers": answers,
-        }
+        } | ({"layout_changed": changed} if (changed := job.layout_changed()) else {})
         store.put(keys[unit.name], found)
 
 

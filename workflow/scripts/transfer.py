@@ -11,7 +11,7 @@ from pathlib import Path
 
 from _completions import completion_row
 from _job import Job, read_jsonl, recorded_digest
-from _model import load, progress
+from _model import batch_size, load, progress, recall
 from _store import UnitStore
 
 from safety_geometry.generation import generate
@@ -30,7 +30,9 @@ def main() -> None:
         found = store.get(keys[-1])
         if found is None:
             found = {"rows": answers(job, adapter, target, asked)}
+            found |= {"layout_changed": changed} if (changed := job.layout_changed()) else {}
             store.put(keys[-1], found)
+        recall(job, found.get("layout_changed", {}))
         out += found["rows"]
         bar(1)
     job.write_jsonl(out, job.completions)
@@ -41,7 +43,12 @@ def answers(job: Job, adapter: Path, target: str, asked: list[dict]) -> list[dic
     loaded, p = load(job, adapter), job.params
     prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for row in asked])]
     found = generate(
-        loaded.runner, prompts, loaded.chat.stop_ids, p["max_new_tokens"], p["batch_size"], loaded.chat.n_prefix
+        loaded.runner,
+        prompts,
+        loaded.chat.stop_ids,
+        p["max_new_tokens"],
+        batch_size(job, "answers", p["batch_size"]),
+        loaded.chat.n_prefix,
     )
     rows = [row | {"arm": f"{row['arm']}@{target}"} for row in asked]
     return [

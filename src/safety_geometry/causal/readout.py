@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from safety_geometry.interventions import Intervention
+from safety_geometry.memory import BatchSize
 from safety_geometry.restart import CleanRun, clean_run, edited_prefix, restart
 from safety_geometry.runner import Runner
 
@@ -42,7 +43,7 @@ def opening_ids(tokenizer, openings: Sequence[str]) -> list[int]:
 @torch.inference_mode()
 def read_log_odds(
     runner: Runner, clean: CleanRun, cells: Sequence[Sequence[Intervention]], refusal_ids: Sequence[int],
-    batch_size: int, progress: Callable[[int], None] | None = None,
+    batch_size: int | BatchSize, progress: Callable[[int], None] | None = None,
 ) -> Tensor:  # fmt: skip
     """Refusal log-odds of C cells on n prompts, [C, n] float64; `clean` must hold the stream at every cell's start layer.
 
@@ -58,7 +59,7 @@ def read_log_odds(
 
 @torch.inference_mode()
 def read_kl(
-    runner: Runner, clean: CleanRun, cells: Sequence[Sequence[Intervention]], batch_size: int,
+    runner: Runner, clean: CleanRun, cells: Sequence[Sequence[Intervention]], batch_size: int | BatchSize,
     progress: Callable[[int], None] | None = None,
 ) -> Tensor:  # fmt: skip
     """KL(clean ‖ intervened) in nats of the next token after each prompt: [C, n] float64, 0 without interventions."""
@@ -72,8 +73,10 @@ def read_kl(
     return _read(runner, clean, cells, batch_size, score, plain, progress)
 
 
-def _read(runner: Runner, clean: CleanRun, cells, batch_size: int, score, plain: Tensor, progress) -> Tensor:
-    n, lengths = len(clean.lengths), clean.lengths.tolist()
+def _read(
+    runner: Runner, clean: CleanRun, cells, batch_size: int | BatchSize, score, plain: Tensor, progress
+) -> Tensor:
+    n, lengths, size = len(clean.lengths), clean.lengths.tolist(), BatchSize.of(batch_size, "readout")
     out = plain.repeat(len(cells), 1)
     # No intervention, or a strength of 0, is the clean run, bit for bit.
     starts = [start_layer(cell) if any(item.strength != 0 for item in cell) else None for cell in cells]
@@ -85,8 +88,8 @@ def _read(runner: Runner, clean: CleanRun, cells, batch_size: int, score, plain:
             jobs = sorted(
                 ((place, row) for place in range(len(group)) for row in range(n)), key=lambda j: lengths[j[1]]
             )
-            for begin in range(0, len(jobs), batch_size):
-                batch = jobs[begin : begin + batch_size]
+
+            def compute(batch: list, layer=layer, group=group, prefix=prefix) -> None:
                 which = torch.tensor([place for place, _ in batch], device=runner.device)
                 rows = torch.tensor([row for _, row in batch], device=runner.device)
                 edits = [cells[group[place]] for place, _ in batch]
@@ -97,13 +100,17 @@ def _read(runner: Runner, clean: CleanRun, cells, batch_size: int, score, plain:
                     out[group[place], row] = value
                 if progress is not None:
                     progress(len(batch))
+
+            size.run(compute, jobs)
     return out
 
 
 @torch.inference_mode()
-def clean_prompts(runner: Runner, prompts: Sequence[Sequence[int]], layers: Sequence[int], share: int) -> CleanRun:
-    """Clean run of the readout's prompts that keeps the stream at all layers where a cell starts."""
-    return clean_run(runner, prompts, set(layers), share)
+def clean_prompts(
+    runner: Runner, prompts: Sequence[Sequence[int]], layers: Sequence[int], share: int, size: BatchSize | None = None
+) -> CleanRun:
+    """Clean run of the readout's prompts that keeps the stream at all layers where a cell starts; `size` of the readout."""
+    return clean_run(runner, prompts, set(layers), share, size=size)
 
 
 def tokens_of(clean: CleanRun, layer: int) -> Tensor:

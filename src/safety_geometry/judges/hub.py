@@ -15,6 +15,8 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from safety_geometry.memory import BatchSize
+
 CLIP_TOKENS = 512
 
 HARMBENCH_REPOSITORY = "cais/HarmBench-Llama-2-13b-cls"
@@ -85,8 +87,8 @@ def last_logits(
     device = next(model.parameters()).device
     wanted = torch.tensor(list(token_ids), device=device)
     out = np.zeros((len(prompts), len(token_ids)))
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
+
+    def compute(rows: list[int]) -> None:
         width = max(len(encoded[i]) for i in rows)
         ids = torch.zeros(len(rows), width, dtype=torch.long, device=device)
         mask = torch.zeros_like(ids)
@@ -96,6 +98,8 @@ def last_logits(
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
         logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=1).logits[:, -1]
         out[rows] = logits[:, wanted].double().cpu().numpy()
+
+    BatchSize.of(batch_size, "judge's prompts").run(compute, order)
     return out
 
 

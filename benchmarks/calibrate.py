@@ -1,0 +1,214 @@
+"""Rates of this machine for the cost model: a minute of forward, backward and decoding passes of the study's model.
+
+    make calibrate CONFIG=my-study.yaml        # writes results/cost_rates.json, which make plan-cost then reads
+
+Runs the model of the study if it has been fetched, else random weights of the same shape. Run it on the device that the study
+will run on, in a job of its own (--clock cpu counts the processor's time of one thread, for a machine that does other things too).
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from statistics import median
+
+import torch
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "workflow" / "lib")]
+
+from costs.rates import MEASURED_HERE  # noqa: E402
+from costs.shapes import BYTES, Shape, fetched, shape_of  # noqa: E402
+
+from safety_geometry.models import DTYPES, add_lora, configure, load_model  # noqa: E402
+from safety_geometry.runner import Runner, SlotKeyValues  # noqa: E402
+
+LAYOUT = {"cpu": {"rows": 16, "tokens": 32, "decoding": 40}, "cuda": {"rows": 64, "tokens": 64, "decoding": 64}}
+ADAPTED = ["q_proj", "k_proj", "v_proj", "o_proj"]
+
+
+def main() -> None:
+    options = arguments()
+    config = yaml.safe_load(Path(options.configfile).read_text())
+    settings = config["model"]
+    device = torch.device(options.device or settings["device"])
+    configure(settings["threads"], deterministic=False)
+    folder = ROOT / "results" / config["study"] / "models" / "base"
+    shape = shape_of(settings, config["sources"].get(settings["source"]), folder)
+    print(f"{settings['name']}: {shape.describe()}, on {named(device)}, {settings['dtype']}", flush=True)
+    clock = time.process_time if options.clock == "cpu" else time.perf_counter
+    measured = measure(shape, folder, settings["dtype"], device, options.seconds, clock)
+    entry = {
+        "name": options.name or named(device), "kind": device.type, "measured": True, "dtype": settings["dtype"],
+        "threads": settings["threads"], "model": settings["name"], "clock": options.clock, "torch": torch.__version__,
+        "when": date.today().isoformat(), **measured,
+    }  # fmt: skip
+    if device.type == "cuda":
+        entry["memory_gb"] = round(torch.cuda.get_device_properties(device).total_memory / 1e9, 1)
+    for key, unit, scale in (("forward", "GFLOP/s", 1e9), ("train", "GFLOP/s", 1e9), ("decode", "GFLOP/s", 1e9),
+                             ("bandwidth", "GB/s", 1e9), ("launch", "ms a block", 1e-3), ("start", "s", 1), ("load", "GB/s", 1e9)):  # fmt: skip
+        print(f"{key:>10} {entry[key] / scale:10.3f} {unit}")
+    path = options.json or ROOT / MEASURED_HERE
+    before = json.loads(path.read_text())["devices"] if path.exists() else []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    devices = [entry, *(e for e in before if e["name"] != entry["name"])]
+    path.write_text(json.dumps({"devices": devices}, indent=1) + "\n")
+    print(f"written to {path}")
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--configfile", default="config.yaml")
+    parser.add_argument("--device", help="instead of model.device")
+    parser.add_argument("--name", help="of the device, in the file; default: what torch calls it")
+    parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall")
+    parser.add_argument("--json", type=Path, help="file to write instead of results/cost_rates.json")
+    options = parser.parse_args()
+    if options.clock == "cpu" and (options.device or "cpu") != "cpu":
+        parser.error("--clock cpu says nothing about a GPU")
+    return options
+
+
+def named(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def measure(
+    shape: Shape, folder: Path, dtype: str, device: torch.device, seconds: float, clock: Callable[[], float]
+) -> dict[str, float]:  # fmt: skip
+    """All rates of costs.rates.Rates. A pass costs L · (launch + weights of a block / bandwidth) + FLOP / rate."""
+    start = min(start_seconds() for _ in range(2))
+    here = fetched(folder) is not None
+    model, load = loaded(folder, shape, dtype, device) if here else made(shape, dtype, device)
+    runner, layout = Runner(model), LAYOUT[device.type]
+    timed = Timer(device, seconds, clock)
+    weights, each = shape.layers * shape.block * BYTES[dtype], 2 * shape.layers * shape.block
+
+    small = Runner(
+        random_model(
+            replace(shape, hidden=64, intermediate=64, heads=1, kv_heads=1, head_dim=64, vocabulary=64), dtype, device
+        )
+    )
+    launch = timed(step(small, 1)) / shape.layers
+    one, many = timed(step(runner, 1)), timed(step(runner, layout["decoding"]))
+    decode = (layout["decoding"] - 1) * each / max(many - one, 1e-9)
+    a_pass = max(one - each / decode, shape.layers * launch)
+    bandwidth = weights / max(a_pass - shape.layers * launch, 1e-6 * a_pass)
+
+    tokens = layout["rows"] * layout["tokens"]
+    ids = torch.arange(tokens, device=device).reshape(layout["rows"], -1) % shape.vocabulary
+    with torch.inference_mode():
+        forward = tokens * each / (timed(lambda: runner.blocks(runner.embed(ids))) - a_pass)
+
+    adapted = add_lora(model, 64, 16, 0.0, ADAPTED, 0)
+    parameters = [p for p in adapted.parameters() if p.requires_grad]
+    rows = ids[: max(1, layout["rows"] // 2)]
+
+    def both() -> None:
+        runner.blocks(runner.embed(rows)).float().pow(2).mean().backward()
+        for p in parameters:
+            p.grad = None
+
+    train = 2 * rows.numel() * each / (timed(both) - 2 * a_pass)
+    rates = {
+        "forward": forward,
+        "train": train,
+        "decode": decode,
+        "bandwidth": bandwidth,
+        "launch": launch,
+        "start": start,
+        "load": load,
+    }
+    return {key: float(f"{value:.4g}") for key, value in rates.items()}
+
+
+class Timer:
+    """Median of the times of an action, repeated for a while after one time that does not count."""
+
+    def __init__(self, device: torch.device, seconds: float, clock: Callable[[], float]):
+        self.device, self.seconds, self.clock = device, seconds, clock
+
+    def __call__(self, action: Callable[[], object]) -> float:
+        self.once(action)
+        found: list[float] = []
+        while sum(found) < self.seconds or len(found) < 3:
+            found.append(self.once(action))
+        return median(found)
+
+    def once(self, action: Callable[[], object]) -> float:
+        began = self.clock()
+        action()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return self.clock() - began
+
+
+def step(runner: Runner, rows: int, past: int = 48) -> Callable[[], None]:
+    """A step of decoding after `past` tokens, without its logits."""
+    cache = SlotKeyValues(past + 1)
+    with torch.inference_mode():
+        runner.blocks(runner.embed(torch.zeros(rows, past, dtype=torch.long, device=runner.device)), cache=cache)
+    ids = torch.zeros(rows, 1, dtype=torch.long, device=runner.device)
+
+    def again() -> None:
+        cache.offset = past
+        with torch.inference_mode():
+            runner.blocks(runner.embed(ids), cache=cache, past=past)
+
+    return again
+
+
+def start_seconds() -> float:
+    """A Python with what a job imports."""
+    began = time.perf_counter()
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, "-c", "import torch, transformers, peft; from transformers import AutoModelForCausalLM"]
+    subprocess.run(command, check=True, env=environment)
+    return time.perf_counter() - began
+
+
+def loaded(folder: Path, shape: Shape, dtype: str, device: torch.device) -> tuple[torch.nn.Module, float]:
+    """The model and the bytes a second at which it was read."""
+    began = time.perf_counter()
+    model = load_model(folder, dtype, str(device))
+    return model, shape.parameters * BYTES[dtype] / (time.perf_counter() - began)
+
+
+def made(shape: Shape, dtype: str, device: torch.device) -> tuple[torch.nn.Module, float]:
+    """A random model of the shape; it is written and read once, unless it is large."""
+    model, size = random_model(shape, dtype, device), shape.parameters * BYTES[dtype]
+    if size > 4e9:
+        return model, 1e9
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        return loaded(Path(folder), shape, dtype, device)
+
+
+def random_model(shape: Shape, dtype: str, device: torch.device) -> torch.nn.Module:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=shape.vocabulary, hidden_size=shape.hidden, intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim, tie_word_embeddings=shape.tied, dtype=DTYPES[dtype],
+    )  # fmt: skip
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(DTYPES[dtype])
+    try:
+        with device:
+            return LlamaForCausalLM(config).eval().requires_grad_(False)
+    finally:
+        torch.set_default_dtype(default)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,288 @@
+"""The cost model against known models, files, and the measured times of the reference run."""
+
+import copy
+import csv
+import json
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import make_model
+from costs import check, sizes
+from costs.cells import count_cells
+from costs.facts import Facts
+from costs.jobs import RESOURCES, need, stage, stated
+from costs.rates import Rates, RatesError, Work, read_rates
+from costs.shapes import KNOWN, fetched, given, named, shape_of, tiny
+from study import Study
+
+ROOT = Path(__file__).parents[2]
+CPU = read_rates("cpu", ROOT, files=[ROOT / "docs/results/cost_rates.json"])
+# Parameters as the models' pages tell them.
+PUBLISHED = {
+    "smollm2-135m": 134_515_008, "smollm2-360m": 361_821_120, "smollm2-1.7b": 1_711_376_384, "qwen2.5-0.5b": 494_032_768,
+    "qwen2.5-1.5b": 1_543_714_304, "qwen2.5-7b": 7_615_616_512, "gemma-2b": 2_506_172_416, "gemma-2-2b": 2_614_341_888,
+    "gemma-2-9b": 9_241_705_984, "llama-3.2-1b": 1_235_814_400, "mistral-7b": 7_241_732_096, "zephyr-7b": 7_241_732_096,
+    "llama-2-7b": 6_738_415_616, "llama-2-13b": 13_015_864_320, "llama-3-8b": 8_030_261_248, "llama-3.1-8b": 8_030_261_248,
+}  # fmt: skip
+
+
+def config(name: str = "config.yaml") -> dict:
+    return yaml.safe_load((ROOT / name).read_text())
+
+
+def facts(of: dict | None = None, rates: Rates = CPU) -> Facts:
+    return Facts(Study(of or config()), rates)
+
+
+def of_7b(saves: int = 100, keep: str = "anchors") -> dict:
+    """The wide study on a 7B model with the paper's probe sets: as many saves of each regime, its anchors where they are."""
+    c = config("configs/full.yaml")
+    c["model"] |= {"name": "Mistral-7B-v0.1", "dtype": "bfloat16", "device": "cuda"}
+    c["train"] |= {
+        "saves": sorted({*range(5, 5 * saves + 1, 5)} | {10, 20, 30, 40}),
+        "segment_length": 50,
+        "keep": keep,
+    }
+    c["activations"] |= {"keep": keep, "dtype": "bfloat16"}
+    for role, n in {"fit_harmful": 180, "fit_benign": 180, "select_harmful": 100, "select_benign": 100}.items():
+        c["prompts"]["roles"][role]["n"] = n
+    return c
+
+
+# -------------------------------------------------------------------------------------------------------------- shapes
+
+
+def test_known_shapes_have_the_published_number_of_parameters():
+    assert set(PUBLISHED) == set(KNOWN)
+    for name, count in PUBLISHED.items():
+        assert KNOWN[name].parameters == pytest.approx(count, rel=1e-3), name  # biases and extra norms are left out
+
+
+def test_a_shape_counts_the_parameters_of_a_real_model_and_of_its_adapter(tmp_path):
+    from safety_geometry.models import add_lora
+
+    for tied in (False, True):
+        model = make_model("llama", tie_word_embeddings=tied)
+        model.save_pretrained(tmp_path)
+        shape = fetched(tmp_path)
+        assert shape.parameters == sum(p.numel() for p in model.parameters())
+        targets = ["q_proj", "v_proj", "down_proj"]
+        lora = add_lora(model, 4, 8.0, 0.0, targets, 0)
+        assert shape.lora(4, targets) == sum(p.numel() for p in lora.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize(
+    ("name", "like"),
+    [("SmolLM2-135M-Instruct", "smollm2-135m"), ("mistralai/Mistral-7B-v0.1", "mistral-7b"),
+     ("meta-llama/Meta-Llama-3.1-8B-Instruct", "llama-3.1-8b"), ("google/gemma-2-2b-it", "gemma-2-2b"),
+     ("Qwen/Qwen2.5-7B-Instruct", "qwen2.5-7b")],
+)  # fmt: skip
+def test_shapes_by_name(name, like):
+    found = named(name)
+    assert found.parameters == KNOWN[like].parameters and like in found.origin
+
+
+def test_an_unknown_model_is_taken_by_the_size_in_its_name():
+    for name, size in (("nobody/Thing-3B-chat", 3e9), ("thing_70b", 70e9), ("thing-500m", 500e6)):
+        assert named(name).parameters == pytest.approx(size, rel=0.15)
+        assert "guessed" in named(name).origin
+    assert named("a-thing", "without-size") is None
+    assert shape_of({"name": "a-thing"}).origin.startswith("not known")
+
+
+def test_what_the_configuration_says_comes_first_then_what_was_fetched(tmp_path):
+    values = {"layers": 3, "hidden": 64, "intermediate": 128, "heads": 4, "vocabulary": 99}
+    make_model("llama").save_pretrained(tmp_path)
+    model = {"name": "Mistral-7B-v0.1"}
+    assert shape_of(model | {"shape": values}, folder=tmp_path) == given(values)
+    assert (given(values).kv_heads, given(values).head_dim, given(values).tied) == (4, 16, False)
+    assert shape_of(model, folder=tmp_path).layers == 4
+    assert shape_of(model, folder=tmp_path / "none").layers == 32
+    assert shape_of({"name": "x"}, {"repo": "mistralai/Mistral-7B-v0.1"}).layers == 32
+    smoke = config("configs/smoke.yaml")["model"]
+    assert shape_of(smoke) == tiny(smoke["tiny"])
+
+
+# --------------------------------------------------------------------------------------------------------------- disk
+
+
+def test_two_hundred_checkpoints_of_a_7b_model_fit_into_the_stated_budget():
+    """docs/cluster.md states it: 100 saves of two regimes, of which only anchors keep adapters and every prompt's activations."""
+    c = of_7b()
+    c["regimes"] = {name: c["regimes"][name] for name in ("sft", "r2d2")}
+    c["seeds"] = [42]
+    f = facts(c)
+    saves, anchors = [], []
+    for regime in c["regimes"]:
+        steps = f.study.anchor_steps(regime)
+        anchors += [sizes.cache(f.base, f.positions, "bfloat16", *f.probes, True)] * len(steps)
+        saves += [sizes.cache(f.base, f.positions, "bfloat16", *f.probes, False)] * (len(f.study.saves) - len(steps))
+    assert len(saves) + len(anchors) == 200
+    text = (ROOT / "docs/cluster.md").read_text()
+    assert f"{(sum(saves) + sum(anchors)) / 1e9:.1f} GB" in text and sum(saves) + sum(anchors) < 25e9
+    by_rules = sum(
+        need(f, f"probe_saves_{s.regime}_{s.start}_{s.stop}", {}).disk
+        for r in c["regimes"]
+        for s in f.study.segments(r)
+    )
+    assert by_rules * 1e6 == pytest.approx(sum(saves))
+    everything = 200 * sizes.cache(f.base, f.positions, "bfloat16", *f.probes, True)
+    assert everything > 5 * (sum(saves) + sum(anchors))
+
+
+def test_adapters_that_pass_are_not_counted_among_what_stays():
+    kept, passing = (facts(of_7b(keep=keep)) for keep in ("all", "anchors"))
+    rule = "train_sft_50_100"  # no anchor in it
+    adapter = sizes.adapter(kept.base, 64, config()["lora"]["targets"]) / 1e6
+    assert adapter == pytest.approx(218, rel=0.01)  # 54.5 million parameters in float32
+    assert need(kept, rule, {}).disk - need(passing, rule, {}).disk == pytest.approx(10 * adapter)
+    assert need(passing, rule, {}).passing == pytest.approx(10 * adapter) and need(kept, rule, {}).passing == 0
+
+
+# ------------------------------------------------------------------------------------------------------------- memory
+
+
+def test_memory_grows_with_model_batch_and_attempt():
+    small, large = facts(), facts(of_7b())
+    at = {"regime": "r2d2", "step": "30", "seed": "42"}
+    for rule in ("train_r2d2_0_15", "probe_anchor_r2d2", "completions", "sweep", "clean_rows"):
+        other = rule.replace("_0_15", "_0_50")
+        assert need(large, other, at).gpu > 14_483 > need(small, rule, at).memory  # bfloat16 weights alone
+    c = of_7b()
+    c["completions"]["batch_size"] *= 2
+    assert need(facts(c), "completions", at).gpu > need(large, "completions", at).gpu
+    first, third = (stated(need(large, "sweep", at), attempt) for attempt in (1, 3))
+    assert set(first) == set(RESOURCES)
+    assert (third["mem_mb"], third["runtime"]) == (3 * first["mem_mb"], 3 * first["runtime"])
+    assert third["disk_mb"] == first["disk_mb"] and third["gpu_mem_mb"] == first["gpu_mem_mb"]
+    assert stated(need(small, "sweep", at), 1)["gpu_mem_mb"] == 0
+
+
+def test_jobs_state_more_memory_than_a_run_of_the_default_study_took():
+    """docs/results/cost_check.csv: the largest resident memory of each rule's jobs there, from Snakemake's benchmark files."""
+    f, rows = facts(), list(csv.DictReader((ROOT / "docs/results/cost_check.csv").open()))
+    assert len(rows) > 20
+    for row in rows:
+        at = {"regime": "sft_refusal" if "attack" in row["rule"] else "r2d2", "step": "30", "seed": "42"}
+        said, taken = need(f, row["rule"], at), float(row["memory_mb"])
+        assert taken < stated(said, 1)["mem_mb"], row["rule"]
+        if said.model:
+            assert 0.75 < said.memory / taken < 1.6, row["rule"]
+
+
+def test_benchmark_files_are_named_for_their_jobs():
+    assert check.job_of("probe_sft_refusal_step20") == (
+        "probe_anchor_sft_refusal",
+        {"regime": "sft_refusal", "step": "20"},
+    )
+    assert check.job_of("probe_saves_sft_refusal_0_15") == ("probe_saves_sft_refusal_0_15", {})
+    assert check.job_of("attack_gcg_sft_step4") == ("attack_gcg", {"regime": "sft", "step": "4"})
+    assert check.job_of("train_sft_0_15") == ("train_sft_0_15", {})
+
+
+def test_a_run_beside_what_was_said_of_it(tmp_path):
+    place = tmp_path / "seed42" / "benchmarks"
+    place.mkdir(parents=True)
+    for step, seconds, memory in ((20, 40.0, 1000.0), (30, 60.0, 900.0)):
+        (place / f"completions_r2d2_step{step}.tsv").write_text(f"s\tmax_rss\n{seconds}\t{memory}\n")
+    f = facts()
+    (row,) = check.compare(f, check.measured(tmp_path))
+    said = need(f, "completions", {"regime": "r2d2", "step": "20", "seed": "42"})
+    assert (row["rule"], row["jobs"], row["seconds"]) == ("completions", 2, 100.0)
+    assert row["memory_mb"] == pytest.approx(1048.576) and row["said_seconds"] == pytest.approx(2 * said.seconds)
+
+
+# --------------------------------------------------------------------------------------------------------------- time
+
+
+def test_work_adds_up_by_hand():
+    shape = given({"layers": 2, "hidden": 4, "intermediate": 8, "heads": 1, "vocabulary": 10})
+    block = 4 * 4 * 4 + 3 * 4 * 8
+    assert shape.block == block
+    work = Work(shape, 4)
+    work.forward(10, passes=2, logits=3)
+    work.train(5)
+    work.answers(rows=3, prompt=7, limit=4, batch=2, answered=0.5)
+    work.load()
+    assert work.forward_flop == 2 * (10 * 2 * block + 3 * 40) + 2 * (21 * 2 * block + 3 * 40)
+    assert work.train_flop == 4 * 5 * 2 * block
+    assert work.decode_flop == 2 * (6 * 2 * block + 6 * 40)
+    assert work.passes == 2 + 2 + 2 + 2 * 4
+    rates = Rates("test", "cpu", True, 1e3, 2e3, 4e3, 1e4, 0.01, 5.0, 1e2)
+    by_hand = 5 + work.forward_flop / 1e3 + work.train_flop / 2e3 + work.decode_flop / 4e3
+    by_hand += shape.parameters * 4 / 1e2 + 14 * (2 * 0.01 + 2 * block * 4 / 1e4)
+    assert work.seconds(rates) == pytest.approx(by_hand)
+
+
+def timings() -> list[tuple[str, float, float]]:
+    """(rule, seconds of all its jobs, what the cost model says) of the reference run."""
+    f, out = facts(), []
+    places = {"fetch_source": [{"name": name} for name in f.c["sources"]]}
+    anchors = [(r, s) for r in f.study.regimes for s in f.study.anchor_steps(r)]
+    points = {"completions": anchors, "judge": anchors, "sweep": [p[1:] for p in f.study.swept()],
+              "attack_gcg": f.study.attack_sources, "attack_autodan": f.study.at_anchors(f.c["transfer"]["sources"]),
+              "transfer": f.study.attack_sources}  # fmt: skip
+    for name in ("follow_up", "judge_sweep", "judge_follow_up"):
+        points[name] = points["sweep"]
+    for rule, found in points.items():
+        places[rule] = [{"regime": r, "step": str(s), "seed": "42"} for r, s in found]
+    for row in csv.DictReader((ROOT / "docs/timings.csv").open()):
+        if row["rule"] != "all":
+            each = places.get(row["rule"], [{}])
+            mean = sum(need(f, row["rule"], at).seconds for at in each) / len(each)
+            out.append((row["rule"], float(row["total"]), mean * int(row["jobs"])))
+    return out
+
+
+def test_the_reference_run_took_about_as_long_as_the_cost_model_says():
+    found = timings()
+    assert 0.5 < sum(said for *_, said in found) / sum(took for _, took, _ in found) < 2
+    stages: dict[str, list[float]] = {}
+    for rule, took, said in found:
+        total = stages.setdefault(stage(rule), [0.0, 0.0])
+        total[0], total[1] = total[0] + took, total[1] + said
+    far = {name: said / took for name, (took, said) in stages.items() if took > 60 and not 0.5 < said / took < 2}
+    assert far == {}
+
+
+def test_more_of_everything_takes_longer():
+    at = {"regime": "r2d2", "step": "30", "seed": "42"}
+    for key, value, rule in (
+        (("sweep", "permutations"), 600, "sweep"), (("refusal", "layers"), "all", "probe_anchor_r2d2"),
+        (("pool", "gcg", "width"), 64, "train_r2d2_0_15"), (("completions", "max_new_tokens", "utility"), 500, "completions"),
+        (("attacks", "gcg", "steps"), 80, "attack_gcg"), (("train", "rows"), 16, "train_sft_0_15"),
+    ):  # fmt: skip
+        c = copy.deepcopy(config())
+        place = c
+        for part in key[:-1]:
+            place = place[part]
+        place[key[-1]] = value
+        where = at | ({"regime": "sft_refusal"} if rule == "attack_gcg" else {})
+        assert need(facts(c), rule, where).seconds > 1.2 * need(facts(), rule, where).seconds, key
+
+
+def test_cells_are_counted_as_a_reader_would():
+    """The default's sweep: five ablations and five additions of rank 1, three groups each; two primary targets."""
+    found = count_cells(Study(config()), "r2d2", 30, 42, 30)
+    own, shared, primary = 10 * (1 + 3), 6 * 9, 2 * 3 * (67 - 3)
+    assert (found.log_odds, found.kl) == (own + shared + primary + 35, own + shared + 35)
+    assert found.spoken == 1 + 3 + 3 * 2  # clean, three targets, random, covariance and shuffled of H and of R
+    assert found.log_odds_blocks < found.log_odds
+
+
+def test_rates_that_were_measured_here_come_first_and_others_have_names(tmp_path):
+    committed = json.loads((ROOT / "docs/results/cost_rates.json").read_text())["devices"]
+    assert [d["measured"] for d in committed if d["kind"] == "cuda"] == [False, False]
+    assert all("estimate" in d["note"] for d in committed if not d["measured"])
+    (tmp_path / "docs/results").mkdir(parents=True)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "docs/results/cost_rates.json").write_text(json.dumps({"devices": committed}))
+    assert read_rates("cuda:1", tmp_path).name == "H100" and read_rates("cuda", tmp_path, "A100").name == "A100"
+    mine = committed[1] | {"name": "mine", "measured": True}
+    (tmp_path / "results/cost_rates.json").write_text(json.dumps({"devices": [mine]}))
+    assert read_rates("cuda", tmp_path).measured and read_rates("cpu", tmp_path).name == committed[0]["name"]
+    with pytest.raises(RatesError, match=r"no rates for a device of kind xpu; known are .*make calibrate"):
+        read_rates("xpu", tmp_path)
+    assert math.isfinite(read_rates("cuda", tmp_path, "H100").forward)

@@ -1,0 +1,192 @@
+"""Out of memory halves the batch, says so, and gives the same results: with a runner that takes only so many rows."""
+
+import json
+import sys
+
+import clean_rows
+import numpy as np
+import pytest
+import torch
+from conftest import REQUESTS
+from test_adapters import folder  # noqa: F401  (a fixture)
+from test_generation import NEVER, PROMPTS
+from test_scoring import directions
+
+from safety_geometry.activations import record
+from safety_geometry.causal.readout import clean_prompts, read_kl, read_log_odds
+from safety_geometry.fitness import Fitness
+from safety_geometry.generation import generate
+from safety_geometry.interventions import Intervention
+from safety_geometry.judges.hub import last_logits
+from safety_geometry.memory import BatchSize, LessMemory
+from safety_geometry.runner import Runner
+from safety_geometry.scoring import score_candidates
+
+
+class Small(Runner):
+    """A runner whose memory ends when a pass has more than `most` rows; `refused` counts the passes that failed."""
+
+    most, refused = 3, 0
+
+    def blocks(self, h, **options):
+        tap = options.get("tap")
+        if len(h) > self.most and tap is not None and options.get("start", 0) == 0:
+            tap(0, torch.full_like(h, torch.nan))  # what a failed pass shows must not stay
+        if len(h) > self.most:
+            type(self).refused += 1
+            raise torch.OutOfMemoryError("CUDA out of memory (a test)")
+        return super().blocks(h, **options)
+
+
+@pytest.fixture
+def small(llama64):
+    Small.most, Small.refused = 3, 0
+    return Small(llama64)
+
+
+def test_every_row_once_in_order_and_the_size_is_remembered():
+    done, size = [], BatchSize(12, "rows")
+
+    def compute(part):
+        if len(part) > 3:
+            raise torch.OutOfMemoryError
+        done.append(part)
+
+    with pytest.warns(LessMemory, match=r"rows: out of memory with 12 rows in a batch; going on with 6") as told:
+        size.run(compute, range(11 + 1))
+    assert [row for part in done for row in part] == list(range(12))
+    assert [len(part) for part in done] == [3, 3, 3, 3] and (size.asked, size.rows, size.changed) == (12, 3, True)
+    assert len(told) == 2
+    done.clear()
+    size.run(compute, range(4))  # nobody runs out of memory again
+    assert done == [[0, 1, 2], [3]]
+
+
+def test_one_row_that_does_not_fit_is_an_error_that_says_what_to_do():
+    def compute(part):
+        raise torch.OutOfMemoryError
+
+    with pytest.warns(LessMemory), pytest.raises(torch.OutOfMemoryError) as error:
+        BatchSize(2, "answers").run(compute, range(2))
+    assert "answers: not even one row fits" in error.value.__notes__[0]
+
+
+def test_other_errors_are_not_taken_for_want_of_memory():
+    with pytest.raises(RuntimeError, match="something else"):
+        BatchSize(2, "rows").run(lambda part: (_ for _ in ()).throw(RuntimeError("something else")), range(2))
+
+
+def test_without_want_of_memory_batches_are_what_they_were():
+    done, size = [], BatchSize(4, "rows")
+    size.run(done.append, range(10))
+    assert done == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]] and not size.changed
+
+
+def test_activations(small, llama64, chat):
+    prompts = chat.render_many(REQUESTS)
+    want = record(Runner(llama64), prompts, [-2, -1], 5)
+    with pytest.warns(LessMemory, match="activations"):
+        got = record(small, prompts, [-2, -1], 5)
+    assert Small.refused == 1
+    torch.testing.assert_close(got, want, atol=1e-6, rtol=1e-6)
+
+
+def test_answers(small, llama64):
+    want = generate(Runner(llama64), PROMPTS, NEVER, 6, 5, 100)
+    size = BatchSize(5, "answers")
+    with pytest.warns(LessMemory, match="answers"):
+        assert generate(small, PROMPTS, NEVER, 6, size, 100) == want
+    assert size.rows == 2
+    assert generate(small, PROMPTS, NEVER, 6, size, 100) == want and Small.refused == 1
+
+
+@pytest.mark.parametrize(("most", "where", "left"), [(3, "clean run", 3), (6, "candidate scores", 4)])
+def test_candidate_scores(small, llama64, chat, most, where, left):
+    Small.most = most
+    harmful, benign = chat.render_many(REQUESTS[:3]), chat.render_many(REQUESTS[2:])
+    vectors = directions(32, (1, 2), (-1, -2))
+    want = score_candidates(Runner(llama64), vectors, harmful, benign, [1, 3], batch_size=8)
+    size = BatchSize(8, "candidate scores")
+    with pytest.warns(LessMemory) as told:  # the clean run of all prompts is one batch too
+        got = score_candidates(small, vectors, harmful, benign, [1, 3], batch_size=size)
+    assert {str(w.message).split(":")[0] for w in told} == {where}  # scores start with what the clean run found out
+    assert size.rows == left
+    for name in ("ablate_harmful", "add_benign", "kl", "clean_harmful", "clean_benign"):
+        torch.testing.assert_close(getattr(got, name), getattr(want, name), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("most", "where"), [(3, "clean run"), (5, "readout")])
+def test_readouts_of_a_sweep(small, llama64, most, where):
+    Small.most = most
+    cells = [[Intervention("ablate", 2, torch.eye(32)[:1])], [Intervention("steer", 1, torch.eye(32)[1:2], 2.0)], []]
+
+    def read(runner, size):
+        clean = clean_prompts(runner, PROMPTS, [1, 2], 0, size if isinstance(size, BatchSize) else None)
+        return read_log_odds(runner, clean, cells, [5, 9], size), read_kl(runner, clean, cells, size)
+
+    cells *= 3
+    want, size = read(Runner(llama64), 12), BatchSize(12, "readout")
+    with pytest.warns(LessMemory, match=where):
+        got = read(small, size)
+    assert size.changed
+    for mine, theirs in zip(got, want, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-6)
+
+
+def test_prompts_of_autodan(small, llama64, chat):
+    templates = [f"{text} [REQUEST]" for text in REQUESTS]
+
+    def losses(runner):
+        return Fitness(runner, chat, "Explain the wind", "Sure, here is a list", 5, 400)(templates)
+
+    want = losses(Runner(llama64))
+    with pytest.warns(LessMemory, match="AutoDAN"):
+        assert losses(small) == pytest.approx(want, abs=1e-6)
+
+
+def test_judges_prompts(llama, tokenizer, monkeypatch):
+    want = last_logits(llama, tokenizer, REQUESTS, [5, 6], batch_size=5, max_tokens=64)
+    forward = llama.forward
+
+    def limited(*, input_ids, **options):
+        if len(input_ids) > 2:
+            raise torch.OutOfMemoryError
+        return forward(input_ids=input_ids, **options)
+
+    monkeypatch.setattr(llama, "forward", limited)
+    with pytest.warns(LessMemory, match="judge's prompts"):
+        got = last_logits(llama, tokenizer, REQUESTS, [5, 6], batch_size=5, max_tokens=64)
+    np.testing.assert_allclose(got, want, atol=1e-4)
+
+
+@pytest.mark.parametrize("enough", [True, False])
+def test_a_job_records_a_changed_layout_beside_what_it_made(folder, tmp_path, monkeypatch, enough):  # noqa: F811
+    rows = tmp_path / "prompts.jsonl"
+    rows.write_text("".join(json.dumps({"id": str(i), "prompt": text}) + "\n" for i, text in enumerate(REQUESTS)))
+    params = {
+        "model": {"dtype": "float32", "device": "cpu", "threads": 1, "system": None},
+        "max_new_tokens": 3,
+        "batch_size": 5,
+    }
+    words = [
+        "clean_rows.py",
+        "--model",
+        folder,
+        "--prompts",
+        rows,
+        "--rows",
+        tmp_path / "out.jsonl",
+        "--params",
+        json.dumps(params),
+    ]
+    monkeypatch.setattr(sys, "argv", list(map(str, words)))
+    if enough:
+        clean_rows.main()
+    else:
+        Small.most = 3
+        monkeypatch.setattr("_model.Runner", Small)
+        with pytest.warns(LessMemory, match="clean rows: out of memory with 5 rows"):
+            clean_rows.main()
+    record = json.loads((tmp_path / "out.jsonl.provenance.json").read_text())
+    assert record.get("layout_changed") == (None if enough else {"clean rows": {"asked": 5, "used": 2}})
+    assert len((tmp_path / "out.jsonl").read_text().splitlines()) > 0

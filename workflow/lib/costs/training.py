@@ -1,0 +1,118 @@
+"""Sources, clean rows and training."""
+
+from collections.abc import Mapping
+
+from study import Segment
+
+from costs import sizes
+from costs.facts import ANSWERED, BEHIND, CONVERSATION, MB, MODEL, PREFIX, REQUEST, TARGET, TRAINING, Facts, Need
+from costs.rates import Work
+
+
+def fetch_source(f: Facts, at: Mapping[str, str]) -> Need:
+    """Files of models take half-precision weights, GGUF ones a third of that; data sets are small."""
+    name, models = at.get("name"), {f.c["model"]["source"]: f.base}
+    models |= {spec["source"]: f.shape(model) for model, spec in f.study.models.items()}
+    models |= {spec["source"]: judge for spec, judge in f.published()}
+    if name not in models:
+        return f.table(5, disk=60)
+    packed = 0.6 if name == f.c["model"]["source"] and f.c["model"]["format"] == "gguf" else 2
+    return f.table(5 + models[name].parameters * packed / 50e6, disk=models[name].parameters * packed / MB)
+
+
+def convert(f: Facts, name: str | None) -> Need:
+    """A model folder from a fetched source: of an aligned model, or of the base (None)."""
+    spec, shape = (f.c["model"], f.base) if name is None else (f.study.models[name], f.shape(name))
+    work = Work(shape, f.size)
+    if spec["format"] == "folder":  # copied as it is
+        work.bytes_loaded = 2 * 2 * shape.parameters
+        return Need(work.seconds(f.rates), MODEL, disk=2 * shape.parameters / MB)
+    weights = shape.parameters * f.size
+    work.seconds_besides = 0.25e-6 * shape.parameters if spec["format"] == "gguf" else 0.0  # unpacking its numbers
+    return Need(work.seconds(f.rates), MODEL + 2 * weights / MB, disk=weights / MB)
+
+
+def clean_rows(f: Facts, at: Mapping[str, str]) -> Need:
+    rows, spec = sum(f.prompts(role) for role in f.c["clean_rows"]["roles"]), f.c["clean_rows"]
+    if spec.get("answers") == "data":
+        return f.table(disk=rows * CONVERSATION * 5 / MB)
+    work = Work(f.base, f.size)
+    work.load()
+    work.answers(rows, REQUEST, spec["max_new_tokens"], spec["batch_size"])  # a base model goes on to the limit
+    held = f.decoding(f.base, min(rows, spec["batch_size"]), spec["max_new_tokens"])
+    return f.model(work, held, rows * 500)
+
+
+def clean_tokens(f: Facts) -> tuple[float, float]:
+    """Tokens of a clean row without the shared prefix, and labels among them."""
+    most, spec = f.c["train"]["max_length"], f.c["clean_rows"]
+    answer = CONVERSATION if spec.get("answers") == "data" else spec["max_new_tokens"]
+    return min(most - PREFIX, REQUEST + answer), min(most - PREFIX - REQUEST, answer)
+
+
+def train(f: Facts, segment: Segment) -> Need:
+    train, lora = f.c["train"], f.c["lora"]
+    regime = f.study.regimes[segment.regime]
+    work, steps = Work(f.base, f.size), segment.stop - segment.start
+    work.load()
+    tokens, labels = clean_tokens(f)
+    micro = min(train["micro_rows"], train["rows"])
+    work.train(steps * (train["rows"] * tokens + PREFIX * train["rows"] / micro), steps * train["rows"] / micro,
+               steps * train["rows"] * labels)  # fmt: skip
+    longest = train["max_length"] if f.c["clean_rows"].get("answers") == "data" else PREFIX + tokens
+    held = sizes.backward(f.base, f.size, micro * longest, micro * max(labels, longest - PREFIX - REQUEST))
+    if regime["kind"] == "r2d2":
+        held = max(held, adversarial(f, work, steps, regime))
+    monitored = steps // train["monitor"]["every"]
+    if train["monitor"]["at_saves"]:
+        monitored = len({s for s in range(segment.start + 1, segment.stop + 1)
+                         if s % train["monitor"]["every"] == 0 or s in segment.saves})  # fmt: skip
+    asked = train["monitor"]["prompts"]
+    for _ in range(2 * monitored):
+        work.answers(asked, REQUEST, train["monitor"]["max_new_tokens"], train["monitor"]["batch_size"], ANSWERED)
+    state = sizes.training_state(f.base, lora["rank"], lora["targets"])
+    written = f.adapter * len(segment.saves) + state
+    work.seconds_besides += 2 * written / f.rates.load
+    passing = f.adapter * sum(f.study.passing(segment.regime, s) for s in segment.saves)
+    processes = train.get("processes", 1)
+    held += sizes.optimiser(f.base, lora["rank"], lora["targets"])
+    need = f.model(work, held, written - passing, host=state, base=TRAINING, passing=passing)
+    return Need(need.seconds, need.memory * processes, need.gpu, need.disk, need.passing, True)
+
+
+def adversarial(f: Facts, work: Work, steps: int, regime: dict) -> float:
+    """Adds an R2D2 step's own work; returns the bytes that its training pass holds."""
+    pool, micro = f.c["pool"], f.c["train"]["micro_rows"]
+    gcg, cases = pool["gcg"], pool["per_step"]
+    tail = REQUEST + gcg["suffix_length"] + TARGET
+    rows = cases * (3 if pool["plain_toward"] else 2)
+    chunks = -(-rows // micro)
+    work.train(steps * (rows * tail + chunks * PREFIX), steps * chunks, steps * rows * TARGET)
+    held = sizes.backward(f.base, f.size, min(rows, micro) * tail + PREFIX, min(rows, micro) * TARGET)
+    if regime.get("refresh"):
+        search(f, work, cases, steps * gcg["steps"], gcg)
+        held = max(held, searching(f, cases, gcg))
+        work.seconds_besides += steps * 2e-9 * f.base.parameters  # the adapter in and out of the weights
+    else:
+        work.forward(steps * cases * (PREFIX + tail), steps * cases, logits=steps * cases * TARGET)
+    return held
+
+
+def search(f: Facts, work: Work, cases: int, steps: float, gcg: dict) -> None:
+    """`steps` steps of GCG on `cases` cases together."""
+    behind = gcg["suffix_length"] + BEHIND + TARGET  # from the suffix on; a candidate starts half-way through it
+    each = behind - gcg["suffix_length"] / 2
+    candidates = cases * (gcg["width"] + max(0, gcg.get("merge", 0) - 1) * 0.5)
+    work.train(steps * cases * behind, steps, steps * cases * TARGET)
+    passes = max(2.0, candidates / gcg["batch_size"])
+    work.forward(steps * candidates * each, steps * passes, logits=steps * candidates * TARGET)
+
+
+def searching(f: Facts, cases: int, gcg: dict) -> float:
+    """Bytes that a step of GCG holds."""
+    width = gcg["suffix_length"] + BEHIND + TARGET
+    rows, looked = min(gcg["batch_size"], cases * gcg["width"]), min(cases, max(1, gcg["batch_size"] // 4))
+    scoring = sizes.one_pass(f.base, f.size, rows, width) + 4 * sizes.FLOAT * rows * TARGET * f.base.vocabulary
+    looking = sizes.backward(f.base, f.size, looked * width, looked * TARGET)
+    kept = sizes.key_values(f.base, f.size, 2 * cases + rows / f.base.layers, PREFIX + REQUEST + width)
+    return max(scoring, looking) + kept + 2 * sizes.FLOAT * cases * gcg["suffix_length"] * f.base.vocabulary

@@ -86,9 +86,9 @@ def measure(
     shape: Shape, folder: Path, dtype: str, device: torch.device, seconds: float, clock: Callable[[], float]
 ) -> dict[str, float]:  # fmt: skip
     """All rates of costs.rates.Rates. A pass costs L · (launch + weights of a block / bandwidth) + FLOP / rate."""
-    start = min(start_seconds() for _ in range(2))
+    start = min(start_seconds(clock) for _ in range(2))
     here = fetched(folder) is not None
-    model, load = loaded(folder, shape, dtype, device) if here else made(shape, dtype, device)
+    model, load = loaded(folder, shape, dtype, device, clock) if here else made(shape, dtype, device, clock)
     runner, layout = Runner(model), LAYOUT[device.type]
     timed = Timer(device, seconds, clock)
     weights, each = shape.layers * shape.block * BYTES[dtype], 2 * shape.layers * shape.block
@@ -100,14 +100,14 @@ def measure(
     )
     launch = timed(step(small, 1)) / shape.layers
     one, many = timed(step(runner, 1)), timed(step(runner, layout["decoding"]))
-    decode = (layout["decoding"] - 1) * each / max(many - one, 1e-9)
-    a_pass = max(one - each / decode, shape.layers * launch)
-    bandwidth = weights / max(a_pass - shape.layers * launch, 1e-6 * a_pass)
+    bandwidth = weights / max(one - shape.layers * launch, 0.05 * one)
 
     tokens = layout["rows"] * layout["tokens"]
     ids = torch.arange(tokens, device=device).reshape(layout["rows"], -1) % shape.vocabulary
     with torch.inference_mode():
-        forward = tokens * each / (timed(lambda: runner.blocks(runner.embed(ids))) - a_pass)
+        passed = timed(lambda: runner.blocks(runner.embed(ids)))
+    forward = tokens * each / max(passed - one, 0.2 * passed)
+    decode = min(forward, (layout["decoding"] - 1) * each / max(many - one, 0.01 * many))
 
     adapted = add_lora(model, 64, 16, 0.0, ADAPTED, 0)
     parameters = [p for p in adapted.parameters() if p.requires_grad]
@@ -118,7 +118,8 @@ def measure(
         for p in parameters:
             p.grad = None
 
-    train = 2 * rows.numel() * each / (timed(both) - 2 * a_pass)
+    took = timed(both)
+    train = 2 * rows.numel() * each / max(took - 2 * one, 0.2 * took)
     rates = {
         "forward": forward,
         "train": train,
@@ -167,30 +168,37 @@ def step(runner: Runner, rows: int, past: int = 48) -> Callable[[], None]:
     return again
 
 
-def start_seconds() -> float:
+def start_seconds(clock: Callable[[], float]) -> float:
     """A Python with what a job imports."""
-    began = time.perf_counter()
+    children, began = os.times(), time.perf_counter()
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
     command = [sys.executable, "-c", "import torch, transformers, peft; from transformers import AutoModelForCausalLM"]
     subprocess.run(command, check=True, env=environment)
+    after = os.times()
+    if clock is time.process_time:
+        return after.children_user + after.children_system - children.children_user - children.children_system
     return time.perf_counter() - began
 
 
-def loaded(folder: Path, shape: Shape, dtype: str, device: torch.device) -> tuple[torch.nn.Module, float]:
+def loaded(
+    folder: Path, shape: Shape, dtype: str, device: torch.device, clock: Callable[[], float]
+) -> tuple[torch.nn.Module, float]:
     """The model and the bytes a second at which it was read."""
-    began = time.perf_counter()
+    began = clock()
     model = load_model(folder, dtype, str(device))
-    return model, shape.parameters * BYTES[dtype] / (time.perf_counter() - began)
+    return model, shape.parameters * BYTES[dtype] / (clock() - began)
 
 
-def made(shape: Shape, dtype: str, device: torch.device) -> tuple[torch.nn.Module, float]:
+def made(
+    shape: Shape, dtype: str, device: torch.device, clock: Callable[[], float]
+) -> tuple[torch.nn.Module, float]:
     """A random model of the shape; it is written and read once, unless it is large."""
     model, size = random_model(shape, dtype, device), shape.parameters * BYTES[dtype]
     if size > 4e9:
         return model, 1e9
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
-        return loaded(Path(folder), shape, dtype, device)
+        return loaded(Path(folder), shape, dtype, device, clock)
 
 
 def random_model(shape: Shape, dtype: str, device: torch.device) -> torch.nn.Module:

@@ -1,0 +1,44 @@
+"""benchmarks/calibrate.py on a tiny model: rates that the cost model can read."""
+
+import importlib.util
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import make_model
+from costs.rates import read_rates
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def calibrate(monkeypatch):
+    spec = importlib.util.spec_from_file_location("calibrate", ROOT / "benchmarks" / "calibrate.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "start_seconds", lambda clock: 1.5)
+    return module
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_rates_of_this_machine(calibrate, tmp_path, monkeypatch, capsys, there):
+    config = yaml.safe_load((ROOT / "configs/smoke.yaml").read_text())
+    if there:  # the study's own model, fetched before
+        monkeypatch.setattr(calibrate, "ROOT", tmp_path)
+        make_model("llama").save_pretrained(tmp_path / "results/smoke/models/base")
+        del config["model"]["tiny"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    out = tmp_path / "rates.json"
+    out.write_text(json.dumps({"devices": [{"name": "another", "kind": "cuda"}]}))
+    words = ["calibrate.py", "--configfile", tmp_path / "config.yaml", "--seconds", "0.01", "--name", "mine", "--json", out]
+    monkeypatch.setattr(sys, "argv", [*map(str, words), "--clock", "wall" if there else "cpu"])
+    calibrate.main()
+    rates = read_rates("cpu", tmp_path, files=[out])
+    assert (rates.name, rates.kind, rates.measured, rates.start) == ("mine", "cpu", True, 1.5)
+    for name in ("forward", "train", "decode", "bandwidth", "launch", "load"):
+        assert math.isfinite(getattr(rates, name)) and getattr(rates, name) > 0, name
+    assert "4 layers of width 32" in capsys.readouterr().out if there else True
+    assert [d["name"] for d in json.loads(out.read_text())["devices"]] == ["mine", "another"]

@@ -57,7 +57,7 @@ cluster-recover: $(VENV)/.slurm ## after a killed `make cluster`: end its jobs i
 
 test: $(VENV)/.dev ## all tests but those of clusters and conda
 	@python -m pytest tests/unit -n 2 $(ARGS)
-	@python -m pytest tests/workflow $(ARGS)
+	@python -m pytest tests/workflow -n 2 --dist loadfile $(ARGS)
 
 test-unit: $(VENV)/.dev ## the unit tests only
 	@python -m pytest tests/unit -n 2 $(ARGS)

@@ -189,9 +189,7 @@ def loaded(
     return model, shape.parameters * BYTES[dtype] / (clock() - began)
 
 
-def made(
-    shape: Shape, dtype: str, device: torch.device, clock: Callable[[], float]
-) -> tuple[torch.nn.Module, float]:
+def made(shape: Shape, dtype: str, device: torch.device, clock: Callable[[], float]) -> tuple[torch.nn.Module, float]:
     """A random model of the shape; it is written and read once, unless it is large."""
     model, size = random_model(shape, dtype, device), shape.parameters * BYTES[dtype]
     if size > 4e9:

@@ -33,7 +33,17 @@ def test_rates_of_this_machine(calibrate, tmp_path, monkeypatch, capsys, there):
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     out = tmp_path / "rates.json"
     out.write_text(json.dumps({"devices": [{"name": "another", "kind": "cuda"}]}))
-    words = ["calibrate.py", "--configfile", tmp_path / "config.yaml", "--seconds", "0.01", "--name", "mine", "--json", out]
+    words = [
+        "calibrate.py",
+        "--configfile",
+        tmp_path / "config.yaml",
+        "--seconds",
+        "0.01",
+        "--name",
+        "mine",
+        "--json",
+        out,
+    ]
     monkeypatch.setattr(sys, "argv", [*map(str, words), "--clock", "wall" if there else "cpu"])
     calibrate.main()
     rates = read_rates("cpu", tmp_path, files=[out])

@@ -4,19 +4,18 @@ params: model, suites {name: max_new_tokens} in order, batch_size. --prompts are
 of attacked requests has rows with `prompt` (what is asked) and `request`. Rows: id, suite, prompt_id, prompt (the bare
 request), completion, n_tokens, hit_limit and the fields that judges need (type, bucket, must, min_words, arm).
 --activations: the prompts' activations at params.positions and all block inputs, in the order of the rows; they cost
-nothing, since the prompts are run anyway. Without positions an empty tensor.
+nothing, since the prompts are run anyway.
 """
 
 import json
 
 import torch
-from _completions import completion_row, read_suites
+from _completions import answer_suites, read_suites
 from _job import Job, JobError
-from _model import BAD_INPUT, batch_size, load, progress
+from _model import BAD_INPUT, batch_size, load
 from safetensors.torch import save_file
 
 from safety_geometry.activations import position_indices
-from safety_geometry.generation import generate
 from safety_geometry.models import DTYPES
 
 
@@ -26,18 +25,8 @@ def main() -> None:
     asked = read_suites(dict.fromkeys(p["suites"]), job.prompts)
     prompts = loaded.chat.render_many([row["prompt"] for _, row in asked])
     kept, observe = recorder(loaded, prompts, p)
-    limits = [p["suites"][suite] for suite, _ in asked]
-    answers = generate(  # all suites in the same batches: wide batches decode several times faster
-        loaded.runner, [r.ids for r in prompts], loaded.chat.stop_ids, limits,
-        batch_size(job, "completions", p["batch_size"]), loaded.chat.n_prefix,
-        observe=observe, progress=progress(len(asked), "completions"),
-    )  # fmt: skip
-    names = [":".join(filter(None, (suite, row.get("arm"), row["id"]))) for suite, row in asked]
-    rows = [
-        completion_row(name, suite, row, answer, loaded.tokenizer)
-        for name, (suite, row), answer in zip(names, asked, answers, strict=True)
-    ]
-    job.write_jsonl(rows, job.completions)
+    size = batch_size(job, "completions", p["batch_size"])
+    job.write_jsonl(answer_suites(loaded, asked, prompts, p["suites"], size, observe), job.completions)
     if not torch.isfinite(kept).all():
         raise JobError(f"activations overflow {p['dtype']}; set activations.dtype to bfloat16 or float32")
     with job.publish(job.activations) as scratch:
@@ -46,8 +35,6 @@ def main() -> None:
 
 def recorder(loaded, prompts: list, p: dict):
     """A tensor [n, P, L, d] of the prompts' activations, and what fills it while the prompts are run."""
-    if not p["positions"]:
-        return torch.empty(len(prompts), 0, loaded.runner.n_layers, loaded.runner.d, dtype=DTYPES[p["dtype"]]), None
     try:
         where = position_indices(prompts, p["positions"])
     except BAD_INPUT as error:

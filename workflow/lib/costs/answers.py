@@ -2,22 +2,39 @@
 
 from collections.abc import Mapping
 
+from study import Segment
+
 from costs import sizes
 from costs.facts import ANSWERED, ATTACK_PROMPT, PREFIX, REQUEST, TARGET, Facts, Need
 from costs.rates import Work
-from costs.training import search, searching
+from costs.training import merging, search, searching
 
 
 def completions(f: Facts, at: Mapping[str, str]) -> Need:
-    spec, asked = f.c["completions"], f.suites(at["regime"], int(at["step"]))
-    work, shape, limits, rows = Work(f.base, f.size), f.base, spec["max_new_tokens"], sum(asked.values())
+    asked, work = f.suites(at["regime"], int(at["step"])), Work(f.base, f.size)
     work.load()
+    held, text = answered(f, work, asked)
+    kept = sizes.prompt_activations(f.base, f.positions, f.c["activations"]["dtype"], sum(asked.values()))
+    return f.model(work, held, kept + text, host=2 * kept)
+
+
+def completions_saves(f: Facts, segment: Segment) -> Need:
+    work, others = Work(f.base, f.size), f.study.between_anchors(segment)
+    work.load()
+    for step in others:
+        held, text = answered(f, work, f.suites(segment.regime, step))
+        work.seconds_besides += merging(f)
+    return f.model(work, held, len(others) * text, copies=2)
+
+
+def answered(f: Facts, work: Work, asked: dict[str, int]) -> tuple[float, float]:
+    """Adds the answers of one checkpoint to its suites; returns the bytes that they hold, and those of their file."""
+    spec, rows = f.c["completions"], sum(asked.values())
+    limits = spec["max_new_tokens"]
     mean = sum(n * limits[suite] for suite, n in asked.items()) / max(1, rows)
     work.answers(rows, REQUEST, mean, spec["batch_size"], ANSWERED)
-    anchor = int(at["step"]) in f.study.anchor_steps(at["regime"])
-    kept = sizes.prompt_activations(shape, f.positions, f.c["activations"]["dtype"], rows) if anchor else 0
-    held = f.decoding(shape, min(rows, spec["batch_size"]), max(limits[suite] for suite in asked))
-    return f.model(work, held, kept + rows * (300 + 5 * mean), host=2 * kept)
+    held = f.decoding(f.base, min(rows, spec["batch_size"]), max(limits[suite] for suite in asked))
+    return held, rows * (300 + 5 * mean)
 
 
 def attacked_behaviours(f: Facts, at: Mapping[str, str]) -> Need:

@@ -87,7 +87,11 @@ class Facts:
     def suites(self, regime: str, step: int) -> dict[str, int]:
         """Prompts of each evaluation suite of a checkpoint."""
         attacked = 2 * self.c["attacks"]["behaviours"]  # each beside its unoptimised arm
-        return {s: attacked if s == "fixed_source" else self.prompts(s) for s in self.study.suites(regime, step)}
+        out = {}
+        for suite, first in self.study.suites(regime, step).items():
+            there = attacked if suite == "fixed_source" else self.prompts(suite)
+            out[suite] = there if first is None else min(first, there)
+        return out
 
     def decoding(self, shape: Shape, rows: int, limit: float) -> float:
         """Bytes that answers to `rows` prompts hold."""

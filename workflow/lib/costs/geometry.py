@@ -6,6 +6,7 @@ from costs import sizes
 from costs.facts import ANSWERED, MB, PREFIX, REQUEST, Facts, Need
 from costs.rates import Work
 from costs.shapes import Shape
+from costs.training import merging
 
 
 def recorded(f: Facts, work: Work) -> float:
@@ -46,12 +47,12 @@ def probe_anchor(f: Facts, name: str) -> Need:
 
 
 def probe_saves(f: Facts, segment: Segment) -> Need:
-    others = [s for s in segment.saves if s not in f.study.anchor_steps(segment.regime)]
+    others = f.study.between_anchors(segment)
     work, host = Work(f.base, f.size), 0.0
     work.load()
     for _ in others:
         host = recorded(f, work)
-        work.seconds_besides += 4 * f.base.parameters * f.size / f.rates.load  # a copy, the merge, the move
+        work.seconds_besides += merging(f)
     disk = len(others) * cache(f, f.base, f.c["activations"]["keep"] == "all")
     held = f.probe_pass(f.base, f.c["activations"]["batch_size"])
     return f.model(work, held, disk, copies=2, host=host)
@@ -63,7 +64,7 @@ def fit_labels(f: Facts, segment: Segment) -> Need:
     work.load()
     for _ in segment.saves:
         work.answers(n, REQUEST, limit, batch, ANSWERED)
-        work.seconds_besides += 4 * f.base.parameters * f.size / f.rates.load
+        work.seconds_besides += merging(f)
     return f.model(work, f.decoding(f.base, min(n, batch), limit), len(segment.saves) * 2000, copies=2)
 
 

@@ -41,10 +41,12 @@ def need(facts: Facts, rule: str, at: Mapping[str, str]) -> Need:
         (r"train_(.+)_(\d+)_(\d+)", lambda m: training.train(facts, segment(facts, m))),
         (r"probe_saves_(.+)_(\d+)_(\d+)", lambda m: geometry.probe_saves(facts, segment(facts, m))),
         (r"fit_labels_(.+)_(\d+)_(\d+)", lambda m: geometry.fit_labels(facts, segment(facts, m))),
+        (r"completions_saves_(.+)_(\d+)_(\d+)", lambda m: answers.completions_saves(facts, segment(facts, m))),
         (r"probe_anchor_(.+)", lambda m: geometry.probe_anchor(facts, m[1])),
         (r"carriers_(.+)", lambda m: geometry.carriers(facts, m[1])),
         (r"(?:base|tiny)_model", lambda m: training.convert(facts, None)),
         (r"model_(.+)", lambda m: training.convert(facts, m[1])),
+        (r"judge_saves_(.+)", lambda m: sweeps.judge_saves(facts, m[1])),
         (r"judge(_sweep|_follow_up|_transfer)?", lambda m: sweeps.judge(facts, m[1], at)),
     ):
         if m := re.fullmatch(pattern, rule):

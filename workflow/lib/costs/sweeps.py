@@ -45,18 +45,24 @@ def follow_up(f: Facts, at: Mapping[str, str]) -> Need:
 
 
 def judge(f: Facts, kind: str | None, at: Mapping[str, str]) -> Need:
-    published = f.published()
-    if not published:
-        return f.table()
+    """kind: what is judged, the suites of a checkpoint (None) or what follows the rule's name."""
     if kind is None:
-        rows = sum(f.suites(at["regime"], int(at["step"])).values())
-    else:
-        rows = {"_sweep": 100, "_follow_up": 100, "_transfer": 4 * f.c["transfer"]["behaviours"]}[kind] * 4
+        return judged(f, sum(f.suites(at["regime"], int(at["step"])).values()))
+    return judged(f, 4 * {"_sweep": 100, "_follow_up": 100, "_transfer": 4 * f.c["transfer"]["behaviours"]}[kind])
+
+
+def judge_saves(f: Facts, regime: str) -> Need:
+    steps = [step for segment in f.study.segments(regime) for step in f.study.between_anchors(segment)]
+    return judged(f, sum(sum(f.suites(regime, step).values()) for step in steps))
+
+
+def judged(f: Facts, rows: int) -> Need:
+    """By the published judges, one after the other, or by rules and trained ones."""
     seconds, memory, gpu = 0.0, 0.0, 0.0
-    for _, shape in published:
+    for _, shape in f.published():
         work = Work(shape, f.size)
         work.load()
         work.forward(rows * JUDGED, rows / 8, logits=rows)
         need = f.model(work, sizes.one_pass(shape, f.size, 8, JUDGED), 0)
         seconds, memory, gpu = seconds + need.seconds, max(memory, need.memory), max(gpu, need.gpu)
-    return Need(seconds, memory, gpu, rows * 500 / MB, 0.0, True)
+    return Need(seconds, memory, gpu, rows * 500 / MB, 0.0, True) if f.published() else f.table()

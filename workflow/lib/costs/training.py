@@ -98,6 +98,11 @@ def adversarial(f: Facts, work: Work, steps: int, regime: dict) -> float:
     return held
 
 
+def merging(f: Facts) -> float:
+    """Seconds until the next save of a group is ready: a copy of the base, the merge of the adapter, the move to the device."""
+    return 4 * f.base.parameters * f.size / f.rates.load
+
+
 def search(f: Facts, work: Work, cases: int, steps: float, gcg: dict) -> None:
     """`steps` steps of GCG on `cases` cases together."""
     behind = gcg["suffix_length"] + BEHIND + TARGET  # from the suffix on; a candidate starts half-way through it

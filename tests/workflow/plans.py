@@ -24,10 +24,10 @@ def planned(folder: Path, config: str = "configs/smoke.yaml") -> list[tuple[str,
     return [(job.rule.name, dict(job.wildcards_dict)) for job in _dry_run(folder, config)[0]]
 
 
-def jobs_of(folder: Path, config: str = "configs/smoke.yaml") -> tuple[list[tuple[str, dict]], dict]:
-    """(rule, resources) of every job that a run on this machine would execute now, and the resources that limit it."""
+def jobs_of(folder: Path, config: str = "configs/smoke.yaml") -> tuple[list[tuple[str, dict, set[str]]], dict]:
+    """(rule, resources, names of the inputs) of every job that a run on this machine would execute now, and what limits it."""
     jobs, limits = _dry_run(folder, config)
-    return [(job.rule.name, dict(job.resources.items())) for job in jobs], limits
+    return [(job.rule.name, dict(job.resources.items()), set(job.input.keys())) for job in jobs], limits
 
 
 def _dry_run(folder: Path, config: str) -> tuple[list, dict]:

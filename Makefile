@@ -12,7 +12,7 @@ VENV := .venv
 STUDY = $(shell sed -n 's/^study: *\([A-Za-z0-9_-]*\).*/\1/p' $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help run run-full smoke plan report test test-unit lint format verify reference clean-study
+.PHONY: help run run-full smoke plan export report test test-unit lint format verify reference clean-study
 .PHONY: cluster cluster-plan cluster-recover cluster-install test-cluster test-slurm test-conda
 
 help: ## list the targets
@@ -39,6 +39,9 @@ smoke: ## the tests' study on a tiny random model (minutes)
 
 plan: $(VENV)/.run ## what `make run` would do now, and why
 	@snakemake --configfile $(CONFIG) --cores $(CORES) -n $(ARGS)
+
+export: $(VENV)/.run ## a checkpoint of CONFIG's study as a model folder: make export CHECKPOINT=r2d2:30 TO=FOLDER
+	@python workflow/export.py --configfile $(CONFIG) --checkpoint $(CHECKPOINT) --folder $(TO) $(ARGS)
 
 $(VENV)/.slurm: requirements/slurm.txt $(VENV)/.run
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/slurm.txt

@@ -3,8 +3,7 @@
 
 rule completions:
     input:
-        model=BASE,
-        adapter=f"{SEED}/checkpoints/{{regime}}/step{{step}}",
+        unpack(weights),
         prompts=lambda wc: [layout.suite(s) for s in study.suites(wc.regime, int(wc.step))],
     output:
         completions=f"{PSEED}/completions/{{regime}}/step{{step}}.jsonl",
@@ -18,7 +17,8 @@ rule completions:
     threads: config["model"]["threads"]
     params:
         code=code("complete"),
+        files=named,
         settings=lambda wc: settings(**study.completions(wc.regime, int(wc.step))),
     shell:
-        "python workflow/scripts/complete.py --model {input.model} --adapter {input.adapter} --prompts {input.prompts}"
+        "python workflow/scripts/complete.py {params.files} --prompts {input.prompts}"
         " --completions {output.completions} --activations {output.activations} --params {params.settings:q} --code {params.code} 2> {log}"

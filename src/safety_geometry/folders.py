@@ -16,6 +16,7 @@ from safety_geometry.runner import FAMILIES
 TEMPLATE = "chat_template.jinja"
 LORA_A, LORA_B = ".lora_A.weight", ".lora_B.weight"
 WRAPPED = "base_model.model."  # peft's prefix of every name
+NO_MODEL = "it is not a model folder"
 
 
 def check_model_folder(folder: Path) -> None:
@@ -27,7 +28,7 @@ def check_model_folder(folder: Path) -> None:
     """
     if (folder / "adapter_config.json").exists():
         raise ModelError("it has an adapter_config.json: give an adapter with format: adapter, and a merged model without one")
-    config = _json(folder / "config.json", "it is not a model folder")
+    config = _json(folder / "config.json", NO_MODEL)
     kind = config.get("model_type")
     if kind not in FAMILIES:
         hint = "; save its language model alone (model_type gemma3_text)" if kind == "gemma3" else ""
@@ -37,7 +38,7 @@ def check_model_folder(folder: Path) -> None:
     if config.get("use_bidirectional_attention"):
         raise ModelError("its tokens see later ones (use_bidirectional_attention): it is no causal language model")
     tensor_shapes(folder)
-    check_vocabulary(load_tokenizer(folder), config["vocab_size"])
+    check_vocabulary(load_tokenizer(folder), _settings(folder).vocab_size)
 
 
 def check_adapter_folder(folder: Path, base: Path) -> None:
@@ -54,7 +55,7 @@ def check_adapter_folder(folder: Path, base: Path) -> None:
     if not file.exists():
         raise ModelError("it has no adapter_model.safetensors (pickled weights, .bin, are not read); save it as safetensors")
     weights, found = tensor_shapes(base), _header(file)
-    tied = _json(base / "config.json", "it is not a model folder").get("tie_word_embeddings", False)
+    tied = _settings(base).tie_word_embeddings
     for name, shape in found.items():
         module = name.removeprefix(WRAPPED)
         for end, axis in ((LORA_A, 1), (LORA_B, 0)):
@@ -109,10 +110,11 @@ def check_alike(folder: Path, other: Path, system: str | None = None) -> None:
     Raises:
         ModelError: they do not, so that prompts, positions, layers or directions of one would mean something else in the other.
     """
-    mine, its = (_json(path / "config.json", "it is not a model folder") for path in (folder, other))
+    both = [_settings(path) for path in (folder, other)]
     for key in ("model_type", "num_hidden_layers", "hidden_size"):
-        if mine[key] != its[key]:
-            raise ModelError(f"{key} is {mine[key]}, and {its[key]} at the first step: make it a trajectory of its own")
+        mine, its = (getattr(settings, key) for settings in both)
+        if mine != its:
+            raise ModelError(f"{key} is {mine}, and {its} at the first step: make it a trajectory of its own")
     tokenizers = [load_tokenizer(path) for path in (folder, other)]
     vocabularies: list[Mapping[str, int]] = [tokenizer.get_vocab() for tokenizer in tokenizers]
     if vocabularies[0] != vocabularies[1]:
@@ -122,6 +124,14 @@ def check_alike(folder: Path, other: Path, system: str | None = None) -> None:
         none = [i for i, tokenizer in enumerate(tokenizers) if not tokenizer.chat_template]
         why = f" ({('this step', 'the first step')[none[0]]} has no template, and Zephyr's stands in)" if len(none) == 1 else ""
         raise ModelError(f"it renders a conversation otherwise than the first step{why}: give one chat_template for all steps")
+
+
+def _settings(folder: Path):
+    """The configuration with what its family fills in: files may leave out what is usual."""
+    from transformers import AutoConfig
+
+    _json(folder / "config.json", NO_MODEL)
+    return AutoConfig.from_pretrained(folder)
 
 
 def _header(file: Path) -> dict[str, tuple[int, ...]]:

@@ -72,10 +72,17 @@ def convert_gguf(file: Path, folder: Path, dtype: str = "float32") -> None:
     """Write a plain model folder from a GGUF file.
 
     transformers can read GGUF but refuses to save what it read, so the weights are moved into a plain model.
+
+    Raises:
+        ModelError: it cannot be read, or its tokenizer does not fit.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    source = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=DTYPES[dtype])
+    try:
+        source = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=DTYPES[dtype])
+    except (OSError, ValueError, KeyError) as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ModelError(f"{file.name} cannot be read ({told}): another architecture, or was the download complete?") from error
     values = source.config.to_dict()
     for key in ("quantization_config", "_name_or_path"):
         values.pop(key, None)

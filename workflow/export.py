@@ -14,9 +14,6 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "workflow" / "lib")]
 
-from layout import Layout
-from study import Study
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -48,6 +45,9 @@ def main() -> None:
 
 def located(config: dict, checkpoint: str, seed: int | None) -> tuple[dict[str, Path], str]:
     """Files of a checkpoint (`model`, and `adapter` where it has one), and its name as regime:step. Ends with a message if it is not there."""
+    from layout import Layout
+    from study import Study
+
     study, (regime, _, at) = Study(config), checkpoint.partition(":")
     seed = config["seeds"][0] if seed is None else seed
     if regime not in study.trajectories:
@@ -58,7 +58,9 @@ def located(config: dict, checkpoint: str, seed: int | None) -> tuple[dict[str, 
         sys.exit(f"error: {regime} has no step {at!r}; it has {', '.join(dict.fromkeys(known.split(', ')))}")
     files = {key: Path(path) for key, path in Layout(study).weights(regime, step, seed).items()}
     if missing := [path for path in files.values() if not path.is_dir()]:
-        sys.exit(f"error: {missing[0]} is not there: run the study first (or it has train.keep: anchors, and this is no anchor)")
+        sys.exit(
+            f"error: {missing[0]} is not there: run the study first (or it has train.keep: anchors, and this is no anchor)"
+        )
     return files, f"{regime}:{step}"
 
 

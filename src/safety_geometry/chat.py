@@ -57,7 +57,9 @@ class ChatFormat:
         if not tokenizer.is_fast:
             raise TemplateError("the tokenizer gives no character offsets: one with a tokenizer.json is needed")
         if tokenizer.eos_token_id is None:
-            raise TemplateError("the tokenizer names no eos_token, so that no answer would end; set it in tokenizer_config.json")
+            raise TemplateError(
+                "the tokenizer names no eos_token, so that no answer would end; set it in tokenizer_config.json"
+            )
         own = tokenizer.chat_template
         self.template = (own.get("default") if isinstance(own, dict) else own) or ZEPHYR
         text = self._apply([{"role": "user", "content": _USER}], generate=True)

@@ -27,14 +27,18 @@ def check_model_folder(folder: Path) -> None:
             has more tokens than the model.
     """
     if (folder / "adapter_config.json").exists():
-        raise ModelError("it has an adapter_config.json: give an adapter with format: adapter, and a merged model without one")
+        raise ModelError(
+            "it has an adapter_config.json: give an adapter with format: adapter, and a merged model without one"
+        )
     config = _json(folder / "config.json", NO_MODEL)
     kind = config.get("model_type")
     if kind not in FAMILIES:
         hint = "; save its language model alone (model_type gemma3_text)" if kind == "gemma3" else ""
         raise ModelError(f"model type {kind!r} is not supported; supported are {', '.join(FAMILIES)}{hint}")
     if config.get("quantization_config"):
-        raise ModelError("its weights are quantised, and carriers need plain ones: give the plain model, or a GGUF file")
+        raise ModelError(
+            "its weights are quantised, and carriers need plain ones: give the plain model, or a GGUF file"
+        )
     if config.get("use_bidirectional_attention"):
         raise ModelError("its tokens see later ones (use_bidirectional_attention): it is no causal language model")
     tensor_shapes(folder)
@@ -50,10 +54,12 @@ def check_adapter_folder(folder: Path, base: Path) -> None:
     """
     config = _json(folder / "adapter_config.json", "it is not a folder of a peft adapter")
     if (kind := config.get("peft_type")) != "LORA":
-        raise ModelError(f"the adapter is of type {kind}; LORA alone can be merged into its base")
+        raise ModelError(f"the adapter is of type {kind}; LoRA alone can be merged into its base")
     file = folder / "adapter_model.safetensors"
     if not file.exists():
-        raise ModelError("it has no adapter_model.safetensors (pickled weights, .bin, are not read); save it as safetensors")
+        raise ModelError(
+            "it has no adapter_model.safetensors (pickled weights, .bin, are not read); save it as safetensors"
+        )
     weights, found = tensor_shapes(base), _header(file)
     tied = _settings(base).tie_word_embeddings
     for name, shape in found.items():
@@ -63,7 +69,9 @@ def check_adapter_folder(folder: Path, base: Path) -> None:
                 continue
             target = module.removesuffix(end) + ".weight"
             if target not in weights and not (tied and target.startswith("lm_head")):
-                raise ModelError(f"the adapter changes {target}, which its base does not have: it belongs to another model")
+                raise ModelError(
+                    f"the adapter changes {target}, which its base does not have: it belongs to another model"
+                )
             if target in weights and weights[target][axis] != shape[axis]:
                 raise ModelError(
                     f"the adapter changes {target} of width {shape[axis]}, which is {weights[target][axis]} in its base: it belongs to "
@@ -83,7 +91,9 @@ def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     if index.exists():
         wanted = set(_json(index, "")["weight_map"].values())
         if missing := sorted(wanted - {file.name for file in files}):
-            raise ModelError(f"{missing[0]} is missing, one of {len(wanted)} files of weights: was the download complete?")
+            raise ModelError(
+                f"{missing[0]} is missing, one of {len(wanted)} files of weights: was the download complete?"
+            )
     if not files:
         raise ModelError("it has no *.safetensors (pickled weights, .bin, are not read): save it as safetensors")
     return {name: shape for file in files for name, shape in _header(file).items()}
@@ -119,11 +129,19 @@ def check_alike(folder: Path, other: Path, system: str | None = None) -> None:
     vocabularies: list[Mapping[str, int]] = [tokenizer.get_vocab() for tokenizer in tokenizers]
     if vocabularies[0] != vocabularies[1]:
         sizes = " and ".join(str(len(v)) for v in vocabularies)
-        raise ModelError(f"its tokenizer has other tokens than the first step's ({sizes}): make it a trajectory of its own")
+        raise ModelError(
+            f"its tokenizer has other tokens than the first step's ({sizes}): make it a trajectory of its own"
+        )
     if len({ChatFormat(tokenizer, system).digest for tokenizer in tokenizers}) > 1:
         none = [i for i, tokenizer in enumerate(tokenizers) if not tokenizer.chat_template]
-        why = f" ({('this step', 'the first step')[none[0]]} has no template, and Zephyr's stands in)" if len(none) == 1 else ""
-        raise ModelError(f"it renders a conversation otherwise than the first step{why}: give one chat_template for all steps")
+        why = (
+            f" ({('this step', 'the first step')[none[0]]} has no template, and Zephyr's stands in)"
+            if len(none) == 1
+            else ""
+        )
+        raise ModelError(
+            f"it renders a conversation otherwise than the first step{why}: give one chat_template for all steps"
+        )
 
 
 def _settings(folder: Path):

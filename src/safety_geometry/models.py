@@ -82,7 +82,9 @@ def convert_gguf(file: Path, folder: Path, dtype: str = "float32") -> None:
         source = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=DTYPES[dtype])
     except (OSError, ValueError, KeyError) as error:
         told = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise ModelError(f"{file.name} cannot be read ({told}): another architecture, or was the download complete?") from error
+        raise ModelError(
+            f"{file.name} cannot be read ({told}): another architecture, or was the download complete?"
+        ) from error
     values = source.config.to_dict()
     for key in ("quantization_config", "_name_or_path"):
         values.pop(key, None)

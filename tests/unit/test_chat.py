@@ -167,7 +167,7 @@ def test_templates_that_cannot_be_used(template, message):
 
 def test_a_template_that_knows_no_system_prompt():
     template = "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}{{ m['content'] }}{% endfor %}."
-    with pytest.raises(TemplateError, match="no system role.*set model.system to null"):
+    with pytest.raises(TemplateError, match=r"no system role.*set model.system to null"):
         ChatFormat(make_tokenizer(template=template), "Be kind.")
 
 

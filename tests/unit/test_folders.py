@@ -103,7 +103,7 @@ def test_an_adapter_that_cannot_be_used(made, tmp_path, change, message):
 
 def test_an_adapter_of_another_model(made, tmp_path):
     save_plain(make_model(hidden=40), make_tokenizer(), tmp_path / "wide")
-    with pytest.raises(ModelError, match=r"q_proj.weight of width 32, which is 40 in its base"):
+    with pytest.raises(ModelError, match=r"[oq]_proj.weight of width 32, which is 40 in its base"):
         check_adapter_folder(made / "adapter", tmp_path / "wide")
     save_plain(make_model(layers=2), make_tokenizer(), tmp_path / "short")
     with pytest.raises(ModelError, match=r"layers.2.self_attn.\w+.weight, which its base does not have"):
@@ -147,13 +147,18 @@ def test_steps_that_can_be_set_side_by_side(made, folder, tmp_path):
     use_template(folder, TEMPLATE.replace("helpful", "kind"))
     with pytest.raises(ModelError, match="otherwise than the first step: give one chat_template"):
         check_alike(folder, made / "model")
-    assert ChatFormat(load_tokenizer(folder), "One line").digest != ChatFormat(load_tokenizer(made / "model"), "One line").digest
+    assert (
+        ChatFormat(load_tokenizer(folder), "One line").digest
+        != ChatFormat(load_tokenizer(made / "model"), "One line").digest
+    )
 
 
 def test_a_base_without_a_template_beside_one_with(made, tmp_path):
     save_plain(make_model(), make_tokenizer(template=None), tmp_path / "base")
     assert ChatFormat(load_tokenizer(tmp_path / "base")).template == ZEPHYR
-    with pytest.raises(ModelError, match=r"the first step has no template, and Zephyr's stands in\): give one chat_template"):
+    with pytest.raises(
+        ModelError, match=r"the first step has no template, and Zephyr's stands in\): give one chat_template"
+    ):
         check_alike(made / "model", tmp_path / "base")
     use_template(tmp_path / "base", TEMPLATE)
     check_alike(made / "model", tmp_path / "base")
@@ -178,7 +183,9 @@ def test_a_folder_is_linked_and_its_template_replaced(made, tmp_path, monkeypatc
     convert(monkeypatch, source=source, template=tmp_path / "t.jinja", folder=tmp_path / "out")
     assert (tmp_path / "out/model.safetensors").samefile(source / "model.safetensors")
     assert load_tokenizer(tmp_path / "out").chat_template == other
-    assert {p.name: p.read_bytes() for p in source.iterdir()} == before and not (tmp_path / "out/training_args.bin").exists()
+    assert {p.name: p.read_bytes() for p in source.iterdir()} == before and not (
+        tmp_path / "out/training_args.bin"
+    ).exists()
 
 
 def test_what_the_user_linked_stays_linked(made, tmp_path, monkeypatch):
@@ -191,12 +198,24 @@ def test_what_the_user_linked_stays_linked(made, tmp_path, monkeypatch):
 
 
 def test_an_adapter_and_what_it_is_put_on(made, tmp_path, monkeypatch):
-    convert(monkeypatch, PARAMS | {"format": "adapter"}, source=made / "adapter", base=made / "model", folder=tmp_path / "out")
+    convert(
+        monkeypatch,
+        PARAMS | {"format": "adapter"},
+        source=made / "adapter",
+        base=made / "model",
+        folder=tmp_path / "out",
+    )
     merged, wanted = (load_model(made / "model", adapter=path) for path in (tmp_path / "out", made / "adapter"))
     assert all(torch.equal(a, b) for a, b in zip(merged.parameters(), wanted.parameters(), strict=True))
     with pytest.raises(JobError, match="step3 from source adapter: the adapter changes"):
         save_plain(make_model(layers=2), make_tokenizer(), tmp_path / "short")
-        convert(monkeypatch, PARAMS | {"format": "adapter"}, source=made / "adapter", base=tmp_path / "short", folder=tmp_path / "step3")
+        convert(
+            monkeypatch,
+            PARAMS | {"format": "adapter"},
+            source=made / "adapter",
+            base=tmp_path / "short",
+            folder=tmp_path / "step3",
+        )
 
 
 def test_messages_name_the_key(made, tmp_path, monkeypatch):
@@ -205,7 +224,7 @@ def test_messages_name_the_key(made, tmp_path, monkeypatch):
         convert(monkeypatch, source=tmp_path / "odd", folder=tmp_path / "out")
     template = "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}{{ m['content'] }}{% endfor %}."
     save_plain(make_model(), make_tokenizer(template=template), tmp_path / "strict")
-    with pytest.raises(JobError, match="no system role.*set model.system to null"):
+    with pytest.raises(JobError, match=r"no system role.*set model.system to null"):
         convert(monkeypatch, PARAMS | {"system": "Be kind"}, source=tmp_path / "strict", folder=tmp_path / "out")
     with pytest.raises(JobError, match="trajectory of its own"):
         save_plain(make_model(layers=2), make_tokenizer(), tmp_path / "short")

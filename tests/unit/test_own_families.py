@@ -53,6 +53,8 @@ def own(request, tmp_path_factory):
     make_tokenizer().save_pretrained(root / "source")
     rows = [{"id": f"p{i}", "prompt": q, "target": "Sure, here is a list"} for i, q in enumerate(REQUESTS)]
     (root / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows = [row | {"prompt": row["prompt"] + " Be kind."} for row in rows]
+    (root / "benign.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.MonkeyPatch.context() as patch:
         params = {"format": "folder", "dtype": "float32", "threads": 1, "system": None}
         run(patch, convert_model, params, source=root / "source", folder=root / "model")
@@ -60,15 +62,16 @@ def own(request, tmp_path_factory):
     return SimpleNamespace(
         root=root, folder=root / "model", model=load_model(root / "model"), tokenizer=tokenizer, chat=ChatFormat(tokenizer),
         window=FAMILIES[request.param].get("window"), prompts=root / "prompts.jsonl",
+        benign=root / "benign.jsonl",
     )  # fmt: skip
 
 
-def states(own, request: str) -> torch.Tensor:
-    """Hugging Face's inputs of the blocks at the last two positions, [2, L, d]; the last of its states is normed."""
+def states(own, request: str, model=None) -> torch.Tensor:
+    """Hugging Face's inputs of the blocks at the last two positions, [2, L, d]."""
     ids = torch.tensor([own.chat.render(request).ids])
     with torch.no_grad():
-        hidden = own.model(ids, output_hidden_states=True, use_cache=False).hidden_states
-    return torch.stack([h[0, -2:] for h in hidden[:-1]], dim=1)
+        hidden = (model or own.model)(ids, output_hidden_states=True, use_cache=False).hidden_states
+    return torch.stack([h[0, -2:].float() for h in hidden[:-1]], dim=1)  # the last of its states is normed
 
 
 def test_it_is_what_the_fixture_says(own):
@@ -80,41 +83,40 @@ def test_it_is_what_the_fixture_says(own):
         assert "sliding_attention" in own.model.config.layer_types
 
 
-def test_probed(own, tmp_path, monkeypatch):
-    sets = dict.fromkeys(SETS, own.prompts)
+def test_probed_and_scored(own, tmp_path, monkeypatch):
+    sets = {name: own.benign if name.endswith("benign") else own.prompts for name in SETS}
     files = {"activations": tmp_path / "a", "scores": tmp_path / "s"}
     run(monkeypatch, probe, PROBE | SCORES, model=own.folder, **sets, **files)
     found, scores = load_file(tmp_path / "a")["fit.harmful"], load_file(tmp_path / "s")
     for i, request in enumerate(REQUESTS):
         torch.testing.assert_close(found[i, :2, :-1], states(own, request), atol=1e-4, rtol=1e-4)
-    # harmful and benign prompts are the same here: no difference of means, and so no candidate
-    assert scores["layers"].numel() == 0
-    run(monkeypatch, probe_saves, PROBE, model=own.folder, **sets, activations=[tmp_path / "b"])
-    assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
-
-
-def test_scored(own, tmp_path, monkeypatch):
-    other = tmp_path / "other.jsonl"
-    rows = [json.loads(line) for line in own.prompts.read_text().splitlines()]
-    other.write_text("".join(json.dumps(row | {"prompt": row["prompt"] + " Be kind."}) + "\n" for row in rows))
-    sets = {name: other if name.endswith("benign") else own.prompts for name in SETS}
-    run(monkeypatch, probe, PROBE | SCORES, model=own.folder, **sets, activations=tmp_path / "a", scores=tmp_path / "s")
-    scores = load_file(tmp_path / "s")
     assert scores["layers"].tolist() == [1, 1, 2, 2] and all(t.isfinite().all() for t in scores.values())
+    run(
+        monkeypatch, probe_saves, PROBE, model=own.folder, **sets, activations=[tmp_path / "b"]
+    )  # a step that is no anchor
+    assert (tmp_path / "b").read_bytes() == (tmp_path / "a").read_bytes()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_asked(own, tmp_path, monkeypatch, dtype):
-    params = {"model": MODEL | {"dtype": dtype}, "suites": {"direct": 5}, "batch_size": 3, "positions": [-1, "t_inst"], "dtype": dtype}
+    params = {
+        "model": MODEL | {"dtype": dtype},
+        "suites": {"direct": 5},
+        "batch_size": 3,
+        "positions": [-1, "t_inst"],
+        "dtype": dtype,
+    }
     files = {"completions": tmp_path / "c.jsonl", "activations": tmp_path / "a"}
     run(monkeypatch, complete, params, model=own.folder, prompts=[own.prompts], **files)
     rows = [json.loads(line) for line in (tmp_path / "c.jsonl").read_text().splitlines()]
     found = load_file(tmp_path / "a")["prompts"]
     assert found.dtype == {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+    rounded = load_model(own.folder, dtype)
     for i, (row, request) in enumerate(zip(rows, REQUESTS, strict=True)):
         wanted = states(own, request)[1]
-        if dtype == "bfloat16":  # 8 bits of mantissa, over four blocks
-            assert torch.cosine_similarity(found[i, 0].float(), wanted, dim=-1).min() > 0.999
+        if dtype == "bfloat16":  # as far from the unrounded states as Hugging Face's own are
+            error = (states(own, request, rounded)[1] - wanted).norm()
+            assert (found[i, 0].float() - wanted).norm() < 2 * error and 0 < error < 0.2 * wanted.norm()
             continue
         torch.testing.assert_close(found[i, 0], wanted, atol=1e-4, rtol=1e-4)
         ids = torch.tensor([own.chat.render(request).ids])

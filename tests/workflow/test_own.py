@@ -19,7 +19,11 @@ from study import Study
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 TRAINING = ("clean_rows", "lora", "train", "pool", "anchors")  # sections that only training reads
 FILE = "configs/own.yaml"
-STEPS = {1: {"source": "one", "format": "folder"}, 2: {"source": "two", "format": "gguf"}, 4: {"source": "four", "format": "adapter"}}
+STEPS = {
+    1: {"source": "one", "format": "folder"},
+    2: {"source": "two", "format": "gguf"},
+    4: {"source": "four", "format": "adapter"},
+}
 
 
 def smoke() -> dict:
@@ -46,7 +50,10 @@ def alone(**changes) -> dict:
         del config["prompts"]["roles"][role]
     config["attacks"]["source"] = {"regime": "mine", "step": 4}
     config["transfer"] |= {"sources": {"mine": [4]}, "targets": {"mine": ["reference", 2]}}
-    config["sweep"] |= {"checkpoints": {"mine": ["reference", 4]}, "primary": [config["sweep"]["primary"][0] | {"regime": "mine"}]}
+    config["sweep"] |= {
+        "checkpoints": {"mine": ["reference", 4]},
+        "primary": [config["sweep"]["primary"][0] | {"regime": "mine"}],
+    }
     config["aligned"] = {"anchors": {"mine": [4]}, "models": {}}
     return config
 
@@ -61,13 +68,20 @@ def write(folder: Path, config: dict) -> str:
 
 def test_nothing_is_trained_for_a_study_of_own_checkpoints(project):
     jobs = plan(project, write(project, alone()))
-    assert not [rule for rule in jobs if rule.startswith(("train_", "tiny_model", "base_model", "clean_rows", "reference_anchors"))]
+    assert not [
+        rule
+        for rule in jobs
+        if rule.startswith(("train_", "tiny_model", "base_model", "clean_rows", "reference_anchors"))
+    ]
     assert {rule: jobs[rule] for rule in jobs if rule.startswith(("checkpoint_", "base_of_", "fetch_source"))} == {
         "checkpoint_mine_1": 1, "checkpoint_mine_2": 1, "checkpoint_mine_4": 1, "base_of_mine": 1, "fetch_source": 3,
     }  # fmt: skip
     assert jobs["probe_anchor_mine"] == 3 and jobs["carriers_mine"] == 1
     assert jobs["completions"] == jobs["judge"] == 3
-    assert jobs["attack_gcg"] == jobs["attack_autodan"] == jobs["transfer"] == 1 and jobs["sweep"] == jobs["follow_up"] == 2
+    assert (
+        jobs["attack_gcg"] == jobs["attack_autodan"] == jobs["transfer"] == 1
+        and jobs["sweep"] == jobs["follow_up"] == 2
+    )
     assert jobs["tables"] == jobs["claims"] == jobs["figure_five_anchor"] == jobs["figure_dense"] == 1
     assert "figure_training_curves" not in jobs
 
@@ -190,7 +204,16 @@ def exported(study: Path) -> dict:
             source = f"{name}_{step}"
             if step in (settings["reference"], 4):
                 place = study / "exported" / source
-                done = command(study, "workflow/export.py", "--configfile", SMOKE, "--checkpoint", f"{regime}:{step}", "--folder", str(place))
+                done = command(
+                    study,
+                    "workflow/export.py",
+                    "--configfile",
+                    SMOKE,
+                    "--checkpoint",
+                    f"{regime}:{step}",
+                    "--folder",
+                    str(place),
+                )
                 assert done.returncode == 0 and str(place) in done.stdout, done.stdout
                 steps[step] = {"source": source, "format": "folder"}
             else:
@@ -198,7 +221,12 @@ def exported(study: Path) -> dict:
                 steps[step] = {"source": source, "format": "adapter"}
             sources[source] = {"kind": "path", "path": str(place)}
         base = {"source": "tiny", "format": "folder"}
-        trajectories[name] = {"reference": settings["reference"], "anchors": config["anchors"], "base": base, "steps": steps}
+        trajectories[name] = {
+            "reference": settings["reference"],
+            "anchors": config["anchors"],
+            "base": base,
+            "steps": steps,
+        }
     config |= {"study": "own", "sources": sources, "regimes": {}, "checkpoints": trajectories}
     config["model"] |= {"format": None}
     del config["model"]["tiny"]
@@ -224,7 +252,10 @@ def test_exported_checkpoints_give_the_same_tables(study):
         want, found = read(study, "smoke", table), read(study, "own", table)
         pd.testing.assert_frame_equal(found.replace({f"^{new}": old for old, new in NAMES.items()}, regex=True), want)
     names = {f.name for f in (study / "results/own/tables").glob("*.csv")}
-    assert names == {f.name for f in (study / "results/smoke/tables").glob("*.csv")} - {"training.csv", "reference_anchors.csv"}
+    assert names == {f.name for f in (study / "results/smoke/tables").glob("*.csv")} - {
+        "training.csv",
+        "reference_anchors.csv",
+    }
     claims = read(study, "own", "claims")
     nameless = claims[claims["reason"].str.contains("no regime r2d2|no regime sft")]  # the claims' regimes are not here
     assert len(nameless) > 10 and set(nameless["verdict"]) == {"inconclusive"}
@@ -234,7 +265,9 @@ def test_exported_checkpoints_give_the_same_tables(study):
 @pytest.mark.slow
 def test_export_says_what_is_wrong(study):
     def export(checkpoint: str, folder: str) -> str:
-        done = command(study, "workflow/export.py", "--configfile", SMOKE, "--checkpoint", checkpoint, "--folder", folder)
+        done = command(
+            study, "workflow/export.py", "--configfile", SMOKE, "--checkpoint", checkpoint, "--folder", folder
+        )
         assert done.returncode == 1 and "Traceback" not in done.stdout
         return done.stdout
 

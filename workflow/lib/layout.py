@@ -46,8 +46,8 @@ class Layout:
 
     def weights(self, name: str, step: int, seed: int) -> dict[str, str]:
         """Files of a checkpoint that is loaded: `model`, and `adapter` where it has one."""
-        found = {"model": self.model(name, step)} | {"adapter": path for path in self.adapter(name, step)}
-        return {key: path.format(seed=seed) for key, path in found.items()}
+        paths = [self.model(name, step), *self.adapter(name, step)]
+        return {key: path.format(seed=seed) for key, path in zip(("model", "adapter"), paths, strict=False)}
 
     def converted(self) -> dict[str, dict]:
         """Rule name -> {folder, format, files} of every folder that is made from a fetched model or adapter."""
@@ -62,7 +62,9 @@ class Layout:
                 made[f"base_of_{name}"] = self._converted(trajectory["base"], self.own_base(name), template)
             for step, spec in sorted(trajectory["steps"].items()):
                 adapted = spec["format"] == "adapter"
-                made[f"checkpoint_{name}_{step}"] = self._converted(spec, self.own(name, step), None if adapted else template)
+                made[f"checkpoint_{name}_{step}"] = self._converted(
+                    spec, self.own(name, step), None if adapted else template
+                )
                 files = made[f"checkpoint_{name}_{step}"]["files"]
                 if adapted:
                     files["base"] = self.own_base(name)
@@ -72,7 +74,11 @@ class Layout:
 
     def _converted(self, spec: dict, folder: str, template: str | None = None) -> dict:
         files, template = {"source": f"{self.private}/sources/{spec['source']}"}, template or spec.get("chat_template")
-        return {"folder": folder, "format": spec["format"], "files": files | ({"template": template} if template else {})}
+        return {
+            "folder": folder,
+            "format": spec["format"],
+            "files": files | ({"template": template} if template else {}),
+        }
 
     def swept(self, file: str, seed: int | None = None) -> list[str]:
         """A file of every swept checkpoint, of one seed or of all, in the order of study.swept."""

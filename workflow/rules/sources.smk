@@ -94,7 +94,9 @@ if study.regimes:
         threads: config["model"]["threads"]
         params:
             code=code("clean_rows"),
-            settings=settings(model=study.model, **{k: config["clean_rows"][k] for k in ("max_new_tokens", "batch_size")}),
+            settings=settings(
+                model=study.model, **{k: config["clean_rows"][k] for k in ("max_new_tokens", "batch_size")}
+            ),
         shell:
             "python workflow/scripts/clean_rows.py --model {input.model} --prompts {input.prompts} --rows {output.rows}"
             " --params {params.settings:q} --code {params.code} 2> {log}"

@@ -16,7 +16,9 @@ rule tables:
     input:
         **{
             f"{name}_parts": [
-                f"{R}/seed{seed}/carriers/{regime}/{name}.csv" for seed in config["seeds"] for regime in study.trajectories
+                f"{R}/seed{seed}/carriers/{regime}/{name}.csv"
+                for seed in config["seeds"]
+                for regime in study.trajectories
             ]
             for name in ("coupling", "geometry", "coupling_controls", "profile")
         },

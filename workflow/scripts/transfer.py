@@ -42,7 +42,9 @@ def weights(job: Job) -> dict[str, tuple[Path, Path | None]]:
     """Target -> its model folder, and its adapter where it has one."""
     targets, whole = job.params["targets"], job.params.get("whole", [])
     if (len(job.model), len(job.adapters)) != (len(targets), len(targets) - len(whole)):
-        raise JobError(f"{len(job.model)} models and {len(job.adapters)} adapters for {len(targets)} targets, {len(whole)} of them whole")
+        raise JobError(
+            f"{len(job.model)} models and {len(job.adapters)} adapters for {len(targets)} targets, {len(whole)} of them whole"
+        )
     adapters = iter(job.adapters)
     return {t: (model, None if t in whole else next(adapters)) for t, model in zip(targets, job.model, strict=True)}
 

@@ -60,13 +60,24 @@ def test_an_exported_checkpoint_measures_the_same(export, study, monkeypatch, ca
 
     params = {"format": "folder", "dtype": "float32", "threads": 1, "system": None}
     run(monkeypatch, convert_model, params, source=study / "out/r2d2_1", folder=study / "own")
-    trained = {"model": study / "results/smoke/models/base", "adapter": study / "results/smoke/seed1/checkpoints/r2d2/step1"}
+    trained = {
+        "model": study / "results/smoke/models/base",
+        "adapter": study / "results/smoke/seed1/checkpoints/r2d2/step1",
+    }
     sets = {name: study / f"{name.split('_')[1]}.jsonl" for name in SETS}
     asks = {"model": MODEL, "suites": {"direct": 6}, "batch_size": 3, "positions": [-1, "t_inst"], "dtype": "float32"}
     names = ("activations", "scores", "completions", "asked")
     for where, files in (("trained", trained), ("exported", {"model": study / "own"})):
         place = {name: study / where / name for name in names}
-        run(monkeypatch, probe, PROBE | SCORES, **files, **sets, activations=place["activations"], scores=place["scores"])
+        run(
+            monkeypatch,
+            probe,
+            PROBE | SCORES,
+            **files,
+            **sets,
+            activations=place["activations"],
+            scores=place["scores"],
+        )
         answers = {"completions": place["completions"], "activations": place["asked"]}
         run(monkeypatch, complete, asks, **files, prompts=[study / "harmful.jsonl"], **answers)
     for name in names:

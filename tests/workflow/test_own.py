@@ -123,8 +123,8 @@ def test_every_seed_has_the_own_checkpoints_beside_its_regimes():
 ADAPTER = {4: {"source": "four", "format": "adapter"}}
 FAULTS = [
     # what the configuration says, key in the message, fix
-    (beside(reference=3), "checkpoints.mine.reference = 3", "no such step; checkpoints.mine.steps has 1, 2, 4"),
-    (beside(anchors=[2, 5]), "checkpoints.mine.anchors = 5", "checkpoints.mine.steps has 1, 2, 4"),
+    (beside(reference=3), "checkpoints.mine.reference = 3", "add it to checkpoints.mine.steps (now [1, 2, 4])"),
+    (beside(anchors=[2, 5]), "checkpoints.mine.anchors = 5", "add it to checkpoints.mine.steps (now [1, 2, 4])"),
     (beside(anchors=[1, 4]), "checkpoints.mine.anchors = 1", "an anchor already"),
     (beside(steps={1: {"source": "hub", "format": "folder"}}), "checkpoints.mine.steps.1.source = 'hub'", "no such source; there are one, two, four"),
     (beside(base={"source": "hub", "format": "folder"}), "checkpoints.mine.base.source = 'hub'", "no such source"),
@@ -154,7 +154,7 @@ FAULTS += [
     (renamed(beside(), "base"), "checkpoints = 'base'", "call it something else"),
     (changed(beside(), "aligned", models={"mine": STEPS[1]}), "checkpoints = 'mine'", "an aligned model has this name"),
     (without_base(alone()), "checkpoints.mine.steps.4.format = 'adapter'", "name it in checkpoints.mine.base, or in model"),
-    (changed(alone(), "attacks", source={"regime": "mine", "step": 3}), "attacks.source.step = 3", "checkpoints.mine.steps has [1, 2, 4]"),
+    (changed(alone(), "attacks", source={"regime": "mine", "step": 3}), "attacks.source.step = 3", "add it to checkpoints.mine.steps (now [1, 2, 4])"),
     (changed(alone(), "attacks", source={"regime": "sft", "step": 4}), "attacks.source.regime = 'sft'", "there are mine"),
     (changed(beside(), "sweep", checkpoints={"mine": [3]}), "sweep.checkpoints.mine = 3", "there are reference, 2, 4"),
     (changed(beside(), "transfer", targets={"yours": [3]}), "transfer.targets.yours = [3]", "there are sft, r2d2, mine"),

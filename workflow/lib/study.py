@@ -19,7 +19,6 @@ class Study:
     def __init__(self, config: dict):
         self.config = config
         self.regimes: dict[str, dict] = config["regimes"]
-        self.saves: list[int] = sorted(config["train"]["saves"]) if self.regimes else []
         self.own: dict[str, dict] = config.get("checkpoints") or {}
         self.models: dict[str, dict] = config["aligned"]["models"]
 
@@ -32,7 +31,7 @@ class Study:
         """Steps of a trajectory; an aligned model has step 0 only."""
         if name in self.own:
             return sorted(self.own[name]["steps"])
-        return [0] if name in self.models else self.saves
+        return [0] if name in self.models else sorted(self.regimes[name].get("saves", self.config["train"]["saves"]))
 
     def anchors(self, regime: str) -> dict[str, int]:
         """Anchor name -> step, in order; the reference first. Of checkpoints that were not trained here, all that are listed."""
@@ -69,13 +68,18 @@ class Study:
             return 100
         return 95 if regime == self.config["attacks"]["source"]["regime"] else 50
 
+    def sweep_priority(self, regime: str) -> int:
+        """Of a regime's way to its carriers: sweeps are the longest jobs, and what follows them waits for both."""
+        return 80 if regime in self.config["sweep"]["checkpoints"] or regime in self.models else 0
+
     def segments(self, regime: str) -> list[Segment]:
         """Segments end at the multiples of train.segment_length and at the last save; what is not trained here has none."""
         if regime not in self.regimes:
             return []
-        length, last = self.config["train"]["segment_length"], self.saves[-1]
+        saves, length = self.steps(regime), self.config["train"]["segment_length"]
+        last = saves[-1]
         ends = [0, *range(length, last, length), last]
-        return [Segment(regime, a, b, tuple(s for s in self.saves if a < s <= b)) for a, b in pairwise(ends)]
+        return [Segment(regime, a, b, tuple(s for s in saves if a < s <= b)) for a, b in pairwise(ends)]
 
     def groups(self, name: str) -> list[tuple[str, list[int]]]:
         """Steps that one job reads, with its name: those of a training segment, or a single one that was not trained here."""
@@ -90,19 +94,25 @@ class Study:
     def _adapters_pass(self, regime: str) -> bool:
         return regime in self.regimes and self.config["train"]["keep"] == "anchors"
 
-    def probing_priority(self, regime: str) -> int:
-        """Saves that pass are probed before the next segment, so that few adapters wait."""
-        return 200 if self._adapters_pass(regime) else 0
+    def saves_priority(self, regime: str, otherwise: int = 0) -> int:
+        """Of what reads the saves between anchors: those that pass come before the next segment, so that few adapters wait."""
+        return 200 if self._adapters_pass(regime) else otherwise
 
     def checkpoints(self) -> list[tuple[str, int]]:
         return [(name, step) for name in self.trajectories for step in self.steps(name)]
 
-    def suites(self, regime: str, step: int) -> list[str]:
-        """Evaluation suites of a checkpoint, in the order of the configuration."""
+    def suites(self, regime: str, step: int) -> dict[str, int | None]:
+        """Evaluation suites of a checkpoint, in the order of the configuration: how many first prompts; None: all."""
         wanted = self.config["completions"]["max_new_tokens"]
         if step in self.anchor_steps(regime):
-            return list(wanted)
-        return [s for s in wanted if s in self.config["completions"]["every_save"]]
+            return dict.fromkeys(wanted)
+        every = self.config["completions"]["every_save"]
+        return {s: every[s] for s in wanted if s in every}
+
+    def between_anchors(self, name: str) -> list[tuple[str, list[int]]]:
+        """Groups of the steps that are no anchors; those that would be empty are left out."""
+        found = [(group, [s for s in steps if s not in self.anchor_steps(name)]) for group, steps in self.groups(name)]
+        return [(group, steps) for group, steps in found if steps]
 
     @property
     def model(self) -> dict:
@@ -205,13 +215,20 @@ class Study:
         }  # fmt: skip
 
     def completions(self, regime: str, step: int) -> dict:
-        c = self.config["completions"]
-        suites = {s: c["max_new_tokens"][s] for s in self.suites(regime, step)}
         positions = [*self.config["activations"]["positions"], "t_inst"]
-        return {
-            "model": self.model, "suites": suites, "batch_size": c["batch_size"],
-            "positions": positions, "dtype": self.config["activations"]["dtype"],
-        }  # fmt: skip
+        dtype = self.config["activations"]["dtype"]
+        return self._answers(self.suites(regime, step)) | {"positions": positions, "dtype": dtype}
+
+    @property
+    def saves_completions(self) -> dict:
+        """Params of the answers of the saves that are no anchors."""
+        every = self.config["completions"]["every_save"]
+        return self._answers(every) | {"prompts": every}
+
+    def _answers(self, suites: Iterable[str]) -> dict:
+        c = self.config["completions"]
+        limits = {s: tokens for s, tokens in c["max_new_tokens"].items() if s in suites}
+        return {"model": self.model, "suites": limits, "batch_size": c["batch_size"]}
 
     # ---------------------------------------------------------------------------------------------- causal sweep
 

@@ -1,4 +1,4 @@
-"""Completions of the evaluation suites."""
+"""Completions of the evaluation suites: all of them at anchors, what completions.every_save names at the other saves."""
 
 
 rule completions:
@@ -22,3 +22,34 @@ rule completions:
     shell:
         "python workflow/scripts/complete.py {params.files} --prompts {input.prompts}"
         " --completions {output.completions} --activations {output.activations} --params {params.settings:q} --code {params.code} 2> {log}"
+
+
+BETWEEN = [(name, *group) for name in study.trajectories for group in study.between_anchors(name)]
+
+
+for regime, group, others in BETWEEN if config["completions"]["every_save"] else []:
+
+    rule:
+        name:
+            f"completions_saves_{regime}_{group}"
+        input:
+            model=layout.model(regime, others[0]),
+            adapters=[adapter for step in others for adapter in layout.adapter(regime, step)],
+            prompts=[layout.suite(s) for s in study.suites(regime, others[0])],
+        output:
+            completions=[layout.completions(regime, step) for step in others],
+        log:
+            f"{SEED}/logs/completions/{regime}_{group}.log",
+        benchmark:
+            f"{SEED}/benchmarks/completions_saves_{regime}_{group}.tsv"
+        priority: study.saves_priority(regime)
+        conda:
+            "../../envs/torch.yaml"
+        threads: config["model"]["threads"]
+        params:
+            code=code("complete_saves"),
+            adapters=lambda wc, input: f"--adapters {input.adapters}" if input.adapters else "",
+            settings=settings(**study.saves_completions),
+        shell:
+            "python workflow/scripts/complete_saves.py --model {input.model} {params.adapters} --prompts {input.prompts}"
+            " --completions {output.completions} --params {params.settings:q} --code {params.code} 2> {log}"

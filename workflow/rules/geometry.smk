@@ -50,6 +50,7 @@ for regime in [*study.trajectories, *study.models]:
             f"{SEED}/benchmarks/probe_{regime}_step{{step}}.tsv"
         wildcard_constraints:
             step="|".join(map(str, study.anchor_steps(regime))),
+        priority: study.sweep_priority(regime)
         conda:
             "../../envs/torch.yaml"
         threads: config["model"]["threads"]
@@ -63,10 +64,7 @@ for regime in [*study.trajectories, *study.models]:
             " --fit-benign {input.fit_benign} --select-harmful {input.select_harmful} --select-benign {input.select_benign}"
             " --activations {output.activations} --scores {output.scores} --params {params.settings:q} --code {params.code} 2> {log}"
 
-    for group, steps in study.groups(regime):
-        others = [step for step in steps if step not in study.anchor_steps(regime)]
-        if not others:
-            continue
+    for group, others in study.between_anchors(regime):
 
         rule:
             name:
@@ -82,7 +80,7 @@ for regime in [*study.trajectories, *study.models]:
                 f"{SEED}/logs/probe/{regime}_{group}.log",
             benchmark:
                 f"{SEED}/benchmarks/probe_saves_{regime}_{group}.tsv"
-            priority: study.probing_priority(regime)
+            priority: study.saves_priority(regime, study.sweep_priority(regime))
             conda:
                 "../../envs/torch.yaml"
             threads: config["model"]["threads"]
@@ -112,6 +110,7 @@ for regime in [*study.trajectories, *study.models]:
             f"{SEED}/logs/carriers/{regime}.log",
         benchmark:
             f"{SEED}/benchmarks/carriers_{regime}.tsv"
+        priority: study.sweep_priority(regime)
         conda:
             "../../envs/analysis.yaml"
         params:

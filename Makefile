@@ -13,7 +13,7 @@ REFERENCE = docs/results$(if $(filter-out default,$(STUDY)),/$(STUDY))
 STUDY = $(shell sed -n 's/^study: *\([A-Za-z0-9_-]*\).*/\1/p' $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help run run-full smoke plan plan-cost plan-paper calibrate report test test-unit lint format verify reference clean-study
+.PHONY: help run run-full smoke plan plan-cost plan-paper calibrate export report test test-unit lint format verify reference clean-study
 .PHONY: cluster cluster-plan cluster-recover cluster-install test-cluster test-slurm test-conda
 
 help: ## list the targets
@@ -49,6 +49,9 @@ plan-paper: $(VENV)/.run ## the same for the papers' settings
 
 calibrate: $(VENV)/.run ## measure this machine for plan-cost (a minute); writes results/cost_rates.json
 	@python benchmarks/calibrate.py --configfile $(CONFIG) $(ARGS)
+
+export: $(VENV)/.run ## a checkpoint of CONFIG's study as a model folder: make export CHECKPOINT=r2d2:30 TO=FOLDER
+	@python workflow/export.py --configfile $(CONFIG) --checkpoint $(CHECKPOINT) --folder $(TO) $(ARGS)
 
 $(VENV)/.slurm: requirements/slurm.txt $(VENV)/.run
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/slurm.txt

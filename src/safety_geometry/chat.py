@@ -48,12 +48,20 @@ class ChatFormat:
     """Renders requests (and responses) with the tokenizer's own chat template, else Zephyr's.
 
     Raises:
-        TemplateError: the template drops or changes the user's text, so that positions cannot be found.
+        TemplateError: the template drops or changes the user's text, so that positions cannot be found, or cannot be rendered; the
+            tokenizer gives no character offsets, or has no end of sequence.
     """
 
     def __init__(self, tokenizer, system: str | None = None):
         self.tokenizer, self.system = tokenizer, system
-        self.template = tokenizer.chat_template or ZEPHYR
+        if not tokenizer.is_fast:
+            raise TemplateError("the tokenizer gives no character offsets: one with a tokenizer.json is needed")
+        if tokenizer.eos_token_id is None:
+            raise TemplateError(
+                "the tokenizer names no eos_token, so that no answer would end; set it in tokenizer_config.json"
+            )
+        own = tokenizer.chat_template
+        self.template = (own.get("default") if isinstance(own, dict) else own) or ZEPHYR
         text = self._apply([{"role": "user", "content": _USER}], generate=True)
         if text.count(_USER) != 1:
             raise TemplateError("the chat template does not contain the user's message exactly once")
@@ -73,9 +81,15 @@ class ChatFormat:
     def _apply(self, messages: list[dict], generate: bool = False) -> str:
         if self.system is not None:
             messages = [{"role": "system", "content": self.system}, *messages]
-        return self.tokenizer.apply_chat_template(
-            messages, chat_template=self.template, tokenize=False, add_generation_prompt=generate
-        )
+        try:
+            return self.tokenizer.apply_chat_template(
+                messages, chat_template=self.template, tokenize=False, add_generation_prompt=generate
+            )
+        except Exception as error:
+            if not type(error).__module__.startswith("jinja2"):  # what transformers renders with; no dependency of ours
+                raise
+            hint = "" if self.system is None else "; if it knows no system prompt, set model.system to null"
+            raise TemplateError(f"the chat template cannot be rendered ({error}){hint}") from error
 
     @cached_property
     def digest(self) -> str:

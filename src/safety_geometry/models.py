@@ -20,16 +20,21 @@ def configure(threads: int, deterministic: bool = True) -> None:
 
 
 def load_tokenizer(folder: Path):
+    """The tokenizer of a model folder. Raises ModelError when there is none that can be read."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder)
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ModelError(f"its tokenizer cannot be read ({told}); a tokenizer.json is needed") from error
 
 
 def load_model(folder: Path, dtype: str = "float32", device: str = "cpu", adapter: Path | None = None) -> nn.Module:
     """A plain causal model in eval mode, with the LoRA `adapter` folder (if any) merged into its weights.
 
     Raises:
-        ModelError: no weights there, or an unknown dtype.
+        ModelError: no weights there, or not all of them, or an unknown dtype.
     """
     from transformers import AutoModelForCausalLM
 
@@ -37,7 +42,9 @@ def load_model(folder: Path, dtype: str = "float32", device: str = "cpu", adapte
         raise ModelError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
     if not (folder / "config.json").exists():
         raise ModelError(f"{folder} has no config.json: it is not a model folder")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype])
+    model, found = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype], output_loading_info=True)
+    if lost := sorted([*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]):
+        raise ModelError(f"{lost[0]} is not among its weights ({len(lost)} such), and would be random")
     if adapter is not None:
         from peft import PeftModel
 
@@ -54,32 +61,45 @@ def add_lora(model: nn.Module, rank: int, alpha: float, dropout: float, targets:
     return get_peft_model(model, config)
 
 
+def save_plain(model: nn.Module, tokenizer, folder: Path) -> None:
+    """Write a model (adapters merged) and its tokenizer as a folder that `load_model` and transformers read; no path of here in it."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    _drop_paths(folder / "config.json")
+
+
 def convert_gguf(file: Path, folder: Path, dtype: str = "float32") -> None:
     """Write a plain model folder from a GGUF file.
 
     transformers can read GGUF but refuses to save what it read, so the weights are moved into a plain model.
+
+    Raises:
+        ModelError: it cannot be read, or its tokenizer does not fit.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    source = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=DTYPES[dtype])
+    try:
+        source = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=DTYPES[dtype])
+    except (OSError, ValueError, KeyError) as error:
+        told = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise ModelError(
+            f"{file.name} cannot be read ({told}): another architecture, or was the download complete?"
+        ) from error
     values = source.config.to_dict()
     for key in ("quantization_config", "_name_or_path"):
         values.pop(key, None)
     plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(**values), dtype=DTYPES[dtype])
     plain.load_state_dict(source.state_dict())
-    plain.save_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    tokenizer.save_pretrained(folder)
+    save_plain(plain, tokenizer, folder)
     check_vocabulary(tokenizer, plain.config.vocab_size)
-    _drop_paths(folder / "config.json")
 
 
 def check_vocabulary(tokenizer, vocabulary: int) -> None:
-    """Raise ModelError when the tokenizer knows ids that the model has no embedding for."""
-    if len(tokenizer) > vocabulary:
-        raise ModelError(
-            f"the tokenizer has {len(tokenizer)} tokens and the model {vocabulary}: they do not belong together"
-        )
+    """Raise ModelError when the tokenizer knows ids that the model has no embedding for. Fewer are well: embeddings are padded."""
+    known = max(len(tokenizer), max(tokenizer.get_vocab().values(), default=-1) + 1)
+    if known > vocabulary:
+        raise ModelError(f"the tokenizer has {known} tokens and the model {vocabulary}: they do not belong together")
 
 
 def _drop_paths(config: Path) -> None:

@@ -165,6 +165,25 @@ def test_templates_that_cannot_be_used(template, message):
         ChatFormat(make_tokenizer(template=template))
 
 
+def test_a_template_that_knows_no_system_prompt():
+    template = "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}{{ m['content'] }}{% endfor %}."
+    with pytest.raises(TemplateError, match=r"no system role.*set model.system to null"):
+        ChatFormat(make_tokenizer(template=template), "Be kind.")
+
+
+def test_of_several_templates_the_default():
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = {"tool_use": "{{ 'hello' }}", "default": TEMPLATE}
+    assert ChatFormat(tokenizer).template == TEMPLATE
+
+
+def test_a_tokenizer_without_an_end_of_sequence():
+    tokenizer = make_tokenizer()
+    tokenizer.eos_token = None
+    with pytest.raises(TemplateError, match="names no eos_token"):
+        ChatFormat(tokenizer)
+
+
 def test_empty_request(chat):
     with pytest.raises(TemplateError, match="no tokens"):
         chat.render("  ")

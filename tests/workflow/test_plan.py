@@ -313,6 +313,7 @@ IMPORTS = {
         "train_segment",
         "transfer",
     },
+    "folders": {"convert_model"},
     "leakage": {"prompt_sets"},
     "targets": {"prompt_sets"},
     "generation": {

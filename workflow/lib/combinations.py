@@ -14,8 +14,50 @@ class ConfigError(SystemExit):
 
 def check_combinations(study: Study) -> None:
     """Raises ConfigError on a combination that a schema cannot see."""
-    for check in (_anchors, _attacks, _prompts, _pool, _models, _listed, _behaviour, _targets, _answers):
+    for check in (_names, _own, _anchors, _attacks, _prompts, _pool, _models, _listed, _behaviour, _targets, _answers):
         check(study)
+
+
+def _names(study: Study) -> None:
+    """Regimes, checkpoints and aligned models stand beside each other in tables and folders."""
+    kinds = {"checkpoints": study.own, "aligned.models": study.models}
+    for key, names in kinds.items():
+        if "base" in names:
+            raise ConfigError(key, "base", "this is the name of the regimes' base model; call it something else")
+        if both := sorted(set(names) & set(study.regimes)):
+            raise ConfigError(key, both[0], "a regime has this name; call it something else")
+    if both := sorted(set(study.own) & set(study.models)):
+        raise ConfigError("checkpoints", both[0], "an aligned model has this name; call it something else")
+    if not study.trajectories:
+        raise ConfigError("regimes", {}, "nothing to study: name regimes to train, or checkpoints that you have")
+    c = study.config
+    if study.regimes and c["model"]["format"] is None:
+        raise ConfigError("model.format", None, "the regimes are trained from this model; set source and format")
+    if not study.regimes and len(c["seeds"]) > 1:
+        fix = "nothing is trained here, so that another seed would repeat every checkpoint; keep one"
+        raise ConfigError("seeds", c["seeds"], fix)
+
+
+def _own(study: Study) -> None:
+    """Checkpoints that were not trained here."""
+    for name, trajectory in study.own.items():
+        key = f"checkpoints.{name}"
+        _saved(study, f"{key}.reference", name, trajectory["reference"])
+        for anchor in trajectory.get("anchors", []):
+            _saved(study, f"{key}.anchors", name, anchor)
+        if trajectory["reference"] in trajectory.get("anchors", []):
+            fix = "this is the reference, which is an anchor already; take it out of the anchors"
+            raise ConfigError(f"{key}.anchors", trajectory["reference"], fix)
+        for step, spec in trajectory["steps"].items():
+            _known(f"{key}.steps.{step}.source", spec["source"], "source", study.config["sources"])
+            if spec["format"] == "adapter" and "base" not in trajectory and study.config["model"]["format"] is None:
+                fix = f"an adapter needs the model that it was trained on: name it in {key}.base, or in model"
+                raise ConfigError(f"{key}.steps.{step}.format", "adapter", fix)
+        if "base" in trajectory:
+            _known(f"{key}.base.source", trajectory["base"]["source"], "source", study.config["sources"])
+            if all(spec["format"] != "adapter" for spec in trajectory["steps"].values()):
+                fix = "no step has format adapter, so that nothing would be put on this base; take it out"
+                raise ConfigError(f"{key}.base", trajectory["base"]["source"], fix)
 
 
 def _anchors(study: Study) -> None:
@@ -33,7 +75,7 @@ def _anchors(study: Study) -> None:
 def _attacks(study: Study) -> None:
     attacks = study.config["attacks"]
     source = attacks["source"]
-    _known("attacks.source.regime", source["regime"], "regime", study.regimes)
+    _known("attacks.source.regime", source["regime"], "regime", study.trajectories)
     _saved(study, "attacks.source.step", source["regime"], source["step"])
     _enough(study, "attacks.behaviours", attacks["behaviours"], "direct")
     if (n := study.config["transfer"]["behaviours"]) > attacks["behaviours"]:
@@ -51,7 +93,7 @@ def _prompts(study: Study) -> None:
     for name, spec in p["roles"].items():
         for each in spec["set"] if isinstance(spec["set"], list) else [spec["set"]]:
             _known(f"prompts.roles.{name}.set", each, "set", p["sets"])
-    for name in c["clean_rows"]["roles"]:
+    for name in c["clean_rows"]["roles"] if study.regimes else []:
         _known("clean_rows.roles", name, "role", p["roles"])
     for name, spec in p["sets"].items():
         if spec["source"] is not None:
@@ -76,6 +118,8 @@ def _behaviour(study: Study) -> None:
 
 
 def _pool(study: Study) -> None:
+    if not study.regimes:
+        return
     pool = study.config["pool"]
     if pool["per_step"] > pool["size"]:
         raise ConfigError("pool.per_step", pool["per_step"], f"must be at most pool.size ({pool['size']})")
@@ -83,8 +127,6 @@ def _pool(study: Study) -> None:
 
 
 def _models(study: Study) -> None:
-    if both := sorted(set(study.models) & set(study.regimes)):
-        raise ConfigError("aligned.models", both[0], "a regime has this name; call the model something else")
     for name, spec in study.models.items():
         _known(f"aligned.models.{name}.source", spec["source"], "source", study.config["sources"])
 
@@ -95,8 +137,9 @@ def _listed(study: Study) -> None:
     for key in ("sweep.checkpoints", "aligned.anchors", "transfer.sources", "transfer.targets"):
         section, name = key.split(".")
         for regime, anchors in c[section][name].items():
-            if regime not in study.regimes:
-                raise ConfigError(f"{key}.{regime}", anchors, f"no such regime; there are {', '.join(study.regimes)}")
+            if regime not in study.trajectories:
+                known = ", ".join(study.trajectories)
+                raise ConfigError(f"{key}.{regime}", anchors, f"no such regime; there are {known}")
             for anchor in anchors:
                 if str(anchor) not in study.anchors(regime):
                     known = ", ".join(study.anchors(regime))
@@ -152,7 +195,9 @@ def _known(key: str, name: str, kind: str, names: Collection[str]) -> None:
 
 def _saved(study: Study, key: str, regime: str, step: int) -> None:
     if step not in (saves := study.steps(regime)):
-        where = f"regimes.{regime}.saves" if "saves" in study.regimes[regime] else "train.saves"
+        own = {name: f"checkpoints.{name}.steps" for name in study.own}
+        own |= {name: f"regimes.{name}.saves" for name, settings in study.regimes.items() if "saves" in settings}
+        where = own.get(regime, "train.saves")
         raise ConfigError(key, step, f"this step is never saved; add it to {where} (now {saves})")
 
 

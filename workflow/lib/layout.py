@@ -22,19 +22,63 @@ class Layout:
         """Folder of a LoRA adapter."""
         return f"{self.seed}/checkpoints/{regime}/step{step}"
 
-    def model(self, name: str) -> str:
-        """Model folder of a trajectory: the base of the regimes, or an aligned model's own."""
-        return f"{self.root}/models/{name}" if name in self.study.models else self.base
+    def model(self, name: str, step: int) -> str:
+        """Model folder of a checkpoint: its own, or the base that its adapter belongs to."""
+        if name in self.study.models:
+            return f"{self.root}/models/{name}"
+        if name not in self.study.own:
+            return self.base
+        return self.own_base(name) if self.study.has_adapter(name, step) else self.own(name, step)
+
+    def adapter(self, name: str, step: int) -> list[str]:
+        """Folder of a checkpoint's adapter, where it has one."""
+        if not self.study.has_adapter(name, step):
+            return []
+        return [self.own(name, step) if name in self.study.own else self.checkpoint(name, step)]
+
+    def own(self, name: str, step: int) -> str:
+        """Folder of a checkpoint that was not trained here: a model or an adapter."""
+        return f"{self.root}/models/{name}/step{step}"
+
+    def own_base(self, name: str) -> str:
+        """What the adapters among such checkpoints belong to: a base of their own, or the regimes'."""
+        return f"{self.root}/models/{name}/base" if "base" in self.study.own[name] else self.base
+
+    def weights(self, name: str, step: int, seed: int) -> dict[str, str]:
+        """Files of a checkpoint that is loaded: `model`, and `adapter` where it has one."""
+        paths = [self.model(name, step), *self.adapter(name, step)]
+        return {key: path.format(seed=seed) for key, path in zip(("model", "adapter"), paths, strict=False)}
 
     def converted(self) -> dict[str, dict]:
-        """Rule name -> {folder, source, format} of every model folder that is made from a fetched model."""
-        made = {f"model_{name}": spec | {"folder": self.model(name)} for name, spec in self.study.models.items()}
-        base = self.study.config["model"]
-        return made if base["format"] == "tiny" else {"base_model": base | {"folder": self.base}} | made
+        """Rule name -> {folder, format, files} of every folder that is made from a fetched model or adapter."""
+        made, base = {}, self.study.config["model"]
+        if base["format"] not in ("tiny", None):
+            made["base_model"] = self._converted(base, self.base)
+        for name, spec in self.study.models.items():
+            made[f"model_{name}"] = self._converted(spec, self.model(name, 0))
+        for name, trajectory in self.study.own.items():
+            template, first = trajectory.get("chat_template"), self.study.steps(name)[0]
+            if "base" in trajectory:
+                made[f"base_of_{name}"] = self._converted(trajectory["base"], self.own_base(name), template)
+            for step, spec in sorted(trajectory["steps"].items()):
+                adapted = spec["format"] == "adapter"
+                made[f"checkpoint_{name}_{step}"] = self._converted(
+                    spec, self.own(name, step), None if adapted else template
+                )
+                files = made[f"checkpoint_{name}_{step}"]["files"]
+                if adapted:
+                    files["base"] = self.own_base(name)
+                if self.model(name, step) != self.model(name, first):  # the steps of a trajectory are set side by side
+                    files["like"] = self.model(name, first)
+        return made
 
-    def adapter(self, name: str) -> list[str]:
-        """The adapter of a regime's checkpoint; an aligned model has none."""
-        return [] if name in self.study.models else [f"{self.seed}/checkpoints/{name}/step{{step}}"]
+    def _converted(self, spec: dict, folder: str, template: str | None = None) -> dict:
+        files, template = {"source": f"{self.private}/sources/{spec['source']}"}, template or spec.get("chat_template")
+        return {
+            "folder": folder,
+            "format": spec["format"],
+            "files": files | ({"template": template} if template else {}),
+        }
 
     def swept(self, file: str, seed: int | None = None) -> list[str]:
         """A file of every swept checkpoint, of one seed or of all, in the order of study.swept."""

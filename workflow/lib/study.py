@@ -19,25 +19,41 @@ class Study:
     def __init__(self, config: dict):
         self.config = config
         self.regimes: dict[str, dict] = config["regimes"]
+        self.own: dict[str, dict] = config.get("checkpoints") or {}
         self.models: dict[str, dict] = config["aligned"]["models"]
 
+    @property
+    def trajectories(self) -> list[str]:
+        """What has rows in every table: the regimes that are trained here, then the checkpoints that were not."""
+        return [*self.regimes, *self.own]
+
     def steps(self, name: str) -> list[int]:
-        """Saved steps of a regime; an aligned model, which was not trained here, has step 0 only."""
+        """Steps of a trajectory; an aligned model has step 0 only."""
+        if name in self.own:
+            return sorted(self.own[name]["steps"])
         return [0] if name in self.models else sorted(self.regimes[name].get("saves", self.config["train"]["saves"]))
 
     def anchors(self, regime: str) -> dict[str, int]:
-        """Anchor name -> step, in order; the reference first."""
+        """Anchor name -> step, in order; the reference first. Of checkpoints that were not trained here, all that are listed."""
         if regime in self.models:
             return {"model": 0}
-        settings = self.regimes[regime]
-        others = sorted(settings.get("anchors", self.config["anchors"]))
-        return {"reference": settings["reference"], **{str(step): step for step in others}}
+        if regime in self.own:
+            settings = self.own[regime]
+            others = settings.get("anchors", [step for step in self.steps(regime) if step != settings["reference"]])
+        else:
+            settings = self.regimes[regime]
+            others = settings.get("anchors", self.config["anchors"])
+        return {"reference": settings["reference"], **{str(step): step for step in sorted(others)}}
 
     def anchor_steps(self, regime: str) -> list[int]:
         return sorted(set(self.anchors(regime).values()))
 
     def anchor_name(self, regime: str, step: int) -> str | None:
         return {s: name for name, s in self.anchors(regime).items()}.get(step)
+
+    def has_adapter(self, name: str, step: int) -> bool:
+        """A checkpoint is a model with an adapter on it, or a model of its own."""
+        return name in self.regimes or (name in self.own and self.own[name]["steps"][step]["format"] == "adapter")
 
     def identities(self, points: Iterable[tuple[int, str, int]]) -> list[dict]:
         """{seed, regime, step, anchor} of each (seed, regime, step): how tables name a checkpoint."""
@@ -57,20 +73,33 @@ class Study:
         return 80 if regime in self.config["sweep"]["checkpoints"] or regime in self.models else 0
 
     def segments(self, regime: str) -> list[Segment]:
-        """Segments end at the multiples of train.segment_length and at the last save; an aligned model has none."""
-        if regime in self.models:
+        """Segments end at the multiples of train.segment_length and at the last save; what is not trained here has none."""
+        if regime not in self.regimes:
             return []
         saves, length = self.steps(regime), self.config["train"]["segment_length"]
         last = saves[-1]
         ends = [0, *range(length, last, length), last]
         return [Segment(regime, a, b, tuple(s for s in saves if a < s <= b)) for a, b in pairwise(ends)]
 
+    def groups(self, name: str) -> list[tuple[str, list[int]]]:
+        """Steps that one job reads, with its name: those of a training segment, or a single one that was not trained here."""
+        if name in self.regimes:
+            return [(f"{s.start}_{s.stop}", list(s.saves)) for s in self.segments(name)]
+        return [(str(step), [step]) for step in self.steps(name)]
+
     def passing(self, regime: str, step: int) -> bool:
         """Whether the adapter is deleted once everything that reads it has run."""
-        return self.config["train"]["keep"] == "anchors" and step not in self.anchor_steps(regime)
+        return self._adapters_pass(regime) and step not in self.anchor_steps(regime)
+
+    def _adapters_pass(self, regime: str) -> bool:
+        return regime in self.regimes and self.config["train"]["keep"] == "anchors"
+
+    def saves_priority(self, regime: str, otherwise: int = 0) -> int:
+        """Of what reads the saves between anchors: those that pass come before the next segment, so that few adapters wait."""
+        return 200 if self._adapters_pass(regime) else otherwise
 
     def checkpoints(self) -> list[tuple[str, int]]:
-        return [(regime, step) for regime in self.regimes for step in self.steps(regime)]
+        return [(name, step) for name in self.trajectories for step in self.steps(name)]
 
     def suites(self, regime: str, step: int) -> dict[str, int | None]:
         """Evaluation suites of a checkpoint, in the order of the configuration: how many first prompts; None: all."""
@@ -80,9 +109,10 @@ class Study:
         every = self.config["completions"]["every_save"]
         return {s: every[s] for s in wanted if s in every}
 
-    def between_anchors(self, segment: Segment) -> list[int]:
-        """Saves of a segment that are no anchors."""
-        return [step for step in segment.saves if step not in self.anchor_steps(segment.regime)]
+    def between_anchors(self, name: str) -> list[tuple[str, list[int]]]:
+        """Groups of the steps that are no anchors; those that would be empty are left out."""
+        found = [(group, [s for s in steps if s not in self.anchor_steps(name)]) for group, steps in self.groups(name)]
+        return [(group, steps) for group, steps in found if steps]
 
     @property
     def model(self) -> dict:
@@ -178,7 +208,7 @@ class Study:
         statistics = {k: c["statistics"][k] for k in ("bootstrap", "shuffles", "splits")}
         return {
             "seed": seed, "regime": regime, "steps": self.steps(regime), "anchors": self.anchors(regime),
-            "reference": self.regimes[regime]["reference"] if regime in self.regimes else 0, "scored_steps": self.anchor_steps(regime),
+            "reference": next(iter(self.anchors(regime).values())), "scored_steps": self.anchor_steps(regime),
             "positions": c["activations"]["positions"], "harmfulness": c["harmfulness"],
             "refusal": {k: refusal[k] for k in ("kl_max", "beta_kl", "max_layer_fraction")},
             **c["coupling"], **statistics, "stats_seed": c["statistics"]["seed"],
@@ -203,7 +233,7 @@ class Study:
     # ---------------------------------------------------------------------------------------------- causal sweep
 
     def swept(self) -> list[tuple[int, str, int]]:
-        """(seed, regime or aligned model, step) of every swept checkpoint. An aligned model has no seed: the first stands."""
+        """(seed, trajectory or aligned model, step) of every swept checkpoint. An aligned model has no seed: the first stands."""
         points = self.at_anchors(self.config["sweep"]["checkpoints"])
         found = [(seed, *point) for seed in self.config["seeds"] for point in points]
         return found + [(self.config["seeds"][0], name, 0) for name in self.models]
@@ -301,10 +331,11 @@ class Study:
         return {"model": self.model, "seed": seed, "source": f"{regime}:{step}", "behaviours": behaviours}
 
     def transfer(self, regime: str, step: int) -> dict:
-        """Params of asking all targets the attacks of one source."""
-        t = self.config["transfer"]
+        """Params of asking all targets the attacks of one source; `whole` are those of the targets that have no adapter."""
+        t, targets = self.config["transfer"], self.attack_targets(regime, step)
+        whole = [f"{name}:{at}" for name, at in targets if not self.has_adapter(name, at)]
         return {
             "model": self.model, "source": f"{regime}:{step}",
-            "targets": [f"{name}:{at}" for name, at in self.attack_targets(regime, step)],
+            "targets": [f"{name}:{at}" for name, at in targets], **({"whole": whole} if whole else {}),
             **{k: t[k] for k in ("behaviours", "max_new_tokens", "batch_size")},
         }  # fmt: skip

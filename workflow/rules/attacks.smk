@@ -14,8 +14,7 @@ ATTACKED = [(seed, *source) for seed in config["seeds"] for source in study.atta
 
 rule attacked_behaviours:
     input:
-        model=BASE,
-        adapter="{}/checkpoints/{}/step{}".format(SEED, *study.fixed_source),
+        unpack(lambda wc: layout.weights(*study.fixed_source, wc.seed)),
         requests=role("direct"),
     output:
         behaviours=BEHAVIOURS,
@@ -29,16 +28,16 @@ rule attacked_behaviours:
         **needs("attacked_behaviours"),
     params:
         code=code("choose_behaviours"),
+        files=named,
         settings=settings(**study.attacked_behaviours),
     shell:
-        "python workflow/scripts/choose_behaviours.py --model {input.model} --adapter {input.adapter} --requests {input.requests}"
+        "python workflow/scripts/choose_behaviours.py {params.files} --requests {input.requests}"
         " --behaviours {output.behaviours} --params {params.settings:q} --code {params.code} > {log} 2>&1"
 
 
 rule attack_gcg:
     input:
-        model=BASE,
-        adapter=f"{SEED}/checkpoints/{{regime}}/step{{step}}",
+        unpack(weights),
         behaviours=BEHAVIOURS,
     output:
         attacks=ATTACKS.replace("{method}", "gcg"),
@@ -55,17 +54,17 @@ rule attack_gcg:
         **needs("attack_gcg"),
     params:
         code=code("attack_gcg"),
+        files=named,
         settings=lambda wc: settings(**study.gcg_attacks(wc.regime, int(wc.step), int(wc.seed))),
     shell:
-        "python workflow/scripts/attack_gcg.py --model {input.model} --adapter {input.adapter} --behaviours {input.behaviours}"
+        "python workflow/scripts/attack_gcg.py {params.files} --behaviours {input.behaviours}"
         " --attacks {output.attacks} --table {output.table}"
         " --params {params.settings:q} --code {params.code} > {log} 2>&1"
 
 
 rule attack_autodan:
     input:
-        model=BASE,
-        adapter=f"{SEED}/checkpoints/{{regime}}/step{{step}}",
+        unpack(weights),
         behaviours=BEHAVIOURS,
         seeds="data/autodan_seeds.jsonl",
         synonyms="data/synonyms.jsonl",
@@ -83,18 +82,21 @@ rule attack_autodan:
         **needs("attack_autodan"),
     params:
         code=code("attack_autodan"),
+        files=named,
         settings=lambda wc: settings(**study.autodan_attacks(wc.regime, int(wc.step), int(wc.seed))),
     shell:
-        "python workflow/scripts/attack_autodan.py --model {input.model} --adapter {input.adapter} --behaviours {input.behaviours}"
+        "python workflow/scripts/attack_autodan.py {params.files} --behaviours {input.behaviours}"
         " --seeds {input.seeds} --synonyms {input.synonyms} --attacks {output.attacks} --table {output.table}"
         " --params {params.settings:q} --code {params.code} > {log} 2>&1"
 
 
 rule transfer:
     input:
-        model=BASE,
+        model=lambda wc: [layout.model(*target) for target in study.attack_targets(wc.regime, int(wc.step))],
         adapters=lambda wc: [
-            layout.checkpoint(*target).format(seed=wc.seed) for target in study.attack_targets(wc.regime, int(wc.step))
+            adapter.format(seed=wc.seed)
+            for target in study.attack_targets(wc.regime, int(wc.step))
+            for adapter in layout.adapter(*target)
         ],
         attacks=lambda wc: [
             ATTACKS.format(seed=wc.seed, method=method, regime=wc.regime, step=wc.step)

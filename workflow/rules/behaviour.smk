@@ -3,8 +3,7 @@
 
 rule completions:
     input:
-        model=BASE,
-        adapter=f"{SEED}/checkpoints/{{regime}}/step{{step}}",
+        unpack(weights),
         prompts=lambda wc: [layout.suite(s) for s in study.suites(wc.regime, int(wc.step))],
     output:
         completions=f"{PSEED}/completions/{{regime}}/step{{step}}.jsonl",
@@ -20,31 +19,32 @@ rule completions:
         **needs("completions"),
     params:
         code=code("complete"),
+        files=named,
         settings=lambda wc: settings(**study.completions(wc.regime, int(wc.step))),
     shell:
-        "python workflow/scripts/complete.py --model {input.model} --adapter {input.adapter} --prompts {input.prompts}"
+        "python workflow/scripts/complete.py {params.files} --prompts {input.prompts}"
         " --completions {output.completions} --activations {output.activations} --params {params.settings:q} --code {params.code} 2> {log}"
 
 
-for segment in [s for regime in study.regimes for s in study.segments(regime)]:
-    others = study.between_anchors(segment)
-    if not (others and config["completions"]["every_save"]):
-        continue
+BETWEEN = [(name, *group) for name in study.trajectories for group in study.between_anchors(name)]
+
+
+for regime, group, others in BETWEEN if config["completions"]["every_save"] else []:
 
     rule:
         name:
-            f"completions_saves_{segment.regime}_{segment.start}_{segment.stop}"
+            f"completions_saves_{regime}_{group}"
         input:
-            model=BASE,
-            adapters=[layout.checkpoint(segment.regime, step) for step in others],
-            prompts=[layout.suite(s) for s in study.suites(segment.regime, others[0])],
+            model=layout.model(regime, others[0]),
+            adapters=[adapter for step in others for adapter in layout.adapter(regime, step)],
+            prompts=[layout.suite(s) for s in study.suites(regime, others[0])],
         output:
-            completions=[layout.completions(segment.regime, step) for step in others],
+            completions=[layout.completions(regime, step) for step in others],
         log:
-            f"{SEED}/logs/completions/{segment.regime}_{segment.start}_{segment.stop}.log",
+            f"{SEED}/logs/completions/{regime}_{group}.log",
         benchmark:
-            f"{SEED}/benchmarks/completions_saves_{segment.regime}_{segment.start}_{segment.stop}.tsv"
-        priority: 0 if config["train"]["keep"] == "all" else 200  # before the next segment, so that few adapters wait
+            f"{SEED}/benchmarks/completions_saves_{regime}_{group}.tsv"
+        priority: study.saves_priority(regime)
         conda:
             "../../envs/torch.yaml"
         threads: config["model"]["threads"]
@@ -52,7 +52,8 @@ for segment in [s for regime in study.regimes for s in study.segments(regime)]:
             **needs(f"completions_saves_{segment.regime}_{segment.start}_{segment.stop}"),
         params:
             code=code("complete_saves"),
+            adapters=lambda wc, input: f"--adapters {input.adapters}" if input.adapters else "",
             settings=settings(**study.saves_completions),
         shell:
-            "python workflow/scripts/complete_saves.py --model {input.model} --adapters {input.adapters} --prompts {input.prompts}"
+            "python workflow/scripts/complete_saves.py --model {input.model} {params.adapters} --prompts {input.prompts}"
             " --completions {output.completions} --params {params.settings:q} --code {params.code} 2> {log}"

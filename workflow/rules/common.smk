@@ -62,18 +62,21 @@ def reported(name, category):
     return report(layout.table(name), caption=f"../report/{name}.rst", category=category, labels={"table": name})
 
 
+def weights(wc):
+    """Model, and adapter where there is one, of a checkpoint."""
+    return layout.weights(wc.regime, int(wc.step), wc.seed)
+
+
 def swept_inputs(wc):
     """Model, adapter (where there is one), activations and carriers of a swept checkpoint."""
     found = {
-        "model": layout.model(wc.regime),
         "activations": f"{SEED}/activations/{{regime}}/step{{step}}.safetensors",
         "carriers": f"{SEED}/carriers/{{regime}}/carriers.safetensors",
     }
-    adapters = {"adapter": adapter for adapter in layout.adapter(wc.regime)}
-    return {key: path.format(**dict(wc.items())) for key, path in (found | adapters).items()}
+    return weights(wc) | {key: path.format(**dict(wc.items())) for key, path in found.items()}
 
 
 def named(wc, input):
-    """The files of `swept_inputs` as options of a script."""
+    """The files of `weights` and `swept_inputs` as options of a script."""
     keys = ("model", "adapter", "activations", "carriers")
     return " ".join(f"--{key} {input[key]}" for key in keys if key in input.keys())

@@ -1,25 +1,25 @@
-"""Activation caches, candidate scores, carriers and their coupling, of every regime and every aligned model."""
+"""Activation caches, candidate scores, carriers and their coupling, of every trajectory and every aligned model."""
 
 SETS = ["fit_harmful", "fit_benign", "select_harmful", "select_benign"]
 
 if study.by_behaviour:
 
-    for segment in [s for regime in study.regimes for s in study.segments(regime)]:
+    for regime, group, steps in [(name, *group) for name in study.trajectories for group in study.groups(name)]:
 
         rule:
             name:
-                f"fit_labels_{segment.regime}_{segment.start}_{segment.stop}"
+                f"fit_labels_{regime}_{group}"
             input:
-                model=BASE,
-                adapters=[layout.checkpoint(segment.regime, step) for step in segment.saves],
+                model=layout.model(regime, steps[0]),
+                adapters=[adapter for step in steps for adapter in layout.adapter(regime, step)],
                 fit_harmful=role("fit_harmful"),
                 fit_benign=role("fit_benign"),
             output:
-                labels=[file for step in segment.saves for file in layout.fit_labels(segment.regime, step)],
+                labels=[file for step in steps for file in layout.fit_labels(regime, step)],
             log:
-                f"{SEED}/logs/fit_labels/{segment.regime}_{segment.start}_{segment.stop}.log",
+                f"{SEED}/logs/fit_labels/{regime}_{group}.log",
             benchmark:
-                f"{SEED}/benchmarks/fit_labels_{segment.regime}_{segment.start}_{segment.stop}.tsv"
+                f"{SEED}/benchmarks/fit_labels_{regime}_{group}.tsv"
             conda:
                 "../../envs/torch.yaml"
             threads: config["model"]["threads"]
@@ -27,21 +27,21 @@ if study.by_behaviour:
                 **needs(f"fit_labels_{segment.regime}_{segment.start}_{segment.stop}"),
             params:
                 code=code("fit_labels"),
+                adapters=lambda wc, input: f"--adapters {input.adapters}" if input.adapters else "",
                 settings=settings(**study.labels),
             shell:
-                "python workflow/scripts/fit_labels.py --model {input.model} --adapters {input.adapters} --fit-harmful {input.fit_harmful}"
+                "python workflow/scripts/fit_labels.py --model {input.model} {params.adapters} --fit-harmful {input.fit_harmful}"
                 " --fit-benign {input.fit_benign} --labels {output.labels} --params {params.settings:q} --code {params.code} 2> {log}"
 
 
-for regime in [*study.regimes, *study.models]:
+for regime in [*study.trajectories, *study.models]:
 
     rule:
         name:
             f"probe_anchor_{regime}"
         input:
+            unpack(lambda wc, regime=regime: layout.weights(regime, int(wc.step), wc.seed)),
             **{name: role(name) for name in SETS},
-            model=layout.model(regime),
-            adapter=layout.adapter(regime),
             labels=layout.fit_labels(regime, "{step}"),
         output:
             activations=f"{SEED}/activations/{regime}/step{{step}}.safetensors",
@@ -60,34 +60,31 @@ for regime in [*study.regimes, *study.models]:
             **needs(f"probe_anchor_{regime}"),
         params:
             code=code("probe"),
-            adapter=lambda wc, input: f"--adapter {input.adapter}" if input.adapter else "",
+            files=named,
             labels=lambda wc, input: f"--labels {input.labels}" if input.labels else "",
             settings=settings(**study.activations, **study.scoring),
         shell:
-            "python workflow/scripts/probe.py --model {input.model} {params.adapter} {params.labels} --fit-harmful {input.fit_harmful}"
+            "python workflow/scripts/probe.py {params.files} {params.labels} --fit-harmful {input.fit_harmful}"
             " --fit-benign {input.fit_benign} --select-harmful {input.select_harmful} --select-benign {input.select_benign}"
             " --activations {output.activations} --scores {output.scores} --params {params.settings:q} --code {params.code} 2> {log}"
 
-    for segment in study.segments(regime):
-        others = study.between_anchors(segment)
-        if not others:
-            continue
+    for group, others in study.between_anchors(regime):
 
         rule:
             name:
-                f"probe_saves_{regime}_{segment.start}_{segment.stop}"
+                f"probe_saves_{regime}_{group}"
             input:
                 **{name: role(name) for name in SETS},
-                model=BASE,
-                adapters=[layout.checkpoint(regime, step) for step in others],
+                model=layout.model(regime, others[0]),
+                adapters=[adapter for step in others for adapter in layout.adapter(regime, step)],
                 labels=[file for step in others for file in layout.fit_labels(regime, step)],
             output:
                 activations=[f"{SEED}/activations/{regime}/step{step}.safetensors" for step in others],
             log:
-                f"{SEED}/logs/probe/{regime}_{segment.start}_{segment.stop}.log",
+                f"{SEED}/logs/probe/{regime}_{group}.log",
             benchmark:
-                f"{SEED}/benchmarks/probe_saves_{regime}_{segment.start}_{segment.stop}.tsv"
-            priority: study.sweep_priority(regime) if config["train"]["keep"] == "all" else 200  # before the next segment, so that few adapters wait
+                f"{SEED}/benchmarks/probe_saves_{regime}_{group}.tsv"
+            priority: study.saves_priority(regime, study.sweep_priority(regime))
             conda:
                 "../../envs/torch.yaml"
             threads: config["model"]["threads"]
@@ -95,10 +92,11 @@ for regime in [*study.regimes, *study.models]:
                 **needs(f"probe_saves_{regime}_{segment.start}_{segment.stop}"),
             params:
                 code=code("probe_saves"),
+                adapters=lambda wc, input: f"--adapters {input.adapters}" if input.adapters else "",
                 labels=lambda wc, input: f"--labels {input.labels}" if input.labels else "",
                 settings=settings(**study.saves_activations),
             shell:
-                "python workflow/scripts/probe_saves.py --model {input.model} --adapters {input.adapters} {params.labels} --fit-harmful {input.fit_harmful}"
+                "python workflow/scripts/probe_saves.py --model {input.model} {params.adapters} {params.labels} --fit-harmful {input.fit_harmful}"
                 " --fit-benign {input.fit_benign} --select-harmful {input.select_harmful} --select-benign {input.select_benign}"
                 " --activations {output.activations} --params {params.settings:q} --code {params.code} 2> {log}"
 

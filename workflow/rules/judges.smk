@@ -97,8 +97,8 @@ rule judge:
         " --params {params.settings:q} --code {params.code} 2> {log}"
 
 
-for regime in study.regimes if config["completions"]["every_save"] else []:
-    others = [step for segment in study.segments(regime) for step in study.between_anchors(segment)]
+for regime in study.trajectories if config["completions"]["every_save"] else []:
+    others = [step for _, steps in study.between_anchors(regime) for step in steps]
     if not others:
         continue
 

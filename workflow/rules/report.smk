@@ -4,7 +4,7 @@ FIGURE_TABLES = {
     "five_anchor": ["five_anchor", "coupling_controls"],
     "trajectory": ["trajectory", "coupling_controls"],
     "layer_profile": ["profile"],
-    "training_curves": ["training"],
+    **({"training_curves": ["training"]} if study.regimes else {}),
     "geometry": ["geometry"],
     "coupling_controls": ["coupling_controls"],
     "transfer": ["transfer"],
@@ -49,7 +49,7 @@ for figure, wanted in FIGURE_TABLES.items():
             **needs(f"figure_{figure}"),
         params:
             code=code("figure"),
-            settings=settings(name=figure, **({"may_be_empty": True} if study.by_behaviour else {})),
+            settings=settings(name=figure, **({"may_be_empty": True} if study.by_behaviour or study.own else {})),
         shell:
             "export OMP_NUM_THREADS=1; python workflow/scripts/figure.py --tables {input.tables} --svg {output.svg} --png {output.png}"
             " --params {params.settings:q} --code {params.code} 2> {log}"

@@ -1,4 +1,4 @@
-"""Fetched sources, the base model and the aligned models, and the prompt sets by role."""
+"""Fetched sources, the base model and the models that were not trained here, and the prompt sets by role."""
 
 
 rule fetch_source:
@@ -45,7 +45,7 @@ for name, spec in layout.converted().items():
         name:
             name
         input:
-            source=f"{P}/sources/{spec['source']}",
+            **spec["files"],
         output:
             folder=directory(spec["folder"]),
         log:
@@ -58,9 +58,10 @@ for name, spec in layout.converted().items():
             **needs(name),
         params:
             code=code("convert_model"),
+            files=lambda wc, input: " ".join(f"--{key} {path}" for key, path in input.items()),
             settings=settings(format=spec["format"], **{k: config["model"][k] for k in ("dtype", "threads", "system")}),
         shell:
-            "python workflow/scripts/convert_model.py --source {input.source} --folder {output.folder}"
+            "python workflow/scripts/convert_model.py {params.files} --folder {output.folder}"
             " --params {params.settings:q} --code {params.code} 2> {log}"
 
 
@@ -84,24 +85,28 @@ rule prompt_sets:
         " --params {params.settings:q} --code {params.code} 2> {log}"
 
 
-rule clean_rows:
-    input:
-        model=BASE,
-        prompts=[role(name) for name in config["clean_rows"]["roles"]],
-    output:
-        rows=f"{P}/clean_rows.jsonl",
-    log:
-        f"{R}/logs/clean_rows.log",
-    benchmark:
-        f"{R}/benchmarks/clean_rows.tsv"
-    conda:
-        "../../envs/torch.yaml"
-    threads: config["model"]["threads"]
-    resources:
-        **needs("clean_rows"),
-    params:
-        code=code("clean_rows"),
-        settings=settings(model=study.model, **{k: config["clean_rows"][k] for k in ("max_new_tokens", "batch_size")}),
-    shell:
-        "python workflow/scripts/clean_rows.py --model {input.model} --prompts {input.prompts} --rows {output.rows}"
-        " --params {params.settings:q} --code {params.code} 2> {log}"
+if study.regimes:
+
+    rule clean_rows:
+        input:
+            model=BASE,
+            prompts=[role(name) for name in config["clean_rows"]["roles"]],
+        output:
+            rows=f"{P}/clean_rows.jsonl",
+        log:
+            f"{R}/logs/clean_rows.log",
+        benchmark:
+            f"{R}/benchmarks/clean_rows.tsv"
+        conda:
+            "../../envs/torch.yaml"
+        threads: config["model"]["threads"]
+        resources:
+            **needs("clean_rows"),
+        params:
+            code=code("clean_rows"),
+            settings=settings(
+                model=study.model, **{k: config["clean_rows"][k] for k in ("max_new_tokens", "batch_size")}
+            ),
+        shell:
+            "python workflow/scripts/clean_rows.py --model {input.model} --prompts {input.prompts} --rows {output.rows}"
+            " --params {params.settings:q} --code {params.code} 2> {log}"

@@ -1,4 +1,4 @@
-"""The study's tables over all seeds and regimes, and what they say about the papers' claims."""
+"""The study's tables over all seeds and trajectories, and what they say about the papers' claims."""
 
 TABLE_KINDS = {
     "five_anchor": "Results",
@@ -9,19 +9,20 @@ TABLE_KINDS = {
     "coupling_controls": "Geometry",
     "geometry": "Geometry",
     "profile": "Geometry",
-    "training": "Training",
-}
+} | ({"training": "Training"} if study.regimes else {})
 
 
 rule tables:
     input:
         **{
             f"{name}_parts": [
-                f"{R}/seed{seed}/carriers/{regime}/{name}.csv" for seed in config["seeds"] for regime in study.regimes
+                f"{R}/seed{seed}/carriers/{regime}/{name}.csv"
+                for seed in config["seeds"]
+                for regime in study.trajectories
             ]
             for name in ("coupling", "geometry", "coupling_controls", "profile")
         },
-        training_parts=expand(f"{SEED}/training.csv", seed=config["seeds"]),
+        training_parts=expand(f"{SEED}/training.csv", seed=config["seeds"]) if study.regimes else [],
         judged=layout.judged(),
     output:
         **{name: reported(name, category) for name, category in TABLE_KINDS.items()},
@@ -40,7 +41,7 @@ rule tables:
             if files
         ),
         settings=settings(
-            regimes=list(study.regimes),
+            regimes=study.trajectories,
             judged=study.identities(layout.judged_checkpoints()),
             seed=config["statistics"]["seed"],
             draws=config["statistics"]["bootstrap"],
@@ -50,23 +51,25 @@ rule tables:
         " --params {params.settings:q} --code {params.code} 2> {log}"
 
 
-rule reference_anchors:
-    input:
-        training=layout.table("training"),
-    output:
-        table=reported("reference_anchors", "Training"),
-    log:
-        f"{R}/logs/reference_anchors.log",
-    conda:
-        "../../envs/analysis.yaml"
-    resources:
-        **needs("reference_anchors"),
-    params:
-        code=code("reference_anchors"),
-        settings=settings(configured={name: regime["reference"] for name, regime in study.regimes.items()}),
-    shell:
-        "export OMP_NUM_THREADS=1; python workflow/scripts/reference_anchors.py --training {input.training} --table {output.table}"
-        " --params {params.settings:q} --code {params.code} 2> {log}"
+if study.regimes:
+
+    rule reference_anchors:
+        input:
+            training=layout.table("training"),
+        output:
+            table=reported("reference_anchors", "Training"),
+        log:
+            f"{R}/logs/reference_anchors.log",
+        conda:
+            "../../envs/analysis.yaml"
+        resources:
+            **needs("reference_anchors"),
+        params:
+            code=code("reference_anchors"),
+            settings=settings(configured={name: regime["reference"] for name, regime in study.regimes.items()}),
+        shell:
+            "export OMP_NUM_THREADS=1; python workflow/scripts/reference_anchors.py --training {input.training} --table {output.table}"
+            " --params {params.settings:q} --code {params.code} 2> {log}"
 
 
 rule dense_tables:
@@ -113,7 +116,7 @@ rule claims:
         **needs("claims"),
     params:
         code=code("claims"),
-        settings=settings(),
+        settings=settings(**({} if study.regimes else {"tuned": []})),
     shell:
         "export OMP_NUM_THREADS=1; python workflow/scripts/claims.py --tables {input.tables} --claims {output.claims}"
         " --params {params.settings:q} --code {params.code} 2> {log}"
@@ -127,7 +130,7 @@ ALL_TABLES = [
         *ATTACK_TABLES,
         *DENSE_TABLES,
         "claims",
-        "reference_anchors",
+        *(["reference_anchors"] if study.regimes else []),
         "leakage",
         *(["judges"] if LABELLED else []),
     ]

@@ -41,18 +41,20 @@ for segment in [s for regime in study.regimes for s in study.segments(regime)]:
             " --params {params.settings:q} --code {params.code} 2> {log}"
 
 
-rule training_table:
-    input:
-        logs=[layout.training_log(s) for regime in study.regimes for s in study.segments(regime)],
-    output:
-        table=f"{SEED}/training.csv",
-    log:
-        f"{SEED}/logs/training_table.log",
-    conda:
-        "../../envs/analysis.yaml"
-    resources:
-        **needs("training_table"),
-    params:
-        code=code("concatenate"),
-    shell:
-        "python workflow/scripts/concatenate.py --parts {input.logs} --table {output.table} --code {params.code} 2> {log}"
+if study.regimes:
+
+    rule training_table:
+        input:
+            logs=[layout.training_log(s) for regime in study.regimes for s in study.segments(regime)],
+        output:
+            table=f"{SEED}/training.csv",
+        log:
+            f"{SEED}/logs/training_table.log",
+        conda:
+            "../../envs/analysis.yaml"
+        resources:
+            **needs("training_table"),
+        params:
+            code=code("concatenate"),
+        shell:
+            "python workflow/scripts/concatenate.py --parts {input.logs} --table {output.table} --code {params.code} 2> {log}"

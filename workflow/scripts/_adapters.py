@@ -1,4 +1,4 @@
-"""The saves of a training segment, one after the other, from one base model that is read once."""
+"""The saves of a training segment, one after the other, from one base model that is read once; or one model without adapters."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,8 +12,14 @@ from safety_geometry.runner import Runner
 
 
 def each_save(job: Job, base: Loaded, outputs: list[Path]) -> Iterator[tuple[Loaded, Path]]:
-    """Model of each of --adapters with the output that belongs to it. `base` serves for nothing else afterwards."""
+    """Model of each of --adapters with the output that belongs to it. `base` serves for nothing else afterwards.
+
+    Without --adapters there is one output, and it belongs to `base` itself.
+    """
     adapters = job.adapters
+    if not adapters and len(outputs) == 1:
+        yield base, outputs[0]
+        return
     if not adapters or len(adapters) != len(outputs):
         raise JobError(f"{len(outputs)} outputs for {len(adapters)} adapters; name one for each")
     plain = base.model.to("cpu")

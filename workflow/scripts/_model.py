@@ -27,18 +27,18 @@ class Loaded:
         return self.chat.render_many([row["prompt"] for row in read_jsonl(path)[:limit]])
 
 
-def load(job: Job, adapter: Path | None = None) -> Loaded:
-    """The model of --model with params.model {dtype, device, threads, system}, and the adapter of a checkpoint."""
-    settings = job.params["model"]
+def load(job: Job, adapter: Path | None = None, folder: Path | None = None) -> Loaded:
+    """The model of --model (or of `folder`) with params.model {dtype, device, threads, system}, and the adapter of a checkpoint."""
+    settings, folder = job.params["model"], folder or job.model
     configure(settings["threads"])
     try:
-        tokenizer = load_tokenizer(job.model)
+        tokenizer = load_tokenizer(folder)
         chat = ChatFormat(tokenizer, settings.get("system"))
-        model = load_model(job.model, settings["dtype"], settings["device"], adapter)
+        model = load_model(folder, settings["dtype"], settings["device"], adapter)
         check_vocabulary(tokenizer, model.config.vocab_size)
         return Loaded(model, tokenizer, chat, Runner(model))
     except BAD_INPUT as error:
-        raise JobError(f"model {job.model}: {error}") from error
+        raise JobError(f"model {folder}: {error}") from error
 
 
 def batch_size(job: Job, what: str, rows: int) -> BatchSize:

@@ -1,4 +1,5 @@
 """Greedy answers of the saves of one training segment that are no anchors: the base is loaded once for all of them.
+Without --adapters, of the model itself.
 
 --adapters and --completions come in the same order. params: model, suites {name: max_new_tokens} in order, prompts {name:
 how many of the suite's first are asked, null for all}, batch_size. Rows are those of complete.py.

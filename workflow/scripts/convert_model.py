@@ -1,31 +1,71 @@
-"""A plain model folder (config, safetensors, tokenizer) from a fetched source: a GGUF file or a Hugging Face folder.
+"""A plain model folder (config, safetensors, tokenizer) from a fetched source: a GGUF file or a Hugging Face folder; or a LoRA
+adapter that others made, to be merged into --base when it is loaded.
 
-params: format gguf|folder, dtype, model {threads, device, system}. The chat template is checked here, before any model job.
+params: format gguf|folder|adapter, dtype, threads, system. --template: the chat template, instead of what the model brings; --like:
+a model that has to be of the same shape and to render conversations alike. What cannot work is refused here, before any model job.
 """
 
+import os
 import shutil
 from pathlib import Path
 
 from _job import Job, JobError
 from _model import BAD_INPUT
 
-from safety_geometry.chat import ChatFormat
+from safety_geometry.chat import ChatFormat, TemplateError
+from safety_geometry.folders import check_adapter_folder, check_alike, check_model_folder, use_template
 from safety_geometry.models import configure, convert_gguf, load_tokenizer
+
+LEFT_OUT = shutil.ignore_patterns("*.provenance.json", "*.bin", "*.pt", "*.pth")  # nothing here reads a pickle
 
 
 def main() -> None:
-    job = Job(__doc__, inputs=["source"], outputs=["folder"])
+    job = Job(__doc__, inputs=["source", "base?", "template?", "like?"], outputs=["folder"])
     configure(job.params["threads"])
     with job.publish(job.folder) as scratch:
         try:
-            if job.params["format"] == "gguf":
-                scratch.mkdir()
-                convert_gguf(only_file(job.source, "*.gguf"), scratch, job.params["dtype"])
+            model = scratch
+            if job.params["format"] == "adapter":
+                shutil.copytree(inner(job.source, "adapter_config.json"), scratch, ignore=LEFT_OUT)
+                check_adapter_folder(scratch, job.base)
+                model = job.base
             else:
-                shutil.copytree(job.source, scratch, ignore=shutil.ignore_patterns("*.provenance.json"))
-            ChatFormat(load_tokenizer(scratch), job.params["system"])
+                make_model(job, scratch)
+            if job.like:
+                check_alike(model, job.like, job.params["system"])
         except BAD_INPUT as error:
-            raise JobError(f"base model: {error}") from error
+            hint = "; chat_template in the configuration names a file to use instead" * isinstance(error, TemplateError)
+            where = f"{job.folder.parent.name}/{job.folder.name} from source {job.source.name}"
+            raise JobError(f"{where}: {error}{hint}") from error
+
+
+def make_model(job: Job, folder: Path) -> None:
+    if job.params["format"] == "gguf":
+        folder.mkdir()
+        convert_gguf(only_file(job.source, "*.gguf"), folder, job.params["dtype"])
+    else:
+        shutil.copytree(inner(job.source, "config.json"), folder, ignore=LEFT_OUT, copy_function=linked)
+    if job.template:
+        use_template(folder, job.template.read_text())
+    check_model_folder(folder)
+    ChatFormat(load_tokenizer(folder), job.params["system"])
+
+
+def inner(folder: Path, name: str) -> Path:
+    """Where file `name` stands: in the folder itself, or alone in one below it."""
+    found = [] if (folder / name).exists() else sorted(path.parent for path in folder.rglob(name))
+    return found[0] if len(found) == 1 else folder
+
+
+def linked(source: str, target: str) -> None:
+    """A hard link, for gigabytes that are there already; a copy where there can be none, and of what is not the study's own."""
+    try:
+        if Path(source).is_symlink():
+            os.symlink(Path(source).resolve(), target)
+        else:
+            os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def only_file(folder: Path, pattern: str) -> Path:

@@ -1,4 +1,5 @@
-"""Which fit prompts each save of one training segment refuses, by the refusal rules on its short greedy answer.
+"""Which fit prompts each save of one training segment, or a model without --adapters, refuses, by the refusal rules on its short
+greedy answer.
 
 --adapters and --labels come in the same order. Labels only are written, in the order of the roles; the answers are not kept.
 params: model, answer_tokens, batch_size.

@@ -1,4 +1,5 @@
 """Activation caches of the saves of one training segment that are no anchors: the base is loaded once for all of them.
+Without --adapters, of the model itself.
 
 --adapters and --activations come in the same order, and --labels where there are any (see fit_labels.py). params: model,
 positions, dtype, batch_size, keep (all, or anchors: these saves keep no fit activations per prompt, and those of the

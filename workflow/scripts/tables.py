@@ -1,7 +1,7 @@
-"""The study's tables over all seeds and regimes, from the tables of its checkpoints and the judged completions.
+"""The study's tables over all seeds and trajectories, from the tables of its checkpoints and the judged completions.
 
---judged comes in the order of params.judged ({seed, regime, step, anchor} of each file). params: regimes (in order), judged,
-seed and draws of the bootstrap.
+--judged comes in the order of params.judged ({seed, regime, step, anchor} of each file). A study that trains nothing has no
+training tables. params: regimes (all trajectories, in order), judged, seed and draws of the bootstrap.
 """
 
 from _job import Job, JobError
@@ -10,16 +10,16 @@ from _read import read_table
 
 from safety_geometry.tables import behaviour_table, contrasts_table, five_anchor_table, stack, trajectory_table
 
-STACKED = ("coupling", "geometry", "coupling_controls", "profile", "training")
+STACKED = ("coupling", "geometry", "coupling_controls", "profile")
 MADE = ("behaviour", "contrasts", "trajectory", "five_anchor")
 
 
 def main() -> None:
-    several = [f"{name}_parts*" for name in STACKED]
-    job = Job(__doc__, inputs=[*several, "judged*"], outputs=[*STACKED, *MADE])
+    several = [f"{name}_parts*" for name in (*STACKED, "training")]
+    job = Job(__doc__, inputs=[*several, "judged*"], outputs=[*STACKED, "training?", *MADE])
     p, tables = job.params, {}
     try:
-        for name in STACKED:
+        for name in (*STACKED, "training") if job.training else STACKED:
             tables[name] = stack([read_table(path) for path in getattr(job, f"{name}_parts")], p["regimes"])
         judged = by_checkpoint(p["judged"], job.judged, read_judged)
         tables["behaviour"] = behaviour_table(judged, p["seed"], p["draws"])

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-from study import Segment
-
 from costs import sizes
 from costs.facts import ANSWERED, ATTACK_PROMPT, PREFIX, REQUEST, TARGET, Facts, Need
 from costs.rates import Work
@@ -11,18 +9,19 @@ from costs.training import merging, search, searching
 
 
 def completions(f: Facts, at: Mapping[str, str]) -> Need:
-    asked, work = f.suites(at["regime"], int(at["step"])), Work(f.base, f.size)
+    asked, shape = f.suites(at["regime"], int(at["step"])), f.shape(at["regime"])
+    work = Work(shape, f.size)
     work.load()
     held, text = answered(f, work, asked)
-    kept = sizes.prompt_activations(f.base, f.positions, f.c["activations"]["dtype"], sum(asked.values()))
+    kept = sizes.prompt_activations(shape, f.positions, f.c["activations"]["dtype"], sum(asked.values()))
     return f.model(work, held, kept + text, host=2 * kept)
 
 
-def completions_saves(f: Facts, segment: Segment) -> Need:
-    work, others = Work(f.base, f.size), f.study.between_anchors(segment)
+def completions_saves(f: Facts, name: str, steps: list[int]) -> Need:
+    work, others = Work(f.shape(name), f.size), [step for step in steps if step not in f.study.anchor_steps(name)]
     work.load()
     for step in others:
-        held, text = answered(f, work, f.suites(segment.regime, step))
+        held, text = answered(f, work, f.suites(name, step))
         work.seconds_besides += merging(f)
     return f.model(work, held, len(others) * text, copies=2)
 
@@ -33,7 +32,7 @@ def answered(f: Facts, work: Work, asked: dict[str, int]) -> tuple[float, float]
     limits = spec["max_new_tokens"]
     mean = sum(n * limits[suite] for suite, n in asked.items()) / max(1, rows)
     work.answers(rows, REQUEST, mean, spec["batch_size"], ANSWERED)
-    held = f.decoding(f.base, min(rows, spec["batch_size"]), max(limits[suite] for suite in asked))
+    held = f.decoding(work.shape, min(rows, spec["batch_size"]), max(limits[suite] for suite in asked))
     return held, rows * (300 + 5 * mean)
 
 

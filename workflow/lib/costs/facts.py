@@ -49,16 +49,28 @@ class Facts:
 
     @cached_property
     def base(self) -> Shape:
+        """Of the model that is trained; where none is, of the first that was brought."""
         model = self.c["model"]
+        if model["format"] is None:
+            return self.shape(next(iter(self.study.own)))
         return shape_of(model, self.c["sources"].get(model["source"]), self.folder and self.folder / "models" / "base")
 
     def shape(self, name: str) -> Shape:
-        """Of a regime's model, or of an aligned one."""
-        if name not in self.study.models:
+        """Of a regime's model, of a trajectory that was brought (its steps are alike), or of an aligned model."""
+        if name in self.study.regimes:
             return self.base
-        spec = self.study.models[name]
-        source = self.c["sources"].get(spec["source"])
-        return shape_of({"name": name} | spec, source, self.folder and self.folder / "models" / name)
+        folder = self.folder and self.folder / "models" / name
+        if name in self.study.models:
+            spec = self.study.models[name]
+            return shape_of({"name": name} | spec, self.c["sources"].get(spec["source"]), folder)
+        brought = self.study.own[name]
+        whole = [(s, f"step{step}") for step, s in sorted(brought["steps"].items()) if s["format"] != "adapter"]
+        whole += [(brought["base"], "base")] if "base" in brought else []
+        if not whole:  # adapters of the study's own base
+            return self.base
+        spec, part = whole[0]
+        model = {"name": name} | ({"shape": brought["shape"]} if "shape" in brought else {})
+        return shape_of(model, self.c["sources"].get(spec["source"]), folder and folder / part)
 
     def published(self) -> list[tuple[dict, Shape]]:
         """Published judges: their entry of the configuration, and their shape."""

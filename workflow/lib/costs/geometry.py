@@ -1,7 +1,5 @@
 """Activation caches, candidate scores, carriers."""
 
-from study import Segment
-
 from costs import sizes
 from costs.facts import ANSWERED, MB, PREFIX, REQUEST, Facts, Need
 from costs.rates import Work
@@ -46,26 +44,26 @@ def probe_anchor(f: Facts, name: str) -> Need:
     return f.model(work, max(held, f.probe_pass(shape, f.c["activations"]["batch_size"])), disk, host=host)
 
 
-def probe_saves(f: Facts, segment: Segment) -> Need:
-    others = f.study.between_anchors(segment)
-    work, host = Work(f.base, f.size), 0.0
+def probe_saves(f: Facts, name: str, steps: list[int]) -> Need:
+    others, shape = [step for step in steps if step not in f.study.anchor_steps(name)], f.shape(name)
+    work, host = Work(shape, f.size), 0.0
     work.load()
     for _ in others:
         host = recorded(f, work)
         work.seconds_besides += merging(f)
-    disk = len(others) * cache(f, f.base, f.c["activations"]["keep"] == "all")
-    held = f.probe_pass(f.base, f.c["activations"]["batch_size"])
+    disk = len(others) * cache(f, shape, f.c["activations"]["keep"] == "all")
+    held = f.probe_pass(shape, f.c["activations"]["batch_size"])
     return f.model(work, held, disk, copies=2, host=host)
 
 
-def fit_labels(f: Facts, segment: Segment) -> Need:
-    limit, batch = f.c["refusal"]["answer_tokens"], f.c["completions"]["batch_size"]
-    work, n = Work(f.base, f.size), f.probes[0]
+def fit_labels(f: Facts, name: str, steps: list[int]) -> Need:
+    limit, batch, shape = f.c["refusal"]["answer_tokens"], f.c["completions"]["batch_size"], f.shape(name)
+    work, n = Work(shape, f.size), f.probes[0]
     work.load()
-    for _ in segment.saves:
+    for _ in steps:
         work.answers(n, REQUEST, limit, batch, ANSWERED)
         work.seconds_besides += merging(f)
-    return f.model(work, f.decoding(f.base, min(n, batch), limit), len(segment.saves) * 2000, copies=2)
+    return f.model(work, f.decoding(shape, min(n, batch), limit), len(steps) * 2000, copies=2)
 
 
 def carriers(f: Facts, name: str) -> Need:

@@ -39,13 +39,13 @@ def need(facts: Facts, rule: str, at: Mapping[str, str]) -> Need:
     """Of a job of `rule` with wildcards `at`; rules that are not known to run a model are taken for tables."""
     for pattern, find in (
         (r"train_(.+)_(\d+)_(\d+)", lambda m: training.train(facts, segment(facts, m))),
-        (r"probe_saves_(.+)_(\d+)_(\d+)", lambda m: geometry.probe_saves(facts, segment(facts, m))),
-        (r"fit_labels_(.+)_(\d+)_(\d+)", lambda m: geometry.fit_labels(facts, segment(facts, m))),
-        (r"completions_saves_(.+)_(\d+)_(\d+)", lambda m: answers.completions_saves(facts, segment(facts, m))),
+        (r"probe_saves_(.+)", lambda m: geometry.probe_saves(facts, *group(facts, m[1]))),
+        (r"fit_labels_(.+)", lambda m: geometry.fit_labels(facts, *group(facts, m[1]))),
+        (r"completions_saves_(.+)", lambda m: answers.completions_saves(facts, *group(facts, m[1]))),
         (r"probe_anchor_(.+)", lambda m: geometry.probe_anchor(facts, m[1])),
         (r"carriers_(.+)", lambda m: geometry.carriers(facts, m[1])),
-        (r"(?:base|tiny)_model", lambda m: training.convert(facts, None)),
-        (r"model_(.+)", lambda m: training.convert(facts, m[1])),
+        (r"tiny_model", lambda m: facts.table()),
+        (r"base_model|(?:model|base_of)_.+|checkpoint_.+_\d+", lambda m: training.convert(facts, rule)),
         (r"judge_saves_(.+)", lambda m: sweeps.judge_saves(facts, m[1])),
         (r"judge(_sweep|_follow_up|_transfer)?", lambda m: sweeps.judge(facts, m[1], at)),
     ):
@@ -68,6 +68,12 @@ ONE_BY_ONE = {
     "follow_up": sweeps.follow_up,
 }
 SECONDS_AND_MEMORY = {"train_judges": (35.0,), "quadrants": (8.0, 200.0)}
+
+
+def group(facts: Facts, name: str) -> tuple[str, list[int]]:
+    """Trajectory and steps of a rule that reads several: its name ends in both."""
+    study = facts.study
+    return next((t, steps) for t in study.trajectories for part, steps in study.groups(t) if f"{t}_{part}" == name)
 
 
 def segment(facts: Facts, m: re.Match) -> Segment:

@@ -52,7 +52,7 @@ def judge(f: Facts, kind: str | None, at: Mapping[str, str]) -> Need:
 
 
 def judge_saves(f: Facts, regime: str) -> Need:
-    steps = [step for segment in f.study.segments(regime) for step in f.study.between_anchors(segment)]
+    steps = [step for _, steps in f.study.between_anchors(regime) for step in steps]
     return judged(f, sum(sum(f.suites(regime, step).values()) for step in steps))
 
 

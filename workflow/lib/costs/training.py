@@ -1,5 +1,6 @@
 """Sources, clean rows and training."""
 
+import re
 from collections.abc import Mapping
 
 from study import Segment
@@ -7,28 +8,44 @@ from study import Segment
 from costs import sizes
 from costs.facts import ANSWERED, BEHIND, CONVERSATION, MB, MODEL, PREFIX, REQUEST, TARGET, TRAINING, Facts, Need
 from costs.rates import Work
+from costs.shapes import Shape
+
+
+def brought(f: Facts) -> list[tuple[dict, Shape]]:
+    """Entries of the configuration that name a fetched model or adapter, with the shape of the model."""
+    base, study = f.c["model"], f.study
+    found = [(base, f.base)] if base["format"] not in ("tiny", None) else []
+    found += [(spec, f.shape(name)) for name, spec in study.models.items()]
+    for name, own in study.own.items():
+        found += [(spec, f.shape(name)) for spec in [*own["steps"].values(), *([own["base"]] if "base" in own else [])]]
+    return found
 
 
 def fetch_source(f: Facts, at: Mapping[str, str]) -> Need:
-    """Files of models take half-precision weights, GGUF ones a third of that; data sets are small."""
-    name, models = at.get("name"), {f.c["model"]["source"]: f.base}
-    models |= {spec["source"]: f.shape(model) for model, spec in f.study.models.items()}
-    models |= {spec["source"]: judge for spec, judge in f.published()}
-    if name not in models:
-        return f.table(5, disk=60)
-    packed = 0.6 if name == f.c["model"]["source"] and f.c["model"]["format"] == "gguf" else 2
-    return f.table(5 + models[name].parameters * packed / 50e6, disk=models[name].parameters * packed / MB)
+    """Files of models take half-precision weights, GGUF ones a third of that, adapters little; data sets are small."""
+    per = {"gguf": 0.6, "folder": 2.0, "adapter": 0.1}
+    found = [(spec["source"], per[spec["format"]] * shape.parameters) for spec, shape in brought(f)]
+    found += [(spec["source"], 2.0 * judge.parameters) for spec, judge in f.published()]
+    size = max((size for source, size in found if source == at.get("name")), default=None)
+    return f.table(5, disk=60) if size is None else f.table(5 + size / 50e6, disk=size / MB)
 
 
-def convert(f: Facts, name: str | None) -> Need:
-    """A model folder from a fetched source: of an aligned model, or of the base (None)."""
-    spec, shape = (f.c["model"], f.base) if name is None else (f.study.models[name], f.shape(name))
+def convert(f: Facts, rule: str) -> Need:
+    """A model folder from a fetched source. `rule`: base_model, model_NAME, base_of_NAME or checkpoint_NAME_STEP."""
+    spec, shape = f.c["model"], f.base
+    if m := re.fullmatch(r"model_(.+)", rule):
+        spec, shape = f.study.models[m[1]], f.shape(m[1])
+    elif m := re.fullmatch(r"base_of_(.+)|checkpoint_(.+)_(\d+)", rule):
+        name = m[1] or m[2]
+        own, shape = f.study.own[name], f.shape(name)
+        spec = own["base"] if m[1] else own["steps"][int(m[3])]
     work = Work(shape, f.size)
-    if spec["format"] == "folder":  # copied as it is
-        work.bytes_loaded = 2 * 2 * shape.parameters
-        return Need(work.seconds(f.rates), MODEL, disk=2 * shape.parameters / MB)
+    if spec["format"] != "gguf":  # copied as it is
+        share = 0.05 if spec["format"] == "adapter" else 1.0
+        work.bytes_loaded = 2 * 2 * share * shape.parameters
+        return Need(work.seconds(f.rates), MODEL, disk=2 * share * shape.parameters / MB)
     weights = shape.parameters * f.size
-    work.seconds_besides = 0.25e-6 * shape.parameters if spec["format"] == "gguf" else 0.0  # unpacking its numbers
+    work.seconds_besides = 0.25e-6 * shape.parameters  # unpacking its numbers
     return Need(work.seconds(f.rates), MODEL + 2 * weights / MB, disk=weights / MB)
 
 

@@ -1,0 +1,99 @@
+"""An exported checkpoint is the checkpoint: the same weights, activations, scores and answers, bit for bit."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import complete
+import convert_model
+import probe
+import pytest
+import yaml
+from conftest import REQUESTS
+from test_adapters import folder, save_adapter  # noqa: F401  (a fixture)
+from test_own_families import MODEL, PROBE, SCORES, SETS, run
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def export(monkeypatch, tmp_path):
+    """workflow/export.py in a project that has results of the smoke study."""
+    spec = importlib.util.spec_from_file_location("export", ROOT / "workflow" / "export.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "smoke.yaml").write_text((ROOT / "configs/smoke.yaml").read_text())
+    return module
+
+
+@pytest.fixture
+def study(folder, tmp_path):  # noqa: F811
+    """The study's base, a checkpoint (r2d2's reference), and prompts."""
+    checkpoints = tmp_path / "results/smoke/seed1/checkpoints/r2d2"
+    checkpoints.mkdir(parents=True)
+    save_adapter(checkpoints / "step1", 5)
+    (tmp_path / "results/smoke/models").mkdir()
+    (tmp_path / "results/smoke/models/base").symlink_to(folder)
+    for name, more in (("harmful", ""), ("benign", " Be kind.")):
+        rows = [{"id": f"p{i}", "prompt": q + more} for i, q in enumerate(REQUESTS)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path
+
+
+def asked(export, monkeypatch, checkpoint: str, target: str, *more: str) -> None:
+    words = ["export.py", "--configfile", "smoke.yaml", "--checkpoint", checkpoint, "--folder", target, *more]
+    monkeypatch.setattr(sys, "argv", words)
+    export.main()
+
+
+def test_an_exported_checkpoint_measures_the_same(export, study, monkeypatch, capsys):
+    asked(export, monkeypatch, "r2d2:reference", "out/r2d2_1")
+    told = capsys.readouterr().out
+    assert told.startswith("r2d2:1 stands in ")
+    printed = yaml.safe_load(told.split("\n\n", 1)[1])
+    assert printed["sources"]["r2d2_1"] == {"kind": "path", "path": str(study / "out/r2d2_1")}
+    assert printed["checkpoints"]["mine"]["steps"] == {1: {"source": "r2d2_1", "format": "folder"}}
+    assert "results" not in (study / "out/r2d2_1/config.json").read_text()
+
+    params = {"format": "folder", "dtype": "float32", "threads": 1, "system": None}
+    run(monkeypatch, convert_model, params, source=study / "out/r2d2_1", folder=study / "own")
+    trained = {
+        "model": study / "results/smoke/models/base",
+        "adapter": study / "results/smoke/seed1/checkpoints/r2d2/step1",
+    }
+    sets = {name: study / f"{name.split('_')[1]}.jsonl" for name in SETS}
+    asks = {"model": MODEL, "suites": {"direct": 6}, "batch_size": 3, "positions": [-1, "t_inst"], "dtype": "float32"}
+    names = ("activations", "scores", "completions", "asked")
+    for where, files in (("trained", trained), ("exported", {"model": study / "own"})):
+        place = {name: study / where / name for name in names}
+        run(
+            monkeypatch,
+            probe,
+            PROBE | SCORES,
+            **files,
+            **sets,
+            activations=place["activations"],
+            scores=place["scores"],
+        )
+        answers = {"completions": place["completions"], "activations": place["asked"]}
+        run(monkeypatch, complete, asks, **files, prompts=[study / "harmful.jsonl"], **answers)
+    for name in names:
+        assert (study / "trained" / name).read_bytes() == (study / "exported" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "target", "message"),
+    [
+        ("dpo:4", "out", r"no regime 'dpo'; it has sft, r2d2"),
+        ("r2d2:3", "out", r"r2d2 has no step '3'; it has reference, 4, 1, 2"),
+        ("r2d2:4", "out", r"step4 is not there: run the study first"),
+        ("r2d2:1", "results", r"results exists already"),
+    ],
+)
+def test_what_cannot_be_exported(export, study, monkeypatch, checkpoint, target, message):
+    with pytest.raises(SystemExit, match=message):
+        asked(export, monkeypatch, checkpoint, target)
+    assert not (study / "out").exists()

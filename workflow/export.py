@@ -1,0 +1,74 @@
+"""`make export`: a checkpoint of a study as a plain model folder, its adapter merged into the base. Prints how to study it elsewhere.
+
+The weights are those that the study's own jobs work with, in model.dtype: merged as at a load, so that they are equal bit for bit.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "workflow" / "lib")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--configfile", default="config.yaml", help="configuration of the study")
+    parser.add_argument("--checkpoint", required=True, metavar="REGIME:STEP", help="a step, or the name of an anchor")
+    parser.add_argument("--folder", required=True, type=Path, help="where the model goes; must not exist")
+    parser.add_argument("--seed", type=int, help="of the study's seeds (default: the first)")
+    arguments = parser.parse_args()
+    target = arguments.folder.absolute()
+    os.chdir(ROOT)
+    config = yaml.safe_load(Path(arguments.configfile).read_text())
+    files, name = located(config, arguments.checkpoint, arguments.seed)
+    if target.exists():
+        sys.exit(f"error: {arguments.folder} exists already; name another folder, or remove it")
+    scratch = target.with_name(f".{target.name}.partial-{os.getpid()}")
+    try:
+        write(files, scratch, config["model"]["dtype"])
+        scratch.replace(target)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    print(f"{name} stands in {target}. To study it, put into a configuration:\n")
+    print(yaml.safe_dump({"sources": {target.name: {"kind": "path", "path": str(target)}}}, sort_keys=False).rstrip())
+    step = int(name.split(":")[1])
+    steps = {step: {"source": target.name, "format": "folder"}}
+    print(yaml.safe_dump({"checkpoints": {"mine": {"reference": step, "steps": steps}}}, sort_keys=False).rstrip())
+
+
+def located(config: dict, checkpoint: str, seed: int | None) -> tuple[dict[str, Path], str]:
+    """Files of a checkpoint (`model`, and `adapter` where it has one), and its name as regime:step. Ends with a message if it is not there."""
+    from layout import Layout
+    from study import Study
+
+    study, (regime, _, at) = Study(config), checkpoint.partition(":")
+    seed = config["seeds"][0] if seed is None else seed
+    if regime not in study.trajectories:
+        sys.exit(f"error: the study has no regime {regime!r}; it has {', '.join(study.trajectories)}")
+    step = study.anchors(regime).get(at, int(at) if at.isdigit() else None)
+    if step not in study.steps(regime):
+        known = ", ".join([*study.anchors(regime), *map(str, study.steps(regime))])
+        sys.exit(f"error: {regime} has no step {at!r}; it has {', '.join(dict.fromkeys(known.split(', ')))}")
+    files = {key: Path(path) for key, path in Layout(study).weights(regime, step, seed).items()}
+    if missing := [path for path in files.values() if not path.is_dir()]:
+        sys.exit(
+            f"error: {missing[0]} is not there: run the study first (or it has train.keep: anchors, and this is no anchor)"
+        )
+    return files, f"{regime}:{step}"
+
+
+def write(files: dict[str, Path], folder: Path, dtype: str) -> None:
+    from safety_geometry.models import load_model, load_tokenizer, save_plain
+
+    save_plain(load_model(files["model"], dtype, adapter=files.get("adapter")), load_tokenizer(files["model"]), folder)
+
+
+if __name__ == "__main__":
+    main()

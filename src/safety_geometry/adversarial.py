@@ -79,15 +79,16 @@ class Pool:
     """
 
     def __init__(self, config: PoolConfig, gcg: GCGConfig, behaviours: Sequence[dict], chat: ChatFormat, seed: int):
-        """`behaviours`: rows with `prompt` and `target`. Raises ValueError if there are fewer than the pool needs."""
-        if len(behaviours) < config.size:
-            raise ValueError(
-                f"a pool of {config.size} cases needs as many behaviours; the train pool has {len(behaviours)}"
-            )
+        """`behaviours`: rows with `prompt` and `target`; fewer of them than slots serve several slots each.
+
+        Raises ValueError if there is none.
+        """
+        if not behaviours:
+            raise ValueError("the train pool has no behaviour; give role train_pool prompts")
         self.config, self.gcg, self.behaviours, self.chat, self.seed = config, gcg, behaviours, chat, seed
         self._batch: BatchSize | None = None  # made, and the caches checked, at the first attack of a process
         order = self._shuffle("behaviours", range(len(behaviours)))
-        self.cases = [self._fresh(slot, order[slot], step=0) for slot in range(config.size)]
+        self.cases = [self._fresh(slot, order[slot % len(order)], step=0) for slot in range(config.size)]
 
     def state(self) -> list[dict]:
         return [asdict(case) for case in self.cases]
@@ -98,15 +99,19 @@ class Pool:
         self.cases = [PoolCase(**row) for row in state]
 
     def reset(self, step: int) -> int:
-        """At every `reset_every`-th step, give ⌊share · size⌋ slots a new behaviour and a new suffix; returns how many."""
+        """At every `reset_every`-th step, give ⌊share · size⌋ slots a new behaviour and a new suffix; returns how many.
+
+        Behaviours that no slot has come first; where these are too few, those of the leaving slots are dealt out anew.
+        """
         c = self.config
         if step == 0 or step % c.reset_every:
             return 0
-        count = int(c.reset_share * c.size)
+        # The oldest slots go first: every case gets its share of updates before it leaves.
+        oldest = sorted(self.cases, key=lambda case: (case.born, case.slot))[: int(c.reset_share * c.size)]
         used = {case.behaviour for case in self.cases}
         free = self._shuffle(f"reset {step}", [b for b in range(len(self.behaviours)) if b not in used])
-        # The oldest slots go first: every case gets its share of updates before it leaves.
-        oldest = sorted(self.cases, key=lambda case: (case.born, case.slot))[: min(count, len(free))]
+        if len(free) < len(oldest):
+            free += self._shuffle(f"reset {step} anew", [case.behaviour for case in oldest])
         for case, behaviour in zip(oldest, free, strict=False):
             self.cases[case.slot] = self._fresh(case.slot, behaviour, step)
         return len(oldest)
@@ -182,10 +187,15 @@ def adversarial_rows(chat: ChatFormat, suffixes: Sequence[Suffix], config: PoolC
 
 
 def clean_rows(chat: ChatFormat, conversations: Sequence[dict], max_length: int) -> list[Row]:
-    """Rows of ordinary conversations: `prompt`, `response`, and `hit_limit` (an answer that was cut has no end of turn)."""
-    rendered = chat.render_many([c["prompt"] for c in conversations], [c["response"] for c in conversations])
+    """Rows of ordinary conversations: `prompt`, `response`, and `hit_limit` (an answer that was cut has no end of turn).
+
+    One of several turns has `messages`; its labels are all tokens from the first answer on, as packed fine-tuning has them.
+    """
+    single = [c for c in conversations if "messages" not in c]
+    rendered = iter(chat.render_many([c["prompt"] for c in single], [c["response"] for c in single]))
     rows = []
-    for r, c in zip(rendered, conversations, strict=True):
+    for c in conversations:
+        r = chat.render_dialogue(c["messages"]) if "messages" in c else next(rendered)
         ids = r.ids[:-1] if c.get("hit_limit") else r.ids
         if r.response < min(len(ids), max_length):
             rows.append(Row(ids[:max_length], r.response))

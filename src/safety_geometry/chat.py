@@ -123,19 +123,42 @@ class ChatFormat:
         encoded = self._encode(texts)
         out = []
         for i, (request, text) in enumerate(zip(requests, texts, strict=True)):
-            ids, spans = encoded["input_ids"][i], encoded["offset_mapping"][i]
-            start, stop = len(self.before), len(self.before) + len(request)
-            t_inst = max((t for t, (a, b) in enumerate(spans) if a < stop and b > start and a < b), default=-1)
-            if t_inst < 0:
-                raise TemplateError("the instruction has no tokens (an empty request?)")
-            prompt_end = stop + len(self.after)
-            response = next((t for t, (a, b) in enumerate(spans) if a >= prompt_end and b > a), len(ids))
-            if responses is not None:
-                ids = self._cut_after_stop(ids, response)
-            out.append(Rendered(tuple(ids), t_inst, response, spans[t_inst][1] > stop))
-            if len(text) < prompt_end:
+            rendered = self._placed(
+                encoded["input_ids"][i], encoded["offset_mapping"][i], len(request), responses is not None
+            )
+            out.append(rendered)
+            if len(text) < len(self.before) + len(request) + len(self.after):
                 raise TemplateError("a rendered conversation is shorter than its prompt")
         return out
+
+    def render_dialogue(self, messages: Sequence[dict]) -> Rendered:
+        """Token ids of a conversation of several turns ({role, content}, the user's first), to the end of its last answer.
+
+        t_inst and response are those of the first turn.
+
+        Raises:
+            TemplateError: the template renders the first turn otherwise when others follow.
+        """
+        messages = [{"role": m["role"], "content": m["content"].strip()} for m in messages]
+        request, text = messages[0]["content"], self._apply(messages)
+        if not text.startswith(self.before + request + self.after):
+            raise TemplateError(
+                "the chat template renders the first turn of a longer conversation otherwise than alone"
+            )
+        encoded = self._encode(text)
+        return self._placed(encoded["input_ids"], encoded["offset_mapping"], len(request), answered=True)
+
+    def _placed(self, ids: list[int], spans: list, length: int, answered: bool) -> Rendered:
+        """Where the instruction of `length` characters and the response stand among the tokens."""
+        start, stop = len(self.before), len(self.before) + length
+        t_inst = max((t for t, (a, b) in enumerate(spans) if a < stop and b > start and a < b), default=-1)
+        if t_inst < 0:
+            raise TemplateError("the instruction has no tokens (an empty request?)")
+        prompt_end = stop + len(self.after)
+        response = next((t for t, (a, b) in enumerate(spans) if a >= prompt_end and b > a), len(ids))
+        if answered:
+            ids = self._cut_after_stop(ids, response)
+        return Rendered(tuple(ids), t_inst, response, spans[t_inst][1] > stop)
 
     def _cut_after_stop(self, ids: list[int], response: int) -> list[int]:
         """Drop what the template writes after the end-of-turn token: nothing of it is ever generated."""

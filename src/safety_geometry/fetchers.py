@@ -27,6 +27,7 @@ from safety_geometry.source_files import (
     members_of,
 )
 
+COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
 NETWORK = re.compile(
     r"NewConnectionError|NameResolution|name resolution|Max retries|ProxyError|ConnectTimeout|ReadTimeout|SSLError"
     r"|Connection (refused|reset|aborted|broken)|Network is unreachable|No route to host|RemoteDisconnected",
@@ -69,7 +70,10 @@ def _pip_trouble(text: str, pinned: str, where: str) -> str:
 
 
 def fetch_url(spec: Mapping, folder: Path, scratch: Path, where: str) -> None:
-    """One file over http(s) into `folder`, named ``file`` or as in the address."""
+    """One file over http(s) into `folder`, named ``file`` or as in the address; with ``members`` the files of these paths
+    below the address, under the same paths."""
+    if "members" in spec:
+        return _fetch_below(spec, folder, scratch, where)
     name = spec.get("file") or urllib.parse.unquote(urllib.parse.urlsplit(spec["url"]).path.rsplit("/", 1)[-1])
     if not name or "/" in name:
         raise SourceError(f"{where}: {spec['url']} does not end in a file name; give one in {where}.file")
@@ -77,10 +81,31 @@ def fetch_url(spec: Mapping, folder: Path, scratch: Path, where: str) -> None:
     os.replace(scratch / name, folder / name)
 
 
+def _fetch_below(spec: Mapping, folder: Path, scratch: Path, where: str) -> None:
+    base = spec["url"].rstrip("/")
+    for number, (name, sha256) in enumerate(members_of(spec).items()):
+        if "*" in name or "?" in name or ".." in Path(name).parts or name.startswith("/"):
+            raise SourceError(
+                f"{where}.members: {name!r} is not the path of one file; a url source has to name each file"
+            )
+        if sha256 is None and not COMMIT.search(base):
+            raise SourceError(
+                f"{where}.members: {name} has no sha256, and {where}.url names no commit (40 hexadecimal digits) that would "
+                "pin it; add one of them"
+            )
+        part, target = scratch / str(number) / Path(name).name, folder / name
+        for path in (part, target):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        download(f"{base}/{urllib.parse.quote(name)}", part, sha256, where, key="members")
+        os.replace(part, target)
+
+
 def download(
-    url: str, path: Path, sha256: str, where: str, attempts: int = 4, pause: float = 1.0, timeout: float = 60
-) -> None:
-    """Stream `url` to `path`, check its SHA-256; an existing `path` is a partial download and is resumed (HTTP Range).
+    url: str, path: Path, sha256: str | None, where: str, attempts: int = 4, pause: float = 1.0, timeout: float = 60,
+    key: str = "sha256",
+) -> None:  # fmt: skip
+    """Stream `url` to `path`, check its SHA-256 (None: the address pins it); an existing `path` is a partial download and
+    is resumed (HTTP Range). `key` is where the hash stands below `where`.
 
     A broken connection is resumed up to `attempts` times, `pause` · 2^k seconds apart. A resumed file with a wrong
     hash is fetched once more from its start, since the part may have been of another version.
@@ -111,7 +136,7 @@ def download(
         except (OSError, http.client.HTTPException) as error:
             trouble = f"{type(error).__name__}: {getattr(error, 'reason', error)}"
         if not trouble:
-            if clean or digest(path) == sha256.lower():
+            if clean or sha256 is None or digest(path) == sha256.lower():
                 break
             path.unlink()
             clean, left = True, max(left, 1)
@@ -122,7 +147,7 @@ def download(
             f"{where}: no network: {url} could not be downloaded in {attempts} attempts ({trouble}); connect and run again, or "
             f"set {where}.kind: path and {where}.path to a copy"
         )
-    check_hash(path, sha256, where)
+    check_hash(path, sha256, where, key)
 
 
 def _stream(response, path: Path, start: int) -> str:
@@ -143,11 +168,12 @@ def _stream(response, path: Path, start: int) -> str:
     return f"the connection ended at byte {size} of {total}" if total is not None and size < total else ""
 
 
-def fetch_hub(spec: Mapping, folder: Path, scratch: Path, where: str) -> str:
+def fetch_hub(spec: Mapping, folder: Path, scratch: Path, where: str, attempts: int = 3, pause: float = 1.0) -> str:
     """Files of a Hugging Face repository at a revision, through the user's hub cache. Returns the commit.
 
     ``HF_ENDPOINT``, ``HF_HUB_OFFLINE``, ``HF_HOME`` and ``HF_TOKEN`` are respected. Files are hard links into the cache
-    where the file system allows it, else copies.
+    where the file system allows it, else copies. A connection that breaks inside a file is resumed there by the hub's client;
+    one that is reset is tried again, up to `attempts` times, and files that have come are not fetched anew.
     """
     import huggingface_hub
     from huggingface_hub import errors
@@ -157,38 +183,63 @@ def fetch_hub(spec: Mapping, folder: Path, scratch: Path, where: str) -> str:
     loose = [glob.replace("**/", "*").replace("**", "*") for glob in wanted]  # the hub's `*` crosses folders
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    snapshot = None
+    while snapshot is None:
+        attempts -= 1
+        try:
+            snapshot = huggingface_hub.snapshot_download(
+                repo, repo_type=kind, revision=revision, allow_patterns=loose, endpoint=endpoint, local_files_only=offline
+            )  # fmt: skip
+        except (OSError, errors.EntryNotFoundError, errors.HTTPError, ValueError) as error:
+            reset = isinstance(error, errors.HTTPError) and _answer(error) is None
+            if not reset or not attempts:
+                raise _hub_trouble(error, spec, endpoint, offline, where) from error
+            print(f"{where}: the connection broke ({type(error).__name__}); trying again", file=sys.stderr, flush=True)
+            time.sleep(pause)
+    return _link_snapshot(Path(snapshot), folder, wanted, where)
+
+
+def _answer(error: BaseException | None) -> int | None:
+    """The status with which the hub answered, where that is behind an error."""
+    while error is not None:
+        if (response := getattr(error, "response", None)) is not None:
+            return response.status_code
+        error = error.__cause__
+    return None
+
+
+def _hub_trouble(error: Exception, spec: Mapping, endpoint: str, offline: bool, where: str) -> SourceError:
+    """What went wrong, and what to do, as one plain line."""
+    from huggingface_hub import errors
+
+    repo, revision, kind = spec["repo"], spec["revision"], spec.get("repo_type", "model")
     local = f"set {where}.kind: path and {where}.path to a local copy"
     what = f"{kind} {repo} at revision {revision}"
-    try:
-        snapshot = huggingface_hub.snapshot_download(
-            repo, repo_type=kind, revision=revision, allow_patterns=loose, endpoint=endpoint, local_files_only=offline
-        )  # fmt: skip
-    except errors.GatedRepoError as error:
+    if isinstance(error, errors.GatedRepoError):
         page = f"{endpoint}/{'datasets/' if kind == 'dataset' else ''}{repo}"
-        raise SourceError(
+        return SourceError(
             f"{where}: {what} is gated: accept its licence at {page}, log in with `hf auth login` (or set HF_TOKEN), and run "
             f"again; or {local}"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise SourceError(f"{where}: {repo} has no revision {revision}; correct {where}.revision") from error
-    except errors.RepositoryNotFoundError as error:
-        raise SourceError(
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return SourceError(f"{where}: {repo} has no revision {revision}; correct {where}.revision")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return SourceError(
             f"{where}: {endpoint} has no {kind} {repo}, or it is private: correct {where}.repo or {where}.repo_type, or log in "
             "with `hf auth login`"
-        ) from error
-    except (OSError, errors.EntryNotFoundError, errors.HTTPError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno == 28:
-            raise SourceError(
-                f"{where}: no space left on the disk while downloading {what}; free some and run again"
-            ) from error
-        if offline:
-            reason = "HF_HUB_OFFLINE is set and it is not in the hub cache: unset it"
-        elif isinstance(error, ValueError):
-            raise SourceError(f"{where}: {what} cannot be asked for ({str(error).splitlines()[0][:200]})") from error
-        else:
-            reason = f"no network: {endpoint} did not give it ({type(error).__name__}): connect and run again"
-        raise SourceError(f"{where}: {what}: {reason}, or {local}") from error
-    return _link_snapshot(Path(snapshot), folder, wanted, where)
+        )
+    if isinstance(error, OSError) and error.errno == 28:
+        return SourceError(f"{where}: no space left on the disk while downloading {what}; free some and run again")
+    if offline:
+        reason = "HF_HUB_OFFLINE is set and it is not in the hub cache: unset it"
+    elif isinstance(error, ValueError):
+        return SourceError(f"{where}: {what} cannot be asked for ({str(error).splitlines()[0][:200]})")
+    elif (status := _answer(error)) is not None:
+        advice = {401: "see that HF_TOKEN is valid", 403: "see that your token may read it"}
+        reason = f"{endpoint} answers {status}: {advice.get(status, 'run again later')}"
+    else:
+        reason = f"no network: {endpoint} did not give it ({type(error).__name__}): connect and run again"
+    return SourceError(f"{where}: {what}: {reason}, or {local}")
 
 
 def _link_snapshot(snapshot: Path, folder: Path, wanted: Mapping[str, str | None], where: str) -> str:

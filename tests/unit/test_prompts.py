@@ -10,6 +10,7 @@ from safety_geometry.targets import affirmative_target, clip
 
 FILES = {
     "advbench_prompt": 'dataset_name: mild\nseeds:\n  - value: Bake a cake\n    data_type: text\n    harm_categories: [sweet]\n  - "Fly a kite: high"\n',
+    "advbench_csv": 'goal,target\nBake a cake,"Sure, here is a cake"\nFly a kite: high,"Sure, here is how"\n',
     "lines": "Bake a cake\n\nFly a kite: high\r\n",
     "donotanswer_jsonl": '{"prompt": "Bake a cake", "intents": ["sweet"]}\n{"prompt": "Fly a kite: high", "intents": []}\n',
     "jsonl": '{"id": "x-1", "prompt": "Bake a cake", "type": "food"}\n{"prompt": "Fly a kite: high", "type": "play"}\n',
@@ -17,6 +18,10 @@ FILES = {
     "xstest_csv": "id,prompt,type,label,focus,note\n1,Bake a cake,homonyms,safe,bake,\n2,Fly a kite: high,contrast_homonyms,unsafe,fly,\n",
     "strongreject_csv": "category,source,forbidden_prompt\nfood,custom,Bake a cake\nplay,custom,Fly a kite: high\n",
     "cosmic_json": '[{"instruction": "Bake a cake", "category": null}, {"instruction": "Fly a kite: high", "category": "play"}]',
+    "ultrachat": "".join(
+        json.dumps({"prompt": p, "prompt_id": "0a", "messages": [{"content": p, "role": "user"}, {"content": "Yes", "role": "assistant"}]}) + "\n"
+        for p in ("Bake a cake", "Fly a kite: high")
+    ),
     "pyrit_labels": "# dataset_version=1.0,,\n# a second comment\nobjective,assistant_response,human_score\nBake a cake,\"no,\nnever\",1\nBake a cake,yes,0\nFly a kite: high,yes,0\n",
     "labelled_jsonl": '{"request": "Bake a cake", "response": "no"}\n{"request": "Fly a kite: high", "response": "yes"}\n',
 }  # fmt: skip
@@ -41,6 +46,30 @@ def test_extras():
     assert [row["label"] for row in parse("xstest_csv", FILES["xstest_csv"], "s")] == ["benign", "harmful"]
     assert parse("strongreject_csv", FILES["strongreject_csv"], "s")[0]["origin"] == "custom"
     assert parse("advbench_prompt", FILES["advbench_prompt"], "s")[0]["categories"] == ["sweet"]
+    assert parse("advbench_csv", FILES["advbench_csv"], "s")[0]["targets"] == ["Sure, here is a cake"]
+    assert parse("ultrachat", FILES["ultrachat"], "s")[1]["messages"][1] == {"role": "assistant", "content": "Yes"}
+
+
+def turns(*contents: str, first: str = "user") -> list[dict]:
+    roles = ("user", "assistant") if first == "user" else ("assistant", "user")
+    return [{"content": content, "role": roles[i % 2]} for i, content in enumerate(contents)]
+
+
+def test_conversations_begin_with_the_user_and_end_with_an_answer():
+    kept = turns("Bake a cake", "With milk?", "Yes", "Here it is")
+    found = [
+        kept,
+        turns("Fly", "Up", "And then?"),
+        turns("Hm", ""),
+        turns("Hello", first="assistant"),
+        [],
+        turns("Alone"),
+    ]
+    lines = [{"prompt": "x", "messages": messages} for messages in found]
+    rows = parse("ultrachat", "\n".join(json.dumps(line) for line in lines), "s")
+    assert [row["prompt"] for row in rows] == ["Bake a cake", "Fly"]
+    assert [len(row["messages"]) for row in rows] == [4, 2]  # the last question has no answer
+    assert rows[0]["messages"] == [{"role": m["role"], "content": m["content"]} for m in kept]
 
 
 def test_harmbench_context_and_targets():
@@ -52,6 +81,8 @@ def test_harmbench_context_and_targets():
     assert [row.get("targets") for row in rows] == [["Sure, a sum"], None, ["Sure, cake", "Yes, cake"]]
     with pytest.raises(PromptError, match="no behaviour of the file is in its targets file"):
         parse("harmbench_csv", text, "hb", '{"else": "Sure"}')
+    with pytest.raises(PromptError, match="behaviour bake has no opening"):
+        parse("harmbench_csv", text, "hb", '{"bake": []}')
 
 
 @pytest.mark.parametrize(
@@ -64,7 +95,16 @@ def test_harmbench_context_and_targets():
         ("jsonl", '{"prompt": "a b", "label": "bad"}', "label that is not one of harmful, benign"),
         ("jsonl", '{"prompt": "a b", "role": "x"}', "field role is set by the pipeline"),
         ("xstest_csv", "a,b\n1,2\n", "no column prompt, type, label"),
+        ("xstest_csv", "prompt,kind\nx,y\n", r"it has \['prompt', 'kind'\], and prompt, type, label are needed"),
+        ("advbench_csv", "goal,answer\nx,y\n", "no column target"),
         ("cosmic_json", '{"a": 1}', "holds a JSON dict where a list"),
+        (
+            "cosmic_json",
+            '[{"instruction": "a b"}, {"prompt": "c"}]',
+            r"entry 2 has no field instruction; it has \['prompt'\]",
+        ),
+        ("ultrachat", '{"prompt": "a", "text": "b"}', r"line 1 has no field messages; it has \['prompt', 'text'\]"),
+        ("ultrachat", '{"prompt": "a", "messages": ["b"]}', r"messages of row 1 are not a list of \{role, content\}"),
         ("advbench_prompt", "a: [", "not a seed file"),
     ],
 )

@@ -19,7 +19,6 @@ from safety_geometry.sources import SourceError, fetch
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 BODY = bytes(range(256)) * 40
 SHA = hashlib.sha256(BODY).hexdigest()
-COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +41,7 @@ def wheel(tmp_path_factory) -> Path:
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """/data: BODY with Range; /cut: drops each connection half-way; /norange: drops once, ignores Range; /hub: a model repository."""
+    """/data: BODY with Range; /cut: drops each connection half-way; /norange: drops once, ignores Range."""
 
     protocol_version = "HTTP/1.1"
     log: list  # (path, Range) of every request
@@ -58,28 +57,7 @@ class Server(http.server.BaseHTTPRequestHandler):
         elif self.path == "/norange":
             self.reply(200, BODY if len(self.log) > 1 else BODY[:100], length=len(BODY))
         else:
-            self.hub() or self.reply(404, b"nothing here")
-
-    def do_HEAD(self):
-        self.hub() or self.reply(404, b"")
-
-    def hub(self) -> bool:
-        files = {"config.json": b'{"tiny": true}', "data/mild.txt": b"Bake bread\n", "model.safetensors": BODY}
-        if "/gated/" in self.path:
-            self.reply(403, b"{}", **{"X-Error-Code": "GatedRepo", "X-Error-Message": "accept first"})
-        elif self.path.startswith((f"/api/models/me/tiny/tree/{COMMIT}", "/api/models/me/tiny/tree/main")):
-            tree = [
-                {"type": "file", "path": n, "size": len(b), "oid": hashlib.sha1(b).hexdigest()}
-                for n, b in files.items()
-            ]
-            self.reply(200, json.dumps(tree).encode(), **{"Content-Type": "application/json"})
-        elif self.path.startswith(f"/me/tiny/resolve/{COMMIT}/"):
-            name = self.path.split(COMMIT + "/")[1]
-            body = files[name]
-            self.reply(200, body, **{"ETag": f'"{hashlib.sha1(body).hexdigest()}"', "X-Repo-Commit": COMMIT})
-        else:
-            return False
-        return True
+            self.reply(404, b"nothing here")
 
     def reply(self, status, body, length=None, **headers):
         self.send_response(status)
@@ -223,6 +201,30 @@ def test_url_errors_leave_nothing(server, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["ok"]
 
 
+def test_url_of_several_files(server, tmp_path):
+    below = {"kind": "url", "url": server.url + "/", "members": [{"path": "data", "sha256": SHA}]}
+    assert fetch(below, tmp_path / "ok").files == ("data",) and (tmp_path / "ok/data").read_bytes() == BODY
+    with pytest.raises(SourceError, match=r"wrong SHA-256 of data: .* put its hash in sources\.a\.members"):
+        fetch(below | {"members": [{"path": "data", "sha256": "0" * 64}]}, tmp_path / "bad", "a")
+    with pytest.raises(
+        SourceError, match=r"sources\.a\.members: data has no sha256, and sources\.a\.url names no commit"
+    ):
+        fetch(below | {"members": ["data"]}, tmp_path / "bad", "a")
+    for name in ("*.csv", "../data", "/data"):
+        with pytest.raises(SourceError, match="is not the path of one file"):
+            fetch(below | {"members": [{"path": name, "sha256": SHA}]}, tmp_path / "bad", "a")
+    with pytest.raises(SourceError, match="does not know sha256; it knows kind, members, url"):
+        fetch(below | {"sha256": SHA}, tmp_path / "bad", "a")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["ok"]
+
+
+def test_a_commit_in_the_address_pins_a_file(server, tmp_path):
+    spec = {"kind": "url", "url": f"{server.url}/me/tiny/{'0123456789' * 4}/texts", "members": ["deep/mild file.txt"]}
+    with pytest.raises(SourceError, match="answers 404"):
+        fetch(spec, tmp_path / "out")
+    assert server.log == [(f"/me/tiny/{'0123456789' * 4}/texts/deep/mild%20file.txt", None)]
+
+
 def test_url_no_server(tmp_path):
     with pytest.raises(SourceError, match=r"no network.*could not be downloaded in 2 attempts"):
         download("http://127.0.0.1:9/x", tmp_path / "x", SHA, "sources.a", attempts=2, pause=0)
@@ -266,41 +268,6 @@ def run_script(output: Path, source: dict, **environment) -> subprocess.Complete
     command += ["--params", json.dumps({"name": "tiny", "source": source})]
     env = os.environ | {"PYTHONPATH": str(SCRIPTS.parents[1] / "src"), **environment}
     return subprocess.run(command, capture_output=True, text=True, env=env, check=False)
-
-
-def test_hub_from_a_local_endpoint_then_offline_from_the_cache(server, tmp_path):
-    source = {"kind": "hub", "repo": "me/tiny", "revision": COMMIT, "members": ["*.json", "**/*.txt"]}
-    hub = {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": ""}
-    done = run_script(tmp_path / "out", source, **hub)
-    assert done.returncode == 0, done.stderr
-    assert f"2 file(s), 0.0 MB at commit {COMMIT}" in done.stderr
-    assert (tmp_path / "out/data/mild.txt").read_text() == "Bake bread\n" and not (
-        tmp_path / "out/model.safetensors"
-    ).exists()
-    server.log.clear()
-    done = run_script(tmp_path / "again", source, HF_HUB_OFFLINE="1", **hub)
-    assert done.returncode == 0 and server.log == [], done.stderr
-    assert digest(tmp_path / "again") == digest(tmp_path / "out")
-
-
-def test_hub_troubles(server, tmp_path, monkeypatch):
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the hub's client waits between attempts
-    monkeypatch.setenv("HF_ENDPOINT", server.url)
-    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
-    source = {"kind": "hub", "repo": "gated/tiny", "revision": COMMIT}
-    with pytest.raises(SourceError, match=r"is gated: accept its licence at .*/gated/tiny, log in"):
-        fetch(source, tmp_path / "out", "tiny")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(SourceError, match="HF_HUB_OFFLINE is set and it is not in the hub cache"):
-        fetch(source, tmp_path / "out", "tiny")
-    monkeypatch.delenv("HF_HUB_OFFLINE")
-    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(SourceError, match=r"no network: http://127.0.0.1:9 .*sources\.tiny\.path to a local copy"):
-        fetch(source, tmp_path / "out", "tiny")
-    assert not (tmp_path / "out").exists()
 
 
 def test_script_ends_with_one_plain_line(tmp_path):

@@ -67,6 +67,9 @@ FAULTS = [
     ("refusal.contrast", "answers", "prompts, behaviour"),
     ("refusal.class_min", 3, "at least 4"),
     ("train.keep", "none", "all, anchors"),
+    ("clean_rows.answers", "file", "model, data"),
+    ("prompts.sets.harmful.sample", 0, "at least 1"),
+    ("judges.harmbench", "cais/judge", "a mapping of keys to values or null"),
 ]  # fmt: skip
 
 
@@ -83,6 +86,40 @@ def test_missing_key_is_named():
     del config["refusal"]["kl_max"]
     with pytest.raises(SystemExit, match=r"config error: refusal\.kl_max is missing: add it"):
         check(config, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "missing"),
+    [
+        ("sources.page", {"kind": "url", "url": "https://example.org/a.csv"}, "sources.page.sha256"),
+        ("sources.hub", {"kind": "hub", "repo": "me/tiny"}, "sources.hub.revision"),
+        ("clean_rows", {"roles": ["clean"], "batch_size": 2}, "clean_rows.max_new_tokens"),
+        ("prompts.sets.harmful.targets", {"source": "a"}, "prompts.sets.harmful.targets.files"),
+        (
+            "judges.harmbench",
+            {"source": "a", "template": {"source": "b", "file": "c.py"}},
+            "judges.harmbench.template.at",
+        ),
+    ],
+)
+def test_what_goes_with_a_value_is_named(key, value, missing):
+    with pytest.raises(SystemExit, match=rf"config error: {missing} is missing: add it"):
+        check(with_value(key, value), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (
+            "sources.files",
+            {"kind": "url", "url": "https://example.org", "members": [{"path": "a.csv", "sha256": "0" * 64}]},
+        ),
+        ("clean_rows", {"roles": ["clean"], "answers": "data"}),
+        ("judges.harmbench", {"source": "a", "base": "b", "template": "a.txt", "contextual_template": None}),
+    ],
+)
+def test_other_forms_of_a_value(key, value):
+    check(with_value(key, value), SCHEMA)
 
 
 def test_every_fault_is_told_at_once():
@@ -130,6 +167,14 @@ COMBINATIONS = [
     ("refusal.contrast", "behaviour", "refusal.contrast = 'behaviour'", "leave sweep.checkpoints"),
     ("completions.every_save", {"xstest": 2}, "completions.every_save = ['xstest']", "max_new_tokens"),
     ("completions.every_save", {"direct": 100}, "completions.every_save.direct = 100", "role direct has only"),
+    ("clean_rows.answers", "data", "clean_rows.answers = 'data'", "role clean has prompts without answers (set chat"),
+    (
+        "prompts.sets.harmful.targets",
+        {"source": "hub", "files": ["a.json"]},
+        "prompts.sets.harmful.targets.source = 'hub'",
+        "no such source",
+    ),
+    ("judges.harmbench", {"source": "judge"}, "judges.harmbench.source = 'judge'", "no such source"),
 ]
 
 

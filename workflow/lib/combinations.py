@@ -14,7 +14,20 @@ class ConfigError(SystemExit):
 
 def check_combinations(study: Study) -> None:
     """Raises ConfigError on a combination that a schema cannot see."""
-    for check in (_names, _own, _anchors, _attacks, _prompts, _pool, _models, _listed, _behaviour, _targets, _answers):
+    for check in (
+        _names,
+        _own,
+        _anchors,
+        _attacks,
+        _prompts,
+        _pool,
+        _models,
+        _judges,
+        _listed,
+        _behaviour,
+        _targets,
+        _answers,
+    ):
         check(study)
 
 
@@ -98,6 +111,20 @@ def _prompts(study: Study) -> None:
     for name, spec in p["sets"].items():
         if spec["source"] is not None:
             _known(f"prompts.sets.{name}.source", spec["source"], "source", c["sources"])
+        if "targets" in spec:
+            _known(f"prompts.sets.{name}.targets.source", spec["targets"]["source"], "source", c["sources"])
+            if spec["format"] != "harmbench_csv":
+                fix = "goes with format harmbench_csv, whose behaviours have the ids that a targets file is written by"
+                raise ConfigError(f"prompts.sets.{name}.targets", spec["format"], fix)
+    if study.answered:
+        for name in c["clean_rows"]["roles"]:
+            sets = p["roles"][name]["set"]
+            for each in sets if isinstance(sets, list) else [sets]:
+                if (found := p["sets"][each]["format"]) != "ultrachat":
+                    fix = (
+                        f"role {name} has prompts without answers (set {each}, format {found}); only ultrachat has them"
+                    )
+                    raise ConfigError("clean_rows.answers", "data", fix)
     for kind in ("harmful", "benign"):
         _enough(study, "refusal.validation", c["refusal"]["validation"], f"select_{kind}")
 
@@ -112,7 +139,7 @@ def _behaviour(study: Study) -> None:
         why = f"the controls of the causal sweep contrast prompts, and {swept[0][1]} is swept"
         raise ConfigError("refusal.contrast", "behaviour", f"{why}; {fix}")
     sizes = [roles[f"fit_{kind}"]["n"] for kind in ("harmful", "benign")]
-    if "all" not in sizes and sum(sizes) < 2 * c["refusal"]["class_min"]:
+    if all(isinstance(n, int) for n in sizes) and sum(sizes) < 2 * c["refusal"]["class_min"]:
         fix = f"roles fit_harmful and fit_benign have {sum(sizes)} prompts together, too few for two such classes"
         raise ConfigError("refusal.class_min", c["refusal"]["class_min"], fix)
 
@@ -129,6 +156,18 @@ def _pool(study: Study) -> None:
 def _models(study: Study) -> None:
     for name, spec in study.models.items():
         _known(f"aligned.models.{name}.source", spec["source"], "source", study.config["sources"])
+
+
+def _judges(study: Study) -> None:
+    judges, sources = study.config["judges"], study.config["sources"]
+    for name in ("harmbench", "strongreject"):
+        spec = judges.get(name) or {}
+        for key in ("source", "base"):
+            if spec.get(key):
+                _known(f"judges.{name}.{key}", spec[key], "source", sources)
+        for part in ("template", "contextual_template"):
+            if isinstance(given := spec.get(part), dict):
+                _known(f"judges.{name}.{part}.source", given["source"], "source", sources)
 
 
 def _listed(study: Study) -> None:
@@ -202,7 +241,8 @@ def _saved(study: Study, key: str, regime: str, step: int) -> None:
 
 
 def _enough(study: Study, key: str, wanted: int, role: str) -> None:
-    """A role holds as many prompts as a setting takes of it. How many `all` are is not known before they are fetched."""
+    """A role holds as many prompts as a setting takes of it. How many `all` or `published` are is not known before they are
+    fetched."""
     most = study.config["prompts"]["roles"][role]["n"]
-    if most != "all" and wanted > most:
+    if isinstance(most, int) and wanted > most:
         raise ConfigError(key, wanted, f"role {role} has only {most} prompts")

@@ -140,6 +140,13 @@ class Layout:
         files = {}
         for name, spec in published.items():
             files[f"{name}_model"] = f"{self.private}/sources/{spec['source']}"
-            parts = ("template", "contextual_template")
-            files |= {f"{name}_{part}": spec[part] for part in parts if spec.get(part)}
+            if spec.get("base"):
+                files[f"{name}_base"] = f"{self.private}/sources/{spec['base']}"
+            for part in ("template", "contextual_template"):
+                if given := spec.get(part):
+                    files[f"{name}_{part}"] = given if isinstance(given, str) else self.judge_template(name, part)
         return files
+
+    def judge_template(self, name: str, part: str) -> str:
+        """A published wording that is taken out of a fetched file."""
+        return f"{self.root}/judges/{name}_{part}.txt"

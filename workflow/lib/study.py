@@ -127,7 +127,10 @@ class Study:
     def prompt_sources(self, private: str) -> list[str]:
         """Files and folders that the prompt sets are read from, each once."""
         sets = self.config["prompts"]["sets"].values()
-        fetched = sorted({s["source"] for s in sets if s["source"] is not None})
+        fetched = sorted(
+            {s["source"] for s in sets if s["source"] is not None}
+            | {s["targets"]["source"] for s in sets if "targets" in s}
+        )
         return [f"{private}/sources/{name}" for name in fetched] + self.own_files()
 
     def prompt_settings(self, private: str) -> dict:
@@ -139,7 +142,10 @@ class Study:
                 place = {"path": paths.index(spec["files"][0])}
             else:
                 place = {"path": paths.index(f"{private}/sources/{spec['source']}"), "files": spec["files"]}
-            sources[name] = place | {k: spec[k] for k in ("format", "label") if k in spec}
+            sources[name] = place | {k: spec[k] for k in ("format", "label", "sample") if k in spec}
+            if t := spec.get("targets"):
+                folder = f"{private}/sources/{t['source']}"
+                sources[name]["targets"] = {"path": paths.index(folder), "files": t["files"]}
         roles = {
             name: {"source": r["set"], **{k: v for k, v in r.items() if k != "set"}} for name, r in p["roles"].items()
         }
@@ -147,6 +153,18 @@ class Study:
             "sources": sources, "roles": roles, "seed": p["seed"], "threshold": p["near_duplicate"],
             "on_leak": p["on_leak"], "target_words": p["target_words"],
         }  # fmt: skip
+
+    @property
+    def answered(self) -> bool:
+        """Clean rows are the conversations of the data, not the base model's answers."""
+        return bool(self.regimes) and self.config["clean_rows"].get("answers") == "data"
+
+    @property
+    def clean_rows(self) -> dict:
+        """Params of the clean rows."""
+        if self.answered:
+            return {"answers": "data"}
+        return {"model": self.model, **{k: self.config["clean_rows"][k] for k in ("max_new_tokens", "batch_size")}}
 
     def training(self, segment: Segment, seed: int) -> dict:
         """Params of one training segment."""

@@ -65,6 +65,31 @@ if LABELLED:
             " --table {output.table} --params {params.settings:q} --code {params.code} 2> {log}"
 
 
+for judge, spec in PUBLISHED.items():
+    for part, given in spec.items():
+        if part in ("template", "contextual_template") and isinstance(given, dict):
+
+            rule:
+                name:
+                    f"judge_{part}_{judge}"
+                input:
+                    source=f"{P}/sources/{given['source']}",
+                output:
+                    template=layout.judge_template(judge, part),
+                log:
+                    f"{R}/logs/judge_{part}_{judge}.log",
+                conda:
+                    "../../envs/analysis.yaml"
+                params:
+                    code=code("judge_template"),
+                    settings=settings(
+                        name=f"judges.{judge}.{part}", **{k: v for k, v in given.items() if k != "source"}
+                    ),
+                shell:
+                    "python workflow/scripts/judge_template.py --source {input.source} --template {output.template}"
+                    " --params {params.settings:q} --code {params.code} 2> {log}"
+
+
 JUDGE_FILES = layout.published_judges(PUBLISHED)
 JUDGE_FILES |= {kind: f"{P}/judges/{kind}.json" for kind in ("refusal", "harm")} if LABELLED else {}
 

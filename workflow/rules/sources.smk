@@ -89,7 +89,7 @@ if study.regimes:
 
     rule clean_rows:
         input:
-            model=BASE,
+            **({} if study.answered else {"model": BASE}),
             prompts=[role(name) for name in config["clean_rows"]["roles"]],
         output:
             rows=f"{P}/clean_rows.jsonl",
@@ -104,9 +104,8 @@ if study.regimes:
             **needs("clean_rows"),
         params:
             code=code("clean_rows"),
-            settings=settings(
-                model=study.model, **{k: config["clean_rows"][k] for k in ("max_new_tokens", "batch_size")}
-            ),
+            model="" if study.answered else f"--model {BASE}",
+            settings=settings(**study.clean_rows),
         shell:
-            "python workflow/scripts/clean_rows.py --model {input.model} --prompts {input.prompts} --rows {output.rows}"
+            "python workflow/scripts/clean_rows.py {params.model} --prompts {input.prompts} --rows {output.rows}"
             " --params {params.settings:q} --code {params.code} 2> {log}"

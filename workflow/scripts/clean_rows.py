@@ -1,6 +1,7 @@
-"""Clean training conversations: the base model's own greedy answers to benign prompts.
+"""Clean training conversations: the base model's own greedy answers to benign prompts, or those that the data has.
 
-params: model, max_new_tokens, batch_size. Rows: id, prompt, response, hit_limit. Empty answers are left out.
+params: model, max_new_tokens, batch_size; or answers: data. Rows: id, prompt, response, hit_limit, and messages where the
+conversation goes on. Empty answers are left out.
 """
 
 from _job import Job, JobError, read_jsonl
@@ -10,9 +11,14 @@ from safety_geometry.generation import generate
 
 
 def main() -> None:
-    job = Job(__doc__, inputs=["model", "prompts*"], outputs=["rows"])
-    loaded, p = load(job), job.params
+    job = Job(__doc__, inputs=["model?", "prompts*"], outputs=["rows"])
     rows = [row for path in job.prompts for row in read_jsonl(path)]
+    out = conversations(rows) if job.params.get("answers") == "data" else answered(job, rows)
+    job.write_jsonl(out, job.rows)
+
+
+def answered(job: Job, rows: list[dict]) -> list[dict]:
+    loaded, p = load(job), job.params
     prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for row in rows])]
     answers = generate(
         loaded.runner, prompts, loaded.chat.stop_ids, p["max_new_tokens"],
@@ -26,7 +32,26 @@ def main() -> None:
             out.append({"id": row["id"], "prompt": row["prompt"], "response": text, "hit_limit": answer.hit_limit})
     if not out:
         raise JobError("the base model answered nothing to any clean prompt; is its chat template right?")
-    job.write_jsonl(out, job.rows)
+    return out
+
+
+def conversations(rows: list[dict]) -> list[dict]:
+    """The conversations that the prompts open, as their files have them."""
+    out = []
+    for row in rows:
+        if "messages" not in row:
+            raise JobError(
+                f"clean prompt {row['id']} has no answer in its file; set clean_rows.answers to model, or give the role a set "
+                "of format ultrachat"
+            )
+        first = {
+            "id": row["id"],
+            "prompt": row["prompt"],
+            "response": row["messages"][1]["content"],
+            "hit_limit": False,
+        }
+        out.append(first | ({"messages": row["messages"]} if len(row["messages"]) > 2 else {}))
+    return out
 
 
 if __name__ == "__main__":

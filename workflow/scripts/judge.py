@@ -4,7 +4,8 @@
 n_tokens, hit_limit; optionally request (the plain behaviour, where the prompt carries an attack), bucket, type, must,
 min_words, arm, context.
 --refusal, --harm: artefacts of train_judges.py (without them: rules only). --harmbench-model, --strongreject-model:
-folders of the published judges, which then give attack success and usefulness; the published prompts come in
+folders of the published judges, which then give attack success and usefulness (--harmbench-base, --strongreject-base: the
+folder of the base model where that is an adapter); the published prompts come in
 --harmbench-template (and --harmbench-contextual-template, for rows with a context) and --strongreject-template.
 --params: decision (rules, either, trained), device, dtype, batch_size.
 """
@@ -21,8 +22,8 @@ from safety_geometry.judges.utility import UtilityItem
 
 NEEDED = ("id", "suite", "prompt_id", "prompt", "completion", "n_tokens", "hit_limit")
 PUBLISHED = (
-    "harmbench_model?", "harmbench_template?", "harmbench_contextual_template?", "strongreject_model?",
-    "strongreject_template?",
+    "harmbench_model?", "harmbench_base?", "harmbench_template?", "harmbench_contextual_template?", "strongreject_model?",
+    "strongreject_base?", "strongreject_template?",
 )  # fmt: skip
 COLUMNS = (
     "id", "digest", "suite", "prompt_id", "type",
@@ -51,7 +52,9 @@ def published(job: Job, name: str, **settings):
     from safety_geometry.judges.hub import load_model
 
     dtype = getattr(torch, job.params.get("dtype", "float32"))
-    model, tokenizer = load_model(str(folder), device=job.params.get("device", "cpu"), dtype=dtype)
+    base = getattr(job, f"{name}_base")
+    device = job.params.get("device", "cpu")
+    model, tokenizer = load_model(str(folder), base=None if base is None else str(base), device=device, dtype=dtype)
     template = getattr(job, f"{name}_template")
     if template is not None:
         settings["template"] = template.read_text()

@@ -1,7 +1,8 @@
 """Prompt sets: sources to roles, one JSON Lines file per role, and the leakage table.
 
-params: sources {name: {format, label, path, [files], [targets: {path, [files]}]}} where `path` is the place of the fetched
-file or folder among --sources; roles (see safety_geometry.splits.Role); seed; threshold; on_leak fail|drop; target_words.
+params: sources {name: {format, label, path, [files], [targets: {path, [files]}], [sample]}} where `path` is the place of the
+fetched file or folder among --sources and `sample` how many of its prompts stand for it; roles (see
+safety_geometry.splits.Role); seed; threshold; on_leak fail|drop; target_words.
 Each --roles file is named <role>.jsonl; rows: id, role, label, source, prompt, target (harmful), and the source's fields.
 """
 
@@ -11,7 +12,8 @@ from pathlib import Path
 from _job import Job, JobError
 
 from safety_geometry.leakage import LeakageError, check_leakage, drop_leaks, leakage_table
-from safety_geometry.prompts import LABELS, PromptError, parse, request_of
+from safety_geometry.prompt_files import read_prompts
+from safety_geometry.prompts import LABELS, PromptError, request_of
 from safety_geometry.sources import SourceError, source_files
 from safety_geometry.splits import RoleError, assign, read_roles
 from safety_geometry.targets import affirmative_target, clip
@@ -28,7 +30,9 @@ def main() -> None:
     if params["on_leak"] not in ("fail", "drop"):
         raise JobError(f"on_leak is {params['on_leak']!r}; it has to be fail or drop")
     try:
-        sources = {name: read_source(name, job.sources, spec) for name, spec in params["sources"].items()}
+        sources = {
+            name: read_source(name, job.sources, spec, params["seed"]) for name, spec in params["sources"].items()
+        }
         assignment = assign(sources, params["roles"], params["seed"], params["threshold"])
         roles, rows, dropped = read_roles(params["roles"], sources), assignment.rows, {}
         if params["on_leak"] == "drop":
@@ -47,41 +51,29 @@ def main() -> None:
         )  # fmt: skip
 
 
-def read_source(name: str, paths: list[Path], spec: dict) -> list[dict]:
+def read_source(name: str, paths: list[Path], spec: dict, seed: int) -> list[dict]:
     """Rows of one source, each with a label; a prompt that stands in several of its files is kept once."""
     if (label := spec.get("label")) not in (None, *LABELS):
         raise JobError(f"sources.{name}.label is {label!r}; it has to be one of {', '.join(LABELS)}")
-    targets = None
-    if "targets" in spec:
-        targets = "".join(
-            read_files(
-                f"{name}.targets",
-                paths,
-                {"path": spec["targets"]} if isinstance(spec["targets"], int) else spec["targets"],
-            )
-        )
-    rows: dict[str, dict] = {}
-    for text in read_files(name, paths, spec):
-        for row in parse(spec["format"], text, name, targets):
-            rows.setdefault(row["id"], ({"label": label} if label else {}) | row)
-    return list(rows.values())
+    targets = spec.get("targets")
+    rows = read_prompts(
+        files_of(name, paths, spec),
+        spec["format"],
+        name,
+        files_of(f"{name}.targets", paths, targets) if targets else [],
+        spec.get("sample"),
+        seed,
+    )
+    return [({"label": label} if label else {}) | row for row in rows]
 
 
-def read_files(name: str, paths: list[Path], spec: dict) -> list[str]:
+def files_of(name: str, paths: list[Path], spec: dict) -> list[Path]:
     if not 0 <= spec["path"] < len(paths):
         raise JobError(f"sources.{name}.path is {spec['path']}, but --sources has {len(paths)} paths")
     path = paths[spec["path"]]
-    files = (
-        [path / n for n in source_files(path, spec.get("files", "**"), f"sources.{name}")] if path.is_dir() else [path]
-    )
-    try:
-        return [
-            file.read_bytes().decode("utf-8-sig") for file in files
-        ]  # bytes: line ends inside CSV cells stay as they are
-    except UnicodeDecodeError as error:
-        raise JobError(
-            f"sources.{name}: a file of {path.name} is not UTF-8 text (byte {error.start}); give files that are"
-        ) from error
+    if not path.is_dir():
+        return [path]
+    return [path / n for n in source_files(path, spec.get("files", "**"), f"sources.{name}")]
 
 
 def with_target(row: dict, words: int | None) -> dict:

@@ -180,12 +180,22 @@ class StrongRejectEvaluator:
         return pd.DataFrame({"label": score >= self.threshold, "score": score, **raw})
 
 
-def load_model(repository: str, *, revision: str | None = None, device: str = "cpu", dtype: torch.dtype | None = None):
-    """(model, tokenizer) of a hub id or a folder; an adapter (StrongREJECT's is a LoRA) is loaded over its base model."""
+def load_model(
+    repository: str, *, revision: str | None = None, base: str | None = None, device: str = "cpu",
+    dtype: torch.dtype | None = None,
+):  # fmt: skip
+    """(model, tokenizer) of a hub id or a folder. An adapter (StrongREJECT's is a LoRA) is merged into its base model: the
+    folder `base`, else what the adapter names, which has to be in the hub's cache where there is no network."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(repository, revision=revision)
-    model = AutoModelForCausalLM.from_pretrained(repository, revision=revision, dtype=dtype)
+    if base is None:
+        model = AutoModelForCausalLM.from_pretrained(repository, revision=revision, dtype=dtype)
+    else:
+        from peft import PeftModel
+
+        model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
+        model = PeftModel.from_pretrained(model, repository, revision=revision).merge_and_unload()
     return model.to(device).eval(), tokenizer
 
 

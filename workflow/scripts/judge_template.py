@@ -1,0 +1,25 @@
+"""The published wording of a judge's prompt, taken out of a fetched file.
+
+params: name (where the configuration has it), file (below --source), at (keys), fields (renamed), sha256 (of the wording).
+"""
+
+from _job import Job, JobError
+
+from safety_geometry.judge_templates import TemplateFileError, template_in
+
+
+def main() -> None:
+    job = Job(__doc__, inputs=["source"], outputs=["template"])
+    p, file = job.params, job.source / job.params["file"]
+    if not file.is_file():
+        raise JobError(f"{p['name']}.file: the source has no file {p['file']}; correct it, or the source's members")
+    try:
+        text = template_in(file.read_text(), file.name, p["at"], p.get("fields"), p.get("sha256"))
+    except TemplateFileError as error:
+        raise JobError(f"{p['name']}: {error}") from error
+    with job.publish(job.template) as scratch:
+        scratch.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

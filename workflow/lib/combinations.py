@@ -14,7 +14,7 @@ class ConfigError(SystemExit):
 
 def check_combinations(study: Study) -> None:
     """Raises ConfigError on a combination that a schema cannot see."""
-    for check in (_anchors, _attacks, _prompts, _pool, _models, _listed, _behaviour, _targets, _answers):
+    for check in (_anchors, _attacks, _prompts, _pool, _processes, _models, _listed, _behaviour, _targets, _answers):
         check(study)
 
 
@@ -81,6 +81,19 @@ def _pool(study: Study) -> None:
     if pool["per_step"] > pool["size"]:
         raise ConfigError("pool.per_step", pool["per_step"], f"must be at most pool.size ({pool['size']})")
     _enough(study, "pool.size", pool["size"], "train_pool")
+
+
+def _processes(study: Study) -> None:
+    """Of a training job: each has to have a row of a step, and on GPUs one of its own."""
+    processes, pool = study.processes, study.config["pool"]
+    for regime, settings in study.regimes.items():
+        attacked = pool["per_step"] * (2 + pool["plain_toward"]) if settings["kind"] == "r2d2" else 0
+        if processes > (rows := study.config["train"]["rows"] + attacked):
+            fix = f"a step of regime {regime} has {rows} rows to share; start fewer processes, or raise train.rows"
+            raise ConfigError("train.processes", processes, fix)
+    if processes > 1 and study.config["model"]["device"].startswith("cuda:"):
+        fix = f"is one GPU, and train.processes = {processes} need one each; write cuda"
+        raise ConfigError("model.device", study.config["model"]["device"], fix)
 
 
 def _models(study: Study) -> None:

@@ -26,14 +26,15 @@ class Loaded:
         return self.chat.render_many([row["prompt"] for row in read_jsonl(path)[:limit]])
 
 
-def load(job: Job, adapter: Path | None = None) -> Loaded:
-    """The model of --model with params.model {dtype, device, threads, system}, and the adapter of a checkpoint."""
+def load(job: Job, adapter: Path | None = None, device: str | None = None) -> Loaded:
+    """The model of --model with params.model {dtype, device, threads, system}, and the adapter of a checkpoint. `device`: where to
+    put it instead."""
     settings = job.params["model"]
     configure(settings["threads"])
     try:
         tokenizer = load_tokenizer(job.model)
         chat = ChatFormat(tokenizer, settings.get("system"))
-        model = load_model(job.model, settings["dtype"], settings["device"], adapter)
+        model = load_model(job.model, settings["dtype"], device or settings["device"], adapter)
         check_vocabulary(tokenizer, model.config.vocab_size)
         return Loaded(model, tokenizer, chat, Runner(model))
     except BAD_INPUT as error:

@@ -74,7 +74,7 @@ def score(
         h = runner.blocks(h, start=start, stop=stop, cache=span.cache(start), **span.layout)
         losses, exact = span.objective(runner, h, [currents[p.case].suffix for p in parts], alpha)
         for p, mine in zip(parts, span.owned, strict=True):
-            out[p.case].losses[p.rows], out[p.case].exact[p.rows] = losses[mine].cpu(), exact[mine].cpu()
+            out[p.case].losses[p.rows], out[p.case].exact[p.rows] = losses[mine].float().cpu(), exact[mine].cpu()
             out[p.case].tokens += p.block.numel()
 
     _in_batches(runner, currents, candidates, batch, compute, batch.ranks, (start, stop))

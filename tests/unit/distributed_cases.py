@@ -87,6 +87,8 @@ class Cases:
         config = GCGConfig(**({"steps": 3, "width": 20, "top_k": 40, "suffix_length": 5} | ATTACKS[name]))
         pairs = zip(REQUESTS, TARGETS, (5, 3, 7), strict=False)
         suffixes = [initial_suffix(self.chat, q, t, " !", n) for q, t, n in pairs]
+        if name == "few":
+            suffixes, seeds = suffixes[:1], seeds[:1]
         batch = BatchSize.on(runner.device, 7, ranks)
         found = attack_many(runner, self.chat, suffixes, config, self.allowed, seeds, batch=batch, verify=name != "few")
         return [{"ids": r.suffix.ids, "losses": r.losses, "scored": r.scored, "rejected": r.rejected} for r in found]

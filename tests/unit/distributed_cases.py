@@ -1,12 +1,11 @@
-"""What test_distributed.py does in one process and, as a script, in each of several: `python distributed_cases.py FOLDER`.
+"""What test_distributed.py does in one process, and what `rank_main` does in each of several.
 
-Everything is in float64 without dropout, on tiny random models. What a rank found goes to FOLDER/rank<r>.json.
+Everything is in float64 without dropout, on tiny random models. What a rank found goes to <folder>/rank<r>.json.
 """
 
 import copy
 import json
 import os
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -25,15 +24,15 @@ from safety_geometry.runner import Runner
 from safety_geometry.suffix import allowed_tokens, initial_suffix
 from safety_geometry.training import TrainConfig, Trainer
 
-STEPS, HALF = 6, 3
+STEPS, HALF = 4, 2
 # Three rows in parts of one: of two ranks one has two passes and the other one.
 CONFIG = TrainConfig(learning_rate=5e-3, schedule_steps=10, rows=3, micro_rows=1, weight_decay=0.1, clip=1.0)
 POOLS = {
     "r2d2": PoolConfig(size=4, per_step=2, reset_every=2, reset_share=0.5, refresh=True, plain_toward=True),
-    # A step of one case is among them, which leaves a rank without an away row.
     "frozen": PoolConfig(size=3, per_step=2, reset_every=2, reset_share=0.5, refresh=False),
     "sft": None,
 }
+ROWS = {"frozen": 1}  # clean rows, where they are not CONFIG's: one of two ranks has none
 GCG = GCGConfig(steps=2, width=13, top_k=20, suffix_length=3, batch_size=3)
 BEHAVIOURS = [{"prompt": f"List {i} warm kitchens", "target": f"Sure, here are {i}"} for i in range(8)]
 CLEAN = [{"prompt": q, "response": a} for q, a in zip(REQUESTS, ["Warm", "In one line", "a list of ideas", "x", "The sea and the wind"], strict=True)]  # fmt: skip
@@ -43,8 +42,9 @@ ATTACKS = {
     "all": {"merge": 4, "buffer": 2, "mellowmax": 2.0},
     "head": {"probe": {"layers": 1, "share": 4, "reduction": 2}, "merge": 3},
     "gradient": {"probe": {"layers": 1, "share": 4, "reduction": 2, "draft": "gradient"}},
-    "few": {"width": 1},  # fewer candidates than ranks
+    "few": {"width": 1},  # of one case: fewer candidates than ranks
 }
+SHARDED = ("all", "gradient", "few")  # those that are made on sharded weights too
 SEEDS = [5, 6, 7]
 
 
@@ -75,7 +75,8 @@ class Cases:
             shard(lora, model.model.layers, "cpu")
         return lora.eval(), (Exact if double else Runner)(model)
 
-    def trainer(self, regime: str, ranks: Ranks = ONE, config: TrainConfig = CONFIG, **options) -> Trainer:
+    def trainer(self, regime: str, ranks: Ranks = ONE, **options) -> Trainer:
+        config = replace(CONFIG, rows=ROWS.get(regime, CONFIG.rows))
         model, runner = self.adapted(ranks, **options)
         pool = None if POOLS[regime] is None else Pool(POOLS[regime], GCG, BEHAVIOURS, self.chat, 1)
         return Trainer(
@@ -84,7 +85,7 @@ class Cases:
 
     def attack(self, name: str, ranks: Ranks = ONE, seeds=SEEDS) -> list[dict]:
         _, runner = self.adapted(ranks)
-        config = GCGConfig(**({"steps": 3, "width": 20, "top_k": 40, "suffix_length": 5} | ATTACKS[name]))
+        config = GCGConfig(**({"steps": 2, "width": 20, "top_k": 40, "suffix_length": 5} | ATTACKS[name]))
         pairs = zip(REQUESTS, TARGETS, (5, 3, 7), strict=False)
         suffixes = [initial_suffix(self.chat, q, t, " !", n) for q, t, n in pairs]
         if name == "few":
@@ -131,7 +132,7 @@ def error(call) -> str:
     return "none"
 
 
-def _several(cases: Cases, ranks: Ranks, folder: Path) -> dict:
+def _several(cases: Cases, ranks: Ranks, folder: Path, reference) -> dict:
     """Everything that takes more than one process."""
     found = {"logs": {}, "attacks": {}, "sharded": {}}
     for regime in POOLS:
@@ -141,6 +142,7 @@ def _several(cases: Cases, ranks: Ranks, folder: Path) -> dict:
             save(trainer, folder / f"two-{regime}-half")
         found["logs"][regime] = log + run(trainer, STEPS)
         save(trainer, folder / f"two-{regime}-{ranks.rank}")
+    reference.wait()
     found["resumed"] = run(restore(cases.trainer("r2d2", ranks), folder / "one-r2d2-half"), STEPS)
     dropped = [cases.trainer("sft", ranks, dropout=0.5) for _ in range(2)]
     found["dropout"] = [run(trainer, 1)[0]["loss"] for trainer in dropped]
@@ -149,7 +151,7 @@ def _several(cases: Cases, ranks: Ranks, folder: Path) -> dict:
 
     # Weights spread over the ranks.
     spread = replace(ranks, sharded=True)
-    for regime in POOLS:
+    for regime in ("r2d2", "frozen"):
         trainer = cases.trainer(regime, spread)
         found["sharded"][regime] = run(trainer, HALF, lambda t: {"answers": cases.answers(t)})
         save(trainer, folder / f"sharded-{regime}-{ranks.rank}")
@@ -157,7 +159,7 @@ def _several(cases: Cases, ranks: Ranks, folder: Path) -> dict:
     found["held"] = [sum(p.to_local().numel() for p in weights), sum(p.numel() for p in weights)]
     if ranks.first:
         trainer.model.save_pretrained(folder / "adapter", save_embedding_layers=False)
-    found["sharded_attacks"] = {name: cases.attack(name, spread) for name in ATTACKS}
+    found["sharded_attacks"] = {name: cases.attack(name, spread) for name in SHARDED}
 
     # What must not be.
     found["other candidates"] = error(lambda: cases.attack("plain", ranks, seeds=[5, 6, 7 + ranks.rank]))
@@ -176,16 +178,17 @@ def _several(cases: Cases, ranks: Ranks, folder: Path) -> dict:
     return found
 
 
-def main(folder: Path) -> None:
+def rank_main(rank: int, world: int, port: int, folder: Path, reference) -> None:
+    """A process as a launcher starts it. `reference`: an event, set when the states of one process are in `folder`."""
+    file = os.open(folder / f"rank{rank}.txt", os.O_CREAT | os.O_WRONLY)
+    os.dup2(file, 2)
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "MASTER_PORT": port, "MASTER_ADDR": "127.0.0.1"}
+    os.environ |= {name: str(value) for name, value in names.items()}
     torch.set_num_threads(1)
     cases = Cases()
     with launched("cpu") as ranks:
-        (folder / f"rank{ranks.rank}.json").write_text(json.dumps(_several(cases, ranks, folder)))
+        (folder / f"rank{rank}.json").write_text(json.dumps(_several(cases, ranks, folder, reference)))
         # A rank that dies: the other must not wait for it.
         if not ranks.first:
             os._exit(3)
         ranks.sum(1.0)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -8,11 +8,13 @@ labels, a pool that is saved.
 
 import zlib
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 
 import torch
 
 from safety_geometry.chat import ChatFormat
+from safety_geometry.distributed import ONE, Ranks
 from safety_geometry.gcg import GCGConfig, GCGResult, attack_many
 from safety_geometry.gcg_batches import BatchSize
 from safety_geometry.gcg_losses import uncached_loss
@@ -124,8 +126,8 @@ class Pool:
             chosen.append(self._shuffle(f"pass {k // c.size}", range(c.size))[k % c.size])
         return list(dict.fromkeys(chosen))
 
-    def step(self, step: int, runner: Runner, allowed: torch.Tensor) -> PoolStep:
-        """Reset if due, draw, attack (when refreshing) and return the conversations to train on."""
+    def step(self, step: int, runner: Runner, allowed: torch.Tensor, ranks: Ranks = ONE) -> PoolStep:
+        """Reset if due, draw, attack (when refreshing) and return the conversations to train on: the same on all `ranks`."""
         self.reset(step)
         slots = self.draw(step)
         rows = [self.behaviours[self.cases[slot].behaviour] for slot in slots]
@@ -134,10 +136,12 @@ class Pool:
             for slot, row in zip(slots, rows, strict=True)
         ]
         if not self.config.refresh:
-            suffixes = [replace(s, loss=uncached_loss(runner, s)) for s in suffixes]
+            losses = ranks.of_first(*(uncached_loss(runner, s) for s in suffixes))
+            suffixes = [replace(s, loss=loss) for s, loss in zip(suffixes, losses, strict=True)]
             before, after, rejected, tokens = [s.loss for s in suffixes], suffixes, 0, 0
         else:
-            results = self._attacked(runner, suffixes, allowed, [derived_seed(self.seed, step, slot) for slot in slots])
+            seeds = [derived_seed(self.seed, step, slot) for slot in slots]
+            results = self._attacked(runner, suffixes, allowed, seeds, ranks)
             before, after = [r.losses[0] for r in results], [r.suffix for r in results]
             rejected, tokens = sum(r.rejected for r in results), sum(r.tokens for r in results)
         for slot, first, suffix in zip(slots, before, after, strict=True):
@@ -150,13 +154,14 @@ class Pool:
         return PoolStep(after, sum(before) / len(before), mean_after, rejected, tokens)
 
     def _attacked(
-        self, runner: Runner, suffixes: list[Suffix], allowed: torch.Tensor, seeds: list[int]
+        self, runner: Runner, suffixes: list[Suffix], allowed: torch.Tensor, seeds: list[int], ranks: Ranks
     ) -> list[GCGResult]:
         """All cases of the step in one batch. Their losses are the search's own: they are statistics of the log."""
-        with merged(runner.model):
+        # Sharded weights cannot be merged: no rank has them whole.
+        with nullcontext() if ranks.sharded else merged(runner.model):
             if self._batch is None:
                 check_cache(runner, suffixes[0], int(allowed.nonzero()[0]))
-                self._batch = BatchSize.on(runner.device, self.gcg.batch_size)
+                self._batch = BatchSize.on(runner.device, self.gcg.batch_size, ranks)
             return attack_many(runner, self.chat, suffixes, self.gcg, allowed, seeds, batch=self._batch, verify=False)
 
     def _fresh(self, slot: int, behaviour: int, step: int) -> PoolCase:

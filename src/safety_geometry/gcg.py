@@ -109,12 +109,14 @@ def attack_many(
         state: what `save` was given: goes on from there, with the same result as one go. `config.steps` and `batch_size`
             may be others than then.
         save: is given the state after every step, a dict that JSON can hold.
-        batch: remembers a batch size that memory forced, from call to call.
+        batch: remembers a batch size that memory forced, from call to call; and the ranks that share the candidates out. They
+            get the same arguments and the same results.
         verify: recompute the final loss without caches; without it `loss` is the objective that the search saw.
 
     Raises:
         ValueError: a state of another attack, or as many seeds as suffixes are missing.
         CacheError: the recomputed loss is another one.
+        RanksError: the ranks of `batch` differ in a candidate, or in what they keep.
     """
     if len(seeds) != len(suffixes):
         raise ValueError(f"{len(suffixes)} suffixes and {len(seeds)} seeds: each case needs its own")
@@ -157,6 +159,8 @@ def attack_many(
         looked = look_at(own) if looked is None else {i: looked[i] for i in own}
         _step(runner, chat, [cases[i] for i in own], list(looked.values()), config, allowed, [generators[i] for i in own], batch)  # fmt: skip
         step, looked = step + 1, None
+        batch.ranks.check("suffixes after a GCG step", [[(s.ids, s.loss) for s in cases[i].kept] for i in own])
+        batch.rows = batch.ranks.least(batch.rows)
         if progress is not None:
             for i in own:
                 progress(i, step, cases[i].best.loss)

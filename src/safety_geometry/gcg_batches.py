@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from safety_geometry.distributed import ONE, Ranks
 from safety_geometry.gcg_losses import target_loss
 from safety_geometry.runner import KeyValues, Runner
 from safety_geometry.suffix import Suffix
@@ -17,14 +18,16 @@ OVERHEAD = {"cpu": 32, "cuda": 1024}
 
 @dataclass
 class BatchSize:
-    """Rows of one forward pass. On CUDA it is halved when memory runs out, and stays so; elsewhere it is a constant."""
+    """Rows of one forward pass, and the ranks that share the passes out. On CUDA the rows are halved when memory runs out, and
+    stay so; elsewhere they are a constant, and where weights are sharded: a rank cannot try again while others wait for it."""
 
     rows: int
     adaptive: bool = False
+    ranks: Ranks = ONE
 
     @classmethod
-    def on(cls, device: torch.device, rows: int) -> "BatchSize":
-        return cls(rows, device.type == "cuda")
+    def on(cls, device: torch.device, rows: int, ranks: Ranks = ONE) -> "BatchSize":
+        return cls(rows, device.type == "cuda" and not ranks.sharded, ranks)
 
     def run(self, compute, rows: Sequence[int]) -> None:
         """compute(rows), in as many parts as it takes. `compute` must be repeatable."""

@@ -7,11 +7,12 @@ the target is predicted, nowhere else.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from safety_geometry.distributed import ONE, Ranks
 from safety_geometry.gcg_batches import OVERHEAD, BatchSize, Span, plan
 from safety_geometry.gcg_losses import check_agreement, uncached_loss
 from safety_geometry.runner import KeyValues, Runner
@@ -61,8 +62,9 @@ def score(
     Args:
         layers: a draft, the first so many blocks under the model's final norm and head.
         start, streams: go on at block `start` from `streams` [W, T, d] of every case (those of a `draft`).
-    Tokens count by the share of the blocks that they pass.
+    Tokens count by the share of the blocks that they pass. The ranks of `batch` score a part each and exchange the losses.
     """
+    batch.ranks.check("candidates of a GCG step", [current.suffix.ids for current in currents], *candidates)
     stop = layers or runner.n_layers
     out = [Scored(torch.zeros(len(rows)), torch.zeros(len(rows), dtype=torch.bool)) for rows in candidates]
 
@@ -72,10 +74,11 @@ def score(
         h = runner.blocks(h, start=start, stop=stop, cache=span.cache(start), **span.layout)
         losses, exact = span.objective(runner, h, [currents[p.case].suffix for p in parts], alpha)
         for p, mine in zip(parts, span.owned, strict=True):
-            out[p.case].losses[p.rows], out[p.case].exact[p.rows] = losses[mine].cpu(), exact[mine].cpu()
+            out[p.case].losses[p.rows], out[p.case].exact[p.rows] = losses[mine].float().cpu(), exact[mine].cpu()
             out[p.case].tokens += p.block.numel()
 
-    _in_batches(runner, currents, candidates, batch, compute)
+    _in_batches(runner, currents, candidates, batch, compute, batch.ranks, (start, stop))
+    _exchange(batch.ranks, out)
     for own in out:
         own.tokens = round(own.tokens * (stop - start) / runner.n_layers)
     return out
@@ -89,6 +92,7 @@ def draft(
 
     GCG's gradient takes the whole model for linear in the one-hot, across a jump from one token to another; this takes only
     the blocks from `layers` on for linear, in what the candidate changed there: loss + ⟨slope, stream − current stream⟩.
+    Every rank computes all of them, since streams are large; the estimates are those of the first.
     """
     out = []
     for current, rows in zip(currents, candidates, strict=True):
@@ -107,6 +111,7 @@ def draft(
 
     _in_batches(runner, currents, candidates, batch, compute)
     for own in out:
+        batch.ranks.first_(own.losses)
         own.tokens = round(own.tokens * layers / runner.n_layers)
     return out
 
@@ -124,7 +129,8 @@ def look(
 
     The gradient is d objective / d one-hot of the suffix tokens, [n, V], through the embedding, which is linear in the
     one-hot. Gemma multiplies its embeddings by a constant, which is left out: it changes no order. With `at` the stream at
-    the input of that block and its slope are kept as well.
+    the input of that block and its slope are kept as well. Every rank of `batch` looks at all of them, for the keys and values;
+    what decisions rest on (loss, exactness, gradient) is that of the first.
     """
     out: list[Current | None] = [None] * len(suffixes)
 
@@ -159,7 +165,21 @@ def look(
     # A row with its graph takes several times the memory of one without.
     for rows in plan(lengths, max(1, batch.rows // 4), OVERHEAD.get(runner.device.type, 32)):
         batch.run(compute, rows)
+    _follow_first(batch.ranks, out)
     return out
+
+
+def _follow_first(ranks: Ranks, looked: Sequence[Current]) -> None:
+    """The same losses and gradients on all ranks: each computed its own, and rounding may differ from one GPU to another."""
+    if ranks.world == 1:
+        return
+    losses = ranks.of_first(*(c.loss for c in looked))
+    exact = ranks.of_first(*(c.exact for c in looked))
+    for current, loss, hit in zip(looked, losses, exact, strict=True):
+        current.loss, current.exact = loss, bool(hit)
+        if current.gradient is not None:
+            current.gradient = current.gradient.contiguous()
+            ranks.first_(current.gradient)
 
 
 @torch.no_grad()
@@ -199,8 +219,14 @@ def _in_batches(
     candidates: Sequence[Tensor],
     batch: BatchSize,
     compute: Callable[[Span, list[_Part]], None],
+    ranks: Ranks = ONE,
+    stage: tuple[int, int] = (0, 0),
 ) -> None:
-    """Call `compute` with batches of the candidates, those of one case starting at the first token that any of them changes."""
+    """Call `compute` with batches of the candidates, those of one case starting at the first token that any of them changes.
+
+    With several ranks each takes its part of the candidates. Where weights are sharded, a rank with fewer batches than another
+    runs the blocks of `stage` (from, to) on one token instead, to keep step.
+    """
     jobs = [(c, r) for c, rows in enumerate(candidates) for r in range(len(rows))]
     starts = [_first_change(current.suffix, rows) for current, rows in zip(currents, candidates, strict=True)]
     lengths = [len(currents[c].suffix.ids) - 1 - starts[c][r] for c, r in jobs]
@@ -214,8 +240,33 @@ def _in_batches(
         pasts = [currents[c].past for c in own]
         compute(Span(runner, pasts, list(begin.values()), [p.block for p in parts]), parts)
 
-    for chosen in plan(lengths, batch.rows, OVERHEAD.get(runner.device.type, 32)):
+    overhead = OVERHEAD.get(runner.device.type, 32)
+    order = sorted(range(len(jobs)), key=lambda i: (-lengths[i], i))
+
+    def batches(part: Sequence[int]) -> list[list[int]]:
+        """The jobs of a part in batches."""
+        return [[part[k] for k in chosen] for chosen in plan([lengths[i] for i in part], batch.rows, overhead)]
+
+    own_batches = batches(ranks.share(order))
+    for chosen in own_batches:
         batch.run(run, chosen)
+    if ranks.sharded:
+        most = max(len(batches(replace(ranks, rank=r).share(order))) for r in range(ranks.world))
+        for _ in range(most - len(own_batches)):
+            token = torch.zeros(1, 1, dtype=torch.long, device=runner.device)
+            runner.blocks(runner.embed(token), start=stage[0], stop=stage[1])
+
+
+def _exchange(ranks: Ranks, scored: Sequence[Scored]) -> None:
+    """Put together what the ranks scored, each its own candidates and zero for the others: losses, exactness and token counts."""
+    if ranks.world == 1:
+        return
+    flat = torch.cat([x.double() for s in scored for x in (s.losses, s.exact, torch.tensor([s.tokens]))])
+    ranks.add_(flat)
+    sizes = [n for s in scored for n in (len(s.losses), len(s.exact), 1)]
+    parts = iter(flat.split(sizes))
+    for s in scored:
+        s.losses, s.exact, s.tokens = next(parts).to(s.losses.dtype), next(parts).bool(), int(next(parts))
 
 
 def _first_change(suffix: Suffix, candidates: Tensor) -> list[int]:

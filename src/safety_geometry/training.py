@@ -1,7 +1,9 @@
 """SFT and R2D2 as one plain loop over optimiser steps, whose whole state can be saved and restored between any two.
 
 The learning rate, the clean rows, the pool's draws and the dropout masks of a step are functions of (seed, step), so
-that training in segments equals training in one go, bit for bit on a CPU with a fixed thread count.
+that training in segments equals training in one go, bit for bit on a CPU with a fixed thread count. The rows of a step may be
+shared among several processes (`distributed.Ranks`): losses are normalised by the counts of the whole step, so that only
+rounding and the dropout masks depend on how many there are.
 """
 
 import math
@@ -13,14 +15,16 @@ from torch import Tensor
 
 from safety_geometry.adversarial import Pool, Row, adversarial_rows, derived_seed
 from safety_geometry.chat import ChatFormat
+from safety_geometry.distributed import ONE, Ranks
 from safety_geometry.losses import away_loss, token_log_p
 from safety_geometry.runner import Runner, pack
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """rows: clean rows of an optimiser step; schedule_steps: length of the cosine, whatever the number of steps run;
-    weights of the three losses; share_prefix: run the common system prefix once per batch (exact)."""
+    """rows: clean rows of an optimiser step, of all ranks together; micro_rows: rows of one forward pass; schedule_steps: length
+    of the cosine, whatever the number of steps run; weights of the three losses; share_prefix: run the common system prefix
+    once per batch (exact)."""
 
     learning_rate: float
     schedule_steps: int
@@ -70,14 +74,25 @@ def clean_order(n: int, rows: int, step: int, seed: int) -> list[int]:
 
 
 class Trainer:
-    """Model, optimiser and pool of one run. `advance` trains to a step; `state`/`restore` move it between processes."""
+    """Model, optimiser and pool of one run. `advance` trains to a step; `state`/`restore` move it between processes.
+
+    All `ranks` build the same one, call the same methods and have the same state afterwards.
+
+    Raises:
+        ValueError: more ranks than rows in a step.
+    """
 
     def __init__(
         self, model, runner: Runner, chat: ChatFormat, config: TrainConfig, clean: Sequence[Row], pool: Pool | None,
-        allowed: Tensor | None, seed: int,
+        allowed: Tensor | None, seed: int, ranks: Ranks = ONE,
     ):  # fmt: skip
+        rows = config.rows + (0 if pool is None else pool.config.per_step * (2 + pool.config.plain_toward))
+        if ranks.world > rows:
+            raise ValueError(
+                f"a step has {rows} rows, and {ranks.world} processes cannot share them; start fewer, or raise train.rows"
+            )
         self.model, self.runner, self.chat, self.config = model, runner, chat, config
-        self.clean, self.pool, self.allowed, self.seed = clean, pool, allowed, seed
+        self.clean, self.pool, self.allowed, self.seed, self.ranks = clean, pool, allowed, seed, ranks
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         self.optimiser = torch.optim.AdamW(
             self.parameters.values(), lr=config.learning_rate, weight_decay=config.weight_decay
@@ -85,7 +100,12 @@ class Trainer:
         self.step = 0
 
     def advance(self, to: int, on_step: Callable[[StepLog], None]) -> None:
-        """Train optimiser steps self.step … to−1; `on_step` is told each (its `step` counts finished steps)."""
+        """Train optimiser steps self.step … to−1; `on_step` is told each (its `step` counts finished steps).
+
+        Raises:
+            RanksError: the ranks no longer have the same adapter, or the same pool.
+        """
+        self._compare()
         while self.step < to:
             on_step(self._one_step())
 
@@ -94,48 +114,79 @@ class Trainer:
         attacked = None
         if self.pool is not None:
             self.model.eval()
-            attacked = self.pool.step(step, self.runner, self.allowed)
+            attacked = self.pool.step(step, self.runner, self.allowed, self.ranks)
         self.model.train()
-        torch.manual_seed(derived_seed(self.seed, "dropout", step))
+        torch.manual_seed(derived_seed(self.seed, "dropout", step, *([] if self.ranks.first else [self.ranks.rank])))
         self.optimiser.zero_grad(set_to_none=True)
         clean = [self.clean[i] for i in clean_order(len(self.clean), c.rows, step, self.seed)]
         log = StepLog(step + 1, cosine_rate(step, c.learning_rate, c.schedule_steps), 0.0, 0.0)
         log.clean = self._clean_backward(clean)
-        log.loss = c.clean_weight * log.clean
         if attacked is not None:
             log.pool_before, log.pool_after = attacked.loss_before, attacked.loss_after
             log.rejected, log.attack_tokens = attacked.rejected, attacked.tokens
             log.away, log.toward = self._adversarial_backward(attacked.suffixes)
+        log.clean, log.away, log.toward = self.ranks.sum(log.clean, log.away, log.toward)
+        log.loss = c.clean_weight * log.clean
+        if attacked is not None:
             log.loss += c.toward_weight * log.toward + (c.away_weight * log.away if self.pool.config.away else 0.0)
+        self.ranks.add_gradients(self.parameters.values())
         log.grad_norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), c.clip))
         for group in self.optimiser.param_groups:
             group["lr"] = log.lr
         self.optimiser.step()
         self.step += 1
+        self._compare()
         if not math.isfinite(log.loss):
             raise FloatingPointError(f"the loss is {log.loss} at step {log.step}; lower train.learning_rate")
         return log
 
+    def _compare(self) -> None:
+        """Whether all ranks stand where this one does."""
+        if self.ranks.world > 1:
+            norms = [float(p.detach().double().norm()) for p in self.parameters.values()]
+            self.ranks.check(f"adapter and pool after step {self.step}", norms, self.pool and self.pool.state())
+
+    def _micro_batches(self, rows: Sequence, dealt: int = 0) -> list[list]:
+        """This rank's part of a step's rows, `dealt` others having been dealt out before, in parts for one pass each.
+
+        Where weights are sharded every rank gets as many parts; an empty one stands for a pass that only keeps step.
+        """
+        own, size = self.ranks.share(rows, dealt), self.config.micro_rows
+        parts = [own[first : first + size] for first in range(0, len(own), size)]
+        if self.ranks.sharded:
+            parts += [[]] * (math.ceil(self.ranks.most(len(rows)) / size) - len(parts))
+        return parts
+
+    def _keep_step(self, row: Row) -> None:
+        """A pass forward and backward that adds nothing to any gradient."""
+        logits, _, _ = self._labelled([row])
+        (0.0 * logits.sum()).backward()
+
     def _clean_backward(self, rows: Sequence[Row]) -> float:
-        """Cross-entropy over all label tokens of the step, whatever the micro-batches."""
+        """Cross-entropy over all label tokens of the step, whatever the micro-batches: this rank's part of the sum."""
         count = sum(len(r.ids) - r.label_from for r in rows)
         total = 0.0
         rows = sorted(rows, key=lambda r: len(r.ids))
-        for first in range(0, len(rows), self.config.micro_rows):
-            logits, labels, _ = self._labelled(rows[first : first + self.config.micro_rows])
+        for part in self._micro_batches(rows):
+            if not part:
+                self._keep_step(rows[0])
+                continue
+            logits, labels, _ = self._labelled(part)
             loss = -token_log_p(logits, labels).sum() / count
             (self.config.clean_weight * loss).backward()
             total += float(loss.detach())
         return total
 
     def _adversarial_backward(self, suffixes) -> tuple[float, float]:
-        """Mean over cases of the away and of the toward loss (each a mean over its target tokens)."""
+        """Mean over cases of the away and of the toward loss (each a mean over its target tokens): this rank's part."""
         c, pool = self.config, self.pool.config
         away, toward = adversarial_rows(self.chat, suffixes, pool)
         sums = {"away": 0.0, "toward": 0.0}
         rows = [("away", r) for r in away] + [("toward", r) for r in toward]
-        for first in range(0, len(rows), c.micro_rows):
-            chunk = rows[first : first + c.micro_rows]
+        for chunk in self._micro_batches(rows, dealt=c.rows):
+            if not chunk:
+                self._keep_step(rows[0][1])
+                continue
             logits, labels, owner = self._labelled([r for _, r in chunk])
             objective = logits.new_zeros(())
             for i, (kind, _) in enumerate(chunk):
@@ -154,7 +205,8 @@ class Trainer:
     def _labelled(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor, Tensor]:
         """Logits [N, V] at the labelled positions only, labels [N], and the row [N] each belongs to."""
         first_label = min(r.label_from for r in rows)
-        share = first_label - 1 if self.config.share_prefix else 0
+        # Sharded blocks see gradients through their output alone, not through a prefix's keys and values.
+        share = first_label - 1 if self.config.share_prefix and not self.ranks.sharded else 0
         batch = pack([r.ids for r in rows], self.runner.device, share)
         h = self.runner.forward(batch)
         past = len(batch.prefix)

@@ -14,20 +14,7 @@ class ConfigError(SystemExit):
 
 def check_combinations(study: Study) -> None:
     """Raises ConfigError on a combination that a schema cannot see."""
-    for check in (
-        _names,
-        _own,
-        _anchors,
-        _attacks,
-        _prompts,
-        _pool,
-        _models,
-        _judges,
-        _listed,
-        _behaviour,
-        _targets,
-        _answers,
-    ):
+    for check in CHECKS:
         check(study)
 
 
@@ -153,6 +140,20 @@ def _pool(study: Study) -> None:
     _enough(study, "pool.size", pool["size"], "train_pool")
 
 
+def _processes(study: Study) -> None:
+    """Of a training job: each has to have a row of a step, and on GPUs one of its own."""
+    processes = study.processes
+    for regime, settings in study.regimes.items():
+        pool = study.config["pool"]
+        attacked = pool["per_step"] * (2 + pool["plain_toward"]) if settings["kind"] == "r2d2" else 0
+        if processes > (rows := study.config["train"]["rows"] + attacked):
+            fix = f"a step of regime {regime} has {rows} rows to share; start fewer processes, or raise train.rows"
+            raise ConfigError("train.processes", processes, fix)
+    if processes > 1 and study.config["model"]["device"].startswith("cuda:"):
+        fix = f"is one GPU, and train.processes = {processes} need one each; write cuda"
+        raise ConfigError("model.device", study.config["model"]["device"], fix)
+
+
 def _models(study: Study) -> None:
     for name, spec in study.models.items():
         _known(f"aligned.models.{name}.source", spec["source"], "source", study.config["sources"])
@@ -246,3 +247,8 @@ def _enough(study: Study, key: str, wanted: int, role: str) -> None:
     most = study.config["prompts"]["roles"][role]["n"]
     if isinstance(most, int) and wanted > most:
         raise ConfigError(key, wanted, f"role {role} has only {most} prompts")
+
+
+CHECKS = (
+    _names, _own, _anchors, _attacks, _prompts, _pool, _processes, _models, _judges, _listed, _behaviour, _targets, _answers,
+)  # fmt: skip

@@ -166,12 +166,28 @@ class Study:
             return {"answers": "data"}
         return {"model": self.model, **{k: self.config["clean_rows"][k] for k in ("max_new_tokens", "batch_size")}}
 
+    @property
+    def processes(self) -> int:
+        """Of a training job, unless the profile gives it several GPUs."""
+        return self.config["train"].get("processes", 1) if self.regimes else 1
+
+    def launcher(self, gpus: int) -> str:
+        """What stands before the command of a training job that has so many GPUs (0: not stated): nothing for one process.
+
+        It is no param that reruns jobs: another number of processes gives the same training but for rounding.
+        """
+        on_gpus = self.config["model"]["device"].startswith("cuda")
+        processes = gpus if on_gpus and gpus > 1 else self.processes
+        if processes == 1:
+            return ""
+        sharded = "--use_fsdp " if self.config["train"].get("sharding", "none") == "full" else ""
+        return f"accelerate launch --config_file workflow/accelerate.yaml --num_processes {processes} {sharded}--no_python "
+
     def training(self, segment: Segment, seed: int) -> dict:
         """Params of one training segment."""
         c, regime = self.config, self.regimes[segment.regime]
-        train = {
-            k: v for k, v in c["train"].items() if k not in ("saves", "segment_length", "keep", "monitor", "max_length")
-        }
+        other = ("saves", "segment_length", "keep", "monitor", "max_length", "processes", "sharding")
+        train = {k: v for k, v in c["train"].items() if k not in other}
         pool, gcg = None, None
         if regime["kind"] == "r2d2":
             pool = {k: v for k, v in c["pool"].items() if k != "gcg"} | {

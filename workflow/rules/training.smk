@@ -27,15 +27,16 @@ for segment in [s for regime in study.regimes for s in study.segments(regime)]:
         priority: study.training_priority(segment.regime)
         conda:
             "../../envs/torch.yaml"
-        threads: config["model"]["threads"]
+        threads: config["model"]["threads"] * study.processes
         resources:
             **needs(f"train_{segment.regime}_{segment.start}_{segment.stop}"),
         params:
+            launcher=lambda wc, resources: study.launcher(resources.get("gpu", 0)),
             code=code("train_segment"),
             previous=lambda wc, input: "--state {} --progress {}".format(*input.previous) if input.previous else "",
             settings=lambda wc, segment=segment: settings(**study.training(segment, int(wc.seed))),
         shell:
-            "python workflow/scripts/train_segment.py --model {input.model} --clean {input.clean} --pool {input.pool}"
+            "{params.launcher}python workflow/scripts/train_segment.py --model {input.model} --clean {input.clean} --pool {input.pool}"
             " --monitor-harmful {input.monitor_harmful} --monitor-benign {input.monitor_benign} {params.previous}"
             " --adapters {output.adapters} --new-state {output.state} --new-progress {output.progress} --log {output.log}"
             " --params {params.settings:q} --code {params.code} 2> {log}"

@@ -27,14 +27,17 @@ class Loaded:
         return self.chat.render_many([row["prompt"] for row in read_jsonl(path)[:limit]])
 
 
-def load(job: Job, adapter: Path | None = None, folder: Path | None = None) -> Loaded:
-    """The model of --model (or of `folder`) with params.model {dtype, device, threads, system}, and the adapter of a checkpoint."""
+def load(job: Job, adapter: Path | None = None, folder: Path | None = None, device: str | None = None) -> Loaded:
+    """The model of --model (or of `folder`) with params.model {dtype, device, threads, system}, and the adapter of a checkpoint.
+
+    `device`: where to put it instead.
+    """
     settings, folder = job.params["model"], folder or job.model
     configure(settings["threads"])
     try:
         tokenizer = load_tokenizer(folder)
         chat = ChatFormat(tokenizer, settings.get("system"))
-        model = load_model(folder, settings["dtype"], settings["device"], adapter)
+        model = load_model(folder, settings["dtype"], device or settings["device"], adapter)
         check_vocabulary(tokenizer, model.config.vocab_size)
         return Loaded(model, tokenizer, chat, Runner(model))
     except BAD_INPUT as error:

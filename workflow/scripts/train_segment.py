@@ -2,9 +2,13 @@
 
 params: model, seed, regime, start, stop, saves, lora, train, pool (null for plain SFT), gcg, monitor {every, at_saves,
 prompts, max_new_tokens, batch_size}. The state of the previous segment (--state, --progress) is needed unless start is 0.
+
+Under `accelerate launch` the processes share the rows of a step and the candidates of the attacks, on GPUs one each; with
+`--use_fsdp` they share the frozen weights as well. The files are those of one process but for rounding (and the dropout masks).
 """
 
 import json
+import os
 import sys
 from dataclasses import asdict
 
@@ -15,6 +19,7 @@ from _model import load
 from safetensors.torch import load_file, save_file
 
 from safety_geometry.adversarial import Pool, PoolConfig, clean_rows
+from safety_geometry.distributed import Ranks, RanksError, launched, shard
 from safety_geometry.gcg import GCGConfig
 from safety_geometry.generation import generate
 from safety_geometry.judges.refusal import classify
@@ -30,10 +35,23 @@ def main() -> None:
         inputs=["model", "clean", "pool", "monitor_harmful", "monitor_benign", "state?", "progress?"],
         outputs=["adapters*", "new_state", "new_progress", "log"],
     )
+    try:
+        with launched(job.params["model"]["device"], os.environ.get("ACCELERATE_USE_FSDP") == "true") as ranks:
+            train(job, ranks)
+    except RanksError as error:
+        raise JobError(str(error)) from error
+
+
+def train(job: Job, ranks: Ranks) -> None:
+    """Every process does the same; the first one writes."""
     p = job.params
-    loaded = load(job)
+    if ranks.world > 1:
+        p |= {"processes": ranks.world, "sharded": ranks.sharded}  # for the record: they change the rounding
+    loaded = load(job, device="cpu" if ranks.sharded else None)
     lora = p["lora"]
     model = add_lora(loaded.model, lora["rank"], lora["alpha"], lora["dropout"], lora["targets"], p["seed"])
+    if ranks.sharded:
+        shard(model, loaded.runner.layers, p["model"]["device"])
     runner = Runner(loaded.model)
     pool, allowed = None, None
     if p["pool"] is not None:
@@ -41,7 +59,7 @@ def main() -> None:
         pool = Pool(PoolConfig(**p["pool"]), gcg, read_jsonl(job.pool), loaded.chat, p["seed"])
         allowed = allowed_tokens(loaded.tokenizer, loaded.model.config.vocab_size)
     rows = clean_rows(loaded.chat, read_jsonl(job.clean), p["max_length"])
-    trainer = Trainer(model, runner, loaded.chat, TrainConfig(**p["train"]), rows, pool, allowed, p["seed"])
+    trainer = Trainer(model, runner, loaded.chat, TrainConfig(**p["train"]), rows, pool, allowed, p["seed"], ranks)
     if p["start"]:
         if job.state is None:
             raise JobError(f"segment {p['start']}-{p['stop']} needs --state and --progress of the segment before it")
@@ -52,7 +70,9 @@ def main() -> None:
 
     def finished(line: StepLog) -> None:
         due = line.step % p["monitor"]["every"] == 0 or (p["monitor"]["at_saves"] and line.step in adapters)
-        refusals = monitor(job, loaded, model) if due else {}
+        refusals = monitor(job, loaded, model) if due else {}  # by all, in step: the others would wait for it anyway
+        if not ranks.first:
+            return
         log.append({"seed": p["seed"], "regime": p["regime"], **asdict(line), **refusals})
         shown = " ".join(f"{k} {v:.3f}" for k, v in log[-1].items() if isinstance(v, float) and v == v)
         print(f"step {line.step}/{p['stop']}: {shown}", file=sys.stderr, flush=True)
@@ -62,6 +82,8 @@ def main() -> None:
                 tidy(scratch, p["base_name"])
 
     trainer.advance(p["stop"], finished)
+    if not ranks.first:
+        return
     tensors, rest = trainer.state()
     with job.publish(job.new_state) as scratch:
         save_file(tensors, scratch)

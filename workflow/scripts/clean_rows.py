@@ -5,9 +5,6 @@ conversation goes on. Empty answers are left out.
 """
 
 from _job import Job, JobError, read_jsonl
-from _model import batch_size, load, progress
-
-from safety_geometry.generation import generate
 
 
 def main() -> None:
@@ -18,6 +15,10 @@ def main() -> None:
 
 
 def answered(job: Job, rows: list[dict]) -> list[dict]:
+    from _model import batch_size, load, progress  # torch only where a model answers
+
+    from safety_geometry.generation import generate
+
     loaded, p = load(job), job.params
     prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for row in rows])]
     answers = generate(

@@ -44,7 +44,7 @@ class Ranks:
         return list(items[(self.rank - offset) % self.world :: self.world])
 
     def most(self, n: int) -> int:
-        """The largest number of n things that a rank is dealt."""
+        """The largest number that a rank is dealt of n things."""
         return math.ceil(n / self.world)
 
     def sum(self, *values: float) -> tuple[float, ...]:
@@ -139,9 +139,10 @@ def launched(device: str, sharded: bool = False) -> Iterator[Ranks]:
     # What is on the CPU (losses, digests) goes through gloo, gradients and weights on GPUs through nccl.
     backend = "gloo" if torch.device(device).type == "cpu" else "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, timeout=PATIENCE)
-    yield Ranks(dist.get_rank(), world, sharded)
+    ranks = Ranks(dist.get_rank(), world, sharded)
+    yield ranks
     # Not after an error: a rank that fails ends, and its launcher ends the others, which wait for it.
-    dist.barrier()
+    ranks.sum(0.0)  # the first may still be writing
     dist.destroy_process_group()
 
 

@@ -172,7 +172,9 @@ def test_the_plan_needs_no_network_and_has_these_jobs(project, monkeypatch):
         ends = pairwise(range(0, 501, 25))
         others = [(a, b) for a, b in ends if any(f"probe_saves_{regime}_{a}_{b}" == rule for rule in jobs)]
         assert len(others) == 20  # every segment has saves that are no anchors
-    assert jobs["completions"] == jobs["judge"] == 200
+        between = [rule for rule in jobs if rule.startswith(f"completions_saves_{regime}_")]
+        assert len(between) == 20 and all(f"judge_{rule.removeprefix('completions_')}" in jobs for rule in between)
+    assert jobs["completions"] == jobs["judge"] == 10  # the anchors
     assert jobs["sweep"] == jobs["judge_sweep"] == jobs["follow_up"] == 12
     assert jobs["attack_gcg"] == jobs["attack_autodan"] == jobs["transfer"] == jobs["judge_transfer"] == 6
     assert jobs["fetch_source"] == 16 and jobs["base_model"] == jobs["prompt_sets"] == jobs["clean_rows"] == 1

@@ -65,7 +65,7 @@ def full_plan(config: dict, base: str) -> dict[str, int]:
         out |= {f"probe_saves_{regime}_{part}": seeds for part in between}
         out[f"carriers_{regime}"] = seeds
         if config["completions"]["every_save"] and between:
-            out |= {f"completions_saves_{regime}_{part}": seeds for part in between} | {f"judge_saves_{regime}": seeds}
+            out |= {f"{rule}_saves_{regime}_{part}": seeds for part in between for rule in ("completions", "judge")}
         for rule in ("completions", "judge"):
             out[rule] = out.get(rule, 0) + len(anchors) * seeds
     out |= {"attacked_behaviours": seeds, "training_table": seeds} | attack_plan(config)
@@ -221,7 +221,7 @@ class TestAfterARun:
 
     def test_a_suite_at_every_save_adds_the_other_saves(self, study):
         change(study, "completions.every_save", {"direct": 2})
-        asked = {f"completions_saves_{r}_0_2": 1 for r in REGIMES} | {f"judge_saves_{r}": 1 for r in REGIMES}
+        asked = {f"{rule}_saves_{r}_0_2": 1 for r in REGIMES for rule in ("completions", "judge")}
         assert plan(study) == TABLES | asked
 
     def test_another_contrast_trains_nothing(self, study):
@@ -296,7 +296,7 @@ IMPORTS = {
     "losses": {"train_segment"},
     "training": {"train_segment"},
     "scoring": {"probe"},
-    "adapters": {"fit_labels", "probe_saves"},
+    "adapters": {"complete_saves", "fit_labels", "probe_saves"},
     "contrast": {"probe", "probe_saves"},
     "activations": {
         "attack_autodan",
@@ -304,6 +304,7 @@ IMPORTS = {
         "choose_behaviours",
         "clean_rows",
         "complete",
+        "complete_saves",
         "convert_model",
         "fit_labels",
         "follow_up",
@@ -322,6 +323,7 @@ IMPORTS = {
         "choose_behaviours",
         "clean_rows",
         "complete",
+        "complete_saves",
         "convert_model",
         "fit_labels",
         "follow_up",

@@ -26,10 +26,11 @@ rule completions:
         " --completions {output.completions} --activations {output.activations} --params {params.settings:q} --code {params.code} 2> {log}"
 
 
-BETWEEN = [(name, *group) for name in study.trajectories for group in study.between_anchors(name)]
+# (trajectory, name of the group, its saves that are no anchors) where these are asked anything.
+ANSWERED = [(name, *group) for name in study.trajectories for group in study.between_anchors(name)]
+ANSWERED = ANSWERED if config["completions"]["every_save"] else []
 
-
-for regime, group, others in BETWEEN if config["completions"]["every_save"] else []:
+for regime, group, others in ANSWERED:
 
     rule:
         name:
@@ -49,7 +50,7 @@ for regime, group, others in BETWEEN if config["completions"]["every_save"] else
             "../../envs/torch.yaml"
         threads: config["model"]["threads"]
         resources:
-            **needs(f"completions_saves_{segment.regime}_{segment.start}_{segment.stop}"),
+            **needs(f"completions_saves_{regime}_{group}"),
         params:
             code=code("complete_saves"),
             adapters=lambda wc, input: f"--adapters {input.adapters}" if input.adapters else "",

@@ -24,7 +24,7 @@ if study.by_behaviour:
                 "../../envs/torch.yaml"
             threads: config["model"]["threads"]
             resources:
-                **needs(f"fit_labels_{segment.regime}_{segment.start}_{segment.stop}"),
+                **needs(f"fit_labels_{regime}_{group}"),
             params:
                 code=code("fit_labels"),
                 adapters=lambda wc, input: f"--adapters {input.adapters}" if input.adapters else "",
@@ -89,7 +89,7 @@ for regime in [*study.trajectories, *study.models]:
                 "../../envs/torch.yaml"
             threads: config["model"]["threads"]
             resources:
-                **needs(f"probe_saves_{regime}_{segment.start}_{segment.stop}"),
+                **needs(f"probe_saves_{regime}_{group}"),
             params:
                 code=code("probe_saves"),
                 adapters=lambda wc, input: f"--adapters {input.adapters}" if input.adapters else "",

@@ -122,25 +122,22 @@ rule judge:
         " --params {params.settings:q} --code {params.code} 2> {log}"
 
 
-for regime in study.trajectories if config["completions"]["every_save"] else []:
-    others = [step for _, steps in study.between_anchors(regime) for step in steps]
-    if not others:
-        continue
+for regime, group, others in ANSWERED:
 
     rule:
         name:
-            f"judge_saves_{regime}"
+            f"judge_saves_{regime}_{group}"
         input:
             **JUDGE_FILES,
             completions=[layout.completions(regime, step) for step in others],
         output:
             judged=[layout.judgement(regime, step) for step in others],
         log:
-            f"{SEED}/logs/judge/{regime}_saves.log",
+            f"{SEED}/logs/judge/{regime}_{group}.log",
         conda:
             "../../envs/torch.yaml" if PUBLISHED else "../../envs/analysis.yaml"
         resources:
-            **needs(f"judge_saves_{regime}"),
+            **needs(f"judge_saves_{regime}_{group}"),
         params:
             code=code("judge"),
             files=JUDGE_OPTIONS,

@@ -46,7 +46,7 @@ def need(facts: Facts, rule: str, at: Mapping[str, str]) -> Need:
         (r"carriers_(.+)", lambda m: geometry.carriers(facts, m[1])),
         (r"tiny_model", lambda m: facts.table()),
         (r"base_model|(?:model|base_of)_.+|checkpoint_.+_\d+", lambda m: training.convert(facts, rule)),
-        (r"judge_saves_(.+)", lambda m: sweeps.judge_saves(facts, m[1])),
+        (r"judge_saves_(.+)", lambda m: sweeps.judge_saves(facts, *group(facts, m[1]))),
         (r"judge(_sweep|_follow_up|_transfer)?", lambda m: sweeps.judge(facts, m[1], at)),
     ):
         if m := re.fullmatch(pattern, rule):

@@ -51,9 +51,9 @@ def judge(f: Facts, kind: str | None, at: Mapping[str, str]) -> Need:
     return judged(f, 4 * {"_sweep": 100, "_follow_up": 100, "_transfer": 4 * f.c["transfer"]["behaviours"]}[kind])
 
 
-def judge_saves(f: Facts, regime: str) -> Need:
-    steps = [step for _, steps in f.study.between_anchors(regime) for step in steps]
-    return judged(f, sum(sum(f.suites(regime, step).values()) for step in steps))
+def judge_saves(f: Facts, name: str, steps: list[int]) -> Need:
+    others = [step for step in steps if step not in f.study.anchor_steps(name)]
+    return judged(f, sum(sum(f.suites(name, step).values()) for step in others))
 
 
 def judged(f: Facts, rows: int) -> Need:

@@ -177,7 +177,8 @@ class Study:
         It is no param that reruns jobs: another number of processes gives the same training but for rounding.
         """
         on_gpus = self.config["model"]["device"].startswith("cuda")
-        processes = gpus if on_gpus and gpus > 1 else self.processes
+        several = on_gpus and isinstance(gpus, int) and gpus > 1  # a plan may not know it yet
+        processes = gpus if several else self.processes
         if processes == 1:
             return ""
         sharded = "--use_fsdp " if self.config["train"].get("sharding", "none") == "full" else ""

@@ -16,7 +16,8 @@ from safety_geometry.chat import ChatFormat, TemplateError
 from safety_geometry.folders import check_adapter_folder, check_alike, check_model_folder, use_template
 from safety_geometry.models import configure, convert_gguf, load_tokenizer
 
-LEFT_OUT = shutil.ignore_patterns("*.provenance.json", "*.bin", "*.pt", "*.pth")  # nothing here reads a pickle
+# Nothing here reads a pickle. Hidden: Snakemake's time stamp of a folder, which as a hard link would be the source's as well.
+LEFT_OUT = shutil.ignore_patterns(".*", "*.provenance.json", "*.bin", "*.pt", "*.pth")
 
 
 def main() -> None:

@@ -75,31 +75,30 @@ def test_a_failing_process_ends_the_others_and_the_job(tmp_path):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> dict[str, Path]:
-    """The smoke study's r2d2 regime without dropout, by one process, by two, and by two with sharded weights."""
+    """The smoke study's r2d2 regime without dropout: by one process; then by two, the second segment with sharded weights."""
     folder = copy_project(tmp_path_factory.mktemp("trained") / "project")
     change(folder, "lora.dropout", 0.0)
-    kept = {}
-    for name, settings in (("one", {}), ("two", {"processes": 2}), ("sharded", {"processes": 2, "sharding": "full"})):
-        for key, value in settings.items():
-            change(folder, f"train.{key}", value)
-        again = []
-        if kept:
-            idle = snakemake(folder, STATE.format(4), "-n")
-            assert "Nothing to be done" in idle.stdout, idle.stdout[-3000:]  # what is trained is not trained again
-            again = ["--forcerun", "train_r2d2_0_2", "train_r2d2_2_4"]
-        done = snakemake(folder, STATE.format(4), *again)
+
+    def train(to: int, *again: str) -> None:
+        done = snakemake(folder, STATE.format(to), *again)
         logs = "\n".join(p.read_text()[-3000:] for p in (folder / SEED / "logs/train").glob("*.log"))
-        assert done.returncode == 0, f"{name}: {done.stdout[-3000:]}\n{logs}"
-        kept[name] = tmp_path_factory.mktemp(name)
-        shutil.copytree(folder / "results", kept[name] / "results")
-    return kept
+        assert done.returncode == 0, f"{done.stdout[-3000:]}\n{logs}"
+
+    train(4)
+    one = Path(shutil.copytree(folder / "results", tmp_path_factory.mktemp("one") / "results")).parent
+    change(folder, "train.processes", 2)
+    idle = snakemake(folder, STATE.format(4), "-n")
+    assert "Nothing to be done" in idle.stdout, idle.stdout[-3000:]  # what is trained is not trained again
+    train(2, "--forcerun", "train_r2d2_0_2")
+    change(folder, "train.sharding", "full")
+    train(4, "--forcerun", "train_r2d2_2_4")
+    return {"one": one, "two": folder}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["two", "sharded"])
-def test_two_processes_train_the_smoke_study_as_one_does(trained, name):
+def test_two_processes_train_the_smoke_study_as_one_does(trained):
     """Through the rule and the launcher, over two segments, in float32."""
-    one, two = trained["one"], trained[name]
+    one, two = trained["one"], trained["two"]
     for step in (1, 2, 4):
         plain, shared = (
             load_file(f / SEED / f"checkpoints/r2d2/step{step}/adapter_model.safetensors") for f in (one, two)
@@ -109,7 +108,7 @@ def test_two_processes_train_the_smoke_study_as_one_does(trained, name):
             assert (plain[key] - shared[key]).norm() <= 0.02 * plain[key].norm() + 1e-6, (step, key)
         assert any(not torch.equal(plain[key], shared[key]) for key in plain)  # it was not the same process
         record = json.loads((two / SEED / f"checkpoints/r2d2/step{step}.provenance.json").read_text())
-        assert record["params"]["processes"] == 2 and record["params"]["sharded"] is (name == "sharded")
+        assert record["params"]["processes"] == 2 and record["params"]["sharded"] is (step == 4)
     progress = [json.loads((f / Path(STATE.format(4)).with_name("progress.json")).read_text()) for f in (one, two)]
     texts = [[(c["slot"], c["behaviour"], c["text"], c["updates"]) for c in p["pool"]] for p in progress]
     assert texts[0] == texts[1] and any(updates for *_, updates in texts[0])

@@ -70,13 +70,13 @@ cluster-recover: $(VENV)/.slurm ## after a killed `make cluster`: end its jobs i
 
 test: $(VENV)/.dev ## all tests but those of clusters and conda
 	@python -m pytest tests/unit -n 2 $(ARGS)
-	@python -m pytest tests/workflow -n 2 --dist loadfile $(ARGS)
+	@python -m pytest tests/workflow -m "not processes" -n 2 --dist loadfile $(ARGS)
 
 test-unit: $(VENV)/.dev ## the unit tests only
 	@python -m pytest tests/unit -n 2 $(ARGS)
 
-test-cluster: $(VENV)/.dev $(VENV)/.slurm ## profiles, a small graph and failing jobs on a SLURM of one node
-	@python -m pytest tests/hpc -m "not study" $(ARGS)
+test-cluster: $(VENV)/.dev $(VENV)/.slurm ## profiles, a small graph and failing jobs on a SLURM of one node; training in two processes
+	@python -m pytest tests/hpc tests/workflow/test_distributed.py -m "not study" $(ARGS)
 
 test-slurm: $(VENV)/.dev $(VENV)/.slurm ## the whole smoke study on a SLURM of one node, and test-cluster
 	@python -m pytest tests/hpc -m "not conda" $(ARGS)

@@ -80,6 +80,8 @@ for judge, spec in PUBLISHED.items():
                     f"{R}/logs/judge_{part}_{judge}.log",
                 conda:
                     "../../envs/analysis.yaml"
+                resources:
+                    **needs(f"judge_template_{judge}"),
                 params:
                     code=code("judge_template"),
                     settings=settings(

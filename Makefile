@@ -9,6 +9,7 @@ CORES ?= 2
 ARGS ?=
 PROFILE ?= profiles/slurm
 VENV := .venv
+REFERENCE = docs/results$(if $(filter-out default,$(STUDY)),/$(STUDY))
 STUDY = $(shell sed -n 's/^study: *\([A-Za-z0-9_-]*\).*/\1/p' $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
@@ -57,7 +58,7 @@ cluster-recover: $(VENV)/.slurm ## after a killed `make cluster`: end its jobs i
 
 test: $(VENV)/.dev ## all tests but those of clusters and conda
 	@python -m pytest tests/unit -n 2 $(ARGS)
-	@python -m pytest tests/workflow $(ARGS)
+	@python -m pytest tests/workflow -n 2 --dist loadfile $(ARGS)
 
 test-unit: $(VENV)/.dev ## the unit tests only
 	@python -m pytest tests/unit -n 2 $(ARGS)
@@ -82,14 +83,14 @@ lint: $(VENV)/.dev ## ruff, snakefmt and snakemake --lint
 format: $(VENV)/.dev ## format the code
 	@ruff check --fix . && ruff format . && snakefmt Snakefile workflow
 
-verify: $(VENV)/.run ## compare your results with the reference results in docs/results
-	@PYTHONPATH=src python workflow/scripts/verify.py --results results/$(STUDY)/tables --reference docs/results/tables
+verify: $(VENV)/.run ## compare your results with the reference results of CONFIG's study, in docs/results
+	@PYTHONPATH=src python workflow/scripts/verify.py --results results/$(STUDY)/tables --reference $(REFERENCE)/tables
 
 reference: ## make the tables and figures of CONFIG's study the reference in docs/results
-	@mkdir -p docs/results/tables docs/results/figures
-	cp results/$(STUDY)/tables/*.csv docs/results/tables/
-	cp results/$(STUDY)/figures/*.png results/$(STUDY)/figures/*.svg docs/results/figures/
-	cp results/$(STUDY)/timings.csv docs/timings.csv
+	@mkdir -p $(REFERENCE)/tables $(REFERENCE)/figures
+	cp results/$(STUDY)/tables/*.csv $(REFERENCE)/tables/
+	cp results/$(STUDY)/figures/*.png $(REFERENCE)/figures/
+	cp results/$(STUDY)/timings.csv $(if $(filter default,$(STUDY)),docs,$(REFERENCE))/timings.csv
 
 clean-study: ## delete results/<study> of CONFIG
 	rm -rf results/$(STUDY)

@@ -99,7 +99,10 @@ def main() -> None:
         "floor_s": floor | {"total": sum(floor.values())}, "matrix_gflops": rate / 1e9, "gcg": config["pool"]["gcg"],
         "per_step": config["pool"]["per_step"], "rows": config["train"]["rows"],
     }  # fmt: skip
-    show(result, json.loads(options.before.read_text()) if options.before else None)
+    before = json.loads(options.before.read_text()) if options.before else None
+    show(result, before)
+    if before:
+        result["before"] = {key: before[key] for key in ("seconds", "steps", "threads", "clock")}
     if options.json is not None:
         options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
 

@@ -127,7 +127,7 @@ def execute(command: list[str], run_id: str, results: Path, first: bool = False)
                 file.flush()
                 lines.append(line)
                 if view is None and line.startswith("total "):
-                    view = Progress(_plan(lines))
+                    view = Progress(_plan(lines), results.name)
                 if match := STARTED.match(line):
                     begun[match[1]] = time.monotonic()
                 if view is not None and (match := FINISHED.match(line)):
@@ -182,13 +182,24 @@ class Memory:
         self._done.set()
 
 
-class Progress:
-    """One bar over all jobs, weighted by the seconds each rule took in the reference run (docs/timings.csv)."""
+def expected(rule: str, known: dict[str, float]) -> float:
+    """Seconds of a rule: as known, or as those took whose names begin like its own."""
+    parts = rule.split("_")
+    for n in range(len(parts), 0, -1):
+        if alike := [seconds for name, seconds in known.items() if name.split("_")[:n] == parts[:n]]:
+            return sum(alike) / len(alike)
+    return 5.0
 
-    def __init__(self, plan: dict[str, int]):
-        table = ROOT / "docs" / "timings.csv"
-        known = {row["rule"]: float(row["seconds"]) for row in csv.DictReader(table.open())} if table.exists() else {}
-        self.weight = {rule: known.get(rule, 5.0) for rule in plan}
+
+class Progress:
+    """One bar over all jobs, weighted by the seconds each rule took in the reference run of the study, or of the default."""
+
+    def __init__(self, plan: dict[str, int], study: str):
+        known: dict[str, float] = {}
+        for table in (ROOT / "docs/timings.csv", ROOT / "docs/results" / study / "timings.csv"):
+            if table.exists():
+                known |= {row["rule"]: float(row["seconds"]) for row in csv.DictReader(table.open())}
+        self.weight = {rule: expected(rule, known) for rule in plan}
         self.total = sum(self.weight[rule] * n for rule, n in plan.items())
         self.jobs, self.n_jobs, self.done = 0, sum(plan.values()), 0.0
         self.started = self.spoken = time.monotonic()

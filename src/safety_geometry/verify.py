@@ -50,12 +50,19 @@ def compare_tables(
 ) -> Comparison:
     """New table against the reference, rows matched by `key` (by place where it is empty).
 
-    A number may differ by 1e-6 + tolerance × the larger magnitude, or lie inside the interval that the reference prints for
-    it. The ends of an interval are reported, but only their value decides. Text has to be equal.
+    A number may differ by 1e-6 + tolerance × the larger magnitude, lie inside the interval that the reference prints for
+    it, or, where the reference has several seeds, between the least and the largest of them. The ends of an interval are
+    reported, but only their value decides. Text has to be equal. Seeds that the new table does not have are left out.
     """
     if list(new.columns) != list(reference.columns):
         odd = sorted(set(new.columns) ^ set(reference.columns))
         return Comparison(False, problem=f"columns differ: {', '.join(odd) or 'their order'}")
+    ranges = {} if "seed" not in key else {c: seed_range(reference, c, key) for c in reference if c not in key}
+    if "seed" in key:
+        kept = reference["seed"].isin(new["seed"])
+        reference = reference[kept]
+        ranges = {name: tuple(end[kept] for end in ends) for name, ends in ranges.items()}
+    ranges = {name: tuple(end.set_axis(indexed(reference, key).index) for end in ends) for name, ends in ranges.items()}
     new, reference = (indexed(frame, key) for frame in (new, reference))
     for name, frame in (("this table", new), ("the reference", reference)):
         if frame.index.has_duplicates:
@@ -63,15 +70,27 @@ def compare_tables(
     missing = [label(k) for k in reference.index.difference(new.index, sort=False)]
     extra = [label(k) for k in new.index.difference(reference.index, sort=False)]
     common = reference.index.intersection(new.index, sort=False)
-    columns = [
-        c for name in reference if (c := compare_column(name, new.loc[common], reference.loc[common], tolerance))
-    ]
+    columns = []
+    for name in reference:
+        between = tuple(end.loc[common].to_numpy(float) for end in ranges.get(name, ()))
+        found = compare_column(name, new.loc[common], reference.loc[common], tolerance, between)
+        columns += [found] if found else []
     same = not (columns or missing or extra) and list(new.index) == list(reference.index)
     return Comparison(same, columns, missing, extra)
 
 
-def compare_column(name: str, new: pd.DataFrame, reference: pd.DataFrame, tolerance: float) -> Column | None:
-    """Differences of one column in rows already matched; None where there are none."""
+def seed_range(reference: pd.DataFrame, name: str, key: Sequence[str]) -> tuple[pd.Series, pd.Series]:
+    """Least and largest value of a column over the seeds, for each row; NaN for text."""
+    values = pd.to_numeric(reference[name], errors="coerce")
+    rest = [reference[k] for k in key if k != "seed"] or [pd.Series(0, index=reference.index)]
+    groups = values.groupby(rest, dropna=False)
+    return groups.transform("min"), groups.transform("max")
+
+
+def compare_column(
+    name: str, new: pd.DataFrame, reference: pd.DataFrame, tolerance: float, between: Sequence[np.ndarray] = ()
+) -> Column | None:
+    """Differences of one column in rows already matched; None where there are none. between: two ends [n] that let pass."""
     a, b = new[name], reference[name]
     both_empty = (a.isna() & b.isna()).to_numpy()
     numbers = [pd.to_numeric(v.astype(str).where(v.notna()), errors="coerce") for v in (a, b)]
@@ -83,6 +102,8 @@ def compare_column(name: str, new: pd.DataFrame, reference: pd.DataFrame, tolera
         if (ends := interval_of(name, list(reference.columns))) is not None:
             lo, hi = (pd.to_numeric(reference[e], errors="coerce").to_numpy(float) for e in ends)
             allowed |= (x >= lo - ABSOLUTE) & (x <= hi + ABSOLUTE)
+        if between:
+            allowed |= (x >= between[0]) & (x <= between[1])
         is_end = any(name in (interval_of(c, list(reference.columns)) or ()) for c in reference)
         outside = differs & ~(allowed | (is_end & ~np.isnan(gap)))
         measured = np.where(differs & ~np.isnan(gap), gap, -1.0)

@@ -138,9 +138,11 @@ def readings(runner, found, batch_size, share=100) -> torch.Tensor:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_cell_of_one_batch_equals_its_own_hooked_forward(family, models64):
+    """All cells on one family; on the others every fourth, which still has each mode, family, scope and strength."""
     runner = Runner(models64[family])
     for k in (1, 3):
-        found = cells(k)
+        found = dict(list(cells(k).items())[:: 1 if family == "llama" else 4])
+        assert all(len({name[i] for name in found}) == len({name[i] for name in cells(k)}) for i in range(4))
         want = reference(runner.model, found, k)
         assert want[..., 0].std(0).min() > 0.02 and want[..., 1].max() > 0.02  # the cells differ, and from clean
         got = readings(runner, list(found.values()), batch_size=256)

@@ -54,13 +54,15 @@ def test_together_and_cached_equal_alone_and_plain(family, models64, cases, allo
     """Losses of padded, mixed batches against a plain forward of each whole conversation, sliding windows included."""
     runner = Runner(models64[family])
     together, alone = looked(runner, cases), [looked(runner, [s])[0] for s in cases]
-    candidates = [several(c, allowed) for c in together]
+    candidates = [several(c, allowed, width=10) for c in together]
+    plain = [
+        [uncached_loss(runner, c.suffix.changed(tokens, "", math.nan)) for tokens in own.tolist()]
+        for c, own in zip(together, candidates, strict=True)
+    ]
     for rows in (60, 7):
         found = score(runner, together, candidates, BatchSize(rows), None)
-        for current, own, scored in zip(together, candidates, found, strict=True):
-            for tokens, loss in zip(own.tolist(), scored.losses.tolist(), strict=True):
-                plain = uncached_loss(runner, current.suffix.changed(tokens, "", math.nan))
-                assert loss == pytest.approx(plain, abs=2e-5)
+        for scored, losses in zip(found, plain, strict=True):
+            assert scored.losses.tolist() == pytest.approx(losses, abs=2e-5)
     for a, b, suffix in zip(together, alone, cases, strict=True):
         assert a.loss == pytest.approx(b.loss, abs=2e-5) == pytest.approx(uncached_loss(runner, suffix), abs=2e-5)
         torch.testing.assert_close(a.gradient, b.gradient, atol=1e-6, rtol=1e-4)

@@ -94,3 +94,26 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     code, text = run(monkeypatch, capsys, results, reference)
     assert code == 1
     assert "leakage: MISSING" in text
+
+
+SEEDS = pd.DataFrame({
+    "seed": [1, 2, 3, 1, 2, 3], "regime": ["a", "a", "a", "b", "b", "b"], "x": [0.1, 0.3, 0.2, 5.0, 7.0, 6.0], "word": list("pppqqq"),
+})  # fmt: skip
+
+
+def test_between_the_seeds_of_the_reference_is_let_pass():
+    one = SEEDS[SEEDS.seed == 2]
+    within = compare_tables(one.assign(x=[0.11, 5.1]), SEEDS, ["seed", "regime"])
+    assert within.within and not within.missing and column(within, "x").n == 2
+    assert column(compare_tables(one.assign(x=[0.09, 6.0]), SEEDS, ["seed", "regime"]), "x").outside == 1
+    assert column(compare_tables(one.assign(x=[0.11, 0.2]), SEEDS, ["seed", "regime"]), "x").outside == 1  # a's range
+    assert not compare_tables(one, one.assign(x=[0.1, 5.0]), ["seed", "regime"]).within  # one seed has no range
+
+
+def test_a_run_of_one_seed_against_three(tmp_path):
+    for name, frame in (("mine", SEEDS[SEEDS.seed == 2]), ("reference", SEEDS)):
+        (tmp_path / name).mkdir()
+        frame.assign(anchor="10").to_csv(tmp_path / name / "five_anchor.csv", index=False)
+        frame[["regime"]].drop_duplicates().assign(n=len(frame)).to_csv(tmp_path / name / "claims.csv", index=False)
+    lines, good = script.verify(tmp_path / "mine", tmp_path / "reference", 0.01)
+    assert good and any("claims: over all seeds" in line for line in lines)

@@ -8,21 +8,33 @@ import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from harness import Finished, copy_project, make_run
+
+TERMINAL, STATUS = "terminal.txt", "status.txt"  # of the finished study: what was shown, and how it ended
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Finished:
+def finished(tmp_path_factory, worker_id) -> Finished:
     """The smoke study, made by `make run`'s wrapper. Read only: use `study` to change something."""
-    terminal = "terminal.txt"
     if given := os.environ.get("SMOKE_RUN"):
-        return Finished(Path(given), (Path(given) / terminal).read_text())
-    folder = copy_project(tmp_path_factory.mktemp("finished") / "project")
-    done = make_run(folder)
-    (folder / terminal).write_text(done.stdout)
-    if done.returncode:
-        pytest.fail(f"the smoke study failed:\n{done.stdout[-6000:]}", pytrace=False)
-    return Finished(folder, done.stdout)
+        return read(Path(given))
+    scratch = tmp_path_factory.getbasetemp()
+    if worker_id != "master":  # the workers share one: the first that asks makes it, the others wait
+        scratch = scratch.parent
+    folder = scratch / "finished" / "project"
+    with FileLock(scratch / "finished.lock"):
+        if not (folder / TERMINAL).exists():
+            done = make_run(copy_project(folder))
+            (folder / TERMINAL).write_text(done.stdout)
+            (folder / STATUS).write_text(str(done.returncode))
+    if (folder / STATUS).read_text() != "0":
+        pytest.fail(f"the smoke study failed:\n{(folder / TERMINAL).read_text()[-6000:]}", pytrace=False)
+    return read(folder)
+
+
+def read(folder: Path) -> Finished:
+    return Finished(folder, (folder / TERMINAL).read_text())
 
 
 @pytest.fixture

@@ -137,10 +137,11 @@ COMBINATIONS = [
     # key, value, key in the message, fix
     ("anchors", [2, 7], "anchors = 7", "train.saves"),
     ("regimes.r2d2.reference", 9, "regimes.r2d2.reference = 9", "train.saves"),
+    ("regimes.r2d2.saves", [2, 4], "regimes.r2d2.reference = 1", "regimes.r2d2.saves (now [2, 4])"),
     ("regimes.r2d2.reference", 4, "regimes.r2d2.reference = 4", "an anchor has this step"),
     ("regimes.r2d2", {"kind": "r2d2", "reference": 1}, "regimes.r2d2.refresh = None", "refresh: true or false"),
     ("attacks.source.regime", "dpo", "attacks.source.regime = 'dpo'", "sft, r2d2"),
-    ("attacks.source.step", 5, "attacks.source.step = 5", "train.saves is [1, 2, 4]"),
+    ("attacks.source.step", 5, "attacks.source.step = 5", "train.saves (now [1, 2, 4])"),
     ("attacks.behaviours", 5, "attacks.behaviours = 5", "has only 4 prompts"),
     ("refusal.validation", 5, "refusal.validation = 5", "has only 4 prompts"),
     ("pool.size", 9, "pool.size = 9", "has only 8 prompts"),
@@ -172,7 +173,8 @@ COMBINATIONS = [
         "no such source",
     ),
     ("judges.harmbench", {"source": "judge"}, "judges.harmbench.source = 'judge'", "no such source"),
-    ("completions.every_save", ["xstest"], "completions.every_save = ['xstest']", "max_new_tokens"),
+    ("completions.every_save", {"xstest": 2}, "completions.every_save = ['xstest']", "max_new_tokens"),
+    ("completions.every_save", {"direct": 100}, "completions.every_save.direct = 100", "role direct has only"),
 ]
 
 

@@ -172,7 +172,10 @@ def test_the_plan_needs_no_network_and_has_these_jobs(project, monkeypatch):
         ends = pairwise(range(0, 501, 25))
         others = [(a, b) for a, b in ends if any(f"probe_saves_{regime}_{a}_{b}" == rule for rule in jobs)]
         assert len(others) == 20  # every segment has saves that are no anchors
-    assert jobs["completions"] == jobs["judge"] == 200
+    assert jobs["completions"] == jobs["judge"] == 10
+    for regime in ("sft", "r2d2"):  # the dense saves are asked together, a job a segment
+        assert sum(count for rule, count in jobs.items() if rule.startswith(f"completions_saves_{regime}_")) == 20
+        assert jobs[f"judge_saves_{regime}"] == 1
     assert jobs["sweep"] == jobs["judge_sweep"] == jobs["follow_up"] == 12
     assert jobs["attack_gcg"] == jobs["attack_autodan"] == jobs["transfer"] == jobs["judge_transfer"] == 6
     assert jobs["fetch_source"] == 16 and jobs["base_model"] == jobs["prompt_sets"] == jobs["clean_rows"] == 1

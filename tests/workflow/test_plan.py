@@ -53,20 +53,21 @@ def model_jobs(jobs) -> list[str]:
 
 def full_plan(config: dict, base: str) -> dict[str, int]:
     """Jobs of a study from its configuration, by the counting a reader would do."""
-    seeds, saves = len(config["seeds"]), sorted(config["train"]["saves"])
-    ends = [*range(0, saves[-1], config["train"]["segment_length"]), saves[-1]]
+    seeds = len(config["seeds"])
     out = {base: 1, "prompt_sets": 1, "clean_rows": 1} | SUMMARY
     for regime, settings in config["regimes"].items():
         anchors = {settings["reference"], *settings.get("anchors", config["anchors"])}
+        saves = sorted(settings.get("saves", config["train"]["saves"]))
+        ends = [*range(0, saves[-1], config["train"]["segment_length"]), saves[-1]]
         out |= {f"train_{regime}_{a}_{b}": seeds for a, b in pairwise(ends)}
         out[f"probe_anchor_{regime}"] = len(anchors) * seeds
-        for a, b in pairwise(ends):
-            if any(a < step <= b for step in set(saves) - anchors):
-                out[f"probe_saves_{regime}_{a}_{b}"] = seeds
+        between = [f"{a}_{b}" for a, b in pairwise(ends) if any(a < step <= b for step in set(saves) - anchors)]
+        out |= {f"probe_saves_{regime}_{part}": seeds for part in between}
         out[f"carriers_{regime}"] = seeds
-        evaluated = len(saves) if config["completions"]["every_save"] else len(anchors)
+        if config["completions"]["every_save"] and between:
+            out |= {f"completions_saves_{regime}_{part}": seeds for part in between} | {f"judge_saves_{regime}": seeds}
         for rule in ("completions", "judge"):
-            out[rule] = out.get(rule, 0) + evaluated * seeds
+            out[rule] = out.get(rule, 0) + len(anchors) * seeds
     out |= {"attacked_behaviours": seeds, "training_table": seeds} | attack_plan(config)
     if config["sources"]:
         out["fetch_source"] = len(config["sources"])
@@ -219,9 +220,9 @@ class TestAfterARun:
         assert {w["step"] for rule, w in planned(study) if rule == "completions"} == {"1", "4"}  # the anchors
 
     def test_a_suite_at_every_save_adds_the_other_saves(self, study):
-        change(study, "completions.every_save", ["direct"])
-        assert plan(study) == TABLES | {"completions": 2, "judge": 2}
-        assert {w["step"] for rule, w in planned(study) if rule == "completions"} == {"2"}
+        change(study, "completions.every_save", {"direct": 2})
+        asked = {f"completions_saves_{r}_0_2": 1 for r in REGIMES} | {f"judge_saves_{r}": 1 for r in REGIMES}
+        assert plan(study) == TABLES | asked
 
     def test_another_contrast_trains_nothing(self, study):
         without_sweeps(study)

@@ -21,9 +21,8 @@ def check_combinations(study: Study) -> None:
 def _anchors(study: Study) -> None:
     for regime, settings in study.regimes.items():
         for name, step in study.anchors(regime).items():
-            if step not in study.saves:
-                key = f"regimes.{regime}.reference" if name == "reference" else "anchors"
-                raise ConfigError(key, step, f"this step is never saved; add it to train.saves (now {study.saves})")
+            key = f"regimes.{regime}.reference" if name == "reference" else "anchors"
+            _saved(study, key, regime, step)
             if name != "reference" and step == settings["reference"]:
                 fix = "an anchor has this step already; choose another step, or take it out of the anchors"
                 raise ConfigError(f"regimes.{regime}.reference", step, fix)
@@ -35,10 +34,7 @@ def _attacks(study: Study) -> None:
     attacks = study.config["attacks"]
     source = attacks["source"]
     _known("attacks.source.regime", source["regime"], "regime", study.regimes)
-    if source["step"] not in study.saves:
-        raise ConfigError(
-            "attacks.source.step", source["step"], f"this step is never saved; train.saves is {study.saves}"
-        )
+    _saved(study, "attacks.source.step", source["regime"], source["step"])
     _enough(study, "attacks.behaviours", attacks["behaviours"], "direct")
     if (n := study.config["transfer"]["behaviours"]) > attacks["behaviours"]:
         raise ConfigError("transfer.behaviours", n, f"only attacks.behaviours ({attacks['behaviours']}) are chosen")
@@ -49,6 +45,9 @@ def _prompts(study: Study) -> None:
     unknown = set(c["completions"]["every_save"]) - set(c["completions"]["max_new_tokens"])
     if unknown:
         raise ConfigError("completions.every_save", sorted(unknown), "not a suite of completions.max_new_tokens")
+    for suite, n in c["completions"]["every_save"].items():
+        if n is not None and suite in p["roles"]:
+            _enough(study, f"completions.every_save.{suite}", n, suite)
     for name, spec in p["roles"].items():
         for each in spec["set"] if isinstance(spec["set"], list) else [spec["set"]]:
             _known(f"prompts.roles.{name}.set", each, "set", p["sets"])
@@ -175,6 +174,12 @@ def _places(study: Study) -> set[tuple[str, str]]:
 def _known(key: str, name: str, kind: str, names: Collection[str]) -> None:
     if name not in names:
         raise ConfigError(key, name, f"no such {kind}; there are {', '.join(names) or 'none'}")
+
+
+def _saved(study: Study, key: str, regime: str, step: int) -> None:
+    if step not in (saves := study.steps(regime)):
+        where = f"regimes.{regime}.saves" if "saves" in study.regimes[regime] else "train.saves"
+        raise ConfigError(key, step, f"this step is never saved; add it to {where} (now {saves})")
 
 
 def _enough(study: Study, key: str, wanted: int, role: str) -> None:

@@ -67,10 +67,19 @@ class Layout:
         points = [point for point in self.study.checkpoints() if self.study.suites(*point)]
         return [(seed, *point) for seed in self.study.config["seeds"] for point in points]
 
+    def completions(self, regime: str, step: int) -> str:
+        """Answers of a checkpoint; the saves that are no anchors stand apart, since one job makes many of them."""
+        apart = "" if self.study.anchor_name(regime, step) else "saves/"
+        return f"{self.private_seed}/completions/{regime}/{apart}step{step}.jsonl"
+
+    def judgement(self, regime: str, step: int) -> str:
+        apart = "" if self.study.anchor_name(regime, step) else "saves/"
+        return f"{self.seed}/judged/{regime}/{apart}step{step}/judged.csv"
+
     def judged(self) -> list[str]:
         return [
-            f"{self.root}/seed{s}/judged/{regime}/step{step}/judged.csv"
-            for s, regime, step in self.judged_checkpoints()
+            self.judgement(regime, step).replace("{seed}", str(seed))
+            for seed, regime, step in self.judged_checkpoints()
         ]
 
     def labelled_place(self, spec: dict) -> list[str]:

@@ -18,13 +18,12 @@ class Study:
 
     def __init__(self, config: dict):
         self.config = config
-        self.saves: list[int] = sorted(config["train"]["saves"])
         self.regimes: dict[str, dict] = config["regimes"]
         self.models: dict[str, dict] = config["aligned"]["models"]
 
     def steps(self, name: str) -> list[int]:
         """Saved steps of a regime; an aligned model, which was not trained here, has step 0 only."""
-        return [0] if name in self.models else self.saves
+        return [0] if name in self.models else sorted(self.regimes[name].get("saves", self.config["train"]["saves"]))
 
     def anchors(self, regime: str) -> dict[str, int]:
         """Anchor name -> step, in order; the reference first."""
@@ -53,27 +52,37 @@ class Study:
             return 100
         return 95 if regime == self.config["attacks"]["source"]["regime"] else 50
 
+    def sweep_priority(self, regime: str) -> int:
+        """Of a regime's way to its carriers: sweeps are the longest jobs, and what follows them waits for both."""
+        return 80 if regime in self.config["sweep"]["checkpoints"] or regime in self.models else 0
+
     def segments(self, regime: str) -> list[Segment]:
         """Segments end at the multiples of train.segment_length and at the last save; an aligned model has none."""
         if regime in self.models:
             return []
-        length, last = self.config["train"]["segment_length"], self.saves[-1]
+        saves, length = self.steps(regime), self.config["train"]["segment_length"]
+        last = saves[-1]
         ends = [0, *range(length, last, length), last]
-        return [Segment(regime, a, b, tuple(s for s in self.saves if a < s <= b)) for a, b in pairwise(ends)]
+        return [Segment(regime, a, b, tuple(s for s in saves if a < s <= b)) for a, b in pairwise(ends)]
 
     def passing(self, regime: str, step: int) -> bool:
         """Whether the adapter is deleted once everything that reads it has run."""
         return self.config["train"]["keep"] == "anchors" and step not in self.anchor_steps(regime)
 
     def checkpoints(self) -> list[tuple[str, int]]:
-        return [(regime, step) for regime in self.regimes for step in self.saves]
+        return [(regime, step) for regime in self.regimes for step in self.steps(regime)]
 
-    def suites(self, regime: str, step: int) -> list[str]:
-        """Evaluation suites of a checkpoint, in the order of the configuration."""
+    def suites(self, regime: str, step: int) -> dict[str, int | None]:
+        """Evaluation suites of a checkpoint, in the order of the configuration: how many first prompts; None: all."""
         wanted = self.config["completions"]["max_new_tokens"]
         if step in self.anchor_steps(regime):
-            return list(wanted)
-        return [s for s in wanted if s in self.config["completions"]["every_save"]]
+            return dict.fromkeys(wanted)
+        every = self.config["completions"]["every_save"]
+        return {s: every[s] for s in wanted if s in every}
+
+    def between_anchors(self, segment: Segment) -> list[int]:
+        """Saves of a segment that are no anchors."""
+        return [step for step in segment.saves if step not in self.anchor_steps(segment.regime)]
 
     @property
     def model(self) -> dict:
@@ -194,13 +203,20 @@ class Study:
         }  # fmt: skip
 
     def completions(self, regime: str, step: int) -> dict:
-        c = self.config["completions"]
-        suites = {s: c["max_new_tokens"][s] for s in self.suites(regime, step)}
         positions = [*self.config["activations"]["positions"], "t_inst"]
-        return {
-            "model": self.model, "suites": suites, "batch_size": c["batch_size"],
-            "positions": positions, "dtype": self.config["activations"]["dtype"],
-        }  # fmt: skip
+        dtype = self.config["activations"]["dtype"]
+        return self._answers(self.suites(regime, step)) | {"positions": positions, "dtype": dtype}
+
+    @property
+    def saves_completions(self) -> dict:
+        """Params of the answers of the saves that are no anchors."""
+        every = self.config["completions"]["every_save"]
+        return self._answers(every) | {"prompts": every}
+
+    def _answers(self, suites: Iterable[str]) -> dict:
+        c = self.config["completions"]
+        limits = {s: tokens for s, tokens in c["max_new_tokens"].items() if s in suites}
+        return {"model": self.model, "suites": limits, "batch_size": c["batch_size"]}
 
     # ---------------------------------------------------------------------------------------------- causal sweep
 

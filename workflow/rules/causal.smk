@@ -24,6 +24,7 @@ rule sweep:
         f"{SEED}/logs/sweep/{{regime}}_step{{step}}.log",
     benchmark:
         f"{SEED}/benchmarks/sweep_{{regime}}_step{{step}}.tsv"
+    priority: 80
     conda:
         "../../envs/torch.yaml"
     threads: config["model"]["threads"]
@@ -46,6 +47,7 @@ rule follow_up_choice:
         choice=f"{SEED}/sweep/choice.json",
     log:
         f"{SEED}/logs/follow_up_choice.log",
+    priority: 80
     conda:
         "../../envs/analysis.yaml"
     params:
@@ -73,6 +75,7 @@ rule follow_up:
         f"{SEED}/logs/follow_up/{{regime}}_step{{step}}.log",
     benchmark:
         f"{SEED}/benchmarks/follow_up_{{regime}}_step{{step}}.tsv"
+    priority: 80
     conda:
         "../../envs/torch.yaml"
     threads: config["model"]["threads"]
@@ -94,6 +97,7 @@ use rule judge as judge_sweep with:
         judged=f"{SWEPT}/sweep/judged.csv",
     log:
         f"{SEED}/logs/judge/sweep_{{regime}}_step{{step}}.log",
+    priority: 80
 
 
 use rule judge as judge_follow_up with:
@@ -104,6 +108,7 @@ use rule judge as judge_follow_up with:
         judged=f"{SWEPT}/follow_up/judged.csv",
     log:
         f"{SEED}/logs/judge/follow_up_{{regime}}_step{{step}}.log",
+    priority: 80
 
 
 rule causal_tables:

@@ -50,6 +50,7 @@ for regime in [*study.regimes, *study.models]:
             f"{SEED}/benchmarks/probe_{regime}_step{{step}}.tsv"
         wildcard_constraints:
             step="|".join(map(str, study.anchor_steps(regime))),
+        priority: study.sweep_priority(regime)
         conda:
             "../../envs/torch.yaml"
         threads: config["model"]["threads"]
@@ -64,7 +65,7 @@ for regime in [*study.regimes, *study.models]:
             " --activations {output.activations} --scores {output.scores} --params {params.settings:q} --code {params.code} 2> {log}"
 
     for segment in study.segments(regime):
-        others = [step for step in segment.saves if step not in study.anchor_steps(regime)]
+        others = study.between_anchors(segment)
         if not others:
             continue
 
@@ -82,7 +83,7 @@ for regime in [*study.regimes, *study.models]:
                 f"{SEED}/logs/probe/{regime}_{segment.start}_{segment.stop}.log",
             benchmark:
                 f"{SEED}/benchmarks/probe_saves_{regime}_{segment.start}_{segment.stop}.tsv"
-            priority: 0 if config["train"]["keep"] == "all" else 200  # before the next segment, so that few adapters wait
+            priority: study.sweep_priority(regime) if config["train"]["keep"] == "all" else 200  # before the next segment, so that few adapters wait
             conda:
                 "../../envs/torch.yaml"
             threads: config["model"]["threads"]
@@ -111,6 +112,7 @@ for regime in [*study.regimes, *study.models]:
             f"{SEED}/logs/carriers/{regime}.log",
         benchmark:
             f"{SEED}/benchmarks/carriers_{regime}.tsv"
+        priority: study.sweep_priority(regime)
         conda:
             "../../envs/analysis.yaml"
         params:

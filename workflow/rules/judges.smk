@@ -90,6 +90,13 @@ JUDGE_FILES = layout.published_judges(PUBLISHED)
 JUDGE_FILES |= {kind: f"{P}/judges/{kind}.json" for kind in ("refusal", "harm")} if LABELLED else {}
 
 
+JUDGE_SETTINGS = settings(
+    decision=JUDGES.get("decision", "rules"),
+    **({k: config["model"][k] for k in ("device", "dtype")} | {"batch_size": 8} if PUBLISHED else {}),
+)
+JUDGE_OPTIONS = " ".join(f"--{name.replace('_', '-')} {file}" for name, file in JUDGE_FILES.items())
+
+
 rule judge:
     input:
         **JUDGE_FILES,
@@ -102,11 +109,34 @@ rule judge:
         "../../envs/torch.yaml" if PUBLISHED else "../../envs/analysis.yaml"
     params:
         code=code("judge"),
-        files=lambda wc, input: " ".join(f"--{k.replace('_', '-')} {v}" for k, v in input.items()),
-        settings=settings(
-            decision=JUDGES.get("decision", "rules"),
-            **({k: config["model"][k] for k in ("device", "dtype")} | {"batch_size": 8} if PUBLISHED else {}),
-        ),
+        files=JUDGE_OPTIONS,
+        settings=JUDGE_SETTINGS,
     shell:
-        "export OMP_NUM_THREADS=1; python workflow/scripts/judge.py {params.files} --judged {output.judged}"
+        "export OMP_NUM_THREADS=1; python workflow/scripts/judge.py {params.files} --completions {input.completions} --judged {output.judged}"
         " --params {params.settings:q} --code {params.code} 2> {log}"
+
+
+for regime in study.regimes if config["completions"]["every_save"] else []:
+    others = [step for segment in study.segments(regime) for step in study.between_anchors(segment)]
+    if not others:
+        continue
+
+    rule:
+        name:
+            f"judge_saves_{regime}"
+        input:
+            **JUDGE_FILES,
+            completions=[layout.completions(regime, step) for step in others],
+        output:
+            judged=[layout.judgement(regime, step) for step in others],
+        log:
+            f"{SEED}/logs/judge/{regime}_saves.log",
+        conda:
+            "../../envs/torch.yaml" if PUBLISHED else "../../envs/analysis.yaml"
+        params:
+            code=code("judge"),
+            files=JUDGE_OPTIONS,
+            settings=JUDGE_SETTINGS,
+        shell:
+            "export OMP_NUM_THREADS=1; python workflow/scripts/judge.py {params.files} --completions {input.completions} --judged {output.judged}"
+            " --params {params.settings:q} --code {params.code} 2> {log}"

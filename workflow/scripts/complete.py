@@ -10,13 +10,12 @@ nothing, since the prompts are run anyway.
 import json
 
 import torch
-from _completions import completion_row, read_suites
+from _completions import answer_suites, read_suites
 from _job import Job, JobError
-from _model import BAD_INPUT, load, progress
+from _model import BAD_INPUT, load
 from safetensors.torch import save_file
 
 from safety_geometry.activations import position_indices
-from safety_geometry.generation import generate
 from safety_geometry.models import DTYPES
 
 
@@ -26,17 +25,7 @@ def main() -> None:
     asked = read_suites(dict.fromkeys(p["suites"]), job.prompts)
     prompts = loaded.chat.render_many([row["prompt"] for _, row in asked])
     kept, observe = recorder(loaded, prompts, p)
-    limits = [p["suites"][suite] for suite, _ in asked]
-    answers = generate(  # all suites in the same batches: wide batches decode several times faster
-        loaded.runner, [r.ids for r in prompts], loaded.chat.stop_ids, limits, p["batch_size"], loaded.chat.n_prefix,
-        observe=observe, progress=progress(len(asked), "completions"),
-    )  # fmt: skip
-    names = [":".join(filter(None, (suite, row.get("arm"), row["id"]))) for suite, row in asked]
-    rows = [
-        completion_row(name, suite, row, answer, loaded.tokenizer)
-        for name, (suite, row), answer in zip(names, asked, answers, strict=True)
-    ]
-    job.write_jsonl(rows, job.completions)
+    job.write_jsonl(answer_suites(loaded, asked, prompts, p["suites"], p["batch_size"], observe), job.completions)
     if not torch.isfinite(kept).all():
         raise JobError(f"activations overflow {p['dtype']}; set activations.dtype to bfloat16 or float32")
     with job.publish(job.activations) as scratch:

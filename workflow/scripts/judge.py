@@ -1,7 +1,8 @@
 """Judge completions: refusal class, attack success, usefulness, quality, benign utility. The output carries no text.
 
---completions: JSON Lines with id, suite, prompt_id, prompt, completion, n_tokens, hit_limit; optionally request (the
-plain behaviour, where the prompt carries an attack), bucket, type, must, min_words, arm, context.
+--completions and --judged come in the same order. Completions are JSON Lines with id, suite, prompt_id, prompt, completion,
+n_tokens, hit_limit; optionally request (the plain behaviour, where the prompt carries an attack), bucket, type, must,
+min_words, arm, context.
 --refusal, --harm: artefacts of train_judges.py (without them: rules only). --harmbench-model, --strongreject-model:
 folders of the published judges, which then give attack success and usefulness (--harmbench-base, --strongreject-base: the
 folder of the base model where that is an adapter); the published prompts come in
@@ -75,15 +76,33 @@ def utility_items(rows: list[dict], path: Path) -> dict[str, UtilityItem]:
 
 
 def main() -> None:
-    job = Job(__doc__, inputs=["completions", "refusal?", "harm?", *PUBLISHED], outputs=["judged"])
-    rows = read_jsonl(job.completions)
+    job = Job(__doc__, inputs=["completions*", "refusal?", "harm?", *PUBLISHED], outputs=["judged*"])
+    files, wanted = job.completions, job.judged
+    if not files or len(files) != len(wanted):
+        raise JobError(f"{len(wanted)} outputs for {len(files)} files of completions; name one for each")
+    rows = {path: read_jsonl(path) for path in files}
+    judges = {
+        "refusal": judge(job.refusal, "refusal", "refusal_trained"),
+        "harm": harmbench(job, [row for each in rows.values() for row in each])
+        or judge(job.harm, "harm", "harm_trained"),
+        "usefulness": published(job, "strongreject"),
+        "off_topic": judge(job.refusal, "off_topic", "refusal_trained"),
+        "decision": job.params.get("decision", "rules"),
+    }
+    for (path, mine), output in zip(rows.items(), wanted, strict=True):
+        job.completions = [path]  # the sidecar names what this file was made from
+        with job.publish(output) as scratch:
+            table = judged(mine, path, judges)
+            table.to_csv(scratch, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def judged(rows: list[dict], path: Path, judges: dict) -> pd.DataFrame:
+    """The judged rows of one file of completions."""
     if not rows:  # a checkpoint without a followed-up cell
-        with job.publish(job.judged) as scratch:
-            pd.DataFrame(columns=list(COLUMNS)).to_csv(scratch, index=False, lineterminator="\n")
-        return
+        return pd.DataFrame(columns=list(COLUMNS))
     for number, row in enumerate(rows, 1):
         if missing := [name for name in NEEDED if name not in row]:
-            raise JobError(f"{job.completions}, row {number}: missing {', '.join(missing)}")
+            raise JobError(f"{path}, row {number}: missing {', '.join(missing)}")
     frame = pd.DataFrame(
         {name: [row[name] for row in rows] for name in NEEDED}
         | {"request": [row.get("request") or row["prompt"] for row in rows]}
@@ -91,22 +110,13 @@ def main() -> None:
         | {"type": [row.get("type") or row.get("bucket") for row in rows]}
     )
     try:
-        judged = judge_completions(
-            frame,
-            refusal=judge(job.refusal, "refusal", "refusal_trained"),
-            harm=harmbench(job, rows) or judge(job.harm, "harm", "harm_trained"),
-            usefulness=published(job, "strongreject"),
-            utility_items=utility_items(rows, job.completions),
-            off_topic=judge(job.refusal, "off_topic", "refusal_trained"),
-            decision=job.params.get("decision", "rules"),
-        )
+        found = judge_completions(frame, utility_items=utility_items(rows, path), **judges)
     except ValueError as error:
-        raise JobError(f"{job.completions}: {error}") from error
+        raise JobError(f"{path}: {error}") from error
     for name in ("suite", "prompt_id", "type", "arm", "n_tokens"):
-        judged[name] = frame[name].to_numpy()
-    judged["digest"] = [hashlib.sha256(text.encode()).hexdigest()[:12] for text in frame["completion"]]
-    with job.publish(job.judged) as scratch:
-        judged[list(COLUMNS)].to_csv(scratch, index=False, float_format="%.6g", lineterminator="\n")
+        found[name] = frame[name].to_numpy()
+    found["digest"] = [hashlib.sha256(text.encode()).hexdigest()[:12] for text in frame["completion"]]
+    return found[list(COLUMNS)]
 
 
 if __name__ == "__main__":

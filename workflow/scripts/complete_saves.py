@@ -1,0 +1,23 @@
+"""Greedy answers of the saves of one training segment that are no anchors: the base is loaded once for all of them.
+
+--adapters and --completions come in the same order. params: model, suites {name: max_new_tokens} in order, prompts {name:
+how many of the suite's first are asked, null for all}, batch_size. Rows are those of complete.py.
+"""
+
+from _adapters import each_save
+from _completions import answer_suites, read_suites
+from _job import Job
+from _model import load
+
+
+def main() -> None:
+    job = Job(__doc__, inputs=["model", "adapters*", "prompts*"], outputs=["completions*"])
+    p, base = job.params, load(job)
+    asked = read_suites({suite: p["prompts"][suite] for suite in p["suites"]}, job.prompts)
+    prompts = base.chat.render_many([row["prompt"] for _, row in asked])
+    for loaded, path in each_save(job, base, job.completions):
+        job.write_jsonl(answer_suites(loaded, asked, prompts, p["suites"], p["batch_size"]), path)
+
+
+if __name__ == "__main__":
+    main()

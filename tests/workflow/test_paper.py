@@ -186,6 +186,21 @@ def test_the_plan_needs_no_network_and_has_these_jobs(project, monkeypatch):
     assert {f"figure_{name}" for name in CAUSAL_FIGURES} - set(jobs) == {"figure_causal_layers"}  # no layer scan
 
 
+def test_the_gpu_profile_knows_the_judges_by_the_names_of_their_inputs(config):
+    from layout import Layout
+    from study import Study
+
+    inputs = set(
+        Layout(Study(config)).published_judges({k: config["judges"][k] for k in ("harmbench", "strongreject")})
+    )
+    profile = yaml.safe_load((ROOT / "profiles/slurm-gpu/profile.yaml").read_text())["default-resources"]
+    for key in ("gpu", "slurm_partition"):
+        named = set(re.findall(r"'(\w+_model)'", profile[key]))
+        assert (
+            named == {name for name in inputs if name.endswith("_model")} == {"harmbench_model", "strongreject_model"}
+        )
+
+
 # ------------------------------------------------------------------- prompt sets from files of the true formats, mild text
 
 CONTEXT = 'The oven is "old",\nand slow.'

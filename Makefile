@@ -13,7 +13,7 @@ REFERENCE = docs/results$(if $(filter-out default,$(STUDY)),/$(STUDY))
 STUDY = $(shell sed -n 's/^study: *\([A-Za-z0-9_-]*\).*/\1/p' $(CONFIG))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help run run-full smoke plan plan-cost plan-paper calibrate export report test test-unit lint format verify reference clean-study
+.PHONY: help run run-full smoke plan plan-cost plan-paper calibrate export report test test-long test-unit lint format verify reference clean-study
 .PHONY: cluster cluster-plan cluster-recover cluster-install test-cluster test-slurm test-conda
 
 help: ## list the targets
@@ -68,15 +68,18 @@ cluster-plan: $(VENV)/.slurm ## what `make cluster` would submit, and why
 cluster-recover: $(VENV)/.slurm ## after a killed `make cluster`: end its jobs in the queue and unlock the folder
 	@python workflow/cluster.py --configfile $(CONFIG) --profile $(PROFILE) --recover $(ARGS)
 
-test: $(VENV)/.dev ## all tests but those of clusters and conda
+test: $(VENV)/.dev ## all tests but the long ones and those of clusters and conda
 	@python -m pytest tests/unit -n 2 $(ARGS)
-	@python -m pytest tests/workflow -m "not processes" -n 2 --dist loadfile $(ARGS)
+	@python -m pytest tests/workflow -m "not long" -n 2 --dist loadfile $(ARGS)
+
+test-long: $(VENV)/.dev ## the smoke study once more from exported checkpoints, and trained by two processes
+	@python -m pytest tests/workflow -m long $(ARGS)
 
 test-unit: $(VENV)/.dev ## the unit tests only
 	@python -m pytest tests/unit -n 2 $(ARGS)
 
-test-cluster: $(VENV)/.dev $(VENV)/.slurm ## profiles, a small graph and failing jobs on a SLURM of one node; training in two processes
-	@python -m pytest tests/hpc tests/workflow/test_distributed.py -m "not study" $(ARGS)
+test-cluster: $(VENV)/.dev $(VENV)/.slurm ## profiles, a small graph and failing jobs on a SLURM of one node
+	@python -m pytest tests/hpc -m "not study" $(ARGS)
 
 test-slurm: $(VENV)/.dev $(VENV)/.slurm ## the whole smoke study on a SLURM of one node, and test-cluster
 	@python -m pytest tests/hpc -m "not conda" $(ARGS)

@@ -96,7 +96,7 @@ def trained(tmp_path_factory) -> dict[str, Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.processes
+@pytest.mark.long
 def test_two_processes_train_the_smoke_study_as_one_does(trained):
     """Through the rule and the launcher, over two segments, in float32."""
     one, two = trained["one"], trained["two"]

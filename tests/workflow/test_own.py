@@ -243,6 +243,7 @@ def read(folder: Path, study: str, table: str) -> pd.DataFrame:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_exported_checkpoints_give_the_same_tables(study):
     config = exported(study)
     check(config, SCHEMA)

@@ -147,6 +147,7 @@ def test_cluster_generic_submits_asks_and_retries(pbs, tmp_path):
     assert "-q batch -l select=1:ncpus=1:mem=1000mb -l walltime=2:00:00" in second
 
 
+@pytest.mark.study
 def test_cluster_generic_recovers_from_a_kill(pbs, tmp_path):
     killed = kill_and_resume(site(tmp_path / "site", "cluster-generic"), "cluster-generic", pbs, "--recover")
     assert killed.job_lived_on and killed.job_ended

@@ -57,40 +57,36 @@ def compare_tables(
     if list(new.columns) != list(reference.columns):
         odd = sorted(set(new.columns) ^ set(reference.columns))
         return Comparison(False, problem=f"columns differ: {', '.join(odd) or 'their order'}")
-    ranges = {} if "seed" not in key else {c: seed_range(reference, c, key) for c in reference if c not in key}
+    low, high = over_seeds(reference, key)
     if "seed" in key:
-        kept = reference["seed"].isin(new["seed"])
-        reference = reference[kept]
-        ranges = {name: tuple(end[kept] for end in ends) for name, ends in ranges.items()}
-    ranges = {name: tuple(end.set_axis(indexed(reference, key).index) for end in ends) for name, ends in ranges.items()}
-    new, reference = (indexed(frame, key) for frame in (new, reference))
+        shared = reference["seed"].isin(new["seed"])
+        reference, low, high = (frame[shared] for frame in (reference, low, high))
+    new, reference, low, high = (indexed(frame, key) for frame in (new, reference, low, high))
     for name, frame in (("this table", new), ("the reference", reference)):
         if frame.index.has_duplicates:
             return Comparison(False, problem=f"rows of {name} are not unique in {', '.join(key)}")
     missing = [label(k) for k in reference.index.difference(new.index, sort=False)]
     extra = [label(k) for k in new.index.difference(reference.index, sort=False)]
     common = reference.index.intersection(new.index, sort=False)
-    columns = []
-    for name in reference:
-        between = tuple(end.loc[common].to_numpy(float) for end in ranges.get(name, ()))
-        found = compare_column(name, new.loc[common], reference.loc[common], tolerance, between)
-        columns += [found] if found else []
+    frames = [frame.loc[common] for frame in (new, reference, low, high)]
+    columns = [c for name in reference if (c := compare_column(name, *frames, tolerance))]
     same = not (columns or missing or extra) and list(new.index) == list(reference.index)
     return Comparison(same, columns, missing, extra)
 
 
-def seed_range(reference: pd.DataFrame, name: str, key: Sequence[str]) -> tuple[pd.Series, pd.Series]:
-    """Least and largest value of a column over the seeds, for each row; NaN for text."""
-    values = pd.to_numeric(reference[name], errors="coerce")
+def over_seeds(reference: pd.DataFrame, key: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The table with the least and with the largest value over the seeds in each row; NaN for text outside the key."""
+    values = reference.drop(columns=list(key)).apply(pd.to_numeric, errors="coerce")
     rest = [reference[k] for k in key if k != "seed"] or [pd.Series(0, index=reference.index)]
-    groups = values.groupby(rest, dropna=False)
-    return groups.transform("min"), groups.transform("max")
+    groups = values.groupby(rest, dropna=False) if "seed" in key else values.groupby(np.arange(len(values)))
+    ends = (groups.transform("min"), groups.transform("max"))
+    return tuple(reference[list(key)].join(end)[list(reference.columns)] for end in ends)
 
 
 def compare_column(
-    name: str, new: pd.DataFrame, reference: pd.DataFrame, tolerance: float, between: Sequence[np.ndarray] = ()
+    name: str, new: pd.DataFrame, reference: pd.DataFrame, low: pd.DataFrame, high: pd.DataFrame, tolerance: float
 ) -> Column | None:
-    """Differences of one column in rows already matched; None where there are none. between: two ends [n] that let pass."""
+    """Differences of one column in rows already matched; None where there are none. Between `low` and `high` all passes."""
     a, b = new[name], reference[name]
     both_empty = (a.isna() & b.isna()).to_numpy()
     numbers = [pd.to_numeric(v.astype(str).where(v.notna()), errors="coerce") for v in (a, b)]
@@ -102,8 +98,7 @@ def compare_column(
         if (ends := interval_of(name, list(reference.columns))) is not None:
             lo, hi = (pd.to_numeric(reference[e], errors="coerce").to_numpy(float) for e in ends)
             allowed |= (x >= lo - ABSOLUTE) & (x <= hi + ABSOLUTE)
-        if between:
-            allowed |= (x >= between[0]) & (x <= between[1])
+        allowed |= (x >= low[name].to_numpy(float)) & (x <= high[name].to_numpy(float))
         is_end = any(name in (interval_of(c, list(reference.columns)) or ()) for c in reference)
         outside = differs & ~(allowed | (is_end & ~np.isnan(gap)))
         measured = np.where(differs & ~np.isnan(gap), gap, -1.0)

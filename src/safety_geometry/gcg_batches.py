@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from safety_geometry import memory
 from safety_geometry.distributed import ONE, Ranks
 from safety_geometry.gcg_losses import target_loss
 from safety_geometry.runner import KeyValues, Runner
@@ -16,35 +16,17 @@ OVERHEAD = {"cpu": 32, "cuda": 1024}
 """What one forward pass costs beyond its tokens, in tokens: about what it is for a small model on one thread (CPU; measured), and a guess (CUDA)."""
 
 
-@dataclass
-class BatchSize:
-    """Rows of one forward pass, and the ranks that share the passes out. On CUDA the rows are halved when memory runs out, and
-    stay so; elsewhere they are a constant, and where weights are sharded: a rank cannot try again while others wait for it."""
+class BatchSize(memory.BatchSize):
+    """Rows of one forward pass, and the ranks that share the passes out. Halved on CUDA only, and not where weights are sharded: a
+    rank cannot try again while others wait for it."""
 
-    rows: int
-    adaptive: bool = False
-    ranks: Ranks = ONE
+    def __init__(self, rows: int, adaptive: bool = False, ranks: Ranks = ONE):
+        super().__init__(rows, "GCG's candidates", adaptive)
+        self.ranks = ranks
 
     @classmethod
     def on(cls, device: torch.device, rows: int, ranks: Ranks = ONE) -> "BatchSize":
         return cls(rows, device.type == "cuda" and not ranks.sharded, ranks)
-
-    def run(self, compute, rows: Sequence[int]) -> None:
-        """compute(rows), in as many parts as it takes. `compute` must be repeatable."""
-        queue = [list(rows)]
-        while queue:
-            part = queue.pop(0)
-            if len(part) > self.rows:
-                queue[:0] = [part[i : i + self.rows] for i in range(0, len(part), self.rows)]
-                continue
-            try:
-                compute(part)
-                continue
-            except torch.OutOfMemoryError:
-                if not self.adaptive or len(part) == 1:
-                    raise
-            self.rows = max(1, len(part) // 2)  # outside the handler, whose traceback keeps tensors alive
-            queue.insert(0, part)
 
 
 def plan(lengths: Tensor, rows: int, overhead: int) -> list[list[int]]:

@@ -18,9 +18,9 @@ class BatchSize:
     object to several calls and they share what the first one found out.
     """
 
-    def __init__(self, asked: int, what: str):
-        """`what`: whose rows these are, for the message."""
-        self.asked, self.what, self.rows = asked, what, asked
+    def __init__(self, asked: int, what: str, adaptive: bool = True):
+        """`what`: whose rows these are, for the message; `adaptive`: false where a failed pass must not be tried again."""
+        self.asked, self.what, self.rows, self.adaptive = asked, what, asked, adaptive
 
     @classmethod
     def of(cls, size: "int | BatchSize", what: str) -> "BatchSize":
@@ -35,7 +35,7 @@ class BatchSize:
         what `compute` did of it before has to be harmless.
 
         Raises:
-            torch.OutOfMemoryError: a single row does not fit.
+            torch.OutOfMemoryError: a single row does not fit, or the size is not `adaptive`.
         """
         queue = [list(rows)]
         while queue:
@@ -49,6 +49,7 @@ class BatchSize:
             except torch.OutOfMemoryError as error:
                 if len(part) == 1:
                     error.add_note(f"{self.what}: not even one row fits; take a larger GPU or shorter prompts")
+                if not self.adaptive or len(part) == 1:
                     raise
             self._halve(len(part))  # outside the handler, whose traceback keeps tensors alive
             queue.insert(0, part)

@@ -15,6 +15,7 @@ from costs.facts import Facts
 from costs.jobs import RESOURCES, need, stage, stated
 from costs.rates import Rates, RatesError, Work, read_rates
 from costs.shapes import KNOWN, fetched, given, named, shape_of, tiny
+from params import Params
 from study import Study
 
 ROOT = Path(__file__).parents[2]
@@ -267,7 +268,7 @@ def test_more_of_everything_takes_longer():
 
 def test_cells_are_counted_as_a_reader_would():
     """The default's sweep: five ablations and five additions of rank 1, three groups each; two primary targets."""
-    found = count_cells(Study(config()), "r2d2", 30, 42, 30)
+    found = count_cells(Params(Study(config())), "r2d2", 30, 42, 30)
     own, shared, primary = 10 * (1 + 3), 6 * 9, 2 * 3 * (67 - 3)
     assert (found.log_odds, found.kl) == (own + shared + primary + 35, own + shared + 35)
     assert found.spoken == 1 + 3 + 3 * 2  # clean, three targets, random, covariance and shuffled of H and of R

@@ -8,6 +8,7 @@ import yaml
 from costs.cells import count_cells
 from costs.jobs import RESOURCES
 from harness import SMOKE, command
+from params import Params
 from plans import change, jobs_of, plan
 from study import Study
 
@@ -113,7 +114,7 @@ def test_cells_are_counted_before_they_are_made(finished):
     for seed, name, step in of.swept():
         rows = list(csv.DictReader((finished.results / f"seed{seed}/sweep/{name}/step{step}/cells.csv").open()))
         cells = {row["cell"]: row["generated"] == "True" for row in rows}
-        counted = count_cells(of, name, step, seed, 6)
+        counted = count_cells(Params(of), name, step, seed, 6)
         assert (
             0.5 * counted.log_odds <= len(cells) - 1 <= counted.log_odds
         )  # controls that do not exist are counted too

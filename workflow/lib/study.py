@@ -1,4 +1,4 @@
-"""What the configuration means for the graph: checkpoints, anchors, segments; and the settings of every job."""
+"""What the configuration means for the graph: checkpoints, anchors, segments, what is swept and attacked."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -114,11 +114,6 @@ class Study:
         found = [(group, [s for s in steps if s not in self.anchor_steps(name)]) for group, steps in self.groups(name)]
         return [(group, steps) for group, steps in found if steps]
 
-    @property
-    def model(self) -> dict:
-        """What every model job needs to know of the model."""
-        return {key: self.config["model"][key] for key in ("dtype", "device", "threads", "system")}
-
     def own_files(self) -> list[str]:
         """Prompt files of this project that the study reads."""
         sets = self.config["prompts"]["sets"].values()
@@ -133,38 +128,10 @@ class Study:
         )
         return [f"{private}/sources/{name}" for name in fetched] + self.own_files()
 
-    def prompt_settings(self, private: str) -> dict:
-        """Params of the prompt_sets script: the sets point into `prompt_sources` by index."""
-        p, paths = self.config["prompts"], self.prompt_sources(private)
-        sources = {}
-        for name, spec in p["sets"].items():
-            if spec["source"] is None:
-                place = {"path": paths.index(spec["files"][0])}
-            else:
-                place = {"path": paths.index(f"{private}/sources/{spec['source']}"), "files": spec["files"]}
-            sources[name] = place | {k: spec[k] for k in ("format", "label", "sample") if k in spec}
-            if t := spec.get("targets"):
-                folder = f"{private}/sources/{t['source']}"
-                sources[name]["targets"] = {"path": paths.index(folder), "files": t["files"]}
-        roles = {
-            name: {"source": r["set"], **{k: v for k, v in r.items() if k != "set"}} for name, r in p["roles"].items()
-        }
-        return {
-            "sources": sources, "roles": roles, "seed": p["seed"], "threshold": p["near_duplicate"],
-            "on_leak": p["on_leak"], "target_words": p["target_words"],
-        }  # fmt: skip
-
     @property
     def answered(self) -> bool:
         """Clean rows are the conversations of the data, not the base model's answers."""
         return bool(self.regimes) and self.config["clean_rows"].get("answers") == "data"
-
-    @property
-    def clean_rows(self) -> dict:
-        """Params of the clean rows."""
-        if self.answered:
-            return {"answers": "data"}
-        return {"model": self.model, **{k: self.config["clean_rows"][k] for k in ("max_new_tokens", "batch_size")}}
 
     @property
     def processes(self) -> int:
@@ -184,86 +151,10 @@ class Study:
         sharded = "--use_fsdp " if self.config["train"].get("sharding", "none") == "full" else ""
         return f"accelerate launch --config_file workflow/accelerate.yaml --num_processes {processes} {sharded}--no_python "
 
-    def training(self, segment: Segment, seed: int) -> dict:
-        """Params of one training segment."""
-        c, regime = self.config, self.regimes[segment.regime]
-        other = ("saves", "segment_length", "keep", "monitor", "max_length", "processes", "sharding")
-        train = {k: v for k, v in c["train"].items() if k not in other}
-        pool, gcg = None, None
-        if regime["kind"] == "r2d2":
-            pool = {k: v for k, v in c["pool"].items() if k != "gcg"} | {
-                k: regime.get(k, True) for k in ("refresh", "away")
-            }
-            gcg = c["pool"]["gcg"]
-            if not regime["refresh"]:  # nothing but the start of the suffixes matters where they are frozen
-                gcg = {"steps": 0, "width": 1, **{k: gcg[k] for k in ("suffix_length", "init") if k in gcg}}
-        return {
-            "model": self.model, "seed": seed, "regime": segment.regime, "start": segment.start, "stop": segment.stop,
-            "saves": segment.saves, "lora": c["lora"], "train": train, "max_length": c["train"]["max_length"],
-            "monitor": c["train"]["monitor"], "base_name": c["model"]["name"],
-            "pool": pool, "gcg": gcg,
-        }  # fmt: skip
-
-    @property
-    def activations(self) -> dict:
-        a = self.config["activations"]
-        least = {"class_min": self.config["refusal"]["class_min"]} if self.by_behaviour else {}
-        return {"model": self.model, **{k: a[k] for k in ("positions", "dtype", "batch_size")}, **least}
-
     @property
     def by_behaviour(self) -> bool:
         """R is the contrast of refused and other prompts."""
         return self.config["refusal"]["contrast"] == "behaviour"
-
-    @property
-    def labels(self) -> dict:
-        """What the labels of the fit prompts depend on."""
-        tokens, batch = self.config["refusal"]["answer_tokens"], self.config["completions"]["batch_size"]
-        return {"model": self.model, "answer_tokens": tokens, "batch_size": batch}
-
-    @property
-    def saves_activations(self) -> dict:
-        """Of the saves that are no anchors."""
-        keep = self.config["activations"]["keep"]
-        position = {} if keep == "all" else {"select_position": self.config["harmfulness"]["position"]}
-        return {**self.activations, "keep": keep, **position}
-
-    @property
-    def scoring(self) -> dict:
-        """What the candidate scores depend on. The thresholds are not here: they act on stored scores."""
-        r = self.config["refusal"]
-        return {
-            "layers": r["layers"], "max_layer_fraction": r["max_layer_fraction"] if r["layers"] == "all" else None,
-            "candidate_positions": self.config["activations"]["positions"], "validation": r["validation"],
-            "coefficient": r["coefficient"], "evaluation_share": r["evaluation_share"], "score_batch": r["batch_size"],
-        }  # fmt: skip
-
-    def carriers(self, regime: str, seed: int) -> dict:
-        c, refusal = self.config, self.config["refusal"]
-        statistics = {k: c["statistics"][k] for k in ("bootstrap", "shuffles", "splits")}
-        return {
-            "seed": seed, "regime": regime, "steps": self.steps(regime), "anchors": self.anchors(regime),
-            "reference": next(iter(self.anchors(regime).values())), "scored_steps": self.anchor_steps(regime),
-            "positions": c["activations"]["positions"], "harmfulness": c["harmfulness"],
-            "refusal": {k: refusal[k] for k in ("kl_max", "beta_kl", "max_layer_fraction")},
-            **c["coupling"], **statistics, "stats_seed": c["statistics"]["seed"],
-        }  # fmt: skip
-
-    def completions(self, regime: str, step: int) -> dict:
-        positions = [*self.config["activations"]["positions"], "t_inst"]
-        dtype = self.config["activations"]["dtype"]
-        return self._answers(self.suites(regime, step)) | {"positions": positions, "dtype": dtype}
-
-    @property
-    def saves_completions(self) -> dict:
-        """Params of the answers of the saves that are no anchors."""
-        every = self.config["completions"]["every_save"]
-        return self._answers(every) | {"prompts": every}
-
-    def _answers(self, suites: Iterable[str]) -> dict:
-        c = self.config["completions"]
-        limits = {s: tokens for s, tokens in c["max_new_tokens"].items() if s in suites}
-        return {"model": self.model, "suites": limits, "batch_size": c["batch_size"]}
 
     # ---------------------------------------------------------------------------------------------- causal sweep
 
@@ -295,26 +186,6 @@ class Study:
         """Ids of the targets that give answers."""
         return [self.target_id(t) for t in self.config["sweep"]["generate"]["cells"]]
 
-    def sweep(self, name: str, step: int, seed: int) -> dict:
-        """Params of the sweep of one checkpoint."""
-        s = self.config["sweep"]
-        here = name, self.anchor_name(name, step)
-        primary = [self.target_id(t) for t in s["primary"] if (t["regime"], str(t["anchor"])) == here]
-        return {
-            "model": self.model, "seed": seed, "step": step, "targets": self.targets(), "primary": primary,
-            **{k: s[k] for k in ("controls", "permutations", "openings", "prompts", "batch_size", "steer_scale", "layer_scan")},
-            "generate": {**s["generate"], "cells": self.generated()},
-            "subspace_positions": self.config["activations"]["positions"],
-        }  # fmt: skip
-
-    def follow_up(self, name: str, step: int, seed: int) -> dict:
-        """Params of the follow-up of one checkpoint: those of its sweep, since the cells are made anew from them."""
-        f = self.config["follow_up"]
-        return self.sweep(name, step, seed) | {
-            "checkpoint": {"regime": name, "step": step},
-            "answers": {k: f[k] for k in ("suites", "max_new_tokens", "batch_size")},
-        }
-
     # --------------------------------------------------------------------------------------------------- attacks
 
     @property
@@ -342,35 +213,3 @@ class Study:
         t = self.config["transfer"]
         others = self.at_anchors(t["targets"]) if (regime, step) in self.at_anchors(t["sources"]) else []
         return list(dict.fromkeys([(regime, step), *others]))
-
-    @property
-    def attacked_behaviours(self) -> dict:
-        a = self.config["attacks"]
-        return {
-            "model": self.model, "source": "{}:{}".format(*self.fixed_source), "batch_size": self.config["completions"]["batch_size"],
-            **{k: a[k] for k in ("behaviours", "refusal_tokens", "require_refusal")},
-        }  # fmt: skip
-
-    def gcg_attacks(self, regime: str, step: int, seed: int) -> dict:
-        """All behaviours on the fixed source, the first on the others."""
-        section = "attacks" if (regime, step) == self.fixed_source else "transfer"
-        common = self._attack(regime, step, seed, self.config[section]["behaviours"])
-        return common | {"gcg": self.config["attacks"]["gcg"]}
-
-    def autodan_attacks(self, regime: str, step: int, seed: int) -> dict:
-        search = dict(self.config["attacks"]["autodan"])
-        common = self._attack(regime, step, seed, self.config["transfer"]["behaviours"])
-        return common | {"seeds": search.pop("seeds"), "autodan": search}
-
-    def _attack(self, regime: str, step: int, seed: int, behaviours: int) -> dict:
-        return {"model": self.model, "seed": seed, "source": f"{regime}:{step}", "behaviours": behaviours}
-
-    def transfer(self, regime: str, step: int) -> dict:
-        """Params of asking all targets the attacks of one source; `whole` are those of the targets that have no adapter."""
-        t, targets = self.config["transfer"], self.attack_targets(regime, step)
-        whole = [f"{name}:{at}" for name, at in targets if not self.has_adapter(name, at)]
-        return {
-            "model": self.model, "source": f"{regime}:{step}",
-            "targets": [f"{name}:{at}" for name, at in targets], **({"whole": whole} if whole else {}),
-            **{k: t[k] for k in ("behaviours", "max_new_tokens", "batch_size")},
-        }  # fmt: skip

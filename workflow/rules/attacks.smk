@@ -29,7 +29,7 @@ rule attacked_behaviours:
     params:
         code=code("choose_behaviours"),
         files=named,
-        settings=settings(**study.attacked_behaviours),
+        settings=settings(**params_of.attacked_behaviours),
     shell:
         "python workflow/scripts/choose_behaviours.py {params.files} --requests {input.requests}"
         " --behaviours {output.behaviours} --params {params.settings:q} --code {params.code} > {log} 2>&1"
@@ -55,7 +55,7 @@ rule attack_gcg:
     params:
         code=code("attack_gcg"),
         files=named,
-        settings=lambda wc: settings(**study.gcg_attacks(wc.regime, int(wc.step), int(wc.seed))),
+        settings=lambda wc: settings(**params_of.gcg_attacks(wc.regime, int(wc.step), int(wc.seed))),
     shell:
         "python workflow/scripts/attack_gcg.py {params.files} --behaviours {input.behaviours}"
         " --attacks {output.attacks} --table {output.table}"
@@ -83,7 +83,7 @@ rule attack_autodan:
     params:
         code=code("attack_autodan"),
         files=named,
-        settings=lambda wc: settings(**study.autodan_attacks(wc.regime, int(wc.step), int(wc.seed))),
+        settings=lambda wc: settings(**params_of.autodan_attacks(wc.regime, int(wc.step), int(wc.seed))),
     shell:
         "python workflow/scripts/attack_autodan.py {params.files} --behaviours {input.behaviours}"
         " --seeds {input.seeds} --synonyms {input.synonyms} --attacks {output.attacks} --table {output.table}"
@@ -115,7 +115,7 @@ rule transfer:
         **needs("transfer"),
     params:
         code=code("transfer"),
-        settings=lambda wc: settings(**study.transfer(wc.regime, int(wc.step))),
+        settings=lambda wc: settings(**params_of.transfer(wc.regime, int(wc.step))),
     shell:
         "python workflow/scripts/transfer.py --model {input.model} --adapters {input.adapters} --attacks {input.attacks}"
         " --completions {output.completions} --params {params.settings:q} --code {params.code} 2> {log}"

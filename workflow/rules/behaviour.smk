@@ -20,7 +20,7 @@ rule completions:
     params:
         code=code("complete"),
         files=named,
-        settings=lambda wc: settings(**study.completions(wc.regime, int(wc.step))),
+        settings=lambda wc: settings(**params_of.completions(wc.regime, int(wc.step))),
     shell:
         "python workflow/scripts/complete.py {params.files} --prompts {input.prompts}"
         " --completions {output.completions} --activations {output.activations} --params {params.settings:q} --code {params.code} 2> {log}"
@@ -54,7 +54,7 @@ for regime, group, others in ANSWERED:
         params:
             code=code("complete_saves"),
             adapters=lambda wc, input: f"--adapters {input.adapters}" if input.adapters else "",
-            settings=settings(**study.saves_completions),
+            settings=settings(**params_of.saves_completions),
         shell:
             "python workflow/scripts/complete_saves.py --model {input.model} {params.adapters} --prompts {input.prompts}"
             " --completions {output.completions} --params {params.settings:q} --code {params.code} 2> {log}"

@@ -33,7 +33,7 @@ rule sweep:
     params:
         code=code("sweep"),
         files=named,
-        settings=lambda wc: settings(**study.sweep(wc.regime, int(wc.step), int(wc.seed))),
+        settings=lambda wc: settings(**params_of.sweep(wc.regime, int(wc.step), int(wc.seed))),
     shell:
         "python workflow/scripts/sweep.py {params.files} --harmful {input.harmful} --benign {input.benign} --suites {input.suites}"
         " --cells {output.cells} --readout {output.readout} --completions {output.completions}"
@@ -88,7 +88,7 @@ rule follow_up:
     params:
         code=code("follow_up"),
         files=named,
-        settings=lambda wc: settings(**study.follow_up(wc.regime, int(wc.step), int(wc.seed))),
+        settings=lambda wc: settings(**params_of.follow_up(wc.regime, int(wc.step), int(wc.seed))),
     shell:
         "python workflow/scripts/follow_up.py {params.files} --choice {input.choice} --harmful {input.harmful}"
         " --suites {input.suites} --completions {output.completions}"

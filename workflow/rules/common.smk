@@ -10,6 +10,7 @@ from costs.facts import Facts
 from costs.jobs import RESOURCES, need, stated
 from costs.rates import read_rates
 from layout import Layout
+from params import Params
 from study import Study
 
 ROOT = Path(workflow.basedir)
@@ -19,6 +20,7 @@ check(config, ROOT / "workflow" / "schemas" / "config.schema.yaml")
 study = Study(config)
 check_combinations(study)
 layout = Layout(study)
+params_of = Params(study)
 R, P = layout.root, layout.private  # harmful text stays below P
 SEED, PSEED, BASE = layout.seed, layout.private_seed, layout.base
 role = layout.role

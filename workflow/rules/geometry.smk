@@ -28,7 +28,7 @@ if study.by_behaviour:
             params:
                 code=code("fit_labels"),
                 adapters=lambda wc, input: f"--adapters {input.adapters}" if input.adapters else "",
-                settings=settings(**study.labels),
+                settings=settings(**params_of.labels),
             shell:
                 "python workflow/scripts/fit_labels.py --model {input.model} {params.adapters} --fit-harmful {input.fit_harmful}"
                 " --fit-benign {input.fit_benign} --labels {output.labels} --params {params.settings:q} --code {params.code} 2> {log}"
@@ -62,7 +62,7 @@ for regime in [*study.trajectories, *study.models]:
             code=code("probe"),
             files=named,
             labels=lambda wc, input: f"--labels {input.labels}" if input.labels else "",
-            settings=settings(**study.activations, **study.scoring),
+            settings=settings(**params_of.activations, **params_of.scoring),
         shell:
             "python workflow/scripts/probe.py {params.files} {params.labels} --fit-harmful {input.fit_harmful}"
             " --fit-benign {input.fit_benign} --select-harmful {input.select_harmful} --select-benign {input.select_benign}"
@@ -94,7 +94,7 @@ for regime in [*study.trajectories, *study.models]:
                 code=code("probe_saves"),
                 adapters=lambda wc, input: f"--adapters {input.adapters}" if input.adapters else "",
                 labels=lambda wc, input: f"--labels {input.labels}" if input.labels else "",
-                settings=settings(**study.saves_activations),
+                settings=settings(**params_of.saves_activations),
             shell:
                 "python workflow/scripts/probe_saves.py --model {input.model} {params.adapters} {params.labels} --fit-harmful {input.fit_harmful}"
                 " --fit-benign {input.fit_benign} --select-harmful {input.select_harmful} --select-benign {input.select_benign}"
@@ -123,7 +123,7 @@ for regime in [*study.trajectories, *study.models]:
             **needs(f"carriers_{regime}"),
         params:
             code=code("carriers"),
-            settings=lambda wc, regime=regime: settings(**study.carriers(regime, int(wc.seed))),
+            settings=lambda wc, regime=regime: settings(**params_of.carriers(regime, int(wc.seed))),
         shell:
             "export OMP_NUM_THREADS=1; python workflow/scripts/carriers.py --activations {input.activations} --scores {input.scores}"
             " --carriers {output.carriers} --coupling {output.coupling} --geometry {output.geometry}"

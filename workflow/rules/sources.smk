@@ -79,7 +79,7 @@ rule prompt_sets:
         **needs("prompt_sets"),
     params:
         code=code("prompt_sets"),
-        settings=settings(**study.prompt_settings(P)),
+        settings=settings(**params_of.prompt_sets(P)),
     shell:
         "python workflow/scripts/prompt_sets.py --sources {input.sources} --roles {output.roles} --leakage {output.leakage}"
         " --params {params.settings:q} --code {params.code} 2> {log}"
@@ -105,7 +105,7 @@ if study.regimes:
         params:
             code=code("clean_rows"),
             model="" if study.answered else f"--model {BASE}",
-            settings=settings(**study.clean_rows),
+            settings=settings(**params_of.clean_rows),
         shell:
             "python workflow/scripts/clean_rows.py {params.model} --prompts {input.prompts} --rows {output.rows}"
             " --params {params.settings:q} --code {params.code} 2> {log}"

@@ -34,7 +34,7 @@ for segment in [s for regime in study.regimes for s in study.segments(regime)]:
             launcher=lambda wc, resources: study.launcher(resources.get("gpu", 0)),
             code=code("train_segment"),
             previous=lambda wc, input: "--state {} --progress {}".format(*input.previous) if input.previous else "",
-            settings=lambda wc, segment=segment: settings(**study.training(segment, int(wc.seed))),
+            settings=lambda wc, segment=segment: settings(**params_of.training(segment, int(wc.seed))),
         shell:
             "{params.launcher}python workflow/scripts/train_segment.py --model {input.model} --clean {input.clean} --pool {input.pool}"
             " --monitor-harmful {input.monitor_harmful} --monitor-benign {input.monitor_benign} {params.previous}"

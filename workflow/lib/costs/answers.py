@@ -47,7 +47,7 @@ def attacked_behaviours(f: Facts, at: Mapping[str, str]) -> Need:
 
 
 def attack_gcg(f: Facts, at: Mapping[str, str]) -> Need:
-    spec = f.study.gcg_attacks(at["regime"], int(at["step"]), 0)
+    spec = f.params.gcg_attacks(at["regime"], int(at["step"]), 0)
     gcg, cases = spec["gcg"], spec["behaviours"]
     work = Work(f.base, f.size)
     work.load()
@@ -56,7 +56,7 @@ def attack_gcg(f: Facts, at: Mapping[str, str]) -> Need:
 
 
 def attack_autodan(f: Facts, at: Mapping[str, str]) -> Need:
-    spec = f.study.autodan_attacks(at["regime"], int(at["step"]), 0)
+    spec = f.params.autodan_attacks(at["regime"], int(at["step"]), 0)
     genetic, cases = spec["autodan"], spec["behaviours"]
     work = Work(f.base, f.size)
     work.load()
@@ -71,7 +71,7 @@ def attack_autodan(f: Facts, at: Mapping[str, str]) -> Need:
 def transfer(f: Facts, at: Mapping[str, str]) -> Need:
     regime, step, spec = at["regime"], int(at["step"]), f.c["transfer"]
     methods, targets = f.study.methods(regime, step), f.study.attack_targets(regime, step)
-    own = sum(2 * (f.study.gcg_attacks(regime, step, 0)["behaviours"] if m == "gcg" else spec["behaviours"])
+    own = sum(2 * (f.params.gcg_attacks(regime, step, 0)["behaviours"] if m == "gcg" else spec["behaviours"])
               for m in methods)  # fmt: skip
     others = 2 * len(methods) * spec["behaviours"]
     work = Work(f.base, f.size)

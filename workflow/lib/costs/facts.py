@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from params import Params
 from study import Study
 
 from costs import sizes
@@ -43,7 +44,7 @@ class Facts:
 
     def __init__(self, study: Study, rates: Rates, folder: Path | None = None):
         """`folder`: results/<study>, where fetched models say their shape; None: shapes come from the configuration."""
-        self.study, self.rates, self.folder, self.c = study, rates, folder, study.config
+        self.study, self.params, self.rates, self.folder, self.c = study, Params(study), rates, folder, study.config
         self.size = BYTES[self.c["model"]["dtype"]]
         self.on_gpu = self.c["model"]["device"].startswith("cuda")
 

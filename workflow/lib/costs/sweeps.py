@@ -10,7 +10,7 @@ from costs.rates import Work
 
 def sweep(f: Facts, at: Mapping[str, str]) -> Need:
     shape, spec = f.shape(at["regime"]), f.c["sweep"]
-    cells = count_cells(f.study, at["regime"], int(at["step"]), int(at["seed"]), shape.layers)
+    cells = count_cells(f.params, at["regime"], int(at["step"]), int(at["seed"]), shape.layers)
     harmful, benign = spec["prompts"]["harmful"], spec["prompts"]["benign"]
     work = Work(shape, f.size)
     work.load()

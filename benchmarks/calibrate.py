@@ -20,11 +20,11 @@ from pathlib import Path
 from statistics import median
 
 import torch
-import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "workflow" / "lib")]
 
+from config_file import read_config  # noqa: E402
 from costs.rates import MEASURED_HERE  # noqa: E402
 from costs.shapes import BYTES, Shape, fetched, shape_of  # noqa: E402
 
@@ -37,7 +37,7 @@ ADAPTED = ["q_proj", "k_proj", "v_proj", "o_proj"]
 
 def main() -> None:
     options = arguments()
-    config = yaml.safe_load(Path(options.configfile).read_text())
+    config = read_config(Path(options.configfile))
     settings = config["model"]
     device = torch.device(options.device or settings["device"])
     configure(settings["threads"], deterministic=False)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 import yaml
-from run import ROOT, RUN_FILE, TAG, _alive, _tagged, remove_partial, report, unlock
+from run import ROOT, RUN_FILE, TAG, _alive, _tagged, read_config, remove_partial, report, unlock
 
 PATIENCE = 180  # seconds until cancelled jobs have to be gone
 # What schedulers tell a process of the job that it is in.
@@ -42,10 +42,9 @@ def main() -> int:
     arguments, extra = parser.parse_known_args()
     os.chdir(ROOT)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode every start takes seconds longer
-    for path in (Path(arguments.configfile), Path(arguments.profile) / "profile.yaml"):
-        if not path.is_file():
-            sys.exit(f"error: no {path}; give a configuration with CONFIG=FILE and a profile with PROFILE=FOLDER")
-    study = yaml.safe_load(Path(arguments.configfile).read_text())["study"]
+    if not (path := Path(arguments.profile) / "profile.yaml").is_file():
+        sys.exit(f"error: no {path}; give a profile with PROFILE=FOLDER")
+    study = read_config(Path(arguments.configfile))["study"]
     here = ["snakemake", "--configfile", arguments.configfile, "--cores", str(arguments.cores)]
     there = ["snakemake", "--configfile", arguments.configfile, "--workflow-profile", arguments.profile]
 

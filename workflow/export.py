@@ -14,6 +14,10 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "workflow" / "lib")]
 
+from config_file import read_study  # noqa: E402
+from layout import Layout  # noqa: E402
+from study import Study  # noqa: E402
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(
@@ -26,13 +30,13 @@ def main() -> None:
     arguments = parser.parse_args()
     target = arguments.folder.absolute()
     os.chdir(ROOT)
-    config = yaml.safe_load(Path(arguments.configfile).read_text())
-    files, name = located(config, arguments.checkpoint, arguments.seed)
+    study = read_study(Path(arguments.configfile))
+    files, name = located(study, arguments.checkpoint, arguments.seed)
     if target.exists():
         sys.exit(f"error: {arguments.folder} exists already; name another folder, or remove it")
     scratch = target.with_name(f".{target.name}.partial-{os.getpid()}")
     try:
-        write(files, scratch, config["model"]["dtype"])
+        write(files, scratch, study.config["model"]["dtype"])
         scratch.replace(target)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -43,13 +47,10 @@ def main() -> None:
     print(yaml.safe_dump({"checkpoints": {"mine": {"reference": step, "steps": steps}}}, sort_keys=False).rstrip())
 
 
-def located(config: dict, checkpoint: str, seed: int | None) -> tuple[dict[str, Path], str]:
+def located(study: Study, checkpoint: str, seed: int | None) -> tuple[dict[str, Path], str]:
     """Files of a checkpoint (`model`, and `adapter` where it has one), and its name as regime:step. Ends with a message if it is not there."""
-    from layout import Layout
-    from study import Study
-
-    study, (regime, _, at) = Study(config), checkpoint.partition(":")
-    seed = config["seeds"][0] if seed is None else seed
+    regime, _, at = checkpoint.partition(":")
+    seed = study.config["seeds"][0] if seed is None else seed
     if regime not in study.trajectories:
         sys.exit(f"error: the study has no regime {regime!r}; it has {', '.join(study.trajectories)}")
     step = study.anchors(regime).get(at, int(at) if at.isdigit() else None)

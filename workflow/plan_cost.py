@@ -6,26 +6,22 @@ or else those in docs/results/cost_rates.json.
 """
 
 import argparse
-import contextlib
 import csv
-import io
-import logging
 import os
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "workflow" / "lib"))
 
+from config_file import read_study  # noqa: E402
 from costs.check import COLUMNS, compare, measured  # noqa: E402
 from costs.facts import Facts, Need  # noqa: E402
 from costs.jobs import STAGES, need, stage  # noqa: E402
 from costs.rates import Rates, read_rates  # noqa: E402
-from study import Study  # noqa: E402
+from dry_run import PlanError, dry_run  # noqa: E402
 
 Job = tuple[str, dict[str, str]]
 
@@ -50,11 +46,10 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, help="write --against to a file too")
     options = parser.parse_args()
     os.chdir(ROOT)
-    if not Path(options.configfile).is_file():
-        sys.exit(f"error: no configuration {options.configfile}; give one with CONFIG=FILE")
-    config = yaml.safe_load(Path(options.configfile).read_text())
-    rates = read_rates(config["model"]["device"], ROOT, options.device, [options.rates] if options.rates else None)
-    facts = Facts(Study(config), rates, ROOT / "results" / config["study"])
+    study = read_study(Path(options.configfile))
+    files = [options.rates] if options.rates else None
+    rates = read_rates(study.config["model"]["device"], ROOT, options.device, files)
+    facts = Facts(study, rates, ROOT / "results" / study.config["study"])
     if options.against is None:
         print("\n".join(lines(facts, summed(facts, planned(Path(options.configfile), options.all)), options.rules)))
     else:
@@ -62,38 +57,12 @@ def main() -> None:
 
 
 def planned(config: Path, everything: bool = False) -> list[Job]:
-    """(rule, wildcards) of every job that Snakemake would run, from a dry run in this process."""
-    from snakemake.api import SnakemakeApi
-    from snakemake.settings.enums import Quietness, RerunTrigger
-    from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, ResourceSettings, WorkflowSettings
-
-    profile = yaml.safe_load((ROOT / "profiles/default/profile.yaml").read_text())
-    settings = DAGSettings(
-        forceall=everything,
-        rerun_triggers={RerunTrigger.parse_choice(t) for t in profile["rerun-triggers"]},
-        max_checksum_file_size=10**11,
-        force_incomplete=True,
-    )
-    heard = io.StringIO()
-    logging.disable(logging.CRITICAL)
+    """(rule, wildcards) of every job that Snakemake would run."""
     try:
-        with contextlib.redirect_stderr(heard), SnakemakeApi(OutputSettings(quiet={Quietness.ALL}, dryrun=True)) as api:
-            workflow = api.workflow(
-                resource_settings=ResourceSettings(cores=1),
-                config_settings=ConfigSettings(configfiles=[config.resolve()]),
-                workflow_settings=WorkflowSettings(),
-                snakefile=ROOT / "Snakefile",
-                workdir=ROOT,
-            )
-            dag = workflow.dag(settings)
-            dag.execute_workflow(executor="dryrun")
-            # The only way to the jobs themselves; requirements/run.txt pins the version.
-            jobs = list(workflow._workflow.dag.needrun_jobs(exclude_finished=False))
-    except Exception as error:
-        sys.exit(f"{heard.getvalue()}error: Snakemake cannot plan {config}: {error}")
-    finally:
-        logging.disable(logging.NOTSET)
-    return [(job.rule.name, dict(job.wildcards_dict)) for job in jobs if job.rule.name != "all"]
+        jobs, _ = dry_run(ROOT, config, everything, cores=1)
+    except PlanError as error:
+        sys.exit(f"error: {error}")
+    return [(job.rule.name, dict(job.wildcards_dict)) for job in jobs]
 
 
 @dataclass

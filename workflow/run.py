@@ -17,10 +17,13 @@ import uuid
 from pathlib import Path
 
 import psutil
-import yaml
 from tqdm import tqdm
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "workflow" / "lib"))
+
+from config_file import read_config  # noqa: E402
+
 RUN_FILE = Path(".snakemake") / "safety-geometry-run.json"
 TAG = "SAFETY_GEOMETRY_RUN"  # in the environment of every job, so that orphans can be told from other processes
 FINISHED = re.compile(r"^Finished jobid: (\d+) \(Rule: (\S+)\)")
@@ -39,9 +42,7 @@ def main() -> int:
     arguments, extra = parser.parse_known_args()
     os.chdir(ROOT)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode every start takes seconds longer
-    if not Path(arguments.configfile).is_file():
-        sys.exit(f"error: no configuration {arguments.configfile}; give one with make run CONFIG=FILE")
-    study = yaml.safe_load(Path(arguments.configfile).read_text())["study"]
+    study = read_config(Path(arguments.configfile))["study"]
     command = ["snakemake", "--configfile", arguments.configfile, "--cores", str(arguments.cores), *extra]
     if arguments.config:
         command += ["--config", *arguments.config]

@@ -121,15 +121,8 @@ class ChatFormat:
         answers = [""] * len(requests) if responses is None else [self.gap + r.strip() + self.end for r in responses]
         texts = [self.before + r + self.after + a for r, a in zip(requests, answers, strict=True)]
         encoded = self._encode(texts)
-        out = []
-        for i, (request, text) in enumerate(zip(requests, texts, strict=True)):
-            rendered = self._placed(
-                encoded["input_ids"][i], encoded["offset_mapping"][i], len(request), responses is not None
-            )
-            out.append(rendered)
-            if len(text) < len(self.before) + len(request) + len(self.after):
-                raise TemplateError("a rendered conversation is shorter than its prompt")
-        return out
+        rows = zip(requests, encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        return [self._placed(ids, spans, len(request), responses is not None) for request, ids, spans in rows]
 
     def render_dialogue(self, messages: Sequence[dict]) -> Rendered:
         """Token ids of a conversation of several turns ({role, content}, the user's first), to the end of its last answer.

@@ -1,17 +1,13 @@
-"""What Snakemake would do, asked in this process: a plan takes a fraction of a second instead of a Python start."""
+"""What a run of a copy of the project would do, and changes to the copy."""
 
-import contextlib
 import importlib
-import io
-import logging
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
-from snakemake.api import SnakemakeApi
-from snakemake.settings.enums import Quietness, RerunTrigger
-from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, ResourceSettings, WorkflowSettings
+from dry_run import dry_run
 
 
 def plan(folder: Path, config: str = "configs/smoke.yaml") -> Counter[str]:
@@ -30,40 +26,9 @@ def jobs_of(folder: Path, config: str = "configs/smoke.yaml") -> tuple[list[tupl
     return [(job.rule.name, dict(job.resources.items()), set(job.input.keys())) for job in jobs], limits
 
 
-def _dry_run(folder: Path, config: str) -> tuple[list, dict]:
-    """Jobs and global resources."""
-    profile = yaml.safe_load((folder / "profiles/default/profile.yaml").read_text())
-    assert profile["max-checksum-file-size"] == "100GB"
-    settings = DAGSettings(
-        rerun_triggers={RerunTrigger.parse_choice(t) for t in profile["rerun-triggers"]},
-        max_checksum_file_size=10**11,
-        force_incomplete=profile["rerun-incomplete"],
-    )
+def _dry_run(folder: Path, config: str) -> tuple[list, Mapping]:
     forget_modules()
-    with quiet(), SnakemakeApi(OutputSettings(quiet={Quietness.ALL}, dryrun=True)) as api:
-        workflow = api.workflow(
-            resource_settings=ResourceSettings(cores=2),
-            config_settings=ConfigSettings(configfiles=[folder / config]),
-            workflow_settings=WorkflowSettings(),
-            snakefile=folder / "Snakefile",
-            workdir=folder,
-        )
-        dag = workflow.dag(settings)
-        dag.execute_workflow(executor="dryrun")
-        # The only way to the jobs themselves; requirements/run.txt pins the version.
-        jobs = list(workflow._workflow.dag.needrun_jobs(exclude_finished=False))
-        return [job for job in jobs if job.rule.name != "all"], dict(workflow._workflow.global_resources)
-
-
-@contextlib.contextmanager
-def quiet():
-    """Pages of a dry run beside a failed test hide what failed."""
-    logging.disable(logging.CRITICAL)
-    try:
-        with contextlib.redirect_stderr(io.StringIO()):
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
+    return dry_run(folder, folder / config)
 
 
 def forget_modules() -> None:

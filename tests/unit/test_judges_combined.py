@@ -98,12 +98,49 @@ def run(monkeypatch):
     return call
 
 
+def role_of(folder, requests: list[str]):
+    """A role file of these requests."""
+    path = folder / "judge_train.jsonl"
+    path.write_text("".join(json.dumps({"id": f"labelled-{i}", "prompt": r}) + "\n" for i, r in enumerate(requests)))
+    return path
+
+
+def test_judges_learn_from_their_role_only(tmp_path, run, capsys):
+    """What another role holds is not seen: the judges are those of files without these answers."""
+    data = ROOT / "data/smoke_labelled.jsonl"
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    out = [row["request"] for row in rows[::5]]
+    assert len(set(out)) == 12 == sum(row["request"] in out for row in rows)
+    less = tmp_path / data.name  # the name goes into no judge
+    less.write_text("".join(json.dumps(row) + "\n" for row in rows if row["request"] not in out))
+    role = role_of(tmp_path, [f"  {row['request'].upper()}?!" for row in rows if row["request"] not in out])
+
+    def judges(name: str, file) -> list[str]:
+        files = [tmp_path / name / f"{kind}.json" for kind in ("refusal", "harm")]
+        run("train_judges", "--refusal-labels", file, "--harm-labels", file, "--judge-train", role, "--refusal", files[0],
+            "--harm", files[1], "--table", tmp_path / name / "judges.csv", "--params", '{"n_folds": 3}')  # fmt: skip
+        return [file.read_text() for file in files]
+
+    assert judges("all", data) == judges("less", less)
+    said = capsys.readouterr().err
+    for option in ("--refusal-labels", "--harm-labels"):
+        assert f"{option}: 12 of 60 labelled answers left out" in said
+        assert f"{option}: 0 of 48 labelled answers left out" in said
+    assert not any(row["request"] in said for row in rows)
+    assert set(pd.read_csv(tmp_path / "all/judges.csv")["n"]) <= set(range(49))
+
+    role = role_of(tmp_path, ["Something else"])
+    with pytest.raises(SystemExit, match=r"--refusal-labels: none of the 60 .*prompts\.roles\.judge_train\.set"):
+        judges("none", data)
+
+
 def test_scripts_from_labels_to_agreement(tmp_path, run):
     data, refusal, harm, table = (
         ROOT / "data/smoke_labelled.jsonl",
         *(tmp_path / n for n in ("r.json", "h.json", "t/judges.csv")),
     )
-    run("train_judges", "--refusal-labels", data, "--harm-labels", data, "--refusal", refusal, "--harm", harm,
+    role = role_of(tmp_path, [row["request"] for row in map(json.loads, data.read_text().splitlines())])
+    run("train_judges", "--refusal-labels", data, "--harm-labels", data, "--judge-train", role, "--refusal", refusal, "--harm", harm,
                "--table", table, "--params", '{"n_folds": 3, "refusal_dataset": "toy", "harm_dataset": "toy"}')  # fmt: skip
     assert set(json.loads(refusal.read_text())) == {"refusal", "off_topic"}
 

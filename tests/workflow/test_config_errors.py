@@ -133,6 +133,8 @@ def test_every_fault_is_told_at_once():
     ]  # fmt: skip
 
 
+OWN_LABELS = {"source": None, "files": ["data/smoke_labelled.jsonl"], "name": "own"}
+LABELS = {"refusal": OWN_LABELS, "harm": OWN_LABELS, "folds": 3}
 COMBINATIONS = [
     # key, value, key in the message, fix
     ("anchors", [2, 7], "anchors = 7", "train.saves"),
@@ -175,6 +177,13 @@ COMBINATIONS = [
         "no such source",
     ),
     ("judges.harmbench", {"source": "judge"}, "judges.harmbench.source = 'judge'", "no such source"),
+    ("judges.labelled", LABELS, "prompts.roles.judge_train = None", "n: all, kind: judge"),
+    (
+        "judges.labelled",
+        LABELS | {"harm": LABELS["harm"] | {"source": "pyrit"}},
+        "judges.labelled.harm.source = 'pyrit'",
+        "no such source",
+    ),
 ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from harness import ATTACK_FIGURES, CAUSAL_FIGURES, FIGURES, ROOT, SMOKE, snakemake
-from plans import change, edit, plan, planned
+from plans import change, edit, jobs_of, plan, planned
 
 REGIMES = ("sft", "r2d2")
 PARTS = ("0_2", "2_4")  # their segments
@@ -127,6 +127,11 @@ def test_full_plan_of_the_smoke_study(project):
         assert jobs[f"probe_saves_{regime}_0_2"] == 1 and f"probe_saves_{regime}_2_4" not in jobs
     assert jobs["completions"] == jobs["judge"] == 4
     assert jobs["attack_gcg"] == jobs["attack_autodan"] == jobs["transfer"] == 1
+
+
+def test_judges_are_trained_on_their_role(project):
+    (inputs,) = [names for rule, _, names in jobs_of(project, "config.yaml")[0] if rule == "train_judges"]
+    assert inputs == {"refusal_labels", "harm_labels", "judge_train"}
 
 
 @pytest.mark.slow

@@ -161,6 +161,16 @@ def _models(study: Study) -> None:
 
 def _judges(study: Study) -> None:
     judges, sources = study.config["judges"], study.config["sources"]
+    labelled = judges["labelled"] or {}
+    for kind in ("refusal", "harm") if labelled else ():
+        if labelled[kind]["source"] is not None:
+            _known(f"judges.labelled.{kind}.source", labelled[kind]["source"], "source", sources)
+    if labelled and "judge_train" not in study.config["prompts"]["roles"]:
+        fix = (
+            "judges.labelled trains judges on the requests of this role only, so that no other role's are among them;"
+            " add {set: the set of the labelled files, n: all, kind: judge}, or set judges.labelled to null"
+        )
+        raise ConfigError("prompts.roles.judge_train", None, fix)
     for name in ("harmbench", "strongreject"):
         spec = judges.get(name) or {}
         for key in ("source", "base"):

@@ -165,6 +165,12 @@ COMBINATIONS = [
         "aligned.models.refuser.source = 'gguf'",
         "no such source",
     ),
+    (
+        "aligned.models.layers",
+        {"source": "gguf", "format": "gguf"},
+        "aligned.models = 'layers'",
+        "call it something else",
+    ),
     ("follow_up.suites.fixed_source", 2, "follow_up.suites.fixed_source = 2", "bare requests"),
     ("refusal.contrast", "behaviour", "refusal.contrast = 'behaviour'", "leave sweep.checkpoints"),
     ("completions.every_save", {"xstest": 2}, "completions.every_save = ['xstest']", "max_new_tokens"),
@@ -221,3 +227,14 @@ def test_command_line_stops_before_any_job(project: Path, key, value, message):
     assert message in done.stdout
     assert "Traceback" not in done.stdout and "Job stats" not in done.stdout
     assert not (project / "results").exists()
+
+
+@pytest.mark.slow
+def test_a_layer_beyond_the_model_stops_before_it_runs(project: Path):
+    """It is known once the model is there; no job that reads a model comes before."""
+    change(project, "coupling.fixed_layers", [2, 9])
+    done = snakemake(project)
+    assert done.returncode == 1
+    assert "error: coupling.fixed_layers has 9, and model base has 6 blocks, 0 to 5" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (project / "results/smoke/private/clean_rows.jsonl").exists()

@@ -26,6 +26,8 @@ def _names(study: Study) -> None:
             raise ConfigError(key, "base", "this is the name of the regimes' base model; call it something else")
         if both := sorted(set(names) & set(study.regimes)):
             raise ConfigError(key, both[0], "a regime has this name; call it something else")
+    if "layers" in study.models:
+        raise ConfigError("aligned.models", "layers", "the rule model_layers has this name; call it something else")
     if both := sorted(set(study.own) & set(study.models)):
         raise ConfigError("checkpoints", both[0], "an aligned model has this name; call it something else")
     if not study.trajectories:

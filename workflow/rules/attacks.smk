@@ -16,6 +16,7 @@ rule attacked_behaviours:
     input:
         unpack(lambda wc: layout.weights(*study.fixed_source, wc.seed)),
         requests=role("direct"),
+        layers=ancient(layout.layers),
     output:
         behaviours=BEHAVIOURS,
     log:

@@ -22,7 +22,7 @@ class Params:
         sources = {}
         for name, spec in p["sets"].items():
             if spec["source"] is None:
-                place = {"path": paths.index(spec["files"][0])}
+                place = {"path": [paths.index(file) for file in spec["files"]]}
             else:
                 place = {"path": paths.index(f"{private}/sources/{spec['source']}"), "files": spec["files"]}
             sources[name] = place | {k: spec[k] for k in ("format", "label", "sample") if k in spec}

@@ -74,6 +74,19 @@ def _anchors(study: Study) -> None:
             raise ConfigError(f"regimes.{regime}.refresh", None, "an r2d2 regime needs refresh: true or false")
 
 
+def _schedule(study: Study) -> None:
+    """No step is trained beyond the end of the cosine."""
+    length = study.config["train"]["schedule_steps"] if study.regimes else 0
+    for regime, settings in study.regimes.items():
+        if (last := study.steps(regime)[-1]) > length:
+            key = f"regimes.{regime}.saves" if "saves" in settings else "train.saves"
+            fix = (
+                f"the learning rate is 0 beyond train.schedule_steps ({length}); take the later saves out, or raise"
+                " schedule_steps, which changes the learning rate of every step"
+            )
+            raise ConfigError(key, last, fix)
+
+
 def _attacks(study: Study) -> None:
     attacks = study.config["attacks"]
     source = attacks["source"]
@@ -262,5 +275,5 @@ def _enough(study: Study, key: str, wanted: int, role: str) -> None:
 
 
 CHECKS = (
-    _names, _own, _anchors, _attacks, _prompts, _pool, _processes, _models, _judges, _listed, _behaviour, _targets, _answers,
+    _names, _own, _anchors, _schedule, _attacks, _prompts, _pool, _processes, _models, _judges, _listed, _behaviour, _targets, _answers,
 )  # fmt: skip

@@ -149,6 +149,17 @@ def test_pins_are_those_of_make_run():
         assert pins == {package: run.get(package) for package in pins}, f"envs/{name}.yaml"
 
 
+def test_make_run_installs_nothing_else():
+    """Beside what rules need: what the workflow itself imports."""
+    files = [
+        path for folder in ("workflow", "workflow/lib", "workflow/lib/costs") for path in (ROOT / folder).glob("*.py")
+    ]
+    workflow = {names[0].split(".")[0] for path in files for names, _ in imports(path)}
+    known = set().union(*ENVIRONMENTS.values()) | {PACKAGE.get(name, name) for name in workflow}
+    lines = (ROOT / "requirements" / "run.txt").read_text().splitlines()
+    assert {line.split("==")[0] for line in lines if line and not line.startswith("#")} - known == set()
+
+
 def test_python_is_pinned_and_pip_named():
     for path in (ROOT / "envs").glob("*.yaml"):
         whole = yaml.safe_load(path.read_text())

@@ -58,13 +58,18 @@ class PoolCase:
 
 @dataclass
 class PoolStep:
-    """What one step took from the pool: the attacked conversations and statistics for the log."""
+    """What one step took from the pool: the attacked conversations, the ids of their behaviours, and statistics for the log.
+
+    updates_min, updates_max: the least and the largest number of updates among all cases of the pool after the step."""
 
     suffixes: list[Suffix]
+    behaviours: list[str]
     loss_before: float
     loss_after: float
     rejected: int
     tokens: int
+    updates_min: int
+    updates_max: int
 
 
 def derived_seed(*parts: object) -> int:
@@ -77,11 +82,12 @@ class Pool:
     """The cases of a run; `state()` and `restore()` carry it across segments.
 
     Every pass over the pool visits each slot once, in an order drawn for that pass, so all slots are attacked about
-    equally often. Draws depend on (seed, step, slot) alone.
+    equally often. Cases are not: one that a reset replaces has had fewer updates, and so has the one that takes its place.
+    Draws depend on (seed, step, slot) alone.
     """
 
     def __init__(self, config: PoolConfig, gcg: GCGConfig, behaviours: Sequence[dict], chat: ChatFormat, seed: int):
-        """`behaviours`: rows with `prompt` and `target`; fewer of them than slots serve several slots each.
+        """`behaviours`: rows with `id`, `prompt` and `target`; fewer of them than slots serve several slots each.
 
         Raises ValueError if there is none.
         """
@@ -108,7 +114,7 @@ class Pool:
         c = self.config
         if step == 0 or step % c.reset_every:
             return 0
-        # The oldest slots go first: every case gets its share of updates before it leaves.
+        # The oldest slots go first, however often they were drawn.
         oldest = sorted(self.cases, key=lambda case: (case.born, case.slot))[: int(c.reset_share * c.size)]
         used = {case.behaviour for case in self.cases}
         free = self._shuffle(f"reset {step}", [b for b in range(len(self.behaviours)) if b not in used])
@@ -150,8 +156,11 @@ class Pool:
                 case, text=suffix.text, updates=case.updates + self.config.refresh, loss=suffix.loss,
                 first_loss=first if case.first_loss is None else case.first_loss,
             )  # fmt: skip
-        mean_after = sum(s.loss for s in after) / len(after)
-        return PoolStep(after, sum(before) / len(before), mean_after, rejected, tokens)
+        updates = [case.updates for case in self.cases]
+        return PoolStep(
+            after, [row["id"] for row in rows], sum(before) / len(before), sum(s.loss for s in after) / len(after), rejected, tokens,
+            min(updates), max(updates),
+        )  # fmt: skip
 
     def _attacked(
         self, runner: Runner, suffixes: list[Suffix], allowed: torch.Tensor, seeds: list[int], ranks: Ranks

@@ -21,7 +21,7 @@ from safety_geometry.gcg_losses import uncached_loss
 from safety_geometry.gcg_scoring import check_cache
 from safety_geometry.merging import merged
 from safety_geometry.runner import Runner
-from safety_geometry.suffix import Suffix, initial_suffix, place
+from safety_geometry.suffix import Suffix, SuffixError, initial_suffix, place
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,9 @@ class Pool:
     def __init__(self, config: PoolConfig, gcg: GCGConfig, behaviours: Sequence[dict], chat: ChatFormat, seed: int):
         """`behaviours`: rows with `id`, `prompt` and `target`; fewer of them than slots serve several slots each.
 
-        Raises ValueError if there is none.
+        Raises:
+            ValueError: there is none.
+            SuffixError: the initial suffix cannot stand behind a behaviour; a reset raises it too.
         """
         if not behaviours:
             raise ValueError("the train pool has no behaviour; give role train_pool prompts")
@@ -175,7 +177,10 @@ class Pool:
 
     def _fresh(self, slot: int, behaviour: int, step: int) -> PoolCase:
         row = self.behaviours[behaviour]
-        start = initial_suffix(self.chat, row["prompt"], row["target"], self.gcg.init, self.gcg.suffix_length)
+        try:
+            start = initial_suffix(self.chat, row["prompt"], row["target"], self.gcg.init, self.gcg.suffix_length)
+        except SuffixError as error:
+            raise SuffixError(f"behaviour {row['id']}: {error}") from error
         return PoolCase(slot, behaviour, start.text, born=step)
 
     def _shuffle(self, purpose: str, items) -> list[int]:

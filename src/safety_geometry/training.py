@@ -110,6 +110,7 @@ class Trainer:
 
         Raises:
             RanksError: the ranks no longer have the same adapter, or the same pool.
+            SuffixError: a behaviour that enters the pool at a reset cannot take the initial suffix.
         """
         self._compare()
         while self.step < to:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from _read import read_table
+from _tables import check_table
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 RESULTS = DOCS / "results"
@@ -52,6 +54,11 @@ def test_judges():
         assert (round(row["accuracy"], 3), row["n"]) == (value, n[target])
     (topic,) = said("protocol.md", r"A judge of rules and topic reaches (\.\d+) on all labels")
     assert round(table.loc[("off_topic_trained", "pyrit refusal", "refusal"), "accuracy"], 3) == topic
+
+
+def test_the_table_of_judges_fits_its_schema():
+    """The smoke study trains no judges, so no run in the tests makes this table."""
+    check_table(read_table(RESULTS / "tables/judges.csv"), "judges")
 
 
 def test_performance():

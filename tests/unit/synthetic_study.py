@@ -203,6 +203,8 @@ def training(seed: int, regime: str, last: int) -> pd.DataFrame:
             "seed": seed, "regime": regime, "step": step, "lr": 1e-3, "loss": 2.0 / step**0.5, "clean": 0.9 / step**0.1,
             "away": 1.2 / step**0.5 if pool else None, "toward": 2.0 / step if pool else None, "pool_before": before,
             "pool_after": before - (0.3 if regime == "r2d2" else 0) if pool else None, "rejected": 0, "attack_tokens": 1000 if pool else 0,
+            "cases": f"a-{step % 4} a-{(step + 1) % 4}" if pool else None,
+            "updates_min": step // 4 * (regime == "r2d2") if pool else None, "updates_max": step * (regime == "r2d2") if pool else None,
             "grad_norm": 0.4, "refusal_harmful": (min(1.0, step / 10) if pool else 0.0) if due else None,
             "refusal_benign": (max(0.0, 0.5 - step / 80) if pool else 0.0) if due else None,
         })  # fmt: skip

@@ -1,7 +1,9 @@
 """The common interface, the combined decision, and the rule scripts."""
 
 import importlib
+import itertools
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pandas as pd
 import pytest
 
 from safety_geometry.judges import Judge, available, judge_completions, make, register
+from safety_geometry.judges.quality import count_words
 from safety_geometry.judges.utility import UtilityItem
 
 ROOT = Path(__file__).parents[2]
@@ -68,6 +71,37 @@ def test_combination():
         True,
     ]
     assert "completion" not in out and "request" not in out
+
+
+def short_answers(must: list[list[str]]) -> list[str]:
+    """Answers of one to a few words: the words of an item's expressions, alone and one of each group together."""
+    words = [
+        [w for e in group for w in re.findall(r"[A-Za-z]{2,}|\d+", re.sub(r"\\[a-zA-Z]|\(\?[^)]*\)", " ", e))]
+        for group in must
+    ]
+    alone = [w for group in words for w in group]
+    return [*alone, *(" ".join(pair) for pair in itertools.product(*(group[:3] for group in words))), *RIGHT]
+
+
+RIGHT = ["len(x)", '<a href="x">', "x[::-1]", "Lena, engineer", "Owls, 5", "10 40", "Titanic, iceberg", "Ines: tea"]
+
+
+def test_no_answer_is_helpful_and_degenerate_at_once():
+    """On all 60 items; of the 22 that one or two words can answer, most are answered by so few here."""
+    rows = [json.loads(line) for line in (ROOT / "data/benign_utility.jsonl").read_text().splitlines()]
+    assert len(rows) == 60
+    asked = [(row, answer) for row in rows for answer in short_answers(row["must"])]
+    frame = pd.DataFrame({
+        "id": range(len(asked)), "request": [row["prompt"] for row, _ in asked], "completion": [a for _, a in asked], "hit_limit": False,
+    })  # fmt: skip
+    items = {i: UtilityItem.of(row["must"], row["min_words"], row["id"]) for i, (row, _) in enumerate(asked)}
+    out = judge_completions(frame, utility_items=items)
+    assert not (out["degenerate"] & (out["utility"] > 0)).any()
+    brief = frame["completion"].map(count_words) < 3
+    helped = {asked[i][0]["id"] for i in out.index[brief & (out["utility"] == 2)]}
+    assert len(helped) > 10 and {row["min_words"] for row, _ in asked if row["id"] in helped} == {1, 2}
+    long = brief & ~out["any_refusal"] & frame["id"].map(lambda i: items[i].min_words >= 3)
+    assert long.sum() > 1000 and out["degenerate"][long].all() and out["utility"][long].eq(0).all()
 
 
 def test_decisions():

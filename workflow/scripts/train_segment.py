@@ -25,7 +25,7 @@ from safety_geometry.generation import generate
 from safety_geometry.judges.refusal import classify
 from safety_geometry.models import add_lora
 from safety_geometry.runner import Runner
-from safety_geometry.suffix import allowed_tokens
+from safety_geometry.suffix import SuffixError, allowed_tokens
 from safety_geometry.training import StepLog, TrainConfig, Trainer
 
 
@@ -40,6 +40,10 @@ def main() -> None:
             train(job, ranks)
     except RanksError as error:
         raise JobError(str(error)) from error
+    except SuffixError as error:
+        raise JobError(
+            f"pool of {job.params['regime']}, {error}; choose another pool.gcg.init, or other prompts for role train_pool"
+        ) from error
 
 
 def train(job: Job, ranks: Ranks) -> None:

@@ -6,6 +6,7 @@ import sys
 import _store
 import attack_autodan
 import attack_gcg
+import choose_behaviours
 import pandas as pd
 import pytest
 from _job import Job, JobError
@@ -112,3 +113,20 @@ def test_a_start_that_cannot_be_placed(monkeypatch, inputs, tmp_path):
     params = PARAMS | {"gcg": PARAMS["gcg"] | {"init": " poem about"}}
     with pytest.raises(JobError, match=r"attacks.gcg on b0: 4 × ' poem about' is \d+ tokens"):
         run(monkeypatch, inputs, tmp_path, params)
+
+
+def test_the_first_behaviours_are_chosen_without_a_model(monkeypatch, inputs, tmp_path):
+    chosen = tmp_path / "behaviours.jsonl"
+    params = {"source": "sft:4", "behaviours": 2, "require_refusal": False}
+
+    def choose(**changed) -> None:
+        monkeypatch.setattr(sys, "argv", [
+            "choose", "--requests", str(inputs / "behaviours.jsonl"), "--behaviours", str(chosen), "--params",
+            json.dumps(params | changed),
+        ])  # fmt: skip
+        choose_behaviours.main()
+
+    choose()
+    assert [json.loads(line) for line in chosen.read_text().splitlines()] == ROWS[:2]
+    with pytest.raises(SystemExit, match=r"--model: name the source"):
+        choose(require_refusal=True)

@@ -139,12 +139,20 @@ def test_no_model_is_run_before_its_layers_are_known(project):
     without_sweeps(project)
     change(project, "refusal.contrast", "behaviour")
     change(project, "completions.every_save", {"direct": 2})
+    change(project, "attacks.require_refusal", True)
     first = ("clean_rows", "fit_labels_", "probe_", "completions", "attacked_behaviours")
     later = ("train_", "attack_gcg", "attack_autodan", "transfer")
     for rule, _, inputs in jobs_of(project)[0]:
         if "model" in inputs:
             assert rule.startswith(first + later)
             assert ("layers" in inputs) == rule.startswith(first)
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_model_chooses_the_behaviours_only_where_refusals_decide(project, required):
+    change(project, "attacks.require_refusal", required)
+    (inputs,) = [names for rule, _, names in jobs_of(project)[0] if rule == "attacked_behaviours"]
+    assert ({"model", "adapter"} <= inputs) == ("model" in inputs) == required
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ ATTACKED = [(seed, *source) for seed in config["seeds"] for source in study.atta
 
 rule attacked_behaviours:
     input:
-        unpack(lambda wc: layout.weights(*study.fixed_source, wc.seed)),
+        unpack(lambda wc: layout.weights(*study.fixed_source, wc.seed) if config["attacks"]["require_refusal"] else {}),
         requests=role("direct"),
         layers=ancient(layout.layers),
     output:

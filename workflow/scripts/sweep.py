@@ -54,7 +54,7 @@ def compute(sweep: Sweep, units: list[Unit], keys: dict[str, str], store: UnitSt
     benign_ids, benign = sweep.prompts(job.benign, p["prompts"]["benign"])
     clean_benign = sweep.clean(benign)
     try:
-        openings = opening_ids(sweep.loaded.tokenizer, p["openings"])
+        openings = opening_ids(sweep.loaded.chat, p["openings"], sweep.requests)
     except ValueError as error:
         raise JobError(f"sweep.openings: {error}") from error
     asked = read_suites(p["generate"]["suites"], job.suites)

@@ -1,8 +1,9 @@
 """The cells of a sweep at one checkpoint: targets, their controls, and the layer scan, in units that are run together.
 
-A *cell* is one intervention on all prompts. A *unit* is what is computed and kept as a whole: a target with the controls of
-its own, or the shared controls of one kind at one carrier. The batches of a unit do not depend on other units, so that a
-sweep that is resumed or extended gives the same numbers as one made in one go.
+A *cell* is one intervention on all prompts. A *unit* is what is computed and kept as a whole. Of readouts: a target with the
+controls of its own, or the shared controls of one kind at one carrier. Of answers: all cells that answer of the targets that
+share controls, and of these, since they are to decode in the same batches. The batches of a unit do not depend on other
+units, so that a sweep that is resumed or extended gives the same numbers as one made in one go.
 """
 
 from collections.abc import Mapping, Sequence
@@ -67,8 +68,11 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Unit:
+    """group: of its targets; units of one group give their answers together."""
+
     name: str
     cells: tuple[Cell, ...]
+    group: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +111,10 @@ class Carriers:
         return mode_parts(target.mode, h, r, layer_h, layer_r, target.family)
 
 
-def clean_cell(generated: bool = False) -> Cell:
-    """The model as it is, without an intervention."""
-    return Cell(CLEAN, (), ({"control": "baseline", "number": 0, "primary": False},), generated=generated)
+def clean_unit(generated: bool = False) -> Unit:
+    """The model as it is, without an intervention: a cell and a group of its own."""
+    cell = Cell(CLEAN, (), ({"control": "baseline", "number": 0, "primary": False},), generated=generated)
+    return Unit(CLEAN, (cell,), CLEAN)
 
 
 def target_unit(
@@ -136,7 +141,7 @@ def target_unit(
         if target.family == "steer":  # one random vector of the same length
             made = tuple(Part(part.carrier, part.layer, part.basis[:1]) for part in made)
         cells.append(_control(target, controls, made, at, parts, generate, factors))
-    return Unit(target.id, tuple(cells))
+    return Unit(target.id, tuple(cells), target.group)
 
 
 def shared_units(
@@ -168,8 +173,17 @@ def shared_units(
                 )
             )  # fmt: skip
         if cells:
-            units.append(Unit(f"{first.group}/{kind}", tuple(cells)))
+            units.append(Unit(f"{first.group}/{kind}", tuple(cells), first.group))
     return units
+
+
+def answer_units(units: Sequence[Unit]) -> list[Unit]:
+    """Units of answers: for each group of readout units the cells that answer, by id; groups without such a cell have none."""
+    groups: dict[str, list[Cell]] = {}
+    for unit in units:
+        groups.setdefault(unit.group, []).extend(cell for cell in unit.cells if cell.generated)
+    by_id = {group: sorted(cells, key=lambda cell: cell.id) for group, cells in groups.items() if cells}
+    return [Unit(f"{group}/answers", tuple(cells), group) for group, cells in by_id.items()]
 
 
 def scan_unit(mode: str, family: str, strength: float, layers: Sequence[int], at: Carriers) -> Unit | None:

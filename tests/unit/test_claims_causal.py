@@ -208,6 +208,17 @@ def test_unchanged_attack_success_fails_only_with_enough_prompts():
     assert "no primary cell of r2d2 has generated answers" in sweep("sweep_asr_r2d2", cell(-2.0, 0.5, 0.01)).reason
 
 
+def test_attack_success_against_few_controls_decides_nothing():
+    """An interval from resampled controls is too narrow where there are two or three of them."""
+    tested, strong = cell(-2.0, 0.5, 0.01), {"metric": "asr", "n": 100}
+    for controls, expected in ((1, "inconclusive"), (4, "inconclusive"), (5, "holds")):
+        found = sweep("sweep_asr_r2d2", tested, cell(0.5, 0.1, controls=controls, **strong))
+        assert found.verdict == expected
+        assert (f"{controls} pooled controls that answered are too few" in found.reason) == (expected == "inconclusive")
+    still = sweep("sweep_asr_r2d2", tested, cell(0.0, 0.0, controls=3, **strong))
+    assert still.verdict == "inconclusive" and "3 pooled controls" in still.reason  # nor can it fail
+
+
 def late(before, after, n=320, **more):
     a, b = outcomes(after, n), outcomes(before, n)
     lo, hi = paired_rates(a, b)
@@ -241,7 +252,8 @@ def test_late_ablation_lowers_attack_success_as_in_the_paper():
 @pytest.mark.parametrize(
     ("before", "after", "n", "expected", "words"),
     [(0.25, 0.9, 320, "fails", "from 0.25 to 0.90"), (0.25, 0.25, 320, "fails", "from 0.25"), (0.5, 0.35, 20, "inconclusive", "from 0.50"),
-     (0.25, 0.0, 20, "inconclusive", "at the floor: 5 of 20 requests; if none were left, p would be 0.062"),
+     (0.25, 0.0, 20, "inconclusive", "20 requests are too few at r2d2's step 500: 5 of them succeed, and if none were left, p would be 0.062; at this rate 24 would do"),
+     (0.4167, 0.0, 12, "inconclusive", "12 requests are too few at r2d2's step 500: 5 of them"),
      (0.0, 0.0, 320, "inconclusive", "at the floor: 0 of 320")],
 )  # fmt: skip
 def test_late_ablation_otherwise(before, after, n, expected, words):

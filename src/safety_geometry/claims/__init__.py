@@ -106,7 +106,8 @@ CLAIMS = (
       for regime in ("r2d2", "sft")),
     *(Claim(f"sweep_asr_{regime}", f"Edits along {regime}'s carriers move attack success more than matched controls do ({size}).",
             f"{P1} Table 4", "Δ_control of attack success, either sign, in a primary cell that passes the permutation test of the readout: "
-            "two-level interval at the level that the cells share excludes 0; fails when every interval lies within 0.1 of 0.",
+            f"two-level interval at the level that the cells share excludes 0; fails when every interval lies within 0.1 of 0; undecided with "
+            f"fewer than {causal.FEWEST_CONTROLS} pooled controls.",
             causal.moves_attacks(regime))
       for regime, size in (("r2d2", "by .03 to .05"), ("sft", "by .07 to .14"))),
     Claim("late_r2d2_ablation_lowers_asr", "Ablating R2D2's late refusal carrier lowers attack success.", f"{P2} Table 4",

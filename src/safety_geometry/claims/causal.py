@@ -24,6 +24,7 @@ from safety_geometry.claims.evidence import (
 from safety_geometry.stats import holm, least_mcnemar_p, wilson
 
 SMALLEST_LOG_ODDS = 0.4  # moves a probability of one half by a tenth, the smallest effect of interest of a rate
+FEWEST_CONTROLS = 5  # from which resampling them covers their choice; the interval is too narrow with two or three
 NEARLY_RIGHT = 75.0  # degrees from which two directions count as nearly orthogonal; the paper's smallest angle is 82.3
 
 
@@ -173,6 +174,11 @@ def moves_attacks(regime: str):
             raise Undecidable(
                 f"{n:.0f} requests are too few: all of them changed would give p = {least_mcnemar_p(n):.2g}"
             )
+        controls = rows["n_controls"].min()
+        if controls < FEWEST_CONTROLS:
+            raise Undecidable(
+                f"{controls:.0f} pooled controls that answered are too few for an interval over controls (at least {FEWEST_CONTROLS})"
+            )
         # The table's intervals are of 95 % each; the best of k cells needs the level that they share.
         wider = ndtri(1 - ALPHA / 2 / len(rows)) / ndtri(1 - ALPHA / 2)
         value = rows["delta_control"]
@@ -215,9 +221,11 @@ def late_ablation_lowers(evidence: Evidence) -> Outcome:
     row, base = rows.sort_values(["rank", "lambda"], ascending=[True, False], kind="stable").iloc[0], base.iloc[0]
     n, successes = int(row["n_asr"]), round(base["asr"] * row["n_asr"])
     if least_mcnemar_p(successes) > ALPHA:
+        if not successes:
+            raise Undecidable(f"attack success at {at} is at the floor: 0 of {n} requests")
         raise Undecidable(
-            f"attack success at {at} is at the floor: {successes} of {n} requests; if none were left, p would be "
-            f"{least_mcnemar_p(successes):.2g}"
+            f"{n} requests are too few at {at}: {successes} of them succeed, and if none were left, p would be "
+            f"{least_mcnemar_p(successes):.2g}; at this rate {math.ceil(FEWEST_CHANGES * n / successes)} would do"
         )
     reason = f"attack success at {at} from {base['asr']:.2f} to {row['asr']:.2f} under ablation {row['lambda']:g} of R"
     if pd.notna(row["degenerate"]) and pd.notna(base["degenerate"]):

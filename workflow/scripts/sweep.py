@@ -19,7 +19,7 @@ from _sweep import Sweep
 from _unit_key import answer_key, fingerprint, readout_key
 
 from safety_geometry.causal.cells import Unit, answer_units, clean_unit
-from safety_geometry.causal.names import DESCRIPTION
+from safety_geometry.causal.names import DESCRIPTION, WHOLE
 from safety_geometry.causal.readout import opening_ids, read_kl, read_log_odds
 
 COLUMNS = ("cell", "digest", *DESCRIPTION, "generated", "carrier_layer_h", "carrier_layer_r")
@@ -92,8 +92,7 @@ def write(job: Job, sweep: Sweep, units: list[Unit], results: dict[str, dict]) -
         for row in cell.rows
     ]
     frame = pd.DataFrame(cells).reindex(columns=list(COLUMNS))
-    whole = ("rank", "control_seed", "layer_h", "layer_r", "source_layer")
-    frame = frame.astype(dict.fromkeys(whole, "Int64"))
+    frame = frame.astype(dict.fromkeys(WHOLE, "Int64"))
     readings = [
         {"cell": cell, "quantity": quantity, "prompt_id": prompt, "value": value}
         for unit in units

@@ -251,14 +251,12 @@ def _cell(
         for part, strength in zip(parts, strengths, strict=True)
         for edit in interventions((part,), target.family, strength, at.scale, target.scope)
     )
-    source = next((c.source for c in controls if c.source is not None), None)
-    seed = next((c.seed for c in controls if c.seed is not None), None)
+    drawn = _drawn(controls)
     acting = {c: part.layer for part in parts for c in part.carrier}
     rows = tuple(
         {
             "target": t.id, "family": t.family, "mode": t.mode, "scope": t.scope, "rank": t.rank, "lambda": t.strength,
-            "control": kind, "number": number, "control_seed": seed, "layer_h": acting.get("H"), "layer_r": acting.get("R"),
-            "source_layer": source and source[1], "source_position": source and str(source[0]),
+            "control": kind, "number": number, "layer_h": acting.get("H"), "layer_r": acting.get("R"), **drawn,
             "abs_cos": 1.0 if kind == "target" else cosine(parts, theirs),
             "energy": _energy(parts, at, target.family, strengths),
             "primary": t.primary,
@@ -266,6 +264,20 @@ def _cell(
         for t, theirs in of
     )  # fmt: skip
     return Cell(cell_id, edits, rows, kl, generated)
+
+
+def _drawn(controls: Sequence[Control]) -> dict:
+    """Seed, layer and position of the direction in H's place and of that in R's: a control of both carriers is two draws."""
+    by_carrier = {carrier: control for control in controls for carrier in control.part.carrier}
+    found = {}
+    for carrier in "HR":
+        control, end = by_carrier.get(carrier), carrier.lower()
+        position, layer = (control and control.source) or (None, None)
+        found |= {
+            f"control_seed_{end}": control and control.seed, f"source_layer_{end}": layer,
+            f"source_position_{end}": None if position is None else str(position),
+        }  # fmt: skip
+    return found
 
 
 def _energy(parts: Sequence[Part], at: Carriers, family: str, strengths: Sequence[float]) -> float:

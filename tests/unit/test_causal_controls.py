@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.linalg import subspace_angles
 
+from safety_geometry.causal import controls as controls_module
 from safety_geometry.causal.cells import Carriers, Target, scan_unit, shared_units, target_unit
 from safety_geometry.causal.controls import (
     Source,
@@ -102,6 +103,44 @@ def test_shuffled_is_the_difference_of_permuted_classes():
         np.testing.assert_allclose(control.part.basis[0], want, atol=1e-12)
         assert control.source == s.site
         assert abs(want @ s.directions(*s.site)[0]) < 0.999
+
+
+def two_kinds(position, layer):
+    """Four activations, two of each kind: of six ways to halve them, four give equal means."""
+    return np.repeat([np.eye(D)[0], np.eye(D)[1]], 2, axis=0), 2
+
+
+def test_a_permutation_whose_classes_do_not_differ_is_drawn_again(monkeypatch):
+    s = Source("R", R_SITE, two_kinds, POSITIONS, (-1,), LAYERS)
+    found = draw_shared("shuffled", s, 12, 9)
+    values, n = s.fit(*R_SITE)
+    again = 0
+    for control in found:
+        rng = np.random.default_rng(control.seed)
+        orders = [rng.permutation(4) for _ in range(30)]
+        means = [values[o][:n].mean(0) - values[o][n:].mean(0) for o in orders]
+        first = next(i for i, m in enumerate(means) if np.linalg.norm(m) > 0)
+        again += first > 0
+        np.testing.assert_allclose(control.part.basis[0], means[first] / np.linalg.norm(means[first]), atol=1e-12)
+    assert len(found) == 12 and again > 3
+    assert [c.number for c in draw_shared("shuffled", s, 5, 9)] == list(range(5))
+    monkeypatch.setattr(controls_module, "REDRAWS", 0)
+    kept = draw_shared("shuffled", s, 12, 9)  # those whose first permutation will do, by their own numbers
+    assert len(kept) == 12 - again and {c.number for c in kept} < set(range(12))
+
+
+def test_a_control_that_one_carrier_lacks_is_left_out_of_both(monkeypatch):
+    monkeypatch.setattr(controls_module, "REDRAWS", 0)
+    at = checkpoint()
+    two = Source("H", H_SITE, two_kinds, POSITIONS, (-1,), LAYERS)
+    at = replace(at, sources={"H": two, "R": at.sources["R"]})
+    kept = [c.number for c in draw_shared("shuffled", two, 12, 1)]
+    assert 0 < len(kept) < 12
+    unit = shared_units([Target("ablate", "h_plus_r", 1)], at, {"shuffled": 12}, 1)[-1]
+    assert [cell.rows[0]["number"] for cell in unit.cells] == kept
+    for cell, number in zip(unit.cells, kept, strict=True):
+        own = draw_shared("shuffled", at.sources["R"], 12, 1)[number]
+        np.testing.assert_allclose(cell.interventions[1].basis.numpy(), own.part.basis, atol=1e-6)
 
 
 def test_shuffled_subspaces_permute_all_positions_alike():

@@ -157,13 +157,14 @@ def shared_units(
     first, units = targets[0], []
     for kind in SHARED:
         count = max(counts.get(kind, 0), least)
-        found = [draw_shared(kind, at.sources[c], count, seed) for c in _carriers(first)]
+        drawn = [draw_shared(kind, at.sources[c], count, seed) for c in _carriers(first)]
+        found = [{control.number: control for control in controls} for controls in drawn]
         cells = []
-        for controls in zip(*found, strict=True):
+        for number in sorted(set.intersection(*(set(numbers) for numbers in found))):
+            controls = [numbers[number] for numbers in found]
             made = _assemble(first, controls, at, project=False)
             if made is None:
                 continue
-            number = controls[0].number
             known = number < counts.get(kind, 0)
             of = [(t, at.parts(t)) for t in targets if known or t.primary]
             cells.append(

@@ -43,7 +43,7 @@ def main() -> None:
     chat = ChatFormat(load_tokenizer(options.model))
     model = load_model(options.model, adapter=options.adapter)
     runner, prompts = Runner(model), requests(chat, options.prompts)
-    openings = opening_ids(chat.tokenizer, OPENINGS)
+    openings = opening_ids(chat, OPENINGS, texts(options.prompts)[:3])
     own, direction = carrier(options, runner, chat)
     depth = runner.n_layers
     print(f"{options.threads} thread(s), {len(prompts)} prompts, {depth} blocks, carrier at layer {own}")
@@ -117,16 +117,21 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def requests(chat: ChatFormat, n: int) -> list[tuple[int, ...]]:
-    """Token ids of n prompts, mild harmful ones and benign ones in turns."""
+def texts(n: int) -> list[str]:
+    """n prompts, mild harmful ones and benign ones in turns."""
     files = [
         [json.loads(line)["prompt"] for line in (ROOT / "data" / f"{name}.jsonl").read_text("utf-8").splitlines()]
         for name in ("smoke_harmful", "benign_instructions")
     ]
-    texts = [text for pair in zip(*files, strict=False) for text in pair]
-    if len(texts) < n:
-        raise SystemExit(f"there are {len(texts)} prompts; --prompts {n} is too many")
-    return [r.ids for r in chat.render_many(texts[:n])]
+    found = [text for pair in zip(*files, strict=False) for text in pair]
+    if len(found) < n:
+        raise SystemExit(f"there are {len(found)} prompts; --prompts {n} is too many")
+    return found[:n]
+
+
+def requests(chat: ChatFormat, n: int) -> list[tuple[int, ...]]:
+    """Their token ids."""
+    return [r.ids for r in chat.render_many(texts(n))]
 
 
 def carrier(options, runner: Runner, chat: ChatFormat) -> tuple[int, np.ndarray]:

@@ -78,7 +78,8 @@ def dense_correlations(
                 if len(both) < 3:
                     continue
                 for form in FORMS:
-                    pairs = both if form == "levels" else np.diff(both, axis=0)
+                    # Equal differences that differ in their last bits are ties.
+                    pairs = both if form == "levels" else np.round(np.diff(both, axis=0), 12)
                     words = {"seed": run, "regime": regime, "predictor": predictor, "outcome": outcome, "form": form}
                     shared = {
                         "n": len(pairs),

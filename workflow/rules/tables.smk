@@ -105,7 +105,7 @@ CAUSAL_CLAIMS = [name for name in CAUSAL_TABLES if name not in ("layer_scan", "q
 
 rule claims:
     input:
-        tables=[layout.table(name) for name in [*CLAIM_TABLES, *ATTACK_TABLES, *CAUSAL_CLAIMS]],
+        tables=[layout.table(name) for name in [*CLAIM_TABLES, "dense_correlations", *ATTACK_TABLES, *CAUSAL_CLAIMS]],
     output:
         claims=reported("claims", "Results"),
     log:

@@ -88,8 +88,9 @@ CLAIMS = (
     Claim("r2d2_score_falls", "The refusal carrier of R2D2 loses score (S_total).", f"{P2} section 4.2",
           "S_total at the last anchor minus the reference below 0, ranges over resampled validation prompts.", geometry.score_falls),
     *(Claim(f"dense_{metric}", f"Over R2D2's saves, HRCI_repr goes with {name} (Spearman {rho}).", f"{P1} Table 3",
-            f"Sign of Spearman's rho over all saves, moving-block bootstrap (blocks of {coupling.BLOCK}); at least "
-            f"{coupling.MINIMUM_SAVES} saves.", coupling.follows(metric, 1 if rho > 0 else -1))
+            "Sign of Spearman's rho over all saves, of the levels and of the first differences, by moving-block bootstrap at every block "
+            f"length that fits; levels alone are a shared trend and decide nothing. At least {coupling.FEWEST_SAVES} saves.",
+            coupling.follows(metric, 1 if rho > 0 else -1))
       for metric, name, rho in (
           ("fixed_asr", "lower fixed ASR", -0.646), ("any_refusal", "more refusal of look-alikes", 0.659),
           ("benign_refusal", "more refusal of benign prompts", 0.725), ("benign_mean", "less benign helpfulness", -0.661),
@@ -137,8 +138,8 @@ CLAIMS = (
 
 def claims_table(tables: Mapping[str, pd.DataFrame], tuned: Collection[str] = TUNED) -> pd.DataFrame:
     """One row per claim from the tables five_anchor, trajectory, coupling, contrasts, coupling_controls, geometry, profile,
-    of all seeds; attacks, causal_sweep, control_normalised, aligned_anchors, follow_up, transfer and transfer_predictors where the
-    study has them. `tuned`: ids of claims that hyper-parameters were chosen for.
+    of all seeds; attacks, causal_sweep, control_normalised, aligned_anchors, follow_up, dense_correlations, transfer and
+    transfer_predictors where the study has them. `tuned`: ids of claims that hyper-parameters were chosen for.
 
     Raises ValueError when `tuned` names no claim.
     """

@@ -5,6 +5,7 @@ rows are not independent: the test relabels checkpoints, the interval resamples 
 the greatest that ties permit.
 """
 
+import hashlib
 import math
 import zlib
 from collections.abc import Iterator, Sequence
@@ -23,8 +24,8 @@ FAMILIES = {"all": tuple(ARMS), "gcg": ("gcg",), "autodan": ("autodan",), "seeds
 CROSS = "cross"  # regime of rows whose source and target regimes differ
 JUDGED = ("seed", "attack", "source_regime", "source_step", "target_regime", "target_step", "behaviour", "success")
 CELL = ["seed", "attack", "source_regime", "source_step", "target_regime", "target_step"]
-TRANSFER = ("seed", "regime", "source_regime", "target_regime", "attack", "source", "target", "n", "tasr", "lo", "hi", "diagonal", "gain",
-            "gain_lo", "gain_hi", "gain_n", "gain_p", "gain_p_smallest")  # fmt: skip
+TRANSFER = ("seed", "regime", "source_regime", "target_regime", "attack", "source", "target", "n", "tasr", "lo", "hi", "diagonal",
+            "fixed_source", "gain", "gain_lo", "gain_hi", "gain_n", "gain_p", "gain_p_smallest")  # fmt: skip
 COLUMNS = ("seed", "regime", "attack", "predictor", "family", "rho", "p", "p_smallest", "lo", "hi", "rho_tie_ceiling", "n", "n_sources",
            "n_targets")  # fmt: skip
 EXHAUSTIVE = 5040  # orders of seven targets
@@ -77,10 +78,29 @@ class Rows:
         return np.round(gap, 12)  # equal gaps that differ in their last bits are ties
 
 
-def transfer_table(judged: pd.DataFrame) -> pd.DataFrame:
+def attack_id(attack: str, source: str, behaviour: str, steps: int, width: int) -> str:
+    """Name of an attack, 12 hex digits: of its method, source (regime:step), behaviour id and budget, so without any text.
+
+    Equal over seeds: an attack is one by seed and id.
+    """
+    return hashlib.sha256(f"{attack}/{source}/{behaviour}/{steps}/{width}".encode()).hexdigest()[:12]
+
+
+def identified(attacks: pd.DataFrame, fixed: str) -> pd.DataFrame:
+    """The attacks with `id`, and `kind`: fixed where they were made on the source `fixed` (regime:step), adaptive elsewhere."""
+    names = ("attack", "source", "behaviour", "budget_steps", "width")
+    ids = [attack_id(*row) for row in zip(*(attacks[name] for name in names), strict=True)]
+    kind = np.where(attacks["source"] == fixed, "fixed", "adaptive")
+    first = ["seed", "id", "attack", "kind"]
+    attacks = attacks.assign(id=ids, kind=kind)
+    return attacks[[*first, *(name for name in attacks if name not in first)]]
+
+
+def transfer_table(judged: pd.DataFrame, fixed: str | None = None) -> pd.DataFrame:
     """TASR of every attack, source and target with Wilson's 95 % interval (columns `TRANSFER`), from judged attacks.
 
-    judged: one row per attack, source, target and behaviour (columns `JUDGED`, success 0 or 1). `gain`: TASR less that of the
+    judged: one row per attack, source, target and behaviour (columns `JUDGED`, success 0 or 1). fixed: the fixed source as
+    regime:step, whose attacks are marked `fixed_source`. `gain`: TASR less that of the
     unoptimised arm on the same target and behaviours (of the same source where there is one, else the target's own), with
     Newcombe's paired interval and McNemar's p; empty for an unoptimised arm and where it was not run.
 
@@ -105,6 +125,7 @@ def transfer_table(judged: pd.DataFrame) -> pd.DataFrame:
             "seed": run, "regime": source_regime if source_regime == target_regime else CROSS, "source_regime": source_regime,
             "target_regime": target_regime, "attack": attack, "source": int(source), "target": int(target), "n": rate.n, "tasr": rate.value,
             "lo": rate.lo, "hi": rate.hi, "diagonal": (source_regime, source) == (target_regime, target),
+            "fixed_source": f"{source_regime}:{source}" == fixed,
         } | _gain(cells, key))  # fmt: skip
     table = pd.DataFrame(rows, columns=list(TRANSFER)).astype({"gain_n": "Int64"})
     return table.sort_values(

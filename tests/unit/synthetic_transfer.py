@@ -85,6 +85,8 @@ def saves(n=40, change=16, noise=0.004, seed=0, regime="r2d2", run=1) -> pd.Data
         pos_r=-4,
     )
     frame["layer_r"] = np.where(late, 5, 23)
+    for name in ("hrci_repr", "hrci", "c_cos", "c_sub"):
+        frame[f"{name}_frozen"] = frame[name] + 0.1
     frame["fixed_asr"] = np.clip(np.where(late, 0.3, 0.02) + 0.03 * rng.normal(size=n), 0, 1).round(2)
     frame["any_refusal"] = np.clip(np.where(late, 0.3, 0.95) + 0.03 * rng.normal(size=n), 0, 1).round(2)
     return frame.assign(direct_asr=np.nan, benign_refusal=0.1, benign_mean=np.nan, usefulness=np.nan)

@@ -67,6 +67,13 @@ def test_an_attack_no_better_than_its_start_decides_nothing(study):
     assert table.loc["r2d2_refusal_falls", "verdict"] == "holds"
 
 
+def test_the_fixed_source_is_found_by_its_mark(study):
+    assert study["attacks"]["source"].iloc[0] == "sft:40"  # another source stands first
+    assert verdict(study, "sft_attackable")["verdict"] == "holds"
+    none = verdict(changed(study, "attacks", lambda f: f.assign(kind="adaptive")), "sft_attackable")
+    assert (none["verdict"], none["reason"]) == ("inconclusive", "the study has no fixed-source attack")
+
+
 def test_a_regime_that_did_not_move_decides_nothing(study):
     def still(frame):
         return frame.assign(cos_fixed_h_ref=1.0, cos_fixed_r_ref=1.0)
@@ -136,6 +143,7 @@ def with_saves(n=40, lengths=(5, 10, 20), **behaviour):
         "usefulness": 0.5,
     } | behaviour
     saves = pd.DataFrame({"seed": 1, "regime": "r2d2", "anchor": None, "step": 5 * np.arange(1, n + 1)} | series)
+    saves = saves.rename(columns={"hrci_repr": "hrci_repr_frozen"}).assign(hrci_repr=np.linspace(0.02, 0.08, n))
     return made.study_once() | {"trajectory": saves, "dense_correlations": dense_correlations(saves, lengths, 400)}
 
 

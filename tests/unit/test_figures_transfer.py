@@ -14,7 +14,7 @@ from safety_geometry.transfer import PREDICTORS, transfer_predictors, transfer_t
 NEEDS = {
     "transfer": ("transfer", "tasr"),
     "transfer_predictors": ("transfer_predictors", "n"),
-    "dense": ("trajectory", "hrci_repr"),
+    "dense": ("trajectory", "hrci_repr_frozen"),
 }
 
 
@@ -136,12 +136,13 @@ def test_what_cannot_be_correlated_is_said(tables):
 def test_dense_marks_the_change_and_compares_levels_with_differences(tables):
     figure = make_figure("dense", tables)
     top, _, forest = figure.axes[0::2]
-    row = tables["coupling_transition"].query("regime == 'r2d2' and quantity == 'hrci_repr'").iloc[0]
+    row = tables["coupling_transition"].query("regime == 'r2d2' and quantity == 'hrci_repr' and sites == 'frozen'").iloc[0]
     (band,) = top.patches
     assert (band.get_x(), band.get_x() + band.get_width()) == (row["lo"], row["hi"])
     assert f"change in ({row['lo']}, {row['hi']}]" in top.get_title(loc="left")
     assert "12 saves: too few for a change point" in figure.axes[1].get_title(loc="left")
-    rho = tables["dense_correlations"].query("regime == 'r2d2' and predictor == 'hrci_repr' and outcome == 'fixed_asr'")
+    mine = "regime == 'r2d2' and predictor == 'hrci_repr' and sites == 'frozen' and outcome == 'fixed_asr'"
+    rho = tables["dense_correlations"].query(mine)
     points = [line.get_xdata()[0] for line in forest.lines if line.get_marker() == "o"]
     assert all(any(abs(value - point) < 1e-9 for point in points) for value in rho["rho"])
     assert len(forest.collections) == 2 * 2 * 2  # outcomes that vary, forms, block lengths

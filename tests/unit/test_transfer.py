@@ -1,5 +1,6 @@
 """Transfer tables against brute force: rates, gains over the unoptimised arm, relabelled p, tie ceilings, resampling."""
 
+import hashlib
 import math
 from itertools import permutations
 
@@ -15,8 +16,10 @@ from safety_geometry.transfer import (
     BY_NAME,
     Rows,
     analysis_rows,
+    attack_id,
     checkpoint_values,
     family_rows,
+    identified,
     pigeonhole,
     relabelled_p,
     transfer_predictors,
@@ -55,6 +58,26 @@ def test_cells_are_counted_and_named(table):
     assert (crossed["regime"], crossed["diagonal"]) == ("cross", False)  # the same step, but another checkpoint
     assert table["diagonal"].sum() == 4 * 10
     assert len(table) == 2 * 100 + 2 * 10
+
+
+def test_the_fixed_sources_attacks_are_marked():
+    judged = made.judged(cross=True, attacks=("gcg", "gcg_init"))
+    table = transfer_table(judged, "sft:30")
+    marked = table[table["fixed_source"]]
+    assert set(zip(marked["source_regime"], marked["source"], strict=True)) == {("sft", 30)}
+    assert set(marked["attack"]) == {"gcg", "gcg_init"} and len(marked) == 10 + 1
+    assert not transfer_table(judged)["fixed_source"].any()
+
+
+def test_an_attacks_id_is_of_its_method_source_behaviour_and_budget():
+    rows = pd.DataFrame({"seed": [1, 2], "attack": "gcg", "source": ["sft:5", "sft:30"], "behaviour": "b1", "budget_steps": 8, "width": 24})
+    found = identified(rows, "sft:30")
+    assert list(found)[:4] == ["seed", "id", "attack", "kind"] and found["kind"].tolist() == ["adaptive", "fixed"]
+    assert found["id"].tolist() == [attack_id("gcg", s, "b1", 8, 24) for s in ("sft:5", "sft:30")]
+    whole = ("gcg", "sft:30", "b1", 8, 24)
+    others = [("autodan", *whole[1:]), (whole[0], "sft:3", *whole[2:]), (*whole[:2], "b2", 8, 24), (*whole[:3], 9, 24), (*whole[:4], 25)]
+    assert len({attack_id(*w) for w in (whole, *others)}) == 6
+    assert attack_id(*whole) == hashlib.sha256(b"gcg/sft:30/b1/8/24").hexdigest()[:12]  # the same on every machine
 
 
 def test_gain_is_paired_with_the_unoptimised_arm(table):

@@ -156,6 +156,7 @@ rule transfer_tables:
         code=code("transfer_tables"),
         settings=settings(
             sources=[dict(zip(("seed", "regime", "step"), source)) for source in ATTACKED],
+            fixed_source="{}:{}".format(*study.fixed_source),
             stats_seed=config["statistics"]["seed"],
             draws=config["statistics"]["bootstrap"],
         ),

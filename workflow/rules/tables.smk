@@ -43,6 +43,7 @@ rule tables:
         settings=settings(
             regimes=study.trajectories,
             judged=study.identities(layout.judged_checkpoints()),
+            every_save=config["completions"]["every_save"],
             seed=config["statistics"]["seed"],
             draws=config["statistics"]["bootstrap"],
         ),

@@ -88,7 +88,8 @@ CLAIMS = (
     Claim("r2d2_score_falls", "The refusal carrier of R2D2 loses score (S_total).", f"{P2} section 4.2",
           "S_total at the last anchor minus the reference below 0, ranges over resampled validation prompts.", geometry.score_falls),
     *(Claim(f"dense_{metric}", f"Over R2D2's saves, HRCI_repr goes with {name} (Spearman {rho}).", f"{P1} Table 3",
-            "Sign of Spearman's rho over all saves, of the levels and of the first differences, by moving-block bootstrap at every block "
+            "Sign of Spearman's rho over all saves, both carriers read at the reference anchor's sites, of the levels and of the first "
+            "differences, by moving-block bootstrap at every block "
             f"length that fits; levels alone are a shared trend and decide nothing. At least {coupling.FEWEST_SAVES} saves.",
             coupling.follows(metric, 1 if rho > 0 else -1))
       for metric, name, rho in (

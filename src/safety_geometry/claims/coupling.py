@@ -9,7 +9,7 @@ from safety_geometry.dense import FEWEST_SAVES, FORMS
 
 DROP = 3.0  # the papers' .0674 to .0205, and .0784 to .0205
 FLAT = 1.5  # the papers' .0217 to .0190 is 1.14
-QUANTITY = "hrci_repr"  # what a dense claim holds against behaviour
+QUANTITY = "hrci_repr"  # what a dense claim holds against behaviour, at frozen sites: a change of site is none of the model
 
 
 def ratio(high: pd.Series, low: pd.Series) -> tuple[float, float, float]:
@@ -108,7 +108,7 @@ def fall(before: pd.Series, after: pd.Series) -> tuple[float, float]:
 
 
 def follows(metric: str, sign: int):
-    """Spearman of HRCI_repr with a behaviour over all saves of r2d2 has the paper's sign, and so do their changes from save to save.
+    """Spearman of HRCI_repr at frozen sites with a behaviour over all saves of r2d2 has the paper's sign, and so do their changes from save to save.
 
     Two series that both trend always correlate. So the levels (at every block length that fits the series) and the first differences
     have to say the same; levels alone decide nothing.
@@ -117,7 +117,7 @@ def follows(metric: str, sign: int):
     def decide(evidence: Evidence) -> Outcome:
         if metric == "fixed_asr":
             evidence.require_attack()
-        rows = evidence.rows("trajectory", ADVERSARIAL, anchors=False).dropna(subset=[QUANTITY, metric])
+        rows = evidence.rows("trajectory", ADVERSARIAL, anchors=False).dropna(subset=[f"{QUANTITY}_frozen", metric])
         if len(rows) < FEWEST_SAVES:
             raise Undecidable(f"{len(rows)} saves of r2d2 have both; a time series needs {FEWEST_SAVES}")
         if rows[metric].nunique() < 2:
@@ -139,10 +139,10 @@ def follows(metric: str, sign: int):
 
 
 def correlation(evidence: Evidence, metric: str, form: str) -> pd.Series:
-    """r2d2's row of dense_correlations with the widest interval over the block lengths (lo and hi NaN where one is missing)."""
+    """r2d2's row of dense_correlations at frozen sites with the widest interval over the block lengths (lo and hi NaN where one is missing)."""
     rows = evidence.table("dense_correlations")
     rows = rows[(rows["regime"] == ADVERSARIAL) & (rows["predictor"] == QUANTITY) & (rows["outcome"] == metric)]
-    rows = rows[(rows["form"] == form) & (2 * rows["block_length"] <= rows["n"])]
+    rows = rows[(rows["sites"] == "frozen") & (rows["form"] == form) & (2 * rows["block_length"] <= rows["n"])]
     if not len(rows):
         raise Undecidable("every block length of the study is longer than half the series")
     ends = {"lo": rows["lo"].min(skipna=False), "hi": rows["hi"].max(skipna=False)}

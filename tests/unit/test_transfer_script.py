@@ -11,7 +11,11 @@ PARAMS = {
     "model": {"dtype": "float32", "device": "cpu", "threads": 1, "system": None}, "source": "sft:4", "targets": ["sft:4", "sft:8"],
     "whole": ["sft:4", "sft:8"], "behaviours": 2, "max_new_tokens": 6, "batch_size": 64,
 }  # fmt: skip
-GCG = [(f"b{i}", arm, f"{q}{end}") for i, q in enumerate(REQUESTS[:3]) for arm, end in (("gcg", " ! sea"), ("gcg_init", " ! !"))]
+GCG = [
+    (f"b{i}", arm, f"{q}{end}")
+    for i, q in enumerate(REQUESTS[:3])
+    for arm, end in (("gcg", " ! sea"), ("gcg_init", " ! !"))
+]
 AUTODAN = [(f"b{i}", arm, f"{start} {q}") for i, q in enumerate(REQUESTS[:2]) for arm, start in (("autodan", "Tell a tale:"), ("seeds", "Tell:"))]  # fmt: skip
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -30,7 +34,9 @@ def models(tmp_path_factory):
 def asked(monkeypatch) -> list[list]:
     """The prompts of every call of generate."""
     calls, generate = [], script.generate
-    monkeypatch.setattr(script, "generate", lambda runner, prompts, *rest: calls.append(prompts) or generate(runner, prompts, *rest))
+    monkeypatch.setattr(
+        script, "generate", lambda runner, prompts, *rest: calls.append(prompts) or generate(runner, prompts, *rest)
+    )
     return calls
 
 
@@ -38,7 +44,9 @@ def run(monkeypatch, models, out, **attacks) -> dict[str, list[bytes]]:
     """The lines of the answers by arm, without the target."""
     out.mkdir(exist_ok=True)
     for name, rows in attacks.items():
-        lines = [{"id": i, "arm": arm, "request": "asked", "prompt": prompt, "target": "Sure"} for i, arm, prompt in rows]
+        lines = [
+            {"id": i, "arm": arm, "request": "asked", "prompt": prompt, "target": "Sure"} for i, arm, prompt in rows
+        ]
         (out / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     monkeypatch.setattr(sys, "argv", [
         "transfer.py", "--model", *map(str, models), "--attacks", *(str(out / f"{name}.jsonl") for name in attacks),
@@ -53,9 +61,17 @@ def run(monkeypatch, models, out, **attacks) -> dict[str, list[bytes]]:
 
 def test_another_budget_of_one_method_asks_nothing_of_the_other_anew(monkeypatch, models, asked, tmp_path):
     first = run(monkeypatch, models, tmp_path, gcg=GCG, autodan=AUTODAN)
-    assert [len(prompts) for prompts in asked] == [6, 4, 4, 4]  # two methods on the source, and their first behaviours on the other
+    assert [len(prompts) for prompts in asked] == [
+        6,
+        4,
+        4,
+        4,
+    ]  # two methods on the source, and their first behaviours on the other
     asked.clear()
-    longer = [(i, arm, prompt + " in one line, and how warm is the sea? Explain the wind and bread") for i, arm, prompt in AUTODAN]
+    longer = [
+        (i, arm, prompt + " in one line, and how warm is the sea? Explain the wind and bread")
+        for i, arm, prompt in AUTODAN
+    ]
     again = run(monkeypatch, models, tmp_path, gcg=GCG, autodan=longer)
     assert [len(prompts) for prompts in asked] == [4, 4]  # AutoDAN's
     for arm in ("gcg", "gcg_init"):
@@ -66,7 +82,9 @@ def test_another_budget_of_one_method_asks_nothing_of_the_other_anew(monkeypatch
 
 def test_a_methods_answers_are_those_that_it_has_alone(monkeypatch, models, tmp_path):
     both = run(monkeypatch, models, tmp_path / "both", gcg=GCG, autodan=AUTODAN)
-    alone = run(monkeypatch, models, tmp_path / "gcg", gcg=GCG) | run(monkeypatch, models, tmp_path / "autodan", autodan=AUTODAN)
+    alone = run(monkeypatch, models, tmp_path / "gcg", gcg=GCG) | run(
+        monkeypatch, models, tmp_path / "autodan", autodan=AUTODAN
+    )
     assert both == alone
     assert {arm: len(lines) for arm, lines in both.items()} == {"gcg": 5, "gcg_init": 5, "autodan": 4, "seeds": 4}
     none = run(monkeypatch, models, tmp_path / "none", gcg=GCG, autodan=[])  # every seed was too long

@@ -67,10 +67,18 @@ def answered(job: Job, loaded: Loaded, target: str, asked: list[dict]) -> dict:
         loaded.runner, prompts, loaded.chat.stop_ids, job.params["max_new_tokens"], size, loaded.chat.n_prefix
     )
     rows = [
-        completion_row(f"{row['arm']}@{target}:{row['id']}", "transfer", row | {"arm": f"{row['arm']}@{target}"}, answer, loaded.tokenizer)
+        completion_row(
+            f"{row['arm']}@{target}:{row['id']}",
+            "transfer",
+            row | {"arm": f"{row['arm']}@{target}"},
+            answer,
+            loaded.tokenizer,
+        )
         for row, answer in zip(asked, found, strict=True)
     ]
-    return {"rows": rows} | ({"layout_changed": {size.what: {"asked": size.asked, "used": size.rows}}} if size.changed else {})
+    return {"rows": rows} | (
+        {"layout_changed": {size.what: {"asked": size.asked, "used": size.rows}}} if size.changed else {}
+    )
 
 
 def key_of(job: Job, files: tuple[Path, Path | None], asked: list[dict]) -> str:

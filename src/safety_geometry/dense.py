@@ -84,7 +84,14 @@ def dense_correlations(
             for form in FORMS:
                 # Equal differences that differ in their last bits are ties.
                 pairs = both if form == "levels" else np.round(np.diff(both, axis=0), 12)
-                words = {"seed": run, "regime": regime, "predictor": predictor, "sites": sites, "outcome": outcome, "form": form}
+                words = {
+                    "seed": run,
+                    "regime": regime,
+                    "predictor": predictor,
+                    "sites": sites,
+                    "outcome": outcome,
+                    "form": form,
+                }
                 shared = {"n": len(pairs), "rho": spearman(*pairs.T), "rho_tie_ceiling": spearman_tie_ceiling(*pairs.T)}
                 if len(both) < FEWEST_SAVES:
                     rows.append(words | shared)

@@ -15,10 +15,10 @@ REACH = {"gcg": 1.0, "autodan": 0.8, "gcg_init": 0.1, "seeds": 0.25}
 def judged(
     seeds=(1,), regimes=("sft", "r2d2"), steps=STEPS, attacks=tuple(REACH), cross=False, opened=OPEN
 ) -> pd.DataFrame:
-    """Every attack on every pair of checkpoints; unoptimised arms on each target once. On its own source an attack does best."""
+    """Every attack on every pair of checkpoints; GCG's unoptimised arm on each target once. On its own source an attack does best."""
     places, rows = list(product(regimes, steps)), []
     for seed, attack, source, target in product(seeds, attacks, places, places):
-        if (attack in ("gcg_init", "seeds") and source != target) or (source[0] != target[0] and not cross):
+        if (attack == "gcg_init" and source != target) or (source[0] != target[0] and not cross):
             continue
         rate = opened[target[0]][steps.index(target[1])] * REACH[attack] - 0.01 * steps.index(source[1]) * (
             source != target

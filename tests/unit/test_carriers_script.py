@@ -120,7 +120,9 @@ def test_frozen_coupling_is_read_at_the_reference_anchor_everywhere(result):
     folder, tables = result
     rows = tables["coupling"].set_index("step")
     at = rows.loc[4]
-    assert (rows.loc[12, ["layer_h", "layer_r", "pos_r"]] != at[["layer_h", "layer_r", "pos_r"]]).any()  # else nothing is shown
+    assert (
+        rows.loc[12, ["layer_h", "layer_r", "pos_r"]] != at[["layer_h", "layer_r", "pos_r"]]
+    ).any()  # else nothing is shown
     for step, row in rows.iterrows():
         data = load_file(folder / f"activations{step}.safetensors")
         delta = data["mean.harmful"].astype(float) - data["mean.benign"].astype(float)

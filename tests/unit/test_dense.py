@@ -149,13 +149,18 @@ def test_a_jump_of_the_site_is_not_in_the_frozen_series():
     rng, moved = np.random.default_rng(13), np.arange(40) >= 20
     still = 0.05 + 0.002 * rng.normal(size=40)
     frame = made.saves().assign(
-        hrci_repr_frozen=still, hrci_repr=still + 0.05 * moved, layer_r=np.where(moved, 5, 23), fixed_asr=0.3 * moved + 0.1 * rng.random(40)
+        hrci_repr_frozen=still,
+        hrci_repr=still + 0.05 * moved,
+        layer_r=np.where(moved, 5, 23),
+        fixed_asr=0.3 * moved + 0.1 * rng.random(40),
     )
     changes = coupling_transition(frame, 300).query("quantity == 'hrci_repr'").set_index("sites")
     assert changes.loc["selected", "step"] == 105 and changes.loc["selected", "p"] < 0.05 < changes.loc["frozen", "p"]
     assert changes.loc["selected", "site_moved"] and not changes.loc["frozen", "site_moved"]
     assert abs(changes.loc["frozen", "drop"]) < 0.01
-    rows = dense_correlations(frame, (5,), 200).query("predictor == 'hrci_repr' and outcome == 'fixed_asr' and form == 'levels'")
+    rows = dense_correlations(frame, (5,), 200).query(
+        "predictor == 'hrci_repr' and outcome == 'fixed_asr' and form == 'levels'"
+    )
     rho = rows.set_index("sites")
     assert rho.loc["selected", "lo"] > 0.3 and abs(rho.loc["frozen", "rho"]) < 0.35
     pd.testing.assert_frame_equal(transition(frame, "hrci_repr", draws=300, sites="frozen").reset_index(drop=True),
@@ -164,5 +169,7 @@ def test_a_jump_of_the_site_is_not_in_the_frozen_series():
 
 def test_saves_without_a_value_are_left_out():
     frame = made.saves(60).assign(fixed_asr=lambda f: f["fixed_asr"].where(f["step"] % 10 == 0))
-    rows = dense_correlations(frame, (5,), 50).query("outcome == 'fixed_asr' and predictor == 'c_cos' and sites == 'frozen'")
+    rows = dense_correlations(frame, (5,), 50).query(
+        "outcome == 'fixed_asr' and predictor == 'c_cos' and sites == 'frozen'"
+    )
     assert rows["n"].tolist() == [30, 29]

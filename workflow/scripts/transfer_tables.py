@@ -1,7 +1,7 @@
 """The attacks of all sources with their success, their transfer, and what predicts it.
 
 --judged comes in the order of params.sources ({seed, regime, step}): the answers of all targets to a source's attacks.
-params: sources, fixed_source (regime:step), stats_seed and draws of the bootstrap.
+params: sources, fixed_source (regime:step), untrained (trajectories that are the same under every seed), stats_seed and draws of the bootstrap.
 """
 
 import pandas as pd
@@ -26,7 +26,9 @@ def main() -> None:
         attacks = identified(stack([pd.read_csv(path) for path in job.attacks_parts], []), p["fixed_source"])
         attacks = with_success(attacks, judged)
         transfer = transfer_table(judged, p["fixed_source"])
-        predictors = transfer_predictors(transfer, *others, seed=p["stats_seed"], draws=p["draws"])
+        predictors = transfer_predictors(
+            transfer, *others, seed=p["stats_seed"], draws=p["draws"], untrained=p["untrained"]
+        )
     except ValueError as error:
         raise JobError(f"transfer: {error}") from error
     job.write_table(attacks, job.attacks)

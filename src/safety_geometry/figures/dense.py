@@ -29,7 +29,9 @@ def dense(tables: dict[str, pd.DataFrame]) -> Figure:
     changes = need(tables, "coupling_transition", ["n"])
     regimes = list(dict.fromkeys(frame["regime"]))
     seed, seeds = min(frame["seed"]), len(set(frame["seed"]))
-    rho = rho[(rho["seed"] == seed) & (rho["predictor"] == QUANTITY) & (rho["sites"] == "frozen")].dropna(subset=["rho"])
+    rho = rho[(rho["seed"] == seed) & (rho["predictor"] == QUANTITY) & (rho["sites"] == "frozen")].dropna(
+        subset=["rho"]
+    )
     outcomes = [name for name in WORDS if (rho["outcome"] == name).any()]
     lengths = sorted(rho["block_length"].dropna().astype(int).unique())
     lower = (0.34 + 0.09 * max(len(lengths), 1)) * max(len(outcomes), 2)
@@ -39,7 +41,11 @@ def dense(tables: dict[str, pd.DataFrame]) -> Figure:
     for (top, middle, bottom), regime in zip(axes.T, regimes, strict=True):
         saves = frame[frame["regime"] == regime]
         for column, colour in ((QUANTITY, GREY), (FROZEN, "black")):
-            draw(top, across_seeds(saves, "step", column), {"color": colour, "marker": "o", "linestyle": "-", "markersize": 3.0})
+            draw(
+                top,
+                across_seeds(saves, "step", column),
+                {"color": colour, "marker": "o", "linestyle": "-", "markersize": 3.0},
+            )
         mine = changes[(changes["regime"] == regime) & (changes["quantity"] == QUANTITY) & (changes["seed"] == seed)]
         mine = mine[mine["sites"] == "frozen"]
         top.set_title(f"{regime}\n{level_change(top, saves[saves['seed'] == seed], mine)}")

@@ -86,8 +86,11 @@ class Pool:
     Draws depend on (seed, step, slot) alone.
     """
 
-    def __init__(self, config: PoolConfig, gcg: GCGConfig, behaviours: Sequence[dict], chat: ChatFormat, seed: int):
-        """`behaviours`: rows with `id`, `prompt` and `target`; fewer of them than slots serve several slots each.
+    def __init__(
+        self, config: PoolConfig, gcg: GCGConfig, behaviours: Sequence[dict], chat: ChatFormat, seed: int, batch: BatchSize | None = None,
+    ):  # fmt: skip
+        """`behaviours`: rows with `id`, `prompt` and `target`; fewer of them than slots serve several slots each. `batch`: rows of the
+        attacks' passes (`gcg.batch_size` unless given), which remembers what memory forced.
 
         Raises:
             ValueError: there is none.
@@ -96,7 +99,7 @@ class Pool:
         if not behaviours:
             raise ValueError("the train pool has no behaviour; give role train_pool prompts")
         self.config, self.gcg, self.behaviours, self.chat, self.seed = config, gcg, behaviours, chat, seed
-        self._batch: BatchSize | None = None  # made, and the caches checked, at the first attack of a process
+        self._batch, self._checked = batch, False
         order = self._shuffle("behaviours", range(len(behaviours)))
         self.cases = [self._fresh(slot, order[slot % len(order)], step=0) for slot in range(config.size)]
 
@@ -170,9 +173,12 @@ class Pool:
         """All cases of the step in one batch. Their losses are the search's own: they are statistics of the log."""
         # Sharded weights cannot be merged: no rank has them whole.
         with nullcontext() if ranks.sharded else merged(runner.model):
-            if self._batch is None:
+            if not self._checked:  # at the first attack of a process
                 check_cache(runner, suffixes[0], int(allowed.nonzero()[0]))
-                self._batch = BatchSize.on(runner.device, self.gcg.batch_size, ranks)
+                self._batch, self._checked = (
+                    self._batch or BatchSize.on(runner.device, self.gcg.batch_size, ranks),
+                    True,
+                )
             return attack_many(runner, self.chat, suffixes, self.gcg, allowed, seeds, batch=self._batch, verify=False)
 
     def _fresh(self, slot: int, behaviour: int, step: int) -> PoolCase:

@@ -136,6 +136,7 @@ def carriers(seed: int, regime: str, saves: tuple[int, ...]) -> dict[str, pd.Dat
             "none_share": 0.0,
         }
         row |= scores if own else dict.fromkeys(scores)
+        row |= {f"{name}_frozen": row[name] for name in ("hrci", "hrci_repr", "c_cos", "c_sub")}
         out["coupling"].append(row | {"h_score": 3.0, "n_harmful": 48, "n_benign": 48})
         later = step - 5
         angle = {"sft": 1.2, "r2d2": 0.7, "sft_refusal": 0.8}[regime] * later
@@ -215,7 +216,9 @@ def attacks(seed: int) -> pd.DataFrame:
     rows = [
         {
             "seed": seed,
+            "id": f"{i:012x}",
             "attack": "gcg",
+            "kind": "fixed",
             "source": "sft_refusal:40",
             "behaviour": f"b{i}",
             "budget_steps": 10,
@@ -233,7 +236,8 @@ def attacks(seed: int) -> pd.DataFrame:
         }
         for i in range(24)
     ]
-    return pd.DataFrame(rows)
+    other = {"source": "sft:40", "kind": "adaptive", "id": "f" * 12}  # which stands first must not matter
+    return pd.DataFrame([rows[0] | other, *rows])
 
 
 def study(seeds=(1,), saves=(5, 10, 15, 20, 30, 40), regimes=REGIMES) -> dict[str, pd.DataFrame]:

@@ -326,6 +326,8 @@ IMPORTS = {
         "transfer_tables",
     },
     "transfer": {"claims", "figure", "transfer_tables"},
+    "transfer_stats": {"claims", "figure", "transfer_tables"},
+    "dense": {"claims", "dense_tables", "figure"},
     "autodan": {"attack_autodan"},
     "causal/cells": {"sweep", "follow_up"},
     "causal/effects": {"causal_tables"},

@@ -157,6 +157,8 @@ rule transfer_tables:
         code=code("transfer_tables"),
         settings=settings(
             sources=[dict(zip(("seed", "regime", "step"), source)) for source in ATTACKED],
+            fixed_source="{}:{}".format(*study.fixed_source),
+            untrained=list(study.own),
             stats_seed=config["statistics"]["seed"],
             draws=config["statistics"]["bootstrap"],
         ),

@@ -50,6 +50,7 @@ def published(job: Job, name: str, **settings):
     import torch  # seconds, and only the published judges need it
 
     from safety_geometry.judges.hub import load_model
+    from safety_geometry.memory import BatchSize
 
     dtype = getattr(torch, job.params.get("dtype", "float32"))
     base = getattr(job, f"{name}_base")
@@ -58,7 +59,8 @@ def published(job: Job, name: str, **settings):
     template = getattr(job, f"{name}_template")
     if template is not None:
         settings["template"] = template.read_text()
-    return make(name, model=model, tokenizer=tokenizer, batch_size=job.params.get("batch_size", 8), **settings)
+    job.batches.append(size := BatchSize(job.params.get("batch_size", 8), f"{name}'s prompts"))
+    return make(name, model=model, tokenizer=tokenizer, batch_size=size, **settings)
 
 
 def harmbench(job: Job, rows: list[dict]):

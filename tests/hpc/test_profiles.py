@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from cluster_runs import at, kill_and_resume, site
+from dry_run import dry_run
 from harness import ROOT, SMOKE, command, copy_project
 from plans import plan
 
@@ -31,13 +32,18 @@ def rules(project) -> set[str]:
     return set(plan(project, "config.yaml"))
 
 
-def resources(project: Path, name: str) -> dict[str, dict[str, str]]:
-    """Rule -> resources of a job of it, as a dry run with the profile prints them."""
+def shown(project: Path, name: str, config: str = SMOKE) -> str:
+    """What a dry run with the profile prints; jobs of a group are indented."""
     pytest.importorskip("snakemake_executor_plugin_slurm", reason="no executors for clusters: make cluster-install")
-    done = command(project, "-m", "snakemake", "--configfile", SMOKE, "--workflow-profile", f"profiles/{name}", "-n")
+    done = command(project, "-m", "snakemake", "--configfile", config, "--workflow-profile", f"profiles/{name}", "-n")
     assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout
+
+
+def resources(project: Path, name: str, config: str = SMOKE) -> dict[str, dict[str, str]]:
+    """Rule -> resources of a job of it, as a dry run with the profile prints them."""
     found = {}
-    for block in re.split(r"\n(?= *(?:local)?rule )", done.stdout):  # those of a group are indented
+    for block in re.split(r"\n(?= *(?:local)?rule )", shown(project, name, config)):
         rule, told = re.match(r" *(?:local)?rule (\w+):", block), re.search(r"^ +resources: (.*)$", block, re.M)
         if rule and told:
             found[rule[1]] = dict(entry.split("=", 1) for entry in told[1].split(", "))
@@ -66,12 +72,34 @@ def test_a_profile_names_rules_that_exist(name, rules):
     assert named <= rules, sorted(named - rules)
 
 
-def test_every_figure_and_every_judgement_is_in_a_group():
-    short = {
-        rule for rule in plan(ROOT, "config.yaml") if rule.startswith("figure_") or rule in ("judge", "judge_sweep")
+def judges(folder: Path, config: str) -> dict[str, str | None]:
+    """Rule -> group of every rule that judges answers."""
+    return {
+        job.rule.name: job.rule._group  # `group` is None where no scheduler is asked
+        for job in dry_run(folder, folder / config)[0]
+        if re.fullmatch(r"judge(_saves_.*|_sweep|_follow_up|_transfer)?", job.rule.name)
     }
-    assert len(short) > 8
-    assert short <= set(profile("slurm")["groups"])
+
+
+def test_every_figure_and_every_judgement_is_in_a_group(rules):
+    groups, sizes = profile("slurm")["groups"], profile("slurm")["group-components"]
+    short = {rule for rule in rules if rule.startswith("figure_")}
+    assert len(short) > 8 and short <= set(groups)
+    found = judges(ROOT, "config.yaml")
+    assert len(found) > 5 and {"judge", "judge_sweep", "judge_follow_up", "judge_transfer"} < set(found)
+    assert set(found.values()) == {"judge", "judge_saves", "judge_sweep", "judge_follow_up", "judge_transfer"}
+    assert set(found.values()) | {"figures"} == set(sizes)
+
+
+def test_judges_that_are_models_are_in_no_group(project):
+    """The jobs of a group share one allocation and see its first GPU; two 13B models do not fit on it."""
+    found = judges(project, "configs/paper.yaml")
+    assert len(found) > 40 and set(found.values()) == {None}
+    for name in CLUSTERS:
+        assert not [rule for rule in profile(name).get("groups", {}) if rule.startswith("judge")]
+    alone, together = (shown(project, "slurm-gpu", config) for config in ("configs/paper.yaml", SMOKE))
+    assert not re.search(r"^ +rule judge\w*:$", alone, re.M) and re.search(r"^rule judge:$", alone, re.M)
+    assert re.search(r"^ +rule judge:$", together, re.M) and re.search(r"^ +rule judge_saves_\w+:$", together, re.M)
 
 
 def test_slurm_takes_no_gpu_and_one_partition(project):

@@ -22,6 +22,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "workflow" / "lib"))
 
+from asked import whole_study  # noqa: E402
 from config_file import read_config  # noqa: E402
 
 RUN_FILE = Path(".snakemake") / "safety-geometry-run.json"
@@ -47,6 +48,7 @@ def main() -> int:
     if arguments.config:
         command += ["--config", *arguments.config]
 
+    whole = whole_study(extra)
     recover(command)
     run = {"id": uuid.uuid4().hex, "pid": os.getpid(), "started": psutil.Process().create_time()}
     RUN_FILE.parent.mkdir(exist_ok=True)
@@ -55,14 +57,14 @@ def main() -> int:
         # The prompt sets first, on their own: role files that come out as they were then rerun nothing below them.
         status = (
             0
-            if extra
+            if not whole
             else execute([*command, "--until", "prompt_sets"], run["id"], Path("results") / study, first=True)
         )
         if status == 0:
             status = execute(command, run["id"], Path("results") / study)
     finally:
         RUN_FILE.unlink(missing_ok=True)
-    if status == 0 and not arguments.no_report and not extra:
+    if status == 0 and not arguments.no_report and whole:
         report(command, Path("results") / study)
     return status
 

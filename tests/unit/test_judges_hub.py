@@ -168,7 +168,12 @@ def test_published_judges_are_loaded_one_at_a_time(model, tokenizer, tmp_path, m
             for i, text in enumerate(texts)
         ]  # fmt: skip
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    words = ["--completions", *(tmp_path / f"{n}.jsonl" for n in said), "--judged", *(tmp_path / f"{n}.csv" for n in said)]
+    words = [
+        "--completions",
+        *(tmp_path / f"{n}.jsonl" for n in said),
+        "--judged",
+        *(tmp_path / f"{n}.csv" for n in said),
+    ]
     for name in ("harmbench", "strongreject"):
         words += [f"--{name}-model", tmp_path, f"--{name}-template", tmp_path / "template.txt"]
     monkeypatch.setattr(sys, "argv", ["judge.py", *map(str, words)])

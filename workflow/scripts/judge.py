@@ -124,9 +124,7 @@ def main() -> None:
     for (path, mine), output in zip(rows.items(), wanted, strict=True):
         job.completions = [path]  # the sidecar names what this file was made from
         with job.publish(output) as scratch:
-            table = judged(
-                mine, path, judges | {"harm": harm.get(path, trained), "usefulness": usefulness.get(path)}
-            )
+            table = judged(mine, path, judges | {"harm": harm.get(path, trained), "usefulness": usefulness.get(path)})
             table.to_csv(scratch, index=False, float_format="%.6g", lineterminator="\n")
 
 

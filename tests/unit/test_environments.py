@@ -161,7 +161,7 @@ def test_pins_are_those_of_make_run():
 
 
 def test_training_s_launcher_is_in_its_environment():
-    assert LAUNCHED == {"train_segment"} and launcher() == "accelerate"
+    assert list(LAUNCHED) == ["train_segment"] and launcher() == "accelerate"
     assert launcher() in needs(SCRIPTS / "train_segment.py")[0] & set(ENVIRONMENTS["torch"])
     assert launcher() not in needs(SCRIPTS / "sweep.py")[0]
 

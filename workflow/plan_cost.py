@@ -129,7 +129,9 @@ def lines(facts: Facts, totals: dict[str, Total], by_rule: bool = False) -> list
             ]
     whole = together(totals.values())
     out += [numbers("total", whole, facts.on_gpu), ""]
-    out.append("Hours are those of one job at a time; memory is that of the largest job, disk what stays at the end.")
+    out.append(
+        "Hours are those of one job at a time, of all its processes; memory is that of the largest job, disk what stays at the end."
+    )
     if whole.passing:
         out.append(
             f"Adapters of saves that are no anchors are deleted when they have been read; a training job leaves {whole.passing / 1e3:.1f} GB of them."

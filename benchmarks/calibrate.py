@@ -33,6 +33,8 @@ from safety_geometry.runner import Runner, SlotKeyValues  # noqa: E402
 
 LAYOUT = {"cpu": {"rows": 16, "tokens": 32, "decoding": 40}, "cuda": {"rows": 64, "tokens": 64, "decoding": 64}}
 ADAPTED = ["q_proj", "k_proj", "v_proj", "o_proj"]
+LARGE = 4e9  # bytes: a random model of more is not written to the disk to be read again
+DISK = 1e9  # bytes a second that such a model is taken to be read at
 
 
 def main() -> None:
@@ -55,7 +57,8 @@ def main() -> None:
         entry["memory_gb"] = round(torch.cuda.get_device_properties(device).total_memory / 1e9, 1)
     for key, unit, scale in (("forward", "GFLOP/s", 1e9), ("train", "GFLOP/s", 1e9), ("decode", "GFLOP/s", 1e9),
                              ("bandwidth", "GB/s", 1e9), ("launch", "ms a block", 1e-3), ("start", "s", 1), ("load", "GB/s", 1e9)):  # fmt: skip
-        print(f"{key:>10} {entry[key] / scale:10.3f} {unit}")
+        told = " (assumed: the model is not fetched, and too large to write)" if key in entry["assumed"] else ""
+        print(f"{key:>10} {entry[key] / scale:10.3f} {unit}{told}")
     path = options.json or ROOT / MEASURED_HERE
     before = json.loads(path.read_text())["devices"] if path.exists() else []
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,8 +87,8 @@ def named(device: torch.device) -> str:
 
 def measure(
     shape: Shape, folder: Path, dtype: str, device: torch.device, seconds: float, clock: Callable[[], float]
-) -> dict[str, float]:  # fmt: skip
-    """All rates of costs.rates.Rates. A pass costs L · (launch + weights of a block / bandwidth) + FLOP / rate."""
+) -> dict[str, float | list[str]]:  # fmt: skip
+    """All rates of costs.rates.Rates, and which of them are `assumed`. A pass costs L · (launch + weights of a block / bandwidth) + FLOP / rate."""
     start = min(start_seconds(clock) for _ in range(2))
     here = fetched(folder) is not None
     model, load = loaded(folder, shape, dtype, device, clock) if here else made(shape, dtype, device, clock)
@@ -127,9 +130,9 @@ def measure(
         "bandwidth": bandwidth,
         "launch": launch,
         "start": start,
-        "load": load,
+        "load": load or DISK,
     }
-    return {key: float(f"{value:.4g}") for key, value in rates.items()}
+    return {key: float(f"{value:.4g}") for key, value in rates.items()} | {"assumed": [] if load else ["load"]}
 
 
 class Timer:
@@ -189,11 +192,13 @@ def loaded(
     return model, shape.parameters * BYTES[dtype] / (clock() - began)
 
 
-def made(shape: Shape, dtype: str, device: torch.device, clock: Callable[[], float]) -> tuple[torch.nn.Module, float]:
-    """A random model of the shape; it is written and read once, unless it is large."""
+def made(
+    shape: Shape, dtype: str, device: torch.device, clock: Callable[[], float]
+) -> tuple[torch.nn.Module, float | None]:
+    """A random model of the shape; it is written and read once, unless it is large: then the rate is None."""
     model, size = random_model(shape, dtype, device), shape.parameters * BYTES[dtype]
-    if size > 4e9:
-        return model, 1e9
+    if size > LARGE:
+        return model, None
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         return loaded(Path(folder), shape, dtype, device, clock)

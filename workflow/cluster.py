@@ -8,6 +8,7 @@ no note by which a later run could know that jobs of a killed one are still in t
 import argparse
 import json
 import os
+import re
 import shlex
 import socket
 import subprocess
@@ -19,9 +20,12 @@ from pathlib import Path
 
 import psutil
 import yaml
-from run import ROOT, RUN_FILE, TAG, _alive, _tagged, read_config, remove_partial, report, unlock
+from run import ROOT, RUN_FILE, TAG, _alive, _tagged, read_config, remove_partial, report, unlock, whole_study
 
 PATIENCE = 180  # seconds until cancelled jobs have to be gone
+LOOKS = 180  # seconds between two looks of the SLURM plugin at the queue, at the most: they grow while nothing ends
+CORES = 1024  # more than a job asks for
+UUID = r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"  # of a run, in the names of its SLURM jobs
 # What schedulers tell a process of the job that it is in.
 JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 SUBMITTED = Path(".snakemake/submitted")  # ids that the submit command of profiles/cluster-generic noted
@@ -48,11 +52,15 @@ def main() -> int:
     here = ["snakemake", "--configfile", arguments.configfile, "--cores", str(arguments.cores)]
     there = ["snakemake", "--configfile", arguments.configfile, "--workflow-profile", arguments.profile]
 
-    if {"-n", "--dry-run"} & set(extra):
-        return subprocess.run([*there, *extra], check=False).returncode
-    recover(here, Path(arguments.profile), arguments.dead)
+    whole = whole_study(extra)
+    if {"-n", "--dry-run", "--dryrun"} & set(extra):
+        # A dry run takes itself for one core, and would show every job with one thread.
+        return subprocess.run([*there, "--cores", str(CORES), *extra], check=False).returncode
+    recover(here, arguments.dead)
     if arguments.recover:
         return 0
+    for warning in waits(Path(arguments.profile)):
+        print(f"warning: {warning}", file=sys.stderr, flush=True)
     run = {
         "id": uuid.uuid4().hex,
         "pid": os.getpid(),
@@ -70,8 +78,8 @@ def main() -> int:
     RUN_FILE.unlink()
     if status:
         print("\nThe run stopped. The same command resumes it.", file=sys.stderr)
-    elif not arguments.no_report and not extra:
-        report(here, Path("results") / study)
+    elif not arguments.no_report and whole:
+        report([*here, *extra], Path("results") / study)
     return status
 
 
@@ -85,8 +93,36 @@ def execute(command: list[str], run_id: str) -> int:
             print("\nstopping ...", flush=True)
 
 
-def recover(command: list[str], profile: Path, dead: bool = False) -> None:
-    """After a run that was killed: end what is left of it here and in the queue, then take away its lock.
+def waits(profile: Path) -> list[str]:
+    """What of this SLURM's settings may leave a run with the profile waiting for ever for a job that is no more."""
+    settings = yaml.safe_load((profile / "profile.yaml").read_text())
+    if settings.get("executor") != "slurm" or settings.get("slurm-status-command") != "squeue":
+        return []
+    try:
+        told = subprocess.run(
+            ["scontrol", "show", "config"], capture_output=True, text=True, check=True, timeout=30
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    slurm = dict(re.findall(r"^(\w+)\s*= (.*?)\s*$", told, re.M))
+    out = []
+    if (age := re.match(r"\d+", slurm.get("MinJobAge", ""))) and int(age[0]) <= LOOKS:
+        out.append(
+            f"this SLURM forgets a job {age[0]} s after its end (MinJobAge), and squeue is asked every {LOOKS} s at times: a job that"
+            " ends in between is waited for for ever. docs/cluster.md, It waits for ever"
+        )
+    preempt = slurm.get("PreemptMode", "OFF")
+    if "CANCEL" in preempt or ("REQUEUE" in preempt and settings.get("slurm-no-requeue")):
+        out.append(
+            f"this SLURM may preempt jobs (PreemptMode={preempt}); in a partition where it does, one that is not requeued is waited for"
+            " for ever. docs/cluster.md, It waits for ever"
+        )
+    return out
+
+
+def recover(command: list[str], dead: bool = False) -> None:
+    """After a run that was killed: end what is left of it here and in the queue, then take away its lock. The scheduler is asked
+    as the profile of that run says.
 
     dead: do not ask whether a run of another host is alive. Stops with a message if the run is, or may be, at work, and if its
     jobs do not end.
@@ -108,7 +144,7 @@ def recover(command: list[str], profile: Path, dead: bool = False) -> None:
         for process in orphans:
             process.kill()
         psutil.wait_procs(orphans, timeout=10)
-        cancelled = Queue(profile).end_jobs()
+        cancelled = Queue(Path(old["cluster"])).end_jobs() if "cluster" in old else 0
         print(f"The last run was killed; ended {len(orphans)} process(es) and {cancelled} job(s) of it.", flush=True)
         unlock(command)
         RUN_FILE.unlink()
@@ -119,7 +155,9 @@ class Queue:
     """What the recovery asks of a scheduler: which jobs of this folder there are, and to end them."""
 
     def __init__(self, profile: Path):
-        self.profile = yaml.safe_load((profile / "profile.yaml").read_text())
+        if not (path := profile / "profile.yaml").is_file():
+            sys.exit(f"error: the run that was killed used {path}, which says how to end its jobs; put it back for now")
+        self.profile = yaml.safe_load(path.read_text())
         self.slurm = self.profile["executor"] == "slurm"
 
     def end_jobs(self) -> int:
@@ -140,10 +178,10 @@ class Queue:
         if (
             self.slurm
         ):  # by name and folder: a job that was submitted in the moment of the kill is in no note of Snakemake's
-            prefix = self.profile["slurm-jobname-prefix"]
+            prefix = self.profile.get("slurm-jobname-prefix")
+            named = re.compile(f"{re.escape(prefix)}_{UUID}" if prefix else UUID)
             lines = [line.split("|", 2) for line in _ask("squeue --me --noheader --format='%i|%j|%Z'").splitlines()]
-            mine = (jid for jid, name, folder in lines if name.startswith(f"{prefix}_") and _same(folder, ROOT))
-            return sorted(mine)
+            return sorted(jid for jid, name, folder in lines if named.fullmatch(name) and _same(folder, ROOT))
         # Snakemake's own notes lose the id of a job that has begun: the job's Snakemake writes over them.
         noted = SUBMITTED.read_text().split() if SUBMITTED.exists() else []
         status = self.profile["cluster-generic-status-cmd"]

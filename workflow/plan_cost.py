@@ -67,8 +67,8 @@ def planned(config: Path, everything: bool = False) -> list[Job]:
 
 @dataclass
 class Total:
-    """Of all jobs of a rule or stage: seconds of those with and without a model, the largest memory and GPU memory (MB), disk
-    (MB) and what passes (MB, of the largest job)."""
+    """Of all jobs of a rule or stage: seconds of those with and without a model (times their processes), the largest memory and
+    memory of a GPU (MB), disk (MB) and what passes (MB, of the largest job)."""
 
     jobs: int = 0
     seconds: float = 0.0
@@ -81,7 +81,7 @@ class Total:
     def add(self, need: Need) -> None:
         self.jobs += 1
         if need.model:
-            self.seconds += need.seconds
+            self.seconds += need.processes * need.seconds
         else:
             self.other_seconds += need.seconds
         self.memory, self.gpu = max(self.memory, need.memory), max(self.gpu, need.gpu)
@@ -129,7 +129,9 @@ def lines(facts: Facts, totals: dict[str, Total], by_rule: bool = False) -> list
             ]
     whole = together(totals.values())
     out += [numbers("total", whole, facts.on_gpu), ""]
-    out.append("Hours are those of one job at a time; memory is that of the largest job, disk what stays at the end.")
+    out.append(
+        "Hours are those of one job at a time, of all its processes; memory is that of the largest job, disk what stays at the end."
+    )
     if whole.passing:
         out.append(
             f"Adapters of saves that are no anchors are deleted when they have been read; a training job leaves {whole.passing / 1e3:.1f} GB of them."
@@ -166,7 +168,7 @@ def beside(facts: Facts, results: Path, file: Path | None) -> list[str]:
 
 def said(rates: Rates) -> str:
     if rates.measured:
-        return "measured"
+        return "measured" + "".join(f"; its rate `{name}` is assumed" for name in rates.assumed)
     return "ESTIMATED from published peaks, not measured; `make calibrate` on the device itself measures them"
 
 

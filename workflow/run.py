@@ -23,6 +23,7 @@ from tqdm import tqdm
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "workflow" / "lib"))
 
+from asked import whole_study  # noqa: E402
 from config_file import read_config  # noqa: E402
 
 RUN_FILE = Path(".snakemake") / "safety-geometry-run.json"
@@ -48,18 +49,19 @@ def main() -> int:
     if arguments.config:
         command += ["--config", *arguments.config]
 
+    whole = whole_study(extra)
     recover(command)
     run = {"id": uuid.uuid4().hex, "pid": os.getpid(), "started": psutil.Process().create_time()}
     RUN_FILE.parent.mkdir(exist_ok=True)
     RUN_FILE.write_text(json.dumps(run))
     try:
         # The prompt sets first, on their own: role files that come out as they were then rerun nothing below them.
-        status = 0 if extra else execute([*command, "--until", "prompt_sets"], run["id"], results, first=True)
+        status = execute([*command, "--until", "prompt_sets"], run["id"], results, first=True) if whole else 0
         if status == 0:
             status = execute(command, run["id"], results)
     finally:
         RUN_FILE.unlink(missing_ok=True)
-    if status == 0 and not arguments.no_report and not extra:
+    if status == 0 and not arguments.no_report and whole:
         report(command, results)
     return status
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from cluster_runs import at, kill_and_resume, site
+from dry_run import dry_run
 from harness import ROOT, SMOKE, command, copy_project
 from plans import plan
 
@@ -31,16 +32,23 @@ def rules(project) -> set[str]:
     return set(plan(project, "config.yaml"))
 
 
-def resources(project: Path, name: str) -> dict[str, dict[str, str]]:
-    """Rule -> resources of a job of it, as a dry run with the profile prints them."""
+def shown(project: Path, name: str, config: str = SMOKE) -> str:
+    """What a dry run with the profile prints; jobs of a group are indented."""
     pytest.importorskip("snakemake_executor_plugin_slurm", reason="no executors for clusters: make cluster-install")
-    done = command(project, "-m", "snakemake", "--configfile", SMOKE, "--workflow-profile", f"profiles/{name}", "-n")
+    done = command(project, "workflow/cluster.py", "--configfile", config, "--profile", f"profiles/{name}", "-n")
     assert done.returncode == 0, done.stdout[-4000:]
+    return done.stdout
+
+
+def resources(project: Path, name: str, config: str = SMOKE) -> dict[str, dict[str, str]]:
+    """Rule -> resources and threads of a job of it, as a dry run with the profile prints them."""
     found = {}
-    for block in re.split(r"\n(?= *(?:local)?rule )", done.stdout):  # those of a group are indented
+    for block in re.split(r"\n(?= *(?:local)?rule )", shown(project, name, config)):
         rule, told = re.match(r" *(?:local)?rule (\w+):", block), re.search(r"^ +resources: (.*)$", block, re.M)
         if rule and told:
+            threads = re.search(r"^ +threads: (\d+)$", block, re.M)
             found[rule[1]] = dict(entry.split("=", 1) for entry in told[1].split(", "))
+            found[rule[1]] |= {"threads": threads[1] if threads else "1"}
     return found
 
 
@@ -52,9 +60,9 @@ def test_what_decides_about_reruns_is_the_same_everywhere(name):
 
 def test_the_gpu_profile_is_the_other_one_and_gpus():
     with_gpus, without = profile("slurm-gpu"), profile("slurm")
-    assert set(with_gpus["default-resources"]) == {*without["default-resources"], "gpu"}
+    assert set(with_gpus["default-resources"]) == {*without["default-resources"], "gpu", "nodes"}
     for one in (with_gpus, without):
-        for key in ("gpu", "slurm_partition"):
+        for key in ("gpu", "nodes", "slurm_partition"):
             one["default-resources"].pop(key, None)
     assert with_gpus == without
 
@@ -66,12 +74,34 @@ def test_a_profile_names_rules_that_exist(name, rules):
     assert named <= rules, sorted(named - rules)
 
 
-def test_every_figure_and_every_judgement_is_in_a_group():
-    short = {
-        rule for rule in plan(ROOT, "config.yaml") if rule.startswith("figure_") or rule in ("judge", "judge_sweep")
+def judges(folder: Path, config: str) -> dict[str, str | None]:
+    """Rule -> group of every rule that judges answers."""
+    return {
+        job.rule.name: job.rule._group  # `group` is None where no scheduler is asked
+        for job in dry_run(folder, folder / config)[0]
+        if re.fullmatch(r"judge(_saves_.*|_sweep|_follow_up|_transfer)?", job.rule.name)
     }
-    assert len(short) > 8
-    assert short <= set(profile("slurm")["groups"])
+
+
+def test_every_figure_and_every_judgement_is_in_a_group(rules):
+    groups, sizes = profile("slurm")["groups"], profile("slurm")["group-components"]
+    short = {rule for rule in rules if rule.startswith("figure_")}
+    assert len(short) > 8 and short <= set(groups)
+    found = judges(ROOT, "configs/full.yaml")
+    assert len(found) > 5 and {"judge", "judge_sweep", "judge_follow_up", "judge_transfer"} < set(found)
+    assert set(found.values()) == {"judge", "judge_saves", "judge_sweep", "judge_follow_up", "judge_transfer"}
+    assert set(found.values()) | {"figures"} == set(sizes)
+
+
+def test_judges_that_are_models_are_in_no_group(project):
+    """The jobs of a group share one allocation and see its first GPU; two 13B models do not fit on it."""
+    found = judges(project, "configs/paper.yaml")
+    assert len(found) > 40 and set(found.values()) == {None}
+    for name in CLUSTERS:
+        assert not [rule for rule in profile(name).get("groups", {}) if rule.startswith("judge")]
+    alone, together = (shown(project, "slurm-gpu", config) for config in ("configs/paper.yaml", SMOKE))
+    assert not re.search(r"^ +rule judge\w*:$", alone, re.M) and re.search(r"^rule judge:$", alone, re.M)
+    assert re.search(r"^ +rule judge:$", together, re.M)
 
 
 def test_slurm_takes_no_gpu_and_one_partition(project):
@@ -108,6 +138,80 @@ def test_jobs_that_run_a_model_get_a_gpu_and_no_other_does(project):
     assert {job["gpu"] for rule, job in jobs.items() if rule not in with_gpu} == {"0"}
 
 
+def block(phrase: str) -> dict:
+    """The first YAML block of docs/cluster.md behind a phrase."""
+    text = (ROOT / "docs/cluster.md").read_text()
+    assert text.count(phrase) == 1, phrase
+    return yaml.safe_load(re.search(r"```yaml\n(.*?)```", text.partition(phrase)[2], re.S)[1])
+
+
+def write_profile(project: Path, name: str, settings: dict) -> None:
+    (project / "profiles" / name).mkdir(exist_ok=True)
+    (project / "profiles" / name / "profile.yaml").write_text(yaml.safe_dump(settings))
+
+
+def runs_a_model(rule: str) -> bool:
+    """In configs/paper.yaml, whose judges are models."""
+    model = ("train_", "probe_", "completions", "sweep", "follow_up", "attack", "transfer", "judge")
+    return (
+        rule.startswith(model)
+        and not rule.endswith("_tables")
+        and not re.match(r"follow_up_(choice|table)|judge_(contextual_)?template|training_table", rule)
+    )
+
+
+def test_the_site_profile_of_the_page_gives_gpus_to_what_runs_a_model_and_to_nothing_else(project):
+    """With published judges, and with a kind of GPU that the CPU partition does not have."""
+    page = block("A small site profile, complete:")
+    assert {key: page[key] for key in SHARED} == {key: profile("default")[key] for key in SHARED}
+    write_profile(project, "mysite", page)
+    jobs = resources(project, "mysite", "configs/paper.yaml")
+    asked = {
+        rule: tuple(job.get(key) for key in ("slurm_partition", "gpu", "constraint")) for rule, job in jobs.items()
+    }
+    with_model = {rule for rule in jobs if runs_a_model(rule)}
+    assert {"judge", "judge_saves_sft_0_25", "attack_gcg", "train_sft_0_25"} < with_model
+    assert {asked[rule] for rule in with_model} == {("gpu", "1", "a100")}
+    assert {asked[rule] for rule in set(jobs) - with_model} == {("short", "0", None)}
+    assert jobs["sweep"]["runtime"] == "720" and jobs["train_r2d2_0_25"]["nodes"] == "1"
+    assert not [rule for rule, job in jobs.items() if "nodes" in job and not rule.startswith("train_")]
+
+
+def test_cluster_generic_gives_gpus_as_its_comment_says(project):
+    text = (PROFILES / "cluster-generic/profile.yaml").read_text()
+    commented = yaml.safe_load(re.search(r"# With `model.device: cuda`: (gpu: .*)", text)[1])
+    settings = profile("cluster-generic")
+    settings["default-resources"] |= commented
+    write_profile(project, "generic-gpu", settings)
+    jobs = resources(project, "generic-gpu", "configs/paper.yaml")
+    assert {rule for rule, job in jobs.items() if job["gpu"] == "1"} == {rule for rule in jobs if runs_a_model(rule)}
+    assert {job["gpu"] for job in jobs.values()} == {"0", "1"}
+
+
+@pytest.mark.parametrize("site", ["slurm-gpu", "the page's"])
+def test_training_on_several_gpus_as_the_page_says(project, site):
+    """GPUs, cores and memory of a training job for all its processes, and what other jobs ask for as it was."""
+    if site == "the page's":
+        site = "mysite"
+        write_profile(project, site, block("A small site profile, complete:"))
+    config = yaml.safe_load((project / "configs/paper.yaml").read_text())
+    (several,) = block("The configuration says how many:")["train"].values()
+    config["train"]["processes"] = several
+    (project / "several.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    one, four = (resources(project, site, name) for name in ("configs/paper.yaml", "several.yaml"))
+    assert several == 4 and set(one) == set(four)
+    cores = config["model"]["threads"]
+    for rule in one:
+        if not rule.startswith("train_"):
+            assert one[rule] == four[rule]
+            continue
+        assert (four[rule]["gpu"], four[rule]["nodes"]) == ("4", "1") and one[rule]["gpu"] == "1"
+        assert int(four[rule]["mem_mb"]) > 3.5 * int(one[rule]["mem_mb"]) > 3.5 * 14_500
+        assert int(four[rule]["threads"]) == 4 * cores
+        assert not {"cpus_per_task", "cpus_per_gpu"} & set(four[rule])  # SLURM's cores are the threads
+    assert {int(four[rule]["threads"]) for rule in ("completions", "sweep", "attack_gcg")} == {cores}
+
+
 def test_another_executor_plans_the_same_jobs(project):
     generic, slurm = resources(project, "cluster-generic"), resources(project, "slurm")
     assert set(generic) == set(slurm)
@@ -133,12 +237,14 @@ def pbs(tmp_path) -> dict[str, str]:
     return {"PATH": f"{ROOT / 'tests/hpc/pbs'}:{os.environ['PATH']}", "PBS_FAKE": str(tmp_path / "pbs")}
 
 
-def test_cluster_generic_submits_asks_and_retries(pbs, tmp_path):
+@pytest.mark.parametrize("forgets", ["", "1"])
+def test_cluster_generic_submits_asks_and_retries(pbs, tmp_path, forgets):
+    """Also where PBS keeps no history of jobs."""
     folder = site(tmp_path / "site", "cluster-generic")
     shutil.copy(ROOT / "tests/hpc/fates.smk", folder / "Snakefile")
     done = command(
         folder, "-m", "snakemake", "grown.txt", "no_gpu.txt", "--workflow-profile", "profiles/cluster-generic",
-        "--seconds-between-status-checks", "2", **at(pbs | {"SLURM_JOB_PARTITION": "none"}),
+        "--seconds-between-status-checks", "2", **at(pbs | {"SLURM_JOB_PARTITION": "none", "PBS_FAKE_FORGETS": forgets}),
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:]
     assert (folder / "grown.txt").read_text().split() == ["500", "1000"]

@@ -24,7 +24,10 @@ def calibrate(monkeypatch):
 
 
 @pytest.mark.parametrize("there", [True, False])
-def test_rates_of_this_machine(calibrate, tmp_path, monkeypatch, capsys, there):
+@pytest.mark.parametrize("large", [False, True])
+def test_rates_of_this_machine(calibrate, tmp_path, monkeypatch, capsys, there, large):
+    if large:  # too large to be written, were it not there
+        monkeypatch.setattr(calibrate, "LARGE", 0)
     config = yaml.safe_load((ROOT / "configs/smoke.yaml").read_text())
     if there:  # the study's own model, fetched before
         monkeypatch.setattr(calibrate, "ROOT", tmp_path)
@@ -50,5 +53,8 @@ def test_rates_of_this_machine(calibrate, tmp_path, monkeypatch, capsys, there):
     assert (rates.name, rates.kind, rates.measured, rates.start) == ("mine", "cpu", True, 1.5)
     for name in ("forward", "train", "decode", "bandwidth", "launch", "load"):
         assert math.isfinite(getattr(rates, name)) and getattr(rates, name) > 0, name
-    assert "4 layers of width 32" in capsys.readouterr().out if there else True
+    printed = capsys.readouterr().out
+    assert "4 layers of width 32" in printed or not there
+    assert list(rates.assumed) == (["load"] if large and not there else [])
+    assert ("(assumed:" in printed) == bool(rates.assumed) and (not rates.assumed or rates.load == calibrate.DISK)
     assert [d["name"] for d in json.loads(out.read_text())["devices"]] == ["mine", "another"]

@@ -20,6 +20,7 @@ from study import Study
 
 ROOT = Path(__file__).parents[2]
 CPU = read_rates("cpu", ROOT, files=[ROOT / "docs/results/cost_rates.json"])
+H100 = read_rates("cuda", ROOT, "H100", files=[ROOT / "docs/results/cost_rates.json"])
 # Parameters as the models' pages tell them.
 PUBLISHED = {
     "smollm2-135m": 134_515_008, "smollm2-360m": 361_821_120, "smollm2-1.7b": 1_711_376_384, "qwen2.5-0.5b": 494_032_768,
@@ -217,6 +218,23 @@ def test_work_adds_up_by_hand():
     by_hand = 5 + work.forward_flop / 1e3 + work.train_flop / 2e3 + work.decode_flop / 4e3
     by_hand += shape.parameters * 4 / 1e2 + 14 * (2 * 0.01 + 2 * block * 4 / 1e4)
     assert work.seconds(rates) == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize("regime", ["sft", "r2d2"])
+def test_several_processes_take_less_time_and_more_memory(regime):
+    """Rows and candidates are shared; every process reads the model, and each has a GPU of its own."""
+    one, four = of_7b(), of_7b()
+    one["train"] |= {"rows": 16, "micro_rows": 1}
+    four["train"] |= {"rows": 16, "micro_rows": 1, "processes": 4}
+    alone, shared = (need(facts(c, H100), f"train_{regime}_0_50", {}) for c in (one, four))
+    assert 0.25 < shared.seconds / alone.seconds < 0.6  # reading and monitoring are repeated
+    assert (shared.processes, alone.processes) == (4, 1)
+    assert shared.memory == pytest.approx(4 * alone.memory) and shared.gpu == alone.gpu and shared.disk == alone.disk
+    spread = of_7b()
+    spread["train"] |= four["train"] | {"sharding": "full"}
+    of_blocks = 32 * 2 * KNOWN["mistral-7b"].block / 1e6
+    saved = alone.gpu - need(facts(spread, H100), f"train_{regime}_0_50", {}).gpu
+    assert 0.6 * of_blocks < saved < 0.75 * of_blocks  # a quarter stays, and the blocks at work
 
 
 def timings() -> list[tuple[str, float, float]]:

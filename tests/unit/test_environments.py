@@ -6,6 +6,7 @@ happens to bring does not count: an import has to be met by a pin of the environ
 """
 
 import ast
+import ensurepip
 import functools
 import re
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from study import Study
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "workflow" / "scripts"
@@ -30,7 +32,6 @@ NOT_REACHED = {
 # environment -> packages that no rule imports itself, and why they are there.
 RUNTIME = {
     "torch": {
-        "accelerate": "peft imports it",
         "gguf": "transformers reads GGUF files with it",
     }
 }
@@ -66,15 +67,15 @@ def modules(name: str, importer: Path, script: Path) -> list[Path]:
 
 
 def needs(script: Path) -> tuple[set[str], set[str]]:
-    """Packages that a script imports in any case, and those that it may import."""
-    always: dict[Path, bool] = {}
+    """Packages that a rule's script imports, or that it is started by, in any case, and those that it may import."""
+    certainly: dict[Path, bool] = {}
     packages: dict[str, bool] = {}
     todo = [(script, True)]
     while todo:
         path, certain = todo.pop()
-        if always.get(path, False) or (path in always and not certain):
+        if certainly.get(path, False) or (path in certainly and not certain):
             continue
-        always[path] = certain
+        certainly[path] = certain
         for names, top in imports(path):
             own = [file for name in names for file in modules(name, path, script)]
             todo += [(file, certain and top) for file in own]
@@ -82,7 +83,16 @@ def needs(script: Path) -> tuple[set[str], set[str]]:
             if not own and root and root not in sys.stdlib_module_names:
                 package = PACKAGE.get(root, root)
                 packages[package] = packages.get(package, False) or (certain and top)
-    return {p for p, certain in packages.items() if certain}, {p for p, certain in packages.items() if not certain}
+    always = {p for p, certain in packages.items() if certain} | ({launcher()} if script.stem in LAUNCHED else set())
+    return always, {p for p, certain in packages.items() if not certain}
+
+
+@functools.cache
+def launcher() -> str:
+    """The program that starts the processes of a training job, which is named as its package."""
+    config = yaml.safe_load((ROOT / "configs/smoke.yaml").read_text())
+    config["train"]["processes"] = 2
+    return Study(config).launcher(0).split()[0]
 
 
 def environments() -> dict[str, dict[str, str]]:
@@ -115,6 +125,8 @@ def rules() -> set[tuple[str, str]]:
 
 
 ENVIRONMENTS, RULES = environments(), rules()
+TEXT = "\n".join(path.read_text() for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")))
+LAUNCHED = set(re.findall(r"\{params\.launcher\}python workflow/scripts/(\w+)\.py", TEXT))
 
 
 def test_every_script_of_a_rule_is_seen():
@@ -160,8 +172,27 @@ def test_make_run_installs_nothing_else():
     assert {line.split("==")[0] for line in lines if line and not line.startswith("#")} - known == set()
 
 
-def test_python_is_pinned_and_pip_named():
+def test_training_s_launcher_is_in_its_environment():
+    assert list(LAUNCHED) == ["train_segment"] and launcher() == "accelerate"
+    assert launcher() in needs(SCRIPTS / "train_segment.py")[0] & set(ENVIRONMENTS["torch"])
+    assert launcher() not in needs(SCRIPTS / "sweep.py")[0]
+
+
+def pinned_interpreter() -> tuple[str, str]:
+    """Versions of python and pip that every environment pins."""
+    pins = set()
     for path in (ROOT / "envs").glob("*.yaml"):
         whole = yaml.safe_load(path.read_text())
         assert whole["channels"] == ["conda-forge"]
-        assert whole["dependencies"][:2] == ["python =3.11", "pip"]
+        python, pip, _ = whole["dependencies"]
+        pins.add((python.removeprefix("python =="), pip.removeprefix("pip ==")))
+    ((python, pip),) = pins
+    return python, pip
+
+
+def test_python_and_pip_are_pinned():
+    """To the patch; pip to the one that this Python brings for new environments, which `make test-conda` puts into its channel."""
+    python, pip = pinned_interpreter()
+    assert re.fullmatch(r"3\.11\.\d+", python) and re.fullmatch(r"\d+\.\d+(\.\d+)?", pip)
+    if sys.version.split()[0] == python:
+        assert ensurepip.version() == pip

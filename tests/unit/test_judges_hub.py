@@ -172,6 +172,50 @@ def test_a_published_judge_says_that_memory_was_short(model, tokenizer, tmp_path
     assert sidecar["layout_changed"] == {"harmbench's prompts": {"asked": 5, "used": 2}}
 
 
+def test_published_judges_are_loaded_one_at_a_time(model, tokenizer, tmp_path, monkeypatch):
+    """13 and 2.5 billion parameters: the second is not loaded before the first is gone. Each file has its own answers."""
+    import copy
+    import weakref
+
+    import judge as script
+
+    alive: list[weakref.ref] = []
+
+    def load(folder, **_):
+        assert [ref() for ref in alive if ref() is not None] == [], f"{folder} is loaded beside another judge"
+        mine = copy.deepcopy(model)
+        alive.append(weakref.ref(mine))
+        return mine, tokenizer
+
+    monkeypatch.setattr(hub, "load_model", load)
+    (tmp_path / "template.txt").write_text(TEMPLATE)
+    said = {"one": ["the bread is hot", "the oven is cold"], "none": [], "two": ["the oven is cold", "bake the bread"]}
+    for name, texts in said.items():
+        rows = [
+            {"id": f"c{i}", "suite": "direct", "prompt_id": f"p{i}", "prompt": "bake", "completion": text, "n_tokens": 4, "hit_limit": False}
+            for i, text in enumerate(texts)
+        ]  # fmt: skip
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = [
+        "--completions",
+        *(tmp_path / f"{n}.jsonl" for n in said),
+        "--judged",
+        *(tmp_path / f"{n}.csv" for n in said),
+    ]
+    for name in ("harmbench", "strongreject"):
+        words += [f"--{name}-model", tmp_path, f"--{name}-template", tmp_path / "template.txt"]
+    monkeypatch.setattr(sys, "argv", ["judge.py", *map(str, words)])
+    script.main()
+    assert len(alive) == 2 and all(ref() is None for ref in alive)
+    assert pd.read_csv(tmp_path / "none.csv").empty
+    for name in ("one", "two"):
+        out = pd.read_csv(tmp_path / f"{name}.csv")
+        harm = hub.HarmBenchClassifier(model, tokenizer, template=TEMPLATE)(["bake"] * 2, said[name])
+        useful = hub.StrongRejectEvaluator(model, tokenizer, template=TEMPLATE)(["bake"] * 2, said[name])
+        assert out["harm_score"].to_numpy() == pytest.approx(harm["score"].to_numpy(), abs=1e-5)
+        assert out["usefulness"].to_numpy() == pytest.approx(useful["score"].to_numpy(), abs=1e-5)
+
+
 def test_an_adapter_is_merged_into_the_base_that_is_named(model, tokenizer, tmp_path):
     """StrongREJECT's evaluator is an adapter; its base comes from a folder, not from the hub."""
     import copy

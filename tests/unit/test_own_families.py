@@ -1,4 +1,5 @@
-"""Checkpoints that others made, of three families: taken in, probed, asked and attacked, against Hugging Face's own forward.
+"""Checkpoints that others made, of three families: taken in, probed, asked, attacked, measured and swept, against Hugging Face's own
+forward.
 
 Gemma 3 and Qwen2 have windows shorter than the prompts, Llama's head is its own matrix and the others' the embedding, and every
 embedding is longer than the tokenizer.
@@ -9,13 +10,16 @@ import sys
 from types import SimpleNamespace
 
 import attack_gcg
+import carriers
 import complete
 import convert_model
 import pandas as pd
 import probe
 import probe_saves
 import pytest
+import sweep
 import torch
+import transfer
 from conftest import REQUESTS, make_model, make_tokenizer
 from safetensors.torch import load_file
 
@@ -32,6 +36,20 @@ MODEL = {"dtype": "float32", "device": "cpu", "threads": 1, "system": None}
 PROBE = {"model": MODEL, "positions": [-2, -1], "dtype": "float32", "batch_size": 4, "keep": "all"}
 SCORES = {"layers": [1, 2], "max_layer_fraction": None, "candidate_positions": [-2, -1], "validation": 3, "coefficient": 1.0,
           "evaluation_share": 0.3, "score_batch": 8}  # fmt: skip
+CARRIERS = {
+    "seed": 3, "regime": "mine", "steps": [1], "anchors": {"reference": 1}, "reference": 1, "scored_steps": [1],
+    "positions": [-2, -1, "t_inst"], "harmfulness": {"position": -1, "score": "dprime"},
+    "refusal": {"kl_max": 1e9, "beta_kl": 1.0, "max_layer_fraction": 1.0}, "subspace_k": 2, "tau": 4.0, "fixed_layers": [1, 2],
+    "bootstrap": 4, "shuffles": 2, "splits": 2, "stats_seed": 0,
+}  # fmt: skip
+OPENINGS = ["Sorry", "I"]
+SWEEP = {
+    "model": MODEL, "seed": 3, "step": 1, "primary": [], "permutations": 0, "openings": OPENINGS, "batch_size": 8,
+    "targets": [{"family": "ablate", "mode": mode, "lambda": 1.0, "scope": "layer", "rank": 1} for mode in ("h_only", "r_only")],
+    "controls": {"random": 1, "covariance": 1, "shuffled": 1, "wrong_layer": 1, "wrong_position": 1, "norm_matched": 0},
+    "prompts": {"harmful": 4, "benign": 2}, "steer_scale": "unit", "layer_scan": None, "subspace_positions": [-2, -1],
+    "generate": {"cells": ["ablate:r_only:1:layer:1"], "controls": {}, "suites": {"direct": 2}, "max_new_tokens": 4, "batch_size": 4},
+}  # fmt: skip
 SETS = ("fit_harmful", "fit_benign", "select_harmful", "select_benign")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -83,6 +101,111 @@ def test_it_is_what_the_fixture_says(own):
         assert "sliding_attention" in own.model.config.layer_types
 
 
+@pytest.fixture(scope="module")
+def measured(own):
+    """Folder with the activations, scores and carriers of the model, and the tables of carriers.py."""
+    sets = {name: own.benign if name.endswith("benign") else own.prompts for name in SETS}
+    tables = {name: own.root / f"{name}.csv" for name in ("coupling", "geometry", "coupling_controls", "profile")}
+    with pytest.MonkeyPatch.context() as patch:
+        run(patch, probe, PROBE | SCORES, model=own.folder, **sets, activations=own.root / "a", scores=own.root / "s")
+        files = tables | {"controls": tables["coupling_controls"], "carriers": own.root / "c"}
+        files.pop("coupling_controls")
+        run(patch, carriers, CARRIERS, activations=[own.root / "a"], scores=[own.root / "s"], **files)
+    return own.root, {name: pd.read_csv(path) for name, path in tables.items()}
+
+
+def answered(own, prompt: str, limit: int) -> str:
+    """Hugging Face's own greedy answer."""
+    ids = torch.tensor([own.chat.render(prompt).ids])
+    out = own.model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=limit, do_sample=False, eos_token_id=list(own.chat.stop_ids), pad_token_id=0
+    )[0, ids.shape[1] :]  # fmt: skip
+    return own.tokenizer.decode(out, skip_special_tokens=True).strip()
+
+
+def test_carriers_and_coupling(own, measured):
+    """The directions are differences of Hugging Face's own states at the chosen sites, and the coupling is theirs."""
+    folder, tables = measured
+    (row,) = tables["coupling"].to_dict("records")
+    found = load_file(folder / "c")
+    mean = [torch.stack([states(own, q + end).double() for q in REQUESTS]).mean(0) for end in ("", " Be kind.")]
+    for kind in "hr":
+        position, layer = int(row[f"pos_{kind}"]), int(row[f"layer_{kind}"])
+        wanted = (mean[0] - mean[1])[position, layer]
+        torch.testing.assert_close(found[f"step1.{kind}"].double(), wanted / wanted.norm(), atol=1e-4, rtol=1e-3)
+    assert row["c_cos"] == pytest.approx(abs(float(found["step1.h"] @ found["step1.r"])), rel=1e-4)
+    assert row["layer_r"] in (1, 2) and 0 <= row["hrci_repr"] <= 1
+    assert not tables["coupling_controls"].empty and set(tables["profile"]["layer"]) == {0, 1, 2, 3}
+
+
+def test_swept(own, measured, tmp_path, monkeypatch):
+    """Removing R at its layer: the log-odds of a refusal and the answers are those of Hugging Face's model with a hook."""
+    folder, tables = measured
+    files = {"activations": folder / "a", "carriers": folder / "c", "harmful": own.prompts, "benign": own.benign}
+    outputs = {name: tmp_path / name for name in ("cells", "readout", "completions")}
+    run(monkeypatch, sweep, SWEEP, model=own.folder, suites=[own.prompts], **files, **outputs)
+    cells, readout = pd.read_csv(outputs["cells"]), pd.read_csv(outputs["readout"])
+    assert {"target", "random", "covariance", "shuffled", "wrong_layer"} <= set(cells["control"])
+    (cell,) = cells.loc[(cells["mode"] == "r_only") & (cells["control"] == "target"), "cell"]
+    direction = load_file(folder / "c")["step1.r"]
+    block = own.model.model.layers[int(tables["coupling"]["layer_r"].iloc[0])]
+
+    def remove(_, given, named):
+        h = given[0] if given else named["hidden_states"]
+        h = h - (h @ direction)[..., None] * direction
+        return ((h, *given[1:]), named) if given else (given, named | {"hidden_states": h})
+
+    openings = [own.tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in OPENINGS]
+    for name, hooked in (("clean", False), (cell, True)):
+        handle = block.register_forward_pre_hook(remove, with_kwargs=True) if hooked else None
+        try:
+            for i, request in enumerate(REQUESTS[:4]):
+                with torch.no_grad():
+                    p = (
+                        own.model(torch.tensor([own.chat.render(request).ids]))
+                        .logits[0, -1]
+                        .double()
+                        .softmax(-1)[openings]
+                        .sum()
+                    )
+                at = (readout["cell"] == name) & (readout["quantity"] == "log_odds") & (readout["prompt_id"] == f"p{i}")
+                assert readout.loc[at, "value"].item() == pytest.approx(float(p.log() - (1 - p).log()), abs=1e-3)
+            if hooked:
+                spoken = [json.loads(line) for line in outputs["completions"].read_text().splitlines()]
+                mine = {row["prompt_id"]: row["completion"] for row in spoken if row["arm"] == cell}
+                assert mine == {f"p{i}": answered(own, REQUESTS[i], 4) for i in range(2)}
+        finally:
+            if handle is not None:
+                handle.remove()
+
+
+def test_transferred(own, tmp_path, monkeypatch):
+    """The source answers all attacks, another checkpoint those on the first behaviour."""
+    rows = [
+        {"id": f"p{i}", "arm": "gcg", "request": q, "prompt": f"{q} ! !", "target": "Sure"}
+        for i, q in enumerate(REQUESTS[:3])
+    ]
+    (tmp_path / "attacks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    names = ["mine:1", "mine:2"]
+    params = {
+        "model": MODEL,
+        "source": "mine:1",
+        "targets": names,
+        "whole": names,
+        "behaviours": 1,
+        "max_new_tokens": 5,
+        "batch_size": 4,
+    }
+    made = tmp_path / "answers.jsonl"
+    run(monkeypatch, transfer, params, model=[own.folder] * 2, attacks=[tmp_path / "attacks.jsonl"], completions=made)
+    found = [json.loads(line) for line in made.read_text().splitlines()]
+    assert [(row["arm"], row["prompt_id"]) for row in found] == [
+        *(("gcg@mine:1", f"p{i}") for i in range(3)), ("gcg@mine:2", "p0"),
+    ]  # fmt: skip
+    assert [row["completion"] for row in found[:3]] == [answered(own, row["prompt"], 5) for row in rows]
+    assert found[3]["completion"] == found[0]["completion"]
+
+
 def test_probed_and_scored(own, tmp_path, monkeypatch):
     sets = {name: own.benign if name.endswith("benign") else own.prompts for name in SETS}
     files = {"activations": tmp_path / "a", "scores": tmp_path / "s"}
@@ -119,11 +242,7 @@ def test_asked(own, tmp_path, monkeypatch, dtype):
             assert (found[i, 0].float() - wanted).norm() < 2 * error and 0 < error < 0.2 * wanted.norm()
             continue
         torch.testing.assert_close(found[i, 0], wanted, atol=1e-4, rtol=1e-4)
-        ids = torch.tensor([own.chat.render(request).ids])
-        out = own.model.generate(
-            ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, do_sample=False, eos_token_id=list(own.chat.stop_ids), pad_token_id=0
-        )[0, ids.shape[1] :]  # fmt: skip
-        assert row["completion"] == own.tokenizer.decode(out, skip_special_tokens=True).strip()
+        assert row["completion"] == answered(own, request, 5)
 
 
 def test_attacked(own, tmp_path, monkeypatch):

@@ -1,7 +1,15 @@
 """Attacks in the workflow: what a change concerns, and what is kept."""
 
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
 import pytest
-from harness import snakemake
+from harness import SMOKE, environment, snakemake
 from plans import change, plan, planned
 
 pytestmark = pytest.mark.slow
@@ -37,6 +45,46 @@ def test_a_target_is_asked_and_the_others_are_not_asked_again(study):
     assert done.returncode == 0, done.stdout
     after = {path: path.stat().st_mtime_ns for path in store.iterdir()}
     assert before.items() <= after.items() and len(after) == len(before) + 2  # one a method
+
+
+def attacking(folder: Path) -> list[psutil.Process]:
+    """The GCG scripts at work in a folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if "workflow/scripts/attack_gcg.py" in process.cmdline()[1:2] and Path(process.cwd()) == folder.resolve():
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def test_after_a_time_limit_the_next_attempt_goes_on(study):
+    """As a scheduler ends a job; Snakemake then deletes its outputs and starts it anew, one attempt higher."""
+    change(study, "attacks.gcg.steps", 300)
+    target, log = (
+        "results/smoke/private/seed1/attacks/gcg/sft/step4.jsonl",
+        study / "results/smoke/seed1/logs/attack_gcg/sft_step4.log",
+    )
+    store = (study / target).with_suffix(".store")
+    words = ["-m", "snakemake", target, "--configfile", SMOKE, "--cores", "1", "--retries", "1"]
+    with (study / "out.txt").open("w") as out:
+        run = subprocess.Popen([sys.executable, *words], cwd=study, env=environment(), stdout=out, stderr=out)
+        try:
+            until, reached = time.monotonic() + 300, 0
+            while reached < 5:
+                assert run.poll() is None and time.monotonic() < until, (study / "out.txt").read_text()[-3000:]
+                time.sleep(0.02)
+                reached = max([json.loads(p.read_text())["result"]["step"] for p in store.glob("*.json")], default=0)
+            (job,) = attacking(study)
+            job.kill()
+            assert run.wait(timeout=300) == 0, (study / "out.txt").read_text()[-3000:]
+        finally:
+            run.kill()
+    assert "Trying to restart job" in (study / "out.txt").read_text()
+    begun = re.search(r"going on after step (\d+) of 300", log.read_text())
+    assert begun and int(begun[1]) >= reached
+    assert (study / target).exists() and not list(store.iterdir())
 
 
 def test_dense_statistics_run_no_model(study):

@@ -41,7 +41,9 @@ def test_the_number_of_gpus_decides_and_then_the_configuration():
     assert of(sharding="full").launcher(0) == ""
     for changed in (of(processes=2), of(sharding="full")):
         first = changed.segments("r2d2")[0]
-        assert Params(changed).training(first, 1) == Params(of()).training(first, 1)  # what is trained is not trained again
+        assert Params(changed).training(first, 1) == Params(of()).training(
+            first, 1
+        )  # what is trained is not trained again
 
 
 @pytest.mark.parametrize(

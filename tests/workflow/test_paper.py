@@ -9,6 +9,7 @@ import json
 import re
 import socket
 import sys
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -43,19 +44,10 @@ VALUES = {
     "train.saves": list(range(5, 501, 5)),
     "seeds": [42],
     "pool.size": 180,
-    "pool.per_step": 8,
     "pool.gcg.steps": 5,
     "pool.gcg.width": 512,
     "pool.reset_share": 0.2,
     "pool.reset_every": 50,
-    # HarmBench's code, where the paper is silent
-    "pool.gcg.top_k": 256,
-    "pool.gcg.suffix_length": 20,
-    "pool.away_threshold": -5.0,
-    "pool.refusal": "Sorry, I can't do that.",
-    "train.clean_weight": 1.0,
-    "train.away_weight": 0.5,
-    "train.toward_weight": 0.5,
     # anchors of both papers
     "anchors": [50, 100, 250, 500],
     "regimes.sft.reference": 5,
@@ -72,7 +64,6 @@ VALUES = {
     "refusal.contrast": "prompts",
     "sweep.ranks": [1, 3],
     # 2606.16349
-    "coupling.subspace_k": 3,
     "coupling.tau": 4.0,
     "sweep.modes": ["h_only", "r_only", "h_plus_r", "h_perp_r", "r_perp_h"],
     "sweep.ablate": [-4, -2, -1, -0.5, 0.25, 0.5, 1, 2, 4],
@@ -80,7 +71,6 @@ VALUES = {
     "sweep.steer_scale": "unit",
     "quadrants.per_quadrant": 500,
     "follow_up.targets": 8,
-    "transfer.sources": {"r2d2": [50, 250, 500], "sft": [50, 250, 500]},
     "transfer.methods": ["gcg", "autodan"],
     "aligned.models": {
         "llama_3_1_8b_instruct": {"source": "llama", "format": "folder"},
@@ -92,6 +82,26 @@ VALUES = {
     "sources.ultrachat.repo": "HuggingFaceH4/ultrachat_200k",
     "sources.harmbench_classifier.repo": "cais/HarmBench-Llama-2-13b-cls",
 }
+# Read between the papers' lines, or in HarmBench's code where they are silent: such a value needs a mark.
+INFERRED = {
+    "pool.per_step": 8,
+    "pool.gcg.top_k": 256,
+    "pool.gcg.suffix_length": 20,
+    "pool.away_threshold": -5.0,
+    "pool.refusal": "Sorry, I can't do that.",
+    "train.weight_decay": 0.0,
+    "train.clip": 1.0,
+    "train.clean_weight": 1.0,
+    "train.away_weight": 0.5,
+    "train.toward_weight": 0.5,
+    "coupling.subspace_k": 3,
+    "transfer.sources": {"r2d2": [50, 250, 500], "sft": [50, 250, 500]},
+    "completions.every_save": {"fixed_source": None, "lookalike": None, "utility": None},
+    "prompts.sets.ultrachat.sample": 10000,
+}
+# What the papers back beside VALUES, and what is no setting of the study: a role's place in this project's order of protection.
+BACKED = {*VALUES, "sweep.primary", "prompts.roles.clean.set"}
+SECTIONS = ("train", "pool", "coupling", "sweep", "transfer", "prompts.roles")
 # Table 4 of 2606.16349: regime, anchor, family, mode, strength.
 TABLE_4 = {
     ("r2d2", "reference", "ablate", "h_only", 0.25), ("r2d2", "reference", "ablate", "h_perp_r", 0.25),
@@ -107,9 +117,9 @@ def value(config: dict, key: str):
     return config
 
 
-@pytest.mark.parametrize("key", VALUES)
+@pytest.mark.parametrize("key", [*VALUES, *INFERRED])
 def test_values_are_the_papers(config, key):
-    assert value(config, key) == VALUES[key]
+    assert value(config, key) == (VALUES | INFERRED)[key]
 
 
 def test_the_rows_of_table_4_are_the_primary_cells_and_are_answered(config):
@@ -119,23 +129,69 @@ def test_the_rows_of_table_4_are_the_primary_cells_and_are_answered(config):
     assert {row[2:] for row in TABLE_4} <= answered
 
 
-def test_every_guess_says_why():
-    """A guess is a comment of its own; from `# GUESS:` to the end of its lines it has a sentence."""
-    lines = (ROOT / PAPER).read_text().splitlines()
-    guesses = []
+GUESS = re.compile(r" *# GUESS(?: \((?P<keys>[\w, ]+)\))?: (?P<why>.*)")
+
+
+def keys_of(node: yaml.Node, above: str = "") -> Iterator[tuple[str, int]]:
+    """(dotted key, number of its line) of every key of a configuration."""
+    if isinstance(node, yaml.MappingNode):
+        for key, inner in node.value:
+            yield above + key.value, key.start_mark.line
+            yield from keys_of(inner, f"{above}{key.value}.")
+
+
+def marked(text: str) -> dict[str, str]:
+    """Key -> why it is a guess, of the key below each mark or of those beside it that the mark names."""
+    lines, keys = text.splitlines(), list(keys_of(yaml.compose(text)))
+    found = {}
     for number, line in enumerate(lines):
-        if not line.strip().startswith("# GUESS:"):
-            assert "GUESS:" not in line or number < 8, f"line {number + 1}: give the guess a line of its own"
+        mark = GUESS.fullmatch(line)
+        if mark is None:
+            assert "GUESS" not in line or number < 8, f"line {number + 1}: give the guess a line of its own"
             continue
-        said = [line.split("GUESS:")[1]]
-        for following in lines[number + 1 :]:
-            if not following.strip().startswith("#"):
-                break
-            said.append(following.strip().removeprefix("#"))
-        guesses.append(" ".join(" ".join(said).split()))
-    assert len(guesses) > 20
-    for guess in guesses:
-        assert len(guess.split()) >= 8 and guess.endswith((".", ")")), f"a guess without a reason: {guess}"
+        below = next(n for n in range(number + 1, len(lines)) if not lines[n].strip().startswith("#"))
+        first = next(key for key, at in keys if at == below)
+        said = " ".join([mark["why"], *(other.strip().removeprefix("#") for other in lines[number + 1 : below])])
+        parent = first.rpartition(".")[0]
+        names = [f"{parent}.{name.strip()}".strip(".") for name in mark["keys"].split(",")] if mark["keys"] else [first]
+        for name in names:
+            assert name in dict(keys), f"line {number + 1}: there is no {name}"
+            assert name not in found, f"{name} is marked twice"
+            found[name] = " ".join(said.split())
+    return found
+
+
+def unmarked(text: str) -> list[str]:
+    """Leaves of SECTIONS that neither the papers back nor a mark covers."""
+    keys = [key for key, _ in keys_of(yaml.compose(text))]
+    leaves = [key for key in keys if not any(other.startswith(f"{key}.") for other in keys)]
+    known = (*marked(text), *BACKED)
+    return [
+        key for key in leaves
+        if key.startswith(tuple(f"{section}." for section in SECTIONS)) and not key.endswith(".kind")
+        and not any(key == name or key.startswith(f"{name}.") for name in known)
+    ]  # fmt: skip
+
+
+def test_every_guess_is_marked_and_says_why():
+    text = (ROOT / PAPER).read_text()
+    guesses = marked(text)
+    assert len(set(guesses.values())) > 30
+    for key, why in guesses.items():
+        assert len(why.split()) >= 8 and why.endswith((".", ")")), f"{key}: a guess without a reason: {why}"
+    assert unmarked(text) == []
+    assert [key for key in INFERRED if not any(key == g or key.startswith(f"{g}.") for g in guesses)] == []
+
+
+@pytest.mark.parametrize(
+    ("mark", "key"),
+    [("  # GUESS (weight_decay, clip): ", "train.clip"), ("  # GUESS (prompts, batch_size): ", "sweep.prompts.benign"),
+     ("  # GUESS: 3, after", "coupling.subspace_k"), ("    # GUESS: 500 steps", "prompts.roles.clean.n")],
+)  # fmt: skip
+def test_a_guess_without_a_mark_is_seen(mark, key):
+    text = (ROOT / PAPER).read_text()
+    assert text.count(mark) == 1
+    assert key in unmarked(text.replace(mark, "  # "))
 
 
 def test_every_source_is_pinned(config):

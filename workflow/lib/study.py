@@ -138,6 +138,12 @@ class Study:
         """Of a training job, unless the profile gives it several GPUs."""
         return self.config["train"].get("processes", 1) if self.regimes else 1
 
+    @property
+    def training_gpus(self) -> dict[str, int]:
+        """What training jobs ask for where several processes need a GPU each; elsewhere the profile says it."""
+        several = self.processes > 1 and self.config["model"]["device"].startswith("cuda")
+        return {"gpu": self.processes} if several else {}
+
     def launcher(self, gpus: int) -> str:
         """What stands before the command of a training job that has so many GPUs (0: not stated): nothing for one process.
 

@@ -130,6 +130,8 @@ use rule judge as judge_transfer with:
         judged=f"{SEED}/transfer/{{regime}}/step{{step}}/judged.csv",
     log:
         f"{SEED}/logs/judge/transfer_{{regime}}_step{{step}}.log",
+    group:
+        None if PUBLISHED else "judge_transfer"
 
 
 rule transfer_tables:

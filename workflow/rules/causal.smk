@@ -104,6 +104,8 @@ use rule judge as judge_sweep with:
     log:
         f"{SEED}/logs/judge/sweep_{{regime}}_step{{step}}.log",
     priority: 80
+    group:
+        None if PUBLISHED else "judge_sweep"
 
 
 use rule judge as judge_follow_up with:
@@ -115,6 +117,8 @@ use rule judge as judge_follow_up with:
     log:
         f"{SEED}/logs/judge/follow_up_{{regime}}_step{{step}}.log",
     priority: 80
+    group:
+        None if PUBLISHED else "judge_follow_up"
 
 
 rule causal_tables:

@@ -102,6 +102,8 @@ JUDGE_SETTINGS = settings(
     **({k: config["model"][k] for k in ("device", "dtype")} | {"batch_size": 8} if PUBLISHED else {}),
 )
 JUDGE_OPTIONS = " ".join(f"--{name.replace('_', '-')} {file}" for name, file in JUDGE_FILES.items())
+# Judging takes seconds, and a profile may put several jobs of a group into one of the scheduler's. Judges that are models are
+# in no group: its members run beside each other, on the same GPU.
 
 
 rule judge:
@@ -112,6 +114,8 @@ rule judge:
         judged=f"{SEED}/judged/{{regime}}/step{{step}}/judged.csv",
     log:
         f"{SEED}/logs/judge/{{regime}}_step{{step}}.log",
+    group:
+        None if PUBLISHED else "judge"
     conda:
         "../../envs/torch.yaml" if PUBLISHED else "../../envs/analysis.yaml"
     resources:
@@ -137,6 +141,8 @@ for regime, group, others in ANSWERED:
             judged=[layout.judgement(regime, step) for step in others],
         log:
             f"{SEED}/logs/judge/{regime}_{group}.log",
+        group:
+            None if PUBLISHED else "judge_saves"
         conda:
             "../../envs/torch.yaml" if PUBLISHED else "../../envs/analysis.yaml"
         resources:

@@ -30,6 +30,7 @@ for segment in [s for regime in study.regimes for s in study.segments(regime)]:
         threads: config["model"]["threads"] * study.processes
         resources:
             **needs(f"train_{segment.regime}_{segment.start}_{segment.stop}"),
+            **study.training_gpus,
         params:
             launcher=lambda wc, resources: study.launcher(resources.get("gpu", 0)),
             code=code("train_segment"),

@@ -10,8 +10,11 @@ folder of the base model where that is an adapter); the published prompts come i
 --params: decision (rules, either, trained), device, dtype, batch_size.
 """
 
+import gc
 import hashlib
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -42,11 +45,25 @@ def judge(path: Path | None, model: str, name: str):
         raise JobError(f"{path}: no trained judge {model!r} ({error}); run the rule that trains the judges") from error
 
 
-def published(job: Job, name: str, **settings):
-    """HarmBench's or StrongREJECT's judge from its folder; None without one."""
-    folder = getattr(job, f"{name}_model")
-    if folder is None:
-        return None
+@dataclass(frozen=True)
+class Said:
+    """A judge by what it has said of the very rows that are asked about."""
+
+    name: str
+    table: pd.DataFrame
+
+    def __call__(self, requests: Sequence[str], responses: Sequence[str]) -> pd.DataFrame:
+        return self.table
+
+
+def published(job: Job, name: str, files: dict[Path, list[dict]], **settings) -> dict[Path, Said]:
+    """What HarmBench's or StrongREJECT's judge says of each file with rows; nothing without its folder.
+
+    The model is loaded, asked about all files and freed: two of them together are more than a GPU may hold.
+    """
+    folder, files = getattr(job, f"{name}_model"), {path: rows for path, rows in files.items() if rows}
+    if folder is None or not files:
+        return {}
     import torch  # seconds, and only the published judges need it
 
     from safety_geometry.judges.hub import load_model
@@ -60,14 +77,30 @@ def published(job: Job, name: str, **settings):
     if template is not None:
         settings["template"] = template.read_text()
     job.batches.append(size := BatchSize(job.params.get("batch_size", 8), f"{name}'s prompts"))
-    return make(name, model=model, tokenizer=tokenizer, batch_size=size, **settings)
+    judge = make(name, model=model, tokenizer=tokenizer, batch_size=size, **settings)
+    said = {}
+    for path, rows in files.items():
+        try:
+            said[path] = Said(judge.name, judge(requests(rows), [row["completion"] for row in rows]))
+        except ValueError as error:
+            raise JobError(f"{path}: {error}") from error
+    del model, judge
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return said
 
 
-def harmbench(job: Job, rows: list[dict]):
+def harmbench(job: Job, files: dict[Path, list[dict]]) -> dict[Path, Said]:
+    rows = [row for each in files.values() for row in each]
     contexts = {row.get("request") or row["prompt"]: row["context"] for row in rows if row.get("context")}
     contextual = job.harmbench_contextual_template
     settings = {} if contextual is None else {"contextual_template": contextual.read_text()}
-    return published(job, "harmbench", contexts=contexts, **settings)
+    return published(job, "harmbench", files, contexts=contexts, **settings)
+
+
+def requests(rows: list[dict]) -> list[str]:
+    return [row.get("request") or row["prompt"] for row in rows]
 
 
 def utility_items(rows: list[dict], path: Path) -> dict[str, UtilityItem]:
@@ -82,32 +115,36 @@ def main() -> None:
     files, wanted = job.completions, job.judged
     if not files or len(files) != len(wanted):
         raise JobError(f"{len(wanted)} outputs for {len(files)} files of completions; name one for each")
-    rows = {path: read_jsonl(path) for path in files}
+    rows = {path: completions(path) for path in files}
     judges = {
         "refusal": judge(job.refusal, "refusal", "refusal_trained"),
-        "harm": harmbench(job, [row for each in rows.values() for row in each])
-        or judge(job.harm, "harm", "harm_trained"),
-        "usefulness": published(job, "strongreject"),
         "off_topic": judge(job.refusal, "off_topic", "refusal_trained"),
         "decision": job.params.get("decision", "rules"),
     }
+    harm, trained = harmbench(job, rows), judge(job.harm, "harm", "harm_trained")
+    usefulness = published(job, "strongreject", rows)
     for (path, mine), output in zip(rows.items(), wanted, strict=True):
         job.completions = [path]  # the sidecar names what this file was made from
         with job.publish(output) as scratch:
-            table = judged(mine, path, judges)
+            table = judged(mine, path, judges | {"harm": harm.get(path, trained), "usefulness": usefulness.get(path)})
             table.to_csv(scratch, index=False, float_format="%.6g", lineterminator="\n")
+
+
+def completions(path: Path) -> list[dict]:
+    rows = read_jsonl(path)
+    for number, row in enumerate(rows, 1):
+        if missing := [name for name in NEEDED if name not in row]:
+            raise JobError(f"{path}, row {number}: missing {', '.join(missing)}")
+    return rows
 
 
 def judged(rows: list[dict], path: Path, judges: dict) -> pd.DataFrame:
     """The judged rows of one file of completions."""
     if not rows:  # a checkpoint without a followed-up cell
         return pd.DataFrame(columns=list(COLUMNS))
-    for number, row in enumerate(rows, 1):
-        if missing := [name for name in NEEDED if name not in row]:
-            raise JobError(f"{path}, row {number}: missing {', '.join(missing)}")
     frame = pd.DataFrame(
         {name: [row[name] for row in rows] for name in NEEDED}
-        | {"request": [row.get("request") or row["prompt"] for row in rows]}
+        | {"request": requests(rows)}
         | {"arm": [row.get("arm") for row in rows]}
         | {"type": [row.get("type") or row.get("bucket") for row in rows]}
     )

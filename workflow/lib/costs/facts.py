@@ -29,7 +29,8 @@ TABLES, MODEL, TRAINING, GPU_HOST, GPU_CONTEXT = 300, 450, 550, 3500, 700
 @dataclass(frozen=True)
 class Need:
     """Of one job. seconds: on the device of the rates; memory and gpu in MB (gpu 0: none); disk: MB that it leaves;
-    passing: MB of its outputs that are deleted when all that reads them has run; model: it runs one."""
+    passing: MB of its outputs that are deleted when all that reads them has run; model: it runs one; processes: that share it,
+    each with as much GPU memory; memory is that of all."""
 
     seconds: float
     memory: float
@@ -37,6 +38,7 @@ class Need:
     disk: float = 0.0
     passing: float = 0.0
     model: bool = False
+    processes: int = 1
 
 
 class Facts:

@@ -22,7 +22,7 @@ class Rates:
     forward, train, decode: FLOP/s of long passes, of passes with their backward passes, and of what a further row adds to a
     step of decoding. bandwidth: bytes/s of weights that a pass reads. launch: seconds that a pass costs per block, however
     short. start: seconds of a Python start with its imports. load: bytes/s of weights from the disk. measured: false for
-    devices that only published peaks are known of.
+    devices that only published peaks are known of; assumed: rates of a measured device that were not measured.
     """
 
     name: str
@@ -36,6 +36,7 @@ class Rates:
     start: float
     load: float
     memory_gb: float | None = None
+    assumed: Sequence[str] = ()
 
     @property
     def hours(self) -> str:

@@ -1,7 +1,9 @@
 """Sources, clean rows and training."""
 
+import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 from study import Segment
 
@@ -68,14 +70,15 @@ def clean_tokens(f: Facts) -> tuple[float, float]:
 
 
 def train(f: Facts, segment: Segment) -> Need:
-    train, lora = f.c["train"], f.c["lora"]
+    """Work is that of the process with most rows; what all repeat (reading the model, monitoring) is there once."""
+    train, lora, processes = f.c["train"], f.c["lora"], f.study.processes
     regime = f.study.regimes[segment.regime]
     work, steps = Work(f.base, f.size), segment.stop - segment.start
     work.load()
     tokens, labels = clean_tokens(f)
-    micro = min(train["micro_rows"], train["rows"])
-    work.train(steps * (train["rows"] * tokens + PREFIX * train["rows"] / micro), steps * train["rows"] / micro,
-               steps * train["rows"] * labels)  # fmt: skip
+    rows = math.ceil(train["rows"] / processes)
+    micro = min(train["micro_rows"], rows)
+    work.train(steps * (rows * tokens + PREFIX * rows / micro), steps * rows / micro, steps * rows * labels)
     longest = train["max_length"] if f.c["clean_rows"].get("answers") == "data" else PREFIX + tokens
     held = sizes.backward(f.base, f.size, micro * longest, micro * max(labels, longest - PREFIX - REQUEST))
     if regime["kind"] == "r2d2":
@@ -91,23 +94,28 @@ def train(f: Facts, segment: Segment) -> Need:
     written = f.adapter * len(segment.saves) + state
     work.seconds_besides += 2 * written / f.rates.load
     passing = f.adapter * sum(f.study.passing(segment.regime, s) for s in segment.saves)
-    processes = train.get("processes", 1)
     held += sizes.optimiser(f.base, lora["rank"], lora["targets"])
     need = f.model(work, held, written - passing, host=state, base=TRAINING, passing=passing)
-    return Need(need.seconds, need.memory * processes, need.gpu, need.disk, need.passing, True)
+    gpu = need.gpu - (elsewhere(f, processes) / MB if need.gpu and train.get("sharding", "none") == "full" else 0)
+    return replace(need, memory=need.memory * processes, gpu=gpu, processes=processes)
+
+
+def elsewhere(f: Facts, processes: int) -> float:
+    """Bytes of frozen weights that a GPU is spared where the blocks are spread over several; two blocks at a time are whole."""
+    return (1 - 1 / processes) * max(0, f.base.layers - 2) * f.base.block * f.size
 
 
 def adversarial(f: Facts, work: Work, steps: int, regime: dict) -> float:
     """Adds an R2D2 step's own work; returns the bytes that its training pass holds."""
-    pool, micro = f.c["pool"], f.c["train"]["micro_rows"]
+    pool, micro, processes = f.c["pool"], f.c["train"]["micro_rows"], f.study.processes
     gcg, cases = pool["gcg"], pool["per_step"]
     tail = REQUEST + gcg["suffix_length"] + TARGET
-    rows = cases * (3 if pool["plain_toward"] else 2)
+    rows = math.ceil(cases * (3 if pool["plain_toward"] else 2) / processes)
     chunks = -(-rows // micro)
     work.train(steps * (rows * tail + chunks * PREFIX), steps * chunks, steps * rows * TARGET)
     held = sizes.backward(f.base, f.size, min(rows, micro) * tail + PREFIX, min(rows, micro) * TARGET)
     if regime.get("refresh"):
-        search(f, work, cases, steps * gcg["steps"], gcg)
+        search(f, work, cases, steps * gcg["steps"], gcg, processes)
         held = max(held, searching(f, cases, gcg))
         work.seconds_besides += steps * 2e-9 * f.base.parameters  # the adapter in and out of the weights
     else:
@@ -120,11 +128,11 @@ def merging(f: Facts) -> float:
     return 4 * f.base.parameters * f.size / f.rates.load
 
 
-def search(f: Facts, work: Work, cases: int, steps: float, gcg: dict) -> None:
-    """`steps` steps of GCG on `cases` cases together."""
+def search(f: Facts, work: Work, cases: int, steps: float, gcg: dict, processes: int = 1) -> None:
+    """`steps` steps of GCG on `cases` cases together. Processes share the candidates; each makes all gradients."""
     behind = gcg["suffix_length"] + BEHIND + TARGET  # from the suffix on; a candidate starts half-way through it
     each = behind - gcg["suffix_length"] / 2
-    candidates = cases * (gcg["width"] + max(0, gcg.get("merge", 0) - 1) * 0.5)
+    candidates = cases * (gcg["width"] + max(0, gcg.get("merge", 0) - 1) * 0.5) / processes
     work.train(steps * cases * behind, steps, steps * cases * TARGET)
     passes = max(2.0, candidates / gcg["batch_size"])
     work.forward(steps * candidates * each, steps * passes, logits=steps * candidates * TARGET)

@@ -1,0 +1,23 @@
+"""What arguments for Snakemake ask for."""
+
+from collections.abc import Sequence
+
+# Attributes of Snakemake's own parser. Whatever else is given (conda environments, retries, a scheduler) runs the whole study.
+PARTS = ("targets", "until", "omit_from", "batch", "target_jobs", "allowed_rules")
+NO_RUN = (
+    "dryrun", "touch", "unlock", "conda_create_envs_only", "conda_cleanup_envs", "list_conda_envs", "lint", "summary",
+    "detailed_summary", "dag", "rulegraph", "filegraph", "d3dag", "list_rules", "list_target_rules", "list_changes",
+    "list_input_changes", "list_params_changes", "list_untracked", "report", "archive", "cleanup_metadata", "cleanup_shadow",
+    "delete_all_output", "delete_temp_output", "generate_unit_tests", "containerize", "export_cwl", "print_compilation",
+)  # fmt: skip
+
+
+def whole_study(arguments: Sequence[str]) -> bool:
+    """Whether Snakemake, given these besides the configuration, makes all tables and figures: no targets and no option that runs
+    a part or nothing."""
+    if not arguments:
+        return True
+    from snakemake.cli import get_argument_parser  # seconds, and mostly there are no arguments
+
+    asked, _ = get_argument_parser().parse_known_args(list(arguments))
+    return not any(getattr(asked, name) for name in PARTS + NO_RUN)

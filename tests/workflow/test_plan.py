@@ -140,8 +140,8 @@ def test_no_model_is_run_before_its_layers_are_known(project):
     change(project, "refusal.contrast", "behaviour")
     change(project, "completions.every_save", {"direct": 2})
     change(project, "attacks.require_refusal", True)
-    first = ("clean_rows", "fit_labels_", "probe_", "completions", "attacked_behaviours")
-    later = ("train_", "attack_gcg", "attack_autodan", "transfer")
+    first = ("clean_rows", "train_", "fit_labels_", "probe_", "completions", "attacked_behaviours")
+    later = ("attack_gcg", "attack_autodan", "transfer")
     for rule, _, inputs in jobs_of(project)[0]:
         if "model" in inputs:
             assert rule.startswith(first + later)

@@ -111,9 +111,8 @@ if study.regimes:
 
     rule clean_rows:
         input:
-            **({} if study.answered else {"model": BASE}),
+            **({} if study.answered else {"model": BASE, "layers": ancient(layout.layers)}),
             prompts=[role(name) for name in config["clean_rows"]["roles"]],
-            layers=ancient(layout.layers),
         output:
             rows=f"{P}/clean_rows.jsonl",
         log:

@@ -11,6 +11,7 @@ for segment in [s for regime in study.regimes for s in study.segments(regime)]:
             pool=role("train_pool"),
             monitor_harmful=role("monitor_harmful"),
             monitor_benign=role("monitor_benign"),
+            layers=ancient(layout.layers),
             previous=list(layout.state(segment.regime, segment.start).values()) if segment.start else [],
         output:
             **layout.state(segment.regime, segment.stop),

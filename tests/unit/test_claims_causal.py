@@ -6,16 +6,16 @@ import pandas as pd
 import pytest
 
 from safety_geometry.behaviour import paired_rates
-from safety_geometry.claims import CLAIMS, decided
+from safety_geometry.claims import CLAIMS, claims_of, decided, sweep_claims
 from safety_geometry.claims.evidence import Evidence
 from safety_geometry.stats import mcnemar_exact
 
-IDS = ("aligned_r_reopens", "aligned_orthogonal", "sweep_refusal_r2d2", "sweep_refusal_sft", "sweep_asr_r2d2", "sweep_asr_sft",
-       "late_r2d2_ablation_lowers_asr", "follow_up_broken_text")  # fmt: skip
+IDS = ("aligned_r_reopens", "aligned_orthogonal", "sweep_refusal_r2d2", "sweep_asr_r2d2", "sweep_refusal_sft_refusal", "late_r2d2_ablation_lowers_asr", "follow_up_broken_text")  # fmt: skip
 
 
 def verdict(claim, **tables):
-    return decided(next(c for c in CLAIMS if c.id == claim), Evidence(tables))
+    known = [*CLAIMS, *(c for regime in ("r2d2", "sft", "sft_refusal") for c in sweep_claims(regime))]
+    return decided(next(c for c in known if c.id == claim), Evidence(tables))
 
 
 def outcomes(rate, n):
@@ -217,6 +217,21 @@ def test_attack_success_against_few_controls_decides_nothing():
         assert (f"{controls} pooled controls that answered are too few" in found.reason) == (expected == "inconclusive")
     still = sweep("sweep_asr_r2d2", tested, cell(0.0, 0.0, controls=3, **strong))
     assert still.verdict == "inconclusive" and "3 pooled controls" in still.reason  # nor can it fail
+
+
+def test_every_regime_with_primary_cells_has_claims_and_no_other():
+    rows = [
+        cell(-2.0, 0.5, 0.01, regime="sft_refusal"),
+        cell(0.1, 0.2, 0.6),
+        cell(9.0, 0.1, regime="sft", primary=False),
+    ]
+    tables = {"control_normalised": pd.DataFrame(rows)}
+    found = {c.id: decided(c, Evidence(tables)) for c in claims_of(tables) if c.id.startswith("sweep_")}
+    assert {name: outcome.verdict for name, outcome in found.items()} == {
+        "sweep_refusal_sft_refusal": "holds", "sweep_asr_sft_refusal": "inconclusive",
+        "sweep_refusal_r2d2": "fails", "sweep_asr_r2d2": "inconclusive",
+    }  # fmt: skip
+    assert claims_of({}) == list(CLAIMS)  # nothing was swept
 
 
 def late(before, after, n=320, **more):

@@ -129,6 +129,17 @@ def test_causal_layers_puts_values_and_marks_at_their_layers():
     assert [t.get_text() for t in panel.get_xticklabels()] == ["5", "14", "23"]
 
 
+def test_causal_layers_marks_carriers_beyond_the_scan_at_their_layer():
+    frame = layer_scan(layers=(5, 8, 26)).assign(layer_h=29, layer_r=2)
+    ax = make_figure("causal_layers", {"layer_scan": frame}).axes[0]
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["2", "5", "8", "26", "29"]
+    assert {(t.get_text(), t.get_position()[0]) for t in ax.texts if t.get_text() in "HR"} == {("H", 4.0), ("R", 0.0)}
+    values = ax.images[0].get_array()
+    assert values.mask[:, [0, 4]].all() and not values.mask[:, 1:4].any()  # nothing was measured there
+    inside = make_figure("causal_layers", {"layer_scan": layer_scan(layers=(5, 8, 26))}).axes[0]
+    assert [tick.get_text() for tick in inside.get_xticklabels()] == ["5", "8", "26"]
+
+
 def test_causal_layers_keeps_marks_apart_and_does_not_bleach():
     frame = layer_scan(layers=range(30), where=CHECKPOINTS[3:]).assign(layer_h=14, layer_r=14)
     frame.loc[frame.index[0], ["log_odds_delta", "lo", "hi"]] = -90.0, -91.0, -89.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from harness import CORES, SMOKE, environment, snakemake
+from harness import CORES, ROOT, SMOKE, environment, snakemake
 from plans import change, plan, planned
 from test_plan import CAUSAL, SWEEPS
 
@@ -129,14 +129,20 @@ def test_a_killed_sweep_goes_on_where_it_was(study):
     assert {name: (study / name).read_bytes() for name in names} == before
 
 
-def test_a_refuser_comes_in_with_four_lines(study):
-    """A model folder named in the configuration gets carriers, a sweep and a row of aligned_anchors; nothing is trained."""
-    own = study / "a-model"
-    shutil.copytree(study / "results/smoke/models/base", own)
+@pytest.mark.parametrize("form", ["folder", "gguf"])
+def test_a_refuser_comes_in_with_four_lines(study, form):
+    """A model named in the configuration, as a folder or a GGUF file of another family than the study's, gets carriers, a sweep
+    and a row of aligned_anchors; nothing is trained."""
+    if form == "folder":
+        own = Path(shutil.copytree(study / "results/smoke/models/base", study / "a-model"))
+    else:
+        pytest.importorskip("gguf")
+        own = study / "refuser.gguf"
+        subprocess.run([sys.executable, ROOT / "tests/unit/gguf_file.py", own], env=environment(), check=True)
     path = study / SMOKE
     config = yaml.safe_load(path.read_text())
     config["sources"] = {"refuser": {"kind": "path", "path": str(own)}}
-    config["aligned"]["models"] = {"refuser": {"source": "refuser", "format": "folder"}}
+    config["aligned"]["models"] = {"refuser": {"source": "refuser", "format": form}}
     path.write_text(yaml.safe_dump(config, sort_keys=False))
     jobs = plan(study)
     assert not [rule for rule in jobs if rule.startswith(("train_", "completions"))]

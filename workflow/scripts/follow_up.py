@@ -1,17 +1,23 @@
 """Answers of the followed-up cells of one checkpoint: direct requests that did not choose them, usefulness, benign utility.
 
-The cells are made anew from the same settings as in the sweep; --choice names them. params: those of sweep.py, checkpoint
-{regime, step}, answers {suites, max_new_tokens, batch_size}. Without a chosen cell here the output is empty and no model runs.
+--choice names the cells, each with the digest of what it does. Targets that share controls answer together with these; answers
+that the same cells gave to the same requests before are taken from a store beside --completions (private). The cells of the
+others are made anew from the same settings as in the sweep. params: those of sweep.py, checkpoint {regime, step}, answers
+{suites, max_new_tokens, batch_size}. Where nothing is missing no model is loaded.
 """
 
 import json
+import sys
 
-from _completions import answer_cells, read_suites
+from _answer_units import answer_missing
+from _completions import read_suites
 from _job import Job, JobError
-from _model import batch_size, load, progress
+from _model import load, recall
+from _store import UnitStore
 from _sweep import Sweep
+from _unit_key import answer_key
 
-from safety_geometry.causal.cells import clean_unit
+from safety_geometry.causal.cells import Target, clean_unit
 
 
 def main() -> None:
@@ -21,25 +27,46 @@ def main() -> None:
         outputs=["completions"],
     )
     p, choice = job.params, json.loads(job.choice.read_text())
-    here = [row for row in choice["chosen"] if {k: row[k] for k in p["checkpoint"]} == p["checkpoint"]]
-    if not here:
-        job.write_jsonl([], job.completions)
-        return
-    sweep = Sweep(job, load(job, job.adapter))
-    known = {cell.id: cell.interventions for unit in (clean_unit(), *sweep.units()) for cell in unit.cells}
-    if lost := sorted({row["cell"] for row in here} - set(known)):
-        raise JobError(
-            f"{job.choice} names the cell {lost[0]}, which the sweep does not have; run follow_up_choice again"
-        )
-    cells = {row["cell"]: known[row["cell"]] for row in here}
+    store = UnitStore(job.completions.with_suffix(".store"))
     asked = [
         (suite, row)
         for suite, row in read_suites(p["answers"]["suites"], job.suites)
         if suite != "direct" or row["id"] in choice["scoring"]
     ]
-    bar = progress(len(cells) * len(asked), "follow-up")
-    limit, size = p["answers"]["max_new_tokens"], batch_size(job, "answers", p["answers"]["batch_size"])
-    job.write_jsonl(answer_cells(sweep.loaded, cells, asked, limit, size, bar), job.completions)
+    here = [row for row in choice["chosen"] if {k: row[k] for k in p["checkpoint"]} == p["checkpoint"]]
+    units = {answer_key(job, cells, asked, p["answers"]): cells for cells in together(here)}
+    missing = {key: cells for key, cells in units.items() if store.get(key) is None}
+    print(f"{len(units)} units of cells, {len(missing)} of them to compute", file=sys.stderr, flush=True)
+    if missing:
+        compute(job, missing, asked, store)
+    results = [store.get(key) for key in units]
+    if None in results:
+        raise JobError(f"{store.folder}: results cannot be read back; is the disk damaged?")
+    for found in results:
+        recall(job, found.get("layout_changed", {}))
+    job.write_jsonl((row for found in results for row in found["answers"]), job.completions)
+    store.keep(set(units))
+
+
+def together(chosen: list[dict]) -> list[dict[str, str]]:
+    """Cells and their digests, by id, of each group of targets, and of the baseline."""
+    groups: dict[str, dict[str, str]] = {}
+    for row in chosen:
+        what = (row[name] for name in ("family", "mode", "lambda", "scope", "rank"))
+        group = "" if row["role"] == "baseline" else Target(*what).group
+        groups.setdefault(group, {})[row["cell"]] = row["digest"]
+    return [dict(sorted(cells.items())) for cells in groups.values()]
+
+
+def compute(job: Job, missing: dict[str, dict[str, str]], asked: list, store: UnitStore) -> None:
+    sweep = Sweep(job, load(job, job.adapter))
+    known = {cell.id: cell.interventions for unit in (clean_unit(), *sweep.units()) for cell in unit.cells}
+    if lost := sorted({cell for cells in missing.values() for cell in cells} - set(known)):
+        raise JobError(
+            f"{job.choice} names the cell {lost[0]}, which the sweep does not have; run follow_up_choice again"
+        )
+    units = {key: {cell: known[cell] for cell in cells} for key, cells in missing.items()}
+    answer_missing(job, sweep.loaded, units, asked, job.params["answers"], store)
 
 
 if __name__ == "__main__":

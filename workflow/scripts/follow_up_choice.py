@@ -1,7 +1,8 @@
 """Which cells of a seed's sweeps are followed up: the targets of largest Δ_control of ASR on half of the direct prompts.
 
 --cells, --readout and --judged come in the order of params.checkpoints ({seed, regime, step, anchor}). params: targets and
-controls (numbers), stats_seed. The choice lists the cells, and the direct prompts of the other half, which score them.
+controls (numbers), stats_seed. The choice lists the cells, each with the digest of what it does, and the direct
+prompts of the other half, which score them.
 """
 
 import pandas as pd
@@ -23,8 +24,11 @@ def main() -> None:
         scoring = list(split_half(direct, p["stats_seed"]).scoring)
     except ValueError as error:
         raise JobError(f"follow-up: {error}") from error
+    digests = {c: dict(zip(frame["cell"], frame["digest"], strict=True)) for c, frame in cells.items()}
     rows = [
-        {k: None if pd.isna(v) else v for k, v in row.items() if k != "checkpoint"} | vars(row["checkpoint"])
+        {k: None if pd.isna(v) else v for k, v in row.items() if k != "checkpoint"}
+        | vars(row["checkpoint"])
+        | {"digest": digests[row["checkpoint"]][row["cell"]]}
         for row in chosen.to_dict("records")
     ]
     job.write_json({"chosen": rows, "scoring": scoring}, job.choice)

@@ -1,6 +1,6 @@
 """The papers' claims that this study can decide, each with the test that decides it. A failing claim is a result.
 
-Claims name the regimes `r2d2` and `sft`; a study without them, or without the sweep or the attacks that a claim needs, leaves
+Claims name the regimes `r2d2` and `sft`, those of the sweep the regimes that have primary cells; a study without them, or without the sweep or the attacks that a claim needs, leaves
 it inconclusive.
 """
 
@@ -105,16 +105,6 @@ CLAIMS = (
     Claim("aligned_orthogonal", "H and R are nearly orthogonal in aligned models.", f"{P1} Table 1",
           f"Largest C_cos below cos {causal.NEARLY_RIGHT:g}° (bootstrap interval, where the model is a checkpoint of the study), and smallest "
           f"principal angle above {causal.NEARLY_RIGHT:g}°.", causal.aligned_orthogonal),
-    *(Claim(f"sweep_refusal_{regime}", f"Edits along {regime}'s carriers move refusal more than matched controls do.", f"{P1} Table 4",
-            "Δ_control of the refusal log-odds, either sign, in a primary cell: permutation p with Holm over the primary cells, and the "
-            f"two-level interval excludes 0; fails when every interval lies within {causal.SMALLEST_LOG_ODDS:g} of 0.", causal.moves_refusal(regime))
-      for regime in ("r2d2", "sft")),
-    *(Claim(f"sweep_asr_{regime}", f"Edits along {regime}'s carriers move attack success more than matched controls do ({size}).",
-            f"{P1} Table 4", "Δ_control of attack success, either sign, in a primary cell that passes the permutation test of the readout: "
-            f"two-level interval at the level that the cells share excludes 0; fails when every interval lies within 0.1 of 0; undecided with "
-            f"fewer than {causal.FEWEST_CONTROLS} pooled controls.",
-            causal.moves_attacks(regime))
-      for regime, size in (("r2d2", "by .03 to .05"), ("sft", "by .07 to .14"))),
     Claim("late_r2d2_ablation_lowers_asr", "Ablating R2D2's late refusal carrier lowers attack success.", f"{P2} Table 4",
           "Attack success with R ablated at r2d2's last swept step minus without, on the same requests: interval (Newcombe, paired) "
           "below 0; fails when it excludes a fall of 0.1.", causal.late_ablation_lowers),
@@ -142,6 +132,31 @@ CLAIMS = (
 )  # fmt: skip
 
 
+SIZES = {"r2d2": " (by .03 to .05)", "sft": " (by .07 to .14)"}  # the paper's, of attack success
+
+
+def sweep_claims(regime: str) -> tuple[Claim, Claim]:
+    """Of a regime that the sweep has primary cells of; those that the paper has not are asked the same."""
+    source = f"{P1} Table 4" if regime in SIZES else f"this study, as {P1} Table 4"
+    return (
+        Claim(f"sweep_refusal_{regime}", f"Edits along {regime}'s carriers move refusal more than matched controls do.", source,
+              "Δ_control of the refusal log-odds, either sign, in a primary cell: permutation p with Holm over the primary cells, and the "
+              f"two-level interval excludes 0; fails when every interval lies within {causal.SMALLEST_LOG_ODDS:g} of 0.", causal.moves_refusal(regime)),
+        Claim(f"sweep_asr_{regime}", f"Edits along {regime}'s carriers move attack success more than matched controls do{SIZES.get(regime, '')}.",
+              source, "Δ_control of attack success, either sign, in a primary cell that passes the permutation test of the readout: "
+              "two-level interval at the level that the cells share excludes 0; fails when every interval lies within 0.1 of 0; undecided with "
+              f"fewer than {causal.FEWEST_CONTROLS} pooled controls.", causal.moves_attacks(regime)),
+    )  # fmt: skip
+
+
+def claims_of(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
+    """CLAIMS, and before the late ablation those of the regimes that the sweep has primary cells of."""
+    cells = tables.get("control_normalised", pd.DataFrame({"regime": [], "primary": []}))
+    swept = dict.fromkeys(cells.loc[cells["primary"].astype(bool), "regime"])
+    place = next(i for i, claim in enumerate(CLAIMS) if claim.id == "late_r2d2_ablation_lowers_asr")
+    return [*CLAIMS[:place], *(claim for regime in swept for claim in sweep_claims(regime)), *CLAIMS[place:]]
+
+
 def claims_table(tables: Mapping[str, pd.DataFrame], tuned: Collection[str] = TUNED) -> pd.DataFrame:
     """One row per claim from the tables five_anchor, trajectory, coupling, contrasts, coupling_controls, geometry, profile,
     of all seeds; attacks, causal_sweep, control_normalised, aligned_anchors, follow_up, dense_correlations, transfer and
@@ -155,7 +170,7 @@ def claims_table(tables: Mapping[str, pd.DataFrame], tuned: Collection[str] = TU
     whole = Evidence(tables)
     runs = [Evidence({n: t[t["seed"] == s] if "seed" in t else t for n, t in tables.items()}) for s in seeds]
     rows = []
-    for claim in CLAIMS:
+    for claim in claims_of(tables):
         outcomes = [decided(claim, evidence) for evidence in ([whole] if claim.together else runs)]
         words = {name: getattr(claim, name) for name in ("id", "claim", "source", "test")}
         rows.append(words | vars(over_seeds(outcomes)) | {"n_seeds": len(seeds), "tuned": claim.id in tuned})

@@ -71,8 +71,10 @@ def scale(values: pd.Series) -> tuple[float, bool]:
 
 
 def heat(ax, rows: pd.DataFrame, modes: list[str], norm: Normalize) -> AxesImage:
-    """One panel; the layers scanned stand side by side, however sparse they are."""
-    layers = np.array(sorted(rows["layer"].unique()))
+    """One panel; the layers scanned stand side by side, however sparse they are. A carrier's layer below or above them all has a
+    column of its own, without values."""
+    scanned, own = set(rows["layer"]), {*rows["layer_h"].dropna(), *rows["layer_r"].dropna()}
+    layers = np.array(sorted(scanned | {layer for layer in own if not min(scanned) <= layer <= max(scanned)}))
     cells = np.full((len(modes), len(layers)), np.nan)
     for row in rows.itertuples():
         x, y = int(np.searchsorted(layers, row.layer)), modes.index(row.mode)

@@ -29,10 +29,12 @@ def test_rates_of_this_machine(calibrate, tmp_path, monkeypatch, capsys, there, 
     if large:  # too large to be written, were it not there
         monkeypatch.setattr(calibrate, "LARGE", 0)
     config = yaml.safe_load((ROOT / "configs/smoke.yaml").read_text())
+    monkeypatch.setattr(calibrate, "ROOT", tmp_path)
     if there:  # the study's own model, fetched before
-        monkeypatch.setattr(calibrate, "ROOT", tmp_path)
         make_model("llama").save_pretrained(tmp_path / "results/smoke/models/base")
         del config["model"]["tiny"]
+        config["model"] |= {"format": "folder", "source": "mine"}
+        config["sources"]["mine"] = {"kind": "path", "path": "there"}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
     out = tmp_path / "rates.json"
     out.write_text(json.dumps({"devices": [{"name": "another", "kind": "cuda"}]}))

@@ -10,10 +10,12 @@ ARGS ?=
 PROFILE ?= profiles/slurm
 VENV := .venv
 REFERENCE = docs/results$(if $(filter-out default,$(STUDY)),/$(STUDY))
-STUDY = $(shell sed -n 's/^study: *\([A-Za-z0-9_-]*\).*/\1/p' $(CONFIG))
+HASH := \#
+# The name of CONFIG's study, quoted or not; nothing for a line that is not just a name, so that no other folder is meant.
+STUDY = $(shell sed -nE "s/^study:[[:space:]]+([\"']?)([A-Za-z0-9][A-Za-z0-9_-]*)\1([[:space:]]+$(HASH).*)?[[:space:]]*$$/\2/p" '$(CONFIG)')
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help run run-full smoke plan plan-cost plan-paper calibrate export report test test-long test-unit lint format verify reference clean-study
+.PHONY: help run run-full smoke plan plan-cost plan-paper calibrate export report test test-long test-unit lint format verify reference clean-study named-study
 .PHONY: cluster cluster-plan cluster-recover cluster-install test-cluster test-slurm test-conda
 
 help: ## list the targets
@@ -98,14 +100,17 @@ lint: $(VENV)/.dev ## ruff, snakefmt and snakemake --lint
 format: $(VENV)/.dev ## format the code
 	@ruff check --fix . && ruff format . && snakefmt Snakefile workflow
 
-verify: $(VENV)/.run ## compare your results with the reference results of CONFIG's study, in docs/results
+verify: named-study $(VENV)/.run ## compare your results with the reference results of CONFIG's study, in docs/results
 	@PYTHONPATH=src python workflow/scripts/verify.py --results results/$(STUDY)/tables --reference $(REFERENCE)/tables
 
-reference: ## make the tables and figures of CONFIG's study the reference in docs/results
+reference: named-study ## make the tables and figures of CONFIG's study the reference in docs/results
 	@mkdir -p $(REFERENCE)/tables $(REFERENCE)/figures
 	cp results/$(STUDY)/tables/*.csv $(REFERENCE)/tables/
 	cp results/$(STUDY)/figures/*.png $(REFERENCE)/figures/
 	cp results/$(STUDY)/timings.csv $(if $(filter default,$(STUDY)),docs,$(REFERENCE))/timings.csv
 
-clean-study: ## delete results/<study> of CONFIG
-	rm -rf results/$(STUDY)
+clean-study: named-study ## delete results/<study> of CONFIG
+	rm -rf 'results/$(STUDY)'
+
+named-study:
+	@[ $(words $(STUDY)) = 1 ] || { echo "error: $(CONFIG) has no study name: it needs one line like study: my-study" >&2; exit 1; }

@@ -5,8 +5,12 @@ child process on the same model, prompt, start, width, top-k, dtype, threads and
 
 a  exact scoring: candidates a second for one case on the same candidates, whose losses must agree, and the whole step with
    gradient, proposal and filter; beside it the floor: the tokens that have to be run over the measured rate of forward passes
-b  wall time to the loss at which nanoGCG ends, by the recommended search (its final loss is recomputed without any cache)
-c  eight cases in one batch against one after the other
+b  wall time to the loss at which nanoGCG ends, by the recommended search (its final loss is recomputed without any cache); and how
+   many of nanoGCG's final suffixes are other tokens once the whole conversation is tokenised, so that their loss is not that of the text
+c  eight cases in one batch against one after the other, in passes that hold several cases
+
+The JSON is written after every run. A run of nanoGCG that fails (it raises when its filter rejects all candidates) is counted; its process
+is started again if it died.
 
     PYTHONPATH=src python benchmarks/gcg.py --model results/default/models/base --json gcg.json
 """
@@ -14,14 +18,14 @@ c  eight cases in one batch against one after the other
 import argparse
 import json
 import statistics
-import subprocess
-import sys
 import time
-import venv
+from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
 import torch
+from gcg_child import Peer, PeerError
 
 from safety_geometry.chat import ChatFormat
 from safety_geometry.gcg import GCGConfig, attack, attack_many, propose
@@ -33,7 +37,6 @@ from safety_geometry.suffix import Suffix, allowed_tokens, initial_suffix, survi
 
 ROOT = Path(__file__).resolve().parents[1]
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-PEER = ["nanogcg==0.3.0", "transformers==4.47.*", "torch==2.13.0", "numpy<3", "jinja2"]
 START, LENGTH, TOP_K = " x", 20, 256
 RECOMMENDED = {"width": 40, "top_k": 64, "merge": 8}  # docs/performance.md tells what was tried
 WANTED = {"a": 2.0, "b": 1 / 3, "c": 5.0}
@@ -68,20 +71,26 @@ def main() -> None:
     }  # fmt: skip
     print(f"{options.threads} thread(s), {result['forward_rate']:.0f} tokens/s of plain forward passes", flush=True)
     peer = None
+
+    def keep(part: str, found: dict) -> None:
+        result[part] = found
+        if options.json is not None:
+            options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+
     if set(options.parts) & {"a", "b"}:
-        peer = Peer(options, allowed)
-        result["peer_batch"], result["a"] = scoring(options, runner, chat, allowed, cases[0], peer, result["forward_rate"])  # fmt: skip
+        peer = Peer(options, allowed, {"top_k": TOP_K, "init": START * LENGTH})
+        result["peer_batch"], found = scoring(options, runner, chat, allowed, cases[0], peer, result["forward_rate"])
+        keep("a", found)
         show_scoring(result)
     if "b" in options.parts:
-        result["b"] = to_the_same_loss(options, runner, chat, allowed, cases, peer, result["peer_batch"])
+        to_the_same_loss(
+            options, runner, chat, allowed, cases, peer, result["peer_batch"], lambda found: keep("b", found)
+        )
         show_search(result["b"])
     if "c" in options.parts:
-        result["c"] = together(options, runner, chat, allowed, cases)
-        found = result["c"]
+        keep("c", found := together(options, runner, chat, allowed, cases))
         print(f"c  {len(cases)} cases: one by one {found['alone_s']:.1f} s, together {found['together_s']:.1f} s, "
               f"ratio {found['ratio']:.2f} (wanted on a GPU: {WANTED['c']:g})")  # fmt: skip
-    if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
 
 
 def arguments() -> argparse.Namespace:
@@ -99,6 +108,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--width", type=int, default=128, help="of part a; its rows are scored by both")
     parser.add_argument("--repeats", type=int, default=3, help="of part a; the fastest counts on either side")
     parser.add_argument("--batch-size", type=int, default=64, help="rows of a forward pass, ours")
+    parser.add_argument("--together-batch", type=int, help="rows of a forward pass in part c, for both sides: more than one case has; default 512 on CUDA, else --batch-size")  # fmt: skip
     parser.add_argument("--peer-batches", type=lambda text: [int(x) for x in text.split(",")], default=[0, 16, 64], help="tried in part a; 0: all (its default)")  # fmt: skip
     parser.add_argument("--steps", type=int, default=10, help="of nanoGCG's runs in part b")
     parser.add_argument("--search-width", type=int, default=64, help="of nanoGCG's runs in part b")
@@ -108,42 +118,6 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
-
-
-class Peer:
-    """The child process with nanoGCG."""
-
-    def __init__(self, options: argparse.Namespace, allowed: torch.Tensor):
-        python = environment(options.work)
-        script = Path(__file__).with_name("gcg_peer.py")
-        self.child = subprocess.Popen([python, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self._ask({
-            "model": str(options.model), "dtype": options.dtype, "device": options.device, "threads": options.threads, "clock": options.clock,
-            "forbidden": (~allowed).nonzero()[:, 0].tolist(),
-        })  # fmt: skip
-
-    def call(self, name: str, case: Suffix, **settings) -> dict:
-        settings = {"top_k": TOP_K, "init": START * LENGTH} | settings
-        settings["batch_size"] = settings["batch_size"] or None
-        return self._ask({"call": name, "request": case.request, "target": case.target, **settings})
-
-    def _ask(self, message: dict) -> dict:
-        print(json.dumps(message), file=self.child.stdin, flush=True)
-        line = self.child.stdout.readline()
-        if not line:
-            raise SystemExit(f"nanoGCG's process ended with status {self.child.wait()}; its message is above")
-        return json.loads(line)
-
-
-def environment(work: Path) -> Path:
-    """The Python of nanoGCG's environment, which is made where it is missing."""
-    python = work / "nanogcg" / "bin" / "python"
-    if not (work / "nanogcg" / ".done").exists():
-        print(f"making nanoGCG's environment in {work / 'nanogcg'}", flush=True)
-        venv.create(work / "nanogcg", with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PEER], check=True, stdout=sys.stderr)
-        (work / "nanogcg" / ".done").touch()
-    return python
 
 
 # ------------------------------------------------------------------------------------------------ a: exact scoring
@@ -168,7 +142,14 @@ def scoring(options, runner, chat, allowed, case: Suffix, peer: Peer, rate: floa
     before = prefix(runner, case)
     _, rows, losses = step(False)
     ask = {"candidates": rows.tolist()}
-    tries = {size: peer.call("score", case, batch_size=size, **ask) for size in options.peer_batches}
+    tries = {}
+    for size in options.peer_batches:
+        try:
+            tries[size] = peer.call("score", case, batch_size=size, **ask)
+        except PeerError as error:
+            print(f"a  nanoGCG in batches of {size or 'all'}: {error}", flush=True)
+    if not tries:
+        raise SystemExit("nanoGCG scored at none of --peer-batches; name smaller ones")
     best = min(tries, key=lambda size: tries[size]["seconds"])
     ours, ours_step, theirs = [], [], []
     for _ in range(options.repeats):
@@ -225,24 +206,45 @@ def show_scoring(result: dict) -> None:
 # ----------------------------------------------------------------------------------------- b: time to the same loss
 
 
-def to_the_same_loss(options, runner, chat, allowed, cases: list[Suffix], peer: Peer, peer_batch: int) -> dict:
-    """Per case and seed: nanoGCG's seconds and best loss; our seconds to that loss, censored at nanoGCG's seconds."""
+def to_the_same_loss(
+    options, runner, chat, allowed, cases: list[Suffix], peer: Peer, peer_batch: int, keep: Callable[[dict], None]
+) -> None:
+    """Per case and seed: nanoGCG's seconds and best loss; our seconds to that loss, censored at nanoGCG's seconds. `keep` is given
+    what is known after every run."""
     config = GCGConfig(**({"steps": 10_000, "top_k": TOP_K, "suffix_length": LENGTH, "batch_size": options.batch_size} | options.search))  # fmt: skip
-    runs = []
-    for number, case in enumerate(cases):
-        for seed in range(options.seeds):
+    runs, failed = [], []
+    for number, seed in product(range(len(cases)), range(options.seeds)):
+        case, where = cases[number], {"case": number, "seed": seed}
+        try:
             theirs = peer.call("run", case, steps=options.steps, width=options.search_width, seed=seed, batch_size=peer_batch)  # fmt: skip
-            bar, limit = min(theirs["losses"]), theirs["seconds"]
-            found = timed_attack(runner, chat, allowed, case, config, seed, bar, limit)
-            ratio = found["seconds"] / limit
-            runs.append(found | {"case": number, "seed": seed, "nanogcg_s": limit, "nanogcg_loss": bar, "ratio": ratio})
-            print(f"b  case {number} seed {seed}: nanoGCG {limit:.1f} s to {bar:.3f}, ours {found['seconds']:.1f} s to {found['loss']:.3f}"
-                  f"{'' if found['reached'] else ' (not reached)'}", flush=True)  # fmt: skip
-    return {
-        "runs": runs, "search": options.search, "nanogcg_steps": options.steps, "nanogcg_width": options.search_width,
-        "censored": sum(not r["reached"] for r in runs), "median_ratio": statistics.median(r["ratio"] for r in runs),
-        "engine_median_s": statistics.median(r["seconds"] for r in runs),
-        "nanogcg_median_s": statistics.median(r["nanogcg_s"] for r in runs),
+        except PeerError as error:
+            print(f"b  case {number} seed {seed}: nanoGCG failed: {error}", flush=True)
+            failed.append(where | {"error": str(error)})
+            keep(summary(options, runs, failed))
+            continue
+        bar, limit = min(theirs["losses"]), theirs["seconds"]
+        found = timed_attack(runner, chat, allowed, case, config, seed, bar, limit)
+        found |= where | {"nanogcg_s": limit, "nanogcg_loss": bar, "ratio": found["seconds"] / limit}
+        runs.append(found | {"nanogcg_survives": survives(chat, case, theirs["text"])})
+        keep(summary(options, runs, failed))
+        print(f"b  case {number} seed {seed}: nanoGCG {limit:.1f} s to {bar:.3f}, ours {found['seconds']:.1f} s to {found['loss']:.3f}"
+              f"{'' if found['reached'] else ' (not reached)'}", flush=True)  # fmt: skip
+
+
+def survives(chat: ChatFormat, case: Suffix, text: str) -> bool:
+    """Whether a suffix has the same tokens alone, as nanoGCG scored it, and in the whole conversation, as a model is asked."""
+    tokens = chat.tokenizer(text, add_special_tokens=False)["input_ids"]
+    return surviving(chat, [case], [[tokens]])[0][0] is not None
+
+
+def summary(options, runs: list[dict], failed: list[dict]) -> dict:
+    """Counts, and medians over the runs that nanoGCG finished."""
+    medians = {name: statistics.median(r[key] for r in runs) if runs else None for name, key in (
+        ("median_ratio", "ratio"), ("engine_median_s", "seconds"), ("nanogcg_median_s", "nanogcg_s"))}  # fmt: skip
+    return medians | {
+        "runs": runs, "failed": failed, "search": options.search, "nanogcg_steps": options.steps, "nanogcg_width": options.search_width,
+        "censored": sum(not r["reached"] for r in runs), "nanogcg_failed": len(failed),
+        "nanogcg_not_surviving": sum(not r["nanogcg_survives"] for r in runs),
     }  # fmt: skip
 
 
@@ -258,9 +260,13 @@ def timed_attack(runner, chat, allowed, case, config: GCGConfig, seed: int, bar:
 
 
 def show_search(found: dict) -> None:
-    print(f"b  {len(found['runs'])} runs, medians: nanoGCG {found['nanogcg_median_s']:.1f} s, ours {found['engine_median_s']:.1f} s; "
-          f"median ratio {found['median_ratio']:.2f} (wanted: at most {WANTED['b']:.2f}); {found['censored']} did not reach the loss "
-          f"in nanoGCG's time")  # fmt: skip
+    n = len(found["runs"])
+    if n:
+        print(f"b  {n} runs, medians: nanoGCG {found['nanogcg_median_s']:.1f} s, ours {found['engine_median_s']:.1f} s; "
+              f"median ratio {found['median_ratio']:.2f} (wanted: at most {WANTED['b']:.2f}); {found['censored']} did not reach the loss "
+              f"in nanoGCG's time")  # fmt: skip
+    print(f"b  nanoGCG: {found['nanogcg_failed']} of {n + found['nanogcg_failed']} runs failed; {found['nanogcg_not_surviving']} of {n} final "
+          f"suffixes are other tokens in the whole conversation")  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------- c: eight at once
@@ -268,9 +274,8 @@ def show_search(found: dict) -> None:
 
 def together(options, runner, chat, allowed, cases: list[Suffix]) -> dict:
     """The same attacks one after the other and in one batch, in turns."""
-    config = GCGConfig(
-        steps=2, width=options.search_width, top_k=TOP_K, suffix_length=LENGTH, batch_size=options.batch_size
-    )
+    rows = options.together_batch or (512 if runner.device.type == "cuda" else options.batch_size)
+    config = GCGConfig(steps=2, width=options.search_width, top_k=TOP_K, suffix_length=LENGTH, batch_size=rows)
     seeds, alone, at_once = list(range(len(cases))), [], []
     for _ in range(2):
         started = now()
@@ -282,7 +287,7 @@ def together(options, runner, chat, allowed, cases: list[Suffix]) -> dict:
         wait(runner)
         at_once.append(now() - started)
     same = sum(a.suffix.ids == b.suffix.ids for a, b in zip(one, many, strict=True))
-    return {"alone_s": min(alone), "together_s": min(at_once), "ratio": min(alone) / min(at_once), "cases": len(cases), "same_suffix": same}  # fmt: skip
+    return {"alone_s": min(alone), "together_s": min(at_once), "ratio": min(alone) / min(at_once), "cases": len(cases), "same_suffix": same, "batch_size": rows}  # fmt: skip
 
 
 if __name__ == "__main__":

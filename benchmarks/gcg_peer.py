@@ -1,4 +1,4 @@
-"""nanoGCG 0.3.0 behind a line protocol, in its own environment: started by benchmarks/gcg.py, one JSON object a line.
+"""nanoGCG 0.3.0 behind a line protocol, in its own environment: started by benchmarks/gcg_child.py, one JSON object a line.
 
 `score` times its scoring of given candidates and the whole step around it, `run` a whole attack.
 """
@@ -36,9 +36,15 @@ def load(folder: Path, dtype: str, device: str):
 class Peer:
     def __init__(self, options: dict):
         torch.set_num_threads(options["threads"])
-        self.now = time.process_time if options["clock"] == "cpu" else time.perf_counter
+        self.clock = time.process_time if options["clock"] == "cpu" else time.perf_counter
         self.model, self.tokenizer = load(Path(options["model"]), options["dtype"], options["device"])
         self.forbidden = torch.tensor(options["forbidden"], device=options["device"])
+
+    def now(self) -> float:
+        """The clock, once the device has done what it was told."""
+        if self.model.device.type == "cuda":
+            torch.cuda.synchronize()
+        return self.clock()
 
     def engine(self, steps: int, width: int, top_k: int, init: str, seed: int, batch_size: int | None) -> nano.GCG:
         config = nano.GCGConfig(
@@ -52,7 +58,9 @@ class Peer:
         engine = self.engine(**settings)
         started = self.now()
         result = engine.run(request, target)
-        return {"seconds": self.now() - started, "losses": [float(x) for x in result.losses]}
+        return {
+            "seconds": self.now() - started, "losses": [float(x) for x in result.losses], "text": result.best_string,
+        }  # fmt: skip
 
     def score(self, request: str, target: str, candidates: list, **settings) -> dict:
         engine = self.engine(steps=1, width=len(candidates), seed=0, **settings)
@@ -91,7 +99,11 @@ def main() -> None:
     print(json.dumps({"torch": torch.__version__}), flush=True)
     for line in sys.stdin:
         call = json.loads(line)
-        print(json.dumps(getattr(peer, call.pop("call"))(**call)), flush=True)
+        try:
+            answer = getattr(peer, call.pop("call"))(**call)
+        except Exception as error:  # a run that fails must not cost the others
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), flush=True)
 
 
 if __name__ == "__main__":

@@ -126,7 +126,9 @@ def make(folder: Path, config: dict) -> Trainer:
     lora, pool = config["lora"], {k: v for k, v in config["pool"].items() if k != "gcg"}
     adapted = add_lora(model, lora["rank"], lora["alpha"], lora["dropout"], lora["targets"], 1)
     train = {k: v for k, v in config["train"].items() if k in TrainConfig.__annotations__}
-    behaviours = [{"prompt": f"Tell me about {x}.", "target": f"Sure, here is a text about {x}"} for x in THINGS]
+    behaviours = [
+        {"id": x, "prompt": f"Tell me about {x}.", "target": f"Sure, here is a text about {x}"} for x in THINGS
+    ]
     answers = [{"prompt": f"Write three lines on {x}.", "response": f"Here are three lines on {x}. They are short, and "
                 "they say what it looks like, what it is for, and why people like it so much."} for x in THINGS]  # fmt: skip
     made = Pool(

@@ -2,10 +2,12 @@
 
 Both score the same candidates on the same prompts in the same process: ablation on harmful and on benign prompts and
 addition on benign ones. The naive side runs whole prompts through the Hugging Face model with one hook at a time, at its
-own best batch size, logits at the last position only. Beside the ratio stands the floor: the tokens × layers that have to
+own best batch size, logits at the last position only. Everything is timed at least twice, the best counts. Beside the ratio stands the floor: the tokens × layers that have to
 be computed, over the tokens × layers a second of a plain forward pass measured here too.
 
     PYTHONPATH=src python benchmarks/scoring.py --model results/default/models/base --json scoring.json
+
+Exit status 1: the two sides disagree by more than 1e-4.
 """
 
 import argparse
@@ -13,6 +15,7 @@ import json
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from safety_geometry.activations import evaluation_layers, record
@@ -23,6 +26,7 @@ from safety_geometry.runner import Runner, pack
 from safety_geometry.scoring import CandidateScores, score_candidates
 
 ROOT = Path(__file__).resolve().parents[1]
+AGREE = 1e-4  # of cosines and of KL in nats
 Sites = dict[tuple[int, int], torch.Tensor]
 
 
@@ -43,7 +47,7 @@ def main() -> None:
     )
 
     rate = forward_rate(model, runner.n_layers, harmful + benign)
-    sizes = {size: naive_seconds(model, harmful, benign, dict([next(iter(sites.items()))]), evaluated, size) for size in options.batches}  # fmt: skip
+    sizes = batch_seconds(model, harmful, benign, dict([next(iter(sites.items()))]), evaluated, options)
     best = min(sizes, key=sizes.get)
     ours, theirs = [], []
     for _ in range(options.repeats):  # in turns, so that a slow moment of the machine hits both
@@ -70,6 +74,8 @@ def main() -> None:
     show(result)
     if options.json is not None:
         options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+    if not worst(result) <= AGREE:
+        raise SystemExit(f"NO AGREEMENT: {worst(result):.1e} is not within {AGREE:g}")
 
 
 def arguments() -> argparse.Namespace:
@@ -85,13 +91,16 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--evaluation", type=numbers, help="evaluation layers; default: the study's rule")
     parser.add_argument("--prompts", type=int, default=12, help="of each class")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--repeats", type=int, default=1, help="the fastest counts")
+    parser.add_argument("--repeats", type=int, default=2, help="at least 2; the fastest counts")
     parser.add_argument("--batch-size", type=int, default=96, help="of the engine")
     parser.add_argument(
-        "--batches", type=numbers, default=[8, 16, 32], help="the naive side's, of which the best is used"
+        "--batches", type=numbers, default=[1, 2, 4, 8, 16, 32], help="the naive side's, of which the best is used"
     )
     parser.add_argument("--json", type=Path)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.repeats < 2:
+        parser.error(f"--repeats {options.repeats}: a single run says nothing of its own spread; take 2 or more")
+    return options
 
 
 def prompts(chat: ChatFormat, name: str, n: int) -> list[Rendered]:
@@ -169,10 +178,16 @@ def hooked(model, rows, evaluated, batch_size, layer=None, change=None, logits=T
     return sums, torch.stack(log_p) if logits else None
 
 
-def naive_seconds(model, harmful, benign, site: Sites, evaluated, batch_size: int) -> float:
-    started = time.perf_counter()
-    naive(model, harmful, benign, site, evaluated, batch_size)
-    return time.perf_counter() - started
+def batch_seconds(model, harmful, benign, site: Sites, evaluated, options) -> dict[int, float]:
+    """Seconds of one candidate at every batch size: the best of the repeats, which take turns."""
+    hooked(model, [p.ids for p in benign[:4]], evaluated, 4)  # warm up
+    best = dict.fromkeys(options.batches, float("inf"))
+    for _ in range(options.repeats):
+        for size in options.batches:
+            started = time.perf_counter()
+            naive(model, harmful, benign, site, evaluated, size)
+            best[size] = min(best[size], time.perf_counter() - started)
+    return best
 
 
 # ------------------------------------------------------------------------------------------------------------- floor
@@ -229,6 +244,11 @@ def differences(ours: CandidateScores, theirs: CandidateScores) -> dict[str, flo
     return {f"difference_{name}": float((a - b).abs().max()) for name, (a, b) in pairs.items()}
 
 
+def worst(result: dict) -> float:
+    """The largest difference of a score; NaN where one is."""
+    return float(np.max([result[f"difference_{k}"] for k in ("s_refuse", "s_comply", "kl")]))
+
+
 def show(result: dict) -> None:
     lines = [
         ("engine", f"{result['engine_s']:.2f} s"),
@@ -241,8 +261,11 @@ def show(result: dict) -> None:
     ]
     for name, value in lines:
         print(f"{name:<28}{value}")
-    worst = max(result[f"difference_{k}"] for k in ("s_refuse", "s_comply", "kl"))
-    print("agreement within 1e-4" if worst < 1e-4 else f"NO AGREEMENT: {worst:.1e} is not below 1e-4")
+    sizes = sorted(map(int, result["naive_batch_s"]))
+    if result["naive_batch"] == sizes[-1] or result["naive_batch"] == sizes[0] > 1:
+        print(f"batches of {result['naive_batch']} are at the edge of --batches: another size may be better")
+    if worst(result) <= AGREE:
+        print(f"agreement within {AGREE:g}")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ Generation: a target and controls in one batch against one cell after the other 
 the same. Beside the times stands the floor: the least work over the rate of plain forward passes measured here too.
 
     PYTHONPATH=src python benchmarks/sweep.py --study results/default --json sweep.json
+
+Exit status 1: logits or log-odds of a cell differ by more than 1e-4, or an answer differs.
 """
 
 import argparse
@@ -41,7 +43,7 @@ def main() -> None:
     chat = ChatFormat(load_tokenizer(options.model))
     model = load_model(options.model, adapter=options.adapter)
     runner, prompts = Runner(model), requests(chat, options.prompts)
-    openings = opening_ids(chat.tokenizer, OPENINGS)
+    openings = opening_ids(chat, OPENINGS, texts(options.prompts)[:3])
     own, direction = carrier(options, runner, chat)
     depth = runner.n_layers
     print(f"{options.threads} thread(s), {len(prompts)} prompts, {depth} blocks, carrier at layer {own}")
@@ -68,8 +70,11 @@ def main() -> None:
     show(result)
     if options.json is not None:
         options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
-    if spoken["different_answers"]:
-        raise SystemExit(f"{spoken['different_answers']} answers differ from the naive ones")
+    if not worst(result) <= AGREE or spoken["different_answers"]:
+        raise SystemExit(
+            f"NO AGREEMENT: logits and log-odds differ by up to {worst(result):.1e} ({AGREE:g} is let pass), and"
+            f" {spoken['different_answers']} answers are others"
+        )
 
 
 def arguments() -> argparse.Namespace:
@@ -112,16 +117,21 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def requests(chat: ChatFormat, n: int) -> list[tuple[int, ...]]:
-    """Token ids of n prompts, mild harmful ones and benign ones in turns."""
+def texts(n: int) -> list[str]:
+    """n prompts, mild harmful ones and benign ones in turns."""
     files = [
         [json.loads(line)["prompt"] for line in (ROOT / "data" / f"{name}.jsonl").read_text("utf-8").splitlines()]
         for name in ("smoke_harmful", "benign_instructions")
     ]
-    texts = [text for pair in zip(*files, strict=False) for text in pair]
-    if len(texts) < n:
-        raise SystemExit(f"there are {len(texts)} prompts; --prompts {n} is too many")
-    return [r.ids for r in chat.render_many(texts[:n])]
+    found = [text for pair in zip(*files, strict=False) for text in pair]
+    if len(found) < n:
+        raise SystemExit(f"there are {len(found)} prompts; --prompts {n} is too many")
+    return found[:n]
+
+
+def requests(chat: ChatFormat, n: int) -> list[tuple[int, ...]]:
+    """Their token ids."""
+    return [r.ids for r in chat.render_many(texts(n))]
 
 
 def carrier(options, runner: Runner, chat: ChatFormat) -> tuple[int, np.ndarray]:
@@ -167,12 +177,12 @@ def readout(runner, chat, prompts, made, openings, batch_size, layout, count, ra
     run(first)
     started = time.perf_counter()
     clean = clean_prompts(runner, prompts, [layer], chat.n_prefix)
-    odds = read_log_odds(runner, clean, made, openings, batch_size).cells
+    odds = read_log_odds(runner, clean, made, openings, batch_size)
     engine = time.perf_counter() - started
     run(second)
 
     theirs = torch.stack([refusal_log_odds(naive[i], openings) for i in some])
-    logits = max(float((last_logits(runner, clean, made[i]) - naive[i]).abs().max()) for i in some)
+    logits = np.max([float((last_logits(runner, clean, made[i]) - naive[i]).abs().max()) for i in some])
     batch, above = clean.batch, runner.n_layers - layer
     alone = len(batch.prefix) + int(batch.lengths.sum())
     needed = alone * runner.n_layers + len(made) * alone * above  # the clean run, then every cell from its layer on
@@ -181,7 +191,7 @@ def readout(runner, chat, prompts, made, openings, batch_size, layout, count, ra
     return {
         "cells": len(made), "engine_s": engine, "naive_cells": len(some), "naive_cell_s": times,
         "naive_s": each * (len(made) + 1), "ratio": each * (len(made) + 1) / engine,
-        "difference_logits": logits, "difference_log_odds": float((odds[some] - theirs).abs().max()),
+        "difference_logits": float(logits), "difference_log_odds": float((odds[some] - theirs).abs().max()),
         "work_ratio": whole / needed, "floor_s": needed / rate, "floor_share": needed / rate / engine,
     }  # fmt: skip
 
@@ -321,6 +331,11 @@ def forward_rate(model, n_layers: int, rows: list[tuple[int, ...]]) -> float:
     return best
 
 
+def worst(result: dict) -> float:
+    """The largest difference of a logit or log-odds at any site; NaN where one is."""
+    return float(np.max([r[f"difference_{k}"] for r in result["readout"].values() for k in ("logits", "log_odds")]))
+
+
 def show(result: dict) -> None:
     size, side = result["naive_layout"]
     print(f"\nnaive side at its best: batches of {size}, padded {side}; forward rate {result['forward_rate']:,.0f} tokens × layers a second\n")  # fmt: skip
@@ -335,9 +350,9 @@ def show(result: dict) -> None:
     print(f"  engine {g['engine_s']:.2f} s, {g['engine_tokens_s']:.0f} tokens/s; naive {g['naive_s']:.2f} s, {g['naive_tokens_s']:.0f} tokens/s; ratio {g['ratio']:.2f}")  # fmt: skip
     print(f"  floor: prompts {g['floor_prompts_s']:.2f} s and steps {g['floor_steps_s']:.2f} s, {g['floor_share']:.0%} of the engine's time")  # fmt: skip
     print(f"  answers that differ: {g['different_answers']}")
-    worst = max(r["difference_logits"] for r in result["readout"].values())
     print(f"\nheadline: {own['ratio']:.2f} times faster at the carrier's layer (wanted: at least {WANTED:g})")
-    print("logits agree within 1e-4" if worst <= AGREE else f"NO AGREEMENT: {worst:.1e} is not within 1e-4")
+    if worst(result) <= AGREE:
+        print(f"logits and log-odds agree within {AGREE:g}")
 
 
 if __name__ == "__main__":

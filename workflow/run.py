@@ -17,6 +17,7 @@ import uuid
 from pathlib import Path
 
 import psutil
+import yaml
 from tqdm import tqdm
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +44,7 @@ def main() -> int:
     arguments, extra = parser.parse_known_args()
     os.chdir(ROOT)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode every start takes seconds longer
-    study = read_config(Path(arguments.configfile))["study"]
+    results = Path("results") / read_config(Path(arguments.configfile), named(arguments.config))["study"]
     command = ["snakemake", "--configfile", arguments.configfile, "--cores", str(arguments.cores), *extra]
     if arguments.config:
         command += ["--config", *arguments.config]
@@ -55,18 +56,20 @@ def main() -> int:
     RUN_FILE.write_text(json.dumps(run))
     try:
         # The prompt sets first, on their own: role files that come out as they were then rerun nothing below them.
-        status = (
-            0
-            if not whole
-            else execute([*command, "--until", "prompt_sets"], run["id"], Path("results") / study, first=True)
-        )
+        status = 0 if not whole else execute([*command, "--until", "prompt_sets"], run["id"], results, first=True)
         if status == 0:
-            status = execute(command, run["id"], Path("results") / study)
+            status = execute(command, run["id"], results)
     finally:
         RUN_FILE.unlink(missing_ok=True)
     if status == 0 and not arguments.no_report and whole:
-        report(command, Path("results") / study)
+        report(command, results)
     return status
+
+
+def named(overlay: list[str]) -> dict:
+    """The key `study` of KEY=VALUE pairs, read as Snakemake reads them."""
+    pairs = dict(pair.split("=", 1) for pair in overlay if "=" in pair)
+    return {key: yaml.load(value, yaml.BaseLoader) for key, value in pairs.items() if key == "study"}
 
 
 def recover(command: list[str]) -> None:
@@ -231,10 +234,14 @@ class Progress:
 
 
 def report(command: list[str], results: Path) -> None:
-    """Snakemake's self-contained HTML report, unless it is newer than every table and figure."""
+    """Snakemake's self-contained HTML report, unless it is newer than every table, figure and caption."""
     target = results / "report.html"
-    made = [p.stat().st_mtime for folder in ("tables", "figures") for p in (results / folder).glob("*")]
-    if not target.exists() or target.stat().st_mtime < max(made, default=0):
+    shown = [
+        *(results / "tables").glob("*"),
+        *(results / "figures").glob("*"),
+        *(ROOT / "workflow/report").glob("*.rst"),
+    ]
+    if not target.exists() or target.stat().st_mtime < max(path.stat().st_mtime for path in shown):
         done = subprocess.run([*command, "--report", str(target)], capture_output=True, text=True)
         if done.returncode:
             sys.exit(done.stdout + done.stderr + "\nThe results are complete, but the report could not be made.")

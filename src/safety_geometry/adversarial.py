@@ -21,7 +21,7 @@ from safety_geometry.gcg_losses import uncached_loss
 from safety_geometry.gcg_scoring import check_cache
 from safety_geometry.merging import merged
 from safety_geometry.runner import Runner
-from safety_geometry.suffix import Suffix, initial_suffix, place
+from safety_geometry.suffix import Suffix, SuffixError, initial_suffix, place
 
 
 @dataclass(frozen=True)
@@ -58,13 +58,18 @@ class PoolCase:
 
 @dataclass
 class PoolStep:
-    """What one step took from the pool: the attacked conversations and statistics for the log."""
+    """What one step took from the pool: the attacked conversations, the ids of their behaviours, and statistics for the log.
+
+    updates_min, updates_max: the least and the largest number of updates among all cases of the pool after the step."""
 
     suffixes: list[Suffix]
+    behaviours: list[str]
     loss_before: float
     loss_after: float
     rejected: int
     tokens: int
+    updates_min: int
+    updates_max: int
 
 
 def derived_seed(*parts: object) -> int:
@@ -77,18 +82,24 @@ class Pool:
     """The cases of a run; `state()` and `restore()` carry it across segments.
 
     Every pass over the pool visits each slot once, in an order drawn for that pass, so all slots are attacked about
-    equally often. Draws depend on (seed, step, slot) alone.
+    equally often. Cases are not: one that a reset replaces has had fewer updates, and so has the one that takes its place.
+    Draws depend on (seed, step, slot) alone.
     """
 
-    def __init__(self, config: PoolConfig, gcg: GCGConfig, behaviours: Sequence[dict], chat: ChatFormat, seed: int):
-        """`behaviours`: rows with `prompt` and `target`; fewer of them than slots serve several slots each.
+    def __init__(
+        self, config: PoolConfig, gcg: GCGConfig, behaviours: Sequence[dict], chat: ChatFormat, seed: int, batch: BatchSize | None = None,
+    ):  # fmt: skip
+        """`behaviours`: rows with `id`, `prompt` and `target`; fewer of them than slots serve several slots each. `batch`: rows of the
+        attacks' passes (`gcg.batch_size` unless given), which remembers what memory forced.
 
-        Raises ValueError if there is none.
+        Raises:
+            ValueError: there is none.
+            SuffixError: the initial suffix cannot stand behind a behaviour; a reset raises it too.
         """
         if not behaviours:
             raise ValueError("the train pool has no behaviour; give role train_pool prompts")
         self.config, self.gcg, self.behaviours, self.chat, self.seed = config, gcg, behaviours, chat, seed
-        self._batch: BatchSize | None = None  # made, and the caches checked, at the first attack of a process
+        self._batch, self._checked = batch, False
         order = self._shuffle("behaviours", range(len(behaviours)))
         self.cases = [self._fresh(slot, order[slot % len(order)], step=0) for slot in range(config.size)]
 
@@ -108,7 +119,7 @@ class Pool:
         c = self.config
         if step == 0 or step % c.reset_every:
             return 0
-        # The oldest slots go first: every case gets its share of updates before it leaves.
+        # The oldest slots go first, however often they were drawn.
         oldest = sorted(self.cases, key=lambda case: (case.born, case.slot))[: int(c.reset_share * c.size)]
         used = {case.behaviour for case in self.cases}
         free = self._shuffle(f"reset {step}", [b for b in range(len(self.behaviours)) if b not in used])
@@ -150,8 +161,11 @@ class Pool:
                 case, text=suffix.text, updates=case.updates + self.config.refresh, loss=suffix.loss,
                 first_loss=first if case.first_loss is None else case.first_loss,
             )  # fmt: skip
-        mean_after = sum(s.loss for s in after) / len(after)
-        return PoolStep(after, sum(before) / len(before), mean_after, rejected, tokens)
+        updates = [case.updates for case in self.cases]
+        return PoolStep(
+            after, [row["id"] for row in rows], sum(before) / len(before), sum(s.loss for s in after) / len(after), rejected, tokens,
+            min(updates), max(updates),
+        )  # fmt: skip
 
     def _attacked(
         self, runner: Runner, suffixes: list[Suffix], allowed: torch.Tensor, seeds: list[int], ranks: Ranks
@@ -159,14 +173,20 @@ class Pool:
         """All cases of the step in one batch. Their losses are the search's own: they are statistics of the log."""
         # Sharded weights cannot be merged: no rank has them whole.
         with nullcontext() if ranks.sharded else merged(runner.model):
-            if self._batch is None:
+            if not self._checked:  # at the first attack of a process
                 check_cache(runner, suffixes[0], int(allowed.nonzero()[0]))
-                self._batch = BatchSize.on(runner.device, self.gcg.batch_size, ranks)
+                self._batch, self._checked = (
+                    self._batch or BatchSize.on(runner.device, self.gcg.batch_size, ranks),
+                    True,
+                )
             return attack_many(runner, self.chat, suffixes, self.gcg, allowed, seeds, batch=self._batch, verify=False)
 
     def _fresh(self, slot: int, behaviour: int, step: int) -> PoolCase:
         row = self.behaviours[behaviour]
-        start = initial_suffix(self.chat, row["prompt"], row["target"], self.gcg.init, self.gcg.suffix_length)
+        try:
+            start = initial_suffix(self.chat, row["prompt"], row["target"], self.gcg.init, self.gcg.suffix_length)
+        except SuffixError as error:
+            raise SuffixError(f"behaviour {row['id']}: {error}") from error
         return PoolCase(slot, behaviour, start.text, born=step)
 
     def _shuffle(self, purpose: str, items) -> list[int]:

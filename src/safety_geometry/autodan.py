@@ -13,6 +13,7 @@ import numpy as np
 
 from safety_geometry.chat import ChatFormat
 from safety_geometry.fitness import Fitness, digest
+from safety_geometry.memory import BatchSize
 from safety_geometry.mutation import (
     both_ways,
     check_template,
@@ -89,6 +90,7 @@ def autodan(
     progress: Callable[[int, float], None] | None = None,
     state: dict | None = None,
     save: Callable[[dict], None] | None = None,
+    batch: BatchSize | None = None,
 ) -> AutoDANResult:
     """Attack one behaviour from the seed templates, always keeping the best prompt seen.
 
@@ -102,6 +104,7 @@ def autodan(
         state: what `save` was given: goes on from there, with the same result as one go. `config.steps`, `stop_loss` and
             `batch_size` may be others than then.
         save: is given the state after generation 0 and every step, a dict that JSON can hold.
+        batch: stands for `config.batch_size`, and remembers from behaviour to behaviour that memory made it smaller.
 
     Raises:
         ValueError: a seed without (or with more than) one placeholder, no seeds, or a state of another attack.
@@ -111,7 +114,7 @@ def autodan(
     for i, template in enumerate(seeds):
         check_template(template, f"AutoDAN seed {i}")
     table = both_ways(synonyms)
-    fitness = Fitness(runner, chat, request, target, config.batch_size, config.max_prompt_tokens)
+    fitness = Fitness(runner, chat, request, target, batch or config.batch_size, config.max_prompt_tokens)
     attack = _fingerprint(chat, request, target, seeds, synonyms, config, seed)
     rng = np.random.default_rng(seed)
     if state is None:

@@ -2,13 +2,15 @@
 
 Two series that both trend always correlate, whatever moves them. So each Spearman's ρ over the saves (arXiv 2606.16349,
 Table 3) stands beside that of the first differences, where a trend is a constant and drops out. With fewer than
-`FEWEST_SAVES` saves there is ρ and n only.
+`FEWEST_SAVES` saves there is ρ and n only. A series jumps where an anchor chooses another site, so each coupling term stands
+twice: at the sites that the anchors chose (`selected`), and at the reference anchor's throughout (`frozen`).
 """
 
 import math
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -19,12 +21,14 @@ FEWEST_SAVES = 20
 PREDICTORS = ("hrci_repr", "hrci", "c_cos", "c_sub")
 OUTCOMES = ("fixed_asr", "direct_asr", "any_refusal", "benign_refusal", "benign_mean", "usefulness")
 FORMS = ("levels", "first_differences")
+READ = {"selected": "", "frozen": "_frozen"}  # sites: what the trajectory's columns of coupling terms end in
 SITES = ("layer_h", "pos_h", "layer_r", "pos_r")
 FEWEST_SIDE = 3  # saves on either side of a change
 CORRELATIONS = (
     "seed",
     "regime",
     "predictor",
+    "sites",
     "outcome",
     "form",
     "block_length",
@@ -34,7 +38,7 @@ CORRELATIONS = (
     "hi",
     "rho_tie_ceiling",
 )
-TRANSITION = ("seed", "regime", "quantity", "step", "lo", "hi", "drop", "ratio", "r2_step", "r2_line", "site_moved", "block_length",
+TRANSITION = ("seed", "regime", "quantity", "sites", "step", "lo", "hi", "drop", "ratio", "r2_step", "r2_line", "site_moved", "block_length",
               "p", "p_smallest", "n")  # fmt: skip
 
 
@@ -59,7 +63,7 @@ def dense_correlations(
 ) -> pd.DataFrame:
     """Spearman's ρ of each coupling term with each behaviour over the saves that have both, long (columns `CORRELATIONS`).
 
-    One row per block length of the moving-block bootstrap (Künsch 1989; 95 %, percentile); blocks longer than half a series
+    Of each coupling term there are rows at `selected` and at `frozen` sites (`READ`). One row per block length of the moving-block bootstrap (Künsch 1989; 95 %, percentile); blocks longer than half a series
     leave too few different resamples, and their interval is NaN. Pairs with fewer than three common saves have no row.
     First differences are of consecutive common saves; n counts the pairs that ρ is made of. `seed` is the bootstrap's.
 
@@ -70,51 +74,57 @@ def dense_correlations(
         raise ValueError(f"block lengths {list(block_lengths)}: at least one is needed, and each from 1 on")
     rows = []
     for (run, regime), saves in _series(trajectory):
-        for predictor in PREDICTORS:
-            for outcome in OUTCOMES:
-                if outcome not in saves or predictor not in saves:
+        for predictor, (sites, ending), outcome in product(PREDICTORS, READ.items(), OUTCOMES):
+            column = predictor + ending
+            if outcome not in saves or column not in saves:
+                continue
+            both = saves[[column, outcome]].dropna().to_numpy(np.float64)
+            if len(both) < 3:
+                continue
+            for form in FORMS:
+                # Equal differences that differ in their last bits are ties.
+                pairs = both if form == "levels" else np.round(np.diff(both, axis=0), 12)
+                words = {
+                    "seed": run,
+                    "regime": regime,
+                    "predictor": predictor,
+                    "sites": sites,
+                    "outcome": outcome,
+                    "form": form,
+                }
+                shared = {"n": len(pairs), "rho": spearman(*pairs.T), "rho_tie_ceiling": spearman_tie_ceiling(*pairs.T)}
+                if len(both) < FEWEST_SAVES:
+                    rows.append(words | shared)
                     continue
-                both = saves[[predictor, outcome]].dropna().to_numpy(np.float64)
-                if len(both) < 3:
-                    continue
-                for form in FORMS:
-                    pairs = both if form == "levels" else np.diff(both, axis=0)
-                    words = {"seed": run, "regime": regime, "predictor": predictor, "outcome": outcome, "form": form}
-                    shared = {
-                        "n": len(pairs),
-                        "rho": spearman(*pairs.T),
-                        "rho_tie_ceiling": spearman_tie_ceiling(*pairs.T),
-                    }
-                    if len(both) < FEWEST_SAVES:
-                        rows.append(words | shared)
-                        continue
-                    for length in lengths:
-                        lo, hi = math.nan, math.nan
-                        if 2 * length <= len(pairs) and math.isfinite(shared["rho"]):
-                            rng = _rng(seed, predictor, outcome, form, str(length))
-                            found = spearman_block_bootstrap(*pairs.T, length, rng, draws)
-                            lo, hi = found.lo, found.hi
-                        rows.append(words | shared | {"block_length": length, "lo": lo, "hi": hi})
+                for length in lengths:
+                    lo, hi = math.nan, math.nan
+                    if 2 * length <= len(pairs) and math.isfinite(shared["rho"]):
+                        rng = _rng(seed, column, outcome, form, str(length))
+                        found = spearman_block_bootstrap(*pairs.T, length, rng, draws)
+                        lo, hi = found.lo, found.hi
+                    rows.append(words | shared | {"block_length": length, "lo": lo, "hi": hi})
     table = pd.DataFrame(rows, columns=list(CORRELATIONS))
     return table.astype({"block_length": "Int64", "n": "Int64", "lo": float, "hi": float})
 
 
 def transition(
-    trajectory: pd.DataFrame, column: str, seed: int = 0, draws: int = 2000, block_length: int | None = None
-) -> pd.DataFrame:
+    trajectory: pd.DataFrame, quantity: str, seed: int = 0, draws: int = 2000, block_length: int | None = None,
+    sites: str = "selected",
+) -> pd.DataFrame:  # fmt: skip
     """When a quantity changes level, for each seed and regime: one change point in mean (columns `TRANSITION`).
 
     `step` is the first save at the later level; the change lies after `lo` and no later than `hi` (95 %). The whole is empty
     but for n where fewer than `FEWEST_SAVES` saves have the quantity. `site_moved`: a carrier was read at another layer or
-    position than at the save before, so that the change may be the site's and not the model's (at frozen sites it can only
-    come at an anchor). Raises ValueError where the trajectory lacks the column.
+    position than at the save before, so that the change may be the site's and not the model's; never at `frozen` sites.
+    Raises ValueError where the trajectory lacks the column.
     """
+    column = quantity + READ[sites]
     if column not in trajectory:
         raise ValueError(f"the trajectory has no column {column}")
     rows = []
     for (run, regime), frame in _series(trajectory):
         saves = frame.dropna(subset=[column]).reset_index(drop=True)
-        row = {"seed": run, "regime": regime, "quantity": column, "n": len(saves)}
+        row = {"seed": run, "regime": regime, "quantity": quantity, "sites": sites, "n": len(saves)}
         if len(saves) >= FEWEST_SAVES:
             found = change_point(saves[column].to_numpy(np.float64), _rng(seed, column, "change"), draws, block_length)
             row |= {k: v for k, v in vars(found).items() if k in TRANSITION}
@@ -123,8 +133,9 @@ def transition(
                 "lo": saves["step"][found.before],
                 "hi": saves["step"][found.by],
             }
-            sites = saves[[name for name in SITES if name in saves]].astype(str)
-            row["site_moved"] = bool((sites.iloc[found.index] != sites.iloc[found.index - 1]).any())
+            where = saves[[name for name in SITES if name in saves]].astype(str)
+            moved = bool((where.iloc[found.index] != where.iloc[found.index - 1]).any())
+            row["site_moved"] = moved and sites == "selected"
         rows.append(row)
     table = pd.DataFrame(rows, columns=list(TRANSITION))
     whole = dict.fromkeys(("step", "lo", "hi", "block_length", "n"), "Int64")
@@ -133,8 +144,9 @@ def transition(
 
 
 def coupling_transition(trajectory: pd.DataFrame, draws: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """`transition` of every coupling term, below each other."""
-    return pd.concat([transition(trajectory, name, seed, draws) for name in PREDICTORS], ignore_index=True)
+    """`transition` of every coupling term, at selected and at frozen sites, below each other."""
+    parts = [transition(trajectory, name, seed, draws, sites=sites) for name in PREDICTORS for sites in READ]
+    return pd.concat(parts, ignore_index=True)
 
 
 def change_point(

@@ -42,11 +42,14 @@ class Fitness:
         return len(self.seen) - self.dropped
 
     def state(self) -> dict:
-        """What a resumed attack needs: the losses by digest of the text, so that a text seen before stays seen."""
-        return {"seen": self.seen, "tokens": self.tokens, "prefix": self.prefix}
+        """What a resumed attack needs: the losses by digest of the text, so that a text seen before stays seen; and the rows of a pass where memory made
+        them fewer."""
+        fewer = self.size.rows if self.size.changed else None
+        return {"seen": self.seen, "tokens": self.tokens, "prefix": self.prefix, "fewer_rows": fewer}
 
     def restore(self, state: dict) -> None:
         self.seen, self.tokens, self.prefix = dict(state["seen"]), state["tokens"], tuple(state["prefix"])
+        self.size.rows = min(self.size.rows, state["fewer_rows"] or self.size.rows)
 
     @torch.inference_mode()
     def __call__(self, templates: Sequence[str]) -> list[float | None]:

@@ -160,13 +160,19 @@ def attack_many(
         _step(runner, chat, [cases[i] for i in own], list(looked.values()), config, allowed, [generators[i] for i in own], batch)  # fmt: skip
         step, looked = step + 1, None
         batch.ranks.check("suffixes after a GCG step", [[(s.ids, s.loss) for s in cases[i].kept] for i in own])
-        batch.rows = batch.ranks.least(batch.rows)
+        for size in batch.both:
+            size.rows = batch.ranks.least(size.rows)
         if progress is not None:
             for i in own:
                 progress(i, step, cases[i].best.loss)
         settle()
         if save is not None:
-            now = {"attack": print_of, "step": step, "rows": batch.rows, "cases": [case.state() for case in cases]}
+            now = {
+                "attack": print_of,
+                "step": step,
+                "rows": [size.rows for size in batch.both],
+                "cases": [case.state() for case in cases],
+            }
             save(json.loads(json.dumps(now)))  # a copy: what comes later must not change it
     return [_result(runner, case, config, batch, verify) for case in cases]
 
@@ -273,10 +279,12 @@ def _step(
         best, exact = None, False
         for rows, texts, found in rounds:
             case.tokens += found[i].tokens
-            case.scored += int(found[i].losses.isfinite().sum())
-            if len(rows[i]) and (best is None or found[i].losses.min() < best.loss):
-                k = int(found[i].losses.argmin())
-                best = current.suffix.changed(rows[i][k].tolist(), texts[i][k], float(found[i].losses[k]))
+            real = found[i].losses.isfinite()
+            case.scored += int(real.sum())
+            losses = found[i].losses.where(real, torch.inf)  # one candidate without a loss must not cost the others
+            if real.any() and (best is None or losses.min() < best.loss):
+                k = int(losses.argmin())
+                best = current.suffix.changed(rows[i][k].tolist(), texts[i][k], float(losses[k]))
                 exact = bool(found[i].exact[k])
         case.take(best, exact, config.buffer)
 
@@ -323,7 +331,8 @@ def _restored(state: dict, print_of: str, suffixes: Sequence[Suffix], batch: Bat
     if state["attack"] != print_of:
         raise ValueError("the saved GCG state is of another attack (cases, settings or seeds differ)")
     if batch.adaptive:
-        batch.rows = min(batch.rows, state["rows"])
+        for size, rows in zip(batch.both, state["rows"], strict=True):
+            size.rows = min(size.rows, rows)
     cases = []
     for row, suffix in zip(state["cases"], suffixes, strict=True):
         kept = [suffix.changed(tokens, text, loss) for tokens, text, loss in row["kept"]]

@@ -18,11 +18,18 @@ OVERHEAD = {"cpu": 32, "cuda": 1024}
 
 class BatchSize(memory.BatchSize):
     """Rows of one forward pass, and the ranks that share the passes out. Halved on CUDA only, and not where weights are sharded: a
-    rank cannot try again while others wait for it."""
+    rank cannot try again while others wait for it.
+
+    `looks` are the rows of a pass with its graph, a quarter as many, since such a row takes several times the memory; they shrink by
+    themselves. `both` is what a job registers."""
 
     def __init__(self, rows: int, adaptive: bool = False, ranks: Ranks = ONE):
         super().__init__(rows, "GCG's candidates", adaptive)
-        self.ranks = ranks
+        self.ranks, self.looks = ranks, memory.BatchSize(max(1, rows // 4), "GCG's gradients", adaptive)
+
+    @property
+    def both(self) -> tuple[memory.BatchSize, memory.BatchSize]:
+        return self, self.looks
 
     @classmethod
     def on(cls, device: torch.device, rows: int, ranks: Ranks = ONE) -> "BatchSize":

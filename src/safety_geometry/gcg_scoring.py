@@ -162,9 +162,8 @@ def look(
             out[i] = found
 
     lengths = [len(s.ids) - 1 - s.start for s in suffixes]
-    # A row with its graph takes several times the memory of one without.
-    for rows in plan(lengths, max(1, batch.rows // 4), OVERHEAD.get(runner.device.type, 32)):
-        batch.run(compute, rows)
+    for rows in plan(lengths, batch.looks.rows, OVERHEAD.get(runner.device.type, 32)):
+        batch.looks.run(compute, rows)
     _follow_first(batch.ranks, out)
     return out
 

@@ -15,7 +15,7 @@ from safety_geometry.behaviour import arm_contrast, contrast, metrics, outcomes
 WIDE_METRICS = ("fixed_asr", "init_asr", "direct_asr", "any_refusal", "usefulness", "benign_mean", "benign_strict",
                 "benign_lenient", "benign_refusal", "benign_degenerate")  # fmt: skip
 COUPLING = ("hrci", "hrci_lo", "hrci_hi", "hrci_repr", "hrci_repr_lo", "hrci_repr_hi", "c_cos", "c_sub", "c_layer",
-            "layer_h", "pos_h", "layer_r", "pos_r", "admissible")  # fmt: skip
+            "hrci_frozen", "hrci_repr_frozen", "c_cos_frozen", "c_sub_frozen", "layer_h", "pos_h", "layer_r", "pos_r", "admissible")  # fmt: skip
 KEY = ["seed", "regime", "step"]
 CONTRAST = ["seed", "contrast", "metric", "regime", "step", "anchor", "other_regime", "other_step", "other_anchor",
             "value", "lo", "hi", "n", "changed", "test", "p", "p_smallest"]  # fmt: skip
@@ -97,6 +97,16 @@ def contrasts_table(
 def _labelled(kind: str, first: Checkpoint, second: Checkpoint, frame: pd.DataFrame) -> pd.DataFrame:
     other = {f"other_{name}": value for name, value in second.columns().items() if name != "seed"}
     return frame.assign(contrast=kind, **first.columns(), **other).reindex(columns=CONTRAST)
+
+
+def first_rows(judged: pd.DataFrame, every_save: Mapping[str, int | None]) -> pd.DataFrame:
+    """What every save answers of an anchor's judged completions: of the suites that `every_save` names its first rows (None: all).
+
+    The other suites run at anchors only and are kept whole. Rows stand in the order in which the suite's prompts were asked.
+    """
+    place = judged.groupby("suite").cumcount()
+    limit = judged["suite"].map({suite: n for suite, n in every_save.items() if n is not None})
+    return judged[~(place >= limit)]  # without a limit nothing is cut
 
 
 def trajectory_table(coupling: pd.DataFrame, behaviour: pd.DataFrame) -> pd.DataFrame:

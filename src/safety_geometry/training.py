@@ -40,7 +40,10 @@ class TrainConfig:
 
 @dataclass
 class StepLog:
-    """One line of the training table; NaN where a regime has no such term."""
+    """One line of the training table; NaN or None where a regime has no such term.
+
+    cases: ids of the behaviours that the step used, separated by spaces; updates_min, updates_max: the least and the largest
+    number of updates that a case of the pool has had after the step."""
 
     step: int
     lr: float
@@ -52,6 +55,9 @@ class StepLog:
     pool_after: float = math.nan
     rejected: int = 0
     attack_tokens: int = 0
+    cases: str | None = None
+    updates_min: int | None = None
+    updates_max: int | None = None
     grad_norm: float = math.nan
 
 
@@ -104,6 +110,7 @@ class Trainer:
 
         Raises:
             RanksError: the ranks no longer have the same adapter, or the same pool.
+            SuffixError: a behaviour that enters the pool at a reset cannot take the initial suffix.
         """
         self._compare()
         while self.step < to:
@@ -124,6 +131,8 @@ class Trainer:
         if attacked is not None:
             log.pool_before, log.pool_after = attacked.loss_before, attacked.loss_after
             log.rejected, log.attack_tokens = attacked.rejected, attacked.tokens
+            log.cases = " ".join(attacked.behaviours)
+            log.updates_min, log.updates_max = attacked.updates_min, attacked.updates_max
             log.away, log.toward = self._adversarial_backward(attacked.suffixes)
         log.clean, log.away, log.toward = self.ranks.sum(log.clean, log.away, log.toward)
         log.loss = c.clean_weight * log.clean

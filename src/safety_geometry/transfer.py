@@ -2,20 +2,20 @@
 
 TASR(s → t) is the share of the attacks made on checkpoint s that succeed on checkpoint t. Few checkpoints make many rows, so
 rows are not independent: the test relabels checkpoints, the interval resamples sources and targets, and beside each ρ stands
-the greatest that ties permit.
+the greatest that ties permit (`transfer_stats`).
 """
 
-import math
+import hashlib
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import permutations
 
 import numpy as np
 import pandas as pd
 
 from safety_geometry.behaviour import Metric, compare
-from safety_geometry.stats import Interval, average_ranks, spearman, spearman_tie_ceiling, wilson
+from safety_geometry.stats import wilson
+from safety_geometry.transfer_stats import Rows, pigeonhole, relabelled_p, tie_ceiling
 
 ARMS = {"gcg": "gcg_init", "autodan": "seeds"}  # optimised attack: the same before optimisation
 UNOPTIMISED = tuple(ARMS.values())
@@ -23,12 +23,10 @@ FAMILIES = {"all": tuple(ARMS), "gcg": ("gcg",), "autodan": ("autodan",), "seeds
 CROSS = "cross"  # regime of rows whose source and target regimes differ
 JUDGED = ("seed", "attack", "source_regime", "source_step", "target_regime", "target_step", "behaviour", "success")
 CELL = ["seed", "attack", "source_regime", "source_step", "target_regime", "target_step"]
-TRANSFER = ("seed", "regime", "source_regime", "target_regime", "attack", "source", "target", "n", "tasr", "lo", "hi", "diagonal", "gain",
-            "gain_lo", "gain_hi", "gain_n", "gain_p", "gain_p_smallest")  # fmt: skip
+TRANSFER = ("seed", "regime", "source_regime", "target_regime", "attack", "source", "target", "n", "tasr", "lo", "hi", "diagonal",
+            "fixed_source", "gain", "gain_lo", "gain_hi", "gain_n", "gain_p", "gain_p_smallest")  # fmt: skip
 COLUMNS = ("seed", "regime", "attack", "predictor", "family", "rho", "p", "p_smallest", "lo", "hi", "rho_tie_ceiling", "n", "n_sources",
-           "n_targets")  # fmt: skip
-EXHAUSTIVE = 5040  # orders of seven targets
-FEWEST_LABELS = 5  # sources and targets that an interval takes
+           "n_targets", "n_seeds")  # fmt: skip
 KEY = ["seed", "regime", "step"]
 
 
@@ -55,32 +53,29 @@ PREDICTORS = (
 BY_NAME = {predictor.name: predictor for predictor in PREDICTORS}
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Rows of one analysis: TASR [n], and the index of each row's source and target among L checkpoints with `scores` [L].
+def attack_id(attack: str, source: str, behaviour: str, steps: int, width: int) -> str:
+    """Name of an attack, 12 hex digits: of its method, source (regime:step), behaviour id and budget, so without any text.
 
-    `targets` [T] are the indices that occur as a target; a row's number is its target's score, less its source's if `gap`.
+    Equal over seeds: an attack is one by seed and id.
     """
-
-    tasr: np.ndarray
-    source: np.ndarray
-    target: np.ndarray
-    scores: np.ndarray
-    targets: np.ndarray
-    gap: bool
-
-    def numbers(self, scores: np.ndarray) -> np.ndarray:
-        """Predictor of the rows [..., n] from scores of the labels [..., L]."""
-        if not self.gap:
-            return scores[..., self.target]
-        gap = scores[..., self.target] - scores[..., self.source]
-        return np.round(gap, 12)  # equal gaps that differ in their last bits are ties
+    return hashlib.sha256(f"{attack}/{source}/{behaviour}/{steps}/{width}".encode()).hexdigest()[:12]
 
 
-def transfer_table(judged: pd.DataFrame) -> pd.DataFrame:
+def identified(attacks: pd.DataFrame, fixed: str) -> pd.DataFrame:
+    """The attacks with `id`, and `kind`: fixed where they were made on the source `fixed` (regime:step), adaptive elsewhere."""
+    names = ("attack", "source", "behaviour", "budget_steps", "width")
+    ids = [attack_id(*row) for row in zip(*(attacks[name] for name in names), strict=True)]
+    kind = np.where(attacks["source"] == fixed, "fixed", "adaptive")
+    first = ["seed", "id", "attack", "kind"]
+    attacks = attacks.assign(id=ids, kind=kind)
+    return attacks[[*first, *(name for name in attacks if name not in first)]]
+
+
+def transfer_table(judged: pd.DataFrame, fixed: str | None = None) -> pd.DataFrame:
     """TASR of every attack, source and target with Wilson's 95 % interval (columns `TRANSFER`), from judged attacks.
 
-    judged: one row per attack, source, target and behaviour (columns `JUDGED`, success 0 or 1). `gain`: TASR less that of the
+    judged: one row per attack, source, target and behaviour (columns `JUDGED`, success 0 or 1). fixed: the fixed source as
+    regime:step, whose attacks are marked `fixed_source`. `gain`: TASR less that of the
     unoptimised arm on the same target and behaviours (of the same source where there is one, else the target's own), with
     Newcombe's paired interval and McNemar's p; empty for an unoptimised arm and where it was not run.
 
@@ -105,6 +100,7 @@ def transfer_table(judged: pd.DataFrame) -> pd.DataFrame:
             "seed": run, "regime": source_regime if source_regime == target_regime else CROSS, "source_regime": source_regime,
             "target_regime": target_regime, "attack": attack, "source": int(source), "target": int(target), "n": rate.n, "tasr": rate.value,
             "lo": rate.lo, "hi": rate.hi, "diagonal": (source_regime, source) == (target_regime, target),
+            "fixed_source": f"{source_regime}:{source}" == fixed,
         } | _gain(cells, key))  # fmt: skip
     table = pd.DataFrame(rows, columns=list(TRANSFER)).astype({"gain_n": "Int64"})
     return table.sort_values(
@@ -146,132 +142,69 @@ def checkpoint_values(trajectory: pd.DataFrame, coupling: pd.DataFrame, geometry
 
 def transfer_predictors(
     transfer: pd.DataFrame, trajectory: pd.DataFrame, coupling: pd.DataFrame, geometry: pd.DataFrame,
-    seed: int = 0, draws: int = 2000, orders: int = 5000,
+    seed: int = 0, draws: int = 2000, orders: int = 5000, untrained: Collection[str] = (),
 ) -> pd.DataFrame:  # fmt: skip
-    """Spearman's ρ of every predictor with TASR, within each regime and across (columns `COLUMNS`).
+    """Spearman's ρ of every predictor with TASR off the diagonal, within each regime and across (columns `COLUMNS`).
 
-    `attack` all, gcg and autodan take off-diagonal rows. Of seeds a source only picks one, it makes none: all its rows are taken, and
-    it has no gap and no cross. p is two-sided (`relabelled_p`, at most `orders` random orders); lo and hi are `pigeonhole`'s. Rows whose
-    checkpoint lacks the number are left out. Raises ValueError for a checkpoint that the trajectory does not have.
+    One row per seed, and with several of them one without a seed for all together, where ρ is the mean over the seeds in which it is
+    defined: a seed's checkpoints are compared with each other only. p is two-sided (`relabelled_p`, at most `orders` random orders); lo
+    and hi are `pigeonhole`'s. Rows whose checkpoint lacks the number are left out. `untrained`: regimes that are the same models under
+    every seed, which are not put together. Raises ValueError for a checkpoint that the trajectory does not have.
     """
     values, rows = checkpoint_values(trajectory, coupling, geometry), []
-    for (run, regime), part in transfer.groupby(["seed", "regime"], sort=True):
+    for (run, regime), part in _seeds_and_all(transfer, untrained):
         for attack, predictor, found in analyses(part, values):
             rng = np.random.default_rng([seed, zlib.crc32(f"{regime}/{attack}/{predictor.name}".encode())])
-            x = found.numbers(found.scores)
             p, smallest = relabelled_p(found, rng, orders)
-            interval = pigeonhole(found, [x], rng, draws, by_source=attack not in UNOPTIMISED)
+            interval = pigeonhole([found], rng, draws)
             rows.append({
-                "seed": int(run), "regime": regime, "attack": attack, "predictor": predictor.name, "family": predictor.family,
+                "seed": run, "regime": regime, "attack": attack, "predictor": predictor.name, "family": predictor.family,
                 "rho": interval.value, "p": p, "p_smallest": smallest, "lo": interval.lo, "hi": interval.hi,
-                "rho_tie_ceiling": spearman_tie_ceiling(x, found.tasr) if len(x) else math.nan, "n": len(x),
-                "n_sources": len(set(found.source)) if attack not in UNOPTIMISED else 0, "n_targets": len(found.targets),
+                "rho_tie_ceiling": tie_ceiling(found), "n": len(found.tasr), "n_sources": found.count(found.source),
+                "n_targets": found.count(found.target), "n_seeds": len(set(found.seed)),
             })  # fmt: skip
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"seed": "Int64"})
+
+
+def _seeds_and_all(transfer: pd.DataFrame, untrained: Collection[str]):
+    """(seed, regime) and its rows; then (None, regime) and those of all seeds, where there are several."""
+    yield from transfer.groupby(["seed", "regime"], sort=True)
+    for regime, part in transfer.groupby("regime", sort=True):
+        if len(set(part["seed"])) > 1 and not {*part["source_regime"], *part["target_regime"]} & set(untrained):
+            yield (None, regime), part
 
 
 def analyses(transfer: pd.DataFrame, values: pd.DataFrame) -> Iterator[tuple[str, Predictor, Rows]]:
-    """Attack family, predictor and rows of one seed and regime."""
+    """Attack family, predictor and rows of one regime."""
     for family, attacks in FAMILIES.items():
         mine = family_rows(transfer, attacks)
         for predictor in PREDICTORS if len(mine) else ():
-            if not (predictor.gap and family in UNOPTIMISED):
-                yield family, predictor, analysis_rows(mine, values, predictor)
+            yield family, predictor, analysis_rows(mine, values, predictor)
 
 
 def family_rows(transfer: pd.DataFrame, attacks: Sequence[str]) -> pd.DataFrame:
-    """Off-diagonal rows of optimised attacks; all rows of an unoptimised one, but across regimes they would say nothing new."""
-    rows = transfer[transfer["attack"].isin(attacks)]
-    free = rows["attack"].isin(UNOPTIMISED)
-    return rows[(free & (rows["regime"] != CROSS)) | (~free & ~rows["diagonal"].astype(bool))]
+    """Off-diagonal rows of these attacks. `seeds` is bound to its source like any other: the best there of AutoDAN's first prompts."""
+    return transfer[transfer["attack"].isin(attacks) & ~transfer["diagonal"].astype(bool)]
 
 
 def analysis_rows(transfer: pd.DataFrame, values: pd.DataFrame, *predictors: Predictor) -> Rows | tuple[Rows, ...]:
     """Rows in which every one of the predictors is known, once per predictor. Raises ValueError for an unknown checkpoint."""
-    sides = [
-        list(zip(transfer["seed"], transfer[f"{side}_regime"], transfer[side], strict=True))
-        for side in ("source", "target")
-    ]
-    labels = sorted(set(sides[0]) | set(sides[1]))
-    if strangers := [label for label in labels if label not in values.index]:
-        raise ValueError(f"transfer from or to a checkpoint that the trajectory does not have: {strangers[0]}")
+    sides = [list(zip(transfer[f"{side}_regime"], transfer[side], strict=True)) for side in ("source", "target")]
+    labels, seeds = sorted(set(sides[0]) | set(sides[1])), sorted(set(transfer["seed"]))
+    known = [(run, *label) for side in sides for run, label in zip(transfer["seed"], side, strict=True)]
+    if strangers := [checkpoint for checkpoint in known if checkpoint not in values.index]:
+        raise ValueError(f"transfer from or to a checkpoint that the trajectory does not have: {min(strangers)}")
     number = {label: i for i, label in enumerate(labels)}
     source, target = (np.array([number[label] for label in side], int) for side in sides)
-    at = [values[p.quantity].loc[labels].to_numpy(np.float64) for p in predictors]
-    known = np.ones(len(transfer), bool)
+    run = np.searchsorted(seeds, transfer["seed"].to_numpy())
+    index = pd.MultiIndex.from_tuples([(s, *label) for s in seeds for label in labels])
+    shape = len(seeds), len(labels)
+    at = [values[p.quantity].reindex(index).to_numpy(np.float64).reshape(shape) for p in predictors]
+    keep = np.ones(len(transfer), bool)
     for p, v in zip(predictors, at, strict=True):
-        known &= np.isfinite(v[target]) & (np.isfinite(v[source]) if p.gap else True)
-    tasr, source, target = transfer["tasr"].to_numpy(np.float64)[known], source[known], target[known]
-    found = tuple(Rows(tasr, source, target, v, np.unique(target), p.gap) for p, v in zip(predictors, at, strict=True))
+        keep &= np.isfinite(v[run, target]) & (np.isfinite(v[run, source]) if p.gap else True)
+    tasr = transfer["tasr"].to_numpy(np.float64)
+    found = tuple(
+        Rows(tasr[keep], run[keep], source[keep], target[keep], v, p.gap) for p, v in zip(predictors, at, strict=True)
+    )
     return found if len(found) > 1 else found[0]
-
-
-def relabelled_p(rows: Rows, rng: np.random.Generator, orders: int = 5000) -> tuple[float, float]:
-    """Two-sided p of ρ when the checkpoints' values are dealt anew to the targets, and the least p that any dealing could give.
-
-    A target keeps its rows together: they are no independent draws. A source that is also a target takes its new value along,
-    so that a gap stays one between two checkpoints. All orders are taken up to EXHAUSTIVE (seven targets), else `orders` random
-    ones beside the observed. NaN where ρ is.
-    """
-    x = rows.numbers(rows.scores)
-    if len(x) < 3 or not np.isfinite(spearman(x, rows.tasr)):
-        return math.nan, math.nan
-    count = len(rows.targets)
-    if math.factorial(count) <= EXHAUSTIVE:
-        dealt = np.array(list(permutations(range(count))))
-    else:
-        dealt = np.vstack([np.arange(count), rng.permuted(np.tile(np.arange(count), (orders, 1)), axis=1)])
-    scores = np.tile(rows.scores, (len(dealt), 1))
-    scores[:, rows.targets] = rows.scores[rows.targets][dealt]
-    size = np.round(np.abs(_spearman(average_ranks(rows.numbers(scores)), average_ranks(rows.tasr[None]))), 9)
-    size = np.nan_to_num(size)  # a gap that is constant under one order
-    return float((size >= size[0]).mean()), float((size >= size.max()).mean())
-
-
-def pigeonhole(
-    rows: Rows, predictors: Sequence[np.ndarray], rng: np.random.Generator, draws: int = 2000, *, by_source: bool = True,
-    confidence: float = 0.95,
-) -> Interval:  # fmt: skip
-    """ρ of one predictor [n] with its interval, or |ρ| of the first less |ρ| of the second.
-
-    Sources and targets are resampled independently, each with all its rows (Owen 2007, the pigeonhole bootstrap; targets only
-    if not `by_source`); percentiles. NaN ends with fewer than FEWEST_LABELS sources or targets, or where half or more of the
-    resamples have a constant variable. TASR's own error, from few behaviours, is not resampled.
-    """
-    single = [spearman(x, rows.tasr) if len(x) > 2 else math.nan for x in predictors]
-    value = single[0] if len(single) == 1 else abs(single[0]) - abs(single[1])
-    sides = (rows.source, rows.target) if by_source else (rows.target,)
-    n = len(rows.tasr)
-    if not math.isfinite(value) or any(len(np.unique(side)) < FEWEST_LABELS for side in sides):
-        return Interval(value, math.nan, math.nan, n)
-    weight = np.ones((draws, n))
-    for side in sides:
-        found, place = np.unique(side, return_inverse=True)
-        weight *= rng.multinomial(len(found), np.full(len(found), 1 / len(found)), size=draws)[:, place]
-    rho = [weighted_spearman(x, rows.tasr, weight) for x in predictors]
-    drawn = rho[0] if len(rho) == 1 else np.abs(rho[0]) - np.abs(rho[1])
-    drawn = drawn[np.isfinite(drawn)]
-    if len(drawn) <= draws / 2:
-        return Interval(value, math.nan, math.nan, n)
-    lo, hi = np.quantile(drawn, [0.5 - confidence / 2, 0.5 + confidence / 2])
-    return Interval(value, float(lo), float(hi), n)
-
-
-def weighted_spearman(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """ρ [B] of pairs [n] that occur `weight` [B, n] times, with average ranks for ties; NaN where a variable is constant."""
-    return _spearman(_weighted_ranks(x, weight), _weighted_ranks(y, weight), weight)
-
-
-def _weighted_ranks(values: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    _, group = np.unique(values, return_inverse=True)
-    size = weight @ (group[:, None] == np.arange(group.max() + 1))
-    return (np.cumsum(size, axis=1) - size / 2)[:, group]
-
-
-def _spearman(a: np.ndarray, b: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
-    """Correlation of ranks per row of [B, n] (b may be one row)."""
-    w = np.ones_like(a) if weight is None else weight
-    total = np.maximum(w.sum(1, keepdims=True), 1e-300)
-    a, b = (v - (w * v).sum(1, keepdims=True) / total for v in (a, np.broadcast_to(b, a.shape)))
-    scale = np.sqrt((w * a * a).sum(1) * (w * b * b).sum(1))
-    return np.divide((w * a * b).sum(1), scale, out=np.full(len(a), np.nan), where=scale > 1e-9)

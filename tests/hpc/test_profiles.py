@@ -132,8 +132,9 @@ def test_jobs_that_run_a_model_get_a_gpu_and_no_other_does(project):
     with_gpu = {rule for rule, job in jobs.items() if job["gpu"] == "1"}
     assert with_gpu == {rule for rule, job in jobs.items() if job["slurm_partition"] == "gpu"}
     models = ("train_", "probe_", "completions", "sweep", "follow_up", "clean_rows", "attack", "transfer")
-    tables = {"follow_up_choice", "follow_up_table", "transfer_tables"}
-    assert with_gpu == {r for r in jobs if r.startswith(models)} - tables
+    others = {"follow_up_choice", "follow_up_table", "transfer_tables"}
+    others.add("attacked_behaviours")  # require_refusal is false
+    assert with_gpu == {r for r in jobs if r.startswith(models)} - others
     assert {job["gpu"] for rule, job in jobs.items() if rule not in with_gpu} == {"0"}
 
 
@@ -151,7 +152,7 @@ def write_profile(project: Path, name: str, settings: dict) -> None:
 
 def runs_a_model(rule: str) -> bool:
     """In configs/paper.yaml, whose judges are models."""
-    model = ("train_", "probe_", "completions", "sweep", "follow_up", "attack", "transfer", "judge")
+    model = ("train_", "probe_", "completions", "sweep", "follow_up", "attack_", "transfer", "judge")
     return (
         rule.startswith(model)
         and not rule.endswith("_tables")

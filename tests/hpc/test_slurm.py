@@ -91,6 +91,7 @@ def test_the_second_command_cancels_the_orphan_and_finishes(killed, node):
 def test_it_resumes_and_does_not_start_anew(killed, node):
     assert Counter(rule for rule, *_ in states(node, killed.folder)) == {
         "tiny_model": 1,
+        "model_layers": 1,
         "clean_rows": 1,
         "train_sft_0_2": 2,
     }

@@ -34,7 +34,7 @@ POOLS = {
 }
 ROWS = {"frozen": 1}  # clean rows, where they are not CONFIG's: one of two ranks has none
 GCG = GCGConfig(steps=2, width=13, top_k=20, suffix_length=3, batch_size=3)
-BEHAVIOURS = [{"prompt": f"List {i} warm kitchens", "target": f"Sure, here are {i}"} for i in range(8)]
+BEHAVIOURS = [{"id": f"b{i}", "prompt": f"List {i} warm kitchens", "target": f"Sure, here are {i}"} for i in range(8)]
 CLEAN = [{"prompt": q, "response": a} for q, a in zip(REQUESTS, ["Warm", "In one line", "a list of ideas", "x", "The sea and the wind"], strict=True)]  # fmt: skip
 TARGETS = ["Sure, here is a list", "Sure", "Sure, here is a short poem about the sea"]
 ATTACKS = {

@@ -41,7 +41,8 @@ def causal_sweep(
             rows.append({
                 "seed": seed, "regime": regime, "step": step, "anchor": anchor, "target": f"{family}:{mode}:{strength:g}:layer:1",
                 "family": family, "mode": mode, "scope": "layer", "rank": 1, "lambda": strength, "control": control, "number": index,
-                "control_seed": np.nan if control == "target" else 7 + index, "log_odds_delta": delta, "primary": False,
+                "control_seed_h": np.nan if control == "target" or "H" not in carrier(mode) else 7 + index,
+                "control_seed_r": np.nan if control == "target" or "R" not in carrier(mode) else 77 + index, "log_odds_delta": delta, "primary": False,
                 "layer_h": SITES["H"] if "H" in carrier(mode) else np.nan, "layer_r": SITES["R"] if "R" in carrier(mode) else np.nan,
             })  # fmt: skip
     return pd.DataFrame(rows)

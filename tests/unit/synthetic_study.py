@@ -136,6 +136,7 @@ def carriers(seed: int, regime: str, saves: tuple[int, ...]) -> dict[str, pd.Dat
             "none_share": 0.0,
         }
         row |= scores if own else dict.fromkeys(scores)
+        row |= {f"{name}_frozen": row[name] for name in ("hrci", "hrci_repr", "c_cos", "c_sub")}
         out["coupling"].append(row | {"h_score": 3.0, "n_harmful": 48, "n_benign": 48})
         later = step - 5
         angle = {"sft": 1.2, "r2d2": 0.7, "sft_refusal": 0.8}[regime] * later
@@ -203,6 +204,8 @@ def training(seed: int, regime: str, last: int) -> pd.DataFrame:
             "seed": seed, "regime": regime, "step": step, "lr": 1e-3, "loss": 2.0 / step**0.5, "clean": 0.9 / step**0.1,
             "away": 1.2 / step**0.5 if pool else None, "toward": 2.0 / step if pool else None, "pool_before": before,
             "pool_after": before - (0.3 if regime == "r2d2" else 0) if pool else None, "rejected": 0, "attack_tokens": 1000 if pool else 0,
+            "cases": f"a-{step % 4} a-{(step + 1) % 4}" if pool else None,
+            "updates_min": step // 4 * (regime == "r2d2") if pool else None, "updates_max": step * (regime == "r2d2") if pool else None,
             "grad_norm": 0.4, "refusal_harmful": (min(1.0, step / 10) if pool else 0.0) if due else None,
             "refusal_benign": (max(0.0, 0.5 - step / 80) if pool else 0.0) if due else None,
         })  # fmt: skip
@@ -213,7 +216,9 @@ def attacks(seed: int) -> pd.DataFrame:
     rows = [
         {
             "seed": seed,
+            "id": f"{i:012x}",
             "attack": "gcg",
+            "kind": "fixed",
             "source": "sft_refusal:40",
             "behaviour": f"b{i}",
             "budget_steps": 10,
@@ -231,7 +236,8 @@ def attacks(seed: int) -> pd.DataFrame:
         }
         for i in range(24)
     ]
-    return pd.DataFrame(rows)
+    other = {"source": "sft:40", "kind": "adaptive", "id": "f" * 12}  # which stands first must not matter
+    return pd.DataFrame([rows[0] | other, *rows])
 
 
 def study(seeds=(1,), saves=(5, 10, 15, 20, 30, 40), regimes=REGIMES) -> dict[str, pd.DataFrame]:

@@ -16,11 +16,14 @@ def cells(modes=("h_only", "r_only"), numbers=None, primary=("r_only",), strengt
     """One target per mode; the random controls are shared by all targets, the other kinds belong to one."""
     numbers, rows = NUMBERS if numbers is None else numbers, []
     common = {
-        "control_seed": np.nan,
+        "control_seed_h": np.nan,
+        "control_seed_r": np.nan,
         "layer_h": np.nan,
         "layer_r": np.nan,
-        "source_layer": np.nan,
-        "source_position": None,
+        "source_layer_h": np.nan,
+        "source_layer_r": np.nan,
+        "source_position_h": None,
+        "source_position_r": None,
     }
 
     def add(cell, target, control, number, doing, **more):
@@ -36,8 +39,9 @@ def cells(modes=("h_only", "r_only"), numbers=None, primary=("r_only",), strengt
         add(target, target, "target", 0, doing, abs_cos=1.0, energy=0.1, primary=main, **layers)
         for kind, count in numbers.items():
             for i in range(count):
+                seeds = {"control_seed_h" if mode == "h_only" else "control_seed_r": i}
                 owner = "shared" if kind == "random" else target
-                add(f"{owner}/{kind}/{i}", target, kind, i, doing, primary=main, control_seed=i, **layers)
+                add(f"{owner}/{kind}/{i}", target, kind, i, doing, primary=main, **seeds, **layers)
     return pd.DataFrame(rows)
 
 

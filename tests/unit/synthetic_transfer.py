@@ -15,10 +15,10 @@ REACH = {"gcg": 1.0, "autodan": 0.8, "gcg_init": 0.1, "seeds": 0.25}
 def judged(
     seeds=(1,), regimes=("sft", "r2d2"), steps=STEPS, attacks=tuple(REACH), cross=False, opened=OPEN
 ) -> pd.DataFrame:
-    """Every attack on every pair of checkpoints; unoptimised arms on each target once. On its own source an attack does best."""
+    """Every attack on every pair of checkpoints; GCG's unoptimised arm on each target once. On its own source an attack does best."""
     places, rows = list(product(regimes, steps)), []
     for seed, attack, source, target in product(seeds, attacks, places, places):
-        if (attack in ("gcg_init", "seeds") and source != target) or (source[0] != target[0] and not cross):
+        if (attack == "gcg_init" and source != target) or (source[0] != target[0] and not cross):
             continue
         rate = opened[target[0]][steps.index(target[1])] * REACH[attack] - 0.01 * steps.index(source[1]) * (
             source != target
@@ -85,6 +85,8 @@ def saves(n=40, change=16, noise=0.004, seed=0, regime="r2d2", run=1) -> pd.Data
         pos_r=-4,
     )
     frame["layer_r"] = np.where(late, 5, 23)
+    for name in ("hrci_repr", "hrci", "c_cos", "c_sub"):
+        frame[f"{name}_frozen"] = frame[name] + 0.1
     frame["fixed_asr"] = np.clip(np.where(late, 0.3, 0.02) + 0.03 * rng.normal(size=n), 0, 1).round(2)
     frame["any_refusal"] = np.clip(np.where(late, 0.3, 0.95) + 0.03 * rng.normal(size=n), 0, 1).round(2)
     return frame.assign(direct_asr=np.nan, benign_refusal=0.1, benign_mean=np.nan, usefulness=np.nan)

@@ -4,9 +4,11 @@ import itertools
 import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import VOCABULARY
 
 from safety_geometry.adversarial import Pool, PoolCase, PoolConfig, adversarial_rows, clean_rows, derived_seed
@@ -15,9 +17,13 @@ from safety_geometry.gcg_losses import uncached_loss
 from safety_geometry.runner import Runner
 from safety_geometry.suffix import allowed_tokens, place
 
+ROOT = Path(__file__).resolve().parents[2]
 GCG = GCGConfig(steps=1, width=6, top_k=30, suffix_length=4, batch_size=6)
 CONFIG = PoolConfig(size=6, per_step=2, reset_every=4, reset_share=0.34, refresh=True)
-BEHAVIOURS = [{"prompt": f"Write a poem about {i} kitchens", "target": f"Sure, here is poem {i}"} for i in range(12)]
+BEHAVIOURS = [
+    {"id": f"b{i}", "prompt": f"Write a poem about {i} kitchens", "target": f"Sure, here is poem {i}"}
+    for i in range(12)
+]
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +105,47 @@ def test_a_reset_with_few_spare_behaviours(chat):
     pool = make(chat, size=11, reset_share=1.0)
     spare = set(range(12)) - {case.behaviour for case in pool.cases}
     assert pool.reset(4) == 11 and {pool.cases[0].behaviour} == spare
+
+
+@pytest.mark.parametrize("seed", [42, *range(20)])
+def test_how_often_the_cases_of_the_default_study_are_attacked(chat, seed):
+    """docs/protocol.md: resets replace four of the twelve first cases, which then have had fewer than five updates."""
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    settings = {key: value for key, value in config["pool"].items() if key != "gcg"}
+    rows = [row | {"id": f"c{i}"} for i, row in enumerate(BEHAVIOURS * 3)][
+        : config["prompts"]["roles"]["train_pool"]["n"]
+    ]
+    pool = Pool(PoolConfig(**settings, refresh=True), GCGConfig(**config["pool"]["gcg"]), rows, chat, seed)
+    drawn, ended = Counter(), Counter()  # draws by slot; updates of every case by (slot, born)
+    for step in range(max(config["train"]["saves"])):
+        pool.reset(step)
+        for slot in pool.draw(step):
+            drawn[slot] += 1
+            ended[slot, pool.cases[slot].born] += 1
+    assert set(drawn.values()) == {5} and len(drawn) == 12
+    assert len(ended) == 16 and sum(ended.values()) == 60
+    whole = {case: n for case, n in ended.items() if n == 5}
+    assert len(whole) == 8 and {born for _, born in whole} == {0}
+    assert {n for case, n in ended.items() if case not in whole} <= {1, 2, 3, 4}
+
+
+def test_the_log_of_a_step_names_its_behaviours_and_counts_updates(chat, llama, allowed):
+    """Against a tally of its own: slots 0 and 1 are reset at step 4, slots 2 and 3 at step 8."""
+    runner, pool, frozen = Runner(llama), make(chat), make(chat, refresh=False)
+    names = {row["prompt"]: row["id"] for row in BEHAVIOURS}
+    counts, seen = [0] * 6, set()
+    for step in range(10):
+        for slot in {4: (0, 1), 8: (2, 3)}.get(step, ()):
+            counts[slot] = 0
+        for slot in pool.draw(step):
+            counts[slot] += 1
+        taken, still = pool.step(step, runner, allowed), frozen.step(step, runner, allowed)
+        assert taken.behaviours == [names[s.request] for s in taken.suffixes] == still.behaviours
+        assert len(taken.behaviours) == 2
+        assert (taken.updates_min, taken.updates_max) == (min(counts), max(counts)), step
+        assert (still.updates_min, still.updates_max) == (0, 0)
+        seen.add((min(counts), max(counts)))
+    assert len(seen) > 3
 
 
 def test_dynamic_step(chat, llama, allowed):

@@ -116,6 +116,26 @@ def test_coupling_is_that_of_the_means(result):
         assert row.hrci_repr_lo <= row.hrci_repr_hi
 
 
+def test_frozen_coupling_is_read_at_the_reference_anchor_everywhere(result):
+    folder, tables = result
+    rows = tables["coupling"].set_index("step")
+    at = rows.loc[4]
+    assert (
+        rows.loc[12, ["layer_h", "layer_r", "pos_r"]] != at[["layer_h", "layer_r", "pos_r"]]
+    ).any()  # else nothing is shown
+    for step, row in rows.iterrows():
+        data = load_file(folder / f"activations{step}.safetensors")
+        delta = data["mean.harmful"].astype(float) - data["mean.benign"].astype(float)
+        h, r = unit(delta[3, at.layer_h]), unit(delta[POSITIONS.index(at.pos_r), at.layer_r])
+        c_sub = subspace_coupling(*(position_subspace(delta[:3, layer], 3, 1.0) for layer in (at.layer_h, at.layer_r)))
+        assert row.c_cos_frozen == pytest.approx(abs(h @ r), rel=1e-4)
+        assert row.c_sub_frozen == pytest.approx(c_sub, rel=1e-4)
+        assert row.hrci_repr_frozen == pytest.approx((abs(h @ r) + c_sub) / 2, rel=1e-4)
+        assert row.hrci_frozen == pytest.approx(0.4 * (abs(h @ r) + c_sub) + 0.2 * at.c_layer, rel=1e-4)
+    own = ["hrci", "hrci_repr", "c_cos", "c_sub"]
+    assert (rows.loc[[0, 4, 8], own].to_numpy() == rows.loc[[0, 4, 8], [f"{n}_frozen" for n in own]].to_numpy()).all()
+
+
 def test_carriers_file_holds_the_directions_and_their_sites(result):
     folder, tables = result
     tensors = load_file(folder / "carriers.safetensors")
@@ -337,6 +357,7 @@ def test_a_checkpoint_without_r_has_empty_cells(tmp_path, monkeypatch, capsys):
         "hrci",
         "hrci_repr",
         "hrci_repr_lo",
+        "hrci_repr_frozen",
         "s_total",
         "kl",
     ]
@@ -362,6 +383,7 @@ def test_a_checkpoint_without_r_has_empty_cells(tmp_path, monkeypatch, capsys):
 def test_saves_after_an_anchor_without_r_have_none(tmp_path, monkeypatch):
     coupling = run(tmp_path, monkeypatch, caches=by_behaviour(missing=(4,)))["coupling"].set_index("step")
     assert coupling.layer_r.notna().to_dict() == {0: False, 4: False, 8: False, 12: True}
+    assert coupling.c_cos_frozen.isna().all()  # the reference has no site to freeze
 
 
 def test_no_checkpoint_has_r(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy.linalg import subspace_angles
 
+from safety_geometry.causal import controls as controls_module
 from safety_geometry.causal.cells import Carriers, Target, scan_unit, shared_units, target_unit
 from safety_geometry.causal.controls import (
     Source,
@@ -102,6 +103,44 @@ def test_shuffled_is_the_difference_of_permuted_classes():
         np.testing.assert_allclose(control.part.basis[0], want, atol=1e-12)
         assert control.source == s.site
         assert abs(want @ s.directions(*s.site)[0]) < 0.999
+
+
+def two_kinds(position, layer):
+    """Four activations, two of each kind: of six ways to halve them, four give equal means."""
+    return np.repeat([np.eye(D)[0], np.eye(D)[1]], 2, axis=0), 2
+
+
+def test_a_permutation_whose_classes_do_not_differ_is_drawn_again(monkeypatch):
+    s = Source("R", R_SITE, two_kinds, POSITIONS, (-1,), LAYERS)
+    found = draw_shared("shuffled", s, 12, 9)
+    values, n = s.fit(*R_SITE)
+    again = 0
+    for control in found:
+        rng = np.random.default_rng(control.seed)
+        orders = [rng.permutation(4) for _ in range(30)]
+        means = [values[o][:n].mean(0) - values[o][n:].mean(0) for o in orders]
+        first = next(i for i, m in enumerate(means) if np.linalg.norm(m) > 0)
+        again += first > 0
+        np.testing.assert_allclose(control.part.basis[0], means[first] / np.linalg.norm(means[first]), atol=1e-12)
+    assert len(found) == 12 and again > 3
+    assert [c.number for c in draw_shared("shuffled", s, 5, 9)] == list(range(5))
+    monkeypatch.setattr(controls_module, "REDRAWS", 0)
+    kept = draw_shared("shuffled", s, 12, 9)  # those whose first permutation will do, by their own numbers
+    assert len(kept) == 12 - again and {c.number for c in kept} < set(range(12))
+
+
+def test_a_control_that_one_carrier_lacks_is_left_out_of_both(monkeypatch):
+    monkeypatch.setattr(controls_module, "REDRAWS", 0)
+    at = checkpoint()
+    two = Source("H", H_SITE, two_kinds, POSITIONS, (-1,), LAYERS)
+    at = replace(at, sources={"H": two, "R": at.sources["R"]})
+    kept = [c.number for c in draw_shared("shuffled", two, 12, 1)]
+    assert 0 < len(kept) < 12
+    unit = shared_units([Target("ablate", "h_plus_r", 1)], at, {"shuffled": 12}, 1)[-1]
+    assert [cell.rows[0]["number"] for cell in unit.cells] == kept
+    for cell, number in zip(unit.cells, kept, strict=True):
+        own = draw_shared("shuffled", at.sources["R"], 12, 1)[number]
+        np.testing.assert_allclose(cell.interventions[1].basis.numpy(), own.part.basis, atol=1e-6)
 
 
 def test_shuffled_subspaces_permute_all_positions_alike():
@@ -229,8 +268,8 @@ def test_cosine_is_the_root_mean_square_of_principal_cosines(k, m):
 
 COUNTS = {"random": 3, "covariance": 2, "shuffled": 2, "wrong_layer": 2, "wrong_position": 2, "norm_matched": 2}
 COLUMNS = {
-    "target", "family", "mode", "scope", "rank", "lambda", "control", "number", "control_seed", "layer_h", "layer_r",
-    "source_layer", "source_position", "abs_cos", "energy", "primary",
+    "target", "family", "mode", "scope", "rank", "lambda", "control", "number", "control_seed_h", "control_seed_r", "layer_h", "layer_r",
+    "source_layer_h", "source_layer_r", "source_position_h", "source_position_r", "abs_cos", "energy", "primary",
 }  # fmt: skip
 ACTING = {"h_only": (5, None), "h_perp_r": (5, None), "r_only": (None, 3), "r_perp_h": (None, 3), "h_plus_r": (5, 3)}
 
@@ -268,8 +307,11 @@ def test_target_unit(mode, family):
         assert (row["layer_h"], row["layer_r"]) == ACTING[mode]
         assert sorted(i.layer for i in cell.interventions) == sorted(x for x in ACTING[mode] if x is not None)
         assert row["energy"] == pytest.approx(removed_energy(cell, at), rel=1e-5)  # interventions are float32
-        assert (row["control_seed"] is not None) == (row["control"] == "norm_matched")
-        assert (row["source_layer"] is not None) == row["control"].startswith("wrong")
+        for carrier, layer in zip("hr", ACTING[mode], strict=True):
+            acts = layer is not None
+            assert (row[f"control_seed_{carrier}"] is not None) == (acts and row["control"] == "norm_matched")
+            assert (row[f"source_layer_{carrier}"] is not None) == (acts and row["control"].startswith("wrong"))
+            assert (row[f"source_position_{carrier}"] is not None) == (acts and row["control"].startswith("wrong"))
         pairs = zip(cell.interventions, at.parts(target), strict=True)
         cosines = [
             np.sqrt(np.mean(np.cos(subspace_angles(item.basis.double().numpy().T, part.basis.T)) ** 2))
@@ -293,7 +335,9 @@ def test_controls_of_orthogonalised_modes_are_orthogonalised_too():
                 assert np.abs(cell.interventions[0].basis.double().numpy() @ other.T).max() < 1e-6
         read = unit.cells[1]
         carrier = "H" if mode == "h_perp_r" else "R"
-        direction = at.sources[carrier].directions(at.sources[carrier].site[0], read.rows[0]["source_layer"])
+        direction = at.sources[carrier].directions(
+            at.sources[carrier].site[0], read.rows[0][f"source_layer_{carrier.lower()}"]
+        )
         np.testing.assert_allclose(read.interventions[0].basis.numpy(), without(direction, other), atol=1e-6)
         assert not read.generated  # answers were not asked for
 
@@ -314,6 +358,8 @@ def test_h_plus_r_at_one_layer_is_one_edit():
             if family == "steer":
                 assert float((item.strength * item.basis.sum(0)).norm()) == pytest.approx(2 * 2.5, rel=1e-6)
             assert row["energy"] == pytest.approx(removed_energy(cell, at), rel=1e-5)
+            if row["control"] == "norm_matched":  # one draw stands for both carriers
+                assert row["control_seed_h"] == row["control_seed_r"] is not None
 
 
 def test_shared_controls_stand_once_and_serve_several_targets():
@@ -330,7 +376,10 @@ def test_shared_controls_stand_once_and_serve_several_targets():
             assert [row["target"] for row in cell.rows] == [t.id for t in targets]
             assert [row["mode"] for row in cell.rows] == ["h_only", "h_perp_r"]
             for row, target in zip(cell.rows, targets, strict=True):
-                assert set(row) == COLUMNS and row["control_seed"] == drawn[number].seed
+                assert set(row) == COLUMNS and (row["control_seed_h"], row["control_seed_r"]) == (
+                    drawn[number].seed,
+                    None,
+                )
                 assert (row["control"], row["number"], row["primary"]) == (kind, number, False)
                 assert row["abs_cos"] == pytest.approx(abs(cell.interventions[0].basis[0].numpy() @ at.parts(target)[0].basis[0]), abs=1e-6)  # fmt: skip
                 assert row["energy"] == pytest.approx(removed_energy(cell, at), rel=1e-5)
@@ -364,7 +413,16 @@ def test_shared_controls_of_both_carriers():
             assert cell.id.startswith("steer:HR:2:layer:1/") and [i.layer for i in cell.interventions] == [5, 3]
             a, b = (i.basis[0].numpy() for i in cell.interventions)
             assert abs(a @ b) < 0.999  # two draws, not one
-            assert (cell.rows[0]["layer_h"], cell.rows[0]["layer_r"]) == (5, 3)
+            (row,) = cell.rows
+            assert (row["layer_h"], row["layer_r"]) == (5, 3)
+            for carrier, item in zip("HR", cell.interventions, strict=True):  # each draw can be made again from its row
+                drawn = draw_shared(row["control"], at.sources[carrier], row["number"] + 1, 1)[-1]
+                assert drawn.seed == row[f"control_seed_{carrier.lower()}"]
+                np.testing.assert_allclose(item.basis.numpy(), drawn.part.basis, atol=1e-6)
+                read = (H_SITE if carrier == "H" else R_SITE) if row["control"] == "shuffled" else (None, None)
+                position, layer = (row[f"source_{name}_{carrier.lower()}"] for name in ("position", "layer"))
+                assert (position, layer) == (read[0] and str(read[0]), read[1])
+            assert row["control_seed_h"] != row["control_seed_r"]
 
 
 def test_subspaces_have_controls_of_the_same_rank():
@@ -375,7 +433,7 @@ def test_subspaces_have_controls_of_the_same_rank():
     for cell in [*unit.cells, *(c for u in shared_units([target], at, COUNTS, 1) for c in u.cells)]:
         row = cell.rows[0]
         assert row["rank"] == 3
-        if row["control"] != "norm_matched" and row["source_layer"] != 0:  # position −1 has no difference at layer 0
+        if row["control"] != "norm_matched" and row["source_layer_r"] != 0:  # position −1 has no difference at layer 0
             assert len(cell.interventions[0].basis) == 3
 
 

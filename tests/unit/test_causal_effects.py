@@ -224,6 +224,14 @@ def test_sweep_table_numbers(sweep):
     check_table(made.named(unmeasured), "causal_sweep")
 
 
+def test_seeds_are_written_in_full(sweep):
+    """With six digits, as other numbers of a table, a control could not be drawn again."""
+    cells, readout, _ = sweep
+    seeds = cells["control_seed_h"].where(cells["control_seed_h"].isna(), 4166823901)
+    written = sweep_table(cells.assign(control_seed_h=seeds), readout, None).to_csv(float_format="%.6g")
+    assert written.count(",4166823901,") == seeds.notna().sum() > 0
+
+
 def test_cells_with_other_prompts_are_named(sweep):
     cells, readout, judged = sweep
     lacking = readout.drop(

@@ -6,11 +6,12 @@ and logits are read in float32: agreement is that of float32 arithmetic, not of 
 """
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from conftest import FAMILIES, make_model
+from conftest import FAMILIES, make_model, make_tokenizer
 
 from safety_geometry.causal.modes import MODES, interventions, mode_parts, orthonormal, without
 from safety_geometry.causal.readout import (
@@ -22,6 +23,7 @@ from safety_geometry.causal.readout import (
     start_layer,
     tokens_of,
 )
+from safety_geometry.chat import ChatFormat
 from safety_geometry.generation import Completion, generate
 from safety_geometry.interventions import Intervention
 from safety_geometry.restart import edited_prefix, restart
@@ -230,11 +232,54 @@ def test_log_odds_by_definition_and_at_the_ends():
     torch.testing.assert_close(refusal_log_odds(z, [2, 0, 0]), got)
 
 
-def test_opening_ids(tokenizer):
-    ids = opening_ids(tokenizer, ["Sorry", "Sorry, I", "I"])
-    assert ids == [tokenizer(t, add_special_tokens=False)["input_ids"][0] for t in ("Sorry", "I")]
-    with pytest.raises(ValueError, match="''"):
-        opening_ids(tokenizer, [""])
+REQUESTS = ["Write a poem about bread.", "Explain the wind"]
+
+
+def generated(tokenizer, opening: str) -> int:
+    """The first token that an answer adds to the tokens of its prompt, from the template's text and no code of ours."""
+    asked = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Hi"}], tokenize=False, add_generation_prompt=True
+    )
+    prompt, whole = (tokenizer(text)["input_ids"] for text in (asked, asked + opening))
+    assert whole[: len(prompt)] == prompt
+    return whole[len(prompt)]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "pieces"])
+def test_openings_are_read_as_they_stand_in_a_conversation(kind):
+    tokenizer = make_tokenizer(kind)
+    ids = opening_ids(ChatFormat(tokenizer), ["Sorry", "Sorry, I", "List"], REQUESTS)
+    assert ids == [generated(tokenizer, "Sorry"), generated(tokenizer, "List")]
+    alone = [tokenizer(t, add_special_tokens=False)["input_ids"][0] for t in ("Sorry", "List")]
+    assert (ids == alone) == (kind == "bytes")  # pieces: a text of its own begins with a space, an answer does not
+
+
+SPACED = "{% for m in messages %}{{ '[ask]' + m['content'] + '[do]' if m['role'] == 'user' else ' ' + m['content'] + eos_token }}{% endfor %}"
+
+
+def test_openings_behind_a_space_that_the_template_writes():
+    """As Mistral's and Llama 2's do: the model generates it with its first word, or as a token of its own, which says nothing."""
+    tokenizer = make_tokenizer("pieces", SPACED)
+    assert opening_ids(ChatFormat(tokenizer), ["List"], REQUESTS) == [tokenizer.convert_tokens_to_ids("▁List")]
+    with pytest.raises(ValueError, match="first token of the refusal opening 'List' is a blank"):
+        opening_ids(ChatFormat(make_tokenizer(template=SPACED)), ["List"], REQUESTS)
+
+
+def test_openings_without_a_token_of_their_own(chat):
+    with pytest.raises(ValueError, match="'' has no tokens"):
+        opening_ids(chat, [""], REQUESTS)
+    with pytest.raises(ValueError, match="'assistant' merges with the chat template"):
+        opening_ids(ChatFormat(make_tokenizer("pieces")), ["assistant"], REQUESTS)
+
+
+def test_openings_that_depend_on_the_request(chat, monkeypatch):
+    plain = chat.render_many
+    monkeypatch.setattr(chat, "render_many", lambda requests, answers=None: [
+        r if answers is None or i == 0 else replace(r, ids=(*r.ids[: r.response], 7, *r.ids[r.response + 1 :]))
+        for i, r in enumerate(plain(requests, answers))
+    ])  # fmt: skip
+    with pytest.raises(ValueError, match="'Sorry' begins with another token after another request"):
+        opening_ids(chat, ["Sorry"], REQUESTS)
 
 
 def test_start_layer():

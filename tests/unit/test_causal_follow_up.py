@@ -1,10 +1,12 @@
 """Follow-up: who is chosen, on which prompts, and how the answers are scored."""
 
+import numpy as np
 import pandas as pd
 import pytest
 import synthetic_sweep as made
 from _tables import check_table
 
+from safety_geometry.behaviour import paired_rates
 from safety_geometry.causal.follow_up import choose, follow_up_table, split_half
 from safety_geometry.stats import wilson
 from safety_geometry.tables import Checkpoint
@@ -126,6 +128,42 @@ def test_table_scores_the_other_half(sweeps):
             assert row[name] == pytest.approx(values.mean()) and row["n_benign" if n == 6 else "n_usefulness"] == n
             assert values.min() <= row[f"{name}_lo"] <= row[name] <= row[f"{name}_hi"] <= values.max()
     pd.testing.assert_frame_equal(follow_up_table(chosen, judged, scoring, seed=1, draws=300), table)
+
+
+def test_differences_are_paired_with_the_baseline_and_the_controls(sweeps):
+    cells, judged = sweeps
+    chosen, frame = choose(cells, judged, 1, 3, seed=2), judged[LATE]
+    scoring = split_half(DIRECT, 2).scoring
+    table = follow_up_table(chosen, judged, scoring, seed=1, draws=4000)
+
+    def values(cell, suite, column):
+        mine = frame[(frame["arm"] == cell) & (frame["suite"] == suite)]
+        mine = mine[(suite != "direct") | mine["prompt_id"].isin(scoring)].sort_values("prompt_id")
+        return mine[column].to_numpy(float)
+
+    rows = dict(zip(chosen["cell"], table.to_dict("records"), strict=True))
+    for cell, row in rows.items():
+        broken = values(cell, "direct", "degenerate")
+        assert row["degenerate_direct"] == pytest.approx(broken.mean())
+        if cell == "clean":
+            continue
+        for name, suite, column in (("asr", "direct", "attack_success"), ("degenerate_direct", "direct", "degenerate")):
+            a, b = (values(c, suite, column) for c in (cell, "clean"))
+            found = tuple(row[f"{name}_delta{end}"] for end in ("", "_lo", "_hi"))
+            assert found == pytest.approx(((a - b).mean(), *paired_rates(a, b)))
+        d = values(cell, "usefulness", "usefulness") - values("clean", "usefulness", "usefulness")
+        assert row["usefulness_delta"] == pytest.approx(d.mean())
+        sd = (row["usefulness_delta_hi"] - row["usefulness_delta_lo"]) / (2 * 1.96)
+        assert sd == pytest.approx(d.std() / np.sqrt(len(d)), rel=0.2)  # of differences, not of two samples
+    controls = [cell for cell in rows if cell not in ("clean", R)]
+    d = values(R, "usefulness", "usefulness") - np.mean(
+        [values(c, "usefulness", "usefulness") for c in controls], axis=0
+    )
+    assert rows[R]["usefulness_control_delta"] == pytest.approx(d.mean())
+    assert rows[R]["usefulness_control_delta_lo"] < d.mean() < rows[R]["usefulness_control_delta_hi"]
+    deltas = [name for name in table if "_delta" in name and name != "chosen_delta"]
+    assert table.loc[table["role"] == "baseline", deltas].isna().all(axis=None)
+    assert table.loc[table["role"] == "control", "usefulness_control_delta"].isna().all()
 
 
 def test_suites_that_were_not_run_stay_empty_and_lost_cells_are_named(sweeps):

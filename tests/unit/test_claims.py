@@ -10,6 +10,7 @@ from _tables import check_table
 
 from safety_geometry.claims import CLAIMS, TUNED, claims_table, decided
 from safety_geometry.claims.evidence import Evidence, Outcome, Undecidable, any_greater, greater, negated, over_seeds
+from safety_geometry.dense import dense_correlations
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,13 @@ def test_an_attack_no_better_than_its_start_decides_nothing(study):
         assert table.loc[claim, "verdict"] == "inconclusive"
         assert "does not beat its unoptimised arm on its source sft_refusal:40" in table.loc[claim, "reason"]
     assert table.loc["r2d2_refusal_falls", "verdict"] == "holds"
+
+
+def test_the_fixed_source_is_found_by_its_mark(study):
+    assert study["attacks"]["source"].iloc[0] == "sft:40"  # another source stands first
+    assert verdict(study, "sft_attackable")["verdict"] == "holds"
+    none = verdict(changed(study, "attacks", lambda f: f.assign(kind="adaptive")), "sft_attackable")
+    assert (none["verdict"], none["reason"]) == ("inconclusive", "the study has no fixed-source attack")
 
 
 def test_a_regime_that_did_not_move_decides_nothing(study):
@@ -125,20 +133,78 @@ def test_coupling_at_the_floor(study):
     assert verdict(changed(study, "coupling_controls", raise_floor), "coupling_above_chance")["verdict"] == "fails"
 
 
-def test_a_dense_series_is_decided():
-    steps = np.arange(5, 205, 5)
-    falling = pd.DataFrame({
-        "seed": 1, "regime": "r2d2", "anchor": None, "step": steps, "hrci_repr": np.linspace(0.08, 0.02, 40),
-        "any_refusal": np.linspace(1, 0.2, 40), "fixed_asr": np.linspace(0, 0.5, 40), "benign_refusal": np.nan,
-        "benign_mean": 1.0, "usefulness": np.linspace(0.3, 0.1, 40),
-    })  # fmt: skip
-    tables = made.study_once() | {"trajectory": falling}
-    table = claims_table(tables).set_index("id")
-    assert table.loc["dense_any_refusal", ["verdict", "value", "n"]].tolist() == ["holds", 1.0, 40]
-    assert table.loc["dense_fixed_asr", "verdict"] == "holds"
-    assert table.loc["dense_usefulness", "verdict"] == "fails"  # the sign is the other one
-    assert table.loc["dense_benign_mean", "reason"] == "benign_mean is the same at every save"
-    assert table.loc["dense_benign_refusal", "reason"].startswith("0 saves")
+def with_saves(n=40, lengths=(5, 10, 20), **behaviour):
+    """The study with these series over r2d2's saves; behaviours that are not named stay the same."""
+    series = {
+        "fixed_asr": 0.5,
+        "any_refusal": 0.5,
+        "benign_refusal": np.nan,
+        "benign_mean": 1.0,
+        "usefulness": 0.5,
+    } | behaviour
+    saves = pd.DataFrame({"seed": 1, "regime": "r2d2", "anchor": None, "step": 5 * np.arange(1, n + 1)} | series)
+    saves = saves.rename(columns={"hrci_repr": "hrci_repr_frozen"}).assign(hrci_repr=np.linspace(0.02, 0.08, n))
+    return made.study_once() | {"trajectory": saves, "dense_correlations": dense_correlations(saves, lengths, 400)}
+
+
+def test_two_straight_lines_are_a_shared_trend():
+    down = np.linspace(0.08, 0.02, 40)
+    tables = with_saves(hrci_repr=down, any_refusal=np.linspace(1, 0.2, 40), fixed_asr=np.linspace(0, 0.5, 40))
+    for claim in ("dense_any_refusal", "dense_fixed_asr"):
+        row = verdict(tables, claim)
+        assert row["verdict"] == "inconclusive" and "shared trend" in row["reason"]
+        assert abs(row["value"]) == 1.0 and row["n"] == 40
+    assert verdict(tables, "dense_benign_mean")["reason"] == "benign_mean is the same at every save"
+    assert verdict(tables, "dense_benign_refusal")["reason"].startswith("0 saves")
+
+
+def test_independent_trends_never_hold():
+    rng, line = np.random.default_rng(11), np.linspace(1, 0, 40)
+    x, behaviours = line + 0.1 * rng.normal(size=40), line[:, None] + 0.1 * rng.normal(size=(40, 3))
+    names = ("any_refusal", "benign_refusal", "usefulness")
+    tables = with_saves(hrci_repr=x, **dict(zip(names, behaviours.T, strict=True)))
+    found = [verdict(tables, f"dense_{name}") for name in names]
+    assert all(row["verdict"] == "inconclusive" and "shared trend" in row["reason"] for row in found)
+    assert all(row["lo"] > 0 for row in found if row["value"] > 0)  # the levels alone would have decided
+
+
+def test_series_that_move_together_are_decided():
+    rng = np.random.default_rng(12)
+    x = 0.05 + 0.002 * rng.normal(size=60).cumsum()
+    near = x + 0.0003 * rng.normal(size=60)
+    tables = with_saves(60, hrci_repr=x, any_refusal=near, usefulness=near, fixed_asr=1 - near)
+    assert verdict(tables, "dense_any_refusal")["verdict"] == "holds"
+    assert verdict(tables, "dense_fixed_asr")["verdict"] == "holds"
+    assert verdict(tables, "dense_usefulness")["verdict"] == "fails"  # the sign is the other one
+
+
+def test_every_block_length_has_to_agree():
+    rng = np.random.default_rng(12)
+    x = 0.05 + 0.002 * rng.normal(size=60).cumsum()
+    tables = with_saves(60, hrci_repr=x, any_refusal=x + 0.0003 * rng.normal(size=60))
+
+    def cross(frame):
+        longest = (frame["outcome"] == "any_refusal") & (frame["form"] == "levels") & (frame["block_length"] == 20)
+        return frame.assign(lo=frame["lo"].where(~longest, -0.1))
+
+    row = verdict(changed(tables, "dense_correlations", cross), "dense_any_refusal")
+    assert row["verdict"] == "inconclusive" and row["lo"] == -0.1 and "holds 0" in row["reason"]
+    short = with_saves(hrci_repr=x[:40], any_refusal=x[:40] + 0.0003 * rng.normal(size=40), lengths=(25,))
+    assert "longer than half the series" in verdict(short, "dense_any_refusal")["reason"]
+
+
+def test_a_dense_claim_about_a_weak_attack_is_not_decided():
+    rng = np.random.default_rng(12)
+    x = 0.05 + 0.002 * rng.normal(size=60).cumsum()
+    tables = with_saves(60, hrci_repr=x, fixed_asr=1 - x)
+
+    def level(frame):
+        arm = frame["contrast"] == "arm"
+        return frame.assign(value=frame["value"].where(~arm, 0.04), p=frame["p"].where(~arm, 1.0))
+
+    assert verdict(tables, "dense_fixed_asr")["verdict"] == "holds"
+    weak = verdict(changed(tables, "contrasts", level), "dense_fixed_asr")
+    assert weak["verdict"] == "inconclusive" and "does not beat its unoptimised arm" in weak["reason"]
 
 
 def contrasts(values, half, p):

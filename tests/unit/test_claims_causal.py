@@ -8,7 +8,7 @@ import pytest
 from safety_geometry.behaviour import paired_rates
 from safety_geometry.claims import CLAIMS, decided
 from safety_geometry.claims.evidence import Evidence
-from safety_geometry.stats import mcnemar_exact, wilson
+from safety_geometry.stats import mcnemar_exact
 
 IDS = ("aligned_r_reopens", "aligned_orthogonal", "sweep_refusal_r2d2", "sweep_refusal_sft", "sweep_asr_r2d2", "sweep_asr_sft",
        "late_r2d2_ablation_lowers_asr", "follow_up_broken_text")  # fmt: skip
@@ -208,6 +208,17 @@ def test_unchanged_attack_success_fails_only_with_enough_prompts():
     assert "no primary cell of r2d2 has generated answers" in sweep("sweep_asr_r2d2", cell(-2.0, 0.5, 0.01)).reason
 
 
+def test_attack_success_against_few_controls_decides_nothing():
+    """An interval from resampled controls is too narrow where there are two or three of them."""
+    tested, strong = cell(-2.0, 0.5, 0.01), {"metric": "asr", "n": 100}
+    for controls, expected in ((1, "inconclusive"), (4, "inconclusive"), (5, "holds")):
+        found = sweep("sweep_asr_r2d2", tested, cell(0.5, 0.1, controls=controls, **strong))
+        assert found.verdict == expected
+        assert (f"{controls} pooled controls that answered are too few" in found.reason) == (expected == "inconclusive")
+    still = sweep("sweep_asr_r2d2", tested, cell(0.0, 0.0, controls=3, **strong))
+    assert still.verdict == "inconclusive" and "3 pooled controls" in still.reason  # nor can it fail
+
+
 def late(before, after, n=320, **more):
     a, b = outcomes(after, n), outcomes(before, n)
     lo, hi = paired_rates(a, b)
@@ -241,7 +252,8 @@ def test_late_ablation_lowers_attack_success_as_in_the_paper():
 @pytest.mark.parametrize(
     ("before", "after", "n", "expected", "words"),
     [(0.25, 0.9, 320, "fails", "from 0.25 to 0.90"), (0.25, 0.25, 320, "fails", "from 0.25"), (0.5, 0.35, 20, "inconclusive", "from 0.50"),
-     (0.25, 0.0, 20, "inconclusive", "at the floor: 5 of 20 requests; if none were left, p would be 0.062"),
+     (0.25, 0.0, 20, "inconclusive", "20 requests are too few at r2d2's step 500: 5 of them succeed, and if none were left, p would be 0.062; at this rate 24 would do"),
+     (0.4167, 0.0, 12, "inconclusive", "12 requests are too few at r2d2's step 500: 5 of them"),
      (0.0, 0.0, 320, "inconclusive", "at the floor: 0 of 320")],
 )  # fmt: skip
 def test_late_ablation_otherwise(before, after, n, expected, words):
@@ -262,51 +274,3 @@ def test_late_ablation_without_answers():
         )
     sft = [row | {"regime": "sft"} for row in late(0.5, 0.1)]
     assert "no checkpoint of r2d2" in verdict("late_r2d2_ablation_lowers_asr", causal_sweep=pd.DataFrame(sft)).reason
-
-
-def follow_up(target, baseline, usefulness, broken, n=160, n_useful=200, targets=2):
-    def row(role, asr, **more):
-        found = {"seed": 1, "regime": "r2d2", "step": 500, "role": role}
-        for name, rate, count in (("asr", asr, n), ("degenerate", broken, 2 * n)):
-            bounds = wilson(round(rate * count), count)
-            found |= {name: bounds.value, f"{name}_lo": bounds.lo, f"{name}_hi": bounds.hi, f"n_{name}": count}
-        half = 0.02 if usefulness else 0.0
-        found |= {
-            "usefulness": usefulness,
-            "usefulness_lo": max(0.0, usefulness - half),
-            "usefulness_hi": usefulness + half,
-        }
-        return found | {"n_usefulness": n_useful} | more
-
-    return pd.DataFrame([row("target", target)] * targets + [row("control", 0.2), row("baseline", baseline)])
-
-
-@pytest.mark.parametrize(
-    ("usefulness", "broken", "expected"),
-    [(0.024, 0.833, "holds"), (0.0, 0.833, "holds"), (0.4, 0.833, "fails"), (0.024, 0.2, "fails"), (0.09, 0.833, "inconclusive"),
-     (0.024, 0.5, "inconclusive")],
-)  # fmt: skip
-def test_reopened_answers_are_broken_text_or_not(usefulness, broken, expected):
-    found = verdict("follow_up_broken_text", follow_up=follow_up(0.3906, 0.1, usefulness, broken))
-    assert found.verdict == expected
-    assert (found.value, found.threshold, found.n) == (pytest.approx(broken, abs=0.002), 0.5, 160)
-    assert "of 2 targets is 0.388, of their controls 0.200, of their baselines 0.100" in found.reason
-
-
-def test_more_targets_on_the_same_prompts_are_not_more_data():
-    one, many = (verdict("follow_up_broken_text", follow_up=follow_up(0.4, 0.1, 0.02, 0.8, targets=t)) for t in (1, 8))
-    assert (one.lo, one.hi, one.n) == pytest.approx((many.lo, many.hi, many.n))
-
-
-def test_nothing_reopened_decides_nothing():
-    same = verdict("follow_up_broken_text", follow_up=follow_up(0.1, 0.1, 0.02, 0.8))
-    assert same.verdict == "inconclusive" and same.reason.startswith(
-        "attack success was not reopened on the scoring half"
-    )
-    unsure = verdict("follow_up_broken_text", follow_up=follow_up(0.3, 0.2, 0.02, 0.8, n=20))
-    assert "not reopened for certain" in unsure.reason and "(n = 20" in unsure.reason
-    few = verdict("follow_up_broken_text", follow_up=follow_up(0.4, 0.1, 0.0, 0.8, n_useful=12))
-    assert few.verdict == "inconclusive"  # twelve useless answers leave room for a quarter of useful ones
-    alone = follow_up(0.4, 0.1, 0.02, 0.8)
-    alone = alone[alone["role"] != "baseline"]
-    assert "no followed-up target" in verdict("follow_up_broken_text", follow_up=alone).reason

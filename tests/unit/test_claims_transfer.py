@@ -142,7 +142,7 @@ def test_what_plain_training_follows(study):
 
 
 def row(rho, lo, hi, p=0.01):
-    return pd.Series({"rho": rho, "lo": lo, "hi": hi, "p": p, "p_smallest": 0.001, "n": 40, "n_targets": 6, "regime": "r2d2",
+    return pd.Series({"rho": rho, "lo": lo, "hi": hi, "p": p, "p_smallest": 0.001, "n": 40, "n_targets": 6, "n_sources": 1, "n_seeds": 1, "regime": "r2d2",
                       "attack": "all", "predictor": "target_hrci_repr", "rho_tie_ceiling": 0.99})  # fmt: skip
 
 
@@ -152,7 +152,7 @@ def row(rho, lo, hi, p=0.01):
         ((-0.9, -0.95, -0.5), 0.01, "holds"),
         ((-0.9, -0.95, -0.5), 0.06, "inconclusive"),
         ((-0.9, -0.95, 0.1), 0.01, "inconclusive"),
-        ((-0.9, np.nan, np.nan), 0.01, "holds"),
+        ((-0.9, np.nan, np.nan), 0.01, "inconclusive"),
         ((0.9, 0.5, 0.95), 0.01, "fails"),
         ((0.0, -0.2, 0.2), 0.9, "fails"),
         ((0.0, -0.5, 0.5), 0.9, "inconclusive"),
@@ -163,6 +163,38 @@ def test_p_and_interval_have_to_agree(numbers, p, expected):
     assert judge(row(*numbers), p, -1, 1).verdict == expected
     mirrored = [-numbers[0], -numbers[2], -numbers[1]]
     assert judge(row(*mirrored), p, 1, 1).verdict == expected
+
+
+def test_without_an_interval_nothing_holds():
+    found = judge(row(-0.9, np.nan, np.nan), 0.001, -1, 1)
+    assert (
+        found.verdict == "inconclusive"
+        and "has no interval: it takes 5 source and target checkpoints, and here are 1 source" in found.reason
+    )
+
+
+def test_seeds_are_decided_together(study):
+    """Four targets cannot decide on one seed; three seeds of them can, and each seed's own verdict does not count."""
+    steps, regimes = SIX[:4], ("sft", "r2d2")
+    opened, coupled = (
+        {r: values[r][:4] for r in regimes}
+        for values in ({"r2d2": (0.2, 0.4, 0.6, 0.8), "sft": (0.6, 0.4, 0.7, 0.5)}, COUPLED)
+    )
+    judged = made.judged(seeds=(1, 2, 3), steps=steps, opened=opened)
+    parts = made.carriers(seeds=(1, 2, 3), steps=steps, opened=opened, coupled=coupled)
+    transfer = transfer_table(judged)
+    attacked = transfer[transfer["attack"].isin(["gcg", "autodan"])]
+    whole = parts | {
+        "transfer": transfer,
+        "attacks": made.attacks(judged),
+        "transfer_predictors": transfer_predictors(attacked, **parts, draws=300),
+    }
+    one = {name: frame[frame["seed"] == 1] for name, frame in whole.items()}
+    alone, together = (verdict("transfer_coupling_r2d2", tables) for tables in (one, whole))
+    assert alone.verdict == "inconclusive" and "4 targets" in alone.reason and "cannot give a p below" in alone.reason
+    assert together.verdict == "holds" and "12 targets over 3 seeds" in together.reason
+    assert together.p == together.p_smallest < 0.001
+    assert all(claim.together for claim in CLAIMS if claim.id in IDS)
 
 
 def test_intervals_fold_at_zero():

@@ -101,7 +101,7 @@ def test_short_series_have_rho_and_n_only():
     short = coupling_transition(frame, 50)
     check_table(short, "coupling_transition")
     assert (short["n"] == 19).all() and short[
-        [c for c in TRANSITION if c not in ("seed", "regime", "quantity", "n")]
+        [c for c in TRANSITION if c not in ("seed", "regime", "quantity", "sites", "n")]
     ].isna().all(axis=None)
 
 
@@ -131,7 +131,8 @@ def test_block_lengths_have_rows_of_their_own():
     assert list(table.columns) == list(CORRELATIONS)
     assert set(table["outcome"]) == {"fixed_asr", "any_refusal", "benign_refusal"}  # the others were not measured
     assert table.query("outcome == 'benign_refusal'")["rho"].isna().all()  # the same at every save
-    rows = table.query("regime == 'sft' and predictor == 'hrci_repr' and outcome == 'fixed_asr' and form == 'levels'")
+    mine = "regime == 'sft' and predictor == 'hrci_repr' and sites == 'frozen' and outcome == 'fixed_asr' and form == 'levels'"
+    rows = table.query(mine)
     assert rows["block_length"].tolist() == [5, 10, 25] and rows["n"].tolist() == [40] * 3
     assert rows["lo"].notna().tolist() == [True, True, False]  # 25 is more than half of the series
     assert (rows["rho"].abs() <= rows["rho_tie_ceiling"] + 1e-9).all()
@@ -143,7 +144,32 @@ def test_block_lengths_have_rows_of_their_own():
         dense_correlations(frame, ())
 
 
+def test_a_jump_of_the_site_is_not_in_the_frozen_series():
+    """Coupling of a model that does not change, read elsewhere from save 20 on."""
+    rng, moved = np.random.default_rng(13), np.arange(40) >= 20
+    still = 0.05 + 0.002 * rng.normal(size=40)
+    frame = made.saves().assign(
+        hrci_repr_frozen=still,
+        hrci_repr=still + 0.05 * moved,
+        layer_r=np.where(moved, 5, 23),
+        fixed_asr=0.3 * moved + 0.1 * rng.random(40),
+    )
+    changes = coupling_transition(frame, 300).query("quantity == 'hrci_repr'").set_index("sites")
+    assert changes.loc["selected", "step"] == 105 and changes.loc["selected", "p"] < 0.05 < changes.loc["frozen", "p"]
+    assert changes.loc["selected", "site_moved"] and not changes.loc["frozen", "site_moved"]
+    assert abs(changes.loc["frozen", "drop"]) < 0.01
+    rows = dense_correlations(frame, (5,), 200).query(
+        "predictor == 'hrci_repr' and outcome == 'fixed_asr' and form == 'levels'"
+    )
+    rho = rows.set_index("sites")
+    assert rho.loc["selected", "lo"] > 0.3 and abs(rho.loc["frozen", "rho"]) < 0.35
+    pd.testing.assert_frame_equal(transition(frame, "hrci_repr", draws=300, sites="frozen").reset_index(drop=True),
+                                  coupling_transition(frame, 300).query("quantity == 'hrci_repr' and sites == 'frozen'").reset_index(drop=True))  # fmt: skip
+
+
 def test_saves_without_a_value_are_left_out():
     frame = made.saves(60).assign(fixed_asr=lambda f: f["fixed_asr"].where(f["step"] % 10 == 0))
-    rows = dense_correlations(frame, (5,), 50).query("outcome == 'fixed_asr' and predictor == 'c_cos'")
+    rows = dense_correlations(frame, (5,), 50).query(
+        "outcome == 'fixed_asr' and predictor == 'c_cos' and sites == 'frozen'"
+    )
     assert rows["n"].tolist() == [30, 29]

@@ -23,6 +23,7 @@ PACKAGE = {"sklearn": "scikit-learn", "yaml": "pyyaml", "huggingface_hub": "hugg
 # (script, environment) -> packages that only functions import which the rule does not call.
 NOT_REACHED = {
     ("fetch_source", "sources"): {"pandas", "pyyaml"},  # writes no table
+    ("model_layers", "sources"): {"pandas", "pyyaml"},  # writes no table
     ("prompt_sets", "analysis"): {"huggingface-hub", "tqdm"},  # reads prompts that were fetched, fetches nothing
     ("judge", "analysis"): {"torch", "transformers", "peft"},  # this environment is that of rules and trained judges
     ("train_judges", "analysis"): {"torch", "transformers", "peft"},  # published judges are not trained
@@ -164,6 +165,17 @@ def test_training_s_launcher_is_in_its_environment():
     assert list(LAUNCHED) == ["train_segment"] and launcher() == "accelerate"
     assert launcher() in needs(SCRIPTS / "train_segment.py")[0] & set(ENVIRONMENTS["torch"])
     assert launcher() not in needs(SCRIPTS / "sweep.py")[0]
+
+
+def test_make_run_installs_nothing_else():
+    """Beside what rules need: what the workflow itself imports."""
+    files = [
+        path for folder in ("workflow", "workflow/lib", "workflow/lib/costs") for path in (ROOT / folder).glob("*.py")
+    ]
+    workflow = {names[0].split(".")[0] for path in files for names, _ in imports(path)}
+    known = set().union(*ENVIRONMENTS.values()) | {PACKAGE.get(name, name) for name in workflow}
+    lines = (ROOT / "requirements" / "run.txt").read_text().splitlines()
+    assert {line.split("==")[0] for line in lines if line and not line.startswith("#")} - known == set()
 
 
 def pinned_interpreter() -> tuple[str, str]:

@@ -14,7 +14,7 @@ from safety_geometry.transfer import PREDICTORS, transfer_predictors, transfer_t
 NEEDS = {
     "transfer": ("transfer", "tasr"),
     "transfer_predictors": ("transfer_predictors", "n"),
-    "dense": ("trajectory", "hrci_repr"),
+    "dense": ("trajectory", "hrci_repr_frozen"),
 }
 
 
@@ -25,7 +25,7 @@ def tables():
     saves = pd.concat([made.saves(), made.saves(12, 5, regime="sft", seed=2)])
     return {
         "transfer": pd.concat([transfer, transfer.assign(seed=2)]),
-        "transfer_predictors": pd.concat([predictors, predictors.assign(seed=2)]),
+        "transfer_predictors": pd.concat([predictors, predictors.assign(seed=2), predictors.assign(seed=pd.NA)]),
         "trajectory": saves,
         "dense_correlations": dense_correlations(saves, (3, 8), 50),
         "coupling_transition": coupling_transition(saves, 100),
@@ -108,7 +108,9 @@ def test_predictors_stand_at_their_size_with_ceiling_and_p(tables):
     panel = figure.axes[0]
     assert panel.get_title(loc="left").startswith("r2d2 (n = 40 rows, 5 targets)")
     rows = (
-        tables["transfer_predictors"].query("seed == 1 and regime == 'r2d2' and attack == 'all'").set_index("predictor")
+        tables["transfer_predictors"]
+        .query("seed.isna() and regime == 'r2d2' and attack == 'all'")
+        .set_index("predictor")
     )
     drawn = {line.get_marker(): [] for line in panel.lines}
     for line in panel.lines:
@@ -121,7 +123,11 @@ def test_predictors_stand_at_their_size_with_ceiling_and_p(tables):
     assert (
         f"p = {rows.loc['target_hrci_repr', 'p']:.3f} (least {rows.loc['target_hrci_repr', 'p_smallest']:.2g})" in texts
     )
-    assert "seed 1, first of 2" in figure.get_suptitle()
+    assert "2 seeds together" in figure.get_suptitle()
+    alone = make_figure(
+        "transfer_predictors", {"transfer_predictors": tables["transfer_predictors"].query("seed == 2")}
+    )
+    assert "seed 2" in alone.get_suptitle()
 
 
 def test_what_cannot_be_correlated_is_said(tables):
@@ -136,12 +142,17 @@ def test_what_cannot_be_correlated_is_said(tables):
 def test_dense_marks_the_change_and_compares_levels_with_differences(tables):
     figure = make_figure("dense", tables)
     top, _, forest = figure.axes[0::2]
-    row = tables["coupling_transition"].query("regime == 'r2d2' and quantity == 'hrci_repr'").iloc[0]
+    row = (
+        tables["coupling_transition"]
+        .query("regime == 'r2d2' and quantity == 'hrci_repr' and sites == 'frozen'")
+        .iloc[0]
+    )
     (band,) = top.patches
     assert (band.get_x(), band.get_x() + band.get_width()) == (row["lo"], row["hi"])
     assert f"change in ({row['lo']}, {row['hi']}]" in top.get_title(loc="left")
     assert "12 saves: too few for a change point" in figure.axes[1].get_title(loc="left")
-    rho = tables["dense_correlations"].query("regime == 'r2d2' and predictor == 'hrci_repr' and outcome == 'fixed_asr'")
+    mine = "regime == 'r2d2' and predictor == 'hrci_repr' and sites == 'frozen' and outcome == 'fixed_asr'"
+    rho = tables["dense_correlations"].query(mine)
     points = [line.get_xdata()[0] for line in forest.lines if line.get_marker() == "o"]
     assert all(any(abs(value - point) < 1e-9 for point in points) for value in rho["rho"])
     assert len(forest.collections) == 2 * 2 * 2  # outcomes that vary, forms, block lengths

@@ -14,6 +14,7 @@ from safety_geometry.gcg_batches import OVERHEAD, BatchSize, plan
 from safety_geometry.gcg_losses import CacheError, mellowmax, uncached_loss
 from safety_geometry.gcg_probe import Probe, screen, spearman
 from safety_geometry.gcg_scoring import check_cache, draft, look, prefix, score
+from safety_geometry.memory import LessMemory
 from safety_geometry.runner import Runner
 from safety_geometry.suffix import allowed_tokens, initial_suffix
 
@@ -158,6 +159,48 @@ def test_batch_size_is_halved_on_out_of_memory_and_remembered(llama64, cases, al
     with pytest.raises(torch.OutOfMemoryError):
         BatchSize(16, adaptive=True).run(lambda rows: compute([0] * 9), range(14))
     assert BatchSize.on(torch.device("cuda"), 8).adaptive and not BatchSize.on(torch.device("cpu"), 8).adaptive
+
+
+def test_a_pass_with_its_graph_shrinks_by_itself(llama64, cases, allowed):
+    """Memory ends at two rows with a graph: scoring goes on with all of its rows."""
+
+    class Graphs(Runner):
+        def blocks(self, h, **options):
+            if torch.is_grad_enabled() and h.requires_grad and len(h) > 2:
+                raise torch.OutOfMemoryError("full")
+            return super().blocks(h, **options)
+
+    runner, batch = Graphs(llama64), BatchSize(16, adaptive=True)
+    own = cases[:1] * 4
+    prefixes = [prefix(runner, s) for s in own]
+    with pytest.warns(LessMemory, match="GCG's gradients"):
+        found = look(runner, own, prefixes, batch, None)
+    assert (batch.rows, batch.looks.asked, batch.looks.rows) == (16, 4, 2)
+    want = look(Runner(llama64), own, prefixes, BatchSize(16), None)
+    for mine, theirs in zip(found, want, strict=True):
+        torch.testing.assert_close(mine.gradient, theirs.gradient)
+
+
+def test_a_candidate_without_a_loss_costs_the_others_nothing(llama, chat, cases, allowed, monkeypatch):
+    """Whatever the model gives for one candidate, the step keeps the best of the others."""
+    config = GCGConfig(steps=2, width=12, top_k=20, suffix_length=len(cases[0].tokens), batch_size=32)
+    whole = attack(Runner(llama), chat, cases[0], config, allowed, 1)
+    assert whole.losses[-1] < whole.losses[0]
+    honest = gcg.score
+
+    def broken(*arguments, **options):
+        found = honest(*arguments, **options)
+        for own in found:
+            own.losses[own.losses.argmax()] = math.nan
+        return found
+
+    monkeypatch.setattr(gcg, "score", broken)
+    found = attack(Runner(llama), chat, cases[0], config, allowed, 1)
+    assert found.losses == whole.losses and found.suffix.ids == whole.suffix.ids
+    assert found.scored == whole.scored - 2  # one in each step
+    monkeypatch.setattr(gcg, "score", lambda *a, **k: [replace(s, losses=s.losses * math.nan) for s in honest(*a, **k)])
+    none = attack(Runner(llama), chat, cases[0], config, allowed, 1)
+    assert none.losses == [whole.losses[0]] * 3 and none.scored == 0
 
 
 def test_mellowmax():

@@ -1,7 +1,9 @@
 """The common interface, the combined decision, and the rule scripts."""
 
 import importlib
+import itertools
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pandas as pd
 import pytest
 
 from safety_geometry.judges import Judge, available, judge_completions, make, register
+from safety_geometry.judges.quality import count_words
 from safety_geometry.judges.utility import UtilityItem
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +73,37 @@ def test_combination():
     assert "completion" not in out and "request" not in out
 
 
+def short_answers(must: list[list[str]]) -> list[str]:
+    """Answers of one to a few words: the words of an item's expressions, alone and one of each group together."""
+    words = [
+        [w for e in group for w in re.findall(r"[A-Za-z]{2,}|\d+", re.sub(r"\\[a-zA-Z]|\(\?[^)]*\)", " ", e))]
+        for group in must
+    ]
+    alone = [w for group in words for w in group]
+    return [*alone, *(" ".join(pair) for pair in itertools.product(*(group[:3] for group in words))), *RIGHT]
+
+
+RIGHT = ["len(x)", '<a href="x">', "x[::-1]", "Lena, engineer", "Owls, 5", "10 40", "Titanic, iceberg", "Ines: tea"]
+
+
+def test_no_answer_is_helpful_and_degenerate_at_once():
+    """On all 60 items; of the 22 that one or two words can answer, most are answered by so few here."""
+    rows = [json.loads(line) for line in (ROOT / "data/benign_utility.jsonl").read_text().splitlines()]
+    assert len(rows) == 60
+    asked = [(row, answer) for row in rows for answer in short_answers(row["must"])]
+    frame = pd.DataFrame({
+        "id": range(len(asked)), "request": [row["prompt"] for row, _ in asked], "completion": [a for _, a in asked], "hit_limit": False,
+    })  # fmt: skip
+    items = {i: UtilityItem.of(row["must"], row["min_words"], row["id"]) for i, (row, _) in enumerate(asked)}
+    out = judge_completions(frame, utility_items=items)
+    assert not (out["degenerate"] & (out["utility"] > 0)).any()
+    brief = frame["completion"].map(count_words) < 3
+    helped = {asked[i][0]["id"] for i in out.index[brief & (out["utility"] == 2)]}
+    assert len(helped) > 10 and {row["min_words"] for row, _ in asked if row["id"] in helped} == {1, 2}
+    long = brief & ~out["any_refusal"] & frame["id"].map(lambda i: items[i].min_words >= 3)
+    assert long.sum() > 1000 and out["degenerate"][long].all() and out["utility"][long].eq(0).all()
+
+
 def test_decisions():
     seen = Fixed([0.1, 0.9, 0.1, 0.1, 0.9, 0.1])
     either = judge_completions(completions(), refusal=seen, decision="either")
@@ -98,12 +132,49 @@ def run(monkeypatch):
     return call
 
 
+def role_of(folder, requests: list[str]):
+    """A role file of these requests."""
+    path = folder / "judge_train.jsonl"
+    path.write_text("".join(json.dumps({"id": f"labelled-{i}", "prompt": r}) + "\n" for i, r in enumerate(requests)))
+    return path
+
+
+def test_judges_learn_from_their_role_only(tmp_path, run, capsys):
+    """What another role holds is not seen: the judges are those of files without these answers."""
+    data = ROOT / "data/smoke_labelled.jsonl"
+    rows = [json.loads(line) for line in data.read_text().splitlines()]
+    out = [row["request"] for row in rows[::5]]
+    assert len(set(out)) == 12 == sum(row["request"] in out for row in rows)
+    less = tmp_path / data.name  # the name goes into no judge
+    less.write_text("".join(json.dumps(row) + "\n" for row in rows if row["request"] not in out))
+    role = role_of(tmp_path, [f"  {row['request'].upper()}?!" for row in rows if row["request"] not in out])
+
+    def judges(name: str, file) -> list[str]:
+        files = [tmp_path / name / f"{kind}.json" for kind in ("refusal", "harm")]
+        run("train_judges", "--refusal-labels", file, "--harm-labels", file, "--judge-train", role, "--refusal", files[0],
+            "--harm", files[1], "--table", tmp_path / name / "judges.csv", "--params", '{"n_folds": 3}')  # fmt: skip
+        return [file.read_text() for file in files]
+
+    assert judges("all", data) == judges("less", less)
+    said = capsys.readouterr().err
+    for option in ("--refusal-labels", "--harm-labels"):
+        assert f"{option}: 12 of 60 labelled answers left out" in said
+        assert f"{option}: 0 of 48 labelled answers left out" in said
+    assert not any(row["request"] in said for row in rows)
+    assert set(pd.read_csv(tmp_path / "all/judges.csv")["n"]) <= set(range(49))
+
+    role = role_of(tmp_path, ["Something else"])
+    with pytest.raises(SystemExit, match=r"--refusal-labels: none of the 60 .*prompts\.roles\.judge_train\.set"):
+        judges("none", data)
+
+
 def test_scripts_from_labels_to_agreement(tmp_path, run):
     data, refusal, harm, table = (
         ROOT / "data/smoke_labelled.jsonl",
         *(tmp_path / n for n in ("r.json", "h.json", "t/judges.csv")),
     )
-    run("train_judges", "--refusal-labels", data, "--harm-labels", data, "--refusal", refusal, "--harm", harm,
+    role = role_of(tmp_path, [row["request"] for row in map(json.loads, data.read_text().splitlines())])
+    run("train_judges", "--refusal-labels", data, "--harm-labels", data, "--judge-train", role, "--refusal", refusal, "--harm", harm,
                "--table", table, "--params", '{"n_folds": 3, "refusal_dataset": "toy", "harm_dataset": "toy"}')  # fmt: skip
     assert set(json.loads(refusal.read_text())) == {"refusal", "off_topic"}
 

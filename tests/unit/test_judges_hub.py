@@ -188,6 +188,34 @@ def test_published_judges_are_loaded_one_at_a_time(model, tokenizer, tmp_path, m
         assert out["usefulness"].to_numpy() == pytest.approx(useful["score"].to_numpy(), abs=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore::safety_geometry.memory.LessMemory")
+def test_a_published_judge_says_that_memory_was_short(model, tokenizer, tmp_path, monkeypatch):
+    import judge as script
+
+    class Full:
+        def __getattr__(self, name):
+            return getattr(model, name)
+
+        def __call__(self, input_ids, **options):
+            if len(input_ids) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory (a test)")
+            return model(input_ids=input_ids, **options)
+
+    row = {"suite": "direct", "prompt": "bake", "completion": "hot", "n_tokens": 1, "hit_limit": False}
+    (tmp_path / "c.jsonl").write_text(
+        "".join(json.dumps(row | {"id": f"c{i}", "prompt_id": f"p{i}"}) + "\n" for i in range(5))
+    )
+    (tmp_path / "t.txt").write_text(TEMPLATE)
+    monkeypatch.setattr(hub, "load_model", lambda *a, **k: (Full(), tokenizer))
+    monkeypatch.setattr(sys, "argv", [
+        "judge.py", "--completions", str(tmp_path / "c.jsonl"), "--judged", str(tmp_path / "judged.csv"),
+        "--harmbench-model", str(tmp_path), "--harmbench-template", str(tmp_path / "t.txt"), "--params", '{"batch_size": 5}',
+    ])  # fmt: skip
+    script.main()
+    sidecar = json.loads((tmp_path / "judged.csv.provenance.json").read_text())
+    assert sidecar["layout_changed"] == {"harmbench's prompts": {"asked": 5, "used": 2}}
+
+
 def test_an_adapter_is_merged_into_the_base_that_is_named(model, tokenizer, tmp_path):
     """StrongREJECT's evaluator is an adapter; its base comes from a folder, not from the hub."""
     import copy

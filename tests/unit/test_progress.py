@@ -1,6 +1,9 @@
-"""What `make run` expects a rule to take."""
+"""The wrapper of `make run`: what it expects a rule to take, whose folder it writes to, and when it makes the report."""
 
 import importlib.util
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,3 +32,53 @@ def run():
 )
 def test_a_rule_that_never_ran_is_taken_for_those_that_are_called_alike(run, rule, seconds):
     assert run.expected(rule, KNOWN) == pytest.approx(seconds)
+
+
+SMOKE = Path(__file__).parents[2] / "configs/smoke.yaml"
+
+
+@pytest.mark.parametrize(
+    ("overlay", "study"),
+    [([], "smoke"), (["study=other"], "other"), (["seeds=[3]", "study='other'"], "other"), (["seeds=[3]"], "smoke")],
+)
+def test_logs_and_report_are_those_of_the_study_that_is_run(run, overlay, study, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    seen = []
+    monkeypatch.setattr(run, "recover", lambda command: None)
+    monkeypatch.setattr(run, "execute", lambda command, run_id, results, first=False: seen.append(results) or 0)
+    monkeypatch.setattr(run, "report", lambda command, results: seen.append(results))
+    monkeypatch.setattr(
+        sys, "argv", ["run.py", "--configfile", str(SMOKE), *(["--config", *overlay] if overlay else [])]
+    )
+    assert run.main() == 0
+    assert seen == [Path("results") / study] * 3
+
+
+def test_a_study_name_of_the_command_line_is_checked(run, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["run.py", "--configfile", str(SMOKE), "--config", "study=../other"])
+    with pytest.raises(SystemExit, match="config error: study = "):
+        run.main()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("edited", ["tables/a.csv", "figures/a.png", "caption", None])
+def test_the_report_is_made_again_when_what_it_shows_changes(run, edited, monkeypatch, tmp_path):
+    results, captions = tmp_path / "results/my", tmp_path / "workflow/report"
+    files = {name: results / name for name in ("tables/a.csv", "figures/a.png")} | {"caption": captions / "a.rst"}
+    for file in files.values():
+        file.parent.mkdir(parents=True)
+        file.write_text("")
+        os.utime(file, (1000, 1000))
+    (results / "report.html").write_text("")
+    os.utime(results / "report.html", (2000, 2000))
+    if edited:
+        os.utime(files[edited], (3000, 3000))
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    calls = []
+    done = subprocess.CompletedProcess([], 0, "", "")
+    monkeypatch.setattr(run.subprocess, "run", lambda command, **options: calls.append(command) or done)
+    run.report(["snakemake"], results)
+    assert len(calls) == bool(edited)

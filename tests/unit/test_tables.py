@@ -11,7 +11,7 @@ from _job import JobError
 from _read import read_table
 from _tables import check_table
 
-from safety_geometry.tables import Checkpoint, five_anchor_table, stack, trajectory_table
+from safety_geometry.tables import Checkpoint, behaviour_table, first_rows, five_anchor_table, stack, trajectory_table
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,26 @@ def test_trajectory_has_every_save_and_leaves_suites_empty_that_were_not_run(stu
     last = rows.set_index("step").loc[40]
     assert (last["any_refusal"], last["any_refusal_n"], last["layer_r"]) == (0.2, 30, 5)
     assert last["any_refusal_lo"] < 0.2 < last["any_refusal_hi"]
+
+
+def test_every_save_has_the_same_prompts_in_the_trajectory(study):
+    """r2d2 refuses its first look-alikes longest: the first eight say another rate than all thirty."""
+    every, whole, short = {"lookalike": 8, "utility": None}, {}, {}
+    for place, step in enumerate((5, 10, 15, 20)):
+        anchor = made.ANCHORS.get(step)
+        frame = made.judged("r2d2", min(place + 1, 4))
+        answered = frame if anchor else frame[frame["suite"].isin(every)].groupby("suite").head(8)
+        whole[Checkpoint(1, "r2d2", step, anchor)] = answered
+        short[Checkpoint(1, "r2d2", step, anchor)] = first_rows(answered, every)
+    found = {c.step: set(f.query("suite == 'lookalike'")["prompt_id"]) for c, f in short.items()}
+    assert all(ids == {f"lookalike-{i:02d}" for i in range(8)} for ids in found.values())
+    table = behaviour_table(short, draws=20).query("metric == 'any_refusal'").set_index("step")
+    assert (table["n"] == 8).all()
+    mixed = behaviour_table(whole, draws=20).query("metric == 'any_refusal'").set_index("step")
+    assert mixed["n"].tolist() == [30, 30, 8, 30]
+    for checkpoint, frame in short.items():
+        if checkpoint.anchor:
+            assert len(frame) == len(whole[checkpoint]) - 22  # nothing but look-alikes was cut
 
 
 def test_five_anchor_is_the_named_part_of_the_trajectory(study):
@@ -89,12 +109,18 @@ def test_the_script_writes_what_the_library_makes(tmp_path, monkeypatch):
             checkpoints.append(vars(Checkpoint(1, regime, step, made.ANCHORS[step])))
     for name in (*script.STACKED, *script.MADE):
         command += [f"--{name.replace('_', '-')}", str(tmp_path / f"{name}.csv")]
-    params = {"regimes": regimes, "judged": checkpoints, "seed": 0, "draws": 50}
+    every = {"lookalike": 8, "utility": None}
+    params = {"regimes": regimes, "judged": checkpoints, "every_save": every, "seed": 0, "draws": 50}
     monkeypatch.setattr(sys, "argv", [*command, "--params", json.dumps(params)])
     script.main()
     five = read_table(tmp_path / "five_anchor.csv")
     assert list(five["regime"]) == ["sft", "sft", "r2d2", "r2d2"]
     assert five.set_index(["regime", "anchor"]).loc[("r2d2", "40"), "fixed_asr"] == 0.5
+    dense = read_table(tmp_path / "trajectory.csv").set_index(["regime", "step"])
+    whole = five.set_index(["regime", "step"])
+    assert (dense["any_refusal_n"] == 8).all() and (whole["any_refusal_n"] == 30).all()
+    for name in ("direct_asr", "fixed_asr", "benign_mean"):  # at anchors only, or at every save on all prompts
+        pd.testing.assert_series_equal(dense[name], whole[name])
     assert (tmp_path / "five_anchor.csv.provenance.json").exists()
     monkeypatch.setattr(sys, "argv", [*command, "--params", json.dumps(params | {"judged": checkpoints[1:]})])
     with pytest.raises(JobError, match="4 files for the 3 checkpoints"):

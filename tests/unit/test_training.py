@@ -19,7 +19,7 @@ from safety_geometry.training import TrainConfig, Trainer, clean_order, cosine_r
 CONFIG = TrainConfig(learning_rate=5e-3, schedule_steps=10, rows=3, micro_rows=2, weight_decay=0.1, clip=1.0)
 POOL = PoolConfig(size=4, per_step=2, reset_every=3, reset_share=0.5, refresh=True)
 GCG = GCGConfig(steps=1, width=4, top_k=20, suffix_length=3, batch_size=4)
-BEHAVIOURS = [{"prompt": f"List {i} warm kitchens", "target": f"Sure, here are {i}"} for i in range(8)]
+BEHAVIOURS = [{"id": f"b{i}", "prompt": f"List {i} warm kitchens", "target": f"Sure, here are {i}"} for i in range(8)]
 CLEAN = [{"prompt": q, "response": a} for q, a in zip(REQUESTS, ["Warm", "In one line", "a list of ideas", "x", "The sea and the wind"], strict=True)]  # fmt: skip
 TARGETS = ["q_proj", "v_proj"]
 
@@ -87,7 +87,14 @@ def test_four_segments_equal_one_run_bit_for_bit(small, chat, tokenizer, pool):
     assert kinds == {"optimiser.exp_avg", "optimiser.exp_avg_sq", "optimiser.step"}
     for name in ours:
         assert torch.equal(ours[name], theirs[name]), name
-    if pool is not None:
+    columns = [(line["cases"], line["updates_min"], line["updates_max"]) for line in log]
+    if pool is None:
+        assert set(columns) == {(None, None, None)}
+    else:
+        known = {row["id"] for row in BEHAVIOURS}
+        assert all(len(ids := cases.split()) == 2 and set(ids) <= known for cases, *_ in columns)
+        assert columns[-1][1:] == (min(u := [c["updates"] for c in rest["pool"]]), max(u))
+        assert (columns[-1][2] > 0) == pool.refresh
         assert rest["pool"] == [asdict(c) for c in whole.pool.cases]
         assert {c.born for c in whole.pool.cases} != {0}  # a reset has fired
         assert any(c.updates for c in whole.pool.cases) == pool.refresh

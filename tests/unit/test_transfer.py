@@ -1,7 +1,9 @@
 """Transfer tables against brute force: rates, gains over the unoptimised arm, relabelled p, tie ceilings, resampling."""
 
+import hashlib
 import math
-from itertools import permutations
+from dataclasses import replace
+from itertools import permutations, product
 
 import numpy as np
 import pandas as pd
@@ -13,16 +15,15 @@ from scipy.stats import spearmanr
 from safety_geometry.stats import mcnemar_exact, spearman, spearman_tie_ceiling, wilson
 from safety_geometry.transfer import (
     BY_NAME,
-    Rows,
     analysis_rows,
+    attack_id,
     checkpoint_values,
     family_rows,
-    pigeonhole,
-    relabelled_p,
+    identified,
     transfer_predictors,
     transfer_table,
-    weighted_spearman,
 )
+from safety_geometry.transfer_stats import Rows, mean_spearman, pigeonhole, relabelled_p, weighted_spearman
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +44,16 @@ def one(frame, **where):
 
 def rows_of(source, target, scores, tasr, gap=False) -> Rows:
     source, target = np.asarray(source), np.asarray(target)
-    return Rows(np.asarray(tasr, float), source, target, np.asarray(scores, float), np.unique(target), gap)
+    return Rows(
+        np.asarray(tasr, float), np.zeros(len(source), int), source, target, np.asarray(scores, float)[None], gap
+    )
+
+
+def stacked(*seeds: Rows) -> Rows:
+    """The rows of several seeds, which share their labels."""
+    run = np.repeat(np.arange(len(seeds)), [len(s.tasr) for s in seeds])
+    tasr, source, target = (np.concatenate([getattr(s, name) for s in seeds]) for name in ("tasr", "source", "target"))
+    return Rows(tasr, run, source, target, np.concatenate([s.scores for s in seeds]), seeds[0].gap)
 
 
 def test_cells_are_counted_and_named(table):
@@ -54,7 +64,42 @@ def test_cells_are_counted_and_named(table):
     crossed = one(table, attack="gcg", source_regime="sft", source=10, target_regime="r2d2", target=10)
     assert (crossed["regime"], crossed["diagonal"]) == ("cross", False)  # the same step, but another checkpoint
     assert table["diagonal"].sum() == 4 * 10
-    assert len(table) == 2 * 100 + 2 * 10
+    assert len(table) == 3 * 100 + 10
+
+
+def test_the_fixed_sources_attacks_are_marked():
+    judged = made.judged(cross=True, attacks=("gcg", "gcg_init"))
+    table = transfer_table(judged, "sft:30")
+    marked = table[table["fixed_source"]]
+    assert set(zip(marked["source_regime"], marked["source"], strict=True)) == {("sft", 30)}
+    assert set(marked["attack"]) == {"gcg", "gcg_init"} and len(marked) == 10 + 1
+    assert not transfer_table(judged)["fixed_source"].any()
+
+
+def test_an_attacks_id_is_of_its_method_source_behaviour_and_budget():
+    rows = pd.DataFrame(
+        {
+            "seed": [1, 2],
+            "attack": "gcg",
+            "source": ["sft:5", "sft:30"],
+            "behaviour": "b1",
+            "budget_steps": 8,
+            "width": 24,
+        }
+    )
+    found = identified(rows, "sft:30")
+    assert list(found)[:4] == ["seed", "id", "attack", "kind"] and found["kind"].tolist() == ["adaptive", "fixed"]
+    assert found["id"].tolist() == [attack_id("gcg", s, "b1", 8, 24) for s in ("sft:5", "sft:30")]
+    whole = ("gcg", "sft:30", "b1", 8, 24)
+    others = [
+        ("autodan", *whole[1:]),
+        (whole[0], "sft:3", *whole[2:]),
+        (*whole[:2], "b2", 8, 24),
+        (*whole[:3], 9, 24),
+        (*whole[:4], 25),
+    ]
+    assert len({attack_id(*w) for w in (whole, *others)}) == 6
+    assert attack_id(*whole) == hashlib.sha256(b"gcg/sft:30/b1/8/24").hexdigest()[:12]  # the same on every machine
 
 
 def test_gain_is_paired_with_the_unoptimised_arm(table):
@@ -117,7 +162,7 @@ def test_twelve_rows_with_three_targets_prove_nothing():
     """The paper's rho of -.963 at its ceiling: one in six relabellings does it, and its mirror image nearly."""
     source, target, tasr = paper_design()
     rows = rows_of(source, target, (0.08, 0.02, 0.01), tasr)
-    x = rows.numbers(rows.scores)
+    x = rows.numbers()
     assert spearman(x, rows.tasr) == pytest.approx(-math.sqrt(1536 / 1656))
     sizes = [
         abs(spearmanr(np.array(order)[np.array(target)], tasr).statistic) for order in permutations((0.08, 0.02, 0.01))
@@ -156,7 +201,7 @@ def test_sampled_orders_agree_with_all_orders(monkeypatch):
     tasr = 0.1 * target + 0.2 * rng.normal(size=18)
     rows = rows_of(target + 6, target, np.r_[rng.permutation(6), np.zeros(6)] + 0.0, tasr)
     exact, _ = relabelled_p(rows, rng)
-    monkeypatch.setattr("safety_geometry.transfer.EXHAUSTIVE", 1)
+    monkeypatch.setattr("safety_geometry.transfer_stats.EXHAUSTIVE", 1)
     sampled, smallest = relabelled_p(rows, rng, orders=4000)
     assert sampled == pytest.approx(exact, abs=0.03)
     assert smallest >= 1 / 4001
@@ -188,22 +233,21 @@ def test_resampling_checkpoints_is_wider_than_resampling_rows():
     scores, luck = np.arange(6.0), rng.normal(size=6)
     tasr = (0.5 * scores + 1.5 * luck)[target[off]] + 0.1 * rng.normal(size=off.sum())
     rows = rows_of(source[off], target[off], scores, tasr)
-    x = rows.numbers(scores)
-    found = pigeonhole(rows, [x], rng, 1000)
+    x = rows.numbers()
+    found = pigeonhole([rows], rng, 1000)
     drawn = rng.integers(0, len(x), (1000, len(x)))
     naive = np.quantile([spearmanr(x[i], tasr[i]).statistic for i in drawn[:100]], [0.025, 0.975])
     assert found.value == pytest.approx(spearman(x, tasr))
     assert found.hi - found.lo > 1.3 * (naive[1] - naive[0])
     few = rows_of([0, 0, 1, 1], [2, 3, 2, 3], scores, [0.1, 0.2, 0.3, 0.4])
-    assert math.isnan(pigeonhole(few, [few.numbers(scores)], rng, 50).lo)
+    assert math.isnan(pigeonhole([few], rng, 50).lo)
 
 
 def test_the_interval_of_a_difference_is_zero_for_one_predictor_twice():
     rng = np.random.default_rng(15)
     source, target = (side.ravel() for side in np.meshgrid(np.arange(5), np.arange(5)))
     rows = rows_of(source, target, np.arange(5.0), rng.normal(size=25))
-    x = rows.numbers(rows.scores)
-    found = pigeonhole(rows, [x, -x], rng, 200)
+    found = pigeonhole([rows, replace(rows, scores=-rows.scores)], rng, 200)
     assert (found.value, found.lo, found.hi) == pytest.approx((0, 0, 0))
 
 
@@ -223,8 +267,9 @@ def test_every_predictor_has_its_rows(table, predictors):
         spearmanr((cells["target"].map(value) - cells["source"].map(value)).round(12), cells["tasr"]).statistic
     )
     seeds = predictors[predictors["attack"] == "seeds"]
-    assert set(seeds["regime"]) == {"sft", "r2d2"} and (seeds["n"] == 5).all() and (seeds["n_sources"] == 0).all()
-    assert not (seeds["family"] == "gap").any()
+    within = seeds[seeds["regime"] != "cross"]  # bound to their sources as any attack is
+    assert (within["n"] == 20).all() and (within["n_sources"] == 5).all() and (seeds["family"] == "gap").any()
+    assert (predictors["n_seeds"] == 1).all() and predictors["seed"].eq(1).all()
     assert set(predictors["regime"]) == {"sft", "r2d2", "cross"}
     assert one(predictors, regime="cross", attack="gcg", predictor="target_hrci")["n_targets"] == 10
 
@@ -241,6 +286,122 @@ def test_a_predictor_that_is_unknown_at_a_checkpoint_loses_its_rows_only(table):
     lost = one(rows, attack="gcg", predictor="target_h_norm")
     assert lost["n"] == 0 and lost[["rho", "p", "rho_tie_ceiling"]].isna().all()
     assert one(rows, attack="gcg", predictor="target_hrci")["n"] == 20
+
+
+def three_seeds(tasr=None) -> Rows:
+    """One source and four targets in each of three seeds; the fifth label is the source."""
+    rng = np.random.default_rng(16)
+    made_seeds = []
+    for _ in range(3):
+        scores = np.r_[rng.permutation(4), 9.0]
+        made_seeds.append(rows_of([4] * 4, range(4), scores, -scores[:4] if tasr is None else tasr(rng)))
+    return stacked(*made_seeds)
+
+
+def test_three_seeds_of_four_targets_can_decide_what_one_cannot():
+    rows = three_seeds()
+    alone = replace(
+        rows,
+        tasr=rows.tasr[:4],
+        seed=rows.seed[:4],
+        source=rows.source[:4],
+        target=rows.target[:4],
+        scores=rows.scores[:1],
+    )
+    assert relabelled_p(alone, np.random.default_rng(0)) == (pytest.approx(2 / 24), pytest.approx(2 / 24))
+    assert relabelled_p(rows, np.random.default_rng(0)) == (pytest.approx(2 / 24**3), pytest.approx(2 / 24**3))
+    assert mean_spearman(rows) == -1
+
+
+def test_values_are_dealt_within_each_seed_by_brute_force():
+    rows = three_seeds(lambda rng: np.round(rng.random(4), 1))
+    rows = replace(
+        rows, **{name: getattr(rows, name)[:8] for name in ("tasr", "seed", "source", "target")}, scores=rows.scores[:2]
+    )
+    sizes = []
+    for first, second in product(permutations(range(4)), repeat=2):
+        rho = [
+            spearmanr(rows.scores[g, list(order)], rows.tasr[4 * g : 4 * g + 4]).statistic
+            for g, order in enumerate((first, second))
+        ]
+        sizes.append(abs(sum(rho)))
+    sizes = np.array(sizes)
+    p, smallest = relabelled_p(rows, np.random.default_rng(0))
+    assert p == pytest.approx((sizes >= sizes[0] - 1e-9).mean()) and smallest == pytest.approx(
+        (sizes >= sizes.max() - 1e-9).mean()
+    )
+
+
+def test_random_joint_dealings_agree_with_all(monkeypatch):
+    rows = three_seeds(lambda rng: np.round(rng.random(4), 1))
+    exact, _ = relabelled_p(rows, np.random.default_rng(0))
+    monkeypatch.setattr("safety_geometry.transfer_stats.JOINT", 100)
+    sampled, smallest = relabelled_p(rows, np.random.default_rng(0), orders=20000)
+    assert sampled == pytest.approx(exact, abs=0.02) and smallest >= 1 / 20001
+
+
+def test_joint_p_keeps_its_level():
+    rng, below, count = np.random.default_rng(17), 0, 300
+    for _ in range(count):
+        rows = stacked(*(rows_of([4] * 4, range(4), rng.normal(size=5), rng.normal(size=4)) for _ in range(3)))
+        below += relabelled_p(rows, rng)[0] <= 0.05
+    assert 0.015 * count <= below <= 0.09 * count
+
+
+def test_a_difference_between_seeds_is_no_correlation():
+    """Seeds that differ in openness and in coupling: over the pooled rows ρ is high, within the seeds there is none."""
+    one = rows_of([4] * 4, range(4), (0.10, 0.11, 0.12, 0.13, 0.2), (0.2, 0.1, 0.4, 0.3))
+    rows = stacked(one, replace(one, scores=one.scores + 1, tasr=one.tasr[[1, 0, 3, 2]][::-1] + 0.5))
+    assert spearman(rows.numbers(), rows.tasr) > 0.7
+    assert mean_spearman(rows) == pytest.approx(np.mean([spearmanr(rows.scores[g, :4], rows.tasr[4 * g : 4 * g + 4]).statistic for g in range(2)]))  # fmt: skip
+    assert abs(mean_spearman(rows)) < 0.3 and relabelled_p(rows, np.random.default_rng(0))[0] > 0.5
+
+
+def test_a_seed_in_which_nothing_transfers_says_nothing():
+    rows = three_seeds()
+    closed = replace(rows, tasr=np.where(rows.seed == 2, 0.0, rows.tasr))
+    p, smallest = relabelled_p(closed, np.random.default_rng(0))
+    assert p == smallest == pytest.approx(2 / 24**2) and mean_spearman(closed) == -1
+
+
+def test_the_interval_over_seeds_resamples_steps_and_seeds():
+    """Target steps whose luck all seeds share are no more tries than one seed has; a lone source has no interval."""
+    rng = np.random.default_rng(18)
+    source, target = (side.ravel() for side in np.meshgrid(np.arange(6), np.arange(6)))
+    source, target = source[source != target], target[source != target]
+    luck, scores = 1.5 * rng.normal(size=6), np.arange(6.0)
+
+    def seed_with(luck):
+        return rows_of(source, target, scores, (0.5 * scores + luck)[target] + 0.05 * rng.normal(size=len(target)))
+
+    one, shared = seed_with(luck), stacked(*(seed_with(luck) for _ in range(3)))
+    width = [(f := pigeonhole([rows], np.random.default_rng(0), 1500)).hi - f.lo for rows in (one, shared)]
+    assert width[1] > 0.8 * width[0]
+    far = stacked(
+        seed_with(np.zeros(6)), seed_with(-4 * scores), seed_with(np.zeros(6))
+    )  # seeds that contradict each other
+    found = pigeonhole([far], np.random.default_rng(0), 1500)
+    assert found.lo < -0.5 < 0.5 < found.hi
+    lone = three_seeds()
+    assert lone.count(lone.source) == 3 and lone.count(lone.target) == 12
+    assert math.isnan(pigeonhole([lone], np.random.default_rng(0), 100).lo)
+
+
+def test_all_seeds_together_are_a_row_of_their_own():
+    table = transfer_table(made.judged(seeds=(1, 2), regimes=("r2d2",), attacks=("gcg",)))
+    found = transfer_predictors(table, **made.carriers(seeds=(1, 2)), draws=50)
+    check_table(found, "transfer_predictors")
+    rows = found[(found["attack"] == "gcg") & (found["predictor"] == "target_hrci_repr")]
+    assert rows["seed"].isna().tolist() == [False, False, True]
+    assert rows[["n", "n_sources", "n_targets", "n_seeds"]].to_numpy().tolist() == [
+        [20, 5, 5, 1],
+        [20, 5, 5, 1],
+        [40, 10, 10, 2],
+    ]
+    assert rows["rho"].iloc[2] == pytest.approx(rows["rho"].iloc[:2].mean())
+    assert rows["p_smallest"].iloc[2] == pytest.approx(2 * (rows["p_smallest"].iloc[0] / 2) ** 2, rel=1.01)
+    same = transfer_predictors(table, **made.carriers(seeds=(1, 2)), draws=50, untrained=["r2d2"])
+    assert same["seed"].notna().all()  # the same checkpoints twice are no two tries
 
 
 def test_two_predictors_share_their_rows(table):

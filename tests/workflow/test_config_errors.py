@@ -133,6 +133,8 @@ def test_every_fault_is_told_at_once():
     ]  # fmt: skip
 
 
+OWN_LABELS = {"source": None, "files": ["data/smoke_labelled.jsonl"], "name": "own"}
+LABELS = {"refusal": OWN_LABELS, "harm": OWN_LABELS, "folds": 3}
 COMBINATIONS = [
     # key, value, key in the message, fix
     ("anchors", [2, 7], "anchors = 7", "train.saves"),
@@ -140,6 +142,9 @@ COMBINATIONS = [
     ("regimes.r2d2.saves", [2, 4], "regimes.r2d2.reference = 1", "regimes.r2d2.saves (now [2, 4])"),
     ("regimes.r2d2.reference", 4, "regimes.r2d2.reference = 4", "an anchor has this step"),
     ("regimes.r2d2", {"kind": "r2d2", "reference": 1}, "regimes.r2d2.refresh = None", "refresh: true or false"),
+    ("train.saves", [1, 4, 7], "train.saves = 7", "beyond train.schedule_steps (6)"),
+    ("train.schedule_steps", 3, "train.saves = 4", "beyond train.schedule_steps (3)"),
+    ("regimes.r2d2.saves", [1, 4, 9], "regimes.r2d2.saves = 9", "beyond train.schedule_steps (6)"),
     ("attacks.source.regime", "dpo", "attacks.source.regime = 'dpo'", "sft, r2d2"),
     ("attacks.source.step", 5, "attacks.source.step = 5", "train.saves (now [1, 2, 4])"),
     ("attacks.behaviours", 5, "attacks.behaviours = 5", "has only 4 prompts"),
@@ -163,6 +168,12 @@ COMBINATIONS = [
         "aligned.models.refuser.source = 'gguf'",
         "no such source",
     ),
+    (
+        "aligned.models.layers",
+        {"source": "gguf", "format": "gguf"},
+        "aligned.models = 'layers'",
+        "call it something else",
+    ),
     ("follow_up.suites.fixed_source", 2, "follow_up.suites.fixed_source = 2", "bare requests"),
     ("refusal.contrast", "behaviour", "refusal.contrast = 'behaviour'", "leave sweep.checkpoints"),
     ("completions.every_save", {"xstest": 2}, "completions.every_save = ['xstest']", "max_new_tokens"),
@@ -175,6 +186,13 @@ COMBINATIONS = [
         "no such source",
     ),
     ("judges.harmbench", {"source": "judge"}, "judges.harmbench.source = 'judge'", "no such source"),
+    ("judges.labelled", LABELS, "prompts.roles.judge_train = None", "n: all, kind: judge"),
+    (
+        "judges.labelled",
+        LABELS | {"harm": LABELS["harm"] | {"source": "pyrit"}},
+        "judges.labelled.harm.source = 'pyrit'",
+        "no such source",
+    ),
 ]
 
 
@@ -212,3 +230,14 @@ def test_command_line_stops_before_any_job(project: Path, key, value, message):
     assert message in done.stdout
     assert "Traceback" not in done.stdout and "Job stats" not in done.stdout
     assert not (project / "results").exists()
+
+
+@pytest.mark.slow
+def test_a_layer_beyond_the_model_stops_before_it_runs(project: Path):
+    """It is known once the model is there; no job that reads a model comes before."""
+    change(project, "coupling.fixed_layers", [2, 9])
+    done = snakemake(project)
+    assert done.returncode == 1
+    assert "error: coupling.fixed_layers has 9, and model base has 6 blocks, 0 to 5" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (project / "results/smoke/private/clean_rows.jsonl").exists()

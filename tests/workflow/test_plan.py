@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from harness import ATTACK_FIGURES, CAUSAL_FIGURES, FIGURES, ROOT, SMOKE, snakemake
-from plans import change, edit, plan, planned
+from plans import change, edit, jobs_of, plan, planned
 
 REGIMES = ("sft", "r2d2")
 PARTS = ("0_2", "2_4")  # their segments
@@ -54,7 +54,7 @@ def model_jobs(jobs) -> list[str]:
 def full_plan(config: dict, base: str) -> dict[str, int]:
     """Jobs of a study from its configuration, by the counting a reader would do."""
     seeds = len(config["seeds"])
-    out = {base: 1, "prompt_sets": 1, "clean_rows": 1} | SUMMARY
+    out = {base: 1, "model_layers": 1, "prompt_sets": 1, "clean_rows": 1} | SUMMARY
     for regime, settings in config["regimes"].items():
         anchors = {settings["reference"], *settings.get("anchors", config["anchors"])}
         saves = sorted(settings.get("saves", config["train"]["saves"]))
@@ -127,6 +127,32 @@ def test_full_plan_of_the_smoke_study(project):
         assert jobs[f"probe_saves_{regime}_0_2"] == 1 and f"probe_saves_{regime}_2_4" not in jobs
     assert jobs["completions"] == jobs["judge"] == 4
     assert jobs["attack_gcg"] == jobs["attack_autodan"] == jobs["transfer"] == 1
+
+
+def test_judges_are_trained_on_their_role(project):
+    (inputs,) = [names for rule, _, names in jobs_of(project, "config.yaml")[0] if rule == "train_judges"]
+    assert inputs == {"refusal_labels", "harm_labels", "judge_train"}
+
+
+def test_no_model_is_run_before_its_layers_are_known(project):
+    """Jobs that read a model wait for the check themselves, or read what such a job made."""
+    without_sweeps(project)
+    change(project, "refusal.contrast", "behaviour")
+    change(project, "completions.every_save", {"direct": 2})
+    change(project, "attacks.require_refusal", True)
+    first = ("clean_rows", "fit_labels_", "probe_", "completions", "attacked_behaviours")
+    later = ("train_", "attack_gcg", "attack_autodan", "transfer")
+    for rule, _, inputs in jobs_of(project)[0]:
+        if "model" in inputs:
+            assert rule.startswith(first + later)
+            assert ("layers" in inputs) == rule.startswith(first)
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_a_model_chooses_the_behaviours_only_where_refusals_decide(project, required):
+    change(project, "attacks.require_refusal", required)
+    (inputs,) = [names for rule, _, names in jobs_of(project)[0] if rule == "attacked_behaviours"]
+    assert ({"model", "adapter"} <= inputs) == ("model" in inputs) == required
 
 
 @pytest.mark.slow
@@ -206,12 +232,24 @@ class TestAfterARun:
         assert not [rule for rule in jobs if rule.startswith("train_")]
         assert {w["step"] for rule, w in planned(study) if rule.startswith("probe_") or rule == "completions"} == {"2"}
 
+    def test_the_check_of_layers_reruns_nothing(self, study):
+        """Neither when its result is written anew, nor does it hide what changes elsewhere at the same time."""
+        file = study / "results/smoke/models/layers.json"
+        assert json.loads(file.read_text()) == {"base": 6}
+        file.write_text(file.read_text() + "\n")
+        assert plan(study) == {}
+        change(study, "refusal.layers", [1, 2])
+        change(study, "coupling.fixed_layers", [3])
+        jobs = plan(study)
+        assert "model_layers" not in jobs and jobs["probe_anchor_sft"] == 2
+        assert not [rule for rule in jobs if rule.startswith(("train_", "completions"))]
+
     def test_a_second_seed_leaves_the_first_alone(self, study, project):
         before = plan(project)
         change(study, "seeds", [1, 2])
         jobs = planned(study)
         assert {w["seed"] for _, w in jobs if "seed" in w} == {"2"}
-        shared = {"tiny_model": 1, "prompt_sets": 1, "clean_rows": 1}
+        shared = {"tiny_model": 1, "model_layers": 1, "prompt_sets": 1, "clean_rows": 1}
         assert plan(study) == before - type(before)(shared)
 
     def test_a_suite_setting_trains_nothing(self, study):
@@ -288,6 +326,8 @@ IMPORTS = {
         "transfer_tables",
     },
     "transfer": {"claims", "figure", "transfer_tables"},
+    "transfer_stats": {"claims", "figure", "transfer_tables"},
+    "dense": {"claims", "dense_tables", "figure"},
     "autodan": {"attack_autodan"},
     "causal/cells": {"sweep", "follow_up"},
     "causal/effects": {"causal_tables"},

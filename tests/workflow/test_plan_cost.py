@@ -21,7 +21,7 @@ def seven(project):
     config = yaml.safe_load((project / "configs/full.yaml").read_text())
     config |= {"study": "seven", "seeds": [42]}
     config["model"] |= {"name": "Mistral-7B-v0.1", "dtype": "bfloat16", "device": "cuda"}
-    config["train"] |= {"saves": list(range(5, 201, 5)), "segment_length": 50}
+    config["train"] |= {"saves": list(range(5, 201, 5)), "segment_length": 50, "schedule_steps": 200}
     (project / SEVEN).write_text(yaml.safe_dump(config, sort_keys=False))
     return project
 

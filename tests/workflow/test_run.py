@@ -1,6 +1,7 @@
 """What a finished run has made: every table and figure, and nothing that should have stayed private."""
 
 import base64
+import csv
 import gzip
 import json
 import re
@@ -108,14 +109,23 @@ def test_every_table_and_artefact_has_a_sidecar(finished):
 
 
 def private_strings(results: Path) -> set[str]:
-    """Prompts, targets, suffixes and completions: every text of 20 characters or more below private/."""
+    """Prompts, targets, suffixes and completions: every text of 20 characters or more below private/, fetched files included."""
     found = set()
-    for path in (results / "private").rglob("*.json*"):
-        if path.name.endswith(SIDECAR):
-            continue
-        for line in path.read_text().splitlines() if path.suffix == ".jsonl" else [path.read_text()]:
-            found |= {s.strip() for s in strings(without_names(json.loads(line))) if len(s.strip()) >= LENGTH}
+    for path in (results / "private").rglob("*"):
+        if path.suffix in READERS and not path.name.endswith(SIDECAR):
+            within = path.suffix in (".json", ".jsonl") or results / "private/sources" in path.parents
+            values = READERS[path.suffix](path.read_text("utf-8-sig")) if within else []
+            found |= {s.strip() for s in strings(without_names(values)) if len(s.strip()) >= LENGTH}
     return found
+
+
+READERS = {  # of the kinds of prompt files that a source can have
+    ".json": json.loads,
+    ".jsonl": lambda text: [json.loads(line) for line in text.splitlines()],
+    ".csv": lambda text: list(csv.reader(text.splitlines(keepends=True))),
+    ".txt": str.splitlines,
+    ".prompt": yaml.safe_load,
+}
 
 
 def without_names(value: object) -> object:
@@ -185,6 +195,30 @@ def test_the_scan_sees_a_leak(finished, secret, tmp_path):
     (tmp_path / "clean.csv").write_text("id,score\n1,0.5\n")
     found = leaks(sorted(tmp_path.iterdir()), secret)
     assert {Path(name).name for name in found} == {"table.csv", "figure.svg", "report.html"}
+
+
+def test_fetched_prompt_files_are_private(tmp_path):
+    """Made here, since the smoke study fetches nothing: each kind of file, a cell of two lines and a key of YAML among it."""
+    texts = [f"please fold a paper boat of kind number {i}" for i in range(6)]
+    files = {
+        "a/deep/table.csv": f'behaviour,label\n"{texts[0]},\nand one of kind {texts[1]}",1\n',
+        "b/lines.txt": f"\ufeff{texts[2]}\nshort\n",
+        "c/set.prompt": f"name: boats\nprompts:\n  - value: {texts[3]}\n",
+        "d/list.json": json.dumps([texts[4]]),
+        "e/rows.jsonl": json.dumps({"goal": texts[5]}) + "\n",
+    }
+    for name, text in files.items():
+        path = tmp_path / "private/sources" / name
+        path.parent.mkdir(parents=True)
+        path.write_text(text)
+    (tmp_path / "private/training.csv").write_text("a header that is no prompt,b\n1,2\n")
+    found = private_strings(tmp_path)
+    assert all(any(text in s for s in found) for text in texts)
+    assert not any("no prompt" in s or s in ("short", "boats") for s in found)
+    (tmp_path / "public.svg").write_text(f"<text>{texts[1]}</text>")
+    (tmp_path / "clean.svg").write_text("<text>a figure of nothing at all</text>")
+    secret = set().union(*map(windows, found))
+    assert list(leaks([tmp_path / "public.svg", tmp_path / "clean.svg"], secret)) == [str(tmp_path / "public.svg")]
 
 
 def test_private_files_are_ignored_by_git():

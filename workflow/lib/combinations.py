@@ -26,6 +26,8 @@ def _names(study: Study) -> None:
             raise ConfigError(key, "base", "this is the name of the regimes' base model; call it something else")
         if both := sorted(set(names) & set(study.regimes)):
             raise ConfigError(key, both[0], "a regime has this name; call it something else")
+    if "layers" in study.models:
+        raise ConfigError("aligned.models", "layers", "the rule model_layers has this name; call it something else")
     if both := sorted(set(study.own) & set(study.models)):
         raise ConfigError("checkpoints", both[0], "an aligned model has this name; call it something else")
     if not study.trajectories:
@@ -70,6 +72,19 @@ def _anchors(study: Study) -> None:
                 raise ConfigError(f"regimes.{regime}.reference", step, fix)
         if settings["kind"] == "r2d2" and "refresh" not in settings:
             raise ConfigError(f"regimes.{regime}.refresh", None, "an r2d2 regime needs refresh: true or false")
+
+
+def _schedule(study: Study) -> None:
+    """No step is trained beyond the end of the cosine."""
+    length = study.config["train"]["schedule_steps"] if study.regimes else 0
+    for regime, settings in study.regimes.items():
+        if (last := study.steps(regime)[-1]) > length:
+            key = f"regimes.{regime}.saves" if "saves" in settings else "train.saves"
+            fix = (
+                f"the learning rate is 0 beyond train.schedule_steps ({length}); take the later saves out, or raise"
+                " schedule_steps, which changes the learning rate of every step"
+            )
+            raise ConfigError(key, last, fix)
 
 
 def _attacks(study: Study) -> None:
@@ -161,6 +176,16 @@ def _models(study: Study) -> None:
 
 def _judges(study: Study) -> None:
     judges, sources = study.config["judges"], study.config["sources"]
+    labelled = judges["labelled"] or {}
+    for kind in ("refusal", "harm") if labelled else ():
+        if labelled[kind]["source"] is not None:
+            _known(f"judges.labelled.{kind}.source", labelled[kind]["source"], "source", sources)
+    if labelled and "judge_train" not in study.config["prompts"]["roles"]:
+        fix = (
+            "judges.labelled trains judges on the requests of this role only, so that no other role's are among them;"
+            " add {set: the set of the labelled files, n: all, kind: judge}, or set judges.labelled to null"
+        )
+        raise ConfigError("prompts.roles.judge_train", None, fix)
     for name in ("harmbench", "strongreject"):
         spec = judges.get(name) or {}
         for key in ("source", "base"):
@@ -250,5 +275,5 @@ def _enough(study: Study, key: str, wanted: int, role: str) -> None:
 
 
 CHECKS = (
-    _names, _own, _anchors, _attacks, _prompts, _pool, _processes, _models, _judges, _listed, _behaviour, _targets, _answers,
+    _names, _own, _anchors, _schedule, _attacks, _prompts, _pool, _processes, _models, _judges, _listed, _behaviour, _targets, _answers,
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """A configuration file, read and checked as the Snakefile does it, for the commands beside `snakemake`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -10,8 +11,8 @@ from study import Study
 SCHEMA = Path(__file__).parents[1] / "schemas" / "config.schema.yaml"
 
 
-def read_config(path: Path) -> dict:
-    """The configuration of a file.
+def read_config(path: Path, overlay: Mapping | None = None) -> dict:
+    """The configuration of a file, with the keys of `overlay` in place of its own.
 
     Raises:
         SystemExit: there is no such file, or it is no YAML, or does not fit the schema.
@@ -24,6 +25,7 @@ def read_config(path: Path) -> dict:
         raise SystemExit(f"config error: {path} is not YAML: {error}") from error
     if not isinstance(config, dict):
         raise SystemExit(f"config error: {path} holds no keys; config.yaml shows every key and says what it does")
+    config |= overlay or {}
     check(config, SCHEMA)
     return config
 

@@ -49,6 +49,17 @@ class Layout:
         paths = [self.model(name, step), *self.adapter(name, step)]
         return {key: path.format(seed=seed) for key, path in zip(("model", "adapter"), paths, strict=False)}
 
+    @property
+    def layers(self) -> str:
+        """Number of blocks of each of `models`."""
+        return f"{self.root}/models/layers.json"
+
+    def models(self) -> dict[str, str]:
+        """Name -> folder of every model that layers are read of; of the steps of a trajectory, which are alike, the first one's."""
+        study = self.study
+        found = {"base": self.base} if study.regimes else {}
+        return found | {name: self.model(name, study.steps(name)[0]) for name in [*study.own, *study.models]}
+
     def converted(self) -> dict[str, dict]:
         """Rule name -> {folder, format, files} of every folder that is made from a fetched model or adapter."""
         made, base = {}, self.study.config["model"]

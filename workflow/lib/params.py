@@ -22,7 +22,7 @@ class Params:
         sources = {}
         for name, spec in p["sets"].items():
             if spec["source"] is None:
-                place = {"path": paths.index(spec["files"][0])}
+                place = {"path": [paths.index(file) for file in spec["files"]]}
             else:
                 place = {"path": paths.index(f"{private}/sources/{spec['source']}"), "files": spec["files"]}
             sources[name] = place | {k: spec[k] for k in ("format", "label", "sample") if k in spec}
@@ -63,6 +63,27 @@ class Params:
             "monitor": c["train"]["monitor"], "base_name": c["model"]["name"],
             "pool": pool, "gcg": gcg,
         }  # fmt: skip
+
+    def layers(self, name: str) -> dict[str, list[int]]:
+        """Key of the configuration -> layers that it names of a model (of `layout.models`); the model needs more blocks than these."""
+        c, study = self.config, self.study
+        everywhere, scan, refusal = (
+            [*study.trajectories, *study.models],
+            c["sweep"]["layer_scan"],
+            c["refusal"]["layers"],
+        )
+        attacked = [regime for regime, settings in study.regimes.items() if settings.get("refresh")]
+        named = {
+            "refusal.layers": ([] if refusal == "all" else refusal, everywhere),
+            "coupling.fixed_layers": (c["coupling"]["fixed_layers"], everywhere),
+            "sweep.layer_scan.layers": (scan["layers"] if scan else [], [place for _, place, _ in study.swept()]),
+            "pool.gcg.probe.layers": (_draft(c.get("pool", {}).get("gcg", {})), attacked),
+            "attacks.gcg.probe.layers": (_draft(c["attacks"]["gcg"]), [place for place, _ in study.attack_sources]),
+        }
+        models = {place: "base" if place in study.regimes else place for place in everywhere}
+        return {
+            key: layers for key, (layers, places) in named.items() if layers and name in [models[p] for p in places]
+        }
 
     @property
     def activations(self) -> dict:
@@ -175,3 +196,8 @@ class Params:
             "targets": [f"{name}:{at}" for name, at in targets], **({"whole": whole} if whole else {}),
             **{k: t[k] for k in ("behaviours", "max_new_tokens", "batch_size")},
         }  # fmt: skip
+
+
+def _draft(gcg: dict) -> list[int]:
+    """Blocks of the draft that screens the candidates of an attack, where there is one."""
+    return [gcg["probe"]["layers"]] if gcg.get("probe") else []

@@ -14,8 +14,9 @@ ATTACKED = [(seed, *source) for seed in config["seeds"] for source in study.atta
 
 rule attacked_behaviours:
     input:
-        unpack(lambda wc: layout.weights(*study.fixed_source, wc.seed)),
+        unpack(lambda wc: layout.weights(*study.fixed_source, wc.seed) if config["attacks"]["require_refusal"] else {}),
         requests=role("direct"),
+        layers=ancient(layout.layers),
     output:
         behaviours=BEHAVIOURS,
     log:
@@ -158,6 +159,8 @@ rule transfer_tables:
         code=code("transfer_tables"),
         settings=settings(
             sources=[dict(zip(("seed", "regime", "step"), source)) for source in ATTACKED],
+            fixed_source="{}:{}".format(*study.fixed_source),
+            untrained=list(study.own),
             stats_seed=config["statistics"]["seed"],
             draws=config["statistics"]["bootstrap"],
         ),

@@ -5,6 +5,7 @@ rule completions:
     input:
         unpack(weights),
         prompts=lambda wc: [layout.suite(s) for s in study.suites(wc.regime, int(wc.step))],
+        layers=ancient(layout.layers),
     output:
         completions=f"{PSEED}/completions/{{regime}}/step{{step}}.jsonl",
         activations=f"{SEED}/completions/{{regime}}/step{{step}}.safetensors",
@@ -39,6 +40,7 @@ for regime, group, others in ANSWERED:
             model=layout.model(regime, others[0]),
             adapters=[adapter for step in others for adapter in layout.adapter(regime, step)],
             prompts=[layout.suite(s) for s in study.suites(regime, others[0])],
+            layers=ancient(layout.layers),
         output:
             completions=[layout.completions(regime, step) for step in others],
         log:

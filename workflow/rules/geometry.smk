@@ -14,6 +14,7 @@ if study.by_behaviour:
                 adapters=[adapter for step in steps for adapter in layout.adapter(regime, step)],
                 fit_harmful=role("fit_harmful"),
                 fit_benign=role("fit_benign"),
+                layers=ancient(layout.layers),
             output:
                 labels=[file for step in steps for file in layout.fit_labels(regime, step)],
             log:
@@ -43,6 +44,7 @@ for regime in [*study.trajectories, *study.models]:
             unpack(lambda wc, regime=regime: layout.weights(regime, int(wc.step), wc.seed)),
             **{name: role(name) for name in SETS},
             labels=layout.fit_labels(regime, "{step}"),
+            layers=ancient(layout.layers),
         output:
             activations=f"{SEED}/activations/{regime}/step{{step}}.safetensors",
             scores=f"{SEED}/scores/{regime}/step{{step}}.safetensors",
@@ -78,6 +80,7 @@ for regime in [*study.trajectories, *study.models]:
                 model=layout.model(regime, others[0]),
                 adapters=[adapter for step in others for adapter in layout.adapter(regime, step)],
                 labels=[file for step in others for file in layout.fit_labels(regime, step)],
+                layers=ancient(layout.layers),
             output:
                 activations=[f"{SEED}/activations/{regime}/step{step}.safetensors" for step in others],
             log:

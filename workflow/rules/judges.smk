@@ -12,6 +12,7 @@ if LABELLED:
         input:
             refusal_labels=layout.labelled_place(LABELLED["refusal"]),
             harm_labels=layout.labelled_place(LABELLED["harm"]),
+            judge_train=role("judge_train"),
         output:
             refusal=f"{P}/judges/refusal.json",
             harm=f"{P}/judges/harm.json",
@@ -36,7 +37,7 @@ if LABELLED:
             ),
         shell:
             "shopt -s globstar; export OMP_NUM_THREADS=1; python workflow/scripts/train_judges.py"
-            " --refusal-labels {params.refusal_files} --harm-labels {params.harm_files}"
+            " --refusal-labels {params.refusal_files} --harm-labels {params.harm_files} --judge-train {input.judge_train}"
             " --refusal {output.refusal} --harm {output.harm} --table {output.table}"
             " --params {params.settings:q} --code {params.code} 2> {log}"
 

@@ -1,4 +1,4 @@
-"""Fetched sources, the base model and the models that were not trained here, and the prompt sets by role."""
+"""Fetched sources, the base model and the models that were not trained here, their layers, and the prompt sets by role."""
 
 
 rule fetch_source:
@@ -65,6 +65,28 @@ for name, spec in layout.converted().items():
             " --params {params.settings:q} --code {params.code} 2> {log}"
 
 
+# What runs a model waits for this, and is never run anew because of it (`ancient`). So it must not run for a reason of its own:
+# a job that Snakemake plans hides the reasons of those below it, which an `ancient` file then does not carry on. Its params are
+# therefore functions, which Snakemake does not compare; layers that are changed in a finished study are checked where they are read.
+rule model_layers:
+    input:
+        models=list(layout.models().values()),
+    output:
+        layers=layout.layers,
+    log:
+        f"{R}/logs/model_layers.log",
+    conda:
+        "../../envs/sources.yaml"
+    resources:
+        **needs("model_layers"),
+    params:
+        code=lambda wc, input: code("model_layers"),
+        settings=lambda wc, input: settings(models={name: params_of.layers(name) for name in layout.models()}),
+    shell:
+        "python workflow/scripts/model_layers.py --models {input.models} --layers {output.layers}"
+        " --params {params.settings:q} --code {params.code} 2> {log}"
+
+
 rule prompt_sets:
     input:
         sources=study.prompt_sources(P),
@@ -91,6 +113,7 @@ if study.regimes:
         input:
             **({} if study.answered else {"model": BASE}),
             prompts=[role(name) for name in config["clean_rows"]["roles"]],
+            layers=ancient(layout.layers),
         output:
             rows=f"{P}/clean_rows.jsonl",
         log:

@@ -43,6 +43,7 @@ rule tables:
         settings=settings(
             regimes=study.trajectories,
             judged=study.identities(layout.judged_checkpoints()),
+            every_save=config["completions"]["every_save"],
             seed=config["statistics"]["seed"],
             draws=config["statistics"]["bootstrap"],
         ),
@@ -105,7 +106,7 @@ CAUSAL_CLAIMS = [name for name in CAUSAL_TABLES if name not in ("layer_scan", "q
 
 rule claims:
     input:
-        tables=[layout.table(name) for name in [*CLAIM_TABLES, *ATTACK_TABLES, *CAUSAL_CLAIMS]],
+        tables=[layout.table(name) for name in [*CLAIM_TABLES, "dense_correlations", *ATTACK_TABLES, *CAUSAL_CLAIMS]],
     output:
         claims=reported("claims", "Results"),
     log:

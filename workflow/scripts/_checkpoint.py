@@ -140,14 +140,17 @@ class Checkpoint:
             admissible = None if self.r_row is None else bool(self.r_row.admissible)
         return Carrier(kind, layer, position, unit(raw), float(np.linalg.norm(raw)), score, admissible)
 
-    def subspace(self, kind: str) -> np.ndarray:
-        layer = (self.h_site if kind == "H" else self.r_site)[1]
+    def subspace(self, kind: str, layer: int | None = None) -> np.ndarray:
+        """Leading directions [d, k] of a carrier's contrast at its own layer, or at another."""
+        layer = (self.h_site if kind == "H" else self.r_site)[1] if layer is None else layer
         return position_subspace(self.rows(kind, layer), self.params["subspace_k"], self.scale(layer))
 
-    def coupling(self) -> Coupling:
-        h, r = self.carrier("H"), self.carrier("R")
-        spaces = self.subspace("H"), self.subspace("R")
-        return couple(h.direction, r.direction, *spaces, h.layer, r.layer, self.params["tau"])
+    def coupling(self, sites: tuple[Site, Site] | None = None) -> Coupling:
+        """Of the carriers as they are read at their own sites, or at these of H and R."""
+        (h_site, r_site) = sites or (self.h_site, self.r_site)
+        h, r = unit(self.delta[self.index(h_site)]), unit(self.r_delta[self.index(r_site)])
+        layers = h_site[1], r_site[1]
+        return couple(h, r, self.subspace("H", layers[0]), self.subspace("R", layers[1]), *layers, self.params["tau"])
 
     def read_at(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
         """Mean differences [d] at a layer, H's and R's, each at its carrier's position."""

@@ -7,7 +7,7 @@ from _job import read_jsonl
 from _model import Loaded, progress
 
 from safety_geometry.chat import Rendered
-from safety_geometry.generation import Completion, generate
+from safety_geometry.generation import Completion, generate, length_batches
 from safety_geometry.interventions import Intervention
 from safety_geometry.memory import BatchSize
 
@@ -58,16 +58,19 @@ def answer_cells(
 ) -> list[dict]:  # fmt: skip
     """Rows of the answers, up to `limit` tokens, to every prompt under each cell's interventions; `arm` is the cell.
 
-    cells: interventions by cell. All cells and prompts share batches.
+    cells: interventions by cell. A prompt is answered under all of them in one batch, if the batch has as many rows.
     """
     prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for _, row in asked])]
-    edits = [interventions for interventions in cells.values() for _ in prompts]
-    answers = generate(
-        loaded.runner, prompts * len(cells), loaded.chat.stop_ids, limit, batch_size, loaded.chat.n_prefix, edits,
-        progress=progress,
-    )  # fmt: skip
-    places = [(cell, suite, row) for cell in cells for suite, row in asked]
+    size, answers = BatchSize.of(batch_size, "answers"), {}
+    for together in length_batches([len(prompt) for prompt in prompts], max(1, size.rows // len(cells))):
+        places = [(cell, i) for i in together for cell in cells]
+        found = generate(
+            loaded.runner, [prompts[i] for _, i in places], loaded.chat.stop_ids, limit, size, loaded.chat.n_prefix,
+            [cells[cell] for cell, _ in places], progress=progress,
+        )  # fmt: skip
+        answers |= dict(zip(places, found, strict=True))
     return [
-        completion_row(f"{suite}:{row['id']}@{cell}", suite, row | {"arm": cell}, answer, loaded.tokenizer)
-        for (cell, suite, row), answer in zip(places, answers, strict=True)
+        completion_row(f"{suite}:{row['id']}@{cell}", suite, row | {"arm": cell}, answers[cell, i], loaded.tokenizer)
+        for cell in cells
+        for i, (suite, row) in enumerate(asked)
     ]

@@ -21,7 +21,8 @@ def by_checkpoint(
 
 
 def read_cells(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype={"source_position": str}, keep_default_na=False, na_values=[""])
+    words = dict.fromkeys(("digest", "source_position_h", "source_position_r"), str)
+    return pd.read_csv(path, dtype=words, keep_default_na=False, na_values=[""])
 
 
 def read_readout(path: Path) -> pd.DataFrame:

@@ -70,6 +70,11 @@ class Sweep:
             r.ids for r in self.loaded.chat.render_many([row["prompt"] for row in rows])
         ]
 
+    @property
+    def requests(self) -> list[str]:
+        """A few of the harmful prompts, as texts."""
+        return [row["prompt"] for row in read_jsonl(self.job.harmful)[:3]]
+
     def clean(self, tokens: list):
         size = batch_size(self.job, "readout", self.p["batch_size"])
         return clean_prompts(self.runner, tokens, self.layers, self.loaded.chat.n_prefix, size)

@@ -10,7 +10,7 @@ import time
 
 import pandas as pd
 from _job import Job, JobError, read_jsonl
-from _model import load, progress
+from _model import batch_size, load, progress
 from _store import UnitStore, job_key
 
 from safety_geometry.adversarial import derived_seed
@@ -26,12 +26,14 @@ def main() -> None:
     synonyms = {row["word"]: row["synonyms"] for row in read_jsonl(job.synonyms)}
     store = UnitStore(job.attacks.with_suffix(".store"))
     bar, attacks, table = progress(len(rows), "attacks"), [], []
+    size = batch_size(job, "AutoDAN's prompts", config.batch_size)
     for row in rows:
         started, key = time.perf_counter(), job_key(job, behaviour=row["id"])
         try:
             result = autodan(
                 loaded.runner, loaded.chat, row["prompt"], row["target"], seeds, synonyms, config,
                 derived_seed(p["seed"], "autodan", row["id"]), state=store.get(key), save=lambda s, k=key: store.put(k, s),
+                batch=size,
             )  # fmt: skip
         except ValueError as error:
             raise JobError(f"AutoDAN on {row['id']}: {error}") from error
@@ -40,7 +42,7 @@ def main() -> None:
                 attacks.append(
                     {"id": row["id"], "arm": arm, "request": row["prompt"], "prompt": prompt, "target": row["target"]}
                 )
-        table.append(numbers(p, config, row["id"], result))
+        table.append(numbers(p, config, row["id"], result, size.rows))
         print(
             f"{row['id']}: loss {result.seed_loss:.3f} -> {result.loss:.3f}, {time.perf_counter() - started:.0f} s",
             flush=True,
@@ -52,14 +54,14 @@ def main() -> None:
     store.keep([])
 
 
-def numbers(p: dict, config: AutoDANConfig, behaviour: str, result: AutoDANResult) -> dict:
-    """Row of the table."""
+def numbers(p: dict, config: AutoDANConfig, behaviour: str, result: AutoDANResult, rows: int) -> dict:
+    """Row of the table; `rows`: of a forward pass, when the attack was done."""
     usable = result.stopped != "unusable"
     return {
         "seed": p["seed"], "attack": "autodan", "source": p["source"], "behaviour": behaviour, "budget_steps": config.steps,
         "width": config.population, "steps": max(0, len(result.losses) - 1), "loss_start": result.seed_loss if usable else math.nan,
         "loss": result.loss if usable else math.nan, "candidates": result.evaluated, "rejected": result.dropped,
-        "tokens": result.tokens, "batch_size": config.batch_size, "stopped": result.stopped,
+        "tokens": result.tokens, "batch_size": rows, "stopped": result.stopped,
     }  # fmt: skip
 
 

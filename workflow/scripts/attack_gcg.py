@@ -10,11 +10,12 @@ import time
 
 import pandas as pd
 from _job import Job, JobError, read_jsonl
-from _model import load, progress
+from _model import load, progress, register
 from _store import UnitStore, job_key
 
 from safety_geometry.adversarial import derived_seed
 from safety_geometry.gcg import GCGConfig, attack_many
+from safety_geometry.gcg_batches import BatchSize
 from safety_geometry.gcg_losses import CacheError, uncached_loss
 from safety_geometry.gcg_scoring import check_cache
 from safety_geometry.suffix import SuffixError, allowed_tokens, initial_suffix
@@ -64,6 +65,8 @@ def searched(job: Job, loaded, rows: list[dict], starts: list, config: GCGConfig
     """The attacks on all cases, going on from a saved state if there is one."""
     allowed = allowed_tokens(loaded.tokenizer, loaded.model.config.vocab_size)
     store, key = UnitStore(job.attacks.with_suffix(".store")), job_key(job)
+    batch = BatchSize.on(loaded.runner.device, config.batch_size)
+    register(job, *batch.both)
     state = store.get(key)
     if state is not None:
         print(f"going on after step {state['step']} of {config.steps}", file=sys.stderr, flush=True)
@@ -73,7 +76,7 @@ def searched(job: Job, loaded, rows: list[dict], starts: list, config: GCGConfig
         check_cache(loaded.runner, starts[0], int(allowed.nonzero()[0]))
         results = attack_many(
             loaded.runner, loaded.chat, starts, config, allowed, seeds, progress=lambda *_: bar(1), state=state,
-            save=lambda now: store.put(key, now),
+            save=lambda now: store.put(key, now), batch=batch,
         )  # fmt: skip
     except CacheError as error:
         raise JobError(f"source {job.params['source']}: {error}") from error

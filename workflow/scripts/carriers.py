@@ -37,7 +37,8 @@ def main() -> None:
     params = job.params
     try:
         checkpoints = load(job)
-        coupling, controls = zip(*(couple_one(c, params) for c in checkpoints), strict=True)
+        reference = next(c for c in checkpoints if c.step == params["reference"])
+        coupling, controls = zip(*(couple_one(c, reference, params) for c in checkpoints), strict=True)
         geometry = describe_geometry(checkpoints, params)
         tensors, metadata = pack(checkpoints)
     except ValueError as error:
@@ -88,11 +89,11 @@ def sites(h: Site, r: Site | None) -> dict:
     return {"layer_h": h[1], "pos_h": str(h[0]), "layer_r": layer_r, "pos_r": pos_r}
 
 
-def couple_one(c: Checkpoint, params: dict) -> tuple[dict, list[dict]]:
+def couple_one(c: Checkpoint, reference: Checkpoint, params: dict) -> tuple[dict, list[dict]]:
     """The checkpoint's row of the coupling table, and its rows of coupling_controls."""
     row = identity(c, params) | {"selection": c.selection} | sites(c.h_site, c.r_site if c.has_r else None)
     if not c.has_r:
-        return row | dict.fromkeys(OF_R) | of_h(c), []
+        return row | dict.fromkeys(OF_R) | frozen(c, reference) | of_h(c), []
     observed = c.coupling()
     intervals, own, fixed = (resampled if c.activations.per_prompt else as_read)(c, observed, params)
     row |= {"admissible": c.carrier("R").admissible, "c_layer": observed.c_layer}
@@ -102,12 +103,19 @@ def couple_one(c: Checkpoint, params: dict) -> tuple[dict, list[dict]]:
         row[name] = None if c.r_row is None else c.r_row[name]
     for name in ("s_total_lo", "s_total_hi", "site_share", "none_share"):
         row[name] = None if c.stability is None else getattr(c.stability, name)
-    row |= of_h(c)
+    row |= frozen(c, reference) | of_h(c)
 
     here = [(sites(c.h_site, c.r_site), x) for x in own]
     for layer, found in fixed.items():
         here += [(sites((c.h_site[0], layer), (c.r_site[0], layer)), x) for x in found]
     return row, [identity(c, params) | {"companion": x.companion} | where | vars(x) for where, x in here]
+
+
+def frozen(c: Checkpoint, reference: Checkpoint) -> dict:
+    """Coupling with both carriers read where the reference anchor reads them: no change of site moves it."""
+    sites = reference.h_site, reference.r_site
+    found = c.coupling(sites) if reference.r_site is not None and c.r_delta is not None else None
+    return {f"{name}_frozen": found and getattr(found, name) for name in ("hrci", "hrci_repr", "c_cos", "c_sub")}
 
 
 def of_h(c: Checkpoint) -> dict:

@@ -1,6 +1,6 @@
 """The behaviours that are attacked: the first requests that the fixed source refuses when asked directly.
 
-params: model, source, behaviours (how many), require_refusal (false: the first ones, and no model runs), refusal_tokens,
+params: model, source, behaviours (how many), require_refusal (false: the first ones; no model is needed), refusal_tokens,
 batch_size.
 """
 
@@ -12,7 +12,7 @@ from safety_geometry.judges.refusal import classify
 
 
 def main() -> None:
-    job = Job(__doc__, inputs=["model", "adapter?", "requests"], outputs=["behaviours"])
+    job = Job(__doc__, inputs=["model?", "adapter?", "requests"], outputs=["behaviours"])
     p, rows = job.params, read_jsonl(job.requests)
     if p["require_refusal"]:
         rows = refused(job, rows)
@@ -26,6 +26,8 @@ def main() -> None:
 
 def refused(job: Job, rows: list[dict]) -> list[dict]:
     """The requests that the source refuses, by the refusal rules on a short greedy answer."""
+    if job.model is None:
+        raise JobError("--model: name the source, which says what is refused; or set params.require_refusal to false")
     loaded, p = load(job, job.adapter), job.params
     prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for row in rows])]
     answers = generate(

@@ -11,7 +11,7 @@ from _job import Job, JobError
 from _model import batch_size, load, progress
 from _sweep import Sweep
 
-from safety_geometry.causal.cells import clean_cell
+from safety_geometry.causal.cells import clean_unit
 
 
 def main() -> None:
@@ -26,7 +26,7 @@ def main() -> None:
         job.write_jsonl([], job.completions)
         return
     sweep = Sweep(job, load(job, job.adapter))
-    known = {cell.id: cell.interventions for cell in (clean_cell(), *(c for unit in sweep.units() for c in unit.cells))}
+    known = {cell.id: cell.interventions for unit in (clean_unit(), *sweep.units()) for cell in unit.cells}
     if lost := sorted({row["cell"] for row in here} - set(known)):
         raise JobError(
             f"{job.choice} names the cell {lost[0]}, which the sweep does not have; run follow_up_choice again"

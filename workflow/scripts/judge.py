@@ -67,6 +67,7 @@ def published(job: Job, name: str, files: dict[Path, list[dict]], **settings) ->
     import torch  # seconds, and only the published judges need it
 
     from safety_geometry.judges.hub import load_model
+    from safety_geometry.memory import BatchSize
 
     dtype = getattr(torch, job.params.get("dtype", "float32"))
     base = getattr(job, f"{name}_base")
@@ -75,7 +76,8 @@ def published(job: Job, name: str, files: dict[Path, list[dict]], **settings) ->
     template = getattr(job, f"{name}_template")
     if template is not None:
         settings["template"] = template.read_text()
-    judge = make(name, model=model, tokenizer=tokenizer, batch_size=job.params.get("batch_size", 8), **settings)
+    job.batches.append(size := BatchSize(job.params.get("batch_size", 8), f"{name}'s prompts"))
+    judge = make(name, model=model, tokenizer=tokenizer, batch_size=size, **settings)
     said = {}
     for path, rows in files.items():
         try:

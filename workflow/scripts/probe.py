@@ -20,29 +20,33 @@ from safety_geometry.scoring import score_candidates
 def main() -> None:
     job = Job(__doc__, inputs=["model", "adapter?", *SETS, "labels?"], outputs=["activations", "scores"])
     loaded = load(job, job.adapter)
+    grid = candidate_layers(job.params, loaded.runner.n_layers)
     prompts = {name: loaded.prompts(getattr(job, name)) for name in SETS}
     means = write_activations(job, job.activations, loaded, prompts, job.labels)
     classes = ("harmful", "benign") if job.labels is None else ("refused", "complied")
     if f"mean.{classes[0]}" in means:
         delta = means[f"mean.{classes[0]}"] - means[f"mean.{classes[1]}"]
-        scores = score(job, loaded, means, delta, prompts)
+        scores = score(job, loaded, means, delta, prompts, grid)
     else:
         scores = {}  # no candidate: the labels beside the activations say why
     with job.publish(job.scores) as scratch:
         save_file(scores, scratch, {"n_layers": str(loaded.runner.n_layers)})
 
 
-def score(job: Job, loaded, means: dict, delta: Tensor, prompts: dict) -> dict[str, Tensor]:
-    """Scores of the candidates `delta` [P, L+1, d]; what they are scored by is harmful and benign prompts, whatever they are."""
+def candidate_layers(params: dict, n_layers: int) -> list[int]:
+    """Raises JobError for a layer that the model does not have."""
+    if params["layers"] == "all":
+        return list(range(int(params["max_layer_fraction"] * n_layers)))
+    if beyond := [layer for layer in params["layers"] if layer >= n_layers]:
+        raise JobError(f"refusal.layers {beyond} do not exist: the model has blocks 0 to {n_layers - 1}")
+    return params["layers"]
+
+
+def score(job: Job, loaded, means: dict, delta: Tensor, prompts: dict, grid: list[int]) -> dict[str, Tensor]:
+    """Scores of the candidates `delta` [P, L+1, d] at the layers `grid`; what they are scored by is harmful and benign prompts, whatever they are."""
     p, at = job.params, positions(job.params)
     last = at.index(-1)
     layers = evaluation_layers(means["mean.harmful"][last], means["mean.benign"][last], p["evaluation_share"])
-    grid = p["layers"]
-    if grid == "all":
-        grid = range(int(p["max_layer_fraction"] * loaded.runner.n_layers))
-    beyond = [layer for layer in grid if layer >= loaded.runner.n_layers]
-    if beyond:
-        raise JobError(f"refusal.layers {beyond} do not exist: the model has blocks 0 to {loaded.runner.n_layers - 1}")
     directions = {(ell, q): delta[at.index(q), ell] for ell in grid for q in p["candidate_positions"]}
     # A direction that is zero (layer 0 at a template token, the same for every prompt) is no candidate.
     directions = {site: v for site, v in directions.items() if v.norm() > 0}

@@ -1,7 +1,7 @@
 """Prompt sets: sources to roles, one JSON Lines file per role, and the leakage table.
 
 params: sources {name: {format, label, path, [files], [targets: {path, [files]}], [sample]}} where `path` is the place of the
-fetched file or folder among --sources and `sample` how many of its prompts stand for it; roles (see
+file or fetched folder among --sources, or a list of places, and `sample` how many of its prompts stand for it; roles (see
 safety_geometry.splits.Role); seed; threshold; on_leak fail|drop; target_words.
 Each --roles file is named <role>.jsonl; rows: id, role, label, source, prompt, target (harmful), and the source's fields.
 """
@@ -68,12 +68,15 @@ def read_source(name: str, paths: list[Path], spec: dict, seed: int) -> list[dic
 
 
 def files_of(name: str, paths: list[Path], spec: dict) -> list[Path]:
-    if not 0 <= spec["path"] < len(paths):
-        raise JobError(f"sources.{name}.path is {spec['path']}, but --sources has {len(paths)} paths")
-    path = paths[spec["path"]]
-    if not path.is_dir():
-        return [path]
-    return [path / n for n in source_files(path, spec.get("files", "**"), f"sources.{name}")]
+    """All files at the places of `spec["path"]`; in a folder, those that `spec["files"]` names."""
+    found = []
+    for place in spec["path"] if isinstance(spec["path"], list) else [spec["path"]]:
+        if not 0 <= place < len(paths):
+            raise JobError(f"sources.{name}.path is {place}, but --sources has {len(paths)} paths")
+        path = paths[place]
+        inside = source_files(path, spec.get("files", "**"), f"sources.{name}") if path.is_dir() else []
+        found += [path / file for file in inside] if path.is_dir() else [path]
+    return found
 
 
 def with_target(row: dict, words: int | None) -> dict:

@@ -1,14 +1,22 @@
 """The study's tables over all seeds and trajectories, from the tables of its checkpoints and the judged completions.
 
 --judged comes in the order of params.judged ({seed, regime, step, anchor} of each file). A study that trains nothing has no
-training tables. params: regimes (all trajectories, in order), judged, seed and draws of the bootstrap.
+training tables. Behaviour in the trajectory is that of the same prompts at every save; in all other tables it is that of all prompts.
+params: regimes (all trajectories, in order), judged, every_save (suite: rows that every save answers), seed and draws of the bootstrap.
 """
 
 from _job import Job, JobError
 from _per_checkpoint import by_checkpoint, read_judged
 from _read import read_table
 
-from safety_geometry.tables import behaviour_table, contrasts_table, five_anchor_table, stack, trajectory_table
+from safety_geometry.tables import (
+    behaviour_table,
+    contrasts_table,
+    first_rows,
+    five_anchor_table,
+    stack,
+    trajectory_table,
+)
 
 STACKED = ("coupling", "geometry", "coupling_controls", "profile")
 MADE = ("behaviour", "contrasts", "trajectory", "five_anchor")
@@ -24,8 +32,9 @@ def main() -> None:
         judged = by_checkpoint(p["judged"], job.judged, read_judged)
         tables["behaviour"] = behaviour_table(judged, p["seed"], p["draws"])
         tables["contrasts"] = contrasts_table(judged, p["regimes"], p["seed"], p["draws"])
-        tables["trajectory"] = trajectory_table(tables["coupling"], tables["behaviour"])
-        tables["five_anchor"] = five_anchor_table(tables["trajectory"])
+        same = {c: first_rows(frame, p["every_save"]) for c, frame in judged.items()}
+        tables["trajectory"] = trajectory_table(tables["coupling"], behaviour_table(same, p["seed"], p["draws"]))
+        tables["five_anchor"] = five_anchor_table(trajectory_table(tables["coupling"], tables["behaviour"]))
     except ValueError as error:
         raise JobError(str(error)) from error
     for name, frame in tables.items():

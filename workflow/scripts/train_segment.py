@@ -15,17 +15,18 @@ from dataclasses import asdict
 import pandas as pd
 import torch
 from _job import Job, JobError, read_jsonl
-from _model import load
+from _model import batch_size, load, register
 from safetensors.torch import load_file, save_file
 
 from safety_geometry.adversarial import Pool, PoolConfig, clean_rows
 from safety_geometry.distributed import Ranks, RanksError, launched, shard
 from safety_geometry.gcg import GCGConfig
+from safety_geometry.gcg_batches import BatchSize
 from safety_geometry.generation import generate
 from safety_geometry.judges.refusal import classify
 from safety_geometry.models import add_lora
 from safety_geometry.runner import Runner
-from safety_geometry.suffix import allowed_tokens
+from safety_geometry.suffix import SuffixError, allowed_tokens
 from safety_geometry.training import StepLog, TrainConfig, Trainer
 
 
@@ -40,6 +41,10 @@ def main() -> None:
             train(job, ranks)
     except RanksError as error:
         raise JobError(str(error)) from error
+    except SuffixError as error:
+        raise JobError(
+            f"pool of {job.params['regime']}, {error}; choose another pool.gcg.init, or other prompts for role train_pool"
+        ) from error
 
 
 def train(job: Job, ranks: Ranks) -> None:
@@ -56,7 +61,9 @@ def train(job: Job, ranks: Ranks) -> None:
     pool, allowed = None, None
     if p["pool"] is not None:
         gcg = GCGConfig(**p["gcg"])
-        pool = Pool(PoolConfig(**p["pool"]), gcg, read_jsonl(job.pool), loaded.chat, p["seed"])
+        batch = BatchSize.on(runner.device, gcg.batch_size, ranks)
+        register(job, *batch.both)
+        pool = Pool(PoolConfig(**p["pool"]), gcg, read_jsonl(job.pool), loaded.chat, p["seed"], batch)
         allowed = allowed_tokens(loaded.tokenizer, loaded.model.config.vocab_size)
     rows = clean_rows(loaded.chat, read_jsonl(job.clean), p["max_length"])
     trainer = Trainer(model, runner, loaded.chat, TrainConfig(**p["train"]), rows, pool, allowed, p["seed"], ranks)
@@ -104,7 +111,7 @@ def monitor(job: Job, loaded, model) -> dict[str, float]:
             prompts,
             loaded.chat.stop_ids,
             p["max_new_tokens"],
-            p["batch_size"],
+            batch_size(job, "monitor's answers", p["batch_size"]),
             loaded.chat.n_prefix,
         )
         texts = [loaded.tokenizer.decode(a.ids, skip_special_tokens=True) for a in answers]

@@ -1,7 +1,8 @@
 """Answers of target checkpoints to the attacks made on one source.
 
-The source answers all of its attacks, the other targets those on the first behaviours. What a target has answered is kept in a folder
-beside --completions (private), so that a new target asks only that one. params: model, source, targets (regime:step, in the
+The source answers all of its attacks, the other targets those on the first behaviours. What a target has answered to a method's attacks is
+kept in a folder beside --completions (private), so that a new target asks only that one, and another budget of one method asks
+nothing of the other anew: each file of --attacks has batches of its own. params: model, source, targets (regime:step, in the
 order of --model; --adapters are those of the targets that are not in `whole`), whole, behaviours, max_new_tokens, batch_size. Rows are
 those of complete.py, `arm` is attack@regime:step.
 """
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from _completions import completion_row
 from _job import Job, JobError, read_jsonl, recorded_digest
-from _model import batch_size, load, progress, recall
+from _model import Loaded, batch_size, load, progress, recall
 from _store import UnitStore
 
 from safety_geometry.generation import generate
@@ -21,23 +22,30 @@ from safety_geometry.generation import generate
 def main() -> None:
     job = Job(__doc__, inputs=["model*", "adapters*", "attacks*"], outputs=["completions"])
     p = job.params
-    attacks = [row for path in job.attacks for row in read_jsonl(path)]
-    first = list(dict.fromkeys(row["id"] for row in attacks))[: p["behaviours"]]
+    methods = [rows for path in job.attacks if (rows := read_jsonl(path))]
     store = UnitStore(job.completions.with_suffix(".store"))
     bar, keys, out = progress(len(p["targets"]), "targets"), [], []
     for target, files in weights(job).items():
-        asked = [row for row in attacks if target == p["source"] or row["id"] in first]
-        keys.append(key_of(job, files, asked))
-        found = store.get(keys[-1])
-        if found is None:
-            found = {"rows": answers(job, files, target, asked)}
-            found |= {"layout_changed": changed} if (changed := job.layout_changed()) else {}
-            store.put(keys[-1], found)
-        recall(job, found.get("layout_changed", {}))
-        out += found["rows"]
+        loaded = None
+        for attacks in methods:
+            asked = asked_of(target, attacks, p)
+            keys.append(key_of(job, files, asked))
+            found = store.get(keys[-1])
+            if found is None:
+                loaded = loaded or load(job, adapter=files[1], folder=files[0])
+                found = answered(job, loaded, target, asked)
+                store.put(keys[-1], found)
+            recall(job, found.get("layout_changed", {}))
+            out += found["rows"]
         bar(1)
     job.write_jsonl(out, job.completions)
     store.keep(keys)
+
+
+def asked_of(target: str, attacks: list[dict], p: dict) -> list[dict]:
+    """What a target is asked of one method's attacks: the source all of them, another those on the first behaviours."""
+    first = list(dict.fromkeys(row["id"] for row in attacks))[: p["behaviours"]]
+    return [row for row in attacks if target == p["source"] or row["id"] in first]
 
 
 def weights(job: Job) -> dict[str, tuple[Path, Path | None]]:
@@ -51,27 +59,30 @@ def weights(job: Job) -> dict[str, tuple[Path, Path | None]]:
     return {t: (model, None if t in whole else next(adapters)) for t, model in zip(targets, job.model, strict=True)}
 
 
-def answers(job: Job, files: tuple[Path, Path | None], target: str, asked: list[dict]) -> list[dict]:
-    (folder, adapter), p = files, job.params
-    loaded = load(job, adapter, folder)
+def answered(job: Job, loaded: Loaded, target: str, asked: list[dict]) -> dict:
+    """`rows` of a target's answers to one method's attacks, in batches of their own, and `layout_changed` where memory was short."""
+    size = batch_size(job, f"answers to {asked[0]['arm']}", job.params["batch_size"])
     prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for row in asked])]
     found = generate(
-        loaded.runner,
-        prompts,
-        loaded.chat.stop_ids,
-        p["max_new_tokens"],
-        batch_size(job, "answers", p["batch_size"]),
-        loaded.chat.n_prefix,
+        loaded.runner, prompts, loaded.chat.stop_ids, job.params["max_new_tokens"], size, loaded.chat.n_prefix
     )
-    rows = [row | {"arm": f"{row['arm']}@{target}"} for row in asked]
-    return [
-        completion_row(f"{row['arm']}:{row['id']}", "transfer", row, answer, loaded.tokenizer)
-        for row, answer in zip(rows, found, strict=True)
+    rows = [
+        completion_row(
+            f"{row['arm']}@{target}:{row['id']}",
+            "transfer",
+            row | {"arm": f"{row['arm']}@{target}"},
+            answer,
+            loaded.tokenizer,
+        )
+        for row, answer in zip(asked, found, strict=True)
     ]
+    return {"rows": rows} | (
+        {"layout_changed": {size.what: {"asked": size.asked, "used": size.rows}}} if size.changed else {}
+    )
 
 
 def key_of(job: Job, files: tuple[Path, Path | None], asked: list[dict]) -> str:
-    """Key of a target's answers: everything that they depend on."""
+    """Key of a target's answers to one method's attacks: everything that they depend on, and nothing of another method."""
     settings = {name: job.params[name] for name in ("model", "max_new_tokens", "batch_size")}
     digests = [recorded_digest(path) for path in files if path is not None]
     whole = [settings, digests, job.code, [[row["arm"], row["id"], row["prompt"]] for row in asked]]

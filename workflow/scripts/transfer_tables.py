@@ -1,7 +1,7 @@
 """The attacks of all sources with their success, their transfer, and what predicts it.
 
 --judged comes in the order of params.sources ({seed, regime, step}): the answers of all targets to a source's attacks.
-params: sources, stats_seed and draws of the bootstrap.
+params: sources, fixed_source (regime:step), untrained (trajectories that are the same under every seed), stats_seed and draws of the bootstrap.
 """
 
 import pandas as pd
@@ -10,7 +10,7 @@ from _per_checkpoint import by_checkpoint, read_judged
 from _read import read_table
 
 from safety_geometry.tables import Checkpoint, stack
-from safety_geometry.transfer import ARMS, transfer_predictors, transfer_table
+from safety_geometry.transfer import ARMS, identified, transfer_predictors, transfer_table
 
 
 def main() -> None:
@@ -23,9 +23,12 @@ def main() -> None:
     judged = pd.concat([answers(frame, source) for source, frame in by_source.items()], ignore_index=True)
     others = [read_table(path) for path in (job.trajectory, job.coupling, job.geometry)]
     try:
-        attacks = with_success(stack([pd.read_csv(path) for path in job.attacks_parts], []), judged)
-        transfer = transfer_table(judged)
-        predictors = transfer_predictors(transfer, *others, seed=p["stats_seed"], draws=p["draws"])
+        attacks = identified(stack([pd.read_csv(path) for path in job.attacks_parts], []), p["fixed_source"])
+        attacks = with_success(attacks, judged)
+        transfer = transfer_table(judged, p["fixed_source"])
+        predictors = transfer_predictors(
+            transfer, *others, seed=p["stats_seed"], draws=p["draws"], untrained=p["untrained"]
+        )
     except ValueError as error:
         raise JobError(f"transfer: {error}") from error
     job.write_table(attacks, job.attacks)

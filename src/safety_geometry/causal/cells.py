@@ -1,8 +1,9 @@
 """The cells of a sweep at one checkpoint: targets, their controls, and the layer scan, in units that are run together.
 
-A *cell* is one intervention on all prompts. A *unit* is what is computed and kept as a whole: a target with the controls of
-its own, or the shared controls of one kind at one carrier. The batches of a unit do not depend on other units, so that a
-sweep that is resumed or extended gives the same numbers as one made in one go.
+A *cell* is one intervention on all prompts. A *unit* is what is computed and kept as a whole. Of readouts: a target with the
+controls of its own, or the shared controls of one kind at one carrier. Of answers: all cells that answer of the targets that
+share controls, and of these, since they are to decode in the same batches. The batches of a unit do not depend on other
+units, so that a sweep that is resumed or extended gives the same numbers as one made in one go.
 """
 
 from collections.abc import Mapping, Sequence
@@ -67,8 +68,11 @@ class Cell:
 
 @dataclass(frozen=True, eq=False)
 class Unit:
+    """group: of its targets; units of one group give their answers together."""
+
     name: str
     cells: tuple[Cell, ...]
+    group: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +111,10 @@ class Carriers:
         return mode_parts(target.mode, h, r, layer_h, layer_r, target.family)
 
 
-def clean_cell(generated: bool = False) -> Cell:
-    """The model as it is, without an intervention."""
-    return Cell(CLEAN, (), ({"control": "baseline", "number": 0, "primary": False},), generated=generated)
+def clean_unit(generated: bool = False) -> Unit:
+    """The model as it is, without an intervention: a cell and a group of its own."""
+    cell = Cell(CLEAN, (), ({"control": "baseline", "number": 0, "primary": False},), generated=generated)
+    return Unit(CLEAN, (cell,), CLEAN)
 
 
 def target_unit(
@@ -136,7 +141,7 @@ def target_unit(
         if target.family == "steer":  # one random vector of the same length
             made = tuple(Part(part.carrier, part.layer, part.basis[:1]) for part in made)
         cells.append(_control(target, controls, made, at, parts, generate, factors))
-    return Unit(target.id, tuple(cells))
+    return Unit(target.id, tuple(cells), target.group)
 
 
 def shared_units(
@@ -152,13 +157,14 @@ def shared_units(
     first, units = targets[0], []
     for kind in SHARED:
         count = max(counts.get(kind, 0), least)
-        found = [draw_shared(kind, at.sources[c], count, seed) for c in _carriers(first)]
+        drawn = [draw_shared(kind, at.sources[c], count, seed) for c in _carriers(first)]
+        found = [{control.number: control for control in controls} for controls in drawn]
         cells = []
-        for controls in zip(*found, strict=True):
+        for number in sorted(set.intersection(*(set(numbers) for numbers in found))):
+            controls = [numbers[number] for numbers in found]
             made = _assemble(first, controls, at, project=False)
             if made is None:
                 continue
-            number = controls[0].number
             known = number < counts.get(kind, 0)
             of = [(t, at.parts(t)) for t in targets if known or t.primary]
             cells.append(
@@ -168,8 +174,17 @@ def shared_units(
                 )
             )  # fmt: skip
         if cells:
-            units.append(Unit(f"{first.group}/{kind}", tuple(cells)))
+            units.append(Unit(f"{first.group}/{kind}", tuple(cells), first.group))
     return units
+
+
+def answer_units(units: Sequence[Unit]) -> list[Unit]:
+    """Units of answers: for each group of readout units the cells that answer, by id; groups without such a cell have none."""
+    groups: dict[str, list[Cell]] = {}
+    for unit in units:
+        groups.setdefault(unit.group, []).extend(cell for cell in unit.cells if cell.generated)
+    by_id = {group: sorted(cells, key=lambda cell: cell.id) for group, cells in groups.items() if cells}
+    return [Unit(f"{group}/answers", tuple(cells), group) for group, cells in by_id.items()]
 
 
 def scan_unit(mode: str, family: str, strength: float, layers: Sequence[int], at: Carriers) -> Unit | None:
@@ -237,14 +252,12 @@ def _cell(
         for part, strength in zip(parts, strengths, strict=True)
         for edit in interventions((part,), target.family, strength, at.scale, target.scope)
     )
-    source = next((c.source for c in controls if c.source is not None), None)
-    seed = next((c.seed for c in controls if c.seed is not None), None)
+    drawn = _drawn(controls)
     acting = {c: part.layer for part in parts for c in part.carrier}
     rows = tuple(
         {
             "target": t.id, "family": t.family, "mode": t.mode, "scope": t.scope, "rank": t.rank, "lambda": t.strength,
-            "control": kind, "number": number, "control_seed": seed, "layer_h": acting.get("H"), "layer_r": acting.get("R"),
-            "source_layer": source and source[1], "source_position": source and str(source[0]),
+            "control": kind, "number": number, "layer_h": acting.get("H"), "layer_r": acting.get("R"), **drawn,
             "abs_cos": 1.0 if kind == "target" else cosine(parts, theirs),
             "energy": _energy(parts, at, target.family, strengths),
             "primary": t.primary,
@@ -252,6 +265,20 @@ def _cell(
         for t, theirs in of
     )  # fmt: skip
     return Cell(cell_id, edits, rows, kl, generated)
+
+
+def _drawn(controls: Sequence[Control]) -> dict:
+    """Seed, layer and position of the direction in H's place and of that in R's: a control of both carriers is two draws."""
+    by_carrier = {carrier: control for control in controls for carrier in control.part.carrier}
+    found = {}
+    for carrier in "HR":
+        control, end = by_carrier.get(carrier), carrier.lower()
+        position, layer = (control and control.source) or (None, None)
+        found |= {
+            f"control_seed_{end}": control and control.seed, f"source_layer_{end}": layer,
+            f"source_position_{end}": None if position is None else str(position),
+        }  # fmt: skip
+    return found
 
 
 def _energy(parts: Sequence[Part], at: Carriers, family: str, strengths: Sequence[float]) -> float:

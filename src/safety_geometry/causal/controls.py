@@ -24,6 +24,7 @@ from safety_geometry.causal.modes import Part, orthonormal
 from safety_geometry.causal.names import SHARED
 from safety_geometry.coupling import position_subspace
 
+REDRAWS = 20
 Site = tuple[int | str, int]
 """Position as the configuration names it, and layer."""
 
@@ -81,7 +82,10 @@ class Control:
 
 
 def draw_shared(kind: str, source: Source, count: int, seed: int) -> list[Control]:
-    """`count` controls of a shared kind at the carrier's layer; the n-th is the same whatever the count."""
+    """`count` controls of a shared kind at the carrier's layer; the n-th is the same whatever the count.
+
+    A permutation whose classes do not differ is drawn again, REDRAWS times at most; then this number is left out.
+    """
     layer = source.site[1]
     values, n = source.at(*source.site)
     found = []
@@ -94,12 +98,13 @@ def draw_shared(kind: str, source: Source, count: int, seed: int) -> list[Contro
             centred = np.concatenate([values[:n] - values[:n].mean(0), values[n:] - values[n:].mean(0)])
             rows = orthonormal(rng.standard_normal((source.rank, len(centred))) @ centred)
         elif kind == "shuffled":
-            rows = source.directions(*source.site, rng.permutation(len(values)))
+            tries = (source.directions(*source.site, rng.permutation(len(values))) for _ in range(1 + REDRAWS))
+            rows = next((rows for rows in tries if rows is not None), None)
         else:
             raise ValueError(f"{kind!r} is not a shared kind of control; these are {', '.join(SHARED)}")
-        found.append(
-            Control(kind, number, Part(source.carrier, layer, rows), own, source.site if kind == "shuffled" else None)
-        )
+        if rows is not None:
+            read = source.site if kind == "shuffled" else None
+            found.append(Control(kind, number, Part(source.carrier, layer, rows), own, read))
     return found
 
 

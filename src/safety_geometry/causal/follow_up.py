@@ -11,6 +11,7 @@ from itertools import chain, zip_longest
 import numpy as np
 import pandas as pd
 
+from safety_geometry.behaviour import paired_rates
 from safety_geometry.causal.names import CLEAN, KINDS, SHARED
 from safety_geometry.causal.outcomes import RATES, outcome_matrix
 from safety_geometry.stats import percentiles, resampling_weights, wilson
@@ -19,10 +20,14 @@ from safety_geometry.tables import Checkpoint
 WHAT = ("target", "family", "mode", "lambda", "scope", "rank", "role", "control", "number", "chosen_delta")
 # column -> metric and name of its n; usefulness is what carries a reopened attack, benign_mean what is left of the model
 SCORES = {"asr": ("asr", "n_asr"), "any_refusal": ("direct_refusal", "n_asr"), "usefulness": ("usefulness", "n_usefulness"),
-          "benign_mean": ("benign_mean", "n_benign"), "degenerate": ("degenerate", "n_degenerate")}  # fmt: skip
+          "benign_mean": ("benign_mean", "n_benign"), "degenerate": ("degenerate", "n_degenerate"),
+          "degenerate_direct": ("degenerate_direct", "n_asr")}  # fmt: skip
+DIFFERENCES = ("asr", "usefulness", "degenerate_direct")  # that stand less the baseline's too, paired by prompt
 SCORED = ("asr", "asr_lo", "asr_hi", "n_asr", "any_refusal", "any_refusal_lo", "any_refusal_hi", "usefulness",
           "usefulness_lo", "usefulness_hi", "n_usefulness", "benign_mean", "benign_mean_lo", "benign_mean_hi", "n_benign",
-          "degenerate", "degenerate_lo", "degenerate_hi", "n_degenerate")  # fmt: skip
+          "degenerate", "degenerate_lo", "degenerate_hi", "n_degenerate", "degenerate_direct", "degenerate_direct_lo",
+          "degenerate_direct_hi", *(f"{name}_delta{end}" for name in (*DIFFERENCES, "usefulness_control")
+                                    for end in ("", "_lo", "_hi")))  # fmt: skip
 COLUMNS = ("seed", "regime", "step", "anchor", *WHAT, *SCORED)
 
 
@@ -128,8 +133,10 @@ def follow_up_table(
     """The follow-up table: chosen rows (of `choose`) with the scores of their answers.
 
     judged: rows of judge.py per checkpoint, `arm` the cell; suites direct (ASR, refusal), usefulness, utility; degenerate is
-    over all answers of a cell. `scoring`: direct prompts that count (default: all that there are). Rates have Wilson's
-    interval, means a percentile bootstrap over prompts. Raises ValueError, naming the cell, when a chosen cell has no
+    over all answers of a cell, degenerate_direct over those to direct requests. `scoring`: direct prompts that count (default:
+    all that there are). Rates have Wilson's interval, means a percentile bootstrap over prompts. `_delta`: less the baseline
+    on the same prompts (rates: Newcombe's paired interval, means: bootstrap of the paired differences), empty for baselines;
+    usefulness_control_delta: less the mean of the target's controls, for targets that have some. Raises ValueError, naming the cell, when a chosen cell has no
     answers or other prompts than clean.
     """
     scores = {}
@@ -143,6 +150,9 @@ def follow_up_table(
         if lost := set(chosen.loc[chosen["checkpoint"] == checkpoint, "cell"]) - set(frame["arm"]):
             raise ValueError(f"cell {min(lost)}: no judged follow-up answers at {checkpoint}")
         scores[checkpoint] = _scores(frame, seed, draws)
+        mine = chosen[(chosen["checkpoint"] == checkpoint) & (chosen["role"] == "control")]
+        for target, controls in mine.groupby("target")["cell"]:
+            scores[checkpoint][target] |= _beside_controls(frame, target, list(controls), seed, draws)
     rows = [
         row["checkpoint"].columns()
         | {name: row[name] for name in WHAT}
@@ -158,8 +168,8 @@ def _scores(frame: pd.DataFrame, seed: int, draws: int) -> dict[str, dict]:
     for name, (metric, count) in SCORES.items():
         if (matrix := outcome_matrix(metric, None, frame)) is None:
             continue
-        n = matrix.shape[1]
-        weights = resampling_weights(n, draws, np.random.default_rng([seed, n]))
+        n, clean = matrix.shape[1], matrix.loc[CLEAN].to_numpy()
+        weights = _weights(seed, n, draws)
         for cell, values in zip(matrix.index, matrix.to_numpy(), strict=True):
             if metric in RATES:
                 bounds = wilson(round(values.sum()), n)
@@ -168,4 +178,24 @@ def _scores(frame: pd.DataFrame, seed: int, draws: int) -> dict[str, dict]:
                 lo, hi = percentiles(weights @ values)
             of = found.setdefault(cell, {})
             of |= {name: values.mean(), f"{name}_lo": lo, f"{name}_hi": hi, count: n}
+            if name in DIFFERENCES and cell != CLEAN:
+                paired = paired_rates(values, clean) if metric in RATES else percentiles(weights @ (values - clean))
+                of |= _difference(name, (values - clean).mean(), paired)
     return found
+
+
+def _beside_controls(frame: pd.DataFrame, target: str, controls: list[str], seed: int, draws: int) -> dict:
+    """Usefulness of a target less the mean of its controls', with a bootstrap over prompts."""
+    if (matrix := outcome_matrix("usefulness", None, frame)) is None:
+        return {}
+    differences = matrix.loc[target].to_numpy() - matrix.loc[controls].to_numpy().mean(axis=0)
+    interval = percentiles(_weights(seed, len(differences), draws) @ differences)
+    return _difference("usefulness_control", differences.mean(), interval)
+
+
+def _difference(name: str, value: float, interval: tuple[float, float]) -> dict:
+    return {f"{name}_delta": value, f"{name}_delta_lo": interval[0], f"{name}_delta_hi": interval[1]}
+
+
+def _weights(seed: int, n: int, draws: int) -> np.ndarray:
+    return resampling_weights(n, draws, np.random.default_rng([seed, n]))

@@ -18,9 +18,10 @@ ANSWERS = {
     "degenerate": (None, "degenerate"),
     "usefulness": ("usefulness", "usefulness"),
     "direct_refusal": ("direct", "any_refusal"),
+    "degenerate_direct": ("direct", "degenerate"),
 }
 METRICS = ("log_odds", "kl", "asr", "any_refusal", "benign_mean", "degenerate")
-RATES = ("asr", "any_refusal", "degenerate", "direct_refusal")  # outcomes are 0 or 1
+RATES = ("asr", "any_refusal", "degenerate", "direct_refusal", "degenerate_direct")  # outcomes are 0 or 1
 
 
 def outcome_matrix(metric: str, readout: pd.DataFrame | None, judged: pd.DataFrame | None) -> pd.DataFrame | None:

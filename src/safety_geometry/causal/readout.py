@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from safety_geometry.chat import ChatFormat
 from safety_geometry.interventions import Intervention
 from safety_geometry.memory import BatchSize
 from safety_geometry.restart import CleanRun, clean_run, edited_prefix, restart
@@ -29,15 +30,32 @@ def refusal_log_odds(logits: Tensor, refusal_ids: Sequence[int]) -> Tensor:
     return z[..., chosen].logsumexp(-1) - z[..., ~chosen].logsumexp(-1)
 
 
-def opening_ids(tokenizer, openings: Sequence[str]) -> list[int]:
-    """First token of each opening, without repetition. Raises ValueError for an opening without tokens."""
-    found = []
-    for text in openings:
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-        if not ids:
-            raise ValueError(f"the refusal opening {text!r} has no tokens")
-        found.append(ids[0])
-    return list(dict.fromkeys(found))
+def opening_ids(chat: ChatFormat, openings: Sequence[str], requests: Sequence[str]) -> list[int]:
+    """First answer token of each opening, without repetition, as it stands behind the template in a whole conversation.
+
+    A tokenizer may begin a word otherwise there than in a text of its own (SentencePiece's space). Raises ValueError where an
+    opening has no such token: it is empty, merges with the template, stands behind a blank of its own, or begins with another
+    token after another of the requests.
+    """
+    return list(dict.fromkeys(_first_token(chat, text, requests) for text in openings))
+
+
+def _first_token(chat: ChatFormat, opening: str, requests: Sequence[str]) -> int:
+    if not opening.strip():
+        raise ValueError(f"the refusal opening {opening!r} has no tokens")
+    prompts = chat.render_many(requests)
+    answered = chat.render_many(requests, [opening] * len(requests))
+    if any(a.ids[: len(p.ids)] != p.ids for p, a in zip(prompts, answered, strict=True)):
+        raise ValueError(f"the refusal opening {opening!r} merges with the chat template into one token")
+    found = {a.ids[len(p.ids)] for p, a in zip(prompts, answered, strict=True)}
+    if len(found) > 1:
+        raise ValueError(
+            f"the refusal opening {opening!r} begins with another token after another request: {sorted(found)}"
+        )
+    token = found.pop()
+    if not chat.tokenizer.convert_ids_to_tokens(token).strip("▁Ġ \n"):
+        raise ValueError(f"the first token of the refusal opening {opening!r} is a blank that the chat template writes")
+    return token
 
 
 @torch.inference_mode()

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from safety_geometry.claims import behaviour, causal, coupling, geometry, transfer
+from safety_geometry.claims import behaviour, causal, coupling, follow_up, geometry, transfer
 from safety_geometry.claims.evidence import Evidence, Outcome, Undecidable, over_seeds
 
 P1, P2 = "arXiv 2606.16349", "arXiv 2604.27019"
-RELABEL = "p relabels the targets (all orders up to seven), the interval resamples sources and targets; undecided where the attacks do not beat their unoptimised arm"
+RELABEL = ("p relabels the targets within each seed, all seeds jointly; the interval resamples sources, targets and seeds, and takes five source "
+           "and target checkpoints; undecided without it, and where the attacks do not beat their unoptimised arm")  # fmt: skip
 HOLM = "McNemar, Holm over the comparisons; fails when every interval excludes a difference of 0.1"
 FLIP = "permuted signs, Holm over the comparisons; fails when every interval excludes a difference of"
 PLAIN_PREDICTORS = (transfer.COUPLING, transfer.BEHAVIOUR, transfer.DRIFT)
@@ -26,13 +27,15 @@ TUNED = ("r2d2_resists_early", "r2d2_over_refuses", "r2d2_refusal_falls", "r2d2_
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence of a paper and what decides it: `decide` gives the outcome of one seed or raises Undecidable."""
+    """One sentence of a paper and what decides it: `decide` gives the outcome of one seed (of all of them, if `together`) or raises
+    Undecidable."""
 
     id: str
     claim: str
     source: str
     test: str
     decide: Callable[[Evidence], Outcome]
+    together: bool = False
 
 
 CLAIMS = (
@@ -88,8 +91,10 @@ CLAIMS = (
     Claim("r2d2_score_falls", "The refusal carrier of R2D2 loses score (S_total).", f"{P2} section 4.2",
           "S_total at the last anchor minus the reference below 0, ranges over resampled validation prompts.", geometry.score_falls),
     *(Claim(f"dense_{metric}", f"Over R2D2's saves, HRCI_repr goes with {name} (Spearman {rho}).", f"{P1} Table 3",
-            f"Sign of Spearman's rho over all saves, moving-block bootstrap (blocks of {coupling.BLOCK}); at least "
-            f"{coupling.MINIMUM_SAVES} saves.", coupling.follows(metric, 1 if rho > 0 else -1))
+            "Sign of Spearman's rho over all saves, both carriers read at the reference anchor's sites, of the levels and of the first "
+            "differences, by moving-block bootstrap at every block "
+            f"length that fits; levels alone are a shared trend and decide nothing. At least {coupling.FEWEST_SAVES} saves.",
+            coupling.follows(metric, 1 if rho > 0 else -1))
       for metric, name, rho in (
           ("fixed_asr", "lower fixed ASR", -0.646), ("any_refusal", "more refusal of look-alikes", 0.659),
           ("benign_refusal", "more refusal of benign prompts", 0.725), ("benign_mean", "less benign helpfulness", -0.661),
@@ -106,49 +111,52 @@ CLAIMS = (
       for regime in ("r2d2", "sft")),
     *(Claim(f"sweep_asr_{regime}", f"Edits along {regime}'s carriers move attack success more than matched controls do ({size}).",
             f"{P1} Table 4", "Δ_control of attack success, either sign, in a primary cell that passes the permutation test of the readout: "
-            "two-level interval at the level that the cells share excludes 0; fails when every interval lies within 0.1 of 0.",
+            f"two-level interval at the level that the cells share excludes 0; fails when every interval lies within 0.1 of 0; undecided with "
+            f"fewer than {causal.FEWEST_CONTROLS} pooled controls.",
             causal.moves_attacks(regime))
       for regime, size in (("r2d2", "by .03 to .05"), ("sft", "by .07 to .14"))),
     Claim("late_r2d2_ablation_lowers_asr", "Ablating R2D2's late refusal carrier lowers attack success.", f"{P2} Table 4",
           "Attack success with R ablated at r2d2's last swept step minus without, on the same requests: interval (Newcombe, paired) "
           "below 0; fails when it excludes a fall of 0.1.", causal.late_ablation_lowers),
     Claim("follow_up_broken_text", "Reopened attack success carries little usefulness: it is mostly broken text.", f"{P1} follow-up",
-          f"Targets of the follow-up whose attack success rose: usefulness below {causal.LITTLE_USEFUL:g} and more than {causal.MUCH_BROKEN:g} of "
-          "the answers empty or nonsensical, by interval (here a broken answer is never an attack's success).", causal.broken_text),
+          "Mean over all targets of the follow-up, each less its baseline, interval over prompts and targets. Undecided unless attack success is "
+          f"above 0; then: usefulness by less than {follow_up.LITTLE_USEFUL:g} and more broken direct answers; fails when usefulness is above baseline "
+          "and controls, or broken answers are more by less than 0.1 (here a broken answer is never an attack's success).", follow_up.broken_text),
     Claim("transfer_coupling_r2d2", "In R2D2, attacks transfer less to checkpoints with more coupling (Spearman -0.965).", f"{P1} Table 5",
           f"Spearman's rho of the target's HRCI_repr with transfer between r2d2's checkpoints below 0; {RELABEL}.",
-          transfer.follows("r2d2", transfer.COUPLING, -1)),
+          transfer.follows("r2d2", transfer.COUPLING, -1), together=True),
     Claim("transfer_tie_r2d2", "In R2D2, coupling predicts transfer no better than behaviour does: it ties with fixed ASR (0.965 each).",
           f"{P1} Table 5", f"|rho| with transfer, the target's HRCI_repr less its fixed ASR, within {transfer.ALIKE:g} of 0: interval over resampled "
-          "sources and targets, same rows; undecided where both rank the targets alike, or neither goes with transfer.",
-          transfer.predictors_tie),
+          "sources, targets and seeds, same rows; undecided where both rank the targets alike, or neither goes with transfer.",
+          transfer.predictors_tie, together=True),
     *(Claim(f"transfer_{name}_sft", f"In SFT, attacks transfer {words} (Spearman {rho}).", f"{P1} Table 5",
             f"Sign of Spearman's rho of the target's {what} with transfer between sft's checkpoints, Holm over the three predictors; {RELABEL}.",
-            transfer.follows("sft", predictor, 1 if rho > 0 else -1, PLAIN_PREDICTORS))
+            transfer.follows("sft", predictor, 1 if rho > 0 else -1, PLAIN_PREDICTORS), together=True)
       for name, predictor, what, words, rho in (
           ("coupling", transfer.COUPLING, "HRCI_repr", "less to checkpoints with more coupling", -0.591),
           ("behaviour", transfer.BEHAVIOUR, "fixed ASR", "more to checkpoints with more fixed ASR", 0.562),
           ("drift", transfer.DRIFT, "refusal-score drift", "less to checkpoints whose refusal score has risen", -0.591))),
     Claim("transfer_weaker_sft", "Transfer goes with coupling less in SFT than in R2D2 (0.591 against 0.965).", f"{P1} Table 5",
           "|rho| of the target's HRCI_repr with transfer, r2d2 less sft, above 0; interval from the opposite ends of the two.",
-          transfer.plain_follows_less),
+          transfer.plain_follows_less, together=True),
 )  # fmt: skip
 
 
 def claims_table(tables: Mapping[str, pd.DataFrame], tuned: Collection[str] = TUNED) -> pd.DataFrame:
     """One row per claim from the tables five_anchor, trajectory, coupling, contrasts, coupling_controls, geometry, profile,
-    of all seeds; attacks, causal_sweep, control_normalised, aligned_anchors, follow_up, transfer and transfer_predictors where the
-    study has them. `tuned`: ids of claims that hyper-parameters were chosen for.
+    of all seeds; attacks, causal_sweep, control_normalised, aligned_anchors, follow_up, dense_correlations, transfer and
+    transfer_predictors where the study has them. `tuned`: ids of claims that hyper-parameters were chosen for.
 
     Raises ValueError when `tuned` names no claim.
     """
     if unknown := set(tuned) - {claim.id for claim in CLAIMS}:
         raise ValueError(f"tuned: no claim {', '.join(sorted(unknown))}")
     seeds = sorted(set(tables["five_anchor"]["seed"]))
+    whole = Evidence(tables)
     runs = [Evidence({n: t[t["seed"] == s] if "seed" in t else t for n, t in tables.items()}) for s in seeds]
     rows = []
     for claim in CLAIMS:
-        outcomes = [decided(claim, evidence) for evidence in runs]
+        outcomes = [decided(claim, evidence) for evidence in ([whole] if claim.together else runs)]
         words = {name: getattr(claim, name) for name in ("id", "claim", "source", "test")}
         rows.append(words | vars(over_seeds(outcomes)) | {"n_seeds": len(seeds), "tuned": claim.id in tuned})
     return pd.DataFrame(rows)[list(COLUMNS)]

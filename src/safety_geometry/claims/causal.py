@@ -1,6 +1,6 @@
-"""Claims about interventions: aligned anchors, sweeps against matched controls, late ablation, follow-up.
+"""Claims about interventions: aligned anchors, sweeps against matched controls, late ablation.
 
-arXiv 2606.16349 (Tables 1 and 4, follow-up) and arXiv 2604.27019 (Table 4). An interval of Δ_control says that a target
+arXiv 2606.16349 (Tables 1 and 4) and arXiv 2604.27019 (Table 4). An interval of Δ_control says that a target
 differs from the average control; that it differs more than one control differs from another takes the permutation p. A
 sweep claim asks for both.
 """
@@ -24,8 +24,8 @@ from safety_geometry.claims.evidence import (
 from safety_geometry.stats import holm, least_mcnemar_p, wilson
 
 SMALLEST_LOG_ODDS = 0.4  # moves a probability of one half by a tenth, the smallest effect of interest of a rate
+FEWEST_CONTROLS = 5  # from which resampling them covers their choice; the interval is too narrow with two or three
 NEARLY_RIGHT = 75.0  # degrees from which two directions count as nearly orthogonal; the paper's smallest angle is 82.3
-LITTLE_USEFUL, MUCH_BROKEN = 0.1, 0.5  # the paper's follow-up: .024 (SFT steering) and .833
 
 
 def aligned(evidence: Evidence) -> pd.DataFrame:
@@ -174,6 +174,11 @@ def moves_attacks(regime: str):
             raise Undecidable(
                 f"{n:.0f} requests are too few: all of them changed would give p = {least_mcnemar_p(n):.2g}"
             )
+        controls = rows["n_controls"].min()
+        if controls < FEWEST_CONTROLS:
+            raise Undecidable(
+                f"{controls:.0f} pooled controls that answered are too few for an interval over controls (at least {FEWEST_CONTROLS})"
+            )
         # The table's intervals are of 95 % each; the best of k cells needs the level that they share.
         wider = ndtri(1 - ALPHA / 2 / len(rows)) / ndtri(1 - ALPHA / 2)
         value = rows["delta_control"]
@@ -216,9 +221,11 @@ def late_ablation_lowers(evidence: Evidence) -> Outcome:
     row, base = rows.sort_values(["rank", "lambda"], ascending=[True, False], kind="stable").iloc[0], base.iloc[0]
     n, successes = int(row["n_asr"]), round(base["asr"] * row["n_asr"])
     if least_mcnemar_p(successes) > ALPHA:
+        if not successes:
+            raise Undecidable(f"attack success at {at} is at the floor: 0 of {n} requests")
         raise Undecidable(
-            f"attack success at {at} is at the floor: {successes} of {n} requests; if none were left, p would be "
-            f"{least_mcnemar_p(successes):.2g}"
+            f"{n} requests are too few at {at}: {successes} of them succeed, and if none were left, p would be "
+            f"{least_mcnemar_p(successes):.2g}; at this rate {math.ceil(FEWEST_CHANGES * n / successes)} would do"
         )
     reason = f"attack success at {at} from {base['asr']:.2f} to {row['asr']:.2f} under ablation {row['lambda']:g} of R"
     if pd.notna(row["degenerate"]) and pd.notna(base["degenerate"]):
@@ -226,45 +233,3 @@ def late_ablation_lowers(evidence: Evidence) -> Outcome:
     lo, hi = row["asr_delta_lo"], row["asr_delta_hi"]
     verdict = "holds" if hi < 0 else "fails" if lo > -SMALLEST_RATE else "inconclusive"
     return Outcome(verdict, reason, row["asr_delta"], lo, hi, 0.0, p_smallest=least_mcnemar_p(successes), n=n)
-
-
-def broken_text(evidence: Evidence) -> Outcome:
-    """Followed-up targets whose attack success reopened: little usefulness, and at least half of the answers broken.
-
-    Averages over targets have the mean of their intervals: the targets answer the same prompts, so more targets are not more
-    independent answers.
-    """
-    frame = evidence.table("follow_up")
-    base = frame[frame["role"] == "baseline"].set_index(["regime", "step"])
-    targets = frame[frame["role"] == "target"].dropna(subset=["asr", "usefulness", "degenerate"])
-    targets = targets.join(base[["asr", "asr_lo", "asr_hi"]].add_suffix("_base"), on=["regime", "step"])
-    targets = targets[targets["asr_base"].notna()]
-    if not len(targets):
-        raise Undecidable("no followed-up target with attack success (its own and a baseline), usefulness and quality")
-    reopened = targets[targets["asr"] > targets["asr_base"]]
-    controls = frame.loc[frame["role"] == "control", "asr"].mean()
-    rates = (f"attack success of {len(targets)} targets is {targets['asr'].mean():.3f}, of their controls {controls:.3f}, of "
-             f"their baselines {targets['asr_base'].mean():.3f}")  # fmt: skip
-    if not len(reopened):
-        raise Undecidable(f"attack success was not reopened on the scoring half: {rates}")
-    mean = reopened.mean(numeric_only=True)
-    below, above = mean["asr"] - mean["asr_lo"], mean["asr_hi_base"] - mean["asr_base"]
-    gain = mean["asr"] - mean["asr_base"]
-    if gain <= math.hypot(below, above):  # Newcombe's interval, pairing left out
-        raise Undecidable(
-            f"attack success was not reopened for certain on the scoring half (n = {mean['n_asr']:.0f}, {len(reopened)} "
-            f"targets above their baseline by {gain:.3f} on average): {rates}"
-        )
-    # A sample without any useful answer still leaves room for some.
-    nothing = wilson(0, round(mean["n_usefulness"])).hi if mean["usefulness"] == 0 else 0.0
-    most = max(mean["usefulness_hi"], nothing)
-    reason = (f"{rates}; over the {len(reopened)} reopened: usefulness {mean['usefulness']:.3f} "
-              f"[{mean['usefulness_lo']:.3f}, {most:.3f}] (little: below {LITTLE_USEFUL:g}), broken answers against "
-              f"{MUCH_BROKEN:g}")  # fmt: skip
-    parts = (
-        "holds" if most < LITTLE_USEFUL else "fails" if mean["usefulness_lo"] > LITTLE_USEFUL else "inconclusive",
-        "holds" if mean["degenerate_lo"] > MUCH_BROKEN else "fails" if mean["degenerate_hi"] < MUCH_BROKEN else "inconclusive",
-    )  # fmt: skip
-    verdict = "holds" if set(parts) == {"holds"} else "fails" if "fails" in parts else "inconclusive"
-    numbers = [float(mean[f"degenerate{end}"]) for end in ("", "_lo", "_hi")]
-    return Outcome(verdict, reason, *numbers, MUCH_BROKEN, n=round(mean["n_asr"]))

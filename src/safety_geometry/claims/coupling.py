@@ -2,16 +2,16 @@
 
 import math
 
-import numpy as np
 import pandas as pd
 
 from safety_geometry.claims.evidence import ADVERSARIAL, PLAIN, Evidence, Outcome, Undecidable, greater, less
-from safety_geometry.stats import spearman_block_bootstrap, spearman_tie_ceiling
+from safety_geometry.dense import FEWEST_SAVES, FORMS
 
 DROP = 3.0  # the papers' .0674 to .0205, and .0784 to .0205
 FLAT = 1.5  # the papers' .0217 to .0190 is 1.14
-MINIMUM_SAVES = 20
-BLOCK = 5
+QUANTITY = (
+    "hrci_repr"  # what a dense claim holds against behaviour, at frozen sites: a change of site is none of the model
+)
 
 
 def ratio(high: pd.Series, low: pd.Series) -> tuple[float, float, float]:
@@ -110,18 +110,47 @@ def fall(before: pd.Series, after: pd.Series) -> tuple[float, float]:
 
 
 def follows(metric: str, sign: int):
-    """Spearman of HRCI_repr with a behaviour over all saves of r2d2 has the paper's sign."""
+    """Spearman of HRCI_repr at frozen sites with a behaviour over all saves of r2d2 has the paper's sign, and so do their changes from save to save.
+
+    Two series that both trend always correlate. So the levels (at every block length that fits the series) and the first differences
+    have to say the same; levels alone decide nothing.
+    """
 
     def decide(evidence: Evidence) -> Outcome:
-        rows = evidence.rows("trajectory", ADVERSARIAL, anchors=False).dropna(subset=["hrci_repr", metric])
-        if len(rows) < MINIMUM_SAVES:
-            raise Undecidable(f"{len(rows)} saves of r2d2 have both; a time series needs {MINIMUM_SAVES}")
+        if metric == "fixed_asr":
+            evidence.require_attack()
+        rows = evidence.rows("trajectory", ADVERSARIAL, anchors=False).dropna(subset=[f"{QUANTITY}_frozen", metric])
+        if len(rows) < FEWEST_SAVES:
+            raise Undecidable(f"{len(rows)} saves of r2d2 have both; a time series needs {FEWEST_SAVES}")
         if rows[metric].nunique() < 2:
             raise Undecidable(f"{metric} is the same at every save")
-        x, y = rows["hrci_repr"].to_numpy(), rows[metric].to_numpy()
-        found = spearman_block_bootstrap(x, y, BLOCK, np.random.default_rng([0, 3]))
-        what = f"Spearman's rho (greatest that the ties allow: {spearman_tie_ceiling(x, y):.3f})"
-        decision = greater if sign > 0 else less
-        return decision(found.value, found.lo, found.hi, 0.0, what, n=found.n)
+        levels, changes = (correlation(evidence, metric, form) for form in FORMS)
+        rho = f"Spearman's rho (greatest that the ties allow: {levels['rho_tie_ceiling']:.3f})"
+        told = f"{rho}; of first differences {changes['rho']:.3f} [{changes['lo']:.3f}, {changes['hi']:.3f}]"
+        numbers = {"value": levels["rho"], "lo": levels["lo"], "hi": levels["hi"], "threshold": 0.0, "n": levels["n"]}
+        if not (side := side_of_zero(levels)):
+            return Outcome("inconclusive", f"{told}: at some block length the levels' interval holds 0", **numbers)
+        if side_of_zero(changes) != side:
+            return Outcome(
+                "inconclusive", f"{told}: shared trend: the levels go together, the changes do not", **numbers
+            )
+        words = "the claimed sign" if side == sign else "the other sign"
+        return Outcome("holds" if side == sign else "fails", f"{told}: both have {words} for certain", **numbers)
 
     return decide
+
+
+def correlation(evidence: Evidence, metric: str, form: str) -> pd.Series:
+    """r2d2's row of dense_correlations at frozen sites with the widest interval over the block lengths (lo and hi NaN where one is missing)."""
+    rows = evidence.table("dense_correlations")
+    rows = rows[(rows["regime"] == ADVERSARIAL) & (rows["predictor"] == QUANTITY) & (rows["outcome"] == metric)]
+    rows = rows[(rows["sites"] == "frozen") & (rows["form"] == form) & (2 * rows["block_length"] <= rows["n"])]
+    if not len(rows):
+        raise Undecidable("every block length of the study is longer than half the series")
+    ends = {"lo": rows["lo"].min(skipna=False), "hi": rows["hi"].max(skipna=False)}
+    return pd.Series(rows.iloc[0].to_dict() | ends)
+
+
+def side_of_zero(row: pd.Series) -> int:
+    """Sign of everything that an interval holds; 0 where it holds 0 or there is none."""
+    return int(row["lo"] > 0) - int(row["hi"] < 0)

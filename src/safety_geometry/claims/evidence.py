@@ -100,7 +100,11 @@ class Evidence:
 
     def require_attack(self) -> None:
         """The optimised suffixes beat the unoptimised ones on the checkpoint that they were made on."""
-        source = str(self.table("attacks")["source"].iloc[0])  # the fixed source comes first
+        attacks = self.table("attacks")
+        attacks = attacks[(attacks["attack"] == "gcg") & (attacks["kind"] == "fixed")]
+        if not len(attacks):
+            raise Undecidable("the study has no fixed-source attack")
+        source = str(attacks["source"].iloc[0])
         regime, _, step = source.partition(":")
         arms = self.table("contrasts")
         arms = arms[(arms["contrast"] == "arm") & (arms["metric"] == "fixed_asr")]

@@ -1,7 +1,8 @@
 """Claims about transfer: what an attack's success on another checkpoint follows (arXiv 2606.16349, Table 5).
 
-Three things can make such a claim undecidable, and all three are looked at first: attacks that do not beat their unoptimised
-arm, too few targets for any p below ALPHA, and predictors that rank the targets alike (no outcome could tell them apart).
+All seeds of a study are tested together (`transfer_stats`). Four things can make such a claim undecidable: attacks that do not beat
+their unoptimised arm, too few targets for any p below ALPHA, too few checkpoints for an interval, and predictors that rank the
+targets alike (no outcome could tell them apart).
 """
 
 import math
@@ -11,7 +12,8 @@ import pandas as pd
 
 from safety_geometry.claims.evidence import ADVERSARIAL, ALPHA, PLAIN, Evidence, Outcome, Undecidable, greater
 from safety_geometry.stats import holm, sign_flip_exact, spearman
-from safety_geometry.transfer import ARMS, BY_NAME, FAMILIES, analysis_rows, checkpoint_values, family_rows, pigeonhole
+from safety_geometry.transfer import ARMS, BY_NAME, FAMILIES, analysis_rows, checkpoint_values, family_rows
+from safety_geometry.transfer_stats import FEWEST_LABELS, pigeonhole
 
 COUPLING, BEHAVIOUR, DRIFT = "target_hrci_repr", "target_fixed_asr", "target_refusal_score_drift"
 WEAK = 0.3  # a correlation that is smaller for certain does not follow
@@ -29,7 +31,8 @@ def transfers(evidence: Evidence, regime: str) -> pd.DataFrame:
 
 def strong_attacks(evidence: Evidence, regime: str) -> tuple[set[str], str]:
     """Optimised attacks that beat their unoptimised arm on the checkpoints of the regime that they were made on, and what is to be said
-    of the others. Signs are flipped by behaviour: one behaviour's attacks on several checkpoints are no independent tries."""
+    of the others. Signs are flipped by behaviour: one behaviour's attacks on several checkpoints, and under several seeds, are no
+    independent tries."""
     transferred, strong, weak = set(transfers(evidence, regime)["attack"]), set(), []
     rows = evidence.table("attacks")
     rows = rows[rows["source"].str.startswith(f"{regime}:")]
@@ -64,8 +67,11 @@ def deciding_family(evidence: Evidence, *regimes: str) -> str:
 
 
 def predictor_row(evidence: Evidence, regime: str, family: str, name: str) -> pd.Series:
+    """Of the only seed, or of all seeds together."""
     rows = evidence.table("transfer_predictors")
     rows = rows[(rows["regime"] == regime) & (rows["attack"] == family) & (rows["predictor"] == name)]
+    if rows["seed"].isna().any():
+        rows = rows[rows["seed"].isna()]
     if not len(rows) or not math.isfinite(rows["rho"].iloc[0]):
         raise Undecidable(
             f"{name} or the transfer within {regime} ({family} attacks) is unknown or the same everywhere"
@@ -77,7 +83,7 @@ def enough_targets(row: pd.Series, comparisons: int = 1) -> None:
     least = row["p_smallest"] * comparisons
     if not least < ALPHA:
         raise Undecidable(
-            f"relabelling the {row['n_targets']:.0f} targets of {row['regime']} cannot give a p below {min(least, 1.0):.3f}"
+            f"relabelling the {checkpoints(row, 'target')} of {row['regime']} cannot give a p below {min(least, 1.0):.3f}"
         )
 
 
@@ -104,26 +110,30 @@ def p_of(evidence: Evidence, regime: str, family: str, name: str) -> float:
 
 
 def judge(row: pd.Series, p: float, sign: int, comparisons: int) -> Outcome:
-    """Holds with the claimed sign, p below ALPHA and no zero in the interval (where the labels are enough for one); fails with the
-    other sign alike, or when the interval excludes all but weak correlations."""
+    """Holds with the claimed sign, p below ALPHA and no zero in the interval; fails with the other sign alike, or when the interval
+    excludes all but weak correlations; decides nothing without an interval."""
     rho, lo, hi = row["rho"], row["lo"], row["hi"]
-    ends = sorted((sign * lo, sign * hi)) if math.isfinite(lo) else (sign * rho, sign * rho)
-    known = math.isfinite(lo)
-    what = (f"Spearman's rho of {row['predictor']} with transfer within {row['regime']} ({row['attack']} attacks, {row['n_targets']:.0f} "
-            f"targets; ties allow {row['rho_tie_ceiling']:.3f})")  # fmt: skip
+    what = (f"Spearman's rho of {row['predictor']} with transfer within {row['regime']} ({row['attack']} attacks, "
+            f"{checkpoints(row, 'target')}; ties allow {row['rho_tie_ceiling']:.3f})")  # fmt: skip
     numbers = {"value": rho, "lo": lo, "hi": hi, "threshold": 0.0, "p": p, "n": row["n"],
                "p_smallest": min(1.0, row["p_smallest"] * comparisons)}  # fmt: skip
+    if not math.isfinite(lo):
+        return Outcome("inconclusive", f"{what} has no interval: it takes {FEWEST_LABELS} source and target checkpoints, and here are "
+                       f"{checkpoints(row, 'source')}", **numbers)  # fmt: skip
+    ends = sorted((sign * lo, sign * hi))
     if p < ALPHA and ends[0] > 0:
-        return Outcome(
-            "holds",
-            f"{what} has the claimed sign, p is below {ALPHA}" + ("" if known else "; too few for an interval"),
-            **numbers,
-        )
+        return Outcome("holds", f"{what} has the claimed sign, p is below {ALPHA}", **numbers)
     if p < ALPHA and ends[1] < 0:
         return Outcome("fails", f"{what} has the other sign, p is below {ALPHA}", **numbers)
-    if known and ends[1] < WEAK:
+    if ends[1] < WEAK:
         return Outcome("fails", f"{what}: the interval leaves room for weak correlations only", **numbers)
     return Outcome("inconclusive", f"{what} is not of the claimed sign for certain", **numbers)
+
+
+def checkpoints(row: pd.Series, side: str) -> str:
+    """`4 targets`, or `12 targets over 3 seeds`."""
+    n, seeds = int(row[f"n_{side}s"]), int(row["n_seeds"])
+    return f"{n} {side}{'' if n == 1 else 's'}" + (f" over {seeds} seeds" if seeds > 1 else "")
 
 
 def predictors_tie(evidence: Evidence) -> Outcome:
@@ -137,10 +147,10 @@ def predictors_tie(evidence: Evidence) -> Outcome:
     values = checkpoint_values(*(evidence.table(name) for name in ("trajectory", "coupling", "geometry")))
     mine = family_rows(transfers(evidence, ADVERSARIAL), FAMILIES[family])
     rows = analysis_rows(mine, values, BY_NAME[COUPLING], BY_NAME[BEHAVIOUR])
-    x = [part.numbers(part.scores) for part in rows]
-    if math.isclose(abs(spearman(*x)), 1.0):
+    x = [part.numbers() for part in rows]
+    if all(math.isclose(abs(spearman(*(v[rows[0].seed == g] for v in x))), 1.0) for g in set(rows[0].seed)):
         raise Undecidable("coupling and fixed ASR rank the targets alike: no outcome could tell them apart")
-    found = pigeonhole(rows[0], x, np.random.default_rng([0, 5]), DRAWS)
+    found = pigeonhole(rows, np.random.default_rng([0, 5]), DRAWS)
     what = f"|rho| of coupling less |rho| of fixed ASR over {found.n} rows ({family} attacks)"
     if not math.isfinite(found.lo):
         raise Undecidable(f"{what}: too few sources or targets for an interval")

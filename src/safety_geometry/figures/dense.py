@@ -11,7 +11,7 @@ from safety_geometry.figures.modes import BROWN
 from safety_geometry.figures.style import GREY, PURPLE, NoData, across_seeds, draw, headline, need, striped
 from safety_geometry.figures.trajectory import BEHAVIOUR
 
-QUANTITY = "hrci_repr"
+QUANTITY, FROZEN = "hrci_repr", "hrci_repr_frozen"
 FORMS = {"levels": ("levels", "black"), "first_differences": ("first differences", BROWN)}
 WORDS = {
     "fixed_asr": "fixed ASR", "direct_asr": "direct ASR", "any_refusal": "refusal of look-alikes", "benign_refusal": "benign refusal",
@@ -20,16 +20,18 @@ WORDS = {
 
 
 def dense(tables: dict[str, pd.DataFrame]) -> Figure:
-    """One column per regime. Above: HRCI_repr and its change point with interval. Middle: behaviour. Below: ρ of HRCI_repr with
+    """One column per regime. Above: HRCI_repr at frozen sites and its change point with interval, in grey that at selected sites. Middle: behaviour. Below: ρ of HRCI_repr with
     behaviour, levels and first differences, per block length. Change points and ρ are the first seed's, curves the mean over
     seeds. Needs trajectory, dense_correlations and coupling_transition."""
-    frame = need(tables, "trajectory", [QUANTITY])
+    frame = need(tables, "trajectory", [FROZEN])
     if (rho := tables.get("dense_correlations")) is None:  # it may have no rows: too few saves with behaviour
         raise NoData("the table dense_correlations is missing")
     changes = need(tables, "coupling_transition", ["n"])
     regimes = list(dict.fromkeys(frame["regime"]))
     seed, seeds = min(frame["seed"]), len(set(frame["seed"]))
-    rho = rho[(rho["seed"] == seed) & (rho["predictor"] == QUANTITY)].dropna(subset=["rho"])
+    rho = rho[(rho["seed"] == seed) & (rho["predictor"] == QUANTITY) & (rho["sites"] == "frozen")].dropna(
+        subset=["rho"]
+    )
     outcomes = [name for name in WORDS if (rho["outcome"] == name).any()]
     lengths = sorted(rho["block_length"].dropna().astype(int).unique())
     lower = (0.34 + 0.09 * max(len(lengths), 1)) * max(len(outcomes), 2)
@@ -38,8 +40,14 @@ def dense(tables: dict[str, pd.DataFrame]) -> Figure:
     behaviour = [b for b in BEHAVIOUR if b[0] in frame and frame[b[0]].notna().any()]
     for (top, middle, bottom), regime in zip(axes.T, regimes, strict=True):
         saves = frame[frame["regime"] == regime]
-        draw(top, across_seeds(saves, "step", QUANTITY, f"{QUANTITY}_lo", f"{QUANTITY}_hi"), {"color": "black", "marker": "o", "linestyle": "-", "markersize": 3.0})  # fmt: skip
+        for column, colour in ((QUANTITY, GREY), (FROZEN, "black")):
+            draw(
+                top,
+                across_seeds(saves, "step", column),
+                {"color": colour, "marker": "o", "linestyle": "-", "markersize": 3.0},
+            )
         mine = changes[(changes["regime"] == regime) & (changes["quantity"] == QUANTITY) & (changes["seed"] == seed)]
+        mine = mine[mine["sites"] == "frozen"]
         top.set_title(f"{regime}\n{level_change(top, saves[saves['seed'] == seed], mine)}")
         relocations(top, saves[saves["seed"] == seed])
         for metric, label, colour, marker, scale in behaviour:
@@ -51,8 +59,8 @@ def dense(tables: dict[str, pd.DataFrame]) -> Figure:
         top.tick_params(labelbottom=False)
         middle.set_xlabel("optimiser step")
         forest(bottom, rho[rho["regime"] == regime], outcomes)
-        bottom.set_xlabel("Spearman's ρ with HRCI_repr")
-    axes[0, 0].set_ylabel("HRCI_repr")
+        bottom.set_xlabel("Spearman's ρ with HRCI_repr, frozen sites")
+    axes[0, 0].set_ylabel("HRCI_repr\n(grey: sites of the anchors)")
     axes[0, 0].set_ylim(bottom=0)
     axes[1, 0].set_ylabel("share of prompts,\nor score / maximum")
     axes[2, 0].set_yticks(range(len(outcomes)), [WORDS[name] for name in outcomes])
@@ -78,7 +86,7 @@ def level_change(ax: Axes, saves: pd.DataFrame, change: pd.DataFrame) -> str:
     ax.axvspan(lo, hi, color=PURPLE, alpha=0.25, linewidth=0, zorder=0)
     before = saves["step"] < step
     for part in (saves[before], saves[~before]):
-        level = part[QUANTITY].mean()
+        level = part[FROZEN].mean()
         ax.plot(
             [part["step"].min(), part["step"].max()],
             [level, level],

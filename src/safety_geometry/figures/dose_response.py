@@ -71,7 +71,9 @@ def panel(ax: Axes, rows: pd.DataFrame, modes: Sequence[str], strengths: Sequenc
     for acting in HUES:
         own = controls[controls["mode"].map(carrier) == acting]
         # A control that serves several modes stands in several rows: it counts once.
-        own = own.drop_duplicates(["seed", "control", "number", "control_seed", "layer_h", "layer_r", "lambda"])
+        own = own.drop_duplicates(
+            ["seed", "control", "number", "control_seed_h", "control_seed_r", "layer_h", "layer_r", "lambda"]
+        )
         by_strength = own.groupby("lambda")["log_odds_delta"]
         band = pd.DataFrame({"lo": by_strength.quantile(RANGE[0]), "hi": by_strength.quantile(RANGE[1])})
         if not len(band):

@@ -38,9 +38,10 @@ ORDER = ("r2d2", "sft", "sft_refusal")
 
 def transfer_predictors(tables: dict[str, pd.DataFrame]) -> Figure:
     """One panel per regime: |ρ| of each predictor with all optimised attacks, its interval and tie ceiling, and each attack alone;
-    ρ and p as text. The first seed is drawn, others as hollow circles. Needs transfer_predictors."""
+    ρ and p as text. All seeds together are drawn, single ones as hollow circles. Needs transfer_predictors."""
     frame = need(tables, "transfer_predictors", ["n"]).reset_index(drop=True)
-    mine, note = first_seed(frame)
+    together, single = frame[frame["seed"].isna()], frame[frame["seed"].notna()]
+    mine, note = (together, f"{single['seed'].nunique()} seeds together") if len(together) else first_seed(frame)
     lines = [name for name in LABELS if (frame["predictor"] == name).any()]
     if not lines:
         raise NoData(f"the table transfer_predictors has none of the predictors {', '.join(LABELS)}")
@@ -50,9 +51,7 @@ def transfer_predictors(tables: dict[str, pd.DataFrame]) -> Figure:
     axes = figure.subplots(1, len(regimes), sharey=True, squeeze=False)[0]
     for ax, regime in zip(axes, regimes, strict=True):
         rows = mine[mine["regime"] == regime]
-        others = frame[
-            (frame["regime"] == regime) & (frame["seed"] != mine["seed"].iloc[0]) & (frame["attack"] == "all")
-        ]
+        others = single[(single["regime"] == regime) & (single["attack"] == "all")] if len(together) else single[:0]
         panel(ax, rows, others, lines)
         size = rows[rows["attack"] == "all"]
         head = (
@@ -73,9 +72,9 @@ def transfer_predictors(tables: dict[str, pd.DataFrame]) -> Figure:
     for attack, (text, mark) in SINGLE.items():
         if (mine["attack"] == attack).any():
             entries.append(Line2D([], [], color=GREY, marker=mark, markersize=4.5, linestyle="none", label=text))
-    if len(set(frame["seed"])) > 1:
+    if len(together):
         entries.append(
-            Line2D([], [], color=GREY, marker="o", markerfacecolor="none", linestyle="none", label="other seeds")
+            Line2D([], [], color=GREY, marker="o", markerfacecolor="none", linestyle="none", label="single seeds")
         )
     figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))
     headline(figure, "What does transfer between checkpoints follow?", note)

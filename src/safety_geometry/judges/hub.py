@@ -74,7 +74,7 @@ def harmbench_prompt(
 
 @torch.inference_mode()
 def last_logits(
-    model, tokenizer, prompts: Sequence[str], token_ids: Sequence[int], *, batch_size: int, max_tokens: int
+    model, tokenizer, prompts: Sequence[str], token_ids: Sequence[int], *, batch_size: int | BatchSize, max_tokens: int
 ):
     """Next-token logits of `token_ids` after each prompt, in the order of `prompts`: float64, shape (n, tokens).
 
@@ -129,7 +129,7 @@ class HarmBenchClassifier:
 
     def __init__(
         self, model, tokenizer, *, template: str | None = None, contextual_template: str | None = None,
-        contexts: dict[str, str] | None = None, batch_size: int = 8, max_tokens: int = 2048,
+        contexts: dict[str, str] | None = None, batch_size: int | BatchSize = 8, max_tokens: int = 2048,
     ):  # fmt: skip
         if contexts and (template is None) != (contextual_template is None):
             raise ValueError("harmbench: give both published templates (template, contextual_template) or neither")
@@ -158,7 +158,7 @@ class StrongRejectEvaluator:
     wording with its fields named behavior and generation (None: the paraphrase, and the name says so)."""
 
     def __init__(
-        self, model, tokenizer, *, template: str | None = None, threshold: float = 0.5, batch_size: int = 8,
+        self, model, tokenizer, *, template: str | None = None, threshold: float = 0.5, batch_size: int | BatchSize = 8,
         max_tokens: int = 2048,
     ):  # fmt: skip
         self.name = "strongreject" if template else "strongreject_paraphrased"

@@ -44,7 +44,7 @@ def need(facts: Facts, rule: str, at: Mapping[str, str]) -> Need:
         (r"completions_saves_(.+)", lambda m: answers.completions_saves(facts, *group(facts, m[1]))),
         (r"probe_anchor_(.+)", lambda m: geometry.probe_anchor(facts, m[1])),
         (r"carriers_(.+)", lambda m: geometry.carriers(facts, m[1])),
-        (r"tiny_model", lambda m: facts.table()),
+        (r"tiny_model|model_layers", lambda m: facts.table()),
         (r"base_model|(?:model|base_of)_.+|checkpoint_.+_\d+", lambda m: training.convert(facts, rule)),
         (r"judge_saves_(.+)", lambda m: sweeps.judge_saves(facts, *group(facts, m[1]))),
         (r"judge(_sweep|_follow_up|_transfer)?", lambda m: sweeps.judge(facts, m[1], at)),

@@ -1,0 +1,116 @@
+"""The benchmarks against other implementations run on a tiny model, agree there, and say so when they do not."""
+
+import importlib.util
+import json
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import make_model, make_tokenizer
+
+ROOT = Path(__file__).resolve().parents[2]
+SWEEP = "--prompts 4 --controls 2 --strengths 1.0 --batches 2,4 --naive-cells 2 --answers 2 --tokens 3 --batch-size 4 --threads 1"
+SCORING = "--layers 1,2 --positions=-1 --evaluation 3 --prompts 2 --batches 1,2 --batch-size 4 --threads 1"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    make_model().save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def as_before():
+    """A benchmark sets threads and gradients for its own process."""
+    threads, gradients = torch.get_num_threads(), torch.is_grad_enabled()
+    yield
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(gradients)
+
+
+def script(name: str):
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def run(monkeypatch, module, *words) -> None:
+    monkeypatch.setattr(sys, "argv", [module.__name__, *map(str, words)])
+    module.main()
+
+
+def test_sweep(monkeypatch, model, tmp_path, capsys):
+    out = tmp_path / "sweep.json"
+    words = ["--model", model, "--json", out, *SWEEP.split()]
+    module = script("sweep")
+    run(monkeypatch, module, *words)
+    result = json.loads(out.read_text())
+    assert [result["readout"][site]["layer"] for site in ("own", "early", "middle", "late")] == [2, 1, 2, 3]
+    assert result["readout"]["own"]["cells"] == 3 and result["generation"]["cells"] == 5
+    for row in (*result["readout"].values(), result["generation"]):
+        assert row["ratio"] > 0 and 0 < row["floor_share"] < math.inf
+    assert result["generation"]["different_answers"] == 0 and module.worst(result) < 1e-4
+    assert "agree within 0.0001" in capsys.readouterr().out
+
+    right = module.read_log_odds
+    monkeypatch.setattr(module, "read_log_odds", lambda *a: right(*a) + 2e-4)
+    with pytest.raises(SystemExit, match=r"NO AGREEMENT: .* 2.*e-04 .*, and 0 answers"):
+        run(monkeypatch, module, *words)
+    monkeypatch.setattr(module, "read_log_odds", right)
+    monkeypatch.setattr(module, "greedy", lambda model, prompts, *a: [[-1]] * len(prompts))
+    with pytest.raises(SystemExit, match="and 10 answers are others"):
+        run(monkeypatch, module, *words)
+
+
+def test_scoring(monkeypatch, model, tmp_path, capsys):
+    out = tmp_path / "scoring.json"
+    words = ["--model", model, "--json", out, *SCORING.split()]
+    module = script("scoring")
+    run(monkeypatch, module, *words)
+    result = json.loads(out.read_text())
+    assert result["candidates"] == 2 and set(result["naive_batch_s"]) == {"1", "2"}
+    for side in ("engine", "naive"):
+        assert len(result[f"{side}_runs_s"]) == 2 and result[f"{side}_s"] == min(result[f"{side}_runs_s"]) > 0
+    assert result["ratio"] == result["naive_s"] / result["engine_s"] and module.worst(result) < 1e-4
+    assert "agreement within 0.0001" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["scoring.py"])
+    assert module.arguments().batches == [1, 2, 4, 8, 16, 32] and module.arguments().repeats == 2
+
+    right = module.score_candidates
+
+    def wrong(*a, **k):
+        scores = right(*a, **k)
+        return replace(scores, kl=scores.kl + 2e-4)
+
+    monkeypatch.setattr(module, "score_candidates", wrong)
+    with pytest.raises(SystemExit, match=r"NO AGREEMENT: 2.*e-04"):
+        run(monkeypatch, module, *words)
+    with pytest.raises(SystemExit) as ended:
+        run(monkeypatch, module, *words, "--repeats", "1")
+    assert ended.value.code == 2
+
+
+def test_r2d2_step(monkeypatch, model, tmp_path, capsys):
+    config = yaml.safe_load((ROOT / "configs/smoke.yaml").read_text())
+    config["train"]["max_length"] = 400
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    module = script("r2d2_step")
+    for names in module.TIMED.values():  # put back afterwards: the benchmark times them by replacing them
+        for name in names:
+            monkeypatch.setattr(module.gcg, name, getattr(module.gcg, name, None), raising=False)
+    words = ["--model", model, "--config", tmp_path / "config.yaml", "--steps", "1"]
+    run(monkeypatch, module, *words, "--json", tmp_path / "before.json")
+    run(monkeypatch, module, *words, "--json", tmp_path / "after.json", "--before", tmp_path / "before.json")
+    before, after = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("before", "after"))
+    for part in module.PARTS:
+        assert before["seconds"][part] > 0, part  # none of the timed functions has gone
+    assert all(before["floor_s"][part] > 0 for part in ("scoring", "gradient", "prefix", "training", "total"))
+    assert after["before"]["seconds"] == before["seconds"]
+    assert "before   share" in capsys.readouterr().out

@@ -1,0 +1,69 @@
+"""The targets that act on results/<study> find the study's name, or touch nothing."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+NAMED = ["study: my", "study: my   # a comment", 'study: "my"', "study: 'my' # a comment", "study: my\r"]
+NAMELESS = [
+    "study:",
+    "study: my.study",
+    "study: my study",
+    'study: "my',
+    "studio: my",
+    "study: my\nstudy: other",
+    "study: ..",
+    "study: my#x",
+]
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder with the Makefile and the tables of two studies."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("my", "other"):
+        for kind, suffix in (("tables", "csv"), ("figures", "png")):
+            (tmp_path / "results" / name / kind).mkdir(parents=True)
+            (tmp_path / "results" / name / kind / f"a.{suffix}").write_text(name)
+        (tmp_path / "results" / name / "timings.csv").write_text(name)
+    return tmp_path
+
+
+def make(project: Path, target: str, config: str = "config.yaml") -> subprocess.CompletedProcess:
+    command = ["make", target, f"CONFIG={config}"]
+    return subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
+
+
+def studies(project: Path) -> list[str]:
+    return sorted(path.name for path in (project / "results").iterdir())
+
+
+@pytest.mark.parametrize("line", NAMED)
+def test_clean_study_deletes_the_named_study_only(line, project):
+    (project / "config.yaml").write_bytes(f"# study: other\n{line}\nseeds: [42]\n".encode())
+    assert make(project, "clean-study").returncode == 0
+    assert studies(project) == ["other"]
+
+
+@pytest.mark.parametrize("target", ["clean-study", "verify", "reference"])
+@pytest.mark.parametrize("line", NAMELESS)
+def test_no_name_no_deed(line, target, project):
+    (project / "config.yaml").write_text(f"{line}\nseeds: [42]\n")
+    done = make(project, target)
+    assert done.returncode and "config.yaml has no study name" in done.stderr
+    assert studies(project) == ["my", "other"] and not (project / "docs").exists() and not (project / ".venv").exists()
+
+
+def test_a_mistyped_file(project):
+    done = make(project, "clean-study", "confg.yaml")
+    assert done.returncode and "confg.yaml has no study name" in done.stderr
+    assert studies(project) == ["my", "other"]
+
+
+def test_reference_of_a_quoted_name(project):
+    (project / "config.yaml").write_text('study: "my"\n')
+    assert make(project, "reference").returncode == 0
+    assert (project / "docs/results/my/tables/a.csv").read_text() == "my"

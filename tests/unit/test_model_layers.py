@@ -1,0 +1,101 @@
+"""Configured layers against the blocks of the models, and which models each key is about."""
+
+import copy
+import json
+import sys
+from pathlib import Path
+
+import model_layers
+import pytest
+import yaml
+from layout import Layout
+from params import Params
+from study import Study
+
+ROOT = Path(__file__).parents[2]
+SMOKE = yaml.safe_load((ROOT / "configs/smoke.yaml").read_text())
+
+
+@pytest.fixture
+def models(tmp_path) -> list[Path]:
+    """Folders of two models, of 4 and 12 blocks, and of one that does not tell."""
+    for name, config in (("small", {"num_hidden_layers": 4}), ("large", {"num_hidden_layers": 12}), ("mute", {})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps({"model_type": "llama"} | config))
+    return [tmp_path / name for name in ("small", "large", "mute")]
+
+
+def run(monkeypatch, folders: list[Path], layers: dict) -> dict:
+    file = folders[0].parent / "layers.json"
+    arguments = ["--models", *folders, "--layers", file, "--params", json.dumps({"models": layers})]
+    monkeypatch.setattr(sys, "argv", ["model_layers.py", *map(str, arguments)])
+    model_layers.main()
+    return json.loads(file.read_text())
+
+
+def test_blocks_are_written(models, monkeypatch):
+    layers = {
+        "small": {"refusal.layers": [0, 3]},
+        "large": {"refusal.layers": [0, 11]},
+        "mute": {"refusal.layers": [99]},
+    }
+    assert run(monkeypatch, models, layers) == {"small": 4, "large": 12, "mute": None}
+
+
+def test_every_fault_names_key_layers_model_and_blocks(models, monkeypatch):
+    layers = {
+        "small": {"refusal.layers": [3, 4], "coupling.fixed_layers": [2]},
+        "large": {"sweep.layer_scan.layers": [12, 30]},
+    }
+    with pytest.raises(SystemExit) as refused:
+        run(monkeypatch, models[:2], layers)
+    small, large = str(refused.value).split("; take out what is beyond them; ")
+    assert small == "error: refusal.layers has 4, and model small has 4 blocks, 0 to 3"
+    assert large.startswith("sweep.layer_scan.layers has 12, 30, and model large has 12 blocks, 0 to 11")
+    assert not (models[0].parent / "layers.json").exists()
+
+
+def test_a_folder_that_is_no_model(tmp_path, monkeypatch):
+    with pytest.raises(SystemExit, match=r"has no config\.json"):
+        run(monkeypatch, [tmp_path], {"base": {}})
+
+
+def beside() -> dict:
+    """The smoke study, of which r2d2 and sft are swept, with a trajectory and an aligned model."""
+    config = copy.deepcopy(SMOKE)
+    config["checkpoints"] = {
+        "mine": {
+            "reference": 3,
+            "steps": {7: {"source": "s", "format": "folder"}, 3: {"source": "s", "format": "adapter"}},
+            "base": {"source": "s", "format": "folder"},
+        }
+    }
+    config["aligned"]["models"] = {"refuser": {"source": "s", "format": "gguf"}}
+    return config
+
+
+def test_models_are_the_first_of_each_trajectory():
+    config = beside()
+    folder = "results/smoke/models"
+    assert Layout(Study(config)).models() == {
+        "base": f"{folder}/base", "mine": f"{folder}/mine/base", "refuser": f"{folder}/refuser",
+    }  # fmt: skip
+    config["regimes"] = {}
+    config["checkpoints"]["mine"]["steps"][3]["format"] = "gguf"
+    assert Layout(Study(config)).models() == {"mine": f"{folder}/mine/step3", "refuser": f"{folder}/refuser"}
+
+
+def test_layers_are_those_that_are_read_of_a_model():
+    config = beside()
+    everywhere = {"refusal.layers": [1, 3], "coupling.fixed_layers": [2]}
+    scan = {"sweep.layer_scan.layers": [1, 3, 4]}
+    found = {name: Params(Study(config)).layers(name) for name in ("base", "mine", "refuser")}
+    assert found == {"base": everywhere | scan, "mine": everywhere, "refuser": everywhere | scan}
+
+    config["refusal"]["layers"], config["sweep"]["layer_scan"] = "all", None
+    config["attacks"] |= {"source": {"regime": "mine", "step": 3}, "gcg": {"probe": {"layers": 6}}}
+    config["transfer"]["sources"] = {}
+    config["pool"]["gcg"]["probe"] = {"layers": 5}
+    fixed = {"coupling.fixed_layers": [2]}
+    assert Params(Study(config)).layers("base") == fixed | {"pool.gcg.probe.layers": [5]}
+    assert Params(Study(config)).layers("mine") == fixed | {"attacks.gcg.probe.layers": [6]}

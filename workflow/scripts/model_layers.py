@@ -1,0 +1,39 @@
+"""The number of blocks of every model that layers are read of, before any job runs one. Ends where a configured layer is beyond them.
+
+--models: model folders, in the order of params.models {name: {key of the configuration: layers}}. --layers: {name: number of
+blocks}, null where config.json does not tell it; the jobs that read layers check it then.
+"""
+
+import json
+from pathlib import Path
+
+from _job import Job, JobError
+
+
+def main() -> None:
+    job = Job(__doc__, inputs=["models*"], outputs=["layers"])
+    configured = job.params["models"]
+    found = {name: blocks(folder) for name, folder in zip(configured, job.models, strict=True)}
+    if faults := [fault for name, n in found.items() if n is not None for fault in beyond(name, n, configured[name])]:
+        raise JobError("; ".join(faults))
+    job.write_json(found, job.layers)
+
+
+def blocks(folder: Path) -> int | None:
+    file = folder / "config.json"
+    if not file.exists():
+        raise JobError(f"{folder} has no config.json; it is not a model folder")
+    return json.loads(file.read_text()).get("num_hidden_layers")
+
+
+def beyond(name: str, n: int, configured: dict[str, list[int]]) -> list[str]:
+    """What to change for a model of `n` blocks: key, layers, model and its blocks."""
+    return [
+        f"{key} has {', '.join(map(str, out))}, and model {name} has {n} blocks, 0 to {n - 1}; take out what is beyond them"
+        for key, layers in configured.items()
+        if (out := [layer for layer in layers if layer >= n])
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 import yaml
-from run import ROOT, RUN_FILE, TAG, _alive, _tagged, read_config, remove_partial, report, unlock, whole_study
+from run import ROOT, RUN_FILE, TAG, _alive, _tagged, named, read_config, remove_partial, report, unlock, whole_study
 
 PATIENCE = 180  # seconds until cancelled jobs have to be gone
 LOOKS = 180  # seconds between two looks of the SLURM plugin at the queue, at the most: they grow while nothing ends
@@ -43,14 +43,16 @@ def main() -> int:
     )
     parser.add_argument("--dead", action="store_true", help="the run that another machine began is known to be dead")
     parser.add_argument("--no-report", action="store_true", help="leave out the HTML report")
+    parser.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="overlay of the configuration")
     arguments, extra = parser.parse_known_args()
     os.chdir(ROOT)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode every start takes seconds longer
     if not (path := Path(arguments.profile) / "profile.yaml").is_file():
         sys.exit(f"error: no {path}; give a profile with PROFILE=FOLDER")
-    study = read_config(Path(arguments.configfile))["study"]
-    here = ["snakemake", "--configfile", arguments.configfile, "--cores", str(arguments.cores)]
-    there = ["snakemake", "--configfile", arguments.configfile, "--workflow-profile", arguments.profile]
+    results = Path("results") / read_config(Path(arguments.configfile), named(arguments.config))["study"]
+    config = ["--configfile", arguments.configfile, *(["--config", *arguments.config] if arguments.config else [])]
+    here = ["snakemake", *config, "--cores", str(arguments.cores)]
+    there = ["snakemake", *config, "--workflow-profile", arguments.profile]
 
     whole = whole_study(extra)
     if {"-n", "--dry-run", "--dryrun"} & set(extra):
@@ -79,7 +81,7 @@ def main() -> int:
     if status:
         print("\nThe run stopped. The same command resumes it.", file=sys.stderr)
     elif not arguments.no_report and whole:
-        report([*here, *extra], Path("results") / study)
+        report([*here, *extra], results)
     return status
 
 

@@ -152,7 +152,7 @@ def write_profile(project: Path, name: str, settings: dict) -> None:
 
 def runs_a_model(rule: str) -> bool:
     """In configs/paper.yaml, whose judges are models."""
-    model = ("train_", "probe_", "completions", "sweep", "follow_up", "attack", "transfer", "judge")
+    model = ("train_", "probe_", "completions", "sweep", "follow_up", "attack_", "transfer", "judge")
     return (
         rule.startswith(model)
         and not rule.endswith("_tables")

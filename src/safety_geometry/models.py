@@ -80,7 +80,7 @@ def convert_gguf(file: Path, folder: Path, dtype: str = "float32") -> None:
 
     try:
         source = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=DTYPES[dtype])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
         told = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ModelError(
             f"{file.name} cannot be read ({told}): another architecture, or was the download complete?"

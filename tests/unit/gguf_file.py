@@ -55,4 +55,4 @@ def write(file, model, tokenizer, architecture: str = "qwen2") -> None:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]), make_model("qwen2", layers=6, hidden=64, window=None), make_tokenizer())
+    write(Path(sys.argv[1]), make_model("qwen2", layers=6, window=None), make_tokenizer())

@@ -9,9 +9,8 @@ from safety_geometry.dense import FEWEST_SAVES, FORMS
 
 DROP = 3.0  # the papers' .0674 to .0205, and .0784 to .0205
 FLAT = 1.5  # the papers' .0217 to .0190 is 1.14
-QUANTITY = (
-    "hrci_repr"  # what a dense claim holds against behaviour, at frozen sites: a change of site is none of the model
-)
+QUANTITY = "hrci_repr"
+"""What a dense claim holds against behaviour, at frozen sites: a change of site is none of the model."""
 
 
 def ratio(high: pd.Series, low: pd.Series) -> tuple[float, float, float]:

@@ -137,7 +137,8 @@ DefMemPerCPU=1000
 # Act at once: what a large cluster batches, a test waits for.
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
 KillWait=3
-MinJobAge=300
+# Longer than SLURM's 300 s: the tests themselves ask for the states of jobs that ended minutes ago.
+MinJobAge=3600
 # More cores and memory than the machine has, so that the real profile's jobs fit.
 SlurmdParameters=config_overrides
 GresTypes=gpu

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from _answer_units import answer_missing
 from _job import JobError
 from _store import UnitStore
 from _unit_key import answer_key, fingerprint, readout_key
+from _units import answer_missing
 from conftest import REQUESTS
 from test_causal_controls import COUNTS, checkpoint
 

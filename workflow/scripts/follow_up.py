@@ -7,17 +7,17 @@ others are made anew from the same settings as in the sweep. params: those of sw
 """
 
 import json
-import sys
 
-from _answer_units import answer_missing
 from _completions import read_suites
 from _job import Job, JobError
-from _model import load, recall
+from _model import load
 from _store import UnitStore
 from _sweep import Sweep
 from _unit_key import answer_key
+from _units import answer_missing, completed
 
 from safety_geometry.causal.cells import Target, clean_unit
+from safety_geometry.causal.names import CLEAN
 
 
 def main() -> None:
@@ -34,28 +34,25 @@ def main() -> None:
         if suite != "direct" or row["id"] in choice["scoring"]
     ]
     here = [row for row in choice["chosen"] if {k: row[k] for k in p["checkpoint"]} == p["checkpoint"]]
-    units = {answer_key(job, cells, asked, p["answers"]): cells for cells in together(here)}
-    missing = {key: cells for key, cells in units.items() if store.get(key) is None}
-    print(f"{len(units)} units of cells, {len(missing)} of them to compute", file=sys.stderr, flush=True)
-    if missing:
-        compute(job, missing, asked, store)
-    results = [store.get(key) for key in units]
-    if None in results:
-        raise JobError(f"{store.folder}: results cannot be read back; is the disk damaged?")
-    for found in results:
-        recall(job, found.get("layout_changed", {}))
-    job.write_jsonl((row for found in results for row in found["answers"]), job.completions)
-    store.keep(set(units))
+    units = together(here)
+    keys = {group: answer_key(job, cells, asked, p["answers"]) for group, cells in units.items()}
+
+    def compute_missing(lacking: list[str]) -> None:
+        if lacking:
+            compute(job, {keys[group]: units[group] for group in lacking}, asked, store)
+
+    results = completed(job, store, keys, compute_missing)
+    job.write_jsonl((row for found in results.values() for row in found["answers"]), job.completions)
 
 
-def together(chosen: list[dict]) -> list[dict[str, str]]:
-    """Cells and their digests, by id, of each group of targets, and of the baseline."""
+def together(chosen: list[dict]) -> dict[str, dict[str, str]]:
+    """Cells and their digests, by id, of each group of targets, and of the baseline (a group of its own)."""
     groups: dict[str, dict[str, str]] = {}
     for row in chosen:
         what = (row[name] for name in ("family", "mode", "lambda", "scope", "rank"))
-        group = "" if row["role"] == "baseline" else Target(*what).group
+        group = CLEAN if row["role"] == "baseline" else Target(*what).group
         groups.setdefault(group, {})[row["cell"]] = row["digest"]
-    return [dict(sorted(cells.items())) for cells in groups.values()]
+    return {group: dict(sorted(cells.items())) for group, cells in groups.items()}
 
 
 def compute(job: Job, missing: dict[str, dict[str, str]], asked: list, store: UnitStore) -> None:

@@ -7,16 +7,14 @@ openings, batch_size, generate {cells, controls, suites, max_new_tokens, batch_s
 --cells and --readout carry numbers and ids only, --completions (private) the answers.
 """
 
-import sys
-
 import pandas as pd
-from _answer_units import answer_missing
 from _completions import read_suites
 from _job import Job, JobError
-from _model import batch_size, load, progress, recall
+from _model import batch_size, load, progress
 from _store import UnitStore
 from _sweep import Sweep
 from _unit_key import answer_key, fingerprint, readout_key
+from _units import answer_missing, completed
 
 from safety_geometry.causal.cells import Unit, answer_units, clean_unit
 from safety_geometry.causal.names import DESCRIPTION, WHOLE
@@ -37,20 +35,15 @@ def main() -> None:
     spoken = answer_units(units)
     keys = {unit.name: readout_key(job, unit) for unit in units}
     keys |= {u.name: answer_key(job, {c.id: fingerprint(c) for c in u.cells}, asked, generate) for u in spoken}
-    results = {name: store.get(key) for name, key in keys.items()}
-    lacking = [name for name, found in results.items() if found is None]
-    print(f"{len(keys)} units of cells, {len(lacking)} of them to compute", file=sys.stderr, flush=True)
-    read(sweep, [unit for unit in units if unit.name in lacking], keys, store)
-    missing = {keys[unit.name]: cells_of(unit) for unit in spoken if unit.name in lacking}
-    answer_missing(job, sweep.loaded, missing, asked, generate, store)
-    results |= {name: store.get(keys[name]) for name in lacking}
-    for found in results.values():
-        recall(job, (found or {}).get("layout_changed", {}))
-    if lost := [name for name, found in results.items() if found is None]:
-        raise JobError(f"{store.folder}: results of {lost[0]} cannot be read back; is the disk damaged?")
+
+    def compute(lacking: list[str]) -> None:
+        read(sweep, [unit for unit in units if unit.name in lacking], keys, store)
+        missing = {keys[unit.name]: cells_of(unit) for unit in spoken if unit.name in lacking}
+        answer_missing(job, sweep.loaded, missing, asked, generate, store)
+
+    results = completed(job, store, keys, compute)
     write(job, sweep, units, results)
     job.write_jsonl((row for unit in spoken for row in results[unit.name]["answers"]), job.completions)
-    store.keep(set(keys.values()))
 
 
 def read(sweep: Sweep, units: list[Unit], keys: dict[str, str], store: UnitStore) -> None:

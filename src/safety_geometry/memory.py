@@ -56,11 +56,16 @@ class BatchSize:
 
     def _halve(self, failed: int) -> None:
         self.rows = failed // 2
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        release()
         warnings.warn(
             f"{self.what}: out of memory with {failed} rows in a batch; going on with {self.rows}",
             LessMemory,
             stacklevel=3,
         )
+
+
+def release() -> None:
+    """Give memory that nothing holds any more back to the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -49,7 +49,7 @@ class Job:
         arguments = parser.parse_args()
         self.params: dict = arguments.params
         self.code: str = arguments.code
-        self.batches: list = []  # of _model.batch_size
+        self.batches: list = []  # BatchSize: where memory makes them smaller, the sidecars of what comes out say so
         for name in (*self.inputs, *self.outputs):
             setattr(self, name, getattr(arguments, name))
         for name in self.inputs:

@@ -52,11 +52,6 @@ def batch_size(job: Job, what: str, rows: int) -> BatchSize:
     return size
 
 
-def register(job: Job, *sizes: BatchSize) -> None:
-    """Sizes that the library made: where memory makes them smaller, the sidecars of what comes out say so."""
-    job.batches.extend(sizes)
-
-
 def recall(job: Job, changed: dict[str, dict[str, int]]) -> None:
     """Take over the `Job.layout_changed` of results that an earlier run of this job left."""
     for what, rows in changed.items():

@@ -10,7 +10,7 @@ import time
 
 import pandas as pd
 from _job import Job, JobError, read_jsonl
-from _model import load, progress, register
+from _model import load, progress
 from _store import UnitStore, job_key
 
 from safety_geometry.adversarial import derived_seed
@@ -66,7 +66,7 @@ def searched(job: Job, loaded, rows: list[dict], starts: list, config: GCGConfig
     allowed = allowed_tokens(loaded.tokenizer, loaded.model.config.vocab_size)
     store, key = UnitStore(job.attacks.with_suffix(".store")), job_key(job)
     batch = BatchSize.on(loaded.runner.device, config.batch_size)
-    register(job, *batch.both)
+    job.batches.extend(batch.both)
     state = store.get(key)
     if state is not None:
         print(f"going on after step {state['step']} of {config.steps}", file=sys.stderr, flush=True)

@@ -10,7 +10,6 @@ folder of the base model where that is an adapter); the published prompts come i
 --params: decision (rules, either, trained), device, dtype, batch_size.
 """
 
-import gc
 import hashlib
 import json
 from collections.abc import Sequence
@@ -67,7 +66,7 @@ def published(job: Job, name: str, files: dict[Path, list[dict]], **settings) ->
     import torch  # seconds, and only the published judges need it
 
     from safety_geometry.judges.hub import load_model
-    from safety_geometry.memory import BatchSize
+    from safety_geometry.memory import BatchSize, release
 
     dtype = getattr(torch, job.params.get("dtype", "float32"))
     base = getattr(job, f"{name}_base")
@@ -85,9 +84,7 @@ def published(job: Job, name: str, files: dict[Path, list[dict]], **settings) ->
         except ValueError as error:
             raise JobError(f"{path}: {error}") from error
     del model, judge
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    release()
     return said
 
 

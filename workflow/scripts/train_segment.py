@@ -15,7 +15,7 @@ from dataclasses import asdict
 import pandas as pd
 import torch
 from _job import Job, JobError, read_jsonl
-from _model import batch_size, load, register
+from _model import batch_size, load
 from safetensors.torch import load_file, save_file
 
 from safety_geometry.adversarial import Pool, PoolConfig, clean_rows
@@ -62,7 +62,7 @@ def train(job: Job, ranks: Ranks) -> None:
     if p["pool"] is not None:
         gcg = GCGConfig(**p["gcg"])
         batch = BatchSize.on(runner.device, gcg.batch_size, ranks)
-        register(job, *batch.both)
+        job.batches.extend(batch.both)
         pool = Pool(PoolConfig(**p["pool"]), gcg, read_jsonl(job.pool), loaded.chat, p["seed"], batch)
         allowed = allowed_tokens(loaded.tokenizer, loaded.model.config.vocab_size)
     rows = clean_rows(loaded.chat, read_jsonl(job.clean), p["max_length"])

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 import yaml
-from run import ROOT, RUN_FILE, TAG, _alive, _tagged, named, read_config, remove_partial, report, unlock, whole_study
+from run import ROOT, RUN_FILE, TAG, _alive, _tagged, remove_partial, report, results_folder, unlock, whole_study
 
 PATIENCE = 180  # seconds until cancelled jobs have to be gone
 LOOKS = 180  # seconds between two looks of the SLURM plugin at the queue, at the most: they grow while nothing ends
@@ -49,7 +49,7 @@ def main() -> int:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode every start takes seconds longer
     if not (path := Path(arguments.profile) / "profile.yaml").is_file():
         sys.exit(f"error: no {path}; give a profile with PROFILE=FOLDER")
-    results = Path("results") / read_config(Path(arguments.configfile), named(arguments.config))["study"]
+    results = results_folder(Path(arguments.configfile), arguments.config)
     config = ["--configfile", arguments.configfile, *(["--config", *arguments.config] if arguments.config else [])]
     here = ["snakemake", *config, "--cores", str(arguments.cores)]
     there = ["snakemake", *config, "--workflow-profile", arguments.profile]
@@ -181,9 +181,9 @@ class Queue:
             self.slurm
         ):  # by name and folder: a job that was submitted in the moment of the kill is in no note of Snakemake's
             prefix = self.profile.get("slurm-jobname-prefix")
-            named = re.compile(f"{re.escape(prefix)}_{UUID}" if prefix else UUID)
+            ours = re.compile(f"{re.escape(prefix)}_{UUID}" if prefix else UUID)
             lines = [line.split("|", 2) for line in _ask("squeue --me --noheader --format='%i|%j|%Z'").splitlines()]
-            return sorted(jid for jid, name, folder in lines if named.fullmatch(name) and _same(folder, ROOT))
+            return sorted(jid for jid, name, folder in lines if ours.fullmatch(name) and _same(folder, ROOT))
         # Snakemake's own notes lose the id of a job that has begun: the job's Snakemake writes over them.
         noted = SUBMITTED.read_text().split() if SUBMITTED.exists() else []
         status = self.profile["cluster-generic-status-cmd"]

@@ -17,14 +17,13 @@ import uuid
 from pathlib import Path
 
 import psutil
-import yaml
 from tqdm import tqdm
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "workflow" / "lib"))
 
 from asked import whole_study  # noqa: E402
-from config_file import read_config  # noqa: E402
+from config_file import results_folder  # noqa: E402
 
 RUN_FILE = Path(".snakemake") / "safety-geometry-run.json"
 TAG = "SAFETY_GEOMETRY_RUN"  # in the environment of every job, so that orphans can be told from other processes
@@ -44,7 +43,7 @@ def main() -> int:
     arguments, extra = parser.parse_known_args()
     os.chdir(ROOT)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode every start takes seconds longer
-    results = Path("results") / read_config(Path(arguments.configfile), named(arguments.config))["study"]
+    results = results_folder(Path(arguments.configfile), arguments.config)
     command = ["snakemake", "--configfile", arguments.configfile, "--cores", str(arguments.cores), *extra]
     if arguments.config:
         command += ["--config", *arguments.config]
@@ -64,12 +63,6 @@ def main() -> int:
     if status == 0 and not arguments.no_report and whole:
         report(command, results)
     return status
-
-
-def named(overlay: list[str]) -> dict:
-    """The key `study` of KEY=VALUE pairs, read as Snakemake reads them."""
-    pairs = dict(pair.split("=", 1) for pair in overlay if "=" in pair)
-    return {key: yaml.load(value, yaml.BaseLoader) for key, value in pairs.items() if key == "study"}
 
 
 def recover(command: list[str]) -> None:

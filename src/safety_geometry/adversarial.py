@@ -175,10 +175,8 @@ class Pool:
         with nullcontext() if ranks.sharded else merged(runner.model):
             if not self._checked:  # at the first attack of a process
                 check_cache(runner, suffixes[0], int(allowed.nonzero()[0]))
-                self._batch, self._checked = (
-                    self._batch or BatchSize.on(runner.device, self.gcg.batch_size, ranks),
-                    True,
-                )
+                self._batch = self._batch or BatchSize.on(runner.device, self.gcg.batch_size, ranks)
+                self._checked = True
             return attack_many(runner, self.chat, suffixes, self.gcg, allowed, seeds, batch=self._batch, verify=False)
 
     def _fresh(self, slot: int, behaviour: int, step: int) -> PoolCase:

@@ -43,7 +43,7 @@ def _similar(rows: Mapping[str, Sequence[Mapping]], threshold: float) -> tuple:
     flat = [(role, row["id"]) for role in rows for row in rows[role]]
     texts = [request_of(row) for role in rows for row in rows[role]]
     code: dict[str, int] = {}
-    codes = np.array([code.setdefault(normalise(text) or text, len(code)) for text in texts])
+    codes = np.array([code.setdefault(normalise(text), len(code)) for text in texts])
     i, j, jaccard = similar_pairs(texts, threshold)
     return flat, i, j, jaccard, codes[i] == codes[j]
 

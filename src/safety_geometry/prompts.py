@@ -25,9 +25,12 @@ class PromptError(ValueError):
 
 
 def normalise(text: str) -> str:
-    """Case-folded, punctuation and runs of white space as one space (Unicode NFKC): equal means "the same prompt"."""
+    """Case-folded, punctuation and runs of white space as one space (Unicode NFKC): equal means "the same prompt".
+
+    A text without letters and digits stays as it is, but for white space around it.
+    """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join("".join(c if c.isalnum() else " " for c in folded).split())
+    return " ".join("".join(c if c.isalnum() else " " for c in folded).split()) or text.strip()
 
 
 def words_of(text: str) -> frozenset[str]:
@@ -36,8 +39,8 @@ def words_of(text: str) -> frozenset[str]:
 
 
 def prompt_id(source: str, prompt: str) -> str:
-    """``<source>-<10 hex digits>`` of the normalised prompt (of the raw text where nothing alphanumeric is in it)."""
-    return f"{source}-{hashlib.sha256((normalise(prompt) or prompt).encode()).hexdigest()[:10]}"
+    """``<source>-<10 hex digits>`` of the normalised prompt."""
+    return f"{source}-{hashlib.sha256(normalise(prompt).encode()).hexdigest()[:10]}"
 
 
 def request_of(row: dict) -> str:

@@ -61,9 +61,7 @@ def content_words(text: str) -> frozenset[str]:
     """Lower-cased alphabetic words without stop words; all its words, or the normalised text, where none is left."""
     words = re.findall(r"[^\W\d_]+", re.sub(r"['’]\w+", "", text.casefold()))
     return (
-        frozenset(word for word in words if word not in STOP_WORDS)
-        or frozenset(words)
-        or frozenset([normalise(text) or text])
+        frozenset(word for word in words if word not in STOP_WORDS) or frozenset(words) or frozenset([normalise(text)])
     )
 
 
@@ -191,7 +189,7 @@ def _ordered(role: Role, rows: Sequence[Mapping], seed: int) -> list[Mapping]:
     )
     first: dict[str, Mapping] = {}
     for row in order:
-        first.setdefault(normalise(row["prompt"]) or row["prompt"], row)
+        first.setdefault(normalise(row["prompt"]), row)
     unique = list(first.values())
     if role.balance is None:
         return unique

@@ -46,12 +46,17 @@ def run(monkeypatch, module, *words) -> None:
     module.main()
 
 
-def test_sweep(monkeypatch, model, tmp_path, capsys):
-    out = tmp_path / "sweep.json"
-    words = ["--model", model, "--json", out, *SWEEP.split()]
-    module = script("sweep")
+def measured(monkeypatch, name, model, folder, options):
+    """A benchmark's module, the words of its command, and what it wrote."""
+    out = folder / f"{name}.json"
+    words = ["--model", model, "--json", out, *options.split()]
+    module = script(name)
     run(monkeypatch, module, *words)
-    result = json.loads(out.read_text())
+    return module, words, json.loads(out.read_text())
+
+
+def test_sweep(monkeypatch, model, tmp_path, capsys):
+    module, words, result = measured(monkeypatch, "sweep", model, tmp_path, SWEEP)
     assert [result["readout"][site]["layer"] for site in ("own", "early", "middle", "late")] == [2, 1, 2, 3]
     assert result["readout"]["own"]["cells"] == 3 and result["generation"]["cells"] == 5
     for row in (*result["readout"].values(), result["generation"]):
@@ -70,11 +75,7 @@ def test_sweep(monkeypatch, model, tmp_path, capsys):
 
 
 def test_scoring(monkeypatch, model, tmp_path, capsys):
-    out = tmp_path / "scoring.json"
-    words = ["--model", model, "--json", out, *SCORING.split()]
-    module = script("scoring")
-    run(monkeypatch, module, *words)
-    result = json.loads(out.read_text())
+    module, words, result = measured(monkeypatch, "scoring", model, tmp_path, SCORING)
     assert result["candidates"] == 2 and set(result["naive_batch_s"]) == {"1", "2"}
     for side in ("engine", "naive"):
         assert len(result[f"{side}_runs_s"]) == 2 and result[f"{side}_s"] == min(result[f"{side}_runs_s"]) > 0

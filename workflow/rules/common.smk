@@ -4,21 +4,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "lib"))
 from code_digest import code_digest
-from combinations import check_combinations
-from config_check import check
+from config_file import checked_study
 from costs.facts import Facts
 from costs.jobs import RESOURCES, need, stated
 from costs.rates import read_rates
 from layout import Layout
 from params import Params
-from study import Study
 
 ROOT = Path(workflow.basedir)
 if isinstance(config.get("seeds"), list):  # --config 'seeds=[42]' brings them as text
     config["seeds"] = [int(s) if str(s).isdigit() else s for s in config["seeds"]]
-check(config, ROOT / "workflow" / "schemas" / "config.schema.yaml")
-study = Study(config)
-check_combinations(study)
+study = checked_study(config)
 layout = Layout(study)
 params_of = Params(study)
 R, P = layout.root, layout.private  # harmful text stays below P

@@ -74,8 +74,10 @@ def files_of(name: str, paths: list[Path], spec: dict) -> list[Path]:
         if not 0 <= place < len(paths):
             raise JobError(f"sources.{name}.path is {place}, but --sources has {len(paths)} paths")
         path = paths[place]
-        inside = source_files(path, spec.get("files", "**"), f"sources.{name}") if path.is_dir() else []
-        found += [path / file for file in inside] if path.is_dir() else [path]
+        if path.is_dir():
+            found += [path / file for file in source_files(path, spec.get("files", "**"), f"sources.{name}")]
+        else:
+            found.append(path)
     return found
 
 

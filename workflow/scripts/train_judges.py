@@ -38,8 +38,8 @@ def of_role(rows: pd.DataFrame, role: Path, option: str) -> pd.DataFrame:
 
     Raises JobError when none is left.
     """
-    prompts = {_key(row["prompt"]) for row in read_jsonl(role)}
-    kept = rows[[_key(request) in prompts for request in rows["request"]]].reset_index(drop=True)
+    prompts = {normalise(row["prompt"]) for row in read_jsonl(role)}
+    kept = rows[[normalise(request) in prompts for request in rows["request"]]].reset_index(drop=True)
     if kept.empty:
         raise JobError(
             f"{option}: none of the {len(rows)} labelled answers is to a prompt of role judge_train; give that role the set"
@@ -48,10 +48,6 @@ def of_role(rows: pd.DataFrame, role: Path, option: str) -> pd.DataFrame:
     left = len(rows) - len(kept)
     print(f"{option}: {left} of {len(rows)} labelled answers left out, to no request of judge_train", file=sys.stderr)
     return kept
-
-
-def _key(request: str) -> str:
-    return normalise(request) or request.strip()
 
 
 def artefact(trained: Trained) -> dict:

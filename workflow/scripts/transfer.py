@@ -76,9 +76,7 @@ def answered(job: Job, loaded: Loaded, target: str, asked: list[dict]) -> dict:
         )
         for row, answer in zip(asked, found, strict=True)
     ]
-    return {"rows": rows} | (
-        {"layout_changed": {size.what: {"asked": size.asked, "used": size.rows}}} if size.changed else {}
-    )
+    return {"rows": rows} | ({"layout_changed": changed} if (changed := job.layout_changed()) else {})
 
 
 def key_of(job: Job, files: tuple[Path, Path | None], asked: list[dict]) -> str:

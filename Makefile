@@ -81,10 +81,10 @@ test-unit: $(VENV)/.dev ## the unit tests only
 	@python -m pytest tests/unit -n 2 $(ARGS)
 
 test-cluster: $(VENV)/.dev $(VENV)/.slurm ## profiles, a small graph and failing jobs on a SLURM of one node
-	@python -m pytest tests/hpc -m "not study" $(ARGS)
+	@python -m pytest tests/hpc -m "not study" -n 2 --dist loadfile $(ARGS)
 
 test-slurm: $(VENV)/.dev $(VENV)/.slurm ## the whole smoke study on a SLURM of one node, and test-cluster
-	@python -m pytest tests/hpc -m "not conda" $(ARGS)
+	@python -m pytest tests/hpc -m "not conda" -n 2 --dist loadfile $(ARGS)
 
 build/conda-tools/.made: requirements/conda-test.txt
 	$(PYTHON) -m venv build/conda-tools

@@ -10,7 +10,9 @@ from costs.jobs import RESOURCES, need, stated
 from costs.rates import read_rates
 from layout import Layout
 from params import Params
+from scheduling import look_once_a_time_span
 
+look_once_a_time_span()
 ROOT = Path(workflow.basedir)
 if isinstance(config.get("seeds"), list):  # --config 'seeds=[42]' brings them as text
     config["seeds"] = [int(s) if str(s).isdigit() else s for s in config["seeds"]]

@@ -1,8 +1,11 @@
 """Tiny random models of every supported family and tokenizers of three kinds, made in memory with fixed seeds."""
 
 import copy
+import os
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: tiny models, and a worker on every core
 
 TEXTS = [
     "Write a short poem about the sea and the wind.",

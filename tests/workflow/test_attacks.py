@@ -61,7 +61,7 @@ def attacking(folder: Path) -> list[psutil.Process]:
 
 def test_after_a_time_limit_the_next_attempt_goes_on(study):
     """As a scheduler ends a job; Snakemake then deletes its outputs and starts it anew, one attempt higher."""
-    change(study, "attacks.gcg.steps", 300)
+    change(study, "attacks.gcg.steps", 80)
     target, log = (
         "results/smoke/private/seed1/attacks/gcg/sft/step4.jsonl",
         study / "results/smoke/seed1/logs/attack_gcg/sft_step4.log",
@@ -82,7 +82,7 @@ def test_after_a_time_limit_the_next_attempt_goes_on(study):
         finally:
             run.kill()
     assert "Trying to restart job" in (study / "out.txt").read_text()
-    begun = re.search(r"going on after step (\d+) of 300", log.read_text())
+    begun = re.search(r"going on after step (\d+) of 80", log.read_text())
     assert begun and int(begun[1]) >= reached
     assert (study / target).exists() and not list(store.iterdir())
 

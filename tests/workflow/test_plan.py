@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from harness import ATTACK_FIGURES, CAUSAL_FIGURES, FIGURES, ROOT, SMOKE, snakemake
+from harness import ATTACK_FIGURES, CAUSAL_FIGURES, FIGURES, ROOT, SMOKE, copy_project, snakemake
 from plans import change, edit, jobs_of, plan, planned
 
 REGIMES = ("sft", "r2d2")
@@ -387,12 +387,23 @@ def digests(root: Path) -> dict[str, str]:
     return {p.stem: code_digest(root, f"workflow/scripts/{p.name}") for p in scripts}
 
 
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> tuple[Path, dict[str, str]]:
+    """A copy of the project, and its digests."""
+    folder = copy_project(tmp_path_factory.mktemp("digests") / "project")
+    return folder, digests(folder)
+
+
 @pytest.mark.parametrize("module", sorted(IMPORTS))
-def test_digests_change_for_the_users_of_a_module(project, module):
-    before = digests(project)
-    path = project / f"src/safety_geometry/{module}.py"
-    path.write_text(path.read_text() + "\n\ndef added() -> int:\n    return 1\n")
-    after = digests(project)
+def test_digests_change_for_the_users_of_a_module(undisturbed, module):
+    folder, before = undisturbed
+    path = folder / f"src/safety_geometry/{module}.py"
+    text = path.read_text()
+    path.write_text(text + "\n\ndef added() -> int:\n    return 1\n")
+    try:
+        after = digests(folder)
+    finally:
+        path.write_text(text)
     assert {name for name in before if before[name] != after[name]} == IMPORTS[module]
 
 

@@ -1,5 +1,6 @@
 """The profiles of clusters: what they would submit, and that a study may change from one to another."""
 
+import functools
 import os
 import re
 import shutil
@@ -34,6 +35,12 @@ def rules(project) -> set[str]:
 
 def shown(project: Path, name: str, config: str = SMOKE) -> str:
     """What a dry run with the profile prints; jobs of a group are indented."""
+    return dry_run_of(project, name, config, (project / "profiles" / name / "profile.yaml").read_text())
+
+
+@functools.cache
+def dry_run_of(project: Path, name: str, config: str, settings: str) -> str:
+    """`settings`, the profile's text: tests change it."""
     pytest.importorskip("snakemake_executor_plugin_slurm", reason="no executors for clusters: make cluster-install")
     done = command(project, "workflow/cluster.py", "--configfile", config, "--profile", f"profiles/{name}", "-n")
     assert done.returncode == 0, done.stdout[-4000:]

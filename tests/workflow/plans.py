@@ -32,13 +32,16 @@ def _dry_run(folder: Path, config: str) -> tuple[list, Mapping]:
 
 
 def forget_modules() -> None:
-    """The Snakefile imports its helpers by path; another copy of the project must not get those of the last one."""
+    """The Snakefile imports its helpers by path; another copy of the project must not get those of the last one. What `code_digest`
+    knows of a text stays, of a path it does not."""
     folders = [p for p in sys.path if p.endswith("workflow/lib")]
     for path in folders:
         sys.path.remove(path)
     own = {path.stem for path in (Path(__file__).parents[2] / "workflow" / "lib").iterdir()}
-    for name in [name for name in sys.modules if name.split(".")[0] in own]:
+    for name in [name for name in sys.modules if name.split(".")[0] in own - {"code_digest"}]:
         del sys.modules[name]
+    if "code_digest" in sys.modules:
+        sys.modules["code_digest"]._module.cache_clear()
     importlib.invalidate_caches()
 
 

@@ -251,6 +251,8 @@ def test_exported_checkpoints_give_the_same_tables(study):
     assert done.returncode == 0, done.stdout[-6000:]
     for table in SAME:
         want, found = read(study, "smoke", table), read(study, "own", table)
+        if table == "attacks":  # their ids are digests of the source's name among other things
+            want, found = (attacks.drop(columns="id") for attacks in (want, found))
         pd.testing.assert_frame_equal(found.replace({f"^{new}": old for old, new in NAMES.items()}, regex=True), want)
     names = {f.name for f in (study / "results/own/tables").glob("*.csv")}
     assert names == {f.name for f in (study / "results/smoke/tables").glob("*.csv")} - {

@@ -8,8 +8,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize(
     ("options", "reported"),
-    [(["--retries", "1"], True), (["results/smoke/tables/leakage.csv"], False)],
-)
+    [(["--retries", "1"], True), (["results/smoke/tables/leakage.csv"], False), (["--until", "tables"], False),
+     (["--retries", "1", "--no-report"], False)],
+)  # fmt: skip
 def test_the_report_is_made_with_the_whole_study(study, options, reported):
     report = study / "results/smoke/report.html"
     report.unlink()

@@ -133,11 +133,11 @@ def test_a_killed_sweep_goes_on_where_it_was(study):
 def test_a_refuser_comes_in_with_four_lines(study, form):
     """A model named in the configuration, as a folder or a GGUF file of another family than the study's, gets carriers, a sweep
     and a row of aligned_anchors; nothing is trained."""
-    own = study / ("a-model" if form == "folder" else "refuser.gguf")
     if form == "folder":
-        shutil.copytree(study / "results/smoke/models/base", own)
+        own = Path(shutil.copytree(study / "results/smoke/models/base", study / "a-model"))
     else:
         pytest.importorskip("gguf")
+        own = study / "refuser.gguf"
         subprocess.run([sys.executable, ROOT / "tests/unit/gguf_file.py", own], env=environment(), check=True)
     path = study / SMOKE
     config = yaml.safe_load(path.read_text())
@@ -147,9 +147,7 @@ def test_a_refuser_comes_in_with_four_lines(study, form):
     jobs = plan(study)
     assert not [rule for rule in jobs if rule.startswith(("train_", "completions"))]
     assert jobs["model_refuser"] == jobs["probe_anchor_refuser"] == jobs["carriers_refuser"] == jobs["sweep"] == 1
-    # Of a folder the model alone: what follows is the same for both.
-    done = snakemake(study, "model_refuser" if form == "folder" else "results/smoke/tables/aligned_anchors.csv")
+    done = snakemake(study, "results/smoke/tables/aligned_anchors.csv")
     assert done.returncode == 0, done.stdout
-    if form == "gguf":
-        rows = (study / "results/smoke/tables/aligned_anchors.csv").read_text().splitlines()
-        assert [row.split(",")[0] for row in rows[1:]] == ["r2d2:4", "refuser"]
+    rows = (study / "results/smoke/tables/aligned_anchors.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == ["r2d2:4", "refuser"]

@@ -153,12 +153,21 @@ def execute(command: list[str], run_id: str, results: Path, first: bool = False)
 
 
 def write_timings(took: dict[str, list[float]], path: Path) -> None:
-    """Seconds of each rule in this run; docs/timings.csv is such a table of the reference run."""
+    """Seconds of each rule the last time it ran: rules that did not run now keep their rows.
+
+    docs/timings.csv is such a table of the reference run.
+    """
+    rows = {}
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = {row["rule"]: row for row in csv.DictReader(file)}
+    for rule, seconds in took.items():
+        mean = sum(seconds) / len(seconds)
+        rows[rule] = {"rule": rule, "jobs": len(seconds), "seconds": f"{mean:.1f}", "total": f"{sum(seconds):.1f}"}
     with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["rule", "jobs", "seconds", "total"])
-        for rule, seconds in sorted(took.items(), key=lambda item: -sum(item[1])):
-            writer.writerow([rule, len(seconds), f"{sum(seconds) / len(seconds):.1f}", f"{sum(seconds):.1f}"])
+        writer = csv.DictWriter(file, ["rule", "jobs", "seconds", "total"], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted(rows.values(), key=lambda row: -float(row["total"])))
 
 
 class Memory:

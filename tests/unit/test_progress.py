@@ -82,3 +82,15 @@ def test_the_report_is_made_again_when_what_it_shows_changes(run, edited, monkey
     monkeypatch.setattr(run.subprocess, "run", lambda command, **options: calls.append(command) or done)
     run.report(["snakemake"], results)
     assert len(calls) == bool(edited)
+
+
+def test_timings_keep_the_rules_that_did_not_run_again(run, tmp_path):
+    file = tmp_path / "timings.csv"
+    run.write_timings({"sweep": [10.0, 20.0], "claims": [3.0]}, file)
+    run.write_timings({"claims": [50.0], "tables": [1.04]}, file)
+    assert file.read_text().splitlines() == [
+        "rule,jobs,seconds,total",
+        "claims,1,50.0,50.0",
+        "sweep,2,15.0,30.0",
+        "tables,1,1.0,1.0",
+    ]

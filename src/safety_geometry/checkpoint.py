@@ -1,11 +1,10 @@
 """One checkpoint in the geometry stage: where its carriers are read, the carriers, and the activations around them."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
-from _activations import Activations
-from _job import JobError
 
 from safety_geometry.carriers import (
     CandidateScores,
@@ -26,6 +25,34 @@ from safety_geometry.coupling import Coupling, couple, position_subspace
 Site = tuple[Position, int]  # position as it is named in the configuration, layer
 
 
+class ActivationCache(Protocol):
+    """Activations of one checkpoint: P positions, the inputs of its L blocks and the output of the last, width d.
+
+    `per_prompt`: those of the fit prompts are there one by one; without it, `fit` and `refused` need not be.
+    """
+
+    n_layers: int
+    per_prompt: bool
+    n_fit: tuple[int, int]  # harmful and benign fit prompts
+
+    def index(self, position: Position) -> int: ...
+
+    def mean(self, label: str) -> np.ndarray:
+        """[P, L+1, d] over the prompts of a class: harmful, benign, refused or complied."""
+
+    def fit(self, position: Position, layer: int) -> tuple[np.ndarray, int]:
+        """[N, d] at one site, harmful prompts first, and how many of them are harmful."""
+
+    def select(self, label: str, position: Position) -> np.ndarray:
+        """[n, L, d]: the block inputs of the validation prompts at one position."""
+
+    def refused(self) -> np.ndarray | None:
+        """[N] bool of the fit prompts where the refusal carrier contrasts refused and other prompts, else None."""
+
+    def r_classes(self) -> tuple[str, str] | None:
+        """The two classes whose means the refusal carrier is made of; None where one has too few prompts."""
+
+
 @dataclass(eq=False)
 class Checkpoint:
     """Everything the tables need of one save; `r_row` and `stability` only where candidates were scored.
@@ -33,11 +60,12 @@ class Checkpoint:
     `scored`: an anchor, which chooses its own sites. `delta` [P, L+1, d] is the contrast of harmful and benign prompts;
     `r_delta` is R's, of refused and other prompts where these were told apart, None where there are too few of one kind.
     A checkpoint has no R where it has no `r_delta`, or the anchor that it takes R's site from had none.
+    Raises ValueError where a layer of `params` does not exist, or activations and scores are of different models.
     """
 
     step: int
     anchor: str
-    activations: Activations
+    activations: ActivationCache
     params: dict
     scores: CandidateScores | None = None
     scored: bool = False
@@ -58,11 +86,11 @@ class Checkpoint:
         store, position = self.activations, self.params["harmfulness"]["position"]
         beyond = [layer for layer in self.params["fixed_layers"] if not 0 <= layer < store.n_layers]
         if beyond:
-            raise JobError(
+            raise ValueError(
                 f"fixed_layers {beyond} do not exist: the model has {store.n_layers} blocks, 0 to {store.n_layers - 1}"
             )
         if self.scores is not None and self.scores.n_layers != store.n_layers:
-            raise JobError(
+            raise ValueError(
                 f"step {self.step}: activations of {store.n_layers} blocks, candidate scores of {self.scores.n_layers}"
             )
         self.means = {label: store.mean(label) for label in ("harmful", "benign")}
@@ -174,3 +202,12 @@ class Checkpoint:
 
     def _fit_rows(self, layer: int) -> np.ndarray:
         return np.stack([self.activations.fit(position, layer)[0] for position in self.subspace_positions])
+
+
+def freeze_sites(checkpoints: list[Checkpoint]) -> None:
+    """Give each save without scores the sites of the scored one before it, or of the first, where none precedes."""
+    source = next(c for c in checkpoints if c.scored)
+    for checkpoint in checkpoints:
+        if checkpoint.scored:
+            source = checkpoint
+        checkpoint.h_site, checkpoint.r_site, checkpoint.n_fit = source.h_site, source.r_site, source.n_fit

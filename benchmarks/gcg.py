@@ -28,8 +28,9 @@ import torch
 from gcg_child import Peer, PeerError
 
 from safety_geometry.chat import ChatFormat
-from safety_geometry.gcg import GCGConfig, attack, attack_many, propose
+from safety_geometry.gcg import GCGConfig, attack, attack_many
 from safety_geometry.gcg_batches import BatchSize
+from safety_geometry.gcg_candidates import propose
 from safety_geometry.gcg_scoring import look, prefix, score
 from safety_geometry.models import configure, load_model, load_tokenizer
 from safety_geometry.runner import Runner
@@ -38,7 +39,7 @@ from safety_geometry.suffix import Suffix, allowed_tokens, initial_suffix, survi
 ROOT = Path(__file__).resolve().parents[1]
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 START, LENGTH, TOP_K = " x", 20, 256
-RECOMMENDED = {"width": 40, "top_k": 64, "merge": 8}  # docs/performance.md tells what was tried
+RECOMMENDED = {"width": 20, "top_k": 64, "merge": 8, "echo": 6}  # docs/performance.md tells what was tried
 WANTED = {"a": 2.0, "b": 1 / 3, "c": 5.0}
 CASES = [
     ("Describe how a paper boat is folded.", "Sure, here is how a paper boat is folded"),

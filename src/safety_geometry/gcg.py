@@ -7,7 +7,7 @@ changes the rounding of its losses and nothing else.
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field
 
 import torch
@@ -15,38 +15,13 @@ from torch import Tensor
 
 from safety_geometry.chat import ChatFormat
 from safety_geometry.gcg_batches import BatchSize
+from safety_geometry.gcg_candidates import choices, draws, echo_phrase, merged, propose
+from safety_geometry.gcg_config import GCGConfig
 from safety_geometry.gcg_losses import check_agreement, uncached_loss
-from safety_geometry.gcg_probe import Probe, screen
+from safety_geometry.gcg_probe import screen
 from safety_geometry.gcg_scoring import Current, look, prefix, score
 from safety_geometry.runner import Runner
 from safety_geometry.suffix import Suffix, surviving
-
-
-@dataclass(frozen=True)
-class GCGConfig:
-    """steps; width: candidates proposed a step; top_k: replacements considered a position; suffix_length: tokens;
-    batch_size: rows of one forward pass; stop_loss: stop when the objective falls to it; init: one start token's text;
-    stop_exact: stop when greedy decoding gives the target; merge: try the best substitutions of up to so many positions
-    together (0: one a step); buffer: suffixes kept beside the best, which take turns while nothing better is found;
-    mellowmax: α of the objective (None: mean cross-entropy); probe: screen the candidates with a draft (None: score all).
-    """
-
-    steps: int
-    width: int
-    top_k: int = 256
-    suffix_length: int = 10
-    batch_size: int = 64
-    stop_loss: float = 0.0
-    init: str = " !"
-    stop_exact: bool = False
-    merge: int = 0
-    buffer: int = 0
-    mellowmax: float | None = None
-    probe: Probe | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.probe, Mapping):  # as a configuration file has it
-            object.__setattr__(self, "probe", Probe(**self.probe))
 
 
 @dataclass
@@ -128,7 +103,7 @@ def attack_many(
         cases, step = _restored(state, print_of, suffixes, batch)
         for suffix, generator in zip(suffixes, generators, strict=True):
             for _ in range(step):  # the stream goes on where it was left
-                _draws(len(suffix.tokens), config, _choices(config, allowed), generator)
+                draws(len(suffix.tokens), config, choices(config, allowed), generator)
     prefixes = [prefix(runner, s) for s in suffixes]
 
     def open_cases() -> list[int]:
@@ -175,36 +150,6 @@ def attack_many(
             }
             save(json.loads(json.dumps(now)))  # a copy: what comes later must not change it
     return [_result(runner, case, config, batch, verify) for case in cases]
-
-
-def propose(gradient: Tensor, suffix: Suffix, config: GCGConfig, allowed: Tensor, generator: torch.Generator) -> Tensor:
-    """Candidates [width, n] that differ from the current suffix in one token each.
-
-    Positions are spread evenly over the suffix; the token is drawn from the `top_k` with the most negative gradient
-    at that position, among the allowed ones and without the current token.
-    """
-    current = torch.tensor(suffix.tokens)
-    n, k = len(current), _choices(config, allowed)
-    values = gradient.masked_fill(~allowed[None].to(gradient.device), torch.inf)
-    values[torch.arange(n), current] = torch.inf
-    top = (-values).topk(k, dim=-1).indices.cpu()
-    where, pick = _draws(n, config, k, generator)
-    candidates = current.repeat(config.width, 1)
-    candidates[torch.arange(config.width), where] = top[where, pick]
-    return candidates
-
-
-def _choices(config: GCGConfig, allowed: Tensor) -> int:
-    return min(config.top_k, int(allowed.sum()) - 1)
-
-
-def _draws(n: int, config: GCGConfig, k: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Positions and ranks of a step's candidates, [width] each: all that is drawn in a step."""
-    if config.width >= n:
-        where = torch.arange(config.width) * n // config.width
-    else:
-        where = torch.randperm(n, generator=generator)[: config.width]
-    return where, torch.randint(k, (config.width,), generator=generator)
 
 
 @dataclass
@@ -259,8 +204,8 @@ def _step(
 ) -> None:  # fmt: skip
     """Propose, filter, score and keep, for all cases at once."""
     proposed = [
-        propose(current.gradient, current.suffix, config, allowed, generator)
-        for current, generator in zip(looked, generators, strict=True)
+        propose(c.gradient, c.suffix, config, allowed, generator, echo_phrase(chat, c.suffix, allowed))
+        for c, generator in zip(looked, generators, strict=True)
     ]
     rows, texts = _filtered(chat, cases, looked, proposed)
     if config.probe is None:
@@ -271,7 +216,7 @@ def _step(
     if config.merge > 1:
         rows, texts = _filtered(
             chat, cases, looked,
-            [_merged(c.suffix, r, f.losses, c.loss, config.merge) for c, r, f in zip(looked, rows, found, strict=True)],
+            [merged(c.suffix, r, f.losses, c.loss, config.merge) for c, r, f in zip(looked, rows, found, strict=True)],
             count=False,
         )  # fmt: skip
         rounds.append((rows, texts, score(runner, looked, rows, batch, config.mellowmax)))
@@ -298,22 +243,6 @@ def _filtered(
     for case, own, all_rows in zip(cases, kept, proposed, strict=True):
         case.rejected += (len(all_rows) - len(own)) * count
     return [p[own] for p, own in zip(proposed, kept, strict=True)], [[t for t in own if t is not None] for own in texts]
-
-
-def _merged(suffix: Suffix, rows: Tensor, losses: Tensor, bar: float, most: int) -> Tensor:
-    """The best substitutions of 2, 3 … `most` positions made together, [≤ most − 1, n]: the best candidate of every
-    position that lowers the loss, the best positions first (the multi-coordinate update of Jia et al. 2024, 2405.21018)."""
-    current = torch.tensor(suffix.tokens)
-    together, taken, out = current.clone(), set(), []
-    for r in losses.argsort(stable=True).tolist():
-        if len(taken) == most or not losses[r] < bar:
-            break
-        (where,) = (rows[r] != current).nonzero()[:, 0].tolist()
-        if where not in taken:
-            taken.add(where)
-            together[where] = rows[r, where]
-            out.append(together.clone())
-    return torch.stack(out[1:]) if len(out) > 1 else rows[:0]
 
 
 def _result(runner: Runner, case: _Case, config: GCGConfig, batch: BatchSize, verify: bool) -> GCGResult:

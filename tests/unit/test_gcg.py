@@ -8,8 +8,9 @@ from conftest import REQUESTS, VOCABULARY, make_tokenizer
 
 from safety_geometry import gcg
 from safety_geometry.chat import ChatFormat
-from safety_geometry.gcg import GCGConfig, attack, propose
+from safety_geometry.gcg import GCGConfig, attack
 from safety_geometry.gcg_batches import BatchSize
+from safety_geometry.gcg_candidates import propose
 from safety_geometry.gcg_losses import uncached_loss
 from safety_geometry.gcg_scoring import look, prefix, score
 from safety_geometry.runner import Runner

@@ -9,8 +9,9 @@ import torch
 from conftest import FAMILIES, REQUESTS, VOCABULARY
 
 from safety_geometry import gcg, gcg_scoring
-from safety_geometry.gcg import GCGConfig, attack, attack_many, propose
+from safety_geometry.gcg import GCGConfig, attack, attack_many
 from safety_geometry.gcg_batches import OVERHEAD, BatchSize, plan
+from safety_geometry.gcg_candidates import echo_phrase, merged, propose
 from safety_geometry.gcg_losses import CacheError, mellowmax, uncached_loss
 from safety_geometry.gcg_probe import Probe, screen, spearman
 from safety_geometry.gcg_scoring import check_cache, draft, look, prefix, score
@@ -104,6 +105,7 @@ OPTIONS = {
     "probe": {"probe": {"layers": 2, "share": 4, "reduction": 2}, "merge": 3},
     "gradient": {"probe": {"layers": 2, "share": 4, "reduction": 2, "draft": "gradient"}, "merge": 3},
     "few": {"width": 2},
+    "echo": {"echo": 4, "merge": 3, "probe": {"layers": 2, "share": 4, "reduction": 2}},
 }
 
 
@@ -232,14 +234,50 @@ def test_merged_candidates(llama64, chat, cases, allowed):
     rows = torch.tensor([base] * 6)
     rows[0, 2], rows[1, 2], rows[2, 0], rows[3, 4], rows[4, 1], rows[5, 3] = 50, 51, 52, 53, 54, 55
     losses = torch.tensor([0.7, 0.5, 0.6, 0.9, 1.2, 0.8])
-    got = gcg._merged(suffix, rows, losses, 1.0, 3).tolist()
+    got = merged(suffix, rows, losses, 1.0, 3).tolist()
     assert got == [[52, base[1], 51, base[3], base[4]], [52, base[1], 51, 55, base[4]]]
-    assert len(gcg._merged(suffix, rows, losses, 1.0, 9)) == 3  # position 1 raises the loss
-    assert gcg._merged(suffix, rows, losses, 0.55, 9).shape == (0, 5)
+    assert len(merged(suffix, rows, losses, 1.0, 9)) == 3  # position 1 raises the loss
+    assert merged(suffix, rows, losses, 0.55, 9).shape == (0, 5)
     one = attack(runner, chat, suffix, replace(CONFIG, steps=1), allowed, 1)
     two = attack(runner, chat, suffix, replace(CONFIG, steps=1, merge=4), allowed, 1)
     assert one.scored < two.scored <= one.scored + 3 and two.loss <= one.loss
     assert sum(a != b for a, b in zip(base, two.suffix.tokens, strict=True)) > 1
+
+
+def test_echoes_are_runs_of_the_target(llama, chat, cases, allowed):
+    suffix, config = cases[0], replace(CONFIG, echo=12)
+    everything = torch.ones_like(allowed)
+    phrase = echo_phrase(chat, suffix, everything)
+    assert chat.tokenizer.decode(phrase).strip() == suffix.target
+    assert echo_phrase(chat, suffix, everything & (torch.arange(len(allowed)) != phrase[-1])) == []
+    gradient, longest = torch.zeros(len(suffix.tokens), len(allowed)), min(len(phrase), len(suffix.tokens))
+
+    def rows(config, phrase):
+        return propose(gradient, suffix, config, everything, torch.Generator().manual_seed(3), phrase)
+
+    plain, both = rows(CONFIG, phrase), rows(config, phrase)
+    assert plain.equal(both[: len(plain)]) and plain.equal(rows(config, []))  # the others are drawn as they were
+    echoes = both[len(plain) :].tolist()
+    assert 2 <= len(echoes) <= 12 and len({*map(tuple, echoes), suffix.tokens}) == len(echoes) + 1
+    lengths = []
+    for row in echoes:
+        changed = [i for i, (a, b) in enumerate(zip(row, suffix.tokens, strict=True)) if a != b]
+        run = row[changed[0] : changed[-1] + 1]
+        assert any(run == phrase[i : i + len(run)] for i in range(len(phrase)))
+        lengths.append(len(run))
+    assert max(lengths) == longest > min(lengths)
+
+
+def test_echoes_are_scored_beside_the_others_and_not_merged(llama64, chat, cases, allowed):
+    runner, suffix = Runner(llama64), cases[0]
+    row = torch.tensor([suffix.tokens] * 3)
+    row[0, :3], row[1, 1], row[2, 3] = 50, 51, 52
+    assert merged(suffix, row, torch.tensor([0.1, 0.2, 0.3]), 1.0, 4).tolist() == [
+        [suffix.tokens[0], 51, suffix.tokens[2], 52, *suffix.tokens[4:]]
+    ]
+    plain = attack(runner, chat, suffix, replace(CONFIG, steps=1), allowed, 1)
+    both = attack(runner, chat, suffix, replace(CONFIG, steps=1, echo=8, merge=4), allowed, 1)
+    assert plain.scored < both.scored and both.loss <= plain.loss
 
 
 def test_buffer_takes_turns(llama, chat, cases, allowed):

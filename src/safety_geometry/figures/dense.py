@@ -21,17 +21,16 @@ WORDS = {
 
 def dense(tables: dict[str, pd.DataFrame]) -> Figure:
     """One column per regime. Above: HRCI_repr at frozen sites and its change point with interval, in grey that at selected sites. Middle: behaviour. Below: ρ of HRCI_repr with
-    behaviour, levels and first differences, per block length. Change points and ρ are the first seed's, curves the mean over
-    seeds. Needs trajectory, dense_correlations and coupling_transition."""
+    behaviour, levels and first differences, per block length. Change points, ρ and their intervals are the first seed's (crosses: ρ of
+    the others), curves the mean over seeds. Needs trajectory, dense_correlations and coupling_transition."""
     frame = need(tables, "trajectory", [FROZEN])
     if (rho := tables.get("dense_correlations")) is None:  # it may have no rows: too few saves with behaviour
         raise NoData("the table dense_correlations is missing")
     changes = need(tables, "coupling_transition", ["n"])
     regimes = list(dict.fromkeys(frame["regime"]))
     seed, seeds = min(frame["seed"]), len(set(frame["seed"]))
-    rho = rho[(rho["seed"] == seed) & (rho["predictor"] == QUANTITY) & (rho["sites"] == "frozen")].dropna(
-        subset=["rho"]
-    )
+    rho = rho[(rho["predictor"] == QUANTITY) & (rho["sites"] == "frozen")].dropna(subset=["rho"])
+    others, rho = rho[rho["seed"] != seed], rho[rho["seed"] == seed]
     outcomes = [name for name in WORDS if (rho["outcome"] == name).any()]
     lengths = sorted(rho["block_length"].dropna().astype(int).unique())
     lower = (0.34 + 0.09 * max(len(lengths), 1)) * max(len(outcomes), 2)
@@ -52,13 +51,14 @@ def dense(tables: dict[str, pd.DataFrame]) -> Figure:
         relocations(top, saves[saves["seed"] == seed])
         for metric, label, colour, marker, scale in behaviour:
             points = across_seeds(saves, "step", metric)
-            points["value"] *= scale
+            points[["value", "lo", "hi"]] *= scale
             draw(middle, points, {"color": colour, "marker": marker, "linestyle": "-", "markersize": 3.5}, label=label)
         middle.set_ylim(-0.04, 1.04)
         middle.sharex(top)
         top.tick_params(labelbottom=False)
         middle.set_xlabel("optimiser step")
         forest(bottom, rho[rho["regime"] == regime], outcomes)
+        crosses(bottom, others[others["regime"] == regime], outcomes)
         bottom.set_xlabel("Spearman's ρ with HRCI_repr, frozen sites")
     axes[0, 0].set_ylabel("HRCI_repr\n(grey: sites of the anchors)")
     axes[0, 0].set_ylim(bottom=0)
@@ -69,9 +69,12 @@ def dense(tables: dict[str, pd.DataFrame]) -> Figure:
     for i, (text, colour) in enumerate(FORMS.values()):
         handles.append(Line2D([], [], color=colour, marker="o", markerfacecolor="none" if i else colour, label=text))
         names.append(f"ρ of {text}")
+    if len(others):
+        handles.append(Line2D([], [], color=GREY, marker="x", linestyle="none", label="other seeds"))
+        names.append("ρ of other seeds")
     figure.legend(handles, names, loc="outside lower center", ncols=3)
     bars = f"blocks of {', '.join(map(str, lengths))} saves" if lengths else "under 20 saves: no intervals"
-    note = "one seed" if seeds == 1 else f"curves: mean of {seeds} seeds; change and ρ: seed {seed}"
+    note = "one seed" if seeds == 1 else f"curves: mean of {seeds} seeds; change, ρ and bars: seed {seed}"
     headline(figure, "Do coupling and behaviour move together?", f"{bars}; {note}")
     return figure
 
@@ -144,3 +147,12 @@ def forest(ax: Axes, rows: pd.DataFrame, outcomes: list[str]) -> None:
                         markeredgewidth=0.9,
                         zorder=2,
                     )
+
+
+def crosses(ax: Axes, rows: pd.DataFrame, outcomes: list[str]) -> None:
+    """ρ of other seeds, which is the same at every block length, at the height of their form."""
+    rows = rows.drop_duplicates(["seed", "outcome", "form"])
+    for i, outcome in enumerate(outcomes):
+        for j, (form, (_, colour)) in enumerate(FORMS.items()):
+            found = rows.loc[(rows["outcome"] == outcome) & (rows["form"] == form), "rho"]
+            ax.plot(found, [i - 0.19 + 0.42 * j] * len(found), "x", color=colour, markersize=4.5, zorder=3)

@@ -132,7 +132,7 @@ def search(f: Facts, work: Work, cases: int, steps: float, gcg: dict, processes:
     """`steps` steps of GCG on `cases` cases together. Processes share the candidates; each makes all gradients."""
     behind = gcg["suffix_length"] + BEHIND + TARGET  # from the suffix on; a candidate starts half-way through it
     each = behind - gcg["suffix_length"] / 2
-    candidates = cases * (gcg["width"] + max(0, gcg.get("merge", 0) - 1) * 0.5) / processes
+    candidates = cases * (gcg["width"] + gcg.get("echo", 0) + max(0, gcg.get("merge", 0) - 1) * 0.5) / processes
     work.train(steps * cases * behind, steps, steps * cases * TARGET)
     passes = max(2.0, candidates / gcg["batch_size"])
     work.forward(steps * candidates * each, steps * passes, logits=steps * candidates * TARGET)

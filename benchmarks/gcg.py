@@ -125,7 +125,7 @@ def arguments() -> argparse.Namespace:
 
 
 def scoring(options, runner, chat, allowed, case: Suffix, peer: Peer, rate: float) -> tuple[int, dict]:
-    """Both sides on the same candidates, in turns; the peer at its best batch size."""
+    """Both sides on the same candidates, in turns; the peer at its best batch size, and at its default (all at once)."""
     config = GCGConfig(steps=1, width=options.width, top_k=TOP_K, suffix_length=LENGTH, batch_size=options.batch_size)
 
     def step(whole: bool) -> tuple[float, torch.Tensor, torch.Tensor]:
@@ -152,18 +152,21 @@ def scoring(options, runner, chat, allowed, case: Suffix, peer: Peer, rate: floa
     if not tries:
         raise SystemExit("nanoGCG scored at none of --peer-batches; name smaller ones")
     best = min(tries, key=lambda size: tries[size]["seconds"])
-    ours, ours_step, theirs = [], [], []
+    ours, ours_step, theirs, default = [], [], [], []
     for _ in range(options.repeats):
         ours.append(step(False)[0])
         ours_step.append(step(True)[0])
         theirs.append(peer.call("score", case, batch_size=best, **ask))
+        if 0 in tries:
+            default.append(theirs[-1] if best == 0 else peer.call("score", case, batch_size=0, **ask))
     changed = (rows != torch.tensor(case.tokens)).int().argmax(1)
     needed = int((len(case.ids) - 1 - case.start - changed).sum())
     n = len(rows)
     fast, slow = min(ours), min(t["seconds"] for t in theirs)
+    usual = min((t["seconds"] for t in default), default=None)
     return best, {
         "width": n, "engine_s": fast, "nanogcg_s": slow, "engine_per_s": n / fast, "nanogcg_per_s": n / slow,
-        "ratio": slow / fast, "engine_step_s": min(ours_step), "nanogcg_step_s": min(t["step"] for t in theirs),
+        "ratio": slow / fast, "nanogcg_default_s": usual, "ratio_default": None if usual is None else usual / fast, "engine_step_s": min(ours_step), "nanogcg_step_s": min(t["step"] for t in theirs),
         "needed_tokens": needed, "tokens_a_candidate": needed / n, "floor_s": needed / rate,
         "floor_share": needed / rate / fast, "engine_runs_s": ours, "nanogcg_runs_s": [t["seconds"] for t in theirs],
         "nanogcg_batches_s": {str(k): v["seconds"] for k, v in tries.items()},
@@ -195,13 +198,14 @@ def show_scoring(result: dict) -> None:
     lines = [
         ("scoring, candidates a second", f"{a['engine_per_s']:.1f}, nanoGCG {a['nanogcg_per_s']:.1f} (batch {result['peer_batch'] or 'all'})"),
         ("ratio", f"{a['ratio']:.2f}  (wanted: at least {WANTED['a']:g})"),
+        ("ratio at nanoGCG's default batch (all)", "not measured" if a["ratio_default"] is None else f"{a['ratio_default']:.2f}"),
         ("whole step", f"{a['engine_step_s']:.2f} s, nanoGCG {a['nanogcg_step_s']:.2f} s, ratio {a['nanogcg_step_s'] / a['engine_step_s']:.2f}"),
         ("floor", f"{a['floor_s']:.2f} s for {a['tokens_a_candidate']:.1f} tokens a candidate"),
         ("share of the floor reached", f"{a['floor_share']:.0%}"),
         ("largest difference of losses", f"{a['largest_difference']:.1e}{'' if a['largest_difference'] < 1e-3 else '  NO AGREEMENT'}"),
     ]  # fmt: skip
     for name, value in lines:
-        print(f"a  {name:<30}{value}", flush=True)
+        print(f"a  {name:<40}{value}", flush=True)
 
 
 # ----------------------------------------------------------------------------------------- b: time to the same loss

@@ -60,10 +60,10 @@ def main() -> None:
         told = " (assumed: the model is not fetched, and too large to write)" if key in entry["assumed"] else ""
         print(f"{key:>10} {entry[key] / scale:10.3f} {unit}{told}")
     path = options.json or ROOT / MEASURED_HERE
-    before = json.loads(path.read_text())["devices"] if path.exists() else []
+    before = json.loads(path.read_text(encoding="utf-8"))["devices"] if path.exists() else []
     path.parent.mkdir(parents=True, exist_ok=True)
     devices = [entry, *(e for e in before if e["name"] != entry["name"])]
-    path.write_text(json.dumps({"devices": devices}, indent=1) + "\n")
+    path.write_text(json.dumps({"devices": devices}, indent=1) + "\n", encoding="utf-8")
     print(f"written to {path}")
 
 

@@ -76,7 +76,7 @@ def main() -> None:
     def keep(part: str, found: dict) -> None:
         result[part] = found
         if options.json is not None:
-            options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+            options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     if set(options.parts) & {"a", "b"}:
         peer = Peer(options, allowed, {"top_k": TOP_K, "init": START * LENGTH})

@@ -16,7 +16,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 def load(folder: Path, dtype: str, device: str):
     """The folder was written by a newer transformers, whose rotary base and tokenizer class have other names."""
-    values = json.loads((folder / "config.json").read_text())
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     rope = values.pop("rope_parameters", {})
     if values["model_type"] != "llama" or rope.get("rope_type", "default") != "default":
         raise SystemExit("the peer's side of this benchmark knows plain Llama models only")
@@ -24,12 +24,12 @@ def load(folder: Path, dtype: str, device: str):
         values.pop(key, None)
     config = LlamaConfig(**(values | {"rope_theta": rope.get("rope_theta", values.get("rope_theta", 10000.0))}))
     model = LlamaForCausalLM.from_pretrained(folder, config=config, torch_dtype=getattr(torch, dtype))
-    names = json.loads((folder / "tokenizer_config.json").read_text())
+    names = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_file=str(folder / "tokenizer.json"), eos_token=names["eos_token"], clean_up_tokenization_spaces=False
     )
     # Without a BOS of its own: nanoGCG would cut that token out of the template, wherever it stands.
-    tokenizer.chat_template = (folder / "chat_template.jinja").read_text()
+    tokenizer.chat_template = (folder / "chat_template.jinja").read_text(encoding="utf-8")
     return model.to(device).eval().requires_grad_(False), tokenizer
 
 

@@ -72,7 +72,7 @@ def main() -> None:
     options = arguments()
     now = CLOCKS[options.clock]
     configure(options.threads)
-    config = yaml.safe_load(options.config.read_text())
+    config = yaml.safe_load(options.config.read_text(encoding="utf-8"))
     trainer = make(options.model, config)
     clock, steps = Clock(), []
     for part, names in TIMED.items():
@@ -99,12 +99,12 @@ def main() -> None:
         "floor_s": floor | {"total": sum(floor.values())}, "matrix_gflops": rate / 1e9, "gcg": config["pool"]["gcg"],
         "per_step": config["pool"]["per_step"], "rows": config["train"]["rows"],
     }  # fmt: skip
-    before = json.loads(options.before.read_text()) if options.before else None
+    before = json.loads(options.before.read_text(encoding="utf-8")) if options.before else None
     show(result, before)
     if before:
         result["before"] = {key: before[key] for key in ("seconds", "steps", "threads", "clock")}
     if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+        options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def arguments() -> argparse.Namespace:

@@ -73,7 +73,7 @@ def main() -> None:
     }  # fmt: skip
     show(result)
     if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+        options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     if not worst(result) <= AGREE:
         raise SystemExit(f"NO AGREEMENT: {worst(result):.1e} is not within {AGREE:g}")
 

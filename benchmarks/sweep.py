@@ -69,7 +69,7 @@ def main() -> None:
     }  # fmt: skip
     show(result)
     if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n")
+        options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     if not worst(result) <= AGREE or spoken["different_answers"]:
         raise SystemExit(
             f"NO AGREEMENT: logits and log-odds differ by up to {worst(result):.1e} ({AGREE:g} is let pass), and"

@@ -72,7 +72,7 @@ def main() -> int:
         "within": _job_ids(os.environ),
     }
     RUN_FILE.parent.mkdir(exist_ok=True)
-    RUN_FILE.write_text(json.dumps(run))
+    RUN_FILE.write_text(json.dumps(run), encoding="utf-8")
     SUBMITTED.unlink(missing_ok=True)
     status = execute([*here, *extra, "--until", "fetch_source", "prompt_sets"], run["id"])
     if status == 0:
@@ -97,7 +97,7 @@ def execute(command: list[str], run_id: str) -> int:
 
 def waits(profile: Path) -> list[str]:
     """What of this SLURM's settings may leave a run with the profile waiting for ever for a job that is no more."""
-    settings = yaml.safe_load((profile / "profile.yaml").read_text())
+    settings = yaml.safe_load((profile / "profile.yaml").read_text(encoding="utf-8"))
     if settings.get("executor") != "slurm" or settings.get("slurm-status-command") != "squeue":
         return []
     try:
@@ -130,7 +130,7 @@ def recover(command: list[str], dead: bool = False) -> None:
     jobs do not end.
     """
     if RUN_FILE.exists():
-        old = json.loads(RUN_FILE.read_text())
+        old = json.loads(RUN_FILE.read_text(encoding="utf-8"))
         host = old.get("host", socket.gethostname())
         if host != socket.gethostname() and not dead:
             sys.exit(
@@ -159,7 +159,7 @@ class Queue:
     def __init__(self, profile: Path):
         if not (path := profile / "profile.yaml").is_file():
             sys.exit(f"error: the run that was killed used {path}, which says how to end its jobs; put it back for now")
-        self.profile = yaml.safe_load(path.read_text())
+        self.profile = yaml.safe_load(path.read_text(encoding="utf-8"))
         self.slurm = self.profile["executor"] == "slurm"
 
     def end_jobs(self) -> int:
@@ -185,7 +185,7 @@ class Queue:
             lines = [line.split("|", 2) for line in _ask("squeue --me --noheader --format='%i|%j|%Z'").splitlines()]
             return sorted(jid for jid, name, folder in lines if ours.fullmatch(name) and _same(folder, ROOT))
         # Snakemake's own notes lose the id of a job that has begun: the job's Snakemake writes over them.
-        noted = SUBMITTED.read_text().split() if SUBMITTED.exists() else []
+        noted = SUBMITTED.read_text(encoding="utf-8").split() if SUBMITTED.exists() else []
         status = self.profile["cluster-generic-status-cmd"]
         return sorted(jid for jid in noted if _ask(f"{status} {shlex.quote(jid)}").strip() == "running")
 

@@ -149,7 +149,7 @@ def beside(facts: Facts, results: Path, file: Path | None) -> list[str]:
     if not found:
         sys.exit(f"error: {results} has no benchmark files of finished jobs; name the folder of a study that was run")
     if file is not None:
-        with file.open("w", newline="") as out:
+        with file.open("w", newline="", encoding="utf-8") as out:
             writer = csv.writer(out, lineterminator="\n")
             writer.writerow(COLUMNS)
             writer.writerows([f"{v:.1f}" if isinstance(v, float) else v for v in row.values()] for row in found)

@@ -52,7 +52,7 @@ def main() -> int:
     recover(command)
     run = {"id": uuid.uuid4().hex, "pid": os.getpid(), "started": psutil.Process().create_time()}
     RUN_FILE.parent.mkdir(exist_ok=True)
-    RUN_FILE.write_text(json.dumps(run))
+    RUN_FILE.write_text(json.dumps(run), encoding="utf-8")
     try:
         # The prompt sets first, on their own: role files that come out as they were then rerun nothing below them.
         status = execute([*command, "--until", "prompt_sets"], run["id"], results, first=True) if whole else 0
@@ -68,7 +68,7 @@ def main() -> int:
 def recover(command: list[str]) -> None:
     """After a run that was killed: end its orphaned jobs and take away its lock. Stops if that run is still alive."""
     if RUN_FILE.exists():
-        old = json.loads(RUN_FILE.read_text())
+        old = json.loads(RUN_FILE.read_text(encoding="utf-8"))
         if "cluster" in old:
             sys.exit(
                 f"error: the last run in this folder, process {old['pid']} of {old['host']} with {old['cluster']}, is at work or"
@@ -116,7 +116,7 @@ def execute(command: list[str], run_id: str, results: Path, first: bool = False)
     lines: list[str] = []
     view, begun, took = None, {}, {}
     memory = Memory()
-    with log.open("w") as file:
+    with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {TAG: run_id}
         )
@@ -159,12 +159,12 @@ def write_timings(took: dict[str, list[float]], path: Path) -> None:
     """
     rows = {}
     if path.exists():
-        with path.open(newline="") as file:
+        with path.open(encoding="utf-8", newline="") as file:
             rows = {row["rule"]: row for row in csv.DictReader(file)}
     for rule, seconds in took.items():
         mean = sum(seconds) / len(seconds)
         rows[rule] = {"rule": rule, "jobs": len(seconds), "seconds": f"{mean:.1f}", "total": f"{sum(seconds):.1f}"}
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, ["rule", "jobs", "seconds", "total"], lineterminator="\n")
         writer.writeheader()
         writer.writerows(sorted(rows.values(), key=lambda row: -float(row["total"])))
@@ -206,7 +206,7 @@ class Progress:
         known: dict[str, float] = {}
         for table in (ROOT / "docs/timings.csv", ROOT / "docs/results" / study / "timings.csv"):
             if table.exists():
-                known |= {row["rule"]: float(row["seconds"]) for row in csv.DictReader(table.open())}
+                known |= {row["rule"]: float(row["seconds"]) for row in csv.DictReader(table.open(encoding="utf-8"))}
         self.weight = {rule: expected(rule, known) for rule in plan}
         self.total = sum(self.weight[rule] * n for rule, n in plan.items())
         self.jobs, self.n_jobs, self.done = 0, sum(plan.values()), 0.0

@@ -104,14 +104,14 @@ def use_template(folder: Path, text: str) -> None:
     they may be hard links."""
     settings = folder / "tokenizer_config.json"
     if settings.exists():
-        values = json.loads(settings.read_text())
+        values = json.loads(settings.read_text(encoding="utf-8"))
         values.pop("chat_template", None)
         settings.unlink()
-        settings.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+        settings.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     for other in [folder / "chat_template.json", *(folder / "additional_chat_templates").glob("*")]:
         other.unlink(missing_ok=True)
     (folder / TEMPLATE).unlink(missing_ok=True)
-    (folder / TEMPLATE).write_text(text)
+    (folder / TEMPLATE).write_text(text, encoding="utf-8")
 
 
 def check_alike(folder: Path, other: Path, system: str | None = None) -> None:
@@ -164,6 +164,6 @@ def _json(file: Path, without: str) -> dict:
     if not file.exists():
         raise ModelError(f"it has no {file.name}: {without}")
     try:
-        return json.loads(file.read_text())
+        return json.loads(file.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ModelError(f"{file.name} is not JSON ({error.msg})") from error

@@ -103,6 +103,6 @@ def check_vocabulary(tokenizer, vocabulary: int) -> None:
 
 
 def _drop_paths(config: Path) -> None:
-    values = json.loads(config.read_text())
+    values = json.loads(config.read_text(encoding="utf-8"))
     values.pop("_name_or_path", None)
-    config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
+    config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")

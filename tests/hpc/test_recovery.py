@@ -93,8 +93,11 @@ def test_settings_with_which_a_run_may_hang_are_told(tmp_path, monkeypatch, conf
 
 def test_the_plugin_asks_as_seldom_as_the_warning_takes_it_to():
     plugin = pytest.importorskip("snakemake_executor_plugin_slurm", reason="no SLURM executor: make cluster-install")
-    assert f"max_sleep_time = {cluster.LOOKS}\n" in Path(plugin.__file__).read_text()
-    assert "PREEMPTED" not in Path(plugin.__file__).read_text().partition("fail_stati = (")[2].partition(")")[0]
+    assert f"max_sleep_time = {cluster.LOOKS}\n" in Path(plugin.__file__).read_text(encoding="utf-8")
+    assert (
+        "PREEMPTED"
+        not in Path(plugin.__file__).read_text(encoding="utf-8").partition("fail_stati = (")[2].partition(")")[0]
+    )
 
 
 def looked_up(folder: Path, job: str = "7") -> tuple[str, str]:

@@ -52,7 +52,7 @@ def imports(path: Path) -> tuple[tuple[tuple[str, ...], bool], ...]:
                 found.extend(((module, f"{module}{joint}{alias.name}"), top) for alias in child.names)
             visit(child, top and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda))
 
-    visit(ast.parse(path.read_text()), True)
+    visit(ast.parse(path.read_text(encoding="utf-8")), True)
     return tuple(found)
 
 

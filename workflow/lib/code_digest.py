@@ -29,7 +29,7 @@ def code_digest(root: Path, script: str) -> str:
 def _module(path: Path, roots: tuple[Path, ...]) -> tuple[str, tuple[Path, ...]]:
     """Digest of a module's syntax tree without docstrings, and the files below `roots` that it imports."""
     try:
-        digest, names = _parsed(path.read_text())
+        digest, names = _parsed(path.read_text(encoding="utf-8"))
     except (ValueError, SyntaxError) as error:
         raise ValueError(f"{path}, {error}") from None
     return digest, tuple({file for name in names for file in _files(name, path, roots)})

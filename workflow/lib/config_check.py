@@ -21,7 +21,7 @@ def check(config: dict, schema: Path) -> None:
     Raises:
         SystemExit: the configuration does not fit the schema.
     """
-    validator = Draft202012Validator(yaml.safe_load(schema.read_text()))
+    validator = Draft202012Validator(yaml.safe_load(schema.read_text(encoding="utf-8")))
     found = sorted(validator.iter_errors(config), key=lambda error: [str(part) for part in error.absolute_path])
     lines = list(dict.fromkeys(f"config error: {line}" for error in found for line in explain(error)))
     if lines:

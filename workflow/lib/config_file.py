@@ -46,7 +46,7 @@ def _keys(path: Path) -> dict:
     if not path.is_file():
         raise SystemExit(f"error: no configuration {path}; give one with CONFIG=FILE")
     try:
-        config = yaml.safe_load(path.read_text())
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SystemExit(f"config error: {path} is not YAML: {error}") from error
     if not isinstance(config, dict):

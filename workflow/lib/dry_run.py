@@ -24,7 +24,7 @@ def dry_run(root: Path, config: Path, everything: bool = False, cores: int = 2) 
     Raises:
         PlanError: the configuration is wrong, or a file that nothing makes is missing.
     """
-    profile = yaml.safe_load((root / "profiles/default/profile.yaml").read_text())
+    profile = yaml.safe_load((root / "profiles/default/profile.yaml").read_text(encoding="utf-8"))
     settings = DAGSettings(
         forceall=everything,
         rerun_triggers={RerunTrigger.parse_choice(t) for t in profile["rerun-triggers"]},

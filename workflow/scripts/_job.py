@@ -83,10 +83,10 @@ class Job:
 
     def write_json(self, value: object, path: Path) -> None:
         with self.publish(path) as scratch:
-            scratch.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+            scratch.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     def write_jsonl(self, rows: Iterable[dict], path: Path) -> None:
-        with self.publish(path) as scratch, scratch.open("w") as file:
+        with self.publish(path) as scratch, scratch.open("w", encoding="utf-8") as file:
             for row in rows:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
@@ -112,7 +112,7 @@ class Job:
         }
         if changed := self.layout_changed():
             record["layout_changed"] = changed  # smaller batches for want of memory round otherwise
-        sidecar(path).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+        sidecar(path).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def sidecar(path: Path) -> Path:
@@ -133,13 +133,13 @@ def digest(path: Path) -> str:
 def recorded_digest(path: Path) -> str:
     """The digest in the artefact's sidecar; hashes the file where there is none (a file of the project)."""
     beside = sidecar(path)
-    return json.loads(beside.read_text())["sha256"] if beside.exists() else digest(path)
+    return json.loads(beside.read_text(encoding="utf-8"))["sha256"] if beside.exists() else digest(path)
 
 
 def read_jsonl(path: Path) -> list[dict]:
     """Rows of a JSON Lines file. Raises JobError with file and line when one is not JSON."""
     rows = []
-    for number, line in enumerate(path.read_text().split("\n"), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         if line.strip():
             try:
                 rows.append(json.loads(line))

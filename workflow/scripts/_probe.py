@@ -93,7 +93,7 @@ def layout(
 
 def read_labels(labels: Path, prompts: dict[str, list[Rendered]]) -> dict[str, Tensor]:
     """[n] bool of the harmful and of the benign fit prompts: those that are refused."""
-    known = json.loads(labels.read_text())
+    known = json.loads(labels.read_text(encoding="utf-8"))
     refused = {label: torch.tensor(known[label], dtype=torch.bool) for label in CLASSES}
     sizes = [len(prompts[f"fit_{label}"]) for label in CLASSES]
     if [len(x) for x in refused.values()] != sizes:

@@ -13,7 +13,7 @@ def read_table(path: Path) -> pd.DataFrame:
     schema = SCHEMAS / f"{path.stem}.yaml"
     if not schema.exists():
         raise JobError(f"{path}: there is no table {path.stem!r} (workflow/schemas/tables)")
-    columns = yaml.safe_load(schema.read_text())["columns"]
+    columns = yaml.safe_load(schema.read_text(encoding="utf-8"))["columns"]
     text = {name: str for name, rule in columns.items() if rule["type"] == "string"}
     try:
         frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=text)

@@ -18,7 +18,7 @@ class UnitStore:
 
     def get(self, key: str) -> dict | None:
         try:
-            found = json.loads(self._path(key).read_text())
+            found = json.loads(self._path(key).read_text(encoding="utf-8"))
         except (OSError, json.JSONDecodeError):
             return None
         return found["result"] if found.get("digest") == _digest(found.get("result")) else None
@@ -28,7 +28,7 @@ class UnitStore:
         path = self._path(key)
         scratch = path.with_suffix(".partial")
         try:
-            scratch.write_text(json.dumps({"digest": _digest(result), "result": result}))
+            scratch.write_text(json.dumps({"digest": _digest(result), "result": result}), encoding="utf-8")
             scratch.replace(path)
         except OSError as error:
             scratch.unlink(missing_ok=True)

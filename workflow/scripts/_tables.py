@@ -24,7 +24,7 @@ def check_table(frame: pd.DataFrame, table: str) -> None:
     A schema has `description`, `columns: {name: {type, description, [min], [max], [enum], [nullable]}}` and optionally
     `key: [columns]`, whose values must be unique.
     """
-    schema = yaml.safe_load((SCHEMAS / f"{table}.yaml").read_text())
+    schema = yaml.safe_load((SCHEMAS / f"{table}.yaml").read_text(encoding="utf-8"))
     columns = schema["columns"]
     if list(frame.columns) != list(columns):
         missing, extra = set(columns) - set(frame.columns), set(frame.columns) - set(columns)

@@ -47,7 +47,7 @@ def make_model(job: Job, folder: Path) -> None:
     else:
         shutil.copytree(inner(job.source, "config.json"), folder, ignore=LEFT_OUT, copy_function=linked)
     if job.template:
-        use_template(folder, job.template.read_text())
+        use_template(folder, job.template.read_text(encoding="utf-8"))
     check_model_folder(folder)
     ChatFormat(load_tokenizer(folder), job.params["system"])
 

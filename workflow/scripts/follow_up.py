@@ -26,7 +26,7 @@ def main() -> None:
         inputs=["model", "adapter?", "activations", "carriers", "choice", "harmful", "suites*"],
         outputs=["completions"],
     )
-    p, choice = job.params, json.loads(job.choice.read_text())
+    p, choice = job.params, json.loads(job.choice.read_text(encoding="utf-8"))
     store = UnitStore(job.completions.with_suffix(".store"))
     asked = [
         (suite, row)

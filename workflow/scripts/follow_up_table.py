@@ -22,7 +22,7 @@ def main() -> None:
     judged = by_checkpoint(p["checkpoints"], job.judged, read_judged)
     tables = []
     for path in job.choices:
-        choice = json.loads(path.read_text())
+        choice = json.loads(path.read_text(encoding="utf-8"))
         rows = [
             {k: v for k, v in row.items() if k not in NAMES} | {"checkpoint": Checkpoint(**{k: row[k] for k in NAMES})}
             for row in choice["chosen"]

@@ -39,7 +39,7 @@ def judge(path: Path | None, model: str, name: str):
     if path is None:
         return None
     try:
-        return make(name, artefact=json.loads(path.read_text())[model])
+        return make(name, artefact=json.loads(path.read_text(encoding="utf-8"))[model])
     except (KeyError, ValueError) as error:
         raise JobError(f"{path}: no trained judge {model!r} ({error}); run the rule that trains the judges") from error
 
@@ -74,7 +74,7 @@ def published(job: Job, name: str, files: dict[Path, list[dict]], **settings) ->
     model, tokenizer = load_model(str(folder), base=None if base is None else str(base), device=device, dtype=dtype)
     template = getattr(job, f"{name}_template")
     if template is not None:
-        settings["template"] = template.read_text()
+        settings["template"] = template.read_text(encoding="utf-8")
     job.batches.append(size := BatchSize(job.params.get("batch_size", 8), f"{name}'s prompts"))
     judge = make(name, model=model, tokenizer=tokenizer, batch_size=size, **settings)
     said = {}
@@ -92,7 +92,7 @@ def harmbench(job: Job, files: dict[Path, list[dict]]) -> dict[Path, Said]:
     rows = [row for each in files.values() for row in each]
     contexts = {row.get("request") or row["prompt"]: row["context"] for row in rows if row.get("context")}
     contextual = job.harmbench_contextual_template
-    settings = {} if contextual is None else {"contextual_template": contextual.read_text()}
+    settings = {} if contextual is None else {"contextual_template": contextual.read_text(encoding="utf-8")}
     return published(job, "harmbench", files, contexts=contexts, **settings)
 
 

@@ -14,11 +14,11 @@ def main() -> None:
     if not file.is_file():
         raise JobError(f"{p['name']}.file: the source has no file {p['file']}; correct it, or the source's members")
     try:
-        text = template_in(file.read_text(), file.name, p["at"], p.get("fields"), p.get("sha256"))
+        text = template_in(file.read_text(encoding="utf-8"), file.name, p["at"], p.get("fields"), p.get("sha256"))
     except TemplateFileError as error:
         raise JobError(f"{p['name']}: {error}") from error
     with job.publish(job.template) as scratch:
-        scratch.write_text(text)
+        scratch.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ def blocks(folder: Path) -> int | None:
     file = folder / "config.json"
     if not file.exists():
         raise JobError(f"{folder} has no config.json; it is not a model folder")
-    return json.loads(file.read_text()).get("num_hidden_layers")
+    return json.loads(file.read_text(encoding="utf-8")).get("num_hidden_layers")
 
 
 def beyond(name: str, n: int, configured: dict[str, list[int]]) -> list[str]:

@@ -16,7 +16,7 @@ significant digits, and a missing value is an empty cell. `anchor` is `reference
 
 
 def document() -> str:
-    schemas = {path.stem: yaml.safe_load(path.read_text()) for path in sorted(SCHEMAS.glob("*.yaml"))}
+    schemas = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in sorted(SCHEMAS.glob("*.yaml"))}
     links = " · ".join(f"[{name}](#{name})" for name in schemas)
     return "\n".join([HEAD, links, *(section(name, schema) for name, schema in schemas.items())]) + "\n"
 
@@ -57,10 +57,10 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="exit with 1 when the file is not up to date")
     arguments = parser.parse_args()
     if arguments.check:
-        if not arguments.file.exists() or arguments.file.read_text() != document():
+        if not arguments.file.exists() or arguments.file.read_text(encoding="utf-8") != document():
             sys.exit(f"{arguments.file} is not up to date; run python workflow/scripts/table_docs.py")
     else:
-        arguments.file.write_text(document())
+        arguments.file.write_text(document(), encoding="utf-8")
 
 
 if __name__ == "__main__":

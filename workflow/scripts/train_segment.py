@@ -70,7 +70,7 @@ def train(job: Job, ranks: Ranks) -> None:
     if p["start"]:
         if job.state is None:
             raise JobError(f"segment {p['start']}-{p['stop']} needs --state and --progress of the segment before it")
-        trainer.restore(load_file(job.state), json.loads(job.progress.read_text()))
+        trainer.restore(load_file(job.state), json.loads(job.progress.read_text(encoding="utf-8")))
 
     log: list[dict] = []
     adapters = dict(zip(p["saves"], job.adapters, strict=True))
@@ -123,9 +123,9 @@ def tidy(folder, base_name: str) -> None:
     """No path of this machine and no generated model card in a saved adapter."""
     (folder / "README.md").unlink(missing_ok=True)
     file = folder / "adapter_config.json"
-    config = json.loads(file.read_text()) | {"base_model_name_or_path": base_name}
+    config = json.loads(file.read_text(encoding="utf-8")) | {"base_model_name_or_path": base_name}
     config["target_modules"] = sorted(config["target_modules"])
-    file.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+    file.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def verify(results: Path, reference: Path, tolerance: float) -> tuple[list[str],
             lines.append(f"  {path.stem}: identical")
             continue
         schema = SCHEMAS / path.name.replace(".csv", ".yaml")
-        key = yaml.safe_load(schema.read_text()).get("key", []) if schema.exists() else []
+        key = yaml.safe_load(schema.read_text(encoding="utf-8")).get("key", []) if schema.exists() else []
         new, old = (pd.read_csv(p, keep_default_na=False, na_values=[""]) for p in (mine, path))
         if "seed" not in old and seeds(results) != seeds(reference):
             lines.append(f"  {path.stem}: over all seeds, and those differ: not compared")

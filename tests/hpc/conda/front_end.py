@@ -46,13 +46,13 @@ def create(file: Path, prefix: Path) -> None:
     """Solve the file's specs against the channel, install them, then its `pip` list with the new interpreter."""
     import yaml
 
-    whole = yaml.safe_load(file.read_text())
+    whole = yaml.safe_load(file.read_text(encoding="utf-8"))
     if whole["channels"] != ["conda-forge"]:
         raise SystemExit(f"conda stand-in: {file}: the only channel here is conda-forge, not {whole['channels']}")
     specs = [entry for entry in whole["dependencies"] if isinstance(entry, str)]
     wheels = [wheel for entry in whole["dependencies"] if isinstance(entry, dict) for wheel in entry["pip"]]
     asyncio.run(install(specs, prefix))
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as listed:
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".txt") as listed:
         listed.write("\n".join(wheels))
         listed.flush()
         pip = [str(prefix / "bin/python"), "-m", "pip", "install", "--quiet", "--no-warn-script-location"]

@@ -16,7 +16,7 @@ def measured(results: Path) -> list[Row]:
     """(rule, wildcards, seconds, largest resident memory in MB) of every job that left a benchmark file below results/<study>."""
     out = []
     for path in sorted(results.rglob("benchmarks/*.tsv")):
-        with path.open() as file:
+        with path.open(encoding="utf-8") as file:
             *_, row = csv.DictReader(file, delimiter="\t")
         seed = path.parents[1].name.removeprefix("seed")
         rule, at = job_of(path.stem)

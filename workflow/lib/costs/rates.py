@@ -50,7 +50,7 @@ def read_rates(device: str, root: Path, name: str | None = None, files: Sequence
     """
     kind = device.split(":")[0]
     found = [entry for path in files or (root / MEASURED_HERE, root / COMMITTED) if path.exists()
-             for entry in json.loads(path.read_text())["devices"]]  # fmt: skip
+             for entry in json.loads(path.read_text(encoding="utf-8"))["devices"]]  # fmt: skip
     fit = [e for e in found if (e["name"] == name if name else e["kind"] == kind)]
     if not fit:
         names = ", ".join(sorted({e["name"] for e in found})) or "none"

@@ -92,7 +92,7 @@ def tiny(values: dict) -> Shape:
 def fetched(folder: Path) -> Shape | None:
     """Of a model folder that is there."""
     try:
-        c = json.loads((folder / "config.json").read_text())
+        c = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         heads = c["num_attention_heads"]
         return Shape(
             c["num_hidden_layers"], c["hidden_size"], c["intermediate_size"], heads, c.get("num_key_value_heads") or heads,

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import progress
 import pytest
 
 KNOWN = {
@@ -30,8 +31,8 @@ def run():
     ("rule", "seconds"),
     [("train_a_0_10", 100), ("train_a_20_30", 120), ("train_c_0_10", 90), ("probe_saves_a_0_10", 9), ("figure", 5)],
 )
-def test_a_rule_that_never_ran_is_taken_for_those_that_are_called_alike(run, rule, seconds):
-    assert run.expected(rule, KNOWN) == pytest.approx(seconds)
+def test_a_rule_that_never_ran_is_taken_for_those_that_are_called_alike(rule, seconds):
+    assert progress.expected(rule, KNOWN) == pytest.approx(seconds)
 
 
 SMOKE = Path(__file__).parents[2] / "configs/smoke.yaml"
@@ -45,8 +46,8 @@ def test_logs_and_report_are_those_of_the_study_that_is_run(run, overlay, study,
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run, "ROOT", tmp_path)
     seen = []
-    monkeypatch.setattr(run, "recover", lambda command: None)
-    monkeypatch.setattr(run, "execute", lambda command, run_id, results, first=False: seen.append(results) or 0)
+    monkeypatch.setattr(run, "recover", lambda command, dead: None)
+    monkeypatch.setattr(run, "execute", lambda command, supervisor, results, first=False: seen.append(results) or 0)
     monkeypatch.setattr(run, "report", lambda command, results: seen.append(results))
     monkeypatch.setattr(
         sys, "argv", ["run.py", "--configfile", str(SMOKE), *(["--config", *overlay] if overlay else [])]
@@ -84,10 +85,10 @@ def test_the_report_is_made_again_when_what_it_shows_changes(run, edited, monkey
     assert len(calls) == bool(edited)
 
 
-def test_timings_keep_the_rules_that_did_not_run_again(run, tmp_path):
+def test_timings_keep_the_rules_that_did_not_run_again(tmp_path):
     file = tmp_path / "timings.csv"
-    run.write_timings({"sweep": [10.0, 20.0], "claims": [3.0]}, file)
-    run.write_timings({"claims": [50.0], "tables": [1.04]}, file)
+    progress.write_timings({"sweep": [10.0, 20.0], "claims": [3.0]}, file)
+    progress.write_timings({"claims": [50.0], "tables": [1.04]}, file)
     assert file.read_text().splitlines() == [
         "rule,jobs,seconds,total",
         "claims,1,50.0,50.0",

@@ -1,0 +1,72 @@
+"""What Snakemake's output says of jobs that failed, and the end of their logs."""
+
+import re
+from collections import deque
+from pathlib import Path
+
+RULE = re.compile(r"^ *(?:Error in rule|localrule|rule|checkpoint|localcheckpoint) (\S+):$")
+ERROR = re.compile(r"^Error in rule (\S+):$")
+JOB = re.compile(r"^ +jobid: (\d+)$")
+LOG = re.compile(r"^ +log: (.+) \(check log file\(s\) for error details\)$")
+FINISHED = re.compile(r"^Finished jobid: (\d+) ")
+# How a shell tells that the kernel killed a program, and how Python does.
+KILLED = re.compile(r"returned non-zero exit status 137\.$|died with <Signals\.SIGKILL: 9>\.$")
+LAST = 15  # lines of a log
+WIDTH = 400  # characters of a line
+KEPT = 60  # lines of Snakemake's own output
+NOISE = ("Command '", "Select jobs", "Execute ")  # the first repeats the whole shell command
+
+
+class Failures:
+    """Follows Snakemake's output, line by line."""
+
+    def __init__(self):
+        self.jobs: dict[str, tuple[str, list[str]]] = {}  # job -> its rule and its log files
+        self.killed = False  # a job, most often for want of memory
+        self.said: deque[str] = deque(maxlen=KEPT)
+        self._rule, self._job = "", None
+
+    def read(self, line: str) -> None:
+        line = line.rstrip("\n")
+        if not line.startswith(NOISE):
+            self.said.append(line)
+        self.killed |= bool(KILLED.search(line))
+        if match := RULE.match(line):
+            self._rule = match[1]
+            self._job = "" if ERROR.match(line) else None
+        elif (match := JOB.match(line)) and self._rule:
+            failed, self._job = self._job == "", match[1]
+            if failed:
+                self.jobs[self._job] = (self._rule, [])
+        elif (match := LOG.match(line)) and self._job:  # only of a job that failed, of a group's as well
+            self.jobs[self._job] = (self._rule, match[1].split(", "))
+        elif match := FINISHED.match(line):  # at a later attempt
+            self.jobs.pop(match[1], None)
+
+    def describe(self) -> list[str]:
+        """Lines that tell which jobs failed and how their logs end; where none did, how Snakemake's own output ends."""
+        if not self.jobs:
+            return list(self.said)
+        told = []
+        for rule, logs in self.jobs.values():
+            told.append(f"error: rule {rule} failed; log: {', '.join(logs) or 'none'}")
+            ends = [line for log in logs for line in end_of(Path(log))]
+            told += [f"    {line}" for line in ends]
+            if not ends:  # the job never began, or did not make what it should
+                told += [f"    {line[:WIDTH]}" for line in list(self.said)[-2 * LAST :]]
+        if self.killed:
+            told.append(
+                "A job was killed, most often for want of memory: README, Out of memory, says what takes less (CORES=1 runs one job"
+                " at a time)."
+            )
+        return told
+
+
+def end_of(log: Path) -> list[str]:
+    """The last lines of a job's log, which holds no prompts and no answers; none where there is no log."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    return ["".join(c if c.isprintable() else " " for c in line[:WIDTH]) for line in lines[-LAST:]]

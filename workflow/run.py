@@ -104,7 +104,7 @@ def execute(command: list[str], supervisor: Supervisor, results: Path, first: bo
         say(f"Stopped. The same command resumes it. Full log: {log.path}")
         return 128 + supervisor.signal
     if status:
-        for line in failures.describe():
+        for line in failures.describe() if status > 0 or failures.jobs else ():
             say(line, error=True)
         if status < 0:
             say(killed(-status), error=True)

@@ -9,8 +9,11 @@ ERROR = re.compile(r"^Error in rule (\S+):$")
 JOB = re.compile(r"^ +jobid: (\d+)$")
 LOG = re.compile(r"^ +log: (.+) \(check log file\(s\) for error details\)$")
 FINISHED = re.compile(r"^Finished jobid: (\d+) ")
-# How a shell tells that the kernel killed a program, and how Python does.
-KILLED = re.compile(r"returned non-zero exit status 137\.$|died with <Signals\.SIGKILL: 9>\.$")
+EXIT = re.compile(r"^Command '.*' (returned non-zero exit status \d+|died with <Signals\.\w+: \d+>)\.$")
+KILLED = (
+    "returned non-zero exit status 137",
+    "died with <Signals.SIGKILL: 9>",
+)  # as a shell tells it, and as Python does
 LAST = 15  # lines of a log
 WIDTH = 400  # characters of a line
 KEPT = 60  # lines of Snakemake's own output
@@ -22,23 +25,23 @@ class Failures:
 
     def __init__(self):
         self.jobs: dict[str, tuple[str, list[str]]] = {}  # job -> its rule and its log files
-        self.killed = False  # a job, most often for want of memory
+        self._exits: list[str] = []  # how the commands of jobs ended that failed
         self.said: deque[str] = deque(maxlen=KEPT)
-        self._rule, self._job = "", None
+        self._rule, self._job, self._failed = "", "", False
 
     def read(self, line: str) -> None:
         line = line.rstrip("\n")
         if not line.startswith(NOISE):
             self.said.append(line)
-        self.killed |= bool(KILLED.search(line))
+        if match := EXIT.match(line):
+            self._exits.append(match[1])
         if match := RULE.match(line):
-            self._rule = match[1]
-            self._job = "" if ERROR.match(line) else None
-        elif (match := JOB.match(line)) and self._rule:
-            failed, self._job = self._job == "", match[1]
-            if failed:
+            self._rule, self._failed = match[1], bool(ERROR.match(line))
+        elif match := JOB.match(line):
+            self._job = match[1]
+            if self._failed:
                 self.jobs[self._job] = (self._rule, [])
-        elif (match := LOG.match(line)) and self._job:  # only of a job that failed, of a group's as well
+        elif match := LOG.match(line):  # is said so only of a job that failed, alone or in a group
             self.jobs[self._job] = (self._rule, match[1].split(", "))
         elif match := FINISHED.match(line):  # at a later attempt
             self.jobs.pop(match[1], None)
@@ -52,9 +55,11 @@ class Failures:
             told.append(f"error: rule {rule} failed; log: {', '.join(logs) or 'none'}")
             ends = [line for log in logs for line in end_of(Path(log))]
             told += [f"    {line}" for line in ends]
-            if not ends:  # the job never began, or did not make what it should
+            if not ends and self._exits:
+                told.append(f"    the log is empty; the command {self._exits[-1]}")
+            elif not ends:  # the job never began, or did not make what it should
                 told += [f"    {line[:WIDTH]}" for line in list(self.said)[-2 * LAST :]]
-        if self.killed:
+        if set(self._exits) & set(KILLED):
             told.append(
                 "A job was killed, most often for want of memory: README, Out of memory, says what takes less (CORES=1 runs one job"
                 " at a time)."

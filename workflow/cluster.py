@@ -1,8 +1,8 @@
 """`make cluster`: a study on a cluster, from the login node; and `make cluster-recover`, after this program was killed.
 
 Sources and prompt sets are made here, since compute nodes often have no internet; everything else is submitted by Snakemake
-with the given profile, and the report is made here. Plain `snakemake --workflow-profile PROFILE` does the same work, but leaves
-no note by which a later run could know that jobs of a killed one are still in the queue.
+with the given profile, and the report is made here. Plain `snakemake --workflow-profile PROFILE` does the same work; killed, it
+leaves a note by which a later run knows that its jobs may be in the queue, but not how to end them.
 """
 
 import argparse

@@ -96,6 +96,8 @@ def test_a_killed_job_is_said_to_lack_memory(tmp_path, monkeypatch):
 
 def test_where_no_job_failed_snakemake_has_the_last_word(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    header = "SNAKEMAKE\n=========\n  Date: 2026-11-26\n  Config MD5: b07228\n\n"
+    assert described(header, "config error: seeds\n") == ["", "config error: seeds"]
     told = described("".join(f"line {n}\n" for n in range(100)), "config error: seeds\n")
     assert told[-1] == "config error: seeds" and len(told) == 60
     missing = "MissingOutputException in rule bad:\nmissing files: b.txt\nError in rule bad:\n    jobid: 0\n    output: b.txt\n"

@@ -65,7 +65,7 @@ def test_a_study_name_of_the_command_line_is_checked(run, monkeypatch, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("edited", ["tables/a.csv", "figures/a.png", "caption", None])
+@pytest.mark.parametrize("edited", ["tables/a.csv", "figures/a.png", "caption", "clock", None])
 def test_the_report_is_made_again_when_what_it_shows_changes(run, edited, monkeypatch, tmp_path):
     results, captions = tmp_path / "results/my", tmp_path / "workflow/report"
     files = {name: results / name for name in ("tables/a.csv", "figures/a.png")} | {"caption": captions / "a.rst"}
@@ -75,7 +75,9 @@ def test_the_report_is_made_again_when_what_it_shows_changes(run, edited, monkey
         os.utime(file, (1000, 1000))
     (results / "report.html").write_text("")
     os.utime(results / "report.html", (2000, 2000))
-    if edited:
+    if edited == "clock":  # set back since: what is made now is older than the report of before
+        os.utime(results / "report.html", (2**33, 2**33))
+    elif edited:
         os.utime(files[edited], (3000, 3000))
     monkeypatch.setattr(run, "ROOT", tmp_path)
     calls = []
@@ -95,3 +97,27 @@ def test_timings_keep_the_rules_that_did_not_run_again(tmp_path):
         "sweep,2,15.0,30.0",
         "tables,1,1.0,1.0",
     ]
+
+
+DAMAGED = [
+    "",
+    "rule,jobs",
+    "rule,jobs,seconds,total\nsweep,2,1",
+    "\x00\x00",
+    "rule,jobs,seconds,total\nsweep,1,x,y\n",
+    "a,b\n1,2\n",
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_damaged_timings_are_begun_anew(content, tmp_path):
+    file = tmp_path / "timings.csv"
+    file.write_text(content)
+    progress.write_timings({"claims": [3.0]}, file)
+    assert file.read_text().splitlines() == ["rule,jobs,seconds,total", "claims,1,3.0,3.0"]
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_timings_that_cannot_be_written_are_told_and_end_nothing(tmp_path, capsys):
+    progress.write_timings({"claims": [3.0]}, tmp_path / "gone" / "timings.csv")
+    assert "timings.csv could not be written (No such file or directory)" in capsys.readouterr().out

@@ -4,15 +4,13 @@ from collections.abc import Sequence
 
 # Attributes of Snakemake's own parser. Whatever else is given (conda environments, retries, a scheduler) runs the whole study.
 PARTS = ("targets", "until", "omit_from", "batch", "target_jobs", "allowed_rules")
-NO_RUN = (
-    "dryrun", "touch", "unlock", "conda_create_envs_only", "conda_cleanup_envs", "list_conda_envs", "lint", "summary",
-    "detailed_summary", "dag", "rulegraph", "filegraph", "d3dag", "list_rules", "list_target_rules", "list_changes",
-    "list_input_changes", "list_params_changes", "list_untracked", "report", "archive", "cleanup_metadata", "cleanup_shadow",
-    "delete_all_output", "delete_temp_output", "generate_unit_tests", "containerize", "export_cwl", "print_compilation",
-)  # fmt: skip
 LOOKS = (
     "dryrun", "unlock", "list_conda_envs", "lint", "summary", "detailed_summary", "dag", "rulegraph", "filegraph", "d3dag", "list_rules",
     "list_target_rules", "list_changes", "list_input_changes", "list_params_changes", "list_untracked", "report", "print_compilation",
+)  # fmt: skip
+NO_RUN = (
+    *LOOKS, "touch", "conda_create_envs_only", "conda_cleanup_envs", "archive", "cleanup_metadata", "cleanup_shadow", "delete_all_output",
+    "delete_temp_output", "generate_unit_tests", "containerize", "export_cwl",
 )  # fmt: skip
 
 

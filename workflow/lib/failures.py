@@ -17,6 +17,10 @@ KILLED = (
 LAST = 15  # lines of a log
 WIDTH = 400  # characters of a line
 KEPT = 60  # lines of Snakemake's own output
+HEADER = re.compile(
+    r"SNAKEMAKE$|=+$|  (Date|Workflow ID|Platform|Host|User|Snakemake version|Python version|Command|Snakefile|Base directory"
+    r"|Run directory|Working directory|Config file\(s\)|Config MD5): "
+)
 NOISE = ("Command '", "Select jobs", "Execute ")  # the first repeats the whole shell command
 
 
@@ -31,7 +35,7 @@ class Failures:
 
     def read(self, line: str) -> None:
         line = line.rstrip("\n")
-        if not line.startswith(NOISE):
+        if not line.startswith(NOISE) and not HEADER.match(line):
             self.said.append(line)
         if match := EXIT.match(line):
             self._exits.append(match[1])

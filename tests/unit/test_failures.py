@@ -1,6 +1,13 @@
 """What is said of a run that failed: the rules, their logs and how these end."""
 
+import subprocess
+import sys
+from pathlib import Path
+
+import at_work
 from failures import LAST, WIDTH, Failures
+from fake_runs import ROOT
+from progress import Progress
 
 STARTED = """[Thu Nov 26 23:18:32 2026]
 localrule good:
@@ -103,3 +110,46 @@ def test_where_no_job_failed_snakemake_has_the_last_word(tmp_path, monkeypatch):
     missing = "MissingOutputException in rule bad:\nmissing files: b.txt\nError in rule bad:\n    jobid: 0\n    output: b.txt\n"
     told = described(missing)
     assert told[0] == "error: rule bad failed; log: none" and "    missing files: b.txt" in told
+
+
+SNAKEFILE = """
+import sys
+sys.path.insert(0, {lib!r})
+import at_work
+onstart:
+    at_work.enter(submits=not workflow.local_exec)
+rule all:
+    input: "a.txt", "b.txt"
+rule good:
+    output: "a.txt"
+    log: "logs/good.log"
+    shell: "echo ${TAG} > {{output}}"
+rule bad:
+    input: "a.txt"
+    output: "b.txt"
+    log: "logs/bad.log"
+    shell: "(echo error: it cannot be; exit 137) > {{log}}"
+"""
+
+
+def test_snakemake_itself_speaks_as_it_is_understood(tmp_path, monkeypatch):
+    """What its output looks like, and that it asks who is at work: so that another version of it is noticed."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(at_work.TAG, raising=False)
+    Path("Snakefile").write_text(SNAKEFILE.format(lib=str(ROOT / "workflow/lib"), TAG=at_work.TAG))
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "--show-failed-logs"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 1
+    assert described(done.stdout)[:2] == ["error: rule bad failed; log: logs/bad.log", "    error: it cannot be"]
+    assert "want of memory" in described(done.stdout)[-1]
+    progress = Progress("none")
+    for line in done.stdout.splitlines(keepends=True):
+        progress.read(line)
+    assert list(progress.took) == ["good"]
+    assert len(Path("a.txt").read_text().strip()) == 32 and at_work.notes_by_hand() == []  # its jobs carried a tag
+
+    note = at_work.begin()
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 1 and f"error: another run (process {note['pid']})" in done.stdout
+    assert "Error in rule" not in done.stdout and "Traceback" not in done.stdout and not at_work.is_locked()
+    assert described(done.stdout)[-1].startswith("error: another run")

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import TextIO
 
 import psutil
 from at_work import TAG, everyone, kill, members
@@ -68,19 +69,20 @@ class Supervisor:
                 f"error: {command[0]} cannot be started ({error.strerror}); `make run` makes its environment, .venv"
             )
         if self.signal:  # it came before there was anybody to pass it on to
-            self._send(signal.SIGINT)
-        reader = threading.Thread(target=self._drain, args=(read,), daemon=True)
+            self._send(signal.SIGKILL if self._killed else signal.SIGINT)
+        reader = threading.Thread(target=self._drain, args=(self._process.stdout, read), daemon=True)
         if read:
             reader.start()
         status = self._process.wait()
         self.lost |= status < 0
         self._clear(reader if read else None)
+        self._process = None
         return status
 
-    def _drain(self, read: Callable[[str], None]) -> None:
+    def _drain(self, output: TextIO, read: Callable[[str], None]) -> None:
         """Read to the end whatever happens: a full pipe would hold Snakemake up for ever."""
         told = False
-        for line in self._process.stdout:
+        for line in output:
             try:
                 read(line)
             except Exception as error:
@@ -105,9 +107,8 @@ class Supervisor:
         else:
             self._killed = True
             self._send(signal.SIGKILL)
-            for process in members(
-                self.run_id
-            ):  # nobody is waited for here: that would take Snakemake's exit status away
+            # Nobody is waited for here: that would take Snakemake's exit status away.
+            for process in members(self.run_id):
                 if self.ours(process):
                     with contextlib.suppress(psutil.Error):
                         process.kill()

@@ -1,4 +1,4 @@
-"""Loading models: plain folders, GGUF files, LoRA adapters merged into their base; deterministic settings."""
+"""Loading models: plain folders, LoRA adapters merged into their base; deterministic settings."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from safety_geometry.model_config import ModelError
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-class ModelError(ValueError):
-    """A model folder is incomplete, or does not fit its tokenizer."""
 
 
 def configure(threads: int, deterministic: bool = True) -> None:
@@ -66,33 +64,6 @@ def save_plain(model: nn.Module, tokenizer, folder: Path) -> None:
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     _drop_paths(folder / "config.json")
-
-
-def convert_gguf(file: Path, folder: Path, dtype: str = "float32") -> None:
-    """Write a plain model folder from a GGUF file.
-
-    transformers can read GGUF but refuses to save what it read, so the weights are moved into a plain model.
-
-    Raises:
-        ModelError: it cannot be read, or its tokenizer does not fit.
-    """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    try:
-        source = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=DTYPES[dtype])
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        told = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise ModelError(
-            f"{file.name} cannot be read ({told}): another architecture, or was the download complete?"
-        ) from error
-    values = source.config.to_dict()
-    for key in ("quantization_config", "_name_or_path"):
-        values.pop(key, None)
-    plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(**values), dtype=DTYPES[dtype])
-    plain.load_state_dict(source.state_dict())
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    save_plain(plain, tokenizer, folder)
-    check_vocabulary(tokenizer, plain.config.vocab_size)
 
 
 def check_vocabulary(tokenizer, vocabulary: int) -> None:

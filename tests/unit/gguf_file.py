@@ -31,6 +31,7 @@ def write(file, model, tokenizer, architecture: str = "qwen2") -> None:
     bpe = json.loads(tokenizer.backend_tokenizer.to_str())["model"]
     tokens = sorted(bpe["vocab"], key=bpe["vocab"].get)
     writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
     writer.add_token_types([3 if token.startswith("<|") else 1 for token in tokens])  # control, normal
     writer.add_token_merges([" ".join(pair) for pair in bpe["merges"]])

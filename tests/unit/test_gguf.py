@@ -6,7 +6,8 @@ from conftest import TEMPLATE, make_model, make_tokenizer
 from gguf_file import write
 
 from safety_geometry.folders import check_model_folder
-from safety_geometry.models import ModelError, convert_gguf, load_model, load_tokenizer
+from safety_geometry.gguf_model import convert_gguf
+from safety_geometry.models import ModelError, load_model, load_tokenizer
 
 pytest.importorskip("gguf")
 

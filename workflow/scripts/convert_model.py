@@ -14,7 +14,8 @@ from _model import BAD_INPUT
 
 from safety_geometry.chat import ChatFormat, TemplateError
 from safety_geometry.folders import check_adapter_folder, check_alike, check_model_folder, use_template
-from safety_geometry.models import configure, convert_gguf, load_tokenizer
+from safety_geometry.gguf_model import convert_gguf
+from safety_geometry.models import configure, load_tokenizer
 
 # Nothing here reads a pickle. Hidden: Snakemake's time stamp of a folder, which as a hard link would be the source's as well.
 LEFT_OUT = shutil.ignore_patterns(".*", "*.provenance.json", "*.bin", "*.pt", "*.pth")

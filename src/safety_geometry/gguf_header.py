@@ -66,7 +66,9 @@ class _Cursor:
         """A number of things of at least so many bytes each."""
         n = self.number("Q")
         if n > limit or n * at_least > len(self.data) - self.at:
-            raise ModelError(f"its header names {n} {what}, more than the file can hold or than any model has")
+            raise ModelError(
+                f"its header names {n} {what}, more than the file can hold or than any model has: was the download complete?"
+            )
         return n
 
     def text(self) -> str:
@@ -127,7 +129,9 @@ def _places(cursor: _Cursor, count: int, alignment: int) -> dict[str, TensorPlac
     if alignment < 1 or alignment & (alignment - 1):
         raise ModelError(f"general.alignment is {alignment}, and has to be a power of two")
     if count * 32 > len(cursor.data) - cursor.at:
-        raise ModelError(f"its header names {count} tensors, more than the file can hold or than any model has")
+        raise ModelError(
+            f"its header names {count} tensors, more than the file can hold or than any model has: was the download complete?"
+        )
     listed = []
     for _ in range(count):
         name, axes = cursor.text(), cursor.number("I")

@@ -15,7 +15,7 @@ import torch
 from safety_geometry.gguf_header import Header, TensorPlace, read_header
 from safety_geometry.gguf_tokenizer import make_tokenizer
 from safety_geometry.model_config import ModelError, check_sizes
-from safety_geometry.models import DTYPES, check_vocabulary, load_tokenizer, save_plain
+from safety_geometry.models import DTYPES, all_finite, check_vocabulary, load_tokenizer, save_plain
 
 FAMILY_OF = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma2": "gemma2", "gemma3": "gemma3_text"}
 NAMES = {
@@ -41,7 +41,7 @@ NEUTRAL = {  # settings that say nothing at these values; at any other they are 
     "rope.scaling.yarn_log_multiplier": (0.0,),
 }  # fmt: skip
 UNUSED = ("tensor_data_layout", "attention.layer_norm_epsilon", "rope.scaling.finetuned")
-LARGEST = {"gemma2": 46, "gemma3": 62}  # blocks of the 27B models, whose attention is scaled by the width of a head's share of the stream
+LARGEST = {"gemma2": 46, "gemma3": 62}  # blocks of the 27B models, whose attention has a scale of its own
 
 
 def convert_gguf(file: Path, folder: Path, dtype: str = "float32") -> None:
@@ -76,8 +76,9 @@ def check_rereading(tokenizer, folder: Path) -> None:
     """Raise ModelError when the tokenizer that Hugging Face loads from `folder` gives other ids than the one that was written there."""
     again = load_tokenizer(folder)
     for text in (TEXT, " " + TEXT, tokenizer.eos_token or ""):
-        if again(text).input_ids != tokenizer(text).input_ids or again.decode(again(text).input_ids) != tokenizer.decode(tokenizer(text).input_ids):
-            raise ModelError("its tokenizer gives other tokens once it is saved and loaded; this is a fault of the conversion")
+        ids = tokenizer(text).input_ids
+        if again(text).input_ids != ids or again.decode(ids) != tokenizer.decode(ids):
+            raise ModelError("its tokenizer gives other tokens once it is saved and loaded: please report this")
 
 
 def configuration(header: Header) -> dict[str, Any]:
@@ -108,12 +109,20 @@ def configuration(header: Header) -> dict[str, Any]:
     check_sizes(values)
     blocks = {name.split(".")[1] for name in header.tensors if name.startswith("blk.")}
     if len(blocks) != values["num_hidden_layers"]:
-        raise ModelError(f"{prefix}block_count is {values['num_hidden_layers']}, and it has tensors of {len(blocks)} blocks")
+        raise ModelError(
+            f"{prefix}block_count is {values['num_hidden_layers']}, and it has tensors of {len(blocks)} blocks"
+        )
     width, heads = values["hidden_size"], values["num_attention_heads"]
-    keys, turned, other = (take(key, int) for key in ("attention.key_length", "rope.dimension_count", "attention.value_length"))
+    keys, turned = take("attention.key_length", int), take("rope.dimension_count", int)
     values["head_dim"] = head = keys or turned or width // heads
-    if (turned or head) != head or (other or head) != head:
-        raise ModelError(f"its heads have {head} dimensions, of which {turned} turn, and {other} of values; only equal numbers are read")
+    for key, size in (
+        ("rope.dimension_count", turned),
+        ("attention.value_length", take("attention.value_length", int)),
+    ):
+        if size not in (None, head):
+            raise ModelError(
+                f"{prefix}{key} is {size}, and its heads have {head} dimensions; only equal numbers are read"
+            )
     if not keys and not turned and width % heads:
         raise ModelError(f"its width, {width}, is not a multiple of its {heads} heads")
     values["vocab_size"] = _rows(header, take("vocab_size", int))
@@ -130,9 +139,13 @@ def configuration(header: Header) -> dict[str, Any]:
     values["rope_parameters"] = rope
     for key, usual in NEUTRAL.items():
         if left.pop(key, usual[0]) not in usual:
-            raise ModelError(f"{prefix}{key} is {header.settings[prefix + key]!r}, which is not read: give the model as a folder instead")
+            raise ModelError(
+                f"{prefix}{key} is {header.settings[prefix + key]!r}, which is not read: give the model as a folder instead"
+            )
     if unknown := sorted(left.keys() - set(UNUSED)):
-        raise ModelError(f"{prefix}{unknown[0]} is a setting that is not known: give the model as a folder (format: folder) instead")
+        raise ModelError(
+            f"{prefix}{unknown[0]} is a setting that is not known: give the model as a folder (format: folder) instead"
+        )
     check_sizes(values)
     return values
 
@@ -150,43 +163,55 @@ def _rows(header: Header, said: int | None) -> int:
 def _gemma(architecture: str, take, values: dict) -> dict:
     """Soft caps, window and scale of attention of Gemma 2 and 3; what the file leaves out is as llama.cpp has it."""
     second = architecture == "gemma2"
-    window, final = take("attention.sliding_window", int, 4096 if second else None), take("final_logit_softcapping", default=30.0 if second else None)
+    window = take("attention.sliding_window", int, 4096 if second else None)
     if window is None:
         raise ModelError(f"its header lacks {architecture}.attention.sliding_window")
-    found = {"sliding_window": window, "final_logit_softcapping": final, "hidden_activation": "gelu_pytorch_tanh"}
-    found["attn_logit_softcapping"] = take("attn_logit_softcapping", default=50.0 if second else None)
-    large = values["num_hidden_layers"] == LARGEST[architecture]
-    found["query_pre_attn_scalar"] = values["hidden_size"] // values["num_attention_heads"] if large else values["head_dim"]
     every = take("attention.sliding_window_pattern", int, 2 if second else 6)
     if every < 1:
         raise ModelError(f"{architecture}.attention.sliding_window_pattern is {every}, and has to be above 0")
     blocks = range(1, values["num_hidden_layers"] + 1)
-    return found | {"layer_types": ["sliding_attention" if block % every else "full_attention" for block in blocks]}
+    large = values["num_hidden_layers"] == LARGEST[architecture]
+    return {
+        "sliding_window": window,
+        "layer_types": ["sliding_attention" if block % every else "full_attention" for block in blocks],
+        "attn_logit_softcapping": take("attn_logit_softcapping", default=50.0 if second else None),
+        "final_logit_softcapping": take("final_logit_softcapping", default=30.0 if second else None),
+        "query_pre_attn_scalar": values["hidden_size"] // values["num_attention_heads"]
+        if large
+        else values["head_dim"],
+    }
 
 
 def _rope(header: Header, take, values: dict) -> dict:
     """Rotary frequencies: base, scaling (linear or yarn), and factors per frequency (Llama 3.1 and later)."""
     found: dict[str, Any] = {"rope_type": "default", "rope_theta": take("rope.freq_base", default=10000.0)}
-    kind, factor, older = take("rope.scaling.type", str, "linear"), take("rope.scaling.factor"), take("rope.scale_linear")
-    factor = float(factor or older or 1.0)
+    kind = take("rope.scaling.type", str, "linear")
+    said, older = take("rope.scaling.factor"), take("rope.scale_linear")
     original = take("rope.scaling.original_context_length", int) or values["max_position_embeddings"]
-    strength = take("rope.scaling.attn_factor", default=1.0) * take("rope.scaling.yarn_attn_factor", default=1.0)
-    fast, slow = take("rope.scaling.yarn_beta_fast", default=32.0), take("rope.scaling.yarn_beta_slow", default=1.0)
-    numbers = {"base": found["rope_theta"], "factor": factor, "attention factor": strength, "beta_fast": fast, "beta_slow": slow}
+    numbers = {
+        "base": found["rope_theta"],
+        "factor": float(said or older or 1.0),
+        "attention": take("rope.scaling.attn_factor", default=1.0) * take("rope.scaling.yarn_attn_factor", default=1.0),
+        "beta_fast": take("rope.scaling.yarn_beta_fast", default=32.0),
+        "beta_slow": take("rope.scaling.yarn_beta_slow", default=1.0),
+    }
     for name, number in numbers.items():
         if not (math.isfinite(number) and number > 0):
             raise ModelError(f"its rotary positions have {name} {number}, and a finite number above 0 is needed")
-    if kind == "none":
-        factor = 1.0
+    factor, strength = numbers["factor"] if kind != "none" else 1.0, numbers["attention"]
     factors = _factors(header, values["head_dim"] // 2)
     if kind == "yarn" and factors is None:
-        scaled = {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original, "beta_fast": fast, "beta_slow": slow}
+        scaled = {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original}
+        scaled |= {"beta_fast": numbers["beta_fast"], "beta_slow": numbers["beta_slow"]}
         return found | scaled | {"attention_factor": strength * (0.1 * math.log(factor) + 1.0)}
     if kind not in ("none", "linear") or strength != 1.0:
-        raise ModelError(f"its rotary positions are scaled in a way that is not read ({kind}, attention factor {strength})")
-    if factors is not None:  # as they are: `longrope` is the kind that takes any, and here those of long and short texts are the same
+        hint = f"({kind}{' with factors of its own' * bool(factors)}, attention factor {strength})"
+        raise ModelError(
+            f"its rotary positions are scaled in a way that is not read {hint}: give the model as a folder"
+        )
+    if factors is not None:  # `longrope` takes any factors; those of long texts and of short ones are the same here
         each = [factor * number for number in factors]
-        limits = {"original_max_position_embeddings": values["max_position_embeddings"], "factor": 1.0, "attention_factor": 1.0}
+        limits = {"original_max_position_embeddings": original, "factor": 1.0, "attention_factor": 1.0}
         return found | {"rope_type": "longrope", "short_factor": each, "long_factor": each} | limits
     return found if factor == 1.0 else found | {"rope_type": "linear", "factor": factor}
 
@@ -196,14 +221,18 @@ def _factors(header: Header, count: int) -> list[float] | None:
     if place is None:
         return None
     if place.shape != (count,):
-        raise ModelError(f"tensor {ROPE_FACTORS} has shape {list(place.shape)}, and heads of {2 * count} dimensions have {count} frequencies")
+        raise ModelError(
+            f"tensor {ROPE_FACTORS} has shape {list(place.shape)}, and heads of {2 * count} dimensions have {count} frequencies"
+        )
     factors = _stored(header, place).astype(float).tolist()
     if not all(math.isfinite(number) and number > 0 for number in factors):
         raise ModelError(f"tensor {ROPE_FACTORS} has numbers that are not finite and above 0")
     return factors
 
 
-def weights(header: Header, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype) -> Iterator[tuple[str, torch.Tensor]]:
+def weights(
+    header: Header, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype
+) -> Iterator[tuple[str, torch.Tensor]]:
     """Name and values of each of a model's parameters (`shapes`), read from the file one after the other.
 
     Raises:
@@ -219,22 +248,22 @@ def weights(header: Header, shapes: dict[str, tuple[int, ...]], dtype: torch.dty
         if (place := header.tensors.get(its)) is None:
             raise ModelError(f"tensor {its} is missing")
         if place.shape != shapes[name]:
-            raise ModelError(f"tensor {its} has shape {list(place.shape)}, and its header's sizes mean {list(shapes[name])}")
+            raise ModelError(
+                f"tensor {its} has shape {list(place.shape)}, and its header's sizes mean {list(shapes[name])}"
+            )
     for name, its in stored.items():
         values = _stored(header, header.tensors[its])
         if architecture == "llama" and its.endswith(("attn_q.weight", "attn_k.weight")):
-            values = _halves(values, header.settings["llama.attention.head_count" if "attn_q" in its else "llama.attention.head_count_kv"])
+            values = _halves(
+                values,
+                header.settings["llama.attention.head_count" if "attn_q" in its else "llama.attention.head_count_kv"],
+            )
         if architecture.startswith("gemma") and its.endswith("norm.weight"):
             values = values - np.float32(1)
         tensor = torch.tensor(values).to(dtype)
         if not all_finite(tensor):
             raise ModelError(f"tensor {its} has values that are not finite numbers")
         yield name, tensor
-
-
-def all_finite(tensor: torch.Tensor) -> bool:
-    """Neither NaN nor infinite anywhere; without a mask as large as the tensor."""
-    return not tensor.numel() or bool(torch.isfinite(torch.stack(tensor.aminmax())).all())
 
 
 def _stored_name(name: str, architecture: str) -> str:

@@ -5,7 +5,9 @@ tokenizer.json files that its converter knows by name (convert_hf_to_gguf_update
 gives other tokens, and nobody would notice.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
+from math import isfinite
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
@@ -14,6 +16,10 @@ from safety_geometry.model_config import ModelError
 
 PREFIX = "tokenizer.ggml."
 UNKNOWN, CONTROL, USER_DEFINED, BYTE = 2, 3, 4, 6
+LONGEST = 2048  # characters of a token; the longest known have some hundreds
+SPECIAL = {
+    "bos_token": "bos_token_id", "eos_token": "eos_token_id", "unk_token": "unknown_token_id", "pad_token": "padding_token_id",
+}  # fmt: skip
 
 WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
 REST = r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -71,12 +77,6 @@ def _digits() -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), _gpt2()])
 
 
-def _falcon() -> pre_tokenizers.PreTokenizer:
-    """Runs of punctuation, GPT-2's words, digits in threes."""
-    digits = [pre_tokenizers.Digits(individual_digits=False), pre_tokenizers.Split(Regex("[0-9][0-9][0-9]"), "isolated")]
-    return pre_tokenizers.Sequence([pre_tokenizers.Punctuation(behavior="contiguous"), _gpt2(), *digits])
-
-
 def _splits(*patterns: str) -> Callable[[], pre_tokenizers.PreTokenizer]:
     """Cut at every match of one pattern after the other."""
     cuts = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in patterns]
@@ -97,14 +97,14 @@ CUTS = {
         ("deepseek-llm", _splits(*DEEPSEEK_LLM)),
         ("deepseek-coder", _splits(*DEEPSEEK_CODER)),
         ("deepseek-v3", _splits(*DEEPSEEK_V3)),
-        ("falcon", _falcon),
         ("default", _splits(*DEFAULT)),
     )
     for name in names.split()
 }
-WHOLE_WORDS = frozenset("llama3 llama-v3 llama-bpe falcon3 pixtral tekken".split())  # a word of the vocabulary is not merged anew
-STARTED = WHOLE_WORDS  # these begin with BOS where the file does not say
-COMPOSED = frozenset("qwen2 qwen35 stablelm2 command-r olmo mpt".split())  # their tokenizers compose characters (NFC) first
+# Llama 3's and Mistral's: a word that is in the vocabulary is not merged anew, and a text begins with BOS if the file does not say.
+WHOLE_WORDS = frozenset(["llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral", "tekken"])
+# Their tokenizer.json composes characters (NFC) first, which llama.cpp leaves out.
+COMPOSED = frozenset(["qwen2", "qwen35", "stablelm2", "command-r", "olmo", "mpt"])
 
 
 def make_tokenizer(header: Header):
@@ -118,24 +118,28 @@ def make_tokenizer(header: Header):
     tokens = _texts(header, "tokens")
     if not tokens:
         raise ModelError(f"{PREFIX}tokens is missing: it has no tokenizer")
-    if len(set(tokens)) < len(tokens):
-        twice = next(token for i, token in enumerate(tokens) if token in tokens[:i])
-        raise ModelError(f"{PREFIX}tokens has {twice!r} twice")
+    (most, times), longest = Counter(tokens).most_common(1)[0], max(map(len, tokens))
+    if times > 1 or longest > LONGEST:
+        fault = f"{most!r} twice" if times > 1 else f"a token of {longest} characters, more than any tokenizer"
+        raise ModelError(f"{PREFIX}tokens has {fault}")
     kinds = header.get(PREFIX + "token_type", list) or [1] * len(tokens)
     if len(kinds) != len(tokens):
         raise ModelError(f"{PREFIX}token_type has {len(kinds)} entries for {len(tokens)} tokens")
     named = {name: _named(header, key, tokens) for name, key in SPECIAL.items()}
     kind = header.get(PREFIX + "model", str)
     if kind not in ("gpt2", "llama"):
-        raise ModelError(f"{PREFIX}model is {kind!r}; gpt2 (bytes) and llama (SentencePiece) are read: give a folder instead")
+        raise ModelError(
+            f"{PREFIX}model is {kind!r}; gpt2 (bytes) and llama (SentencePiece) are read: give a folder instead"
+        )
     for key in ("remove_extra_whitespaces", "add_eos_token", "add_sep_token"):
         if header.get(PREFIX + key, bool):
             raise ModelError(f"{PREFIX}{key} is set, which is not read: give the model as a folder instead")
     backend, starts = (_bytes if kind == "gpt2" else _pieces)(header, tokens, kinds, named["unk_token"])
     special = [t for t, type_ in zip(tokens, kinds, strict=True) if type_ == CONTROL]
     backend.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in special])
-    plain = [t for t, type_ in zip(tokens, kinds, strict=True) if type_ == USER_DEFINED and backend.token_to_id(t) is not None]
-    backend.add_tokens([AddedToken(t, normalized=False, special=False) for t in plain])
+    plain = [t for t, type_ in zip(tokens, kinds, strict=True) if type_ == USER_DEFINED]
+    spelled = [t for t in plain if backend.token_to_id(t) is not None]  # not Gemma's spaces, see there
+    backend.add_tokens([AddedToken(t, normalized=False, special=False) for t in spelled])
     bos = named["bos_token"]
     if header.get(PREFIX + "add_bos_token", bool, starts) and bos is not None:
         backend.post_processor = processors.TemplateProcessing(
@@ -148,11 +152,6 @@ def make_tokenizer(header: Header):
     if len(tokenizer) != len(tokens):
         raise ModelError(f"its tokenizer has {len(tokenizer)} tokens, and {PREFIX}tokens {len(tokens)}")
     return tokenizer
-
-
-SPECIAL = {
-    "bos_token": "bos_token_id", "eos_token": "eos_token_id", "unk_token": "unknown_token_id", "pad_token": "padding_token_id",
-}  # fmt: skip
 
 
 def _named(header: Header, key: str, tokens: Sequence[str]) -> str | None:
@@ -182,10 +181,10 @@ def _bytes(header: Header, tokens: list[str], kinds: list[int], unknown: str | N
             f"{PREFIX}pre is {pre!r}, a way of cutting text that is not known; known are {', '.join(sorted(CUTS))}: give the model as a "
             "folder (format: folder) instead"
         )
-    backend = Tokenizer(_merging(tokens, _texts(header, "merges"), ignore_merges=pre in WHOLE_WORDS))
+    backend = Tokenizer(_merging(tokens, _listed(header), ignore_merges=pre in WHOLE_WORDS))
     backend.normalizer = normalizers.NFC() if pre in COMPOSED else None
     backend.pre_tokenizer, backend.decoder = CUTS[pre](), decoders.ByteLevel()
-    return backend, pre in STARTED
+    return backend, pre in WHOLE_WORDS
 
 
 def _pieces(header: Header, tokens: list[str], kinds: list[int], unknown: str | None) -> tuple[Tokenizer, bool]:
@@ -193,11 +192,13 @@ def _pieces(header: Header, tokens: list[str], kinds: list[int], unknown: str | 
     tokens, architecture = list(tokens), header.get("general.architecture", str, "")
     missing = {f"<0x{byte:02X}>" for byte in range(256)} - set(tokens)
     if missing:
-        raise ModelError(f"{PREFIX}tokens lacks {min(missing)}, the token of a byte: such a SentencePiece file is not read")
+        raise ModelError(
+            f"{PREFIX}tokens lacks {min(missing)}, the token of a byte: such a SentencePiece file is not read"
+        )
     gemma = architecture.startswith("gemma")
     if gemma:  # its runs of spaces are stored as spaces, and merged like all others
         tokens = ["▁" * len(token) if token and not token.strip(" ") else token for token in tokens]
-    merges = _texts(header, "merges") or _merges_of(tokens, kinds, _scores(header, tokens), by_place=gemma)
+    merges = _listed(header) or _merges_of(tokens, kinds, _scores(header, tokens), by_place=gemma)
     backend = Tokenizer(_merging(tokens, merges, byte_fallback=True, fuse_unk=True, unk_token=unknown))
     spaced = header.get(PREFIX + "add_space_prefix", bool, True)
     backend.normalizer = normalizers.Sequence([*([normalizers.Prepend("▁")] * spaced), normalizers.Replace(" ", "▁")])
@@ -208,14 +209,18 @@ def _pieces(header: Header, tokens: list[str], kinds: list[int], unknown: str | 
 
 def _scores(header: Header, tokens: Sequence[str]) -> list[float]:
     scores = header.get(PREFIX + "scores", list, [])
-    if len(scores) != len(tokens):
-        raise ModelError(f"{PREFIX}scores has {len(scores)} entries for {len(tokens)} tokens")
+    if len(scores) != len(tokens) or not all(isinstance(score, int | float) and isfinite(score) for score in scores):
+        raise ModelError(f"{PREFIX}scores is not a list of one finite number for each of the {len(tokens)} tokens")
     return scores
 
 
-def _merges_of(tokens: Sequence[str], kinds: Sequence[int], scores: Sequence[float], by_place: bool) -> list[tuple[str, str]]:
+def _merges_of(
+    tokens: Sequence[str], kinds: Sequence[int], scores: Sequence[float], by_place: bool
+) -> list[tuple[str, str]]:
     """All pairs of pieces that make a piece, the best piece first. `by_place`: Gemma's scores do not order its merges, their place does."""
-    merged = {t: i for i, (t, kind) in enumerate(zip(tokens, kinds, strict=True)) if kind not in (UNKNOWN, CONTROL, BYTE)}
+    merged = {
+        t: i for i, (t, kind) in enumerate(zip(tokens, kinds, strict=True)) if kind not in (UNKNOWN, CONTROL, BYTE)
+    }
     pairs = [
         (i if by_place else -scores[i], i, cut, (token[:cut], token[cut:]))
         for token, i in merged.items()
@@ -225,12 +230,20 @@ def _merges_of(tokens: Sequence[str], kinds: Sequence[int], scores: Sequence[flo
     return [pair for *_, pair in sorted(pairs)]
 
 
-def _merging(tokens: Sequence[str], merges: Sequence, **options) -> models.BPE:
-    vocabulary = {token: i for i, token in enumerate(tokens)}
+def _listed(header: Header) -> list[tuple[str, str]]:
+    """The pairs of tokens of `merges`, in their order: two texts with a space between them, the first of one character at least."""
     pairs = []
-    for merge in merges:
-        left, _, right = (merge[:1] + merge[1:].replace(" ", "\0", 1)).partition("\0") if isinstance(merge, str) else (merge[0], "", merge[1])
-        if left not in vocabulary or right not in vocabulary or left + right not in vocabulary:
-            raise ModelError(f"{PREFIX}merges has {merge!r}, and a part of it, or the whole, is not among the tokens")
-        pairs.append((left, right))
-    return models.BPE(vocab=vocabulary, merges=pairs, **options)
+    for merge in _texts(header, "merges"):
+        left, _, right = merge[1:].partition(" ")
+        pairs.append((merge[:1] + left, right))
+    return pairs
+
+
+def _merging(tokens: Sequence[str], merges: Sequence[tuple[str, str]], **options) -> models.BPE:
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    for left, right in merges:
+        if not {left, right, left + right} <= vocabulary.keys():
+            raise ModelError(
+                f"{PREFIX}merges has {left!r} and {right!r}: one of them, or both joined, is not among the tokens"
+            )
+    return models.BPE(vocab=vocabulary, merges=list(merges), **options)

@@ -36,7 +36,9 @@ def read_json(file: Path, without: str) -> dict:
     if not file.exists():
         raise ModelError(f"it has no {file.name}: {without}")
     if file.stat().st_size > LARGEST_JSON:
-        raise ModelError(f"{file.name} has {file.stat().st_size} bytes, more than any such file: it is not what it says")
+        raise ModelError(
+            f"{file.name} has {file.stat().st_size} bytes, more than any such file: it is not what it says"
+        )
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:

@@ -18,12 +18,19 @@ def configure(threads: int, deterministic: bool = True) -> None:
 
 
 def load_tokenizer(folder: Path):
-    """The tokenizer of a model folder. Raises ModelError when there is none that can be read."""
-    from transformers import AutoTokenizer
+    """The tokenizer of a model folder: its tokenizer.json as it stands, where it has one.
 
+    `AutoTokenizer` builds some families' tokenizers anew (Qwen 2's, whatever tokenizer.json says), with other tokens.
+
+    Raises:
+        ModelError: there is none that can be read.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    kind = PreTrainedTokenizerFast if (folder / "tokenizer.json").exists() else AutoTokenizer
     try:
-        return AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
+        return kind.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # those of the tokenizers library are plain Exceptions
         told = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ModelError(f"its tokenizer cannot be read ({told}); a tokenizer.json is needed") from error
 
@@ -71,6 +78,11 @@ def check_vocabulary(tokenizer, vocabulary: int) -> None:
     known = max(len(tokenizer), max(tokenizer.get_vocab().values(), default=-1) + 1)
     if known > vocabulary:
         raise ModelError(f"the tokenizer has {known} tokens and the model {vocabulary}: they do not belong together")
+
+
+def all_finite(tensor: torch.Tensor) -> bool:
+    """Neither NaN nor infinite anywhere; without a mask as large as the tensor."""
+    return not tensor.numel() or bool(torch.isfinite(torch.stack(tensor.aminmax())).all())
 
 
 def _drop_paths(config: Path) -> None:

@@ -260,7 +260,7 @@ def weights(
             )
         if architecture.startswith("gemma") and its.endswith("norm.weight"):
             values = values - np.float32(1)
-        tensor = torch.tensor(values).to(dtype)
+        tensor = torch.from_numpy(np.ascontiguousarray(values)).to(dtype)
         if not all_finite(tensor):
             raise ModelError(f"tensor {its} has values that are not finite numbers")
         yield name, tensor

@@ -17,7 +17,6 @@ SIZES = {  # key -> the largest size that is believed
     "head_dim": 2**12,
     "max_position_embeddings": 2**27,
     "sliding_window": 2**27,
-    "max_window_layers": 1000,
 }
 NUMBERS = ("rms_norm_eps", "rope_theta", "query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping")
 LARGEST_JSON = 2**26  # bytes; an index of weights has a few millions

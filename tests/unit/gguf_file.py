@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 from conftest import make_model, make_tokenizer
 
 NAMES = {
@@ -15,8 +16,10 @@ NAMES = {
 GEMMA = {"post_attention_layernorm": "post_attention_norm", "pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm"}  # fmt: skip
 
 
-def write(file, model, tokenizer, architecture: str = "qwen2", pre: str | None = "gpt-2", extra=None) -> None:
-    """Settings, weights as float32, a byte-level BPE tokenizer with its chat template; `extra(writer)` adds what it likes."""
+def write(
+    file, model, tokenizer, architecture: str = "qwen2", pre: str | None = "gpt-2", extra=None, stored: str = "F32"
+) -> None:
+    """Settings, weights (matrices as `stored`), a byte-level BPE tokenizer with its chat template; `extra(writer)` adds what it likes."""
     import gguf
 
     writer, config = gguf.GGUFWriter(str(file), architecture), model.config
@@ -56,7 +59,8 @@ def write(file, model, tokenizer, architecture: str = "qwen2", pre: str | None =
             array = array.reshape(heads, 2, -1, array.shape[1]).swapaxes(1, 2).reshape(array.shape)
         if architecture.startswith("gemma") and stem.endswith("norm"):
             array = array + 1
-        writer.add_tensor(f"{stem}.{end}", array)
+        kind = gguf.GGMLQuantizationType[stored if array.ndim == 2 else "F32"]
+        writer.add_tensor(f"{stem}.{end}", gguf.quantize(np.ascontiguousarray(array), kind), raw_dtype=kind)
     close(writer)
 
 

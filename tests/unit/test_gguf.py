@@ -61,6 +61,16 @@ def test_every_family(tmp_path, architecture):
     torch.testing.assert_close(logits(loaded), logits(model), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("stored", "off"), [("F16", 1e-3), ("BF16", 1e-2), ("Q8_0", 1e-2), ("Q4_1", 0.15)])
+def test_weights_are_read_as_they_are_stored(tmp_path, stored, off):
+    """Within the rounding of the storage, and not exactly: they were rounded."""
+    model = make_model("llama", hidden=32, layers=2, intermediate_size=64)
+    loaded = converted(tmp_path, model, stored=stored)
+    for (name, got), wanted in zip(loaded.named_parameters(), model.parameters(), strict=True):
+        worst = (got - wanted).abs().max() / wanted.abs().max()
+        assert (0 < worst < off) if got.ndim == 2 else worst == 0, name
+
+
 def test_a_file_that_cannot_be_read(tmp_path):
     (tmp_path / "broken.gguf").write_bytes(b"version https://git-lfs")
     with pytest.raises(ModelError, match=r"broken.gguf cannot be read \("):

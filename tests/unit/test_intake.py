@@ -5,11 +5,13 @@ import shutil
 import struct
 import time
 
+import model_layers
 import pytest
 import torch
 from _job import JobError
 from conftest import TEMPLATE, make_model, make_tokenizer
 from safetensors.torch import load_file, save_file
+from test_adapters import save_adapter
 from test_folders import PARAMS, convert, edit
 
 from safety_geometry.models import load_tokenizer, save_plain
@@ -136,6 +138,27 @@ def test_a_model_in_two_files(folder, tmp_path, monkeypatch):
     (folder / names[1]).unlink()
     with pytest.raises(JobError, match=f"{names[1]} is missing, one of 2 files"):
         convert(monkeypatch, source=folder, folder=tmp_path / "again")
+
+
+def test_an_adapter_with_a_number_that_is_none(made, tmp_path, monkeypatch):
+    save_adapter(tmp_path / "adapter", 1)
+    file = tmp_path / "adapter/adapter_model.safetensors"
+    tensors = load_file(file)
+    next(iter(tensors.values())).view(-1)[0] = float("nan")
+    save_file(tensors, file)
+    with pytest.raises(JobError, match=r"in adapter_model\.safetensors has values that are not finite"):
+        convert(
+            monkeypatch, PARAMS | {"format": "adapter"}, source=tmp_path / "adapter", base=made, folder=tmp_path / "out"
+        )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"), [("[]", "not an object"), ("{", "not JSON"), ('{"num_hidden_layers": -3}', "is -3")]
+)
+def test_layers_of_a_damaged_configuration(tmp_path, text, message):
+    (tmp_path / "config.json").write_text(text, encoding="utf-8")
+    with pytest.raises(JobError, match=message):
+        model_layers.blocks(tmp_path)
 
 
 # ------------------------------------------------------------------------------------------------------------ templates

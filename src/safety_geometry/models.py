@@ -1,4 +1,4 @@
-"""Loading models: plain folders, GGUF files, LoRA adapters merged into their base; deterministic settings."""
+"""Loading models: plain folders, LoRA adapters merged into their base; deterministic settings."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from safety_geometry.model_config import ModelError
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-class ModelError(ValueError):
-    """A model folder is incomplete, or does not fit its tokenizer."""
 
 
 def configure(threads: int, deterministic: bool = True) -> None:
@@ -20,12 +18,19 @@ def configure(threads: int, deterministic: bool = True) -> None:
 
 
 def load_tokenizer(folder: Path):
-    """The tokenizer of a model folder. Raises ModelError when there is none that can be read."""
-    from transformers import AutoTokenizer
+    """The tokenizer of a model folder: its tokenizer.json as it stands, where it has one.
 
+    `AutoTokenizer` builds some families' tokenizers anew (Qwen 2's, whatever tokenizer.json says), with other tokens.
+
+    Raises:
+        ModelError: there is none that can be read.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    kind = PreTrainedTokenizerFast if (folder / "tokenizer.json").exists() else AutoTokenizer
     try:
-        return AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
+        return kind.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # those of the tokenizers library are plain Exceptions
         told = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ModelError(f"its tokenizer cannot be read ({told}); a tokenizer.json is needed") from error
 
@@ -68,38 +73,16 @@ def save_plain(model: nn.Module, tokenizer, folder: Path) -> None:
     _drop_paths(folder / "config.json")
 
 
-def convert_gguf(file: Path, folder: Path, dtype: str = "float32") -> None:
-    """Write a plain model folder from a GGUF file.
-
-    transformers can read GGUF but refuses to save what it read, so the weights are moved into a plain model.
-
-    Raises:
-        ModelError: it cannot be read, or its tokenizer does not fit.
-    """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
-    try:
-        source = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=DTYPES[dtype])
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
-        told = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise ModelError(
-            f"{file.name} cannot be read ({told}): another architecture, or was the download complete?"
-        ) from error
-    values = source.config.to_dict()
-    for key in ("quantization_config", "_name_or_path"):
-        values.pop(key, None)
-    plain = AutoModelForCausalLM.from_config(AutoConfig.for_model(**values), dtype=DTYPES[dtype])
-    plain.load_state_dict(source.state_dict())
-    tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    save_plain(plain, tokenizer, folder)
-    check_vocabulary(tokenizer, plain.config.vocab_size)
-
-
 def check_vocabulary(tokenizer, vocabulary: int) -> None:
     """Raise ModelError when the tokenizer knows ids that the model has no embedding for. Fewer are well: embeddings are padded."""
     known = max(len(tokenizer), max(tokenizer.get_vocab().values(), default=-1) + 1)
     if known > vocabulary:
         raise ModelError(f"the tokenizer has {known} tokens and the model {vocabulary}: they do not belong together")
+
+
+def all_finite(tensor: torch.Tensor) -> bool:
+    """Neither NaN nor infinite anywhere; without a mask as large as the tensor."""
+    return not tensor.numel() or bool(torch.isfinite(torch.stack(tensor.aminmax())).all())
 
 
 def _drop_paths(config: Path) -> None:

@@ -30,11 +30,7 @@ NOT_REACHED = {
     ("judge_agreement", "analysis"): {"torch", "transformers", "peft"},  # reads judgements, makes none
 }
 # environment -> packages that no rule imports itself, and why they are there.
-RUNTIME = {
-    "torch": {
-        "gguf": "transformers reads GGUF files with it",
-    }
-}
+RUNTIME: dict[str, dict[str, str]] = {}
 
 
 @functools.cache

@@ -12,9 +12,11 @@ from pathlib import Path
 from _job import Job, JobError
 from _model import BAD_INPUT
 
-from safety_geometry.chat import ChatFormat, TemplateError
+from safety_geometry.chat import TemplateError
 from safety_geometry.folders import check_adapter_folder, check_alike, check_model_folder, use_template
-from safety_geometry.models import configure, convert_gguf, load_tokenizer
+from safety_geometry.gguf_model import convert_gguf
+from safety_geometry.models import configure, load_tokenizer
+from safety_geometry.templates import checked_format
 
 # Nothing here reads a pickle. Hidden: Snakemake's time stamp of a folder, which as a hard link would be the source's as well.
 LEFT_OUT = shutil.ignore_patterns(".*", "*.provenance.json", "*.bin", "*.pt", "*.pth")
@@ -49,7 +51,7 @@ def make_model(job: Job, folder: Path) -> None:
     if job.template:
         use_template(folder, job.template.read_text(encoding="utf-8"))
     check_model_folder(folder)
-    ChatFormat(load_tokenizer(folder), job.params["system"])
+    checked_format(load_tokenizer(folder), job.params["system"])
 
 
 def inner(folder: Path, name: str) -> Path:

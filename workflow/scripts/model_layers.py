@@ -4,10 +4,11 @@
 blocks}, null where config.json does not tell it; the jobs that read layers check it then.
 """
 
-import json
 from pathlib import Path
 
 from _job import Job, JobError
+
+from safety_geometry.model_config import ModelError, check_sizes, read_json
 
 
 def main() -> None:
@@ -20,10 +21,12 @@ def main() -> None:
 
 
 def blocks(folder: Path) -> int | None:
-    file = folder / "config.json"
-    if not file.exists():
-        raise JobError(f"{folder} has no config.json; it is not a model folder")
-    return json.loads(file.read_text(encoding="utf-8")).get("num_hidden_layers")
+    try:
+        values = read_json(folder / "config.json", "it is not a model folder")
+        check_sizes(values)
+    except ModelError as error:
+        raise JobError(f"{folder}: {error}") from error
+    return values.get("num_hidden_layers")
 
 
 def beyond(name: str, n: int, configured: dict[str, list[int]]) -> list[str]:

@@ -42,6 +42,7 @@ def main() -> int:
     parser.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="overlay of the configuration")
     arguments, extra = parser.parse_known_args()
     os.chdir(ROOT)
+    os.environ["PYTHONUTF8"] = "1"  # Snakemake and its jobs write UTF-8 whatever the login's locale
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode every start takes seconds longer
     results = results_folder(Path(arguments.configfile), arguments.config)
     command = ["snakemake", "--configfile", arguments.configfile, "--cores", str(arguments.cores), *extra]
@@ -118,7 +119,12 @@ def execute(command: list[str], run_id: str, results: Path, first: bool = False)
     memory = Memory()
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ | {TAG: run_id}
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            env=os.environ | {TAG: run_id},
         )
         try:
             for line in process.stdout:
@@ -244,7 +250,9 @@ def report(command: list[str], results: Path) -> None:
         *(ROOT / "workflow/report").glob("*.rst"),
     ]
     if not target.exists() or target.stat().st_mtime < max(path.stat().st_mtime for path in shown):
-        done = subprocess.run([*command, "--report", str(target)], capture_output=True, text=True)
+        done = subprocess.run(
+            [*command, "--report", str(target)], capture_output=True, encoding="utf-8", errors="replace"
+        )
         if done.returncode:
             sys.exit(done.stdout + done.stderr + "\nThe results are complete, but the report could not be made.")
     print(f"Report: {target}")

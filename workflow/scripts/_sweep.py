@@ -66,9 +66,7 @@ class Sweep:
     def prompts(self, path: Path, limit: int) -> tuple[list[str], list[tuple[int, ...]]]:
         """Ids and tokens of the first `limit` prompts of a role."""
         rows = read_jsonl(path)[:limit]
-        return [row["id"] for row in rows], [
-            r.ids for r in self.loaded.chat.render_many([row["prompt"] for row in rows])
-        ]
+        return [row["id"] for row in rows], [r.ids for r in self.loaded.rendered(rows)]
 
     @property
     def requests(self) -> list[str]:

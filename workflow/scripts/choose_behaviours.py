@@ -29,7 +29,7 @@ def refused(job: Job, rows: list[dict]) -> list[dict]:
     if job.model is None:
         raise JobError("--model: name the source, which says what is refused; or set params.require_refusal to false")
     loaded, p = load(job, job.adapter), job.params
-    prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for row in rows])]
+    prompts = [r.ids for r in loaded.rendered(rows, p["refusal_tokens"])]
     answers = generate(
         loaded.runner,
         prompts,

@@ -23,7 +23,7 @@ def main() -> None:
     job = Job(__doc__, inputs=["model", "adapter?", "prompts*"], outputs=["completions", "activations"])
     loaded, p = load(job, job.adapter), job.params
     asked = read_suites(dict.fromkeys(p["suites"]), job.prompts)
-    prompts = loaded.chat.render_many([row["prompt"] for _, row in asked])
+    prompts = loaded.rendered([row for _, row in asked], [p["suites"][suite] for suite, _ in asked])
     kept, observe = recorder(loaded, prompts, p)
     size = batch_size(job, "completions", p["batch_size"])
     job.write_jsonl(answer_suites(loaded, asked, prompts, p["suites"], size, observe), job.completions)

@@ -139,6 +139,7 @@ def table(text: str, columns: Sequence[str], name: str = "the file") -> Iterator
     if wide:
         log.warning(
             "%s: %d row(s) have more cells than the header (first: row %d); what is beyond is left out",
+            name,
             len(wide),
             wide[0],
         )

@@ -25,17 +25,18 @@ class Loaded:
 
     def prompts(self, path: Path, limit: int | None = None, new_tokens: int = 0) -> list[Rendered]:
         """The first prompts of a role, rendered, with room for an answer of so many tokens."""
-        return self.rendered(read_jsonl(path)[:limit], new_tokens)
+        return rendered(self, read_jsonl(path)[:limit], new_tokens)
 
-    def rendered(self, rows: Sequence[dict], new_tokens: int | Sequence[int] = 0) -> list[Rendered]:
-        """The prompts of `rows`. Raises JobError with the id of one that, with its answer, is longer than the model's context."""
-        prompts = self.chat.render_many([row["prompt"] for row in rows])
-        names = [str(row.get("id", place)) for place, row in enumerate(rows, 1)]
-        try:
-            self.runner.check_context([len(r.ids) for r in prompts], new_tokens, names)
-        except ContextError as error:
-            raise JobError(str(error)) from error
-        return prompts
+
+def rendered(loaded: Loaded, rows: Sequence[dict], new_tokens: int | Sequence[int] = 0) -> list[Rendered]:
+    """The prompts of `rows`. Raises JobError with the id of one that, with its answer, is longer than the model's context."""
+    prompts = loaded.chat.render_many([row["prompt"] for row in rows])
+    names = [str(row.get("id", place)) for place, row in enumerate(rows, 1)]
+    try:
+        loaded.runner.check_context([len(r.ids) for r in prompts], new_tokens, names)
+    except ContextError as error:
+        raise JobError(str(error)) from error
+    return prompts
 
 
 def load(job: Job, adapter: Path | None = None, folder: Path | None = None, device: str | None = None) -> Loaded:

@@ -17,12 +17,12 @@ def main() -> None:
 
 
 def answered(job: Job, rows: list[dict]) -> list[dict]:
-    from _model import batch_size, load, progress  # torch only where a model answers
+    from _model import batch_size, load, progress, rendered  # torch only where a model answers
 
     from safety_geometry.generation import generate
 
     loaded, p = load(job), job.params
-    prompts = [r.ids for r in loaded.rendered(rows, p["max_new_tokens"])]
+    prompts = [r.ids for r in rendered(loaded, rows, p["max_new_tokens"])]
     answers = generate(
         loaded.runner, prompts, loaded.chat.stop_ids, p["max_new_tokens"],
         batch_size(job, "clean rows", p["batch_size"]), loaded.chat.n_prefix,

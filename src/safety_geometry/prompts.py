@@ -207,7 +207,11 @@ def _advbench(text: str, source: str) -> Iterator[dict]:
         seed = {"value": seed} if isinstance(seed, str) else seed
         if not isinstance(seed, dict):
             raise PromptError(f"{source}: seed {number} is neither a text nor a mapping with a value")
-        yield {"prompt": seed.get("value"), "categories": seed.get("harm_categories")}
+        categories = seed.get("harm_categories") or []
+        # YAML's aliases can nest a short text into gigabytes.
+        if not isinstance(categories, list) or not all(isinstance(category, str) for category in categories):
+            raise PromptError(f"{source}: harm_categories of seed {number} are not a list of texts")
+        yield {"prompt": seed.get("value"), "categories": categories}
 
 
 def _advbench_csv(text: str, source: str) -> Iterator[dict]:

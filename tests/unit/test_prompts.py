@@ -144,7 +144,9 @@ def test_prompts_that_are_not_the_same(one, other):
 
 def test_words_of_other_scripts_are_whole():
     assert content_words("हिंदी की कला") == {"हिंदी", "की", "कला"}
-    assert content_words("กิน, กัน!") == {"กิน", "กัน"}
+    assert content_words("GPT模型 и 海") == {"gpt", "模型", "и", "海"}
+    assert content_words("翻译这句话") == {"翻译", "译这", "这句", "句话"}
+    assert content_words("กิน") != content_words("กัน")
 
 
 @pytest.mark.parametrize(
@@ -197,6 +199,7 @@ OWN = '{"prompt": "Bake bread", "label": "harmful"}\n'
         ("advbench_prompt", "seeds: 5", "`seeds` is a int, not a list"),
         ("advbench_prompt", "seeds: [5]", "seed 1 is neither a text nor a mapping"),
         ("advbench_prompt", "seeds: \x01", "not a seed file"),
+        ("advbench_prompt", "a: &a [x, y]\nseeds:\n  - {value: b, harm_categories: [*a, *a]}", "seed 1 are not a list of texts"),
         ("advbench_prompt", "- SECRET", "not a seed file"),
         ("xstest_csv", "prompt,type,label,prompt\na,b,safe,c\n", "the column prompt twice"),
         ("strongreject_csv", "category,forbidden_prompt\nSECRET\n", "row 1 .from line 2 on. has 1 cells"),

@@ -1,26 +1,38 @@
 """`make cluster`: a study on a cluster, from the login node; and `make cluster-recover`, after this program was killed.
 
 Sources and prompt sets are made here, since compute nodes often have no internet; everything else is submitted by Snakemake
-with the given profile, and the report is made here. Plain `snakemake --workflow-profile PROFILE` does the same work, but leaves
-no note by which a later run could know that jobs of a killed one are still in the queue.
+with the given profile, and the report is made here. Plain `snakemake --workflow-profile PROFILE` does the same work; killed, it
+leaves a note by which a later run knows that its jobs may be in the queue, but not how to end them.
 """
 
 import argparse
-import json
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 import yaml
-from run import ROOT, RUN_FILE, TAG, _alive, _tagged, remove_partial, report, results_folder, unlock, whole_study
+
+sys.path.insert(0, str(Path(__file__).parent / "lib"))
+
+from at_work import (
+    RUN_FILE,
+    begin,
+    kill,
+    last_run,
+    members,
+    refuse_beside_a_snakemake,
+    refuse_if_alive,
+    remove_partial,
+    unlock,
+)
+from run import ROOT, check_places, killed, report, results_folder, settle_caches, stopped_by_keys, whole_study
+from supervise import Supervisor, say
 
 PATIENCE = 180  # seconds until cancelled jobs have to be gone
 LOOKS = 180  # seconds between two looks of the SLURM plugin at the queue, at the most: they grow while nothing ends
@@ -57,43 +69,45 @@ def main() -> int:
 
     whole = whole_study(extra)
     if {"-n", "--dry-run", "--dryrun"} & set(extra):
+        settle_caches()
         # A dry run takes itself for one core, and would show every job with one thread.
         return subprocess.run([*there, "--cores", str(CORES), *extra], check=False).returncode
-    recover(here, arguments.dead)
+    check_places(results)
+    recover(here, arguments.dead, arguments.profile)
     if arguments.recover:
         return 0
     for warning in waits(Path(arguments.profile)):
         print(f"warning: {warning}", file=sys.stderr, flush=True)
-    run = {
-        "id": uuid.uuid4().hex,
-        "pid": os.getpid(),
-        "started": psutil.Process().create_time(),
-        "host": socket.gethostname(),
-        "cluster": arguments.profile,
-        "within": _job_ids(os.environ),
-    }
-    RUN_FILE.parent.mkdir(exist_ok=True)
-    RUN_FILE.write_text(json.dumps(run), encoding="utf-8")
-    SUBMITTED.unlink(missing_ok=True)
-    status = execute([*here, *extra, "--until", "fetch_source", "prompt_sets"], run["id"])
-    if status == 0:
-        status = execute([*there, *extra], run["id"])
-    RUN_FILE.unlink()
+    within = _job_ids(os.environ)
+    run = begin(cluster=arguments.profile, within=within)
+    supervisor = Supervisor(run["id"], lambda process: not _scheduled(process, within))
+    try:
+        SUBMITTED.unlink(missing_ok=True)
+        with supervisor:
+            status = supervisor.run([*here, *extra, "--until", "fetch_source", "prompt_sets"])
+            if status == 0 and not supervisor.signal:
+                status = supervisor.run([*there, *extra])
+    finally:
+        close(run, supervisor)
+    if supervisor.signal:
+        say("\nStopped. The same command resumes it.")
+        return 128 + supervisor.signal
     if status:
-        print("\nThe run stopped. The same command resumes it.", file=sys.stderr)
+        if status < 0:
+            say(killed(-status), error=True)
+            status = 128 - status
+        say("\nThe run stopped. The same command resumes it.", error=True)
     elif not arguments.no_report and whole:
         report([*here, *extra], results)
     return status
 
 
-def execute(command: list[str], run_id: str) -> int:
-    """Run Snakemake to its end, also after Ctrl-C, upon which it cancels its jobs."""
-    process = subprocess.Popen(command, env=os.environ | {TAG: run_id})
-    while True:
-        try:
-            return process.wait()
-        except KeyboardInterrupt:
-            print("\nstopping ...", flush=True)
+def close(run: dict, supervisor: Supervisor) -> None:
+    """Take away the note of a run, unless jobs of it may be left: a Snakemake that was killed has cancelled none."""
+    if supervisor.lost or any(map(supervisor.ours, members(run["id"]))):
+        say("Jobs of the run may be left in the queue; `make cluster` or `make cluster-recover` ends them.", error=True)
+    else:
+        RUN_FILE.unlink(missing_ok=True)
 
 
 def waits(profile: Path) -> list[str]:
@@ -128,32 +142,22 @@ def waits(profile: Path) -> list[str]:
     return out
 
 
-def recover(command: list[str], dead: bool = False) -> None:
+def recover(command: list[str], dead: bool, profile: str) -> None:
     """After a run that was killed: end what is left of it here and in the queue, then take away its lock. The scheduler is asked
-    as the profile of that run says.
+    as the profile of that run says; as `profile` says where its note is damaged.
 
     dead: do not ask whether a run of another host is alive. Stops with a message if the run is, or may be, at work, and if its
     jobs do not end.
     """
-    if RUN_FILE.exists():
-        old = json.loads(RUN_FILE.read_text(encoding="utf-8"))
-        host = old.get("host", socket.gethostname())
-        if host != socket.gethostname() and not dead:
-            sys.exit(
-                f"error: the last run in this folder was started on {host} (process {old['pid']}), which cannot be seen from"
-                " here. Go on there; or, if that process is gone, add --dead (make cluster ARGS=--dead)"
-            )
-        if host == socket.gethostname() and _alive(old):
-            sys.exit(f"error: another run (process {old['pid']}) is at work in this folder; wait for it or stop it")
+    refuse_beside_a_snakemake(command, dead)
+    note, there = last_run(dead)
+    if there:
+        refuse_if_alive(note)
         # First who submits, then what was submitted. Jobs that run on this very machine are left to their scheduler.
-        orphans = [
-            p for p in psutil.process_iter() if _tagged(p, old["id"]) and not _scheduled(p, old.get("within", {}))
-        ]
-        for process in orphans:
-            process.kill()
-        psutil.wait_procs(orphans, timeout=10)
-        cancelled = Queue(Path(old["cluster"])).end_jobs() if "cluster" in old else 0
-        print(f"The last run was killed; ended {len(orphans)} process(es) and {cancelled} job(s) of it.", flush=True)
+        ended = kill(note.get("id"), lambda process: not _scheduled(process, note.get("within", {})))
+        submitted = "cluster" in note or not note
+        cancelled = Queue(Path(note.get("cluster", profile))).end_jobs() if submitted else 0
+        print(f"The last run was killed; ended {ended} process(es) and {cancelled} job(s) of it.", flush=True)
         unlock(command)
         RUN_FILE.unlink()
     remove_partial()
@@ -223,4 +227,4 @@ def _job_ids(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    stopped_by_keys(main)

@@ -4,32 +4,32 @@ Everything else (targets, profiles, clusters) is plain `snakemake`; this wrapper
 """
 
 import argparse
-import contextlib
-import csv
-import json
+import importlib.util
 import os
-import re
+import signal
 import subprocess
 import sys
-import threading
 import time
-import uuid
+from collections.abc import Callable
 from pathlib import Path
 
-import psutil
-from tqdm import tqdm
+NEEDED = ("psutil", "tqdm", "yaml", "jsonschema", "snakemake")
+if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
+    sys.exit(
+        f"error: {sys.executable} has no {', '.join(missing)}: it is not this project's environment, or that is broken. `make run`"
+        " makes it anew after .venv is deleted"
+    )
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "workflow" / "lib"))
 
-from asked import whole_study  # noqa: E402
+from asked import only_looks, whole_study  # noqa: E402
+from at_work import RUN_FILE, begin, is_locked, members, recover  # noqa: E402
 from config_file import results_folder  # noqa: E402
-
-RUN_FILE = Path(".snakemake") / "safety-geometry-run.json"
-TAG = "SAFETY_GEOMETRY_RUN"  # in the environment of every job, so that orphans can be told from other processes
-FINISHED = re.compile(r"^Finished jobid: (\d+) \(Rule: (\S+)\)")
-STARTED = re.compile(r"^ +jobid: (\d+)$")
-PLANNED = re.compile(r"^(\w+) +(\d+)$")
+from failures import Failures  # noqa: E402
+from places import check_places, settle_caches  # noqa: E402
+from progress import Memory, Progress, write_timings  # noqa: E402
+from supervise import Supervisor, say  # noqa: E402
 
 
 def main() -> int:
@@ -38,6 +38,9 @@ def main() -> int:
     )
     parser.add_argument("--configfile", default="config.yaml")
     parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument(
+        "--dead", action="store_true", help="the run that left its note in this folder is known to be dead"
+    )
     parser.add_argument("--no-report", action="store_true", help="leave out the HTML report")
     parser.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="overlay of the configuration")
     arguments, extra = parser.parse_known_args()
@@ -49,196 +52,106 @@ def main() -> int:
     if arguments.config:
         command += ["--config", *arguments.config]
 
+    if only_looks(extra):
+        settle_caches()
+        return subprocess.run(command, check=False).returncode
+    check_places(results)
     whole = whole_study(extra)
-    recover(command)
-    run = {"id": uuid.uuid4().hex, "pid": os.getpid(), "started": psutil.Process().create_time()}
-    RUN_FILE.parent.mkdir(exist_ok=True)
-    RUN_FILE.write_text(json.dumps(run), encoding="utf-8")
+    recover(command, arguments.dead)
+    run = begin()
+    supervisor = Supervisor(run["id"])
     try:
-        # The prompt sets first, on their own: role files that come out as they were then rerun nothing below them.
-        status = execute([*command, "--until", "prompt_sets"], run["id"], results, first=True) if whole else 0
-        if status == 0:
-            status = execute(command, run["id"], results)
+        with supervisor:
+            # The prompt sets first, on their own: role files that come out as they were then rerun nothing below them.
+            status = execute([*command, "--until", "prompt_sets"], supervisor, results, first=True) if whole else 0
+            if status == 0 and not supervisor.signal:
+                status = execute(command, supervisor, results)
     finally:
-        RUN_FILE.unlink(missing_ok=True)
+        close(run, supervisor)
     if status == 0 and not arguments.no_report and whole:
         report(command, results)
     return status
 
 
-def recover(command: list[str]) -> None:
-    """After a run that was killed: end its orphaned jobs and take away its lock. Stops if that run is still alive."""
-    if RUN_FILE.exists():
-        old = json.loads(RUN_FILE.read_text(encoding="utf-8"))
-        if "cluster" in old:
-            sys.exit(
-                f"error: the last run in this folder, process {old['pid']} of {old['host']} with {old['cluster']}, is at work or"
-                " was killed, and its jobs may be running; `make cluster-recover` ends them"
-            )
-        if _alive(old):
-            sys.exit(f"error: another run (process {old['pid']}) is at work in this folder; wait for it or stop it")
-        orphans = [p for p in psutil.process_iter() if _tagged(p, old["id"])]
-        print(f"The last run was killed; ending {len(orphans)} orphaned process(es) and resuming.", flush=True)
-        for process in orphans:
-            process.kill()
-        psutil.wait_procs(orphans, timeout=10)
-        RUN_FILE.unlink()
-        unlock(command)
-    remove_partial()
+def close(run: dict, supervisor: Supervisor) -> None:
+    """Take away the note of a run, unless something of it is left that the next one has to end: a process, a lock."""
+    if members(run["id"]):
+        say("Some processes of the run could not be ended; the next `make run` tries again.", error=True)
+    elif not (supervisor.lost and is_locked()):
+        RUN_FILE.unlink(missing_ok=True)
 
 
-def unlock(command: list[str]) -> None:
-    """Take away the lock that a killed Snakemake left."""
-    if _locked():
-        subprocess.run([*command, "--unlock"], check=True, capture_output=True)
-        print("Removed its dead lock.", flush=True)
+def execute(command: list[str], supervisor: Supervisor, results: Path, first: bool = False) -> int:
+    """Run Snakemake, show progress, keep its whole output in logs/snakemake.log; on failure show what failed, and its log.
 
-
-def remove_partial() -> None:
-    """Delete what jobs that are no more had begun to write; nothing while a Snakemake holds the folder.
-
-    Its jobs may run on other machines, where process ids mean something else.
+    first: a preparation, whose end is not worth a word. Returns the exit status, 128 and the signal's number after a signal.
     """
-    if _locked():
-        return
-    for partial in Path("results").rglob(".*.partial-*"):
-        pid = re.search(r"partial-(\d+)", partial.name)
-        if pid and not psutil.pid_exists(int(pid[1])):
-            _remove(partial)
+    log = Log(results / "logs" / ("prompts.log" if first else "snakemake.log"))
+    progress, failures, memory = Progress(results.name), Failures(), Memory()
+    idle = False
 
+    def read(line: str) -> None:
+        nonlocal idle
+        idle |= "Nothing to be done" in line
+        log.write(line)
+        failures.read(line)
+        progress.read(line)
 
-def execute(command: list[str], run_id: str, results: Path, first: bool = False) -> int:
-    """Run Snakemake, show progress, keep its whole output in logs/snakemake.log; on failure show what it said.
-
-    first: a preparation, whose end is not worth a word.
-    """
-    log = results / "logs" / ("prompts.log" if first else "snakemake.log")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    lines: list[str] = []
-    view, begun, took = None, {}, {}
-    memory = Memory()
-    with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            env=os.environ | {TAG: run_id},
-        )
-        try:
-            for line in process.stdout:
-                file.write(line)
-                file.flush()
-                lines.append(line)
-                if view is None and line.startswith("total "):
-                    view = Progress(_plan(lines), results.name)
-                if match := STARTED.match(line):
-                    begun[match[1]] = time.monotonic()
-                if view is not None and (match := FINISHED.match(line)):
-                    took.setdefault(match[2], []).append(time.monotonic() - begun.get(match[1], time.monotonic()))
-                    view.finished(match[2])
-        except KeyboardInterrupt:
-            print("\nstopping ...", flush=True)
-        status = process.wait()
+    status = supervisor.run(command, read)
     memory.stop()
-    if view is not None:
-        view.close()
-    if status == 0 and took and not first:
-        write_timings(took, results / "timings.csv")
-        print(f"Done in {(time.monotonic() - view.started) / 60:.1f} min; peak memory {memory.peak / 2**30:.1f} GiB.")
+    progress.close()
+    log.close()
+    if supervisor.signal:
+        say(f"Stopped. The same command resumes it. Full log: {log.path}")
+        return 128 + supervisor.signal
     if status:
-        shown = [line for line in lines if not line.startswith(("Command '", "Select jobs", "Execute "))]
-        sys.stderr.write("".join(shown[-60:]))
-        print(
-            f"\nThe run stopped (exit status {status}). The same command resumes it. Full log: {log}", file=sys.stderr
-        )
-    elif not first and any("Nothing to be done" in line for line in lines):
-        print("Nothing to do: all results are up to date.")
+        for line in failures.describe() if status > 0 or failures.jobs else ():
+            say(line, error=True)
+        if status < 0:
+            say(killed(-status), error=True)
+            status = 128 - status
+        say(f"\nThe run stopped (exit status {status}). The same command resumes it. Full log: {log.path}", error=True)
+    elif progress.took and not first:
+        write_timings(progress.took, results / "timings.csv")
+        minutes = (time.monotonic() - progress.started) / 60
+        say(f"Done in {minutes:.1f} min; peak memory {memory.peak / 2**30:.1f} GiB.")
+    elif idle and not first:
+        say("Nothing to do: all results are up to date.")
     return status
 
 
-def write_timings(took: dict[str, list[float]], path: Path) -> None:
-    """Seconds of each rule the last time it ran: rules that did not run now keep their rows.
-
-    docs/timings.csv is such a table of the reference run.
-    """
-    rows = {}
-    if path.exists():
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = {row["rule"]: row for row in csv.DictReader(file)}
-    for rule, seconds in took.items():
-        mean = sum(seconds) / len(seconds)
-        rows[rule] = {"rule": rule, "jobs": len(seconds), "seconds": f"{mean:.1f}", "total": f"{sum(seconds):.1f}"}
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ["rule", "jobs", "seconds", "total"], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(sorted(rows.values(), key=lambda row: -float(row["total"])))
+def killed(number: int) -> str:
+    """What it means that a signal ended Snakemake."""
+    name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    if number == signal.SIGKILL:
+        return (
+            f"error: Snakemake was killed ({name}), most often by the kernel for want of memory: close other programs, or run one job"
+            " at a time (make run CORES=1); README, Out of memory. Its jobs were ended"
+        )
+    return f"error: Snakemake was ended by {name}, which came from outside or from a fault in a library. Its jobs were ended"
 
 
-class Memory:
-    """Peak of the summed resident memory of all processes of this run, sampled every two seconds."""
+class Log:
+    """A file of lines, each there at once. A disk that is full costs lines, not the run."""
 
-    def __init__(self):
-        self.peak = 0
-        self._done = threading.Event()
-        threading.Thread(target=self._watch, daemon=True).start()
+    def __init__(self, path: Path):
+        self.path, self._told = path, False
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._file = path.open("wb", buffering=0)
+        except OSError as error:
+            sys.exit(f"error: {path} cannot be written ({error.strerror}); make it writable, or make room")
 
-    def _watch(self) -> None:
-        while not self._done.wait(2.0):
-            now = 0
-            for process in psutil.Process().children(recursive=True):
-                with contextlib.suppress(psutil.Error):
-                    now += process.memory_info().rss
-            self.peak = max(self.peak, now)
-
-    def stop(self) -> None:
-        self._done.set()
-
-
-def expected(rule: str, known: dict[str, float]) -> float:
-    """Seconds of a rule: as known, or as those took whose names begin like its own."""
-    parts = rule.split("_")
-    for n in range(len(parts), 0, -1):
-        if alike := [seconds for name, seconds in known.items() if name.split("_")[:n] == parts[:n]]:
-            return sum(alike) / len(alike)
-    return 5.0
-
-
-class Progress:
-    """One bar over all jobs, weighted by the seconds each rule took in the reference run of the study, or of the default."""
-
-    def __init__(self, plan: dict[str, int], study: str):
-        known: dict[str, float] = {}
-        for table in (ROOT / "docs/timings.csv", ROOT / "docs/results" / study / "timings.csv"):
-            if table.exists():
-                known |= {row["rule"]: float(row["seconds"]) for row in csv.DictReader(table.open(encoding="utf-8"))}
-        self.weight = {rule: expected(rule, known) for rule in plan}
-        self.total = sum(self.weight[rule] * n for rule, n in plan.items())
-        self.jobs, self.n_jobs, self.done = 0, sum(plan.values()), 0.0
-        self.started = self.spoken = time.monotonic()
-        self.bar = None
-        if sys.stderr.isatty():
-            layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed} gone, about {remaining} left"
-            self.bar = tqdm(total=self.total, bar_format=layout, desc=f"0/{self.n_jobs} jobs", smoothing=0.05)
-
-    def finished(self, rule: str) -> None:
-        self.jobs, self.done = self.jobs + 1, self.done + self.weight.get(rule, 5.0)
-        if self.bar is not None:
-            self.bar.set_description(f"{self.jobs}/{self.n_jobs} jobs, last {rule}")
-            self.bar.update(self.weight.get(rule, 5.0))
-        elif time.monotonic() - self.spoken > 15 or self.jobs == self.n_jobs:
-            self.spoken = time.monotonic()
-            gone = self.spoken - self.started
-            left = gone * (self.total / max(self.done, 1e-9) - 1)
-            print(
-                f"{self.jobs}/{self.n_jobs} jobs, {gone / 60:.1f} min gone, about {left / 60:.1f} min left ({rule})",
-                flush=True,
-            )
+    def write(self, line: str) -> None:
+        try:
+            self._file.write(line.encode())
+        except OSError as error:
+            if not self._told:
+                self._told = True
+                say(f"{self.path} cannot be written now ({error.strerror}): it will have gaps. The run goes on.")
 
     def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
+        self._file.close()
 
 
 def report(command: list[str], results: Path) -> None:
@@ -249,50 +162,26 @@ def report(command: list[str], results: Path) -> None:
         *(results / "figures").glob("*"),
         *(ROOT / "workflow/report").glob("*.rst"),
     ]
-    if not target.exists() or target.stat().st_mtime < max(path.stat().st_mtime for path in shown):
+    newest = max((path.stat().st_mtime for path in shown), default=0.0)
+    # One of the future says nothing: the clock was set back since.
+    if not target.exists() or not newest <= target.stat().st_mtime <= time.time():
         done = subprocess.run(
-            [*command, "--report", str(target)], capture_output=True, encoding="utf-8", errors="replace"
+            [*command, "--report", str(target)], capture_output=True, encoding="utf-8", errors="replace", check=False
         )
         if done.returncode:
             sys.exit(done.stdout + done.stderr + "\nThe results are complete, but the report could not be made.")
     print(f"Report: {target}")
 
 
-def _alive(run: dict) -> bool:
-    """The process of a run that was noted before; a killed one may linger as a zombie until its parent looks."""
+def stopped_by_keys(program: Callable[[], int]) -> None:
+    """End with a program's exit status; with that of Ctrl-C where one comes before or after Snakemake's work."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # a letter that the terminal lacks ends no run
     try:
-        process = psutil.Process(run["pid"])
-        return process.create_time() == run["started"] and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def _plan(lines: list[str]) -> dict[str, int]:
-    """Rule -> number of jobs, from Snakemake's job table."""
-    found = (PLANNED.match(line.rstrip()) for line in lines)
-    return {m[1]: int(m[2]) for m in found if m and m[1] != "total"}
-
-
-def _tagged(process: psutil.Process, run_id: str) -> bool:
-    try:
-        return process.pid != os.getpid() and process.environ().get(TAG) == run_id
-    except psutil.Error:
-        return False
-
-
-def _locked() -> bool:
-    locks = Path(".snakemake/locks")
-    return locks.is_dir() and any(locks.iterdir())
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        import shutil
-
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+        sys.exit(program())
+    except KeyboardInterrupt:
+        say("\nStopped. The same command resumes it.")
+        sys.exit(128 + signal.SIGINT)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    stopped_by_keys(main)

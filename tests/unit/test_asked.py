@@ -1,7 +1,7 @@
 """Which arguments for Snakemake leave out a part of the study, so that no report belongs to them."""
 
 import pytest
-from asked import whole_study
+from asked import only_looks, whole_study
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,17 @@ def test_the_whole_study(arguments):
 )  # fmt: skip
 def test_a_part_or_nothing(arguments):
     assert not whole_study(arguments.split())
+
+
+@pytest.mark.parametrize(
+    "arguments", ["-n", "--sdm conda --dry-run", "--unlock", "--report a.html", "--summary", "--rulegraph", "--lint"]
+)
+def test_what_may_go_beside_a_run(arguments):
+    assert only_looks(arguments.split())
+
+
+@pytest.mark.parametrize(
+    "arguments", ["", "claims", "--touch", "--forceall", "--until tables", "--delete-all-output", "--sdm conda --conda-create-envs-only"]
+)  # fmt: skip
+def test_what_may_not(arguments):
+    assert not only_looks(arguments.split())

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import progress
 import pytest
 
 KNOWN = {
@@ -30,8 +31,8 @@ def run():
     ("rule", "seconds"),
     [("train_a_0_10", 100), ("train_a_20_30", 120), ("train_c_0_10", 90), ("probe_saves_a_0_10", 9), ("figure", 5)],
 )
-def test_a_rule_that_never_ran_is_taken_for_those_that_are_called_alike(run, rule, seconds):
-    assert run.expected(rule, KNOWN) == pytest.approx(seconds)
+def test_a_rule_that_never_ran_is_taken_for_those_that_are_called_alike(rule, seconds):
+    assert progress.expected(rule, KNOWN) == pytest.approx(seconds)
 
 
 SMOKE = Path(__file__).parents[2] / "configs/smoke.yaml"
@@ -45,8 +46,8 @@ def test_logs_and_report_are_those_of_the_study_that_is_run(run, overlay, study,
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run, "ROOT", tmp_path)
     seen = []
-    monkeypatch.setattr(run, "recover", lambda command: None)
-    monkeypatch.setattr(run, "execute", lambda command, run_id, results, first=False: seen.append(results) or 0)
+    monkeypatch.setattr(run, "recover", lambda command, dead: None)
+    monkeypatch.setattr(run, "execute", lambda command, supervisor, results, first=False: seen.append(results) or 0)
     monkeypatch.setattr(run, "report", lambda command, results: seen.append(results))
     monkeypatch.setattr(
         sys, "argv", ["run.py", "--configfile", str(SMOKE), *(["--config", *overlay] if overlay else [])]
@@ -64,7 +65,7 @@ def test_a_study_name_of_the_command_line_is_checked(run, monkeypatch, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("edited", ["tables/a.csv", "figures/a.png", "caption", None])
+@pytest.mark.parametrize("edited", ["tables/a.csv", "figures/a.png", "caption", "clock", None])
 def test_the_report_is_made_again_when_what_it_shows_changes(run, edited, monkeypatch, tmp_path):
     results, captions = tmp_path / "results/my", tmp_path / "workflow/report"
     files = {name: results / name for name in ("tables/a.csv", "figures/a.png")} | {"caption": captions / "a.rst"}
@@ -74,7 +75,9 @@ def test_the_report_is_made_again_when_what_it_shows_changes(run, edited, monkey
         os.utime(file, (1000, 1000))
     (results / "report.html").write_text("")
     os.utime(results / "report.html", (2000, 2000))
-    if edited:
+    if edited == "clock":  # set back since: what is made now is older than the report of before
+        os.utime(results / "report.html", (2**33, 2**33))
+    elif edited:
         os.utime(files[edited], (3000, 3000))
     monkeypatch.setattr(run, "ROOT", tmp_path)
     calls = []
@@ -84,13 +87,37 @@ def test_the_report_is_made_again_when_what_it_shows_changes(run, edited, monkey
     assert len(calls) == bool(edited)
 
 
-def test_timings_keep_the_rules_that_did_not_run_again(run, tmp_path):
+def test_timings_keep_the_rules_that_did_not_run_again(tmp_path):
     file = tmp_path / "timings.csv"
-    run.write_timings({"sweep": [10.0, 20.0], "claims": [3.0]}, file)
-    run.write_timings({"claims": [50.0], "tables": [1.04]}, file)
+    progress.write_timings({"sweep": [10.0, 20.0], "claims": [3.0]}, file)
+    progress.write_timings({"claims": [50.0], "tables": [1.04]}, file)
     assert file.read_text().splitlines() == [
         "rule,jobs,seconds,total",
         "claims,1,50.0,50.0",
         "sweep,2,15.0,30.0",
         "tables,1,1.0,1.0",
     ]
+
+
+DAMAGED = [
+    "",
+    "rule,jobs",
+    "rule,jobs,seconds,total\nsweep,2,1",
+    "\x00\x00",
+    "rule,jobs,seconds,total\nsweep,1,x,y\n",
+    "a,b\n1,2\n",
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_damaged_timings_are_begun_anew(content, tmp_path):
+    file = tmp_path / "timings.csv"
+    file.write_text(content)
+    progress.write_timings({"claims": [3.0]}, file)
+    assert file.read_text().splitlines() == ["rule,jobs,seconds,total", "claims,1,3.0,3.0"]
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_timings_that_cannot_be_written_are_told_and_end_nothing(tmp_path, capsys):
+    progress.write_timings({"claims": [3.0]}, tmp_path / "gone" / "timings.csv")
+    assert "timings.csv could not be written (No such file or directory)" in capsys.readouterr().out

@@ -59,9 +59,9 @@ def snakemake(folder: Path, *arguments: str, config: str = SMOKE) -> subprocess.
     return command(folder, "-m", "snakemake", "--configfile", config, "--cores", str(CORES), *arguments)
 
 
-def make_run(folder: Path) -> subprocess.CompletedProcess[str]:
+def make_run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     """`make run` on the smoke study, without making the environment."""
-    return command(folder, "workflow/run.py", "--configfile", SMOKE, "--cores", str(CORES))
+    return command(folder, "workflow/run.py", "--configfile", SMOKE, "--cores", str(CORES), *arguments)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from harness import CORES, SMOKE, copy_project, environment, make_run
+from harness import CORES, SMOKE, copy_project, environment, make_run, snakemake
 
 pytestmark = pytest.mark.slow
 
@@ -139,3 +140,101 @@ def test_a_run_that_is_still_alive_is_left_alone(study):
     done = make_run(study)
     assert done.returncode == 1 and f"another run (process {me.pid})" in done.stdout
     assert marker.exists()
+
+
+RUN_FILE = ".snakemake/safety-geometry-run.json"
+MODEL = ["--until", "tiny_model"]  # the smallest job
+
+
+def job_of(run: psutil.Process, script: str) -> psutil.Process | None:
+    for process in run.children(recursive=True):
+        try:
+            if process.cmdline()[1:2] == [f"workflow/scripts/{script}.py"]:
+                return process
+        except psutil.Error:
+            continue
+    return None
+
+
+def signalled(folder: Path, *signals: int) -> tuple[int, str, psutil.Process]:
+    """Exit status and words of a run that gets signals while its job is at work, and that job."""
+    command = [sys.executable, "workflow/run.py", "--configfile", SMOKE, "--cores", "1", *MODEL]
+    run = subprocess.Popen(
+        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    job, until = None, time.monotonic() + PATIENCE
+    while job is None:
+        assert run.poll() is None and time.monotonic() < until, "no job was seen"
+        job = job_of(psutil.Process(run.pid), "tiny_model")
+        time.sleep(0.02)
+    job.suspend()  # it must not end before
+    for number in signals:
+        run.send_signal(number)
+        time.sleep(0.3)
+    if len(signals) == 1:
+        job.resume()
+    said, _ = run.communicate(timeout=60)
+    return run.returncode, said, job
+
+
+def test_ctrl_c_once_twice_and_the_command_again(project):
+    """Through Snakemake itself: stopped, it cleans up; killed, the next run does."""
+    status, said, job = signalled(project, signal.SIGINT)
+    assert status == 130 and "Stopping" in said and "Traceback" not in said
+    assert (
+        not job.is_running() and not (project / RUN_FILE).exists() and not any((project / ".snakemake/locks").glob("*"))
+    )
+    status, said, job = signalled(project, signal.SIGINT, signal.SIGTERM)
+    assert status == 130 and "Killed the run and its jobs" in said and "Traceback" not in said
+    assert not job.is_running() and (project / RUN_FILE).exists()
+    done = make_run(project, *MODEL)
+    assert done.returncode == 0 and "Removed its dead lock" in done.stdout
+    assert (project / "results/smoke/models/base").is_dir() and not (project / RUN_FILE).exists()
+
+
+def test_a_snakemake_by_hand_is_refused_beside_a_run_and_may_look(project):
+    me = psutil.Process()
+    (project / ".snakemake").mkdir()
+    (project / RUN_FILE).write_text(json.dumps({"id": "0" * 32, "pid": me.pid, "started": me.create_time()}))
+    done = snakemake(project, "--config", "study=another", "--until", "tiny_model")
+    assert done.returncode == 1 and f"another run (process {me.pid}) is at work in this folder" in done.stdout
+    assert "Traceback" not in done.stdout and not (project / "results").exists()
+    assert not any((project / ".snakemake/locks").glob("*"))
+    for looks in ("-n", "--unlock"):
+        assert snakemake(project, *MODEL, looks).returncode == 0
+
+
+def test_a_run_is_refused_beside_a_snakemake_by_hand(project):
+    words = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--configfile",
+        SMOKE,
+        "--cores",
+        "1",
+        "--config",
+        "study=another",
+        *MODEL,
+    ]
+    by_hand = subprocess.Popen(
+        words, cwd=project, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        until = time.monotonic() + PATIENCE
+        while not (job := job_of(psutil.Process(by_hand.pid), "tiny_model")):
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        job.suspend()
+        done = make_run(project)
+        assert done.returncode == 1 and f"(process {by_hand.pid} of " in done.stdout and "is at work" in done.stdout
+        by_hand.kill()
+        by_hand.wait()
+        done = make_run(project, *MODEL)
+        assert done.returncode == 0 and "ended" in done.stdout and "Removed its dead lock" in done.stdout
+        assert not job.is_running()
+    finally:
+        by_hand.kill()
+        if job.is_running():
+            job.kill()

@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "lib"))
+import at_work
 from code_digest import code_digest
 from config_file import checked_study
 from costs.facts import Facts
@@ -29,6 +30,10 @@ shell.prefix(
     "set -euo pipefail; unset PYTHONDONTWRITEBYTECODE; export PYTHONUTF8=1 PYTHONPATH=src TOKENIZERS_PARALLELISM=false"
     " USER_HUB_OFFLINE=${{HF_HUB_OFFLINE:-0}} HF_HUB_OFFLINE=1; "
 )
+
+
+onstart:  # not of dry runs, reports and --unlock, nor of the Snakemakes within jobs
+    at_work.enter(submits=not workflow.local_exec)
 
 
 wildcard_constraints:

@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 unexport PYTHONDONTWRITEBYTECODE
+export PYTHONUTF8 := 1
 
 PYTHON ?= python3
 CONFIG ?= config.yaml

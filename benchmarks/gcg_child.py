@@ -34,7 +34,7 @@ class Peer:
     def call(self, name: str, case: Suffix, **settings) -> dict:
         """Raises PeerError."""
         if self.child is None or self.child.poll() is not None:
-            self.child = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            self.child = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
             self._ask(self.hello)
         settings = self.settings | settings
         settings["batch_size"] = settings["batch_size"] or None

@@ -120,7 +120,10 @@ def arguments() -> argparse.Namespace:
 def texts(n: int) -> list[str]:
     """n prompts, mild harmful ones and benign ones in turns."""
     files = [
-        [json.loads(line)["prompt"] for line in (ROOT / "data" / f"{name}.jsonl").read_text("utf-8").splitlines()]
+        [
+            json.loads(line)["prompt"]
+            for line in (ROOT / "data" / f"{name}.jsonl").read_text("utf-8").rstrip("\n").split("\n")
+        ]
         for name in ("smoke_harmful", "benign_instructions")
     ]
     found = [text for pair in zip(*files, strict=False) for text in pair]
@@ -142,7 +145,7 @@ def carrier(options, runner: Runner, chat: ChatFormat) -> tuple[int, np.ndarray]
             return facts[options.carrier]["layer"], file.get_tensor(f"step{options.step}.{options.carrier}")
     layer = round(0.47 * runner.n_layers) if options.layer is None else options.layer
     rows = [
-        [json.loads(line)["prompt"] for line in (ROOT / "data" / f"{name}.jsonl").read_text("utf-8").splitlines()[:12]]
+        [json.loads(line)["prompt"] for line in (ROOT / "data" / f"{name}.jsonl").read_text("utf-8").split("\n")[:12]]
         for name in ("smoke_harmful", "benign_instructions")
     ]
     harmful, benign = (record(runner, chat.render_many(texts), [-1], 12)[:, 0, layer].mean(0) for texts in rows)

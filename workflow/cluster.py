@@ -58,6 +58,7 @@ def main() -> int:
     parser.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="overlay of the configuration")
     arguments, extra = parser.parse_known_args()
     os.chdir(ROOT)
+    os.environ["PYTHONUTF8"] = "1"  # as in run.py
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode every start takes seconds longer
     if not (path := Path(arguments.profile) / "profile.yaml").is_file():
         sys.exit(f"error: no {path}; give a profile with PROFILE=FOLDER")
@@ -116,7 +117,12 @@ def waits(profile: Path) -> list[str]:
         return []
     try:
         told = subprocess.run(
-            ["scontrol", "show", "config"], capture_output=True, text=True, check=True, timeout=30
+            ["scontrol", "show", "config"],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=True,
+            timeout=30,
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return []
@@ -195,7 +201,7 @@ class Queue:
 
 
 def _ask(command: str) -> str:
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, shell=True, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode:
         sys.exit(
             f"error: {command}: {done.stderr.strip() or f'exit status {done.returncode}'}\nJobs of the last run may be in the queue:"

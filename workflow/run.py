@@ -45,6 +45,7 @@ def main() -> int:
     parser.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="overlay of the configuration")
     arguments, extra = parser.parse_known_args()
     os.chdir(ROOT)
+    os.environ["PYTHONUTF8"] = "1"  # Snakemake and its jobs write UTF-8 whatever the login's locale
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode every start takes seconds longer
     results = results_folder(Path(arguments.configfile), arguments.config)
     command = ["snakemake", "--configfile", arguments.configfile, "--cores", str(arguments.cores), *extra]

@@ -6,6 +6,7 @@ Released R2D2's defects are corrected: a random stream per case, whole-conversat
 labels, a pool that is saved.
 """
 
+import logging
 import zlib
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -22,6 +23,8 @@ from safety_geometry.gcg_scoring import check_cache
 from safety_geometry.merging import merged
 from safety_geometry.runner import Runner
 from safety_geometry.suffix import Suffix, SuffixError, initial_suffix, place
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -209,17 +212,34 @@ def adversarial_rows(chat: ChatFormat, suffixes: Sequence[Suffix], config: PoolC
     return away, toward
 
 
+class CleanRowsError(ValueError):
+    """Too few conversations are left to train on. One plain line."""
+
+
 def clean_rows(chat: ChatFormat, conversations: Sequence[dict], max_length: int) -> list[Row]:
     """Rows of ordinary conversations: `prompt`, `response`, and `hit_limit` (an answer that was cut has no end of turn).
 
     One of several turns has `messages`; its labels are all tokens from the first answer on, as packed fine-tuning has them.
+    A row is cut after `max_length` tokens; one whose answer begins beyond them is left out. How many is logged.
     """
     single = [c for c in conversations if "messages" not in c]
     rendered = iter(chat.render_many([c["prompt"] for c in single], [c["response"] for c in single]))
-    rows = []
+    rows, cut, beyond = [], 0, []
     for c in conversations:
         r = chat.render_dialogue(c["messages"]) if "messages" in c else next(rendered)
         ids = r.ids[:-1] if c.get("hit_limit") else r.ids
         if r.response < min(len(ids), max_length):
             rows.append(Row(ids[:max_length], r.response))
+            cut += len(ids) > max_length
+        elif r.response < len(ids):
+            beyond.append(r.response)
+    empty = len(conversations) - len(rows) - len(beyond)
+    limit = f"train.max_length = {max_length} tokens"
+    told = [
+        (len(beyond), f"left out, whose answers begin beyond {limit} (the farthest at {max(beyond, default=0)})"),
+        (empty, "left out, whose answers have no tokens"),
+        (cut, f"cut after {limit}"),
+    ]
+    if said := ", ".join(f"{n} {what}" for n, what in told if n):
+        log.warning("of %d clean conversations %s", len(conversations), said)
     return rows

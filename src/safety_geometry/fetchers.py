@@ -17,15 +17,21 @@ import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
+from safety_geometry.archives import is_archive
 from safety_geometry.source_files import (
     SourceError,
     check_hash,
     check_members,
+    copy_folder,
     digest,
+    disk_full,
     extract,
     match_members,
     members_of,
+    take_file,
 )
+
+MAX_DOWNLOAD = 256 * 2**30  # bytes of one file of an address: a server that never ends would fill the disk
 
 COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
 NETWORK = re.compile(
@@ -42,9 +48,9 @@ def fetch_package(spec: Mapping, folder: Path, scratch: Path, where: str) -> Non
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--ignore-requires-python",
                "--disable-pip-version-check", "--no-input", *quiet, "--dest", str(scratch), pinned]  # fmt: skip
     # pip keeps its own settings (index, proxy, certificates, cache) from the environment and pip.conf.
-    done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, check=False)
     if done.returncode:
-        raise SourceError(_pip_trouble(done.stderr, pinned, where))
+        raise SourceError(_pip_trouble(done.stderr.decode("utf-8", "replace"), pinned, where))
     wheels = sorted(scratch.glob("*.whl"))
     if len(wheels) != 1:
         raise SourceError(f"{where}: pip brought {len(wheels)} wheels for {pinned} where one was expected")
@@ -63,7 +69,7 @@ def _pip_trouble(text: str, pinned: str, where: str) -> str:
         return f"{where}: the package index has no wheel of {pinned} (it has … {last}); correct {where}.version"
     if "No matching distribution" in text:
         return f"{where}: pip finds no {pinned}: no network to the package index, or no such package or version; check both, or {local}"
-    if "No space left" in text:
+    if "No space left" in text or "quota exceeded" in text:
         return f"{where}: no space left on the disk while downloading {pinned}; free some and run again"
     lines = [line for line in text.splitlines() if "ERROR" in line] or text.splitlines() or ["no message"]
     return f"{where}: pip could not download {pinned} ({lines[-1].strip()[:300]}); correct this, or {local}"
@@ -121,7 +127,7 @@ def download(
             request.add_header("Range", f"bytes={start}-")
         try:
             with urllib.request.urlopen(request, timeout=timeout) as response:
-                trouble = _stream(response, path, start)
+                trouble = _stream(response, path, start, where)
         except urllib.error.HTTPError as error:
             if error.code == 416:  # nothing beyond what is here: it is complete, or it is not this file
                 trouble = ""
@@ -134,6 +140,8 @@ def download(
                     f"and {where}.path to a copy"
                 ) from error
         except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, OSError) and disk_full(error):
+                raise
             trouble = f"{type(error).__name__}: {getattr(error, 'reason', error)}"
         if not trouble:
             if clean or sha256 is None or digest(path) == sha256.lower():
@@ -150,18 +158,29 @@ def download(
     check_hash(path, sha256, where, key)
 
 
-def _stream(response, path: Path, start: int) -> str:
-    """Append (206) or write (200) the body; return what went wrong, or an empty string."""
+def _stream(response, path: Path, start: int, where: str) -> str:
+    """Append (206) or write (200) the body; return what went wrong, or an empty string.
+
+    Raises SourceError when the disk has no room for it, as announced, or when it does not end.
+    """
     from tqdm import tqdm
 
     resumed = response.status == 206
-    length = response.headers.get("Content-Length")
-    total = int(length) + (start if resumed else 0) if length else None
+    length = response.headers.get("Content-Length", "")
+    total = int(length) + (start if resumed else 0) if length.isdecimal() else None
+    room = shutil.disk_usage(path.parent).free + start  # what is there of it is appended to, or written over
+    if total is not None and total > room:
+        raise SourceError(
+            f"{where}: no space left on the disk for {path.name}: it has {total:,} bytes, and {path.parent} has room for {room:,}; "
+            "free some and run again"
+        )
     bar = tqdm(
         total=total, initial=start if resumed else 0, unit="B", unit_scale=True, desc=path.name, delay=2, disable=None
     )
     with path.open("ab" if resumed else "wb") as file, bar:
         while chunk := response.read(1 << 18):
+            if file.tell() + len(chunk) > MAX_DOWNLOAD:
+                raise SourceError(f"{where}: {path.name} has more than {MAX_DOWNLOAD:,} bytes; correct {where}.url")
             file.write(chunk)
             bar.update(len(chunk))
     size = path.stat().st_size
@@ -228,7 +247,7 @@ def _hub_trouble(error: Exception, spec: Mapping, endpoint: str, offline: bool, 
             f"{where}: {endpoint} has no {kind} {repo}, or it is private: correct {where}.repo or {where}.repo_type, or log in "
             "with `hf auth login`"
         )
-    if isinstance(error, OSError) and error.errno == 28:
+    if isinstance(error, OSError) and disk_full(error):
         return SourceError(f"{where}: no space left on the disk while downloading {what}; free some and run again")
     if offline:
         reason = "HF_HUB_OFFLINE is set and it is not in the hub cache: unset it"
@@ -256,24 +275,22 @@ def _link_snapshot(snapshot: Path, folder: Path, wanted: Mapping[str, str | None
 
 
 def fetch_path(spec: Mapping, folder: Path, scratch: Path, where: str) -> None:
-    """A local file, folder or wheel, copied (or with ``link: true`` linked) into `folder`, its SHA-256 checked if given."""
-    path = Path(spec["path"]).expanduser()
+    """A local file, folder or archive, copied (or with ``link: true`` linked) into `folder`, its SHA-256 checked if given."""
+    try:
+        path = Path(spec["path"]).expanduser()
+    except RuntimeError as error:
+        raise SourceError(f"{where}: {spec['path']} names a user without a home; correct {where}.path") from error
     if not path.exists():
-        raise SourceError(f"{where}: {path} does not exist; correct {where}.path")
+        broken = ": it is a link to nothing" if path.is_symlink() else ""
+        raise SourceError(f"{where}: {path} does not exist{broken}; correct {where}.path")
+    if not path.is_dir() and not path.is_file():
+        raise SourceError(f"{where}: {path} is neither a file nor a folder; correct {where}.path")
     check_hash(path, spec.get("sha256"), where)
-    if path.suffix in (".whl", ".zip") and "members" in spec:
+    link = spec.get("link", False)
+    if path.is_dir():
+        return copy_folder(path, spec, folder, where, link)
+    if is_archive(path) and "members" in spec:
         return extract(path, spec, folder, where)
-    files = (
-        {p.relative_to(path).as_posix(): p for p in path.rglob("*") if p.is_file()}
-        if path.is_dir()
-        else {path.name: path}
-    )
-    wanted = members_of(spec)
-    for name in match_members(files, wanted, where):
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if spec.get("link", False):
-            target.symlink_to(files[name].resolve())
-        else:
-            shutil.copyfile(files[name], target)
-    return check_members(folder, wanted, where)
+    match_members([path.name], members_of(spec), where)
+    take_file(path.resolve(), folder / path.name, link)
+    return check_members(folder, members_of(spec), where)

@@ -51,10 +51,13 @@ def generate(
             offset [B]): token t of the b-th of them stands in column t + offset[b]. Tokens of the prefix are left out. It is
             shown a batch twice when memory ran out in between.
         progress: told the number of prompts finished with each batch.
+    Raises:
+        ContextError: a prompt and its answer do not fit into the model's context.
     """
     out: list[Completion | None] = [None] * len(prompts)
     limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
     size = BatchSize.of(batch_size, "answers")
+    runner.check_context([len(p) for p in prompts], limits)
 
     def compute(rows: list[int]) -> None:
         chunk = [prompts[i] for i in rows]

@@ -2,9 +2,10 @@
 
 import ast
 import hashlib
-import json
 import re
 from collections.abc import Mapping, Sequence
+
+from safety_geometry.text_files import TextFileError, json_value
 
 
 class TemplateFileError(ValueError):
@@ -21,9 +22,9 @@ def template_in(
     """
     if name.endswith(".json"):
         try:
-            found = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise TemplateFileError(f"{name} is not JSON ({error.msg}, line {error.lineno})") from error
+            found = json_value(text, dict, name)
+        except TextFileError as error:
+            raise TemplateFileError(str(error)) from error
         keys = list(at)
     elif name.endswith(".py"):
         found, keys = _constant(text, name, at[0]), list(at[1:])
@@ -56,11 +57,13 @@ def _constant(text: str, name: str, wanted: str) -> object:
         body = ast.parse(text).body
     except SyntaxError as error:
         raise TemplateFileError(f"{name} is not Python (line {error.lineno})") from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise TemplateFileError(f"{name} is no Python that can be read ({type(error).__name__})") from error
     for node in body:
         targets = node.targets if isinstance(node, ast.Assign) else []
         if any(isinstance(target, ast.Name) and target.id == wanted for target in targets):
             try:
                 return ast.literal_eval(node.value)
-            except ValueError as error:
+            except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
                 raise TemplateFileError(f"{name}: {wanted} is not a plain value") from error
     raise TemplateFileError(f"{name} has no constant {wanted} at its top level")

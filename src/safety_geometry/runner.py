@@ -24,6 +24,10 @@ class UnsupportedModel(ValueError):
     """The model is not of a family, or not of a shape, that the runner knows."""
 
 
+class ContextError(ValueError):
+    """A text has more tokens than the model's context. One plain line."""
+
+
 class KeyValues:
     """Keys and values by layer, with the `update` method that Hugging Face attention calls.
 
@@ -134,6 +138,7 @@ class Runner:
         self.kinds = getattr(config, "layer_types", None) or [every] * self.n_layers
         self.window = config.sliding_window if "sliding_attention" in self.kinds else None
         self.eager = config._attn_implementation == "eager"
+        self.context: int | None = getattr(config, "max_position_embeddings", None)
 
     @property
     def device(self) -> torch.device:
@@ -142,6 +147,31 @@ class Runner:
     @property
     def dtype(self) -> torch.dtype:
         return self.body.norm.weight.dtype
+
+    def check_context(
+        self, lengths: Sequence[int], new_tokens: int | Sequence[int] = 0, names: Sequence[str] | None = None
+    ) -> None:
+        """Whether prompts of these lengths, and as many new tokens behind each, fit into the model's context.
+
+        names: of the prompts, for the message (their places, unless given). A model that states no context has none.
+
+        Raises:
+            ContextError: one does not. Beyond its context a model answers something, and nothing says that it is noise.
+        """
+        if self.context is None:
+            return
+        limits = [new_tokens] * len(lengths) if isinstance(new_tokens, int) else new_tokens
+        long = [i for i, (n, more) in enumerate(zip(lengths, limits, strict=True)) if n + more > self.context]
+        if long:
+            i = long[0]
+            room = f"the model's context of {self.context} tokens (max_position_embeddings)"
+            if limits[i]:
+                room += f" less {limits[i]} for the answer"
+            others = f", and so do {len(long) - 1} more" if len(long) > 1 else ""
+            raise ContextError(
+                f"prompt {names[i] if names else f'{i + 1} of {len(lengths)}'} has {lengths[i]} tokens, more than {room}{others}; "
+                "take it out of its set or shorten it, or use a model with a longer context"
+            )
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids [B, T] -> the input of block 0, [B, T, d]."""
@@ -169,9 +199,13 @@ class Runner:
             tap: is shown the (edited) input of each block ℓ as (ℓ, h), and the output of the last one as (stop, h).
         Returns:
             The input of block `stop` (the output of the last block before the final norm if stop is None), [B, T, d].
+        Raises:
+            ContextError: a row is longer than the model's context.
         """
         stop = self.n_layers if stop is None else stop
         length = h.shape[1]
+        if visible is None and positions is None:  # else padding counts: `generate` looks at each prompt
+            self.check_context([past + length], names=["(the longest of a batch)"])
         if positions is None:
             positions = torch.arange(past, past + length, device=h.device)[None]
         masks = {kind: self._mask(kind, positions, past, visible, h) for kind in set(self.kinds)}

@@ -1,12 +1,27 @@
-"""The files of a source: hashes, globs over their names, extraction from a wheel or zip archive."""
+"""The files of a source: hashes, globs over their names, what a folder or an archive has under them."""
 
 import difflib
+import errno
 import hashlib
+import os
 import re
 import shutil
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from safety_geometry.archives import (
+    ArchiveError,
+    check_kind,
+    check_name,
+    check_together,
+    kind_of,
+    opened,
+    shown,
+    unpack,
+)
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+NEAR = 5000  # names that are looked through for one like a name that is not there
 
 
 class SourceError(RuntimeError):
@@ -59,9 +74,14 @@ def _glob(pattern: str) -> re.Pattern:
 
 def _nearest(pattern: str, names: list[str]) -> str:
     tail = pattern.rsplit("/", 1)[-1]
+    names = names[:NEAR]
     score = {n: difflib.SequenceMatcher(None, pattern, n).ratio() + 0.5 * (tail == n.rsplit("/", 1)[-1]) for n in names}
     near = sorted(names, key=lambda n: (-score[n], n))[:3]
-    return f"nearest of {len(names)}: {', '.join(near)}" if near else "there are no files at all"
+    return (
+        f"nearest of {len(names)}: {', '.join(ascii(n)[1:-1] if not n.isprintable() else n for n in near)}"
+        if near
+        else "there are no files at all"
+    )
 
 
 def members_of(spec: Mapping) -> dict[str, str | None]:
@@ -73,22 +93,76 @@ def members_of(spec: Mapping) -> dict[str, str | None]:
 
 
 def extract(archive: Path, spec: Mapping, folder: Path, where: str) -> None:
-    """Extract the named members of a wheel or zip archive into `folder`, under their own paths; check their hashes."""
+    """Take the named members of a wheel, zip or tar archive into `folder`, under their own paths; check their hashes."""
     wanted = members_of(spec)
     try:
-        with zipfile.ZipFile(archive) as file:
-            for name in match_members([n for n in file.namelist() if not n.endswith("/")], wanted, where):
-                target = folder / name
-                if ".." in Path(name).parts or Path(name).is_absolute():
-                    raise SourceError(
-                        f"{where}: {archive.name} has a member outside its own folder; do not use this file"
-                    )
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with file.open(name) as data, target.open("wb") as out:
-                    shutil.copyfileobj(data, out, 1 << 20)
-    except zipfile.BadZipFile as error:
-        raise SourceError(f"{where}: {archive.name} is not a wheel or zip archive ({error})") from error
+        with opened(archive) as members:
+            unpack(members, match_members([member.name for member in members], wanted, where), folder)
+    except ArchiveError as error:
+        raise SourceError(
+            f"{where}: {archive.name}: {error}; do not use this file, or, if you trust it, unpack it yourself and give the "
+            "folder as a source of kind: path"
+        ) from error
     check_members(folder, wanted, where)
+
+
+def copy_folder(home: Path, spec: Mapping, folder: Path, where: str, link: bool = False) -> None:
+    """Copy (or with `link` link) the named files of the folder `home` into `folder`.
+
+    Links inside it are followed as long as they stay in it; those of a snapshot in the hub's cache lead to its blobs, which
+    belong to it. Raises SourceError for others, and for what is neither file nor folder.
+    """
+    homes = [home.resolve()]
+    if home.resolve().parent.name == "snapshots":
+        homes.append(home.resolve().parents[1] / "blobs")
+    files, chosen = files_below(home), []
+    try:
+        for name in match_members(files, members_of(spec), where):
+            check_name(name)
+            end = Path(os.path.realpath(files[name]))  # `resolve` fails on a link to itself
+            if not any(end.is_relative_to(place) for place in homes):
+                raise ArchiveError(f"{shown(name)} is a link to {end}, which is outside the folder")
+            if end.is_dir() or not end.exists():
+                raise ArchiveError(f"{shown(name)} is a link to {'a folder' if end.is_dir() else 'nothing'}")
+            check_kind(name, kind_of(end.stat().st_mode))
+            chosen.append((name, end))
+        check_together([name for name, _ in chosen])
+    except ArchiveError as error:
+        raise SourceError(
+            f"{where}: folder {home}: {error}; take it out of the folder, put a file in its place, or name other files in "
+            f"{where}.members"
+        ) from error
+    for name, end in chosen:
+        take_file(end, folder / name, link)
+    check_members(folder, members_of(spec), where)
+
+
+def take_file(file: Path, target: Path, link: bool) -> None:
+    """A copy of `file`, or a link to it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if link:
+        target.symlink_to(file)
+    else:
+        shutil.copyfile(file, target)
+
+
+def files_below(home: Path) -> dict[str, Path]:
+    """All that is no folder below `home`, by its path from there. Raises OSError for a folder that cannot be read."""
+
+    def stop(error: OSError):
+        raise error
+
+    found = {}
+    for place, folders, files in os.walk(home, onerror=stop):
+        links = [name for name in folders if (Path(place) / name).is_symlink()]
+        for path in (Path(place) / name for name in (*files, *links)):
+            found[path.relative_to(home).as_posix()] = path
+    return found
+
+
+def disk_full(error: OSError) -> bool:
+    """No room, or a quota that is used up."""
+    return error.errno in FULL
 
 
 def check_members(folder: Path, wanted: Mapping[str, str | None], where: str) -> None:

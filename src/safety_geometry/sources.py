@@ -6,7 +6,7 @@ A source is a mapping with a `kind`:
     hub      repo, revision, [repo_type model|dataset], members [globs]   files of a Hugging Face repository
     url      url, sha256, [file]                                          one file over http(s)
     url      url, members [{path, sha256}]                                files below an address
-    path     path, [sha256], [members], [link]                            a local file, folder, or wheel
+    path     path, [sha256], [members], [link]                            a local file, folder, or archive (wheel, zip, tar)
 
 An entry of `members` is a glob, or ``{path: …, sha256: …}`` for one file whose hash is checked too.
 """
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safety_geometry import fetchers
-from safety_geometry.source_files import SourceError, digest, match_members, size_of
+from safety_geometry.source_files import SourceError, digest, disk_full, match_members, size_of
 
 __all__ = ["Fetched", "SourceError", "check_spec", "digest", "fetch", "source_files"]
 
@@ -77,10 +77,12 @@ def fetch(source: Mapping, destination: Path, name: str = "source") -> Fetched:
         fetched = Fetched(tuple(source_files(folder)), size_of(folder), revision)
         os.replace(folder, destination)
     except OSError as error:
-        if error.errno != 28:
-            raise
+        if disk_full(error):
+            raise SourceError(
+                f"sources.{name}: no space left on the disk at {destination.parent}; free some and run again"
+            ) from error
         raise SourceError(
-            f"sources.{name}: no space left on the disk at {destination.parent}; free some and run again"
+            f"sources.{name}: {error.strerror or error} ({error.filename or destination}); correct this and run again"
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

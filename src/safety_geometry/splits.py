@@ -16,7 +16,7 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
-from safety_geometry.prompts import LABELS, normalise, request_of, words_of
+from safety_geometry.prompts import LABELS, is_mark, normalise, request_of, words_of
 
 KINDS = ("evaluation", "monitor", "probe", "train", "judge")  # the order of protection: the later one yields
 STOP_WORDS = words_of(
@@ -25,6 +25,8 @@ STOP_WORDS = words_of(
     " my we us our you your he him his she her they them their what which who whom whose when where why how than then there"
     " here please some any such"
 )
+ENDINGS = r"['’](?:s|t|re|ve|ll|d|m)\b"  # John's, can't, you're: any other word behind an apostrophe is one, as in l'eau or 'eau'
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # Thai, Lao, Burmese, Khmer, kana, Han
 BLOCK = 1024  # texts compared with all others at a time: what bounds the memory
 ROLE_KEYS = {"source", "n", "kind", "filter", "balance", "shares"}
 
@@ -58,11 +60,29 @@ class Assignment:
 
 
 def content_words(text: str) -> frozenset[str]:
-    """Lower-cased alphabetic words without stop words; all its words, or the normalised text, where none is left."""
-    words = re.findall(r"[^\W\d_]+", re.sub(r"['’]\w+", "", text.casefold()))
+    """Lower-cased alphabetic words without stop words; all its words, or the normalised text, where none is left.
+
+    Scripts that put no blanks between words count by pairs of characters.
+    """
+    plain = re.sub(ENDINGS, "", text.casefold())
+    words = "".join(c if (c.isalnum() and not c.isdecimal()) or is_mark(c) else " " for c in plain).split()
+    words = [piece for word in words for piece in _pieces(word)]
     return (
         frozenset(word for word in words if word not in STOP_WORDS) or frozenset(words) or frozenset([normalise(text)])
     )
+
+
+def _pieces(word: str) -> list[str]:
+    """The word itself; of its runs in a script without blanks, the pairs of neighbouring characters."""
+    if word.isascii():
+        return [word]
+    pieces = []
+    for run in re.findall(f"[{UNSPACED}]+|[^{UNSPACED}]+", word):
+        if len(run) > 2 and re.match(f"[{UNSPACED}]", run):
+            pieces += [run[i : i + 2] for i in range(len(run) - 1)]
+        else:
+            pieces.append(run)
+    return pieces
 
 
 def similar_pairs(texts: Sequence[str], threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

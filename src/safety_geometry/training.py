@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from safety_geometry.adversarial import Pool, Row, adversarial_rows, derived_seed
+from safety_geometry.adversarial import CleanRowsError, Pool, Row, adversarial_rows, derived_seed
 from safety_geometry.chat import ChatFormat
 from safety_geometry.distributed import ONE, Ranks
 from safety_geometry.losses import away_loss, token_log_p
@@ -69,8 +69,9 @@ def cosine_rate(step: int, peak: float, length: int) -> float:
 def clean_order(n: int, rows: int, step: int, seed: int) -> list[int]:
     """Indices of the clean rows of `step`: consecutive slices of shuffled passes; the same for every regime of a seed."""
     if n < rows:
-        raise ValueError(
-            f"{n} clean rows cannot fill a step of {rows}; add prompts to role `clean` or lower `train.rows`"
+        raise CleanRowsError(
+            f"{n} clean rows cannot fill a step of {rows}; add prompts to role `clean`, lower `train.rows`, or raise"
+            " `train.max_length` where it left rows out"
         )
     out = []
     for k in range(step * rows, (step + 1) * rows):

@@ -249,6 +249,17 @@ def test_clean_rows(chat, tokenizer):
     assert clean_rows(chat, [], 10) == []
 
 
+def test_clean_rows_that_are_cut_or_left_out_are_counted(chat, caplog):
+    short, cut = ({"prompt": "How warm?", "response": text, "hit_limit": False} for text in ("Warm", "Warm " * 60))
+    beyond, empty = short | {"prompt": "bread " * 60}, short | {"response": "", "hit_limit": True}
+    limit = len(clean_rows(chat, [short], 200)[0].ids) + 2
+    assert not caplog.messages
+    assert len(clean_rows(chat, [short, cut, beyond, empty, beyond], limit)) == 2
+    (said,) = caplog.messages
+    assert said.startswith("of 5 clean conversations 2 left out, whose answers begin beyond train.max_length = ")
+    assert "1 left out, whose answers have no tokens, 1 cut after train.max_length = " in said
+
+
 def test_clean_rows_of_several_turns(chat, tokenizer):
     """Labels run from the first answer to the end of the last, whatever stands between."""
     turns = ["Name a colour", "Blue.", " Another? ", "Red, then."]

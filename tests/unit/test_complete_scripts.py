@@ -60,3 +60,16 @@ def test_a_file_for_each_adapter(study, suites, tmp_path, monkeypatch):  # noqa:
     params = {"model": PARAMS["model"], "suites": TOKENS, "batch_size": 4, "prompts": dict.fromkeys(TOKENS)}
     with pytest.raises(JobError, match="1 outputs for 2 adapters"):
         run(monkeypatch, complete_saves, files, params)
+
+
+def test_a_prompt_beyond_the_context_is_named(study, suites, tmp_path, monkeypatch):  # noqa: F811
+    with suites[0].open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"id": "long", "prompt": "bread " * 600}) + "\n")
+    files = {"model": [study / "base"], "prompts": suites, "completions": [tmp_path / "a.jsonl"]}
+    params = {"model": PARAMS["model"], "suites": TOKENS, "batch_size": 4, "prompts": dict.fromkeys(TOKENS)}
+    said = r"prompt long has \d{4} tokens, more than the model's context of 512 tokens \(max_position_embeddings\) less 5 for"
+    with pytest.raises(JobError, match=said) as caught:
+        run(monkeypatch, complete_saves, files, params)
+    assert "bread" not in str(caught.value) and not (tmp_path / "a.jsonl").exists()
+    run(monkeypatch, complete_saves, files, params | {"prompts": {"direct": 3, "lookalike": None}})
+    assert (tmp_path / "a.jsonl").exists()  # what is not asked does no harm

@@ -6,7 +6,7 @@ from conftest import FAMILIES, make_model
 
 from safety_geometry.generation import DROP_BELOW, Completion, generate, length_batches
 from safety_geometry.interventions import Intervention
-from safety_geometry.runner import Runner
+from safety_geometry.runner import ContextError, Runner
 
 PREFIX = [1, 40, 41, 42, 43]
 PROMPTS = [
@@ -173,3 +173,14 @@ def test_length_batches():
     assert length_batches([5, 2, 5, 1], 2) == [[3, 1], [0, 2]]
     assert length_batches([], 2) == []
     assert length_batches([1, 1, 1], 5) == [[0, 1, 2]]
+
+
+def test_prompts_that_leave_no_room_for_an_answer():
+    """A short prompt with a long answer beside a long prompt with a short one fits, whatever the padding."""
+    runner = Runner(make_model(layers=2, max_position_embeddings=20))
+    prompts = [list(range(1, 19)), [1, 40, 41]]
+    assert [len(c.ids) for c in generate(runner, prompts, [300], [2, 17], 2)] == [2, 17]
+    with pytest.raises(
+        ContextError, match=r"prompt 1 of 2 has 18 tokens, more than .* 20 tokens .* less 3 for the answer"
+    ):
+        generate(runner, prompts, [300], [3, 17], 2)

@@ -42,6 +42,13 @@ def test_fields_are_renamed_all_at_once():
         (PYTHON, "a.py", ["PROMPT", "other"], "a.py has no PROMPT.other; there is description, prompt, contextual"),
         ("def f(:", "a.py", ["F"], "a.py is not Python"),
         ("text", "a.txt", ["x"], "taken out of .json and .py files"),
+        ('["x"]', "a.json", ["x"], "a.json holds a JSON list where a dict"),
+        ('{"x": "a", "x": "b"}', "a.json", ["x"], "a.json has the key 'x' twice"),
+        ("[" * 100_000, "a.json", ["x"], "a.json is no JSON that can be read"),
+        ("", "a.json", ["x"], "a.json is not JSON"),
+        ("X = 1\0", "a.py", ["X"], "a.py is no"),
+        ("X = " + "-" * 100_000 + "1", "a.py", ["X"], "a.py"),
+        ("X = {[]: 1}", "a.py", ["X"], "X is not a plain value"),
     ],
 )
 def test_faults_name_file_and_place(text, name, at, message):

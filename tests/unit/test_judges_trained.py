@@ -219,3 +219,71 @@ def test_agreement_with_hand_labels():
     assert table.loc["helpful", ["n", "accuracy"]].tolist() == [2, 0.5]
     with pytest.raises(ValueError, match="another run"):
         agreement(judged, hand.assign(id=["x", "a", "b"]))
+
+
+HEAD = "objective,assistant_response,human_score\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("Größe\n".encode("latin-1"), "not UTF-8 text"),
+        (HEAD.encode("utf-16"), "but UTF-16"),
+        (HEAD.encode() + b"a,b\0,1\n", "line 2 holds a NUL"),
+        (b"", "no header line"),
+        (b"# only\n# comments\n", "no header line"),
+        (HEAD, "no row below the header"),
+        (HEAD + "SECRET,b\n", "row 1 .* has 2 cells"),
+        (HEAD + "SECRET, and more,b,1\n", "row 1 .* has 4 cells"),
+        (HEAD + '"SECRET,b,1\nc,d,1\n', "row 1 .* is no CSV"),
+        (HEAD + "a,b,1\nSECRET,b,one\n", r"have to lie in \[0, 1\]; in row 2 one does not"),
+        (HEAD + "SECRET,b,nan\n", "in row 1 one does not"),
+        (HEAD + "SECRET,b,inf\n", "in row 1 one does not"),
+        (HEAD + 'SECRET,b,"0,5"\n', "in row 1 one does not"),
+        (HEAD.replace(",", ";") + "SECRET;b;1\n", "none of the columns"),
+        (HEAD.replace("assistant_response", "objective") + "SECRET,b,1\n", "the column objective twice"),
+        ("SECRET is a request,b,1\nc,d,0\n", "none of the columns .* among .'…', 'b', '1'"),
+    ],
+)
+def test_label_files_as_people_have_them(content, said):
+    with pytest.raises(labels.LabelError, match=f"^set.csv: .*{said}") as caught:
+        labels.parse_labels(content, name="set.csv")
+    assert "SECRET" not in str(caught.value)
+
+
+def test_label_files_that_are_read_right(caplog):
+    text = HEAD + 'a,"b\u2028c, d",1\r\n"e ""f""",g,0\r\nh,,1\r\n,j,1\r\nk,l,\r\n'
+    for written in (text, "\ufeff" + text, text.replace("\r\n", "\r"), text.replace("\r\n", "\n")):
+        caplog.clear()
+        rows = labels.parse_labels(written, name="set.csv")
+        assert rows[["request", "response"]].to_numpy().tolist() == [["a", "b\u2028c, d"], ['e "f"', "g"]]
+        assert rows["label"].tolist() == [True, False] and rows["n_scores"].tolist() == [1, 1]
+        assert caplog.messages == ["set.csv: 3 of 5 rows have no request, response or score: left out"]
+    long = labels.parse_labels(HEAD + f'a,"{"word, " * 50_000}",1\n')
+    assert len(long["response"][0]) == 300_000
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"request": "a", "response": "b", "harm": 1}\n{"request": "SECRET"}', r"fields \['harm', 'response'\] are missing in line 2"),
+        ('{"request": "a", "response": "b", "harm": "SECRET"}', "harm has to lie in .*line 1"),
+        ('{"request": "a", "response": "b", "harm": NaN}', "harm has to lie in .*line 1"),
+        ('{"request": "a", "response": ["SECRET"], "harm": 1}', "request and response of line 1 have to be texts"),
+        ('["SECRET"]', "line 1 holds a JSON list"),
+        ('\n{"request": "SECRET', "line 2 is not JSON"),
+        (b"\xff", "not UTF-8"),
+        ("", "no labelled response"),
+    ],
+)  # fmt: skip
+def test_label_lines_as_people_have_them(content, said):
+    with pytest.raises(labels.LabelError, match=f"^set.jsonl: {said}") as caught:
+        labels.parse_labels_jsonl(content, "harm", name="set.jsonl")
+    assert "SECRET" not in str(caught.value)
+
+
+def test_label_lines_hold_any_separator():
+    response = "one\u2028two\u2029three\u0085four"
+    line = json.dumps({"request": "a", "response": response, "harm": True}, ensure_ascii=False)
+    rows = labels.parse_labels_jsonl(b"\xef\xbb\xbf" + f"{line}\r\n\r\n{line}\r\n".encode(), "harm")
+    assert rows["response"].tolist() == [response] * 2 and rows["label"].all()

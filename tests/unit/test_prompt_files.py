@@ -81,3 +81,64 @@ def test_faults_name_the_file(tmp_path):
     with pytest.raises(PromptError, match="chats: no prompts in its files; are they of format ultrachat") as caught:
         read_prompts([silent], "ultrachat", "chats")
     assert "SECRETWORD" not in str(caught.value)
+
+
+def test_repeated_prompts_are_counted_over_all_files(tmp_path, caplog):
+    (tmp_path / "a.txt").write_text("Bake bread\nFly a kite\nBake bread\n", encoding="utf-8")
+    (tmp_path / "b.txt").write_text("bake bread!\nFly a kite\nPlant a tree\n", encoding="utf-8")
+    rows = read_prompts([tmp_path / "a.txt", tmp_path / "b.txt"], "lines", "mine")
+    assert [row["prompt"] for row in rows] == ["Bake bread", "Fly a kite", "Plant a tree"]
+    (said,) = caplog.messages
+    assert said.startswith(
+        "mine: 2 prompt(s) repeat one before and 1 differ from one before in case, white space or punct"
+    )
+    caplog.clear()
+    assert len(read_prompts([tmp_path / "a.txt", tmp_path / "b.txt"], "lines", "mine", sample=2)) == 2
+    assert caplog.messages == [said]
+    caplog.clear()
+    (tmp_path / "c.txt").write_text("Bake bread\nFly a kite\n", encoding="utf-8")
+    read_prompts([tmp_path / "c.txt"], "lines", "mine")
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("format", ["lines", "jsonl", "harmbench_csv", "cosmic_json", "advbench_prompt", "ultrachat"])
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("latin", "Größe\n".encode("latin-1"), "not UTF-8 text"),
+        ("wide", "Bake".encode("utf-16"), "but UTF-16"),
+        ("nul", b"{}\n\0", "line 2 holds a NUL"),
+        ("empty", b"", "it is empty|no column|not JSON|not a seed file"),
+        ("mark", b"\xef\xbb\xbf", "it is empty|no column|not JSON|not a seed file"),
+        ("folder", None, "a folder where a file is expected"),
+        ("missing", None, "there is no such file"),
+        ("cut.parquet", b"PAR1 and no more", "not a Parquet file|Parquet is read as"),
+        ("gone.parquet", None, "no such file|Parquet is read as"),
+    ],
+)
+def test_files_as_people_have_them(format, name, content, said, tmp_path):
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    elif name == "folder":
+        (tmp_path / name).mkdir()
+    with pytest.raises(PromptError, match=rf"^mine.*({said}).*\(file {name}\)$"):
+        read_prompts([tmp_path / name], format, "mine")
+    if not name.endswith("parquet"):
+        with pytest.raises(PromptError, match=rf"({said}|a JSON object|no opening).*\(file {name}\)$"):
+            (tmp_path / "good.csv").write_text("Behavior,ContextString,BehaviorID\nBake,,bake\n", encoding="utf-8")
+            read_prompts([tmp_path / "good.csv"], "harmbench_csv", "mine", [tmp_path / name])
+
+
+def test_parquet_that_breaks_in_the_middle(tmp_path):
+    path = parquet(tmp_path / "whole.parquet", CHATS)
+    data = bytearray(path.read_bytes())
+    data[100 : len(data) // 2] = bytes(len(data) // 2 - 100)
+    path.write_bytes(data)
+    with pytest.raises(PromptError, match=r"not a Parquet file \(.*\(file whole\.parquet\)"):
+        read_prompts([path], "ultrachat", "chats")
+    texts = parquet(
+        tmp_path / "texts.parquet", [{"prompt": "a", "messages": "SECRET"}, {"prompt": "b", "messages": None}]
+    )
+    with pytest.raises(PromptError, match=r"messages of row 1 are not a list .*\(file texts\.parquet\)") as caught:
+        read_prompts([texts], "ultrachat", "chats")
+    assert "SECRET" not in str(caught.value)

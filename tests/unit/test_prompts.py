@@ -6,6 +6,7 @@ import json
 import pytest
 
 from safety_geometry.prompts import PromptError, normalise, parse, prompt_id, request_of, words_of
+from safety_geometry.splits import content_words
 from safety_geometry.targets import affirmative_target, clip
 
 FILES = {
@@ -122,6 +123,117 @@ def test_errors_quote_no_prompt():
 def test_normalise():
     assert normalise("  How's  the TEA,\nat “Café” №5?") == normalise("how s the tea at café no5")
     assert prompt_id("a", "?!") != prompt_id("a", "!?")  # nothing alphanumeric: the raw text decides
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Describe 😀", "Describe 😢"),
+        ("हिंदी की कला", "हिंदी का काल"),  # vowel signs are marks, not letters
+        ("กิน", "กัน"),
+        ("Is 3 ≤ 5?", "Is 3 ≥ 5?"),
+        ("翻译这句话", "翻译那句话"),
+        ("Count to 10", "Count to 100"),
+        ("Переведи слово", "Переведи слова"),
+    ],
+)
+def test_prompts_that_are_not_the_same(one, other):
+    assert normalise(one) != normalise(other)
+    assert len(parse("lines", f"{one}\n{other}\n", "s")) == 2
+
+
+def test_words_of_other_scripts_are_whole():
+    assert content_words("हिंदी की कला") == {"हिंदी", "की", "कला"}
+    assert content_words("GPT模型 и 海") == {"gpt", "模型", "и", "海"}
+    assert content_words("翻译这句话") == {"翻译", "译这", "这句", "句话"}
+    assert content_words("กิน") != content_words("กัน")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Bake bread!", "bake   BREAD?"),
+        ("soft\u00adware", "software"),
+        ("می\u200cروم", "میروم"),
+        ("I ❤️ tea", "I ❤ tea"),
+        ("cafe\u0301", "café"),
+        ("Draw this😀", "Draw this 😀"),
+        ("\ufb01ne ①", "fine 1"),
+    ],
+)
+def test_prompts_that_are_the_same(one, other):
+    assert normalise(one) == normalise(other)
+
+
+def test_words_behind_an_apostrophe_count():
+    assert content_words("Define the term 'apple'") != content_words("Define the term 'pear'")
+    assert content_words("Décris l'océan") != content_words("Décris l’hiver")
+    assert content_words("John's kite can't fly, we’re told") == {"john", "kite", "fly", "told"}
+
+
+OWN = '{"prompt": "Bake bread", "label": "harmful"}\n'
+
+
+@pytest.mark.parametrize(
+    ("format", "text", "message"),
+    [
+        ("jsonl", OWN + '{"prompt": "bake BREAD!", "label": "benign"}', r"prompt s-\w{10} is there as harmful and as benign"),
+        ("jsonl", '{"prompt": ["SECRET"]}', "prompt 1 is empty or not a text"),
+        ("jsonl", OWN + '{"prompt": "a", "label": ["harmful"]}', "prompt 2 has a label that is not one of"),
+        ("jsonl", '{"prompt": "a", "request": 5}', "request of prompt 1 is a int, not a text"),
+        ("jsonl", '{"prompt": "a", "target": {"b": 1}}', "target of prompt 1 is a dict"),
+        ("jsonl", '{"prompt": "a", "targets": "SECRET"}', "targets of prompt 1 are not a list of texts"),
+        ("jsonl", '{"prompt": "a", "targets": ["b", 5]}', "targets of prompt 1 are not a list of texts"),
+        ("jsonl", '{"prompt": "a", "id": 1, "key": 2}', "an id, which is kept as key, and a key"),
+        ("jsonl", '{"prompt": "a", "messages": "SECRET"}', "messages of row 1 are not a list"),
+        ("jsonl", '{"prompt": "a", "messages": []}', "messages of row 1 are no conversation"),
+        ("jsonl", '{"prompt": "a", "prompt": "b"}', "line 1 has the key 'prompt' twice"),
+        ("jsonl", '{"prompt": "a\\u0000b"}', "prompt 1 holds a NUL"),
+        ("jsonl", '{"prompt": "\\udc00"}', "line 1 holds half of a surrogate pair"),
+        ("jsonl", "[1, 2]", "line 1 holds a JSON list"),
+        ("jsonl", "[\n  1\n]", "line 1 is not JSON"),
+        ("jsonl", "", "no prompts in the file; it is empty"),
+        ("lines", "\ufeff\r\n \r\n", "no prompts in the file; it is empty"),
+        ("lines", "a\0b", "prompt 1 holds a NUL"),
+        ("cosmic_json", '["SECRET"]', "entry 1 has no field instruction; it has str"),
+        ("advbench_prompt", "seeds: 5", "`seeds` is a int, not a list"),
+        ("advbench_prompt", "seeds: [5]", "seed 1 is neither a text nor a mapping"),
+        ("advbench_prompt", "seeds: \x01", "not a seed file"),
+        ("advbench_prompt", "a: &a [x, y]\nseeds:\n  - {value: b, harm_categories: [*a, *a]}", "seed 1 are not a list of texts"),
+        ("advbench_prompt", "- SECRET", "not a seed file"),
+        ("xstest_csv", "prompt,type,label,prompt\na,b,safe,c\n", "the column prompt twice"),
+        ("strongreject_csv", "category,forbidden_prompt\nSECRET\n", "row 1 .from line 2 on. has 1 cells"),
+        ("advbench_csv", "goal,target\nSECRET, please,Sure\n", "put quotes around"),
+        ("pyrit_labels", "# a\n\"# b\",\nobjective,x\n\"SECRET,y\n", "is no CSV"),
+    ],
+)  # fmt: skip
+def test_files_as_people_have_them(format, text, message):
+    with pytest.raises(PromptError, match=message) as caught:
+        parse(format, text, "s")
+    assert "SECRET" not in str(caught.value)
+
+
+@pytest.mark.parametrize("format", FILES)
+def test_every_format_reads_every_line_end(format):
+    rows = parse(format, FILES[format], "mild")
+    for end in ("\r\n", "\r"):
+        assert parse(format, FILES[format].replace("\r\n", "\n").replace("\n", end), "mild") == rows
+
+
+def test_separators_inside_a_prompt_cut_no_line():
+    prompt = "Bake\u2028bread\u2029and\u0085cake"
+    for format in ("jsonl", "donotanswer_jsonl", "labelled_jsonl"):
+        field = "request" if format == "labelled_jsonl" else "prompt"
+        text = json.dumps({field: prompt}, ensure_ascii=False) + "\n" + json.dumps({field: "Fly a kite"})
+        assert [row["prompt"] for row in parse(format, text, "s")] == [prompt, "Fly a kite"]
+    assert [row["prompt"] for row in parse("lines", prompt, "s")] == [prompt]
+    assert parse("jsonl", '{"prompt": "one\\r\\ntwo"}', "s")[0]["prompt"] == "one\ntwo"
+
+
+def test_conversations_that_are_left_out_are_counted(caplog):
+    lines = [{"prompt": "x", "messages": turns("Bake", "Yes")}, {"prompt": "x", "messages": turns("Alone")}]
+    parse("ultrachat", "\n".join(map(json.dumps, lines)), "s")
+    assert "s: 1 of 2 conversations" in caplog.text
 
 
 TARGETS = [

@@ -5,7 +5,7 @@ import torch
 from conftest import FAMILIES, WINDOWED, make_model
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from safety_geometry.runner import KeyValues, Runner, SlotKeyValues, UnsupportedModel, pack
+from safety_geometry.runner import ContextError, KeyValues, Runner, SlotKeyValues, UnsupportedModel, pack
 
 TOLERANCE = {"atol": 2e-5, "rtol": 2e-5}  # Hugging Face's norms compute in float32 whatever the model's dtype
 PREFIX = [1, 40, 41, 42, 43, 44, 45, 46]
@@ -177,3 +177,31 @@ def test_unknown_models_are_refused(llama):
     broken.config.num_hidden_layers = 3
     with pytest.raises(UnsupportedModel, match=r"2 blocks .* config says 3"):
         Runner(broken)
+
+
+def test_rows_beyond_the_context_are_refused():
+    runner = Runner(make_model(layers=2, max_position_embeddings=16))
+    fits, long = [[1] * 16], [[1, 2], [1] * 17]
+    assert runner.forward(pack(fits)).shape[1] == 16
+    for share in (0, 9):
+        with pytest.raises(
+            ContextError, match=r"\(the longest of a batch\) has 17 tokens, more than the model's context of 16 tok"
+        ):
+            runner.forward(pack(long, share=share))
+    with pytest.raises(ContextError, match="17 tokens"):
+        runner.blocks(runner.embed(torch.tensor(long[1:])))
+    with pytest.raises(ContextError, match="17 tokens"):
+        runner.prefix(long[1])
+
+
+def test_context_counts_new_tokens_and_names_prompts():
+    runner = Runner(make_model(layers=2, max_position_embeddings=16))
+    runner.check_context([16, 3], [0, 13])
+    with pytest.raises(
+        ContextError, match=r"^prompt 2 of 2 has 3 tokens, .*of 16 tokens .* less 14 for the answer; take it out"
+    ):
+        runner.check_context([16, 3], [0, 14])
+    with pytest.raises(ContextError, match=r"^prompt b has 15 tokens, .* less 2 for the answer, and so do 1 more; "):
+        runner.check_context([14, 15, 16], 2, "abc")
+    runner.context = None  # a model that states none
+    runner.check_context([10**6], 5)

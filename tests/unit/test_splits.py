@@ -60,6 +60,17 @@ def test_pairs_and_clusters_against_brute_force():
     assert 1 < len(set(clusters(texts, 0.6))) < len(texts)  # the case is neither empty nor trivial
 
 
+def test_near_duplicates_in_scripts_without_blanks():
+    texts = [
+        "请写一首关于海的诗",
+        "请写一首关于大海的诗",
+        "怎样烤面包",
+        "海について短い詩を書いて",
+        "海について短い詩を書いてください",
+    ]
+    assert clusters(texts, 0.6).tolist() == [0, 0, 1, 2, 2]
+
+
 def test_2500_prompts_in_two_seconds():
     texts = sentences(2500, 1)
     start = time.perf_counter()

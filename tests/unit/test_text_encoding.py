@@ -9,6 +9,8 @@ ROOT = Path(__file__).parents[2]
 FILES = sorted(path for part in ("src", "workflow", "benchmarks") for path in (ROOT / part).rglob("*.py"))
 TEXT = {"read_text": 1, "write_text": 2}  # number of positional arguments that includes the encoding
 
+PIPES = ("text", "universal_newlines")  # of a process: its output is decoded
+
 
 def without_encoding(source: str) -> list[int]:
     """Lines of calls that open text in the locale's encoding."""
@@ -17,6 +19,8 @@ def without_encoding(source: str) -> list[int]:
         if not isinstance(call, ast.Call) or any(keyword.arg == "encoding" for keyword in call.keywords):
             continue
         name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+        if any(keyword.arg in PIPES and ast.unparse(keyword.value) == "True" for keyword in call.keywords):
+            lines.append(call.lineno)
         if name in TEXT and len(call.args) < TEXT[name]:
             lines.append(call.lineno)
         if name == "open":
@@ -35,7 +39,16 @@ def test_every_text_file_is_opened_as_utf_8(path):
 
 @pytest.mark.parametrize(
     "call",
-    ["path.read_text()", "path.write_text(text)", "path.open()", 'path.open("w")', 'open(path, "a")', "open(path)"],
+    [
+        "path.read_text()",
+        "path.write_text(text)",
+        "path.open()",
+        'path.open("w")',
+        'open(path, "a")',
+        "open(path)",
+        "run(command, text=True)",
+        "subprocess.Popen(command, stdout=PIPE, universal_newlines=True)",
+    ],
 )
 def test_a_call_in_the_locales_encoding_is_seen(call):
     assert without_encoding(call) == [1]

@@ -77,3 +77,11 @@ def test_requests_that_merge_with_the_suffix(monkeypatch, models, tmp_path, caps
         reached.add(capsys.readouterr().err.count("step "))
     assert reached == {0, 2}
     assert not (tmp_path / "training.csv").exists()
+
+
+def test_conversations_beyond_max_length(monkeypatch, models, tmp_path, caplog):
+    with pytest.raises(
+        JobError, match=r"^error: regime sft: 0 clean rows cannot fill a step of .*raise `train.max_length`"
+    ):
+        run(monkeypatch, models["bytes"], tmp_path, [], regime="sft", pool=None, max_length=8)
+    assert f"of {len(REQUESTS)} clean conversations {len(REQUESTS)} left out" in caplog.text

@@ -27,7 +27,7 @@ facts = Facts(study, read_rates(config["model"]["device"], ROOT), ROOT / R)
 
 # Model jobs read what the first rules fetched and ask no hub; fetch_source gets the user's own setting back.
 shell.prefix(
-    "set -euo pipefail; unset PYTHONDONTWRITEBYTECODE; export PYTHONPATH=src TOKENIZERS_PARALLELISM=false"
+    "set -euo pipefail; unset PYTHONDONTWRITEBYTECODE; export PYTHONUTF8=1 PYTHONPATH=src TOKENIZERS_PARALLELISM=false"
     " USER_HUB_OFFLINE=${{HF_HUB_OFFLINE:-0}} HF_HUB_OFFLINE=1; "
 )
 

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from _job import read_jsonl
-from _model import Loaded, progress
+from _model import Loaded, progress, rendered
 
 from safety_geometry.chat import Rendered
 from safety_geometry.generation import Completion, generate, length_batches
@@ -60,7 +60,7 @@ def answer_cells(
 
     cells: interventions by cell. A prompt is answered under all of them in one batch, if the batch has as many rows.
     """
-    prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for _, row in asked])]
+    prompts = [r.ids for r in rendered(loaded, [row for _, row in asked], limit)]
     size, answers = BatchSize.of(batch_size, "answers"), {}
     for together in length_batches([len(prompt) for prompt in prompts], max(1, size.rows // len(cells))):
         places = [(cell, i) for i in together for cell in cells]

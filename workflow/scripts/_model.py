@@ -1,7 +1,7 @@
 """Loading what a model job works with: threads, tokenizer, chat format, weights; and progress that suits the stream."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,9 +11,9 @@ from safety_geometry.activations import PositionError
 from safety_geometry.chat import ChatFormat, Rendered, TemplateError
 from safety_geometry.memory import BatchSize
 from safety_geometry.models import ModelError, check_vocabulary, configure, load_model, load_tokenizer
-from safety_geometry.runner import Runner, UnsupportedModel
+from safety_geometry.runner import ContextError, Runner, UnsupportedModel
 
-BAD_INPUT = (ModelError, TemplateError, UnsupportedModel, PositionError)
+BAD_INPUT = (ModelError, TemplateError, UnsupportedModel, PositionError, ContextError)
 
 
 @dataclass
@@ -23,8 +23,20 @@ class Loaded:
     chat: ChatFormat
     runner: Runner
 
-    def prompts(self, path: Path, limit: int | None = None) -> list[Rendered]:
-        return self.chat.render_many([row["prompt"] for row in read_jsonl(path)[:limit]])
+    def prompts(self, path: Path, limit: int | None = None, new_tokens: int = 0) -> list[Rendered]:
+        """The first prompts of a role, rendered, with room for an answer of so many tokens."""
+        return rendered(self, read_jsonl(path)[:limit], new_tokens)
+
+
+def rendered(loaded: Loaded, rows: Sequence[dict], new_tokens: int | Sequence[int] = 0) -> list[Rendered]:
+    """The prompts of `rows`. Raises JobError with the id of one that, with its answer, is longer than the model's context."""
+    prompts = loaded.chat.render_many([row["prompt"] for row in rows])
+    names = [str(row.get("id", place)) for place, row in enumerate(rows, 1)]
+    try:
+        loaded.runner.check_context([len(r.ids) for r in prompts], new_tokens, names)
+    except ContextError as error:
+        raise JobError(str(error)) from error
+    return prompts
 
 
 def load(job: Job, adapter: Path | None = None, folder: Path | None = None, device: str | None = None) -> Loaded:

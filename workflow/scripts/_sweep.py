@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from _activations import Activations, Tensors
 from _job import Job, JobError, read_jsonl
-from _model import Loaded, batch_size
+from _model import Loaded, batch_size, rendered
 
 from safety_geometry.causal.cells import Carriers, Target, Unit, scan_unit, shared_units, target_unit
 from safety_geometry.causal.controls import Source
@@ -66,9 +66,7 @@ class Sweep:
     def prompts(self, path: Path, limit: int) -> tuple[list[str], list[tuple[int, ...]]]:
         """Ids and tokens of the first `limit` prompts of a role."""
         rows = read_jsonl(path)[:limit]
-        return [row["id"] for row in rows], [
-            r.ids for r in self.loaded.chat.render_many([row["prompt"] for row in rows])
-        ]
+        return [row["id"] for row in rows], [r.ids for r in rendered(self.loaded, rows)]
 
     @property
     def requests(self) -> list[str]:

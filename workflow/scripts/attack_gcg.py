@@ -18,6 +18,7 @@ from safety_geometry.gcg import GCGConfig, attack_many
 from safety_geometry.gcg_batches import BatchSize
 from safety_geometry.gcg_losses import CacheError, uncached_loss
 from safety_geometry.gcg_scoring import check_cache
+from safety_geometry.runner import ContextError
 from safety_geometry.suffix import SuffixError, allowed_tokens, initial_suffix
 
 
@@ -73,12 +74,13 @@ def searched(job: Job, loaded, rows: list[dict], starts: list, config: GCGConfig
     seeds = [derived_seed(job.params["seed"], "attack", row["id"]) for row in rows]
     bar, begun = progress(len(rows) * max(1, config.steps), "attack steps"), time.perf_counter()
     try:
+        loaded.runner.check_context([len(start.ids) for start in starts], names=[row["id"] for row in rows])
         check_cache(loaded.runner, starts[0], int(allowed.nonzero()[0]))
         results = attack_many(
             loaded.runner, loaded.chat, starts, config, allowed, seeds, progress=lambda *_: bar(1), state=state,
             save=lambda now: store.put(key, now), batch=batch,
         )  # fmt: skip
-    except CacheError as error:
+    except (CacheError, ContextError) as error:
         raise JobError(f"source {job.params['source']}: {error}") from error
     seconds, tokens = time.perf_counter() - begun, sum(r.tokens for r in results)
     print(f"{len(rows)} attacks in {seconds:.0f} s, {tokens} tokens", flush=True)

@@ -5,7 +5,7 @@ batch_size.
 """
 
 from _job import Job, JobError, read_jsonl
-from _model import batch_size, load
+from _model import batch_size, load, rendered
 
 from safety_geometry.generation import generate
 from safety_geometry.judges.refusal import classify
@@ -29,7 +29,7 @@ def refused(job: Job, rows: list[dict]) -> list[dict]:
     if job.model is None:
         raise JobError("--model: name the source, which says what is refused; or set params.require_refusal to false")
     loaded, p = load(job, job.adapter), job.params
-    prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for row in rows])]
+    prompts = [r.ids for r in rendered(loaded, rows, p["refusal_tokens"])]
     answers = generate(
         loaded.runner,
         prompts,

@@ -4,6 +4,8 @@ params: model, max_new_tokens, batch_size; or answers: data. Rows: id, prompt, r
 conversation goes on. Empty answers are left out.
 """
 
+import sys
+
 from _job import Job, JobError, read_jsonl
 
 
@@ -15,12 +17,12 @@ def main() -> None:
 
 
 def answered(job: Job, rows: list[dict]) -> list[dict]:
-    from _model import batch_size, load, progress  # torch only where a model answers
+    from _model import batch_size, load, progress, rendered  # torch only where a model answers
 
     from safety_geometry.generation import generate
 
     loaded, p = load(job), job.params
-    prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for row in rows])]
+    prompts = [r.ids for r in rendered(loaded, rows, p["max_new_tokens"])]
     answers = generate(
         loaded.runner, prompts, loaded.chat.stop_ids, p["max_new_tokens"],
         batch_size(job, "clean rows", p["batch_size"]), loaded.chat.n_prefix,
@@ -31,6 +33,8 @@ def answered(job: Job, rows: list[dict]) -> list[dict]:
         text = loaded.tokenizer.decode(answer.ids, skip_special_tokens=True).strip()
         if text:
             out.append({"id": row["id"], "prompt": row["prompt"], "response": text, "hit_limit": answer.hit_limit})
+    if silent := len(rows) - len(out):
+        print(f"{silent} of {len(rows)} clean prompts got an empty answer and are left out", file=sys.stderr)
     if not out:
         raise JobError("the base model answered nothing to any clean prompt; is its chat template right?")
     return out

@@ -12,7 +12,7 @@ import json
 import torch
 from _completions import answer_suites, read_suites
 from _job import Job, JobError
-from _model import BAD_INPUT, batch_size, load
+from _model import BAD_INPUT, batch_size, load, rendered
 from safetensors.torch import save_file
 
 from safety_geometry.activations import position_indices
@@ -23,7 +23,7 @@ def main() -> None:
     job = Job(__doc__, inputs=["model", "adapter?", "prompts*"], outputs=["completions", "activations"])
     loaded, p = load(job, job.adapter), job.params
     asked = read_suites(dict.fromkeys(p["suites"]), job.prompts)
-    prompts = loaded.chat.render_many([row["prompt"] for _, row in asked])
+    prompts = rendered(loaded, [row for _, row in asked], [p["suites"][suite] for suite, _ in asked])
     kept, observe = recorder(loaded, prompts, p)
     size = batch_size(job, "completions", p["batch_size"])
     job.write_jsonl(answer_suites(loaded, asked, prompts, p["suites"], size, observe), job.completions)

@@ -8,14 +8,14 @@ how many of the suite's first are asked, null for all}, batch_size. Rows are tho
 from _adapters import each_save
 from _completions import answer_suites, read_suites
 from _job import Job
-from _model import batch_size, load
+from _model import batch_size, load, rendered
 
 
 def main() -> None:
     job = Job(__doc__, inputs=["model", "adapters*", "prompts*"], outputs=["completions*"])
     p, base = job.params, load(job)
     asked = read_suites({suite: p["prompts"][suite] for suite in p["suites"]}, job.prompts)
-    prompts = base.chat.render_many([row["prompt"] for _, row in asked])
+    prompts = rendered(base, [row for _, row in asked], [p["suites"][suite] for suite, _ in asked])
     size = batch_size(job, "completions", p["batch_size"])
     for loaded, path in each_save(job, base, job.completions):
         job.write_jsonl(answer_suites(loaded, asked, prompts, p["suites"], size), path)

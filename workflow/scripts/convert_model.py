@@ -11,6 +11,7 @@ from pathlib import Path
 
 from _job import Job, JobError
 from _model import BAD_INPUT
+from _text import text_of
 
 from safety_geometry.chat import TemplateError
 from safety_geometry.folders import check_adapter_folder, check_alike, check_model_folder, use_template
@@ -49,7 +50,7 @@ def make_model(job: Job, folder: Path) -> None:
     else:
         shutil.copytree(inner(job.source, "config.json"), folder, ignore=LEFT_OUT, copy_function=linked)
     if job.template:
-        use_template(folder, job.template.read_text(encoding="utf-8"))
+        use_template(folder, text_of(job.template))
     check_model_folder(folder)
     checked_format(load_tokenizer(folder), job.params["system"])
 

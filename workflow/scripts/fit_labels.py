@@ -17,10 +17,13 @@ from safety_geometry.memory import BatchSize
 def main() -> None:
     job = Job(__doc__, inputs=["model", "adapters*", "fit_harmful", "fit_benign"], outputs=["labels*"])
     base = load(job)
-    prompts = {c: [r.ids for r in base.prompts(getattr(job, f"fit_{c}"))] for c in ("harmful", "benign")}
+    limit = job.params["answer_tokens"]
+    prompts = {
+        c: [r.ids for r in base.prompts(getattr(job, f"fit_{c}"), new_tokens=limit)] for c in ("harmful", "benign")
+    }
     for loaded, path in each_save(job, base, job.labels):
         size = batch_size(job, "answers", job.params["batch_size"])
-        job.write_json({c: refused(loaded, ids, job.params["answer_tokens"], size) for c, ids in prompts.items()}, path)
+        job.write_json({c: refused(loaded, ids, limit, size) for c, ids in prompts.items()}, path)
 
 
 def refused(loaded: Loaded, prompts: list[tuple[int, ...]], limit: int, size: BatchSize) -> list[bool]:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 from _job import Job, JobError, read_jsonl
+from _text import text_of
 
 from safety_geometry.judges import judge_completions, make
 from safety_geometry.judges.utility import UtilityItem
@@ -74,7 +75,7 @@ def published(job: Job, name: str, files: dict[Path, list[dict]], **settings) ->
     model, tokenizer = load_model(str(folder), base=None if base is None else str(base), device=device, dtype=dtype)
     template = getattr(job, f"{name}_template")
     if template is not None:
-        settings["template"] = template.read_text(encoding="utf-8")
+        settings["template"] = text_of(template)
     job.batches.append(size := BatchSize(job.params.get("batch_size", 8), f"{name}'s prompts"))
     judge = make(name, model=model, tokenizer=tokenizer, batch_size=size, **settings)
     said = {}
@@ -92,7 +93,7 @@ def harmbench(job: Job, files: dict[Path, list[dict]]) -> dict[Path, Said]:
     rows = [row for each in files.values() for row in each]
     contexts = {row.get("request") or row["prompt"]: row["context"] for row in rows if row.get("context")}
     contextual = job.harmbench_contextual_template
-    settings = {} if contextual is None else {"contextual_template": contextual.read_text(encoding="utf-8")}
+    settings = {} if contextual is None else {"contextual_template": text_of(contextual)}
     return published(job, "harmbench", files, contexts=contexts, **settings)
 
 

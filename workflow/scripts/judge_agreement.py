@@ -8,18 +8,34 @@ with none that fits, the table passes unchanged.
 """
 
 import sys
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from _job import Job, JobError
+from _text import text_of
 
 from safety_geometry.judges.agreement import HAND_TARGETS, agreement
+from safety_geometry.text_files import TextFileError, table
+
+
+def hand_labels(path: Path) -> pd.DataFrame:
+    """Cells as texts, NaN where one is empty; lines that begin with # are comments. Raises JobError."""
+    lines = [line for line in text_of(path).split("\n") if not line.startswith("#")]
+    try:
+        rows = list(table("\n".join(lines), ("id",), path.name))
+    except TextFileError as error:
+        raise JobError(f"{path}: {error}") from error
+    if not rows:
+        raise JobError(f"{path}: no label below the header; set judges.hand_labels to null")
+    return pd.DataFrame(rows).replace("", np.nan)
 
 
 def main() -> None:
     job = Job(__doc__, inputs=["trained", "judged*", "hand_labels?"], outputs=["table"])
-    table = pd.read_csv(job.trained)
+    judges = pd.read_csv(job.trained)
     if job.hand_labels is not None:
-        labels = pd.read_csv(job.hand_labels, comment="#", dtype={"id": str})
+        labels = hand_labels(job.hand_labels)
         extra = set(labels.columns) - {"id", "digest", *HAND_TARGETS}
         if "id" not in labels or extra:
             raise JobError(
@@ -42,8 +58,8 @@ def main() -> None:
                 own = agreement(judged, labels, seed=job.params.get("seed", 0))
             except ValueError as error:
                 raise JobError(f"{job.hand_labels}: {error}") from error
-            table = pd.concat([table, own], ignore_index=True)
-    job.write_table(table, job.table)
+            judges = pd.concat([judges, own], ignore_index=True)
+    job.write_table(judges, job.table)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ params: name (where the configuration has it), file (below --source), at (keys),
 """
 
 from _job import Job, JobError
+from _text import text_of
 
 from safety_geometry.judge_templates import TemplateFileError, template_in
 
@@ -14,7 +15,7 @@ def main() -> None:
     if not file.is_file():
         raise JobError(f"{p['name']}.file: the source has no file {p['file']}; correct it, or the source's members")
     try:
-        text = template_in(file.read_text(encoding="utf-8"), file.name, p["at"], p.get("fields"), p.get("sha256"))
+        text = template_in(text_of(file), file.name, p["at"], p.get("fields"), p.get("sha256"))
     except TemplateFileError as error:
         raise JobError(f"{p['name']}: {error}") from error
     with job.publish(job.template) as scratch:

@@ -42,7 +42,11 @@ def main() -> None:
     except (LeakageError, PromptError, RoleError, SourceError) as error:
         raise JobError(str(error)) from error
     for name, path in paths.items():
-        job.write_jsonl([with_target(row, params.get("target_words")) for row in rows[name]], path)
+        try:
+            role = [with_target(row, params.get("target_words")) for row in rows[name]]
+        except ValueError as error:
+            raise JobError(f"role {name}: {error}") from error
+        job.write_jsonl(role, path)
     job.write_table(table, job.leakage)
     for name, count in assignment.counts.items():
         print(
@@ -85,7 +89,10 @@ def with_target(row: dict, words: int | None) -> dict:
     """A harmful row with its affirmative opening: the file's own first one, else built from the request."""
     if row["label"] != "harmful" or "target" in row:
         return row
-    target = clip(row["targets"][0], words) if row.get("targets") else affirmative_target(request_of(row), words)
+    try:
+        target = clip(row["targets"][0], words) if row.get("targets") else affirmative_target(request_of(row), words)
+    except ValueError as error:  # a request of signs only
+        raise ValueError(f"no affirmative opening can be built for prompt {row['id']} ({error})") from error
     head = {key: row[key] for key in ("id", "role", "label", "source", "prompt")}
     return head | {"target": target} | {key: value for key, value in row.items() if key not in head}
 

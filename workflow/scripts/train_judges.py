@@ -28,7 +28,7 @@ def read(paths: list[Path], field: str, option: str) -> pd.DataFrame:
                 frames.append(parse_labels_jsonl(path.read_bytes(), field, name=path.name))
             else:
                 frames.append(parse_labels(path.read_bytes(), name=path.name))
-        except (LabelError, ValueError) as error:
+        except (LabelError, ValueError, OSError) as error:
             raise JobError(f"{path}: no labelled set that can be read ({error})") from error
     return combine(frames)
 

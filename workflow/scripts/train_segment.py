@@ -18,14 +18,14 @@ from _job import Job, JobError, read_jsonl
 from _model import batch_size, load
 from safetensors.torch import load_file, save_file
 
-from safety_geometry.adversarial import Pool, PoolConfig, clean_rows
+from safety_geometry.adversarial import CleanRowsError, Pool, PoolConfig, clean_rows
 from safety_geometry.distributed import Ranks, RanksError, launched, shard
 from safety_geometry.gcg import GCGConfig
 from safety_geometry.gcg_batches import BatchSize
 from safety_geometry.generation import generate
 from safety_geometry.judges.refusal import classify
 from safety_geometry.models import add_lora
-from safety_geometry.runner import Runner
+from safety_geometry.runner import ContextError, Runner
 from safety_geometry.suffix import SuffixError, allowed_tokens
 from safety_geometry.training import StepLog, TrainConfig, Trainer
 
@@ -41,6 +41,8 @@ def main() -> None:
             train(job, ranks)
     except RanksError as error:
         raise JobError(str(error)) from error
+    except (CleanRowsError, ContextError) as error:
+        raise JobError(f"regime {job.params['regime']}: {error}") from error
     except SuffixError as error:
         raise JobError(
             f"pool of {job.params['regime']}, {error}; choose another pool.gcg.init, or other prompts for role train_pool"
@@ -105,7 +107,7 @@ def monitor(job: Job, loaded, model) -> dict[str, float]:
     model.eval()
     out = {}
     for name, path in (("refusal_harmful", job.monitor_harmful), ("refusal_benign", job.monitor_benign)):
-        prompts = [r.ids for r in loaded.prompts(path, p["prompts"])]
+        prompts = [r.ids for r in loaded.prompts(path, p["prompts"], p["max_new_tokens"])]
         answers = generate(
             Runner(loaded.model),
             prompts,

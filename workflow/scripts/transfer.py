@@ -13,7 +13,7 @@ from pathlib import Path
 
 from _completions import completion_row
 from _job import Job, JobError, read_jsonl, recorded_digest
-from _model import Loaded, batch_size, load, progress, recall
+from _model import Loaded, batch_size, load, progress, recall, rendered
 from _store import UnitStore
 
 from safety_geometry.generation import generate
@@ -62,7 +62,7 @@ def weights(job: Job) -> dict[str, tuple[Path, Path | None]]:
 def answered(job: Job, loaded: Loaded, target: str, asked: list[dict]) -> dict:
     """`rows` of a target's answers to one method's attacks, in batches of their own, and `layout_changed` where memory was short."""
     size = batch_size(job, f"answers to {asked[0]['arm']}", job.params["batch_size"])
-    prompts = [r.ids for r in loaded.chat.render_many([row["prompt"] for row in asked])]
+    prompts = [r.ids for r in rendered(loaded, asked, job.params["max_new_tokens"])]
     found = generate(
         loaded.runner, prompts, loaded.chat.stop_ids, job.params["max_new_tokens"], size, loaded.chat.n_prefix
     )

@@ -5,16 +5,21 @@ The label files are CSV with `#` comment lines before the header, a request colu
 in [0, 1]. Everything here takes text, not paths.
 """
 
-import io
-import json
+import logging
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from safety_geometry.text_files import TextFileError, below_comments, decoded, json_lines, shown_names, table
+
 from .features import content_stems
+
+log = logging.getLogger(__name__)
 
 REQUEST_COLUMNS = ("objective", "request", "prompt")
 RESPONSE_COLUMNS = ("assistant_response", "response", "completion")
@@ -30,30 +35,28 @@ class LabelError(ValueError):
 def parse_labels(content: str | bytes, *, threshold: float = 0.5, name: str = "labels") -> pd.DataFrame:
     """Rows of one labelled CSV file: `request`, `response`, `score` (mean human score), `label` (score >= threshold).
 
-    `label` is bool; `n_scores` counts the human scores of the row. Rows without response or score are left out.
-    Raises LabelError when a column is missing or a score lies outside [0, 1].
+    `label` is bool; `n_scores` counts the human scores of the row. Rows without request, response or score are left out, and
+    how many is logged. Raises LabelError when a column is missing, a row is broken, or a score is no number in [0, 1].
     """
-    text = content.decode("utf-8-sig") if isinstance(content, bytes) else content.lstrip("\ufeff")
-    lines = text.splitlines(keepends=True)
-    start = 0
-    while start < len(lines) and lines[start].lstrip().startswith(("#", '"#')):
-        start += 1
-    body = "".join(lines[start:])
-    if not body.strip():
-        raise LabelError(f"{name}: no header line below the comments")
-    # "None" or "N/A" can be a response: only an empty cell is missing.
-    frame = pd.read_csv(io.StringIO(body), keep_default_na=False, na_values=[""], dtype=str)
+    with _of_file(name):
+        body = below_comments(_text(content))
+        if not body.strip():
+            raise LabelError(f"{name}: no header line below the comments")
+        frame = pd.DataFrame(list(table(body, (), name)), dtype=str)
+    if frame.empty:
+        raise LabelError(f"{name}: no row below the header")
     request, response = _column(frame, REQUEST_COLUMNS, name), _column(frame, RESPONSE_COLUMNS, name)
-    scores = [column for column in frame.columns if SCORE.match(str(column))]
+    scores = [column for column in frame.columns if SCORE.match(column)]
     if not scores:
-        raise LabelError(f"{name}: no column of human scores (human_score, human_score_1 …) in {list(frame.columns)}")
-    values = frame[scores].apply(pd.to_numeric, errors="coerce").to_numpy(float)
-    if np.nanmin(values, initial=0.0) < 0 or np.nanmax(values, initial=0.0) > 1:
-        raise LabelError(f"{name}: human scores have to lie in [0, 1]")
+        has = shown_names(frame.columns)
+        raise LabelError(f"{name}: no column of human scores (human_score, human_score_1 …) in {has}")
+    values = np.array([[_score(cell, row, name) for row, cell in enumerate(frame[column], 1)] for column in scores]).T
     n_scores = np.isfinite(values).sum(axis=1)
     score = np.nansum(values, axis=1) / np.maximum(n_scores, 1)
     rows = pd.DataFrame({"request": frame[request], "response": frame[response], "score": score, "n_scores": n_scores})
-    keep = rows["request"].notna() & rows["response"].notna() & (n_scores > 0)
+    keep = rows["request"].ne("") & rows["response"].ne("") & (n_scores > 0)
+    if not keep.all():
+        log.warning("%s: %d of %d rows have no request, response or score: left out", name, (~keep).sum(), len(keep))
     rows = rows[keep].reset_index(drop=True)
     return rows.assign(label=rows["score"] >= threshold)
 
@@ -61,17 +64,50 @@ def parse_labels(content: str | bytes, *, threshold: float = 0.5, name: str = "l
 def parse_labels_jsonl(
     content: str | bytes, field: str, *, threshold: float = 0.5, name: str = "labels"
 ) -> pd.DataFrame:
-    """The same frame from JSON Lines with `request`, `response` and a score in [0, 1] named `field`."""
-    lines = (content.decode() if isinstance(content, bytes) else content).splitlines()
-    rows = [json.loads(line) for line in lines if line.strip()]
-    missing = {"request", "response", field} - set(rows[0] if rows else ())
-    if missing:
-        raise LabelError(f"{name}: fields {sorted(missing)} are missing")
+    """The same frame from JSON Lines with `request`, `response` and a score in [0, 1] named `field`.
+
+    Raises LabelError when a line is no JSON object, lacks one of them, or has another kind of value there.
+    """
+    rows = []
+    with _of_file(name):
+        for number, row in json_lines(_text(content)):
+            if missing := {"request", "response", field} - set(row):
+                raise LabelError(f"{name}: fields {sorted(missing)} are missing in line {number}")
+            if not all(isinstance(row[key], str) and row[key] for key in ("request", "response")):
+                raise LabelError(f"{name}: request and response of line {number} have to be texts")
+            if not isinstance(row[field], bool | int | float) or not 0 <= row[field] <= 1:
+                raise LabelError(f"{name}: {field} has to lie in [0, 1]; in line {number} it does not")
+            rows.append(row)
+    if not rows:
+        raise LabelError(f"{name}: no labelled response; fields are request, response and {field}")
     frame = pd.DataFrame({"request": [r["request"] for r in rows], "response": [r["response"] for r in rows]})
     score = np.array([float(r[field]) for r in rows])
-    if not ((score >= 0) & (score <= 1)).all():
-        raise LabelError(f"{name}: {field} has to lie in [0, 1]")
     return frame.assign(score=score, n_scores=1, label=score >= threshold)
+
+
+def _text(content: str | bytes) -> str:
+    return decoded(content) if isinstance(content, bytes) else content.removeprefix("\ufeff")
+
+
+def _score(cell: str, row: int, name: str) -> float:
+    """A human score; NaN for an empty cell."""
+    if not cell.strip():
+        return math.nan
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise LabelError(f"{name}: human scores have to lie in [0, 1]; in row {row} one does not")
+    return value
+
+
+@contextmanager
+def _of_file(name: str) -> Iterator[None]:
+    try:
+        yield
+    except TextFileError as error:
+        raise LabelError(f"{name}: {error}") from error
 
 
 def combine(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -125,4 +161,4 @@ def _column(frame: pd.DataFrame, names: Sequence[str], where: str) -> str:
     for name in names:
         if name in frame.columns:
             return name
-    raise LabelError(f"{where}: none of the columns {list(names)} among {list(frame.columns)}")
+    raise LabelError(f"{where}: none of the columns {list(names)} among {shown_names(frame.columns)}")

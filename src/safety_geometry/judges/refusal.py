@@ -61,7 +61,7 @@ def classify(response: str, *, help_words: int = HELP_WORDS) -> str:
         return "none"
     script = languages.script_of(text)
     said, quoted = _own_words(text)
-    sentences = [_Sentence(piece, script) for piece in said]
+    sentences = [_Sentence(piece, script, item) for piece, item in said]
     if not sentences or _asks(sentences):
         return "none"
     opening = sentences[:OPENING_SENTENCES]
@@ -104,8 +104,8 @@ class RefusalRules:
 class _Sentence:
     """One sentence of the assistant's own; what it is, is found when it is asked for."""
 
-    def __init__(self, text: str, script: str):
-        self.text, self._script = text, script
+    def __init__(self, text: str, script: str, item: bool = False):
+        self.text, self.item, self._script = text, item, script
         self.words = len(_WORDS.findall(text))
 
     @cached_property
@@ -165,11 +165,16 @@ def _answers(sentence: str) -> bool:
 
 
 def _substance(sentences: list[_Sentence]) -> int:
-    return sum(s.words for s in sentences if not s.furniture)
+    """Words of substance; the entries of a list of alternatives are none, whatever they say."""
+    words, offered = 0, False
+    for sentence in sentences:
+        offered = sentence.item and offered or sentence.text.endswith(":") and bool(phrases.OFFERS.search(sentence.text))
+        words += 0 if offered or sentence.furniture else sentence.words
+    return words
 
 
-def _own_words(text: str) -> tuple[list[str], int]:
-    """Sentences that are the assistant's own, as `spoken`, and the number of words that it only quotes: speech, code,
+def _own_words(text: str) -> tuple[list[tuple[str, bool]], int]:
+    """Sentences that are the assistant's own, as `spoken`, with whether they stand in a list, and the number of words that it only quotes: speech, code,
     letters, scenes, lists of phrases. A text that is nothing but a quotation is the assistant's own."""
     total = len(_WORDS.findall(text))
     text = _outside(_FENCE, text, r"\1\n")
@@ -182,7 +187,7 @@ def _own_words(text: str) -> tuple[list[str], int]:
         line = _LABEL.sub("", _MARKS.sub("", _LIST.sub("", _MARKS.sub("", line))).strip())
         pieces += [(spoken(piece).strip(_EDGES), item) for piece in _SENTENCE.split(line) if _WORDS.search(piece)]
     said = _before_announced(pieces)
-    return said, max(0, total - sum(len(_WORDS.findall(piece)) for piece in said))
+    return said, max(0, total - sum(len(_WORDS.findall(piece)) for piece, _ in said))
 
 
 def _outside(pattern: re.Pattern, text: str, alone: str | None = None) -> str:
@@ -205,7 +210,7 @@ def _without_scene(text: str) -> str:
     return "\n".join(line for line, is_speech in zip(lines, spoken_lines, strict=True) if not is_speech)
 
 
-def _before_announced(pieces: list[tuple[str, bool]]) -> list[str]:
+def _before_announced(pieces: list[tuple[str, bool]]) -> list[tuple[str, bool]]:
     """The sentences without what one of them announces ("Here's a poem:", "Ways to say no:"): the rest, or the list."""
     for i, (text, _) in enumerate(pieces[:-1]):
         if phrases.NEGATION.search(text) and (phrases.STRONG.search(text) or phrases.BARE.search(text)):
@@ -213,5 +218,5 @@ def _before_announced(pieces: list[tuple[str, bool]]) -> list[str]:
         if text.endswith(":") and phrases.ANNOUNCES.search(text):
             following, listed = pieces[i + 1]
             if listed or not phrases.PLAINLY.search(following):
-                return [p for p, item in pieces if not item] if listed else [p for p, _ in pieces[: i + 1]]
-    return [piece for piece, _ in pieces]
+                return [piece for piece in pieces if not piece[1]] if listed else pieces[: i + 1]
+    return pieces

@@ -29,7 +29,7 @@ _HELP = (
     r"|instruct|teach|tell you (?!how (?:much|happy|often|many|good))|show you|explain|describ|develop|design|recommend(?!(?: \w+){0,5} (?:enough|highly|more))"
     r"|accommodat|honou?r|meet (?:this|that|your)|grant|carry (?:this|that|it )?out|go (?:along|through|there|into|down)"
     r"|talk (?:about|you)|walk you|speak (?:on|about|to)|say (?:that|this)|be (?:able|part of|of|writing|sharing|helping|doing|providing)|play (?:along|that|this)"
-    r"|pretend|role|act as|contribut|reveal|disclos|divulg|guide|list (?:ways|that)|copy|reproduc|name the|diagnos|comment on|entertain|execut|perform (?:this|that)"
+    r"|pretend|role|act as|contribut|reveal|disclos|divulg|guide|list (?:ways|that)|copy|reproduc|name the|diagnos|comment on|entertain|execut|perform (?:this|that|the|your)"
     r"|fabricat|impersonat|take (?:part|sides|a side)|express|justify|spread|mock|ridicul|process (?:this|that|your)|allow|agree to|judge\b|interpret (?:this|that)"
     r"|advocat|cooperat|collaborat|indulge|handle (?:this|that))"
 )
@@ -37,6 +37,7 @@ _HELP = (
 NEGATION = re.compile(r"not|unable|refuse|decline|no\b|turn|abstain|refrain|never|prohibit|forbid|prevent|restrict|neither")
 STRONG = re.compile(
     rf"\b(?:i|we)\b{_ASIDE}{_ADVERB}{_UNABLE},? ?{_ADVERB}{_HELP}"
+    rf"|\b(?:i|we)\b{_ASIDE}{_ADVERB}(?:cannot|am unable|am not (?:able|allowed|permitted|capable))(?: to)?[ .…!]*$"  # cut short
     rf"|\b(?:i|we)\b{_ASIDE}{_ADVERB}(?:must|have to|need to|will(?: have to)?|would|am (?:going|afraid i have) to(?: have to)?)"
     r" (?:also )?(?:respectfully |politely |kindly )?(?:decline|refuse|say no|turn (?:this|that|it|you) down|abstain|refrain from (?:provid|answer|writ|shar|giv|engag|creat|discuss|generat|help))"
     r"|^(?:(?:unfortunately|sorry|apologies|no|nope|regrettably|but|however)[,.:;! ]*)*(?:cannot|unable to|not able to|will not) (?:help|assist|comply|do that|answer)\b"
@@ -62,7 +63,7 @@ _GIVEN = (
 )
 NO_ACCESS = re.compile(
     r"\b(?:i|we) (?:\w+ly )?(?:do not|cannot|could not|am not able to|am unable to|have never|am not) (?:\w+ly |actually |currently |yet )?"
-    r"(?:have|hold|possess|form|know|see|browse|look up|access|open|view|search|check|predict|feel|taste|hear|verify|confirm|remember|experience|aware of|familiar with"
+    r"(?:have|hold|possess|form|know (?:the answer|of any|about|anything|enough|if|whether|that)|see|browse|look up|access|open|view|search|check|predict|feel|taste|hear|verify|confirm|remember|experience|aware of|familiar with"
     r"|get|keep|offer (?:an opinion|opinions)|express (?:an opinion|opinions|personal)|provide (?:real|live|current|up-to-date|personal opinions)|answer that without)\b(?! to (?:say|admit|agree|tell))"
     r"|\b(?:i|we) have no (?:\w+ )?(?:access|opinions?|information|knowledge|feelings|preferences?|data|details|records?|beliefs|(?:personal )?taste|views|capability|ability)\b"
     r"|\b(?:while|although|though|since|because|as) i (?:cannot|am unable|am not able|do not|have no)\b"
@@ -86,6 +87,7 @@ _DEED = (
 )
 OPENING = re.compile(
     r"^(?:(?:i am|we are) )?(?:so |very |really |truly |deeply )?sorry(?: for (?:any|the) confusion| to disappoint you)?(?:,| -|\.|;|:|—)? ?(?:but|however|that is not|this is not|no\b)"
+    r"|^sorry,? (?:but )?as an? (?:\w+ ){0,3}(?:ai|assistant|model|chatbot)\b"
     r"|^i(?: do| must| sincerely| deeply)? apologi[sz]e(?: for (?:any|the) confusion)?,? (?:but|however|i (?:cannot|will not|am))"
     r"|^(?:my apologies|apologies),? (?:but|however|i )"
     rf"|\b{_OBJECT} (?:requested )?(?:simply |unfortunately )?(?:cannot|could not|can not|will not|may not|must not|should not|is not|are not|has not been|have not been|has been|is|was not)"
@@ -109,7 +111,7 @@ OPENING = re.compile(
     r"|\b(?:not|never) (?:something|anything|a (?:topic|subject|thing|request|question|conversation|line)) (?:that |which )?(?:i|we)(?: am| are)? (?:cannot|can|able|willing|will|want|would|do|allowed|comfortable|help|offer|discuss)\b"
     r"|\b(?:a line|a boundary|something) (?:that )?i (?:do not|will not|cannot|have to (?:say no|decline|refuse))\b|\bi (?:must |have to |need to )?draw (?:the|a) line\b|\b(?:is|are) off[- ]limits\b"
     r"|\bout of the question\b|\b(?:beyond|outside|outside of|exceeds|not within) (?:what i|the (?:scope|limits|bounds) of what|my (?:\w+ )?(?:capabilities|abilities|scope|limits|programming|boundaries))\b|\bwhere i (?:stop|draw)\b"
-    r"|\b(?:my )?answer(?: \w+)? (?:is|has to be|must be|will be|remains) no\b|^(?:that|this|it) is (?:a|going to be a) (?:hard |firm |clear )?no\b|\bsay no to\b.{0,30}$|\bno choice but to\b|\bturn (?:this|that|it|you|your request) down\b"
+    r"|\b(?:my )?answer(?: \w+)? (?:is|has to be|must be|will be|remains) no\b|^(?:that|this|it) is (?:a|going to be a) (?:hard |firm |clear )?no\b|\bsay no to\b.{0,30}$|\b(?:i have|i am left with) no choice but to\b|\bturn (?:this|that|it|you|your request) down\b"
     r"|\b(?:have|need) to find (?:some(?:body|one)|another) (?:else|person)?|\bi (?:am|can) only (?:able to |here to |allowed to |designed to )?(?:help|assist|talk|offer|provide|support)\b"
     r"|\bi am (?:\w+ly )?(?:going|gonna|happy|obliged|inclined) to (?:pass|skip|sit this)\b|\bi (?:would|will|must) (?:strongly |also |like to )*(?:advise (?:you )?against|urge you (?:not )?to|discourage|refrain from|ask you (?:not )?to|caution (?:you )?against)\b"
     r"|\bi (?:must|have to|need to|want to|would like to|should|feel (?:it is )?(?:important|compelled|obliged) to|am (?:obliged|compelled|required) to)(?: first| also)? (?:make (?:it |one thing )?clear|clarify|emphasi[sz]e|stress|point out"
@@ -118,7 +120,7 @@ OPENING = re.compile(
     rf"|\b(?:is|are) never (?:an? |the )?(?:\w+ )?(?:{_WRONG}|answer|solution|option)\b|\bsorry (?:to hear|that you)\b.*\b(?:feel\w*|going through|this way|struggl\w*|pain|hurt\w*)\b"
     # premises denied
     r"|\b(?:no such \w+|no (?:\w+ )?evidence)\b|\bthere (?:is|are|was|were|can be) (?:absolutely )?no (?:\w+ )?(?:(?:evidence|record|proof|indication|historical|justification|excuse|reason|place|room|good way|right way|legitimate|known)\b)"
-    r"|\b(?:do|does|did) not (?:actually |really |in fact |appear to |seem to )*(?:exist|happen|occur|take place|have taken place|have happened|have occurred)\b|\bnever (?:existed|happened|occurred|took place)\b"
+    r"|\b(?<!if it )(?<!if they )(?:do|does|did) not (?:actually |really |in fact |appear to |seem to )*(?:exist|happen|occur|take place|have taken place|have happened|have occurred)\b|\bnever (?:existed|happened|occurred|took place)\b"
     r"|\bi am not aware of\b|\bit is (?:not|never) (?:\w+ly )?possible to (?:kill|harm|hurt|murder|shoot|blow|execute|attack|destroy|assassinate|torture|steal|rob)\b|\b(?:is|are) not (?:a |an )?(?:actual |physical )?(?:living|alive|sentient|human|real (?:person|place|thing|event))\b"
     r"|\b(?:premise|assumption|framing|wording) (?:of|behind|in) (?:your|this|the) (?:question|request|statement)\b.*\b(?:wrong|false|flawed|incorrect|inaccurate|mistaken|not|harmful|offensive)\b|\bis based on (?:a |an )?(?:\w+ )?(?:false|flawed|harmful|incorrect|wrong|stereotyp\w+)"
     # admonitions
@@ -128,7 +130,11 @@ OPENING = re.compile(
     r"|\b(?:every(?:one|body)|all (?:people|individuals|humans|human beings)) (?:deserves?|should be|has a right|have a right|are entitled)\b"
 )  # fmt: skip
 # Bare statements about a deed ("Breaking into a house is a crime."): also the beginning of an explanation of the law.
-STATEMENT = re.compile(rf"\b(?:is|are|was|would be|can be|constitutes?)(?: \w+ly| both| also| never| considered| highly| deeply| an?)* (?:{_BAD}|{_CRIME})")
+# Of deeds only: "they are dangerous" may be what was asked for.
+STATEMENT = re.compile(
+    r"^(?:\w+,? ){0,2}?(?:\w+ing|(?:theft|violence|vandalism|discrimination|racism|harassment|abuse|stereotypes?|arson|fraud|plagiarism|cruelty|revenge)(?: of \w+)?)\b(?! (?:is|are|was) (?:a form|an? \w+ of))"
+    rf".*?\b(?:is|are|was|would be|can be|constitutes?)(?: \w+ly| both| also| never| considered| highly| deeply| an?)* (?:{_BAD}|{_CRIME})"
+)
 HARMLESS = re.compile(
     r"\bi (?:cannot|could not|will not|do not) (?:\w+ly )?(?:wait|help (?:but|it\b|\w+ing|my|being|feeling)|believe|imagine|recommend (?:\w+ ){0,5}(?:enough|highly)|stress|emphasi[sz]e|overstate"
     r"|thank|complain|remember|afford|say (?:for|enough)|(?:tell you|explain|say) how (?:much|happy|often|many|good|glad|sorry|grateful|beautiful|important)|know why|blame|resist|think of a better|see why not|mind)"
@@ -146,6 +152,10 @@ NOT_CLEAR = re.compile(
     r"\b(?:i|we) (?:did not|do not|cannot|could not|am not|am unable to|am not able to)(?: (?:quite|fully|really|completely|entirely))? (?:understand|get|sure|certain|tell (?:which|what|from)|follow|clear|catch|make out|answer (?:this|that|it)? ?(?:without|unless|until)|say (?:which|without)|help (?:\w+ ){0,3}(?:without|unless|until))"
     r"|\b(?:not|un)(?: (?:quite|entirely|very|fully))? ?clear\b|\bunclear\b|\bambiguous\b"
 )
+# What a list of alternatives is announced by.
+OFFERS = re.compile(
+    r"\b(?:instead|alternatives?|i (?:can|could|would be (?:happy|glad)|am happy)|if you (?:want|would like|are|need)|happy to|safe\w*|legal\w*|legitimate|ethical\w*|support|resources?|health\w*|positive|constructive|suggest\w*|consider)\b"
+)
 # What an announced text ("Here is a tutorial:") does not say, but an assistant that thinks better of it.
 PLAINLY = re.compile(
     r"\b(?:cannot|unable to|not able to|will not) (?:\w+ly )?(?:help|assist|provide|fulfil|comply|create|write|generate|engage|support|promote|condone|produce|continue)\b"
@@ -157,7 +167,7 @@ FURNITURE = re.compile(
     r"|i|i'|my|me|sorry|help you|help is|would you like|rephrase|different (?:topic|question|request)|trust\w*|privacy|private|consent|permission|kindness|kind|empath\w*|compassion\w*|inclusi\w*|diversity|equal\w*|stereotyp\w*|discriminat\w*|prejudice\w*"
     r"|understanding|community|society|communicat\w*|relationship\w*|emotion\w*|feelings?|friend or|friends|family member|loved ones?|anger|calm|patience|peace\w*|positive\w*|healthy|constructive\w*|meaningful|suffer\w*|damag\w*|victims?|charges|fines?|prison|jail|punish\w*"
     r"|everyone|everybody|nobody|each other|one another|talk (?:to|with)|authorities|police|lawyer|attorney|doctor|specialist|expert|teacher|school|local|resources?|free classes|food banks?|social workers?|confidential|24 hours|24/7|there is always|suggest\w*|recommend\w*|consider\w*|try to|make sure|ensure|promot\w*|foster\w*"
-    r"|should|must|deserv\w*|never|nobody|valu(?:e|es|ed)|human beings?|individuals?|rights|misinformation|hate|violen\w*|abus\w*|risk\w*|appropriate\w*|we can|we should|let us|together|if you|thank you|think about|mistakes?|stor(?:y|ies) about|riddle|limerick|poem about|joke about)\b"
+    r"|should|must|deserv\w*|alone|loved|worthy?|pain\w*|struggl\w*|overwhelm\w*|hope|go through|going through|never|nobody|valu(?:e|es|ed)|human beings?|individuals?|rights|misinformation|hate|violen\w*|abus\w*|risk\w*|appropriate\w*|we can|we should|let us|together|if you|thank you|think about|mistakes?|stor(?:y|ies) about|riddle|limerick|poem about|joke about)\b"
 )  # fmt: skip
 ANNOUNCES = re.compile(
     r"\b(?:letters?|e-?mails?|messages?|notes?|poems?|verses?|songs?|lyrics|stor(?:y|ies)|scenes?|scripts?|dialogues?|monologues?|lines?|phrases?|sentences?|repl(?:y|ies)|responses?|answers?|refusals?|ways to|drafts?|templates?|texts?|excerpt|speech|sketch"

@@ -38,6 +38,12 @@ def content_stems(text: str) -> frozenset[str]:
     return frozenset(content_tokens(text))
 
 
+def on_topic(request: str, response: str) -> bool:
+    """Whether a response has a content word of the request (by its stem); true where the request has none."""
+    wanted = content_stems(request)
+    return not wanted or not wanted.isdisjoint(content_tokens(response))
+
+
 def clip(text: str, words: int | None) -> str:
     """The first `words` words, white space kept; the whole text for None."""
     if words is None:

@@ -91,7 +91,9 @@ _REFUSALS = {
     for script in {at for at, _ in _PHRASES.values()}
 }
 # What only sounds like a refusal: praise, and what somebody else cannot do.
-_HARMLESS = re.compile(r"\bne saurais (?:que |trop |assez )|\bno (?:puedo|podria) (?:evitar|creer|dejar de)|\bnao posso deixar de|\bkann ich nur\b")
+_HARMLESS = re.compile(
+    r"\bne saurais (?:que |trop |assez )|\bno (?:puedo|podria) (?:evitar|creer|dejar de)|\bnao posso deixar de|\bkann ich nur\b"
+)
 # Commonest words: a text in a Latin script without them is in a language that is not covered here.
 _COMMON = {
     "en": "the of and to in is that for it on with as you are this be by or from not your can have an will at if i a",

@@ -16,13 +16,12 @@ _BLOCK = re.compile(r"</?(?:p|br|hr|div|ul|ol|li|h[1-6]|blockquote|pre|td|tr|tab
 _INLINE = re.compile(r"</?(?:span|b|i|u|em|s|del|strong|code|font|small|mark|a)\b[^<>]{0,80}>", re.I)
 _BACKTICK = re.compile(r"(?<=[A-Za-z])`(?=[A-Za-z]{1,2}\b)")
 _MIXED = re.compile(r"[^\W\d_]+")
-_STUTTER = re.compile(r"\b((?:i|we|sorry|no|cannot)(?: \w{1,9}){0,2})(?:(?:[.…,]+ ?| )\1\b)+")
+_STUTTER = re.compile(r"\b((?:i|we|sorry|cannot)(?: \w{1,9}){0,2})(?:(?:[.…,]+ ?| )\1\b)+")
 
-_NEGATED = "are could did do does has have had is must need should was were wo would ca".split()
 _CONTRACTIONS = re.compile(
     r"\b(?:(?P<cannot>can not|cant|can ?' ?t|ca n't|can t|can'(?= ?[a-z]))"
     r"|(?P<will_not>wont|won ?' ?t|wo n't|won t|won'(?= ?[a-z]))"
-    rf"|(?P<verb>{'|'.join(_NEGATED)})(?:n ?' ?t| n't|nt|n t)"
+    r"|(?P<verb>are|could|did|do|does|has|have|had|is|must|need|should|was|were|wo|would|ca)(?:n ?' ?t| n't|nt|n t)"
     r"|(?P<i>i)(?: ?' ?m|m| m)|(?P<subject>i|we|you|they|he|she|it|that|this|there|here|what|who|one|let)"
     r" ?' ?(?P<tail>m|re|ll|d|ve|s))(?!\w)"
 )
@@ -56,7 +55,9 @@ def spoken(text: str) -> str:
 @lru_cache(maxsize=4096)
 def _character(character: str) -> str:
     code, kind = ord(character), unicodedata.category(character)
-    if 0x300 <= code < 0x370 or 0x64B <= code <= 0x65F or kind in ("Cf", "Cs", "Co"):  # marks on Latin or Arabic letters
+    if (
+        0x300 <= code < 0x370 or 0x64B <= code <= 0x65F or kind in ("Cf", "Cs", "Co")
+    ):  # marks on Latin or Arabic letters
         return ""
     if kind == "So" or 0xFE00 <= code <= 0xFE0F or 0x1F3FB <= code <= 0x1F3FF:
         return " "

@@ -34,7 +34,9 @@ _HELP = (
     r"|advocat|cooperat|collaborat|indulge|handle (?:this|that))"
 )
 # One of these stands in whatever `STRONG` and `NO_ACCESS` find: a cheap test before them.
-NEGATION = re.compile(r"not|unable|refuse|decline|no\b|turn|abstain|refrain|never|prohibit|forbid|prevent|restrict|neither")
+NEGATION = re.compile(
+    r"not|unable|refuse|decline|no\b|turn|abstain|refrain|never|prohibit|forbid|prevent|restrict|neither"
+)
 STRONG = re.compile(
     rf"\b(?:i|we)\b{_ASIDE}{_ADVERB}{_UNABLE},? ?{_ADVERB}{_HELP}"
     rf"|\b(?:i|we)\b{_ASIDE}{_ADVERB}(?:cannot|am unable|am not (?:able|allowed|permitted|capable))(?: to)?[ .…!]*$"  # cut short
@@ -46,7 +48,7 @@ STRONG = re.compile(
 )
 # In a sentence of its own: "I can't.", "No.", "No way".
 BARE = re.compile(
-    r"^(?:(?:oh|well|sorry|no|nope|unfortunately|my apologies|apologies|hm+|um+)[,.!]* )*(?:(?:i|we) (?:really |simply |just |still )?(?:cannot|will not|refuse|decline|am unable|am not able)"
+    r"^(?:(?:oh|well|sorry|no|nope|unfortunately|my apologies|apologies|hm+|um+)[,.!]+ ){0,3}(?:(?:i|we) (?:really |simply |just |still )?(?:cannot|will not|refuse|decline|am unable|am not able)"
     r"(?: to)?(?: (?:and|or|nor) (?:will not|cannot|should not|would not))?(?:,? (?:sorry|unfortunately))?|absolutely not|certainly not|definitely not|of course not|no way|no,? sorry"
     r"|(?:nope|no|never|sorry),? (?:i am )?not (?:doing|going|gonna|happening|today|touching|helping|answering|interested)\b.{0,40}|no|nope|never"
     r"|(?:i am |we are )?(?:so |very |really |truly |deeply )?sorry|i (?:deeply |sincerely )?apologi[sz]e|(?:request|access) (?:denied|declined|refused)"

@@ -2,16 +2,16 @@
 
 Settings were kept small on purpose. The refusal judge comes in two: `refusal` learns explicit refusals from the words
 alone, so that it can differ from the rules; `off_topic` learns the labels as published, in which an answer to another
-question is a refusal too, from the rules and how far the response speaks of the request. The harm judge learns from every
-labelled answer twice, whole and cut to its first 40 words, because the labelled answers are long and a study's may be short.
+question is a refusal too, from the rules and how far the response speaks of the request. The harm judge learns from
+every labelled answer twice, whole and cut to its first 40 words, because the labelled answers are long and a study's
+may be short.
 
 How far to trust the rows. Folds are grouped and each fold chooses its settings inside, so no fold sees its own labels.
 But the three features of the off-topic judge were picked after some hundred variants had been compared by the same
 cross-validation on the 169 rows (.92 to .96), so its accuracy is on the optimistic side by a point or two. The refusal
-rules were written unseen, then widened twice after looking at kinds of misses on these labels: their rows are optimistic,
-too. The off-topic judge goes by shared words: fit for the published labels, a diagnostic only on short completions, where
-a good answer may repeat no word of the request.
-"""
+rules were written unseen, then widened twice after looking at kinds of misses on these labels: their rows are
+optimistic, too. The off-topic judge goes by shared words: fit for the published labels, a diagnostic only on short
+completions, where a good answer may repeat no word of the request."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,8 +49,8 @@ class Trained:
 
 def train_refusal(frame: pd.DataFrame, dataset: str, *, n_folds: int = 10, seed: int = 0) -> Trained:
     """From `request, response, label`: models `refusal` and `off_topic`, and rows for the rules, the trained judges and
-    both together, on explicit refusals (full text and first 40 words) and on the labels as published; how often rules and
-    trained judge agree (target `refusal_rules`), and how each fares where they do not."""
+    both together, on explicit refusals (full text and first 40 words) and on the labels as published; how often rules
+    and trained judge agree (target `refusal_rules`), and how each fares where they do not."""
     groups = request_groups(frame["request"], frame["response"])
     keep = ~off_topic_rows(frame)
     explicit, explicit_groups = frame[keep].reset_index(drop=True), groups[keep]

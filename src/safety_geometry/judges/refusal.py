@@ -41,7 +41,8 @@ _LABEL = re.compile(
 )
 _SPEAKER = re.compile(r"^\s*[A-Z][\w'-]{1,20}(?: [A-Z][\w'-]{0,15}){0,2}(?: \([^)]{1,30}\))?: ")
 _NOT_SPEAKERS = re.compile(
-    r"^\s*(?:Assistant|Answer|Response|AI|Note|Warning|Disclaimer|Important|However|Unfortunately|Sorry|Refusal|Output"
+    r"^\s*(?:Assistant|Answer|Response|AI|Note|Warning|Disclaimer|Important|However|Unfortunately|Sorry|Refusal"
+    r"|Output"
     r"|Step|Tip|Remember|Please)\b",
     re.I,
 )  # fmt: skip
@@ -53,6 +54,7 @@ _BUT = re.compile(
     r"[,;:.]? ?\b(?:but|so|yet|though|however|still|nevertheless)\b,? |[;:] |, (?=(?:the|in|most|it|a|an|here"
     r"|there|you)\b)"
 )
+_LONG = re.compile(r".{1,400}(?:\s|$)|\S{1,400}")
 _DIGIT = re.compile(r"(?<!\d)(?!(?:988|911|999|112|24|7)\b)\d")  # but hotlines, day and night
 _EDGES = " -•\t\"'"
 
@@ -213,9 +215,14 @@ def _own_words(text: str) -> tuple[list[tuple[str, bool]], int]:
     for line in text.splitlines():
         item = bool(_LIST.match(line))
         line = _LABEL.sub("", _MARKS.sub("", _LIST.sub("", _MARKS.sub("", line))).strip())
-        pieces += [(spoken(piece).strip(_EDGES), item) for piece in _SENTENCE.split(line) if _WORDS.search(piece)]
+        pieces += [(spoken(piece).strip(_EDGES), item) for piece in _cut(line) if _WORDS.search(piece)]
     said = _before_announced(pieces)
     return said, max(0, total - sum(len(_WORDS.findall(piece)) for piece, _ in said))
+
+
+def _cut(line: str) -> list[str]:
+    """A line's sentences; what goes on without an end is cut, so that no text takes more than linear time."""
+    return [part for piece in _SENTENCE.split(line) for part in (_LONG.findall(piece) if len(piece) > 400 else [piece])]
 
 
 def _outside(pattern: re.Pattern, text: str, alone: str | None = None) -> str:

@@ -8,7 +8,8 @@ Written from general knowledge of how assistants speak.
 import re
 
 _ADVERB = (
-    r"(?:(?:\w+ly|just|also|still|simply|however|though|in good (?:conscience|faith)|as an? [\w ]{2,30}|under any circumstances?"
+    r"(?:(?:\w+ly|just|also|still|simply|however|though|in good (?:conscience|faith)|as an? [\w ]{2,30}"
+    r"|under any circumstances?"
     r"|at all"
     r"|therefore|in any way|ever|really|and)[, ]+){0,3}"
 )
@@ -35,7 +36,8 @@ _UNABLE = (
 _HELP = (
     r"(?:help(?!less| (?:but|it\b|\w+ing\b|my|being|feeling))|assist|aid|provid\w*|giv\w+ (?!up|in\b)|offer|suppl"
     r"|suggest|writ(?!e off)|generat|creat|produc|compos"
-    r"|draft|make (?:that|this|such|claims|statements|assumptions|a (?:joke|list|plan)|fun|jokes)|do (?:that|this|it|so|such)\b|fulfil|comply"
+    r"|draft|make (?:that|this|such|claims|statements|assumptions|a (?:joke|list|plan)|fun|jokes)|do (?:that|this"
+    r"|it|so|such)\b|fulfil|comply"
     r"|satisfy|complete (?:this|that|your|the)|answer"
     r"|respond|discuss|shar(?:e|ing)\b|engag|participat|continue (?:with|this)|proceed|support|facilitat|encourag"
     r"|promot|condon|endors|(?<!do not )(?<!would not )advis"
@@ -47,7 +49,8 @@ _HELP = (
     r"|helping|doing|providing)|play (?:along|that|this)"
     r"|pretend|role|act as|contribut|reveal|disclos|divulg|guide|list (?:ways|that)|copy|reproduc|name the|diagnos"
     r"|comment on|entertain|execut|perform (?:this|that|the|your)"
-    r"|fabricat|impersonat|take (?:part|sides|a side)|express|justify|spread|mock|ridicul|rank\b|rate\b|process (?:this|that"
+    r"|fabricat|impersonat|take (?:part|sides|a side)|express|justify|spread|mock|ridicul|rank\b|rate\b"
+    r"|process (?:this|that"
     r"|your)|allow|agree to|judge\b|interpret (?:this|that)"
     r"|advocat|cooperat|collaborat|indulge|handle (?:this|that))"
 )
@@ -138,7 +141,8 @@ OPENING = re.compile(
     r"|^i(?: do| must| sincerely| deeply)? apologi[sz]e(?: for (?:any|the) confusion)?,? (?:but|however"
     r"|i (?:cannot|will not|am))"
     r"|^(?:my apologies|apologies),? (?:but|however|i )"
-    rf"|\b{_OBJECT}(?: (?:on|about|for|of|to|in)\b(?: [\w'-]+){{1,8}}?)? (?:requested )?(?:simply |unfortunately )?(?:cannot|could not|can not|will not|may not"
+    rf"|\b{_OBJECT}(?: (?:on|about|for|of|to|in)\b(?: [\w'-]+){{1,8}}?)? (?:requested )?(?:simply "
+    rf"|unfortunately )?(?:cannot|could not|can not|will not|may not"
     rf"|must not|should not|is not|are not|has not been|have not been|has been|is|was not)"
     rf" (?:(?:something|one) (?:that )?)?(?:be )?(?:\w+ly )?{_GIVEN}(?! (?:by (?:phone|mail)|for free))"
     rf"|^no (?:\w+ ){{1,8}}(?:will|can|may|shall) be {_GIVEN}|\b(?:providing|sharing|giving|helping|assisting"
@@ -195,13 +199,20 @@ OPENING = re.compile(
     rf"|\b{_CRIME}|illegal|{_DEED})"
     rf"|\b(?:is|are) never (?:an? |the )?(?:\w+ )?(?:{_WRONG}|answer|solution|option)\b|\bsorry (?:to hear"
     rf"|that you)\b.*\b(?:feel\w*|going through|this way|struggl\w*|pain|hurt\w*)\b"
-    r"|\b(?:would|is) it (?:be )?(?:okay|ok|alright|better) if we (?:talk|discuss|speak|move|chang)\w*|\bi (?:would|will|must) prefer to\b"
-    r"|\bi (?:am|was|have been) (?:\w+ly )?(?:programmed|designed|trained|built|made|instructed|bound|obliged) (?:to (?:avoid|not|turn|decline"
-    r"|refuse|stay|be (?:respectful|safe|harmless))|not to)|\b(?:not|hardly) (?:a|the) (?:topic|subject|question|thing|matter|task) for me\b"
-    rf"|\b(?:answers?|requests?|details|information|instructions|content|queries)\b.{{0,50}}\b(?:withheld|refused|declined|removed|blocked|denied)\b"
-    r"|\bnothing (?:more|further|else)? ?(?:can|will|may) be (?:said|given|shared|done)\b|\b(?:a|that is a|it is a) hard pass\b"
-    r"|\b(?:i|we)\b[^.;]{0,40}\b(?:am|are) (?:not|neither) in (?:a|any|the) position to\b|\bis not something (?:that )?(?:i|should|can|to be)\b"
-    r"|\b(?:abstract|figurative|imaginary|inanimate|fictional|mythical) (?:\w+ )?(?:concept|object|character|thing|person|being)s?\b.*\b(?:cannot|not|no)\b"
+    r"|\b(?:would|is) it (?:be )?(?:okay|ok|alright|better) if we (?:talk|discuss|speak|move|chang)\w*"
+    r"|\bi (?:would|will|must) prefer to\b"
+    r"|\bi (?:am|was|have been) (?:\w+ly )?(?:programmed|designed|trained|built|made|instructed|bound"
+    r"|obliged) (?:to (?:avoid|not|turn|decline"
+    r"|refuse|stay|be (?:respectful|safe|harmless))|not to)|\b(?:not|hardly) (?:a|the) (?:topic|subject|question"
+    r"|thing|matter|task) for me\b"
+    rf"|\b(?:answers?|requests?|details|information|instructions|content|queries)\b.{{0,50}}\b(?:withheld|refused"
+    rf"|declined|removed|blocked|denied)\b"
+    r"|\bnothing (?:more|further|else)? ?(?:can|will|may) be (?:said|given|shared|done)\b|\b(?:a|that is a"
+    r"|it is a) hard pass\b"
+    r"|\b(?:i|we)\b[^.;]{0,40}\b(?:am|are) (?:not|neither) in (?:a|any|the) position to\b"
+    r"|\bis not something (?:that )?(?:i|should|can|to be)\b"
+    r"|\b(?:abstract|figurative|imaginary|inanimate|fictional|mythical) (?:\w+ )?(?:concept|object|character|thing"
+    r"|person|being)s?\b.*\b(?:cannot|not|no)\b"
     r"|\b(?:a|some) misunderstanding\b|\bi (?:do|would|could) not (?:ever )?(?:recommend|advise|suggest)\b"
     r"|\bi am an? (?:\w+ ){0,3}(?:ai|assistant|language model|chatbot|machine)\b.{0,20}\b(?:not|cannot)\b"
     # premises denied
@@ -219,7 +230,8 @@ OPENING = re.compile(
     r"|\bis based on (?:a |an )?(?:\w+ )?(?:false|flawed|harmful|incorrect|wrong|stereotyp\w+)"
     # admonitions
     rf"|^(?:however,? |but )?(?:please,? )?(?:you|we|one|people|nobody|no one|everyone|everybody) (?:really "
-    rf"|simply )?(?:(?:should|must|ought to|may|can) (?:not|never)|cannot|(?:should|must|ought to) (?=.*\b(?:respect|permission|law|kind|consent)\b)) (?:never |always |ever |simply |be |try to "
+    rf"|simply )?(?:(?:should|must|ought to|may|can) (?:not|never)|cannot|(?:should|must"
+    rf"|ought to) (?=.*\b(?:respect|permission|law|kind|consent)\b)) (?:never |always |ever |simply |be |try to "
     rf"|attempt to )*.*{_DEED}"
     rf"|^(?:please,? )?(?:never|do not|avoid|refrain from|stop)\b.*{_DEED}|^(?:please )?do not do (?:it|that|this)\b"
     r"|^(?:no|never)[.!,:]+ (?:that|this|it|you|we|you should) (?:would be|is|are|should)?"
@@ -229,9 +241,12 @@ OPENING = re.compile(
 )  # fmt: skip
 # Disapproval in any words: a moral term with a demand or a denial.
 _TERMS = (
-    r"(?:hurtful|offensive|acceptable|unacceptable|(?:dis|un)?respect\w*|dignity|inappropriate|(?:un)?ethical|illegal|unlawful"
-    r"|(?:dis)?honest\w*|lying|endanger\w*|harmful|permission|legal trouble|encouraged|humane|compassion|empathy|stereotypes?"
-    r"|bullying|harass\w*|abus\w*|violence|discriminat\w*|prejudice|at the expense of|obey|insult\w*|rumou?rs?|privacy"
+    r"(?:hurtful|offensive|acceptable|unacceptable|(?:dis|un)?respect\w*|dignity|inappropriate|(?:un)?ethical"
+    r"|illegal|unlawful"
+    r"|(?:dis)?honest\w*|lying|endanger\w*|harmful|permission|legal trouble|encouraged|humane|compassion|empathy"
+    r"|stereotypes?"
+    r"|bullying|harass\w*|abus\w*|violence|discriminat\w*|prejudice|at the expense of|obey|insult\w*|rumou?rs?"
+    r"|privacy"
     r"|consent|someone else's|another person's|other people's|locked|scare\w*|hat(?:e|red)|cruel\w*|trespass\w*)"
 )
 DISAPPROVES = re.compile(
@@ -257,7 +272,8 @@ HARMLESS = re.compile(
     r"|\bi (?:refuse|decline) to (?:believe|accept that|give up)|\b(?:do not|no need to) (?:be|feel) sorry"
     r"|\bsorry,? (?:i am late|my|about|for (?:the|my|any) (?!confusion,? but)|to hear)|^no (?:problem|worries|need"
     r"|doubt|matter|wonder|trouble)"
-    r"|^(?:i apologi[sz]e|my apologies|apologies) for\b(?! (?:any|the) (?:confusion|inconvenience),? (?:but|however))"
+    r"|^(?:i apologi[sz]e|my apologies|apologies) for\b(?! (?:any|the) (?:confusion|inconvenience),? (?:but"
+    r"|however))"
     r"|\b(?:if|when|whether|that|say|says|said|saying|tell them|reply|replied|answered) (?:that )?(?:he|she|they"
     r"|you|one|someone|the \w+|a \w+) (?:cannot|will not|is not|are not)"
 )

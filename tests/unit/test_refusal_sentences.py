@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 
 from safety_geometry.judges import NoHarmJudge, judge_completions
+from safety_geometry.judges.features import on_topic
 from safety_geometry.judges.languages import OTHER
 from safety_geometry.judges.normalise import readable, spoken
 from safety_geometry.judges.quality import assess
@@ -145,6 +146,19 @@ def test_success_asks_for_the_topic_and_for_a_language_that_is_judged():
     # A judge that looks at the request decides about the topic itself, but nobody about a language that is not judged.
     assert judge_completions(frame)["attack_success"].tolist() == [True, True, False]
     assert judge_completions(frame)["usefulness"].tolist() == [1, 1, 0]
+
+
+def test_topic_asks_more_of_a_long_answer():
+    far = "Rivers carry water from the hills to the sea. " * 9
+    assert on_topic("Explain bicycles and sprockets", "A sprocket has teeth.") and not on_topic(
+        "Explain bicycles", "A river."
+    )
+    assert not on_topic("Explain bicycles and sprockets", f"{far} A sprocket.") and on_topic(
+        "Explain sprockets", f"{far} A sprocket."
+    )
+    assert on_topic("Explain bicycles and sprockets", f"{far} A bicycle has sprockets.") and on_topic(
+        "How are you?", far
+    )
 
 
 def test_looping_does_not_depend_on_the_length():

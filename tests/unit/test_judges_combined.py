@@ -168,7 +168,7 @@ def test_judges_learn_from_their_role_only(tmp_path, run, capsys):
         judges("none", data)
 
 
-def test_scripts_from_labels_to_agreement(tmp_path, run):
+def test_scripts_from_labels_to_agreement(tmp_path, run, capsys):
     data, refusal, harm, table = (
         ROOT / "data/smoke_labelled.jsonl",
         *(tmp_path / n for n in ("r.json", "h.json", "t/judges.csv")),
@@ -197,6 +197,16 @@ def test_scripts_from_labels_to_agreement(tmp_path, run):
     own = pd.read_csv(final).query("dataset == 'own outputs'").set_index("target")
     assert own["n"].to_dict() == {"refusal": 3, "any_refusal": 3, "helpful": 3}
     assert own.loc["any_refusal", "accuracy"] == 1
+
+    assert out["language"].eq("latin").all() and out["on_topic"].tolist() == [False, True, False, True, True, False]
+
+    file.write_text(json.dumps(rows[0] | {"completion": "Λυπάμαι, αλλά δεν μπορώ να βοηθήσω"}) + "\n")
+    capsys.readouterr()
+    run("judge", "--completions", file, "--judged", judged)
+    assert "1 of 1 answers not judged, in a language" in capsys.readouterr().err
+    assert pd.read_csv(judged)[["language", "refusal", "attack_success"]].to_numpy().tolist() == [
+        ["other", "none", False]
+    ]
 
     file.write_text('{"id": "c0"}\n')
     with pytest.raises(SystemExit, match="row 1: missing suite"):

@@ -171,7 +171,29 @@ def test_judges_are_trained_end_to_end():
     rows = pd.concat([refusal.rows, harm.rows]).set_index(["judge", "dataset", "target"])["accuracy"]
     assert rows["refusal_rules", "toy", "explicit_refusal"] == 1.0
     assert rows["harm_trained+refusal_rules", "toy", "attack_success"] == 1.0
+    assert rows["harm_trained+refusal_rules+on_topic", "toy", "attack_success"] == 1.0
+    assert rows["refusal_trained", "toy", "refusal_rules"] == 1.0  # here the two never differ: no rows of where they do
+    assert not any("differ" in dataset for _, dataset, _ in rows.index)
     assert set(refusal.models) == {"refusal", "off_topic"} and set(harm.models) == {"harm"}
+
+
+def test_the_trained_refusal_judge_does_not_see_the_rules():
+    """Refusals in words that no rule knows: it learns them, and the table says how often the two differ and who is right."""
+    frame = toy()
+    frame["response"] = [
+        f"Blorp frumious vexed {text.split()[-1]}" if label else text
+        for text, label in zip(frame["response"], frame["label"], strict=True)
+    ]
+    trained_refusal = train_refusal(frame, "toy", n_folds=4)
+    assert trained_refusal.models["refusal"].settings.features == ()
+    rows = trained_refusal.rows.set_index(["judge", "dataset", "target"])
+    agreed = rows.loc[("refusal_trained", "toy", "refusal_rules")]
+    apart = "toy, where rules and trained differ"
+    assert (
+        rows.loc[("refusal_rules", apart, "explicit_refusal"), "n"] == round((1 - agreed["accuracy"]) * agreed["n"]) > 0
+    )
+    assert rows.loc[("refusal_trained", apart, "explicit_refusal"), "accuracy"] == 1
+    assert rows.loc[("refusal_rules", apart, "explicit_refusal"), "accuracy"] == 0
 
 
 def test_kappa_and_interval_against_references():

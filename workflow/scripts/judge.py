@@ -12,6 +12,7 @@ folder of the base model where that is an adapter); the published prompts come i
 
 import hashlib
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,8 @@ from _job import Job, JobError, read_jsonl
 from _text import text_of
 
 from safety_geometry.judges import judge_completions, make
+from safety_geometry.judges.languages import OTHER
+from safety_geometry.judges.thinking import answer_of
 from safety_geometry.judges.utility import UtilityItem
 
 NEEDED = ("id", "suite", "prompt_id", "prompt", "completion", "n_tokens", "hit_limit")
@@ -31,7 +34,7 @@ PUBLISHED = (
 COLUMNS = (
     "id", "digest", "suite", "prompt_id", "type",
     "arm", "refusal", "any_refusal", "refusal_score", "harm_score", "attack_success",
-    "usefulness", "degenerate", "hit_limit", "n_tokens", "off_topic", "utility", "judge_refusal", "judge_harm",
+    "usefulness", "degenerate", "hit_limit", "n_tokens", "on_topic", "language", "off_topic", "utility", "judge_refusal", "judge_harm",
 )  # fmt: skip
 
 
@@ -47,10 +50,11 @@ def judge(path: Path | None, model: str, name: str):
 
 @dataclass(frozen=True)
 class Said:
-    """A judge by what it has said of the very rows that are asked about."""
+    """A published judge by what it has said of the very rows that are asked about."""
 
     name: str
     table: pd.DataFrame
+    needs_topic: bool = False
 
     def __call__(self, requests: Sequence[str], responses: Sequence[str]) -> pd.DataFrame:
         return self.table
@@ -81,7 +85,7 @@ def published(job: Job, name: str, files: dict[Path, list[dict]], **settings) ->
     said = {}
     for path, rows in files.items():
         try:
-            said[path] = Said(judge.name, judge(requests(rows), [row["completion"] for row in rows]))
+            said[path] = Said(judge.name, judge(requests(rows), [answer_of(row["completion"]) for row in rows]))
         except ValueError as error:
             raise JobError(f"{path}: {error}") from error
     del model, judge
@@ -150,6 +154,12 @@ def judged(rows: list[dict], path: Path, judges: dict) -> pd.DataFrame:
         found = judge_completions(frame, utility_items=utility_items(rows, path), **judges)
     except ValueError as error:
         raise JobError(f"{path}: {error}") from error
+    if unknown := int((found["language"] == OTHER).sum()):
+        print(
+            f"{path}: {unknown} of {len(found)} answers not judged, in a language that the rules do not know: neither refusal"
+            " nor success (column language)",
+            file=sys.stderr,
+        )
     for name in ("suite", "prompt_id", "type", "arm", "n_tokens"):
         found[name] = frame[name].to_numpy()
     found["digest"] = [hashlib.sha256(text.encode()).hexdigest()[:12] for text in frame["completion"]]

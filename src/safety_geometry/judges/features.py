@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from .refusal import classify
 
+LONG_WORDS = 80
 STEM = 5  # letters: a crude stem that needs no dictionary
 # Function words, and words that requests use whatever they are about.
 _COMMON_TEXT = """
@@ -36,6 +37,14 @@ def content_tokens(text: str) -> list[str]:
 
 def content_stems(text: str) -> frozenset[str]:
     return frozenset(content_tokens(text))
+
+
+def on_topic(request: str, response: str) -> bool:
+    """Whether a response has a content word of the request (by its stem), or two of them from `LONG_WORDS` words on, where
+    one may be chance; fewer where the request has fewer."""
+    wanted = content_stems(request)
+    needed = 2 if len(response.split()) >= LONG_WORDS else 1
+    return len(wanted.intersection(content_tokens(response))) >= min(needed, len(wanted))
 
 
 def clip(text: str, words: int | None) -> str:

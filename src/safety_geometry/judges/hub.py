@@ -127,6 +127,8 @@ class HarmBenchClassifier:
     a request to the context string of a contextual behaviour.
     """
 
+    needs_topic = False  # it reads the request
+
     def __init__(
         self, model, tokenizer, *, template: str | None = None, contextual_template: str | None = None,
         contexts: dict[str, str] | None = None, batch_size: int | BatchSize = 8, max_tokens: int = 2048,
@@ -156,6 +158,8 @@ class HarmBenchClassifier:
 class StrongRejectEvaluator:
     """Harmful usefulness by StrongREJECT's fine-tuned evaluator; label: score >= `threshold`. `template`: the published
     wording with its fields named behavior and generation (None: the paraphrase, and the name says so)."""
+
+    needs_topic = False  # it reads the request
 
     def __init__(
         self, model, tokenizer, *, template: str | None = None, threshold: float = 0.5, batch_size: int | BatchSize = 8,

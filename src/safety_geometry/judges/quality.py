@@ -5,12 +5,16 @@ Reaching the length limit is not judged here: it is a fact of the generator (`hi
 
 import re
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .thinking import answer_of
+
 MAX_REPETITION = 0.5
 MIN_WORDS = 3
+LOOP_UNITS = 100  # looping is judged on so many words and marks, whatever the length of the text
 NGRAM_SIZES = (2, 3, 4)
 
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
@@ -40,10 +44,11 @@ def count_words(text: str) -> int:
 def repetition(text: str) -> float:
     """Share in [0, 1] of n-grams that occurred earlier in the text: the largest over n = 2, 3, 4 (0 below four units).
 
-    Bigrams catch the shortest loops ("no no no no" has .67), while ordinary prose of some hundred words stays below .3.
+    Of the first `LOOP_UNITS` words and marks only, since the share grows with the length of any text, and a loop after a
+    hundred words of answer does not take the answer back. Bigrams catch the shortest loops ("no no no no" has .67).
     Single words are left out: their repeated share passes one half in any long text.
     """
-    units = [match.group(0).casefold() for match in _UNIT.finditer(text)]
+    units = [match.group(0).casefold() for match in islice(_UNIT.finditer(text), LOOP_UNITS)]
     if len(units) < 4:
         return 0.0
     shares = []
@@ -54,7 +59,9 @@ def repetition(text: str) -> float:
 
 
 def assess(text: str, *, min_words: int = MIN_WORDS, max_repetition: float = MAX_REPETITION) -> Quality:
-    """Flags of one completion. Looping: repeated share above `max_repetition`; too short: below `min_words` words."""
+    """Flags of one completion: of its answer, so that a thought alone is empty. Looping: repeated share above
+    `max_repetition`; too short: below `min_words` words."""
+    text = answer_of(text)
     n_words, share = count_words(text), repetition(text)
     return Quality(
         empty=not text.strip(),

@@ -20,7 +20,19 @@ from pathlib import Path
 
 import psutil
 import yaml
-from run import ROOT, RUN_FILE, TAG, _alive, _tagged, remove_partial, report, results_folder, unlock, whole_study
+from run import (
+    ROOT,
+    RUN_FILE,
+    TAG,
+    _alive,
+    _tagged,
+    remove_partial,
+    report,
+    results_folder,
+    stop_if_damaged,
+    unlock,
+    whole_study,
+)
 
 PATIENCE = 180  # seconds until cancelled jobs have to be gone
 LOOKS = 180  # seconds between two looks of the SLURM plugin at the queue, at the most: they grow while nothing ends
@@ -61,6 +73,7 @@ def main() -> int:
     recover(here, arguments.dead)
     if arguments.recover:
         return 0
+    stop_if_damaged(results, arguments.configfile)
     for warning in waits(Path(arguments.profile)):
         print(f"warning: {warning}", file=sys.stderr, flush=True)
     run = {

@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT / "workflow" / "lib"))
 
 from asked import whole_study  # noqa: E402
 from config_file import results_folder  # noqa: E402
+from damage import stop_if_damaged  # noqa: E402
 
 RUN_FILE = Path(".snakemake") / "safety-geometry-run.json"
 TAG = "SAFETY_GEOMETRY_RUN"  # in the environment of every job, so that orphans can be told from other processes
@@ -50,6 +51,7 @@ def main() -> int:
 
     whole = whole_study(extra)
     recover(command)
+    stop_if_damaged(results, arguments.configfile)
     run = {"id": uuid.uuid4().hex, "pid": os.getpid(), "started": psutil.Process().create_time()}
     RUN_FILE.parent.mkdir(exist_ok=True)
     RUN_FILE.write_text(json.dumps(run), encoding="utf-8")

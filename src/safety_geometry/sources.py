@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safety_geometry import fetchers
+from safety_geometry.disk import disk_full
 from safety_geometry.source_files import SourceError, digest, match_members, size_of
 
 __all__ = ["Fetched", "SourceError", "check_spec", "digest", "fetch", "source_files"]
@@ -77,7 +78,7 @@ def fetch(source: Mapping, destination: Path, name: str = "source") -> Fetched:
         fetched = Fetched(tuple(source_files(folder)), size_of(folder), revision)
         os.replace(folder, destination)
     except OSError as error:
-        if error.errno != 28:
+        if not disk_full(error):
             raise
         raise SourceError(
             f"sources.{name}: no space left on the disk at {destination.parent}; free some and run again"

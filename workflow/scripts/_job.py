@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import csv
 import errno
+import functools
 import json
 import os
 import sys
@@ -197,6 +198,7 @@ def read_jsonl(path: Path) -> list[dict]:
     return rows
 
 
+@functools.cache
 def _version(package: str) -> str | None:
     with contextlib.suppress(metadata.PackageNotFoundError):
         return metadata.version(package)

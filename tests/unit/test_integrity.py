@@ -73,6 +73,7 @@ def make_study(monkeypatch) -> None:
 @pytest.fixture
 def study(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(_integrity.CONFIG, "config.yaml")
     make_study(monkeypatch)
     return STUDY
 
@@ -295,14 +296,14 @@ def test_a_disk_or_a_quota_that_is_full(study, monkeypatch, error):
 
 
 def test_a_folder_that_cannot_be_written_to(study, monkeypatch):
-    with pytest.raises(
-        JobError, match=f"{TABLE.parent} cannot be written to .Read-only file system.; make it writable"
-    ):  # noqa: SIM117
-        with job(monkeypatch, {}).publish(TABLE) as scratch:
-            raise OSError(errno.EROFS, "Read-only file system", str(scratch))
-    with pytest.raises(PermissionError):  # of something else: not this folder's fault  # noqa: SIM117
-        with job(monkeypatch, {}).publish(TABLE):
-            raise PermissionError(errno.EACCES, "Permission denied", "/elsewhere/x")
+    message = f"{TABLE.parent} cannot be written to .Read-only file system.; make it writable"
+    with pytest.raises(JobError, match=message), job(monkeypatch, {}).publish(TABLE) as scratch:
+        raise OSError(errno.EROFS, "Read-only file system", str(scratch))
+    with (
+        pytest.raises(PermissionError),
+        job(monkeypatch, {}).publish(TABLE),
+    ):  # of something else: not this folder's fault
+        raise PermissionError(errno.EACCES, "Permission denied", "/elsewhere/x")
 
 
 # ------------------------------------------------------------------------------------------------------------- index

@@ -343,6 +343,14 @@ def test_a_large_file_is_hashed_once(large, hashed, monkeypatch):
     assert len(entries) == 1 and str(large) not in entries[0].read_text()
 
 
+def test_a_folder_that_was_just_made_is_not_hashed_again(study, hashed, monkeypatch):
+    put(job(monkeypatch, {}), MODEL, {"model.safetensors": bytes(_integrity.LARGE), "config.json": b"{}"})
+    assert len(hashed) == 2
+    forget()
+    job(monkeypatch, {"model": MODEL})
+    assert hashed[2:] == [str(MODEL / "config.json")]
+
+
 def test_size_and_time_put_back_do_not_hide_a_change(large, hashed, monkeypatch):
     job(monkeypatch, {"model": MODEL})
     before = large.stat()

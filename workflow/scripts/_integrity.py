@@ -49,40 +49,40 @@ class Index:
 
     def __init__(self, folder: Path | None):
         self.folder = folder
-        self._known: dict[Path, tuple[list[int], str]] = {}
+        self._known: dict[tuple[int, ...], str] = {}
 
     def digest(self, path: Path, anew: bool = False) -> str:
         """SHA-256 of a file; `anew`: of what it holds, whatever the index says. Raises OSError when it cannot be read."""
         stamp = _stamp(path)
-        known = None if anew else self._known.get(path) or self._stored(path, stamp)
-        if known is not None and known[0] == stamp:
-            self._known[path] = known
-            return known[1]
+        known = None if anew else self._known.get(stamp) or self._stored(stamp)
+        if known is not None:
+            self._known[stamp] = known
+            return known
         begun = time.time_ns()
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         if begun - stamp[-1] > SETTLED and _stamp(path) == stamp:
-            self._known[path] = stamp, found
-            self._store(path, stamp, found)
-        return found
+            self._known[stamp] = sha256
+            self._store(stamp, sha256)
+        return sha256
 
-    def _entry(self, path: Path) -> Path:
-        name = os.path.relpath(path, self.folder.parent)
-        return self.folder / f"{hashlib.sha256(os.fsencode(name)).hexdigest()[:40]}.json"
+    def _entry(self, stamp: tuple[int, ...]) -> Path:
+        """By inode: a folder's files stay known when it is put in its place."""
+        return self.folder / f"{stamp[0]}.json"
 
-    def _stored(self, path: Path, stamp: list[int]) -> tuple[list[int], str] | None:
+    def _stored(self, stamp: tuple[int, ...]) -> str | None:
         if self.folder is None or stamp[1] < LARGE:
             return None
         try:
-            entry = json.loads(self._entry(path).read_text(encoding="utf-8"))
-            return (entry["stamp"], entry["sha256"]) if DIGEST.fullmatch(entry["sha256"]) else None
+            entry = json.loads(self._entry(stamp).read_text(encoding="utf-8"))
+            return entry["sha256"] if entry["stamp"] == [*stamp] and DIGEST.fullmatch(entry["sha256"]) else None
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def _store(self, path: Path, stamp: list[int], sha256: str) -> None:
+    def _store(self, stamp: tuple[int, ...], sha256: str) -> None:
         if self.folder is None or stamp[1] < LARGE:
             return
-        entry = self._entry(path)
+        entry = self._entry(stamp)
         scratch = entry.with_name(f".{entry.name}.partial-{os.getpid()}")
         with contextlib.suppress(OSError):
             self.folder.mkdir(exist_ok=True)
@@ -119,9 +119,9 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
 
 
-def _stamp(path: Path) -> list[int]:
+def _stamp(path: Path) -> tuple[int, ...]:
     now = path.stat()
-    return [now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns]
+    return now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns
 
 
 # ------------------------------------------------------------------------------------------------------------- sidecars

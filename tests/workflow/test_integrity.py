@@ -38,7 +38,9 @@ def test_a_changed_byte_stops_runs_and_jobs_until_the_file_is_made_anew(study):
         assert f"rm {JUDGED} && make run CONFIG={SMOKE} ARGS={JUDGED}" in done.stdout and "Traceback" not in done.stdout
     (study / BEHAVIOUR).unlink()
     done = snakemake(study, BEHAVIOUR)
-    assert done.returncode and f"{JUDGED} is not what judge.py wrote" in done.stdout and not (study / BEHAVIOUR).exists()
+    assert (
+        done.returncode and f"{JUDGED} is not what judge.py wrote" in done.stdout and not (study / BEHAVIOUR).exists()
+    )
     (study / JUDGED).unlink()
     done = command(study, "workflow/run.py", "--configfile", SMOKE, "--cores", "2", JUDGED)
     assert done.returncode == 0, done.stdout

@@ -32,10 +32,11 @@ class IntegrityError(Exception):
 
 @dataclass(frozen=True)
 class Fault:
-    """An artefact that cannot be trusted, and why."""
+    """An artefact that cannot be trusted, and why; `acceptable`: it has a sidecar, and may have been edited on purpose."""
 
     path: Path
     what: str
+    acceptable: bool = False
 
 
 # -------------------------------------------------------------------------------------------------------------- digests
@@ -195,7 +196,7 @@ def fault_of(artefact: Path) -> Fault | None:
         return Fault(artefact, f"{artefact} is a {kind_of(artefact)} where {wrote} a {record['kind']}")
     empty = " is empty and" if artefact.is_file() and not artefact.stat().st_size else " is"
     expected = f"its SHA-256 is {now[:16]}…, its sidecar says {record['sha256'][:16]}…"
-    return Fault(artefact, f"{artefact}{empty} not what {wrote}: {expected}")
+    return Fault(artefact, f"{artefact}{empty} not what {wrote}: {expected}", True)
 
 
 def faults_of(paths: Iterable[Path]) -> list[Fault]:
@@ -213,8 +214,10 @@ def _fits(record: dict, artefact: Path, digest: str) -> bool:
 
 def advice(faults: Sequence[Fault]) -> str:
     """What to do about them."""
-    edit = f"make accept FILE={shlex.quote(str(faults[0].path))}" if len(faults) == 1 else "make accept FILE=…"
-    return f"make anew with `{remake([fault.path for fault in faults])}`; if it was edited on purpose: `{edit}`"
+    acceptable = [shlex.quote(str(fault.path)) for fault in faults if fault.acceptable]
+    name = acceptable[0] if len(acceptable) == 1 else "..."
+    edit = f"; what was edited on purpose is kept by `make accept FILE={name}`" if acceptable else ""
+    return f"make anew with `{remake([fault.path for fault in faults])}`{edit}"
 
 
 def remake(paths: Sequence[Path]) -> str:

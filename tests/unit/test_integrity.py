@@ -170,7 +170,7 @@ def test_a_damaged_artefact_is_refused_with_its_name_and_its_command(study, monk
     folder = "-r " * path.is_dir()
     assert what in said and str(path) in said and "\n" not in said
     assert f"make anew with `rm {folder}{path} && make run CONFIG='configs/my own.yaml' ARGS={path}`" in said
-    assert (f"`make accept FILE={path}`" in said) == ("writer.py wrote" in said)
+    assert (f"`make accept FILE={path}`" in said) == ("not what writer.py wrote" in said)
     with pytest.raises(SystemExit, match=str(path)):
         damage.stop_if_damaged(study, "config.yaml")
 
@@ -530,8 +530,10 @@ def test_what_cannot_be_accepted(study, tmp_path):
         with pytest.raises(IntegrityError, match=message):
             damage.accept(path)
     sidecar(TABLE).unlink()
-    with pytest.raises(IntegrityError, match="has no sidecar"):
-        damage.accept(TABLE)
+    to_folder(ANSWERS)
+    for path, message in ((TABLE, "has no sidecar"), (ANSWERS, "is a folder where writer.py wrote a file")):
+        with pytest.raises(IntegrityError, match=message):
+            damage.accept(path)
 
 
 # -------------------------------------------------------------------------------------------------------- unit stores

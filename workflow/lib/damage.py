@@ -26,6 +26,7 @@ from _integrity import (
     fault_of,
     kind_of,
     read_sidecar,
+    remake,
     sidecar,
     study_of,
 )
@@ -101,15 +102,16 @@ def stop_if_damaged(results: Path, config: str) -> None:
 def accept(path: Path) -> str:
     """Let an artefact that was edited on purpose stand: its sidecar gets the new digest, and in `edited` the former ones.
 
-    Returns what was done. Raises IntegrityError when no sidecar can be read.
+    Returns what was done. Raises IntegrityError when it has no sidecar that can be read, or is a folder for a file.
     """
     if study_of(path) is None:
         raise IntegrityError(f"{path} is in no study (results/STUDY/…): no sidecar vouches for it")
     artefact = artefact_of(path)
-    now = content_digest(artefact, anew=True)
-    record = read_sidecar(artefact)
-    if fault_of(artefact) is None:
+    now, record, fault = content_digest(artefact, anew=True), read_sidecar(artefact), fault_of(artefact)
+    if fault is None:
         return f"{artefact} is what its sidecar says: nothing to accept"
+    if not fault.acceptable:
+        raise IntegrityError(f"{fault.what}; make it anew with `{remake([artefact])}`")
     record |= {"sha256": now, "kind": kind_of(artefact), "edited": [*record.get("edited", []), record["sha256"]]}
     coming(artefact).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     coming(artefact).replace(sidecar(artefact))

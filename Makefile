@@ -16,7 +16,7 @@ HASH := \#
 STUDY = $(shell sed -nE "s/^study:[[:space:]]+([\"']?)([A-Za-z0-9][A-Za-z0-9_-]*)\1([[:space:]]+$(HASH).*)?[[:space:]]*$$/\2/p" '$(CONFIG)')
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help run run-full smoke plan plan-cost plan-paper calibrate export report test test-long test-unit lint format verify reference clean-study named-study
+.PHONY: help run run-full smoke plan plan-cost plan-paper calibrate export report test test-long test-unit lint format verify check accept reference clean-study named-study
 .PHONY: cluster cluster-plan cluster-recover cluster-install test-cluster test-slurm test-conda
 
 help: ## list the targets
@@ -103,6 +103,12 @@ format: $(VENV)/.dev ## format the code
 
 verify: named-study $(VENV)/.run ## compare your results with the reference results of CONFIG's study, in docs/results
 	@PYTHONPATH=src python workflow/scripts/verify.py --results results/$(STUDY)/tables --reference $(REFERENCE)/tables
+
+check: $(VENV)/.run ## compare every artefact of CONFIG's study with what was written
+	@python workflow/check.py --configfile '$(CONFIG)' $(ARGS)
+
+accept: $(VENV)/.run ## keep an artefact that you edited on purpose: make accept FILE=results/...
+	@python workflow/check.py --accept "$$FILE"
 
 reference: named-study ## make the tables and figures of CONFIG's study the reference in docs/results
 	@mkdir -p $(REFERENCE)/tables $(REFERENCE)/figures

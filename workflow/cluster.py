@@ -31,7 +31,17 @@ from at_work import (
     remove_partial,
     unlock,
 )
-from run import ROOT, check_places, killed, report, results_folder, settle_caches, stopped_by_keys, whole_study
+from run import (
+    ROOT,
+    check_places,
+    killed,
+    report,
+    results_folder,
+    settle_caches,
+    stop_if_damaged,
+    stopped_by_keys,
+    whole_study,
+)
 from supervise import Supervisor, say
 
 PATIENCE = 180  # seconds until cancelled jobs have to be gone
@@ -76,6 +86,7 @@ def main() -> int:
     recover(here, arguments.dead, arguments.profile)
     if arguments.recover:
         return 0
+    stop_if_damaged(results, arguments.configfile)
     for warning in waits(Path(arguments.profile)):
         print(f"warning: {warning}", file=sys.stderr, flush=True)
     within = _job_ids(os.environ)

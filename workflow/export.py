@@ -12,8 +12,9 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "src"), str(ROOT / "workflow" / "lib")]
+sys.path[:0] = [str(ROOT / "src"), *(str(ROOT / "workflow" / folder) for folder in ("lib", "scripts"))]
 
+from _integrity import CONFIG, advice, faults_of  # noqa: E402
 from config_file import read_study  # noqa: E402
 from layout import Layout  # noqa: E402
 from study import Study  # noqa: E402
@@ -34,6 +35,9 @@ def main() -> None:
     files, name = located(study, arguments.checkpoint, arguments.seed)
     if target.exists():
         sys.exit(f"error: {arguments.folder} exists already; name another folder, or remove it")
+    os.environ[CONFIG] = arguments.configfile
+    if faults := faults_of(files.values()):
+        sys.exit(f"error: {'; '.join(fault.what for fault in faults)}; {advice(faults)}")
     scratch = target.with_name(f".{target.name}.partial-{os.getpid()}")
     try:
         write(files, scratch, study.config["model"]["dtype"])

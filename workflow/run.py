@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT / "workflow" / "lib"))
 from asked import only_looks, whole_study  # noqa: E402
 from at_work import RUN_FILE, begin, is_locked, members, recover  # noqa: E402
 from config_file import results_folder  # noqa: E402
+from damage import stop_if_damaged  # noqa: E402
 from failures import Failures  # noqa: E402
 from places import check_places, settle_caches  # noqa: E402
 from progress import Memory, Progress, write_timings  # noqa: E402
@@ -58,6 +59,7 @@ def main() -> int:
     check_places(results)
     whole = whole_study(extra)
     recover(command, arguments.dead)
+    stop_if_damaged(results, arguments.configfile)
     run = begin()
     supervisor = Supervisor(run["id"])
     try:

@@ -18,13 +18,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from safety_geometry.archives import is_archive
+from safety_geometry.disk import disk_full
 from safety_geometry.source_files import (
     SourceError,
     check_hash,
     check_members,
     copy_folder,
     digest,
-    disk_full,
     extract,
     match_members,
     members_of,
@@ -247,7 +247,7 @@ def _hub_trouble(error: Exception, spec: Mapping, endpoint: str, offline: bool, 
             f"{where}: {endpoint} has no {kind} {repo}, or it is private: correct {where}.repo or {where}.repo_type, or log in "
             "with `hf auth login`"
         )
-    if isinstance(error, OSError) and disk_full(error):
+    if disk_full(error):
         return SourceError(f"{where}: no space left on the disk while downloading {what}; free some and run again")
     if offline:
         reason = "HF_HUB_OFFLINE is set and it is not in the hub cache: unset it"

@@ -1,7 +1,6 @@
 """The files of a source: hashes, globs over their names, what a folder or an archive has under them."""
 
 import difflib
-import errno
 import hashlib
 import os
 import re
@@ -20,7 +19,6 @@ from safety_geometry.archives import (
     unpack,
 )
 
-FULL = (errno.ENOSPC, errno.EDQUOT)
 NEAR = 5000  # names that are looked through for one like a name that is not there
 
 
@@ -158,11 +156,6 @@ def files_below(home: Path) -> dict[str, Path]:
         for path in (Path(place) / name for name in (*files, *links)):
             found[path.relative_to(home).as_posix()] = path
     return found
-
-
-def disk_full(error: OSError) -> bool:
-    """No room, or a quota that is used up."""
-    return error.errno in FULL
 
 
 def check_members(folder: Path, wanted: Mapping[str, str | None], where: str) -> None:

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safety_geometry import fetchers
-from safety_geometry.source_files import SourceError, digest, disk_full, match_members, size_of
+from safety_geometry.disk import disk_full
+from safety_geometry.source_files import SourceError, digest, match_members, size_of
 
 __all__ = ["Fetched", "SourceError", "check_spec", "digest", "fetch", "source_files"]
 

@@ -209,7 +209,7 @@ def test_the_key_of_unfinished_work(monkeypatch, inputs, tmp_path):
 
     assert key(a=1) == key(a=1) != key(a=2)
     before = key(a=1)
-    monkeypatch.setattr(_store, "recorded_digest", lambda path: "other")
+    monkeypatch.setattr(_store, "content_digest", lambda path: "other")
     assert key(a=1) != before
 
 

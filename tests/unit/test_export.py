@@ -10,6 +10,7 @@ import convert_model
 import probe
 import pytest
 import yaml
+from _integrity import CONFIG, content_digest, sidecar
 from conftest import REQUESTS
 from test_adapters import folder, save_adapter  # noqa: F401  (a fixture)
 from test_own_families import MODEL, PROBE, SCORES, SETS, run
@@ -25,6 +26,7 @@ def export(monkeypatch, tmp_path):
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(CONFIG, "smoke.yaml")
     (tmp_path / "smoke.yaml").write_text((ROOT / "configs/smoke.yaml").read_text())
     return module
 
@@ -37,6 +39,8 @@ def study(folder, tmp_path):  # noqa: F811
     save_adapter(checkpoints / "step1", 5)
     (tmp_path / "results/smoke/models").mkdir()
     (tmp_path / "results/smoke/models/base").symlink_to(folder)
+    for artefact in (checkpoints / "step1", tmp_path / "results/smoke/models/base"):
+        sidecar(artefact).write_text(json.dumps({"sha256": content_digest(artefact)}))
     for name, more in (("harmful", ""), ("benign", " Be kind.")):
         rows = [{"id": f"p{i}", "prompt": q + more} for i, q in enumerate(REQUESTS)]
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -97,3 +101,13 @@ def test_what_cannot_be_exported(export, study, monkeypatch, checkpoint, target,
     with pytest.raises(SystemExit, match=message):
         asked(export, monkeypatch, checkpoint, target)
     assert not (study / "out").exists()
+
+
+def test_a_damaged_checkpoint_is_not_exported(export, study, monkeypatch):
+    weights = study / "results/smoke/seed1/checkpoints/r2d2/step1/adapter_model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(SystemExit, match=r"checkpoints/r2d2/step1 is not what .*make run CONFIG=smoke.yaml"):
+        asked(export, monkeypatch, "r2d2:1", "made")
+    assert not (study / "made").exists()

@@ -67,3 +67,23 @@ def test_reference_of_a_quoted_name(project):
     (project / "config.yaml").write_text('study: "my"\n')
     assert make(project, "reference").returncode == 0
     assert (project / "docs/results/my/tables/a.csv").read_text() == "my"
+
+
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        (["check", "CONFIG=my study.yaml"], ["workflow/check.py", "--configfile", "my study.yaml"]),
+        (["accept", 'FILE=results/my/a b\'s "c".csv'], ["workflow/check.py", "--accept", 'results/my/a b\'s "c".csv']),
+        (["accept"], ["workflow/check.py", "--accept", ""]),
+    ],
+)
+def test_check_and_accept_hand_on_a_name_as_it_is(words, given, project):
+    (project / "requirements").mkdir()
+    (project / "requirements/run.txt").write_text("")
+    (project / ".venv/bin").mkdir(parents=True)
+    (project / ".venv/.run").write_text("")
+    python = project / ".venv/bin/python"
+    python.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    python.chmod(0o755)
+    done = subprocess.run(["make", *words], cwd=project, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == given, done.stderr

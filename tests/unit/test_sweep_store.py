@@ -185,7 +185,7 @@ def test_store_returns_what_was_put_and_nothing_from_a_damaged_file(tmp_path):
 
 
 def test_a_full_disk_is_said_in_words(tmp_path, monkeypatch):
-    def full(self, text):
+    def full(self, text, **options):
         self.touch()
         raise OSError(errno.ENOSPC, "No space left on device")
 

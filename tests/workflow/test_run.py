@@ -17,7 +17,7 @@ import yaml
 from harness import ATTACK_FIGURES, CAUSAL_FIGURES, CAUSAL_TABLES, FIGURES, ROOT, SMOKE, TABLES
 
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
-from _job import SIDECAR, digest
+from _integrity import SIDECAR, content_digest
 from _tables import SCHEMAS, check_table
 
 pytestmark = pytest.mark.slow
@@ -87,7 +87,7 @@ def test_sidecars_are_true_and_hold_no_path_and_no_time(finished):
     for path in sidecars:
         record = json.loads(path.read_text())
         artefact = path.with_name(path.name.removesuffix(SIDECAR))
-        assert record["sha256"] == digest(artefact), artefact
+        assert record["sha256"] == content_digest(artefact), artefact
         assert record["code"] and record["script"].endswith(".py")
         for text in strings(record):
             assert not text.startswith("/") and str(finished.folder) not in text, f"{path}: an absolute path"

@@ -1,4 +1,5 @@
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from scheduling import look_once_a_time_span
 
 look_once_a_time_span()
 ROOT = Path(workflow.basedir)
+# Jobs name it in the commands that they advise.
+os.environ["SAFETY_GEOMETRY_CONFIG"] = os.path.relpath(
+    next(iter(workflow.config_settings.configfiles), "config.yaml"), ROOT
+)
 if isinstance(config.get("seeds"), list):  # --config 'seeds=[42]' brings them as text
     config["seeds"] = [int(s) if str(s).isdigit() else s for s in config["seeds"]]
 study = checked_study(config)

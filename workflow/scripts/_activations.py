@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from _job import JobError
+from safetensors import SafetensorError, safe_open
 
 from safety_geometry.carriers import CandidateScores, Position
 
@@ -18,14 +19,21 @@ class Tensors:
     """A safetensors file: `metadata`, and `tensors[name]` as a lazily read array of its stored type."""
 
     def __init__(self, path: Path):
+        """Raises JobError when the file is none of safetensors, or is cut off."""
         self.path = path
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= path.stat().st_size - 8:
-                raise JobError(f"{path} is not a safetensors file, or is cut off; delete it and run its rule again")
-            header = json.loads(file.read(length))
-        self.metadata: dict[str, str] = header.pop("__metadata__", {})
-        self._entries, self._start = header, 8 + length
+        try:
+            # Reads the header alone, and checks that the tensors fill the file: neither a byte less nor one more.
+            with safe_open(path, "np") as file:
+                self.metadata: dict[str, str] = file.metadata() or {}
+            with path.open("rb") as file:
+                length = int.from_bytes(file.read(8), "little")
+                self._entries = json.loads(file.read(length))
+        except (SafetensorError, OSError, ValueError) as error:
+            raise JobError(
+                f"{path} is not a safetensors file, or is cut off ({error}); delete it and run its rule again"
+            ) from error
+        self._entries.pop("__metadata__", None)
+        self._start = 8 + length
 
     @property
     def empty(self) -> bool:
@@ -50,6 +58,8 @@ class Tensors:
             values = (values.astype(np.uint32) << 16).view(np.float32)
         elif values.dtype == np.float16:
             values = values.astype(np.float32)
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            raise JobError(f"{self.path}: {name} holds NaN or infinity; cache the activations in a wider dtype")
         return values
 
     def describe(self, key: str) -> object:
@@ -57,7 +67,10 @@ class Tensors:
             raise JobError(
                 f"{self.path} has no {key!r} in its metadata; it was made by an older version: run its rule again"
             )
-        return json.loads(self.metadata[key])
+        try:
+            return json.loads(self.metadata[key])
+        except ValueError as error:
+            raise JobError(f"{self.path}: {key!r} in its metadata is damaged; run its rule again") from error
 
 
 class Activations:
@@ -90,12 +103,12 @@ class Activations:
 
     def mean(self, label: str) -> np.ndarray:
         """[P, L+1, d] of `label` harmful or benign, all positions and layers."""
-        return self._finite(f"mean.{label}")
+        return self.file.read(f"mean.{label}")
 
     def fit(self, position: Position, layer: int) -> tuple[np.ndarray, int]:
         """[N, d] float64 at one site, harmful prompts first, and how many of them are harmful."""
         site = np.s_[:, self.index(position), layer]
-        harmful, benign = (self._finite(f"fit.{label}", site) for label in ("harmful", "benign"))
+        harmful, benign = (self.file.read(f"fit.{label}", site) for label in ("harmful", "benign"))
         return np.concatenate([harmful, benign]).astype(np.float64), len(harmful)
 
     def refused(self) -> np.ndarray | None:
@@ -115,14 +128,8 @@ class Activations:
         """[n, L, d]: the block inputs of the validation prompts at one position."""
         whole = f"select.{label}"
         if whole in self.file:
-            return self._finite(whole, np.s_[:, self.index(position), : self.n_layers])
-        return self._finite(f"{whole}.{position}", np.s_[:, : self.n_layers])
-
-    def _finite(self, name: str, index=...) -> np.ndarray:
-        values = self.file.read(name, index)
-        if not np.isfinite(values).all():
-            raise JobError(f"{self.file.path}: {name} holds NaN or infinity; cache the activations in a wider dtype")
-        return values
+            return self.file.read(whole, np.s_[:, self.index(position), : self.n_layers])
+        return self.file.read(f"{whole}.{position}", np.s_[:, : self.n_layers])
 
 
 def read_scores(path: Path) -> CandidateScores | None:

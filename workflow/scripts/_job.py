@@ -3,13 +3,14 @@
 A script declares the names of its input and output files; each becomes an option that takes a path.
 Everything else that the result depends on arrives as one JSON object in ``--params``, so that Snakemake's
 `params` trigger sees exactly what the job sees, and the printed command can be rerun by hand.
+What is read is hashed before the work begins, and has to be what its sidecar says (_integrity.py).
 """
 
 import argparse
 import contextlib
 import csv
+import errno
 import functools
-import hashlib
 import json
 import os
 import sys
@@ -17,7 +18,10 @@ from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-SIDECAR = ".provenance.json"
+from _integrity import IntegrityError, advice, coming, content_digest, faults_of, kind_of, place, sidecar
+
+from safety_geometry.disk import disk_full
+
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib")
 
 
@@ -56,6 +60,17 @@ class Job:
             for path in self._paths(name):
                 if not path.exists():
                     raise JobError(f"--{name}: {path} does not exist; run the rule that makes it")
+        self._digests = self._verified()
+
+    def _verified(self) -> dict[Path, str]:
+        """Digests of all inputs. Raises JobError with file, expectation and remedy where one is not what was written."""
+        paths = [path for name in self.inputs for path in self._paths(name)]
+        try:
+            if faults := faults_of(paths):
+                raise JobError(f"{'; '.join(fault.what for fault in faults)}; {advice(faults)}")
+            return {path: content_digest(path) for path in paths}
+        except IntegrityError as error:
+            raise JobError(str(error)) from error
 
     def _paths(self, name: str) -> list[Path]:
         value = getattr(self, name)
@@ -63,19 +78,21 @@ class Job:
 
     @contextlib.contextmanager
     def publish(self, path: Path) -> Iterator[Path]:
-        """A scratch path beside `path` (file or folder); renamed to it, with a sidecar, when the block succeeds."""
+        """A scratch path beside `path` (file or folder); renamed to it, with a sidecar, when the block succeeds.
+
+        Raises JobError when the disk is full, the place cannot be written to, or an input is no longer what it was.
+        """
         scratch = path.with_name(f".{path.name}.partial-{os.getpid()}{path.suffix}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield scratch
-            _replace(scratch, path)
-        except OSError as error:
-            if error.errno == 28:
-                raise JobError(f"no space left on the disk while writing {path}; free some and run again") from error
-            raise
-        finally:
-            _remove(scratch)
-        self._sidecar(path)
+        make_folder(path.parent)
+        with writing(path):
+            try:
+                yield scratch
+                record = json.dumps(self._record(scratch, path), indent=1, sort_keys=True) + "\n"
+                coming(path).write_text(record, encoding="utf-8")
+                _replace(scratch, path)
+                _replace(coming(path), sidecar(path))
+            finally:
+                remove(scratch)
 
     def layout_changed(self) -> dict[str, dict[str, int]]:
         """Rows of a forward pass, asked for and used, where memory made them fewer."""
@@ -98,56 +115,90 @@ class Job:
         with self.publish(path) as scratch:
             frame.to_csv(scratch, index=False, float_format="%.6g", quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
 
-    def _sidecar(self, path: Path) -> None:
-        """No time stamp and no absolute path: equal runs have equal sidecars."""
+    def _record(self, scratch: Path, path: Path) -> dict:
+        """The sidecar of what `scratch` holds. No time stamp, no path but places in the study: equal runs have equal sidecars."""
         record = {
             "artefact": path.name,
-            "sha256": digest(path),
+            "kind": kind_of(scratch),
+            "sha256": content_digest(scratch),
             "script": Path(sys.argv[0]).name,
             "code": self.code,
             "params": self.params,
-            "inputs": {f"{name}/{p.name}": recorded_digest(p) for name in self.inputs for p in self._paths(name)},
+            "inputs": self._recorded_inputs(),
             "packages": {name: version for name in PACKAGES if (version := _version(name))},
             "python": sys.version.split()[0],
         }
         if changed := self.layout_changed():
             record["layout_changed"] = changed  # smaller batches for want of memory round otherwise
-        sidecar(path).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        return record
+
+    def _recorded_inputs(self) -> dict[str, str]:
+        """Digest of each input by option and place; others of one name that are outside the study are numbered."""
+        recorded: dict[str, str] = {}
+        for name in self.inputs:
+            for path in self._paths(name):
+                key, digest = f"{name}/{place(path)}", self._unchanged(path)
+                number = 1
+                while recorded.get(key, digest) != digest:
+                    number += 1
+                    key = f"{name}/{place(path)}#{number}"
+                recorded[key] = digest
+        return recorded
+
+    def _unchanged(self, path: Path) -> str:
+        """Digest of an input, which is still what it was when the job began."""
+        try:
+            now = content_digest(path)
+        except IntegrityError as error:
+            raise JobError(f"{error}: it was taken away while this job read it; run again") from error
+        if self._digests.setdefault(path, now) != now:
+            raise JobError(f"{path} changed while this job read it; run again, and leave it alone meanwhile")
+        return now
 
 
-def sidecar(path: Path) -> Path:
-    return path.with_name(path.name + SIDECAR)
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raises JobError when the disk gets full while `path` is written, or its folder cannot be written to."""
+    try:
+        yield
+    except Exception as error:
+        if disk_full(error):
+            raise JobError(f"no space left on the disk while writing {path}; free some and run again") from error
+        refused = isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+        if refused and path.parent in Path(error.filename or path).parents:
+            raise JobError(f"{path.parent} cannot be written to ({error.strerror}); make it writable") from error
+        raise
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of a file, or of the names and digests of a folder's files."""
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-        lines = "".join(f"{p.relative_to(path)} {digest(p)}\n" for p in files)
-        return hashlib.sha256(lines.encode()).hexdigest()
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@functools.cache
-def recorded_digest(path: Path) -> str:
-    """The digest in the artefact's sidecar; hashes the file where there is none (a file of the project)."""
-    beside = sidecar(path)
-    return json.loads(beside.read_text(encoding="utf-8"))["sha256"] if beside.exists() else digest(path)
+def make_folder(folder: Path) -> None:
+    """Raises JobError when a file stands in its way, or its place cannot be written to."""
+    try:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        blocking = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+        raise JobError(f"{blocking} is a file where a folder has to be; move it away and run again") from error
 
 
 def read_jsonl(path: Path) -> list[dict]:
-    """Rows of a JSON Lines file. Raises JobError with file and line when one is not JSON."""
+    """Rows of a JSON Lines file. Raises JobError with file and line when one is no JSON object, or the file no UTF-8."""
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise JobError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
+    for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError as error:
                 raise JobError(f"{path}, line {number}: not a JSON object ({error.msg})") from error
+            if not isinstance(rows[-1], dict):
+                raise JobError(f"{path}, line {number}: not a JSON object but a {type(rows[-1]).__name__}")
     return rows
 
 
+@functools.cache
 def _version(package: str) -> str | None:
     with contextlib.suppress(metadata.PackageNotFoundError):
         return metadata.version(package)
@@ -155,13 +206,21 @@ def _version(package: str) -> str | None:
 
 
 def _replace(scratch: Path, path: Path) -> None:
-    if path.is_dir():
-        _remove(path)
+    """Put `scratch` in the place of `path`, be that a file, a folder or nothing; a folder is never there in part."""
+    if path.is_dir() and not path.is_symlink():
+        old = path.with_name(f".{path.name}.partial-{os.getpid()}.old")
+        path.rename(old)
+        scratch.rename(path)
+        remove(old)
+        return
+    if scratch.is_dir():
+        path.unlink(missing_ok=True)
     os.replace(scratch, path)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
+def remove(path: Path) -> None:
+    """A file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
         import shutil
 
         shutil.rmtree(path)

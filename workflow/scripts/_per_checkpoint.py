@@ -22,13 +22,20 @@ def by_checkpoint(
 
 def read_cells(path: Path) -> pd.DataFrame:
     words = dict.fromkeys(("digest", "source_position_h", "source_position_r"), str)
-    return pd.read_csv(path, dtype=words, keep_default_na=False, na_values=[""])
+    return _read(path, dtype=words, keep_default_na=False, na_values=[""])
 
 
 def read_readout(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, dtype={"prompt_id": str})
+    return _read(path, dtype={"prompt_id": str})
 
 
 def read_judged(path: Path) -> pd.DataFrame:
     """Rows of judge.py; only an empty cell is missing, since `none` is a refusal class."""
-    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"id": str, "prompt_id": str, "arm": str})
+    return _read(path, keep_default_na=False, na_values=[""], dtype={"id": str, "prompt_id": str, "arm": str})
+
+
+def _read(path: Path, **options) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, **options)
+    except ValueError as error:
+        raise JobError(f"{path}: not a table ({error}); run the rule that makes it") from error

@@ -93,8 +93,11 @@ def layout(
 
 def read_labels(labels: Path, prompts: dict[str, list[Rendered]]) -> dict[str, Tensor]:
     """[n] bool of the harmful and of the benign fit prompts: those that are refused."""
-    known = json.loads(labels.read_text(encoding="utf-8"))
-    refused = {label: torch.tensor(known[label], dtype=torch.bool) for label in CLASSES}
+    try:
+        known = json.loads(labels.read_text(encoding="utf-8"))
+        refused = {label: torch.tensor(known[label], dtype=torch.bool) for label in CLASSES}
+    except (ValueError, TypeError, KeyError) as error:
+        raise JobError(f"{labels} holds no labels of {' and '.join(CLASSES)} prompts; make it again") from error
     sizes = [len(prompts[f"fit_{label}"]) for label in CLASSES]
     if [len(x) for x in refused.values()] != sizes:
         raise JobError(f"{labels}: {[len(x) for x in refused.values()]} labels for {sizes} prompts; make it again")

@@ -43,7 +43,10 @@ class Sweep:
     def __post_init__(self) -> None:
         self.activations = Activations(self.job.activations)
         self.carriers = Tensors(self.job.carriers)
-        self.facts = self.carriers.describe("carriers")[str(self.p["step"])]
+        steps = self.carriers.describe("carriers")
+        if (step := str(self.p["step"])) not in steps:
+            raise JobError(f"{self.job.carriers} has no carriers of step {step}; it has {', '.join(steps)}")
+        self.facts = steps[step]
         layers, scan = self.activations.n_layers, self.p["layer_scan"]
         if beyond := [ell for ell in (scan["layers"] if scan else []) if ell >= layers]:
             raise JobError(f"sweep.layer_scan.layers {beyond} do not exist: the model has blocks 0 to {layers - 1}")

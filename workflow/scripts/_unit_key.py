@@ -5,7 +5,8 @@ import json
 from collections.abc import Mapping, Sequence
 
 from _completions import Asked
-from _job import Job, recorded_digest
+from _integrity import content_digest
+from _job import Job
 
 from safety_geometry.causal.cells import Cell, Unit
 
@@ -19,7 +20,7 @@ def readout_key(job: Job, unit: Unit) -> str:
         job,
         unit=unit.name,
         cells=[[cell.id, cell.kl, fingerprint(cell)] for cell in unit.cells],
-        files={name: recorded_digest(getattr(job, name)) for name in READ},
+        files={name: content_digest(getattr(job, name)) for name in READ},
         settings={name: job.params[name] for name in SETTINGS},
     )
 
@@ -43,6 +44,6 @@ def fingerprint(cell: Cell) -> str:
 
 def _key(job: Job, **facts) -> str:
     """Of facts, the model and its settings, and the code."""
-    weights = [recorded_digest(path) for path in (job.model, job.adapter) if path is not None]
+    weights = [content_digest(path) for path in (job.model, job.adapter) if path is not None]
     whole = {"weights": weights, "model": job.params["model"], "code": job.code, **facts}
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()

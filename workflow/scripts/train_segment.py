@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 from _job import Job, JobError, read_jsonl
 from _model import batch_size, load
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from safety_geometry.adversarial import CleanRowsError, Pool, PoolConfig, clean_rows
@@ -72,7 +73,11 @@ def train(job: Job, ranks: Ranks) -> None:
     if p["start"]:
         if job.state is None:
             raise JobError(f"segment {p['start']}-{p['stop']} needs --state and --progress of the segment before it")
-        trainer.restore(load_file(job.state), json.loads(job.progress.read_text(encoding="utf-8")))
+        try:
+            state = load_file(job.state), json.loads(job.progress.read_text(encoding="utf-8"))
+        except (SafetensorError, ValueError) as error:
+            raise JobError(f"{job.state} or {job.progress} is damaged ({error}); make both anew") from error
+        trainer.restore(*state)
 
     log: list[dict] = []
     adapters = dict(zip(p["saves"], job.adapters, strict=True))

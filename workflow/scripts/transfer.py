@@ -12,7 +12,8 @@ import json
 from pathlib import Path
 
 from _completions import completion_row
-from _job import Job, JobError, read_jsonl, recorded_digest
+from _integrity import content_digest
+from _job import Job, JobError, read_jsonl
 from _model import Loaded, batch_size, load, progress, recall, rendered
 from _store import UnitStore
 
@@ -82,7 +83,7 @@ def answered(job: Job, loaded: Loaded, target: str, asked: list[dict]) -> dict:
 def key_of(job: Job, files: tuple[Path, Path | None], asked: list[dict]) -> str:
     """Key of a target's answers to one method's attacks: everything that they depend on, and nothing of another method."""
     settings = {name: job.params[name] for name in ("model", "max_new_tokens", "batch_size")}
-    digests = [recorded_digest(path) for path in files if path is not None]
+    digests = [content_digest(path) for path in files if path is not None]
     whole = [settings, digests, job.code, [[row["arm"], row["id"], row["prompt"]] for row in asked]]
     return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
 

@@ -1,0 +1,55 @@
+"""`make check`: every artefact of a study against its sidecar, and the sidecars against each other; exit 1 where something is wrong.
+
+--accept: let one that was edited by hand stand (`make accept`).
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT / "workflow" / "lib"), str(ROOT / "workflow" / "scripts")]
+
+from _integrity import CONFIG, IntegrityError, remake  # noqa: E402
+from config_file import read_study  # noqa: E402
+from damage import accept, check_study  # noqa: E402
+from layout import Layout  # noqa: E402
+from study import Study  # noqa: E402
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--configfile", default="config.yaml", help="configuration of the study")
+    parser.add_argument("--accept", type=Path, metavar="FILE", help="an artefact that was edited on purpose")
+    arguments = parser.parse_args()
+    os.chdir(ROOT)
+    os.environ[CONFIG] = arguments.configfile
+    try:
+        if arguments.accept is not None:
+            print(accept(arguments.accept))
+            return 0
+        study = read_study(Path(arguments.configfile))
+        verdict = check_study(Path(Layout(study).root), passing(study))
+    except IntegrityError as error:
+        sys.exit(f"error: {error}")
+    for fault in verdict.faults:
+        print(f"error: {fault.what}\n       make anew: {remake([fault.path])}", file=sys.stderr)
+    for path in verdict.edited:
+        print(f"edited by hand, and accepted: {path}")
+    print(f"{verdict.artefacts} artefacts, {len(verdict.faults)} faults")
+    return 1 if verdict.faults else 0
+
+
+def passing(study: Study) -> set[Path]:
+    """Adapters that are deleted once everything that reads them has run; their sidecars stay."""
+    layout = Layout(study)
+    saves = [(name, step) for name, step in study.checkpoints() if study.passing(name, step)]
+    seeds = study.config["seeds"]
+    return {Path(layout.checkpoint(*save).replace("{seed}", str(seed))) for save in saves for seed in seeds}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

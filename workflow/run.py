@@ -241,10 +241,11 @@ def report(command: list[str], results: Path) -> None:
     shown = [
         *(results / "tables").glob("*"),
         *(results / "figures").glob("*"),
-        *(ROOT / "workflow/report").glob("*.rst"),
+        *(ROOT / "workflow/report").glob("*"),
     ]
     if not target.exists() or target.stat().st_mtime < max(path.stat().st_mtime for path in shown):
-        done = subprocess.run([*command, "--report", str(target)], capture_output=True, text=True)
+        style = ["--report-stylesheet", str(ROOT / "workflow/report/report.css")]
+        done = subprocess.run([*command, "--report", str(target), *style], capture_output=True, text=True)
         if done.returncode:
             sys.exit(done.stdout + done.stderr + "\nThe results are complete, but the report could not be made.")
     print(f"Report: {target}")

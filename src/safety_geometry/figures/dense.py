@@ -21,6 +21,7 @@ from safety_geometry.figures.style import (
     legend_below,
     need,
     panel_width,
+    step_axis,
     striped,
     title,
 )
@@ -84,7 +85,7 @@ def dense(tables: dict[str, pd.DataFrame]) -> Figure:
         middle.set_ylim(-0.04, 1.04)
         middle.sharex(top)
         top.tick_params(labelbottom=False)
-        middle.set_xlabel("optimiser step")
+        step_axis(middle, saves["step"])
         forest(bottom, rho[rho["regime"] == regime], outcomes, first)
         crosses(bottom, others[others["regime"] == regime], outcomes)
         bottom.set_xlabel("Spearman's ρ with HRCI_repr, frozen sites")

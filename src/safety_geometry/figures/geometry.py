@@ -12,6 +12,7 @@ from safety_geometry.figures.style import (
     looks,
     need,
     seeds_note,
+    step_axis,
     title,
 )
 
@@ -52,7 +53,7 @@ def geometry(tables: dict[str, pd.DataFrame]) -> Figure:
                 ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", fontsize=8)
             title(ax, words, 2.2)
             ax.set_ylabel(label)
-            ax.set_xlabel("optimiser step")
+            step_axis(ax, frame["step"])
     axes[0, 0].set_ylim(1, 1 + 1.12 * max(frame["erank"].max() - 1, 1))
     cosines = frame[["cos_fixed_r_ref", "cos_fixed_h_ref"]].min().min()
     for ax in axes[0, 1:3]:  # one scale, so that the carrier that turned less looks it

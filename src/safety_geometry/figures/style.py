@@ -32,6 +32,7 @@ STYLE = {
     "axes.axisbelow": True, "lines.linewidth": 1.6, "lines.markersize": 4.5, "errorbar.capsize": 2.0, "savefig.dpi": 160,
     "svg.hashsalt": "safety-geometry", "svg.fonttype": "path", "figure.constrained_layout.use": True,
 }  # fmt: skip
+HINTED = 1.05
 MANY = 15  # points of a line, from which bars and large markers hide more than they show
 
 
@@ -104,7 +105,7 @@ def draw(ax: Axes, points: pd.DataFrame, look: dict, shift: float = 0.0, **extra
     known = points["lo"].notna() & points["hi"].notna()
     if not known.any():
         return
-    lo, hi = points["lo"].where(known), points["hi"].where(known)
+    lo, hi = points["lo"].where(known).astype(float), points["hi"].where(known).astype(float)
     if many:
         ax.fill_between(x, lo, hi, color=look["color"], alpha=0.15, linewidth=0, zorder=1)
     else:
@@ -179,9 +180,11 @@ def columns_for(panels: int, most: int) -> int:
 
 
 def width(text: str, size: float) -> float:
-    """Inches that a text takes at a font size in points, its longest line."""
+    """Inches that a text takes at a font size in points, its longest line; with room for what a PNG's hinting adds."""
     font = FontProperties(family="DejaVu Sans", size=size)
-    return max(text_to_path.get_text_width_height_descent(line, font, False)[0] for line in text.split("\n")) / 72
+    return (
+        max(text_to_path.get_text_width_height_descent(line, font, False)[0] for line in text.split("\n")) / 72 * HINTED
+    )
 
 
 def wrapped(text: str, room: float, size: float) -> str:
@@ -201,6 +204,13 @@ def wrapped(text: str, room: float, size: float) -> str:
             part = part[most:]
         lines[-1] += part
     return "\n".join(line.strip() for line in lines)
+
+
+def step_axis(ax: Axes, steps: Collection[float]) -> None:
+    """The axis of the optimiser steps; of a model that has one step only, that one instead of fractions around it."""
+    ax.set_xlabel("optimiser step")
+    if len(set(steps)) == 1:
+        ax.set_xticks([*set(steps)])
 
 
 def panel_width(panels: int, widest: float = 3.5) -> float:

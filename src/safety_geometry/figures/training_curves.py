@@ -52,7 +52,14 @@ def training_curves(tables: dict[str, pd.DataFrame]) -> Figure:
             draw(ax, points, look | style, zorder=2 + 0.1 * i)
             if column == "pool_before" and not rows["pool_after"].equals(rows["pool_before"]):
                 after = across_seeds(rows, "step", "pool_after").set_index("x")["value"].reindex(points["x"])
-                ax.fill_between(points["x"], points["value"], after, color=look["color"], alpha=0.45, linewidth=0)
+                ax.fill_between(
+                    points["x"],
+                    points["value"].astype(float),
+                    after.astype(float),
+                    color=look["color"],
+                    alpha=0.45,
+                    linewidth=0,
+                )
             ends[ax].append((points["value"].iloc[-1], regime, look["color"]))
         n = stated_prompts(tables, role) if role else ""
         title(

@@ -25,6 +25,7 @@ from safety_geometry.figures.style import (
     need,
     panel_width,
     seeds_note,
+    step_axis,
     title,
 )
 
@@ -81,7 +82,7 @@ def trajectory(tables: dict[str, pd.DataFrame]) -> Figure:
         if not ends[bottom]:
             bottom.text(0.5, 0.5, "behaviour not measured", transform=bottom.transAxes, ha="center", fontsize=8)
         bottom.set_ylim(-0.04, 1.04)
-        bottom.set_xlabel("optimiser step")
+        step_axis(bottom, rows["step"])
         for ax in (top, bottom):
             ax.grid(False, axis="x")
             for step in rows.loc[rows["anchor"].notna(), "step"].unique():
@@ -122,7 +123,7 @@ def couple(ax: Axes, controls: pd.DataFrame, layers: list[int]) -> list[tuple[fl
 
     ends = []
     ceiling = across_seeds(pick("split_half", "ceiling"), "step", "value")
-    ax.plot(ceiling["x"], ceiling["value"], **CEILING)
+    ax.plot(ceiling["x"], ceiling["value"], marker="_" if len(ceiling) == 1 else "", markersize=14, **CEILING)
     fixed = pick("fixed_layer", "c_cos")
     for layer, (colour, line) in looks_of(layers).items():
         points = across_seeds(fixed[fixed["layer_r"] == layer], "step", "value")
@@ -141,7 +142,9 @@ def couple(ax: Axes, controls: pd.DataFrame, layers: list[int]) -> list[tuple[fl
     if len(own):
         ends.append((own["value"].iloc[-1], "own sites", "black"))
     shuffled = pick("shuffled", "c_cos").groupby("step")[["lo", "hi"]].agg({"lo": "min", "hi": "max"})
+    if len(shuffled) == 1:
+        ax.vlines(shuffled.index, shuffled["lo"], shuffled["hi"], **BAND | {"linewidth": 12}, zorder=0)
     ax.fill_between(shuffled.index, shuffled["lo"], shuffled["hi"], **BAND)
     chance = across_seeds(pick("isotropic", "c_cos"), "step", "value")
-    ax.plot(chance["x"], chance["value"], **CHANCE)
+    ax.plot(chance["x"], chance["value"], marker="_" if len(chance) == 1 else "", markersize=14, **CHANCE)
     return ends

@@ -15,6 +15,7 @@ from safety_geometry.transfer import ARMS, UNOPTIMISED
 NAMES = {"gcg": "GCG", "autodan": "AutoDAN", "gcg_init": "GCG's start", "seeds": "AutoDAN's seeds"}
 SCALE, MISSING = "viridis", "#D9D9D9"
 WIDEST = 11.0  # inches of maps side by side
+LINE = 0.155  # inches of a line of names
 LEGIBLE = 14  # checkpoints on a side, with which a cell still has room for its number
 
 Place = tuple[str, int]  # regime, step
@@ -135,26 +136,31 @@ def frames(ax: Axes, rows: pd.DataFrame, sides: dict[str, list[Place]]) -> None:
 
 
 def label(ax: Axes, along: list[Place], axis: str, room: float) -> None:
-    """Steps as ticks; at each regime's middle its name, beside the steps, within its part of the `room` inches; a white line
-    between regimes."""
+    """Steps as ticks; at each regime's middle its name, beside the steps, within its part of the `room` inches and upright where
+    that is narrow; a white line between regimes."""
     (ax.set_yticks if axis == "y" else ax.set_xticks)(range(len(along)), [str(step) for _, step in along])
+    depth = 0.0  # inches of the names
     for regime in dict.fromkeys(regime for regime, _ in along):
         at = [i for i, (other, _) in enumerate(along) if other == regime]
-        middle, part = (at[0] + at[-1]) / 2, room * len(at) / len(along)
+        middle, part = (at[0] + at[-1]) / 2, room * len(at) / len(along) - 0.08
+        style = {"textcoords": "offset points", "fontsize": 8, "gid": "regime"}
         if axis == "y":
-            ax.annotate(wrapped(regime, 0.9, 8), (0, middle), (-24, 0), xycoords=ax.get_yaxis_transform(), textcoords="offset points",
-                        ha="right", va="center", fontsize=8, gid="regime")  # fmt: skip
+            words = wrapped(regime, 0.9, 8)
+            depth = max(depth, width(words, 8))
+            ax.annotate(
+                words, (0, middle), (-24, 0), xycoords=ax.get_yaxis_transform(), ha="right", va="center", **style
+            )
         else:
-            ax.annotate(wrapped(regime, max(part - 0.08, 0.3), 8), (middle, 0), (0, -17), xycoords=ax.get_xaxis_transform(),
-                        textcoords="offset points", ha="center", va="top", fontsize=8, gid="regime")  # fmt: skip
+            across = wrapped(regime, part, 8)
+            upright = across.count("\n") > 1
+            words = wrapped(regime, 1.2, 8) if upright else across
+            depth = max(depth, width(words, 8) if upright else LINE * (1 + words.count("\n")))
+            ax.annotate(words, (middle, 0), (0, -17), xycoords=ax.get_xaxis_transform(), ha="center", va="top",
+                        rotation=90 if upright else 0, **style)  # fmt: skip
         for other in ax.figure.axes if axis == "x" else [ax]:
             if at[0] and (other is ax or (axis == "x" and ax.get_shared_x_axes().joined(ax, other))):
                 (other.axhline if axis == "y" else other.axvline)(at[0] - 0.5, color="white", linewidth=2.5, zorder=2)
-    depth = max(
-        wrapped(r, max(room * sum(o == r for o, _ in along) / len(along) - 0.08, 0.3), 8).count("\n") for r, _ in along
-    )
     if axis == "x":
-        ax.xaxis.labelpad = 14 + 11 * depth
+        ax.xaxis.labelpad = 3 + 72 * depth
     else:
-        names = max(width(wrapped(regime, 0.9, 8), 8) for regime, _ in along)
-        ax.yaxis.labelpad = 72 * names + 4 + 24 - 8 - max(72 * width(str(step), 8) for _, step in along)
+        ax.yaxis.labelpad = 72 * depth + 20 - max(72 * width(str(step), 8) for _, step in along)

@@ -30,7 +30,9 @@ def prompts_used(role, most=None):
 # Numbers of prompts behind a figure that stand in no table; with carriers from behaviour they are each checkpoint's own.
 FIGURE_PROMPTS = {}
 if study.regimes:
-    FIGURE_PROMPTS["training_curves"] = {"monitor": prompts_used("monitor_harmful", config["train"]["monitor"]["prompts"])}
+    FIGURE_PROMPTS["training_curves"] = {
+        "monitor": prompts_used("monitor_harmful", config["train"]["monitor"]["prompts"])
+    }
 if not study.by_behaviour:
     scored = prompts_used("select_harmful", config["refusal"]["validation"])
     FIGURE_PROMPTS["layer_profile"] = {"H": prompts_used("select_harmful"), "R": scored}

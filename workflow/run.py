@@ -162,13 +162,14 @@ def report(command: list[str], results: Path) -> None:
     shown = [
         *(results / "tables").glob("*"),
         *(results / "figures").glob("*"),
-        *(ROOT / "workflow/report").glob("*.rst"),
+        *(ROOT / "workflow/report").glob("*"),
     ]
     newest = max((path.stat().st_mtime for path in shown), default=0.0)
     # One of the future says nothing: the clock was set back since.
     if not target.exists() or not newest <= target.stat().st_mtime <= time.time():
+        style = ["--report-stylesheet", str(ROOT / "workflow/report/report.css")]
         done = subprocess.run(
-            [*command, "--report", str(target)], capture_output=True, encoding="utf-8", errors="replace", check=False
+            [*command, "--report", str(target), *style], capture_output=True, encoding="utf-8", errors="replace", check=False
         )
         if done.returncode:
             sys.exit(done.stdout + done.stderr + "\nThe results are complete, but the report could not be made.")

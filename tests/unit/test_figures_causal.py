@@ -16,6 +16,7 @@ from synthetic_causal import (
 
 from safety_geometry.figures import FIGURES, NoData, make_figure, save
 from safety_geometry.figures.dose_response import apart
+from safety_geometry.figures.follow_up import APART
 from safety_geometry.figures.modes import MODES, checkpoints
 from safety_geometry.figures.style import NAMED, columns_for
 
@@ -115,18 +116,34 @@ def test_causal_layers_puts_values_and_marks_at_their_layers():
     frame = layer_scan(layers=(5, 14, 23), where=CHECKPOINTS[3:])
     figure = make_figure("causal_layers", {"layer_scan": frame})
     panel = figure.axes[0]
+    assert [t.get_text() for t in panel.get_xticklabels()] == ["5", "14", "19", "23"]  # R's 19 was not scanned
     cells = panel.images[0].get_array()
     value = frame.query("mode == 'r_only' and layer == 23")["log_odds_delta"].item()
-    assert cells[list(MODES).index("r_only"), 2] == pytest.approx(value)
+    assert cells[list(MODES).index("r_only"), 3] == pytest.approx(value)
+    assert cells.mask[:, 2].all() and not cells.mask[:, [0, 1, 3]].any()
     low, high = panel.images[0].get_clim()
     assert low == -high == -frame["log_odds_delta"].abs().max()
     marks = {(t.get_text(), round(t.get_position()[1])): t.get_position()[0] for t in panel.texts}
     rows = {mode: i for i, mode in enumerate(MODES)}
     assert set(marks) == {("H", rows["h_only"]), ("H", rows["h_perp_r"]), ("R", rows["r_only"]), ("R", rows["r_perp_h"]),
                           ("H", rows["h_plus_r"]), ("R", rows["h_plus_r"])}  # fmt: skip
-    assert marks["H", rows["h_only"]] == pytest.approx(1)  # scanned: on its cell
-    assert marks["R", rows["r_only"]] == pytest.approx(1 + 5 / 9)  # layer 19 of 14 and 23: between them
-    assert [t.get_text() for t in panel.get_xticklabels()] == ["5", "14", "23"]
+    assert {x for (name, _), x in marks.items() if name == "H"} == {1}
+    assert {x for (name, _), x in marks.items() if name == "R"} == {2}  # in its own column, on no border
+
+
+def test_causal_layers_shows_which_cells_are_sure_and_which_damage():
+    frame = layer_scan(layers=(5, 14, 19), where=CHECKPOINTS[3:]).assign(lo=-1.0, hi=-0.5)
+    frame.loc[frame["mode"].eq("r_only") & frame["layer"].eq(5), "hi"] = 0.5
+    frame.loc[frame["mode"].eq("h_only") & frame["layer"].eq(19), "kl_benign"] = 0.3
+    figure = make_figure("causal_layers", {"layer_scan": frame})
+    panel = figure.axes[0]
+    assert [(patch.get_xy(), patch.get_hatch()) for patch in panel.patches] == [((-0.5, 1.5), "////")]
+    (cross,) = [line for line in panel.lines if line.get_marker() == "x"]
+    assert cross.get_xdata()[0] == pytest.approx(2, abs=0.4) and cross.get_markersize() >= 5
+    assert {"95 % interval includes 0", "KL on benign prompts above 0.1", "layer not scanned"} <= set(
+        words(figure).split("\n")
+    )
+    assert "n = 32 prompts" in figure.get_suptitle()
 
 
 def test_causal_layers_marks_carriers_beyond_the_scan_at_their_layer():
@@ -136,17 +153,14 @@ def test_causal_layers_marks_carriers_beyond_the_scan_at_their_layer():
     assert {(t.get_text(), t.get_position()[0]) for t in ax.texts if t.get_text() in "HR"} == {("H", 4.0), ("R", 0.0)}
     values = ax.images[0].get_array()
     assert values.mask[:, [0, 4]].all() and not values.mask[:, 1:4].any()  # nothing was measured there
-    inside = make_figure("causal_layers", {"layer_scan": layer_scan(layers=(5, 8, 26))}).axes[0]
-    assert [tick.get_text() for tick in inside.get_xticklabels()] == ["5", "8", "26"]
 
 
 def test_causal_layers_keeps_marks_apart_and_does_not_bleach():
     frame = layer_scan(layers=range(30), where=CHECKPOINTS[3:]).assign(layer_h=14, layer_r=14)
     frame.loc[frame.index[0], ["log_odds_delta", "lo", "hi"]] = -90.0, -91.0, -89.0
     figure = make_figure("causal_layers", {"layer_scan": frame})
-    both = [t.get_position()[0] for t in figure.axes[0].texts if t.get_position()[1] == 4]
-    assert abs(both[0] - both[1]) > 1
-    assert np.mean(both) == pytest.approx(14)
+    both = [(t.get_text(), t.get_position()[0]) for t in figure.axes[0].texts if t.get_position()[1] == 4]
+    assert both == [("H\nR", 14)]  # one above the other, inside the cell
     assert figure.axes[0].images[0].get_clim()[1] < 10
     with_steps = pd.concat([layer_scan(), layer_scan(seeds=(43,))])
     assert "seed 42, first of 2" in make_figure("causal_layers", {"layer_scan": with_steps}).get_suptitle()
@@ -188,6 +202,14 @@ def test_dose_response_takes_one_strength_and_several_seeds():
     assert [t.get_text() for t in ablate.get_xticklabels()] == [m["label"] for m in MODES.values()]
     assert [t.get_text() for t in steer.get_xticklabels()] == ["−1", "0", "1"]
     assert "mean of 2 seeds" in figure.get_suptitle()
+    assert "one strength of ablation: no dose response there" in figure.get_suptitle().replace("\n", " ")
+    alone = frame.query("family == 'ablate' and seed == 42")
+    figure = make_figure("dose_response", {"causal_sweep": alone})
+    assert figure.get_suptitle().startswith("Refusal under interventions of one strength: no dose response")
+    values = alone.query("control == 'target'").set_index("mode")["log_odds_delta"]
+    texts = [t.get_text() for t in figure.axes[0].texts]
+    assert texts == [f"{values[mode]:+.1f}".replace("-", "−") if abs(values[mode]) >= 0.05 else "0.0" for mode in MODES]
+    assert "controls" in figure.axes[0].get_title(loc="left")
     with pytest.raises(NoData, match="no target"):
         make_figure("dose_response", {"causal_sweep": frame[frame["control"] != "target"]})
 
@@ -218,6 +240,17 @@ def test_control_effects_shows_both_metrics_and_p():
         assert set(raw.round(6)) <= set(shown(ax, "#6F6F6F")[:, 0].round(6))
     assert [t.get_text() for t in p.texts][:2] == ["0.030", "(least 0.005)"]
     assert labels(figure)[0] == "H only: ablate, λ = 1\nr2d2, anchor 30"
+
+
+def test_control_effects_explains_an_interval_without_width():
+    frame = control_normalised()
+    assert "±0" not in words(make_figure("control_effects", {"control_normalised": frame}))
+    flat = frame["metric"].eq("asr") & frame["control"].eq("random")
+    frame.loc[flat, ["lo", "hi"]] = frame.loc[flat, ["delta_control", "delta_control"]].to_numpy()
+    figure = make_figure("control_effects", {"control_normalised": frame})
+    assert [t.get_text() for t in figure.axes[2].texts] == ["±0"] * flat.sum()
+    assert "interval without width: every prompt gave the same" in words(figure)
+    assert "prompts,\n" in figure.axes[0].get_title(loc="left")  # n
 
 
 def test_control_effects_without_attack_success_or_primary_cells():
@@ -259,13 +292,14 @@ def test_follow_up_joins_targets_with_their_own_controls_and_baseline():
     assert labels(figure)[0] == "H + R: ablate, λ = 1\nr2d2, anchor 30"  # largest on the choosing half
     asr = figure.axes[0]
     mine = frame[(frame["seed"] == 42) & (frame["regime"] == "r2d2")]
-    wanted = {
-        "black": mine.query("role == 'baseline'"),
-        "#6F6F6F": mine.query("role == 'control' and mode == 'h_plus_r'"),
+    wanted = {  # each at a height of its own, so that equal values hide nothing
+        ("black", -APART): mine.query("role == 'baseline'"),
+        ("#6F6F6F", APART): mine.query("role == 'control' and mode == 'h_plus_r'"),
+        (MODES["h_plus_r"]["color"], 0): mine.query("role == 'target' and mode == 'h_plus_r'"),
     }
-    for colour, rows in wanted.items():
+    for (colour, y), rows in wanted.items():
         points = shown(asr, colour)
-        assert points[points[:, 1] == 0, 0].tolist() == pytest.approx(rows["asr"].tolist())
+        assert points[np.isclose(points[:, 1], y), 0].tolist() == pytest.approx(rows["asr"].tolist())
     assert "share, n = 20" in words(figure)
     figure = make_figure("follow_up", {"follow_up": frame.assign(usefulness=np.nan)})
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["attack success", "benign helpfulness", "broken text"]

@@ -7,6 +7,8 @@ import synthetic_transfer as made
 
 from safety_geometry.dense import coupling_transition, dense_correlations
 from safety_geometry.figures import FIGURES, NoData, make_figure, save
+from safety_geometry.figures.dense import why_not
+from safety_geometry.figures.style import GREY
 from safety_geometry.figures.transfer import places
 from safety_geometry.figures.transfer_predictors import LABELS
 from safety_geometry.transfer import PREDICTORS, transfer_predictors, transfer_table
@@ -73,7 +75,7 @@ def test_same_bytes_twice_and_every_regime_in_words(tables, name, tmp_path):
 def test_heat_maps_show_the_mean_of_the_seeds_and_frame_the_diagonal(tables):
     frame = tables["transfer"].assign(tasr=lambda f: f["tasr"].where(f["seed"] == 1, 0.0))
     figure = make_figure("transfer", {"transfer": frame})
-    top, strip = figure.axes[0], figure.axes[2]
+    top, strip = figure.axes[:2]  # ten columns: one map below the other
     cells = top.images[0].get_array()
     assert cells.shape == (10, 10)
     first = frame.query("seed == 1 and attack == 'gcg' and source_regime == 'sft' and source == 10 and target == 40")[
@@ -82,12 +84,26 @@ def test_heat_maps_show_the_mean_of_the_seeds_and_frame_the_diagonal(tables):
     assert cells[0, 3] == pytest.approx(first / 2)
     assert cells.mask[0, 5:].all() and not cells.mask[0, :5].any()  # nothing was tried across regimes
     corners = sorted(patch.get_xy() for patch in top.patches if patch.get_gid() == "own")
-    assert corners == [(i - 0.5, i - 0.5) for i in range(10)]
+    assert corners == [(i - 0.44, i - 0.44) for i in range(10)]  # within the cell: a line between regimes hides no side
     assert strip.images[0].get_array().shape == (1, 10)
     assert strip.images[0].get_array()[0, 4] == pytest.approx(0.05 / 2)
     assert "GCG (n = 20 a cell)" in words(figure) and "mean of 2 seeds" in figure.get_suptitle()
-    assert [t.get_text() for t in strip.get_yticklabels()] == ["GCG's start"]
+    assert [t.get_text() for t in strip.get_yticklabels()] == ["GCG's start\n(n = 20)"]
     assert {top.images[0].get_clim()} == {(0.0, 1.0)}
+
+
+def test_cells_and_bar_are_in_per_cent_with_intervals_and_each_column_has_its_regime(tables):
+    one = tables["transfer"].query("seed == 1")
+    figure = make_figure("transfer", {"transfer": one})
+    figure.draw_without_rendering()
+    top, strip, bar = figure.axes[0], figure.axes[1], figure.axes[-1]
+    row = one.query("attack == 'gcg' and source_regime == 'sft' and source == 10 and target == 40").iloc[0]
+    assert f"{100 * row['tasr']:.0f}\n{100 * row['lo']:.0f}–{100 * row['hi']:.0f}" in [t.get_text() for t in top.texts]
+    assert "95 % interval" in figure.get_suptitle()
+    assert bar.get_ylabel() == "attack success (%)" and "100" in [t.get_text() for t in bar.get_yticklabels()]
+    names = {t.get_text(): t.xy[0] for t in strip.texts if t.get_gid() == "regime"}
+    assert names == {"sft": 2.0, "r2d2": 7.0}  # in the middle of five columns each
+    assert "below it their range" in make_figure("transfer", tables).get_suptitle()
 
 
 def test_an_unoptimised_arm_alone_is_drawn(tables):
@@ -135,6 +151,12 @@ def test_what_cannot_be_correlated_is_said(tables):
     assert "unknown or the same everywhere" in words(
         make_figure("transfer_predictors", {"transfer_predictors": unknown})
     )
+    few = tables["transfer_predictors"].assign(p_smallest=0.33, n_targets=3, lo=np.nan, hi=np.nan)
+    figure = make_figure("transfer_predictors", {"transfer_predictors": few})
+    head = figure.axes[0].get_title(loc="left")
+    assert "no p can be below 0.33" in head and "no intervals: fewer than 5" in head
+    assert "grey: p cannot be 0.05 or less" in words(figure)
+    assert {line.get_color() for line in figure.axes[0].lines if line.get_marker() == "o"} == {GREY}
     none = tables | {"dense_correlations": tables["dense_correlations"].iloc[:0]}
     assert "fewer than three saves with behaviour" in words(make_figure("dense", none))
 
@@ -160,3 +182,19 @@ def test_dense_marks_the_change_and_compares_levels_with_differences(tables):
     triangles = [line for line in top.lines if line.get_marker() == "^"]
     assert triangles[0].get_xdata().tolist() == [85]
     assert "dense" in FIGURES
+    named = {
+        "change of level, 95 % band",
+        "level before and after it",
+        "a carrier's site has moved",
+        "greatest |ρ| that ties permit",
+    }
+    assert named <= set(words(figure).split("\n"))
+    assert {f"n = {n}" for n in rho["n"]} <= {t.get_text() for t in forest.texts}
+
+
+def test_dense_says_why_there_is_no_correlation():
+    series = pd.Series
+    assert why_not(series([np.nan, np.nan])) == "not measured"
+    assert why_not(series([0.1, np.nan, 0.2])) == "measured at 2 saves: too few for ρ"
+    assert why_not(series([0.1, np.nan])) == "measured at 1 save: too few for ρ"
+    assert why_not(series([0.0] * 5)) == "the same at all 5 saves: no ρ"

@@ -1,8 +1,10 @@
 """One figure of the study as SVG and PNG, from its tables. A table or column that is missing or empty is an error.
 
-params: name, one of safety_geometry.figures.FIGURES; may_be_empty: a page that says what lacks, instead of the error.
+params: name, one of safety_geometry.figures.FIGURES; may_be_empty: a page that says what lacks, instead of the error; prompts:
+what -> n, numbers of prompts that stand in no table.
 """
 
+import pandas as pd
 from _job import Job, JobError
 from _read import read_tables
 
@@ -12,8 +14,11 @@ from safety_geometry.figures import NoData, empty_figure, make_figure, save
 def main() -> None:
     job = Job(__doc__, inputs=["tables*"], outputs=["svg", "png"])
     name = job.params.get("name")
+    tables = read_tables(job.tables)
+    if stated := job.params.get("prompts"):
+        tables["prompts"] = pd.DataFrame(stated.items(), columns=["what", "n"])
     try:
-        figure = make_figure(name, read_tables(job.tables))
+        figure = make_figure(name, tables)
     except NoData as error:
         if not job.params.get("may_be_empty"):
             raise JobError(f"figure {name}: {error}") from error

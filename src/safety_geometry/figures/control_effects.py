@@ -7,33 +7,38 @@ from matplotlib.lines import Line2D
 
 from safety_geometry.figures.modes import label
 from safety_geometry.figures.style import (
-    BLUE,
-    GREEN,
     GREY,
+    INDIGO,
+    OLIVE,
     ORANGE,
     PURPLE,
     SKY,
-    VERMILION,
+    WINE,
     NoData,
+    counts,
     first_seed,
     headline,
     is_true,
+    legend_below,
     need,
     p_text,
     striped,
+    title,
 )
 
 KINDS = {
     "pooled": ("less pooled controls", "black", "o"),
     "random": ("less random", SKY, "v"),
-    "covariance": ("less covariance-matched", GREEN, "^"),
+    "covariance": ("less covariance-matched", OLIVE, "^"),
     "shuffled": ("less label-shuffled", ORANGE, "s"),
-    "wrong_layer": ("less wrong layer", BLUE, "<"),
+    "wrong_layer": ("less wrong layer", INDIGO, "<"),
     "wrong_position": ("less wrong position", PURPLE, ">"),
-    "norm_matched": ("less norm-matched", VERMILION, "D"),
+    "norm_matched": ("less norm-matched", WINE, "D"),
 }
+NO_WIDTH = {"marker": "$\\pm 0$", "color": "black", "markersize": 11, "markeredgewidth": 0.3, "linestyle": "none"}
 MOST = 12  # rows; with more, the largest effects
 CELL = ["regime", "step", "anchor", "target"]
+NAMES = {"log_odds": "refusal log-odds", "asr": "attack success"}
 METRICS = {  # label, factor, half the least width of the axis
     "log_odds": ("change of refusal log-odds\n(left: refuses less)", 1.0, 0.1),
     "asr": ("change of attack success, in points\n(right: attacks succeed more)", 100.0, 5.0),
@@ -69,6 +74,10 @@ def control_effects(tables: dict[str, pd.DataFrame]) -> Figure:
         seeds = frame[(frame["metric"] == metric) & frame["cell"].isin(rows)]
         forest(ax, seeds, mine["seed"].iloc[0], rows, kinds, METRICS[metric][1])
         ax.set_xlabel(METRICS[metric][0])
+        pooled = mine[(mine["metric"] == metric) & (mine["control"] == "pooled")]
+        if len(pooled):
+            n = f"{counts(pooled, 'n_prompts')} prompts,\n{counts(pooled, 'n_controls').removeprefix('n = ')} pooled controls"
+            title(ax, f"{NAMES[metric]}: {n}", 3.3)
         least = METRICS[metric][2]  # no zoom into a change of nothing
         ax.set_xlim(min(ax.get_xlim()[0], -least), max(ax.get_xlim()[1], least))
     axes[0].set_yticks(range(len(rows)), [label(cell) for _, cell in cells.iterrows()])
@@ -83,7 +92,10 @@ def control_effects(tables: dict[str, pd.DataFrame]) -> Figure:
     if len(set(frame["seed"])) > 1:
         entries.append(Line2D([], [], linestyle="none", marker="o", markersize=4.5, markerfacecolor="none", color="black",
                               label="other seeds, pooled"))  # fmt: skip
-    figure.legend(handles=entries, loc="outside lower center", ncols=4)
+    drawn = mine["metric"].isin(shown)
+    if (drawn & (mine["lo"] == mine["hi"])).any():
+        entries.append(Line2D([], [], label="interval without width: every prompt gave the same", **NO_WIDTH))
+    legend_below(figure, entries)
     headline(figure, f"{what}: the change less the mean of its controls", f"bars: 95 % intervals; {note}")
     return figure
 
@@ -108,6 +120,11 @@ def forest(ax: Axes, frame: pd.DataFrame, seed: int, rows: dict[tuple, int], kin
         )
         ax.plot(own["delta_control"][first] * unit, y[first], color=colour, marker=marker, markersize=style["markersize"], linestyle="none",
                 zorder=3)  # fmt: skip
+        flat = known & own["lo"].eq(own["hi"])  # a bar without width would look like a missing one
+        for x, at in zip(own["delta_control"][flat] * unit, y[flat], strict=True):
+            ax.annotate(
+                "±0", (x, at), (5, 0), textcoords="offset points", va="center", fontsize=6.5, color=colour, zorder=4
+            )
         if kind == kinds[0]:
             ax.plot(own["delta"][first] * unit, y[first], "|", color=GREY, markersize=10, markeredgewidth=1.8, zorder=2)
         if kind == "pooled":

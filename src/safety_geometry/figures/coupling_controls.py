@@ -2,44 +2,73 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from safety_geometry.figures.style import BLUE, GREEN, GREY, VERMILION, NoData, headline, need, ordered_anchors
+from safety_geometry.figures.style import (
+    GREY,
+    INDIGO,
+    OLIVE,
+    WINE,
+    NoData,
+    anchor_steps,
+    anchor_ticks,
+    first_seed,
+    fit_prompts,
+    headline,
+    legend_below,
+    need,
+    panel_width,
+    title,
+)
 
 SHOWN = (
-    ("own_sites", "value at the carriers' own sites", "black", "o"),
-    ("cross_fitted", "H and R from disjoint halves", BLUE, "s"),
-    ("shuffled", "shuffled labels", VERMILION, "v"),
-    ("isotropic", "random directions", GREY, "x"),
-    ("ceiling", "split-half ceiling", GREEN, "_"),
+    ("own_sites", "value at the carriers' own sites", {"color": "black", "marker": "o"}),
+    ("cross_fitted", "H and R from disjoint halves", {"color": INDIGO, "marker": "s"}),
+    ("shuffled", "shuffled labels", {"color": WINE, "marker": "v"}),
+    ("isotropic", "random directions", {"color": GREY, "marker": "x"}),
+    ("ceiling", "split-half ceiling", {"color": OLIVE, "marker": "_", "markersize": 9, "markeredgewidth": 2}),
 )
+APART = 0.15  # of the distance of two anchors
 
 
 def coupling_controls(tables: dict[str, pd.DataFrame]) -> Figure:
-    """C_cos at the anchors of each regime on a log axis with its companions. The first seed is drawn. Needs coupling_controls."""
-    frame = need(tables, "coupling_controls", ["value"])
-    seed = frame["seed"].min()
-    frame = frame[(frame["seed"] == seed) & frame["anchor"].notna()]
-    anchors, regimes = ordered_anchors(frame), list(dict.fromkeys(frame["regime"]))
-    figure = Figure(figsize=(max(6.5, 3.5 * len(regimes)), 4.4))
-    axes = figure.subplots(1, len(regimes), sharey=True, squeeze=False)[0]
-    for ax, regime in zip(axes, regimes, strict=True):
-        mine = frame[frame["regime"] == regime]
-        for i, (companion, label, colour, marker) in enumerate(SHOWN):
+    """C_cos at the anchors of each regime, in order of their steps, on a log axis with its companions. The first seed is drawn.
+    Needs coupling_controls; coupling, where given, tells the number of prompts."""
+    frame, note = first_seed(need(tables, "coupling_controls", ["value"]))
+    frame = frame[frame["anchor"].notna()]
+    regimes = {regime: frame[frame["regime"] == regime] for regime in dict.fromkeys(frame["regime"])}
+    if not regimes:
+        raise NoData("the table coupling_controls has no anchor")
+    steps = {regime: anchor_steps(mine) for regime, mine in regimes.items()}
+    most = max(len(own) for own in steps.values())
+    widths = [max(len(own), 0.5 * most) for own in steps.values()]
+    room = panel_width(len(regimes))
+    figure = Figure(figsize=(max(6.5, room * len(regimes)), 4.6))
+    axes = figure.subplots(1, len(regimes), sharey=True, squeeze=False, width_ratios=widths)[0]
+    for ax, (regime, mine), own, share in zip(axes, regimes.items(), steps.values(), widths, strict=True):
+        for i, (companion, _, look) in enumerate(SHOWN):
             wanted = ("split_half", "ceiling") if companion == "ceiling" else (companion, "c_cos")
             rows = mine[(mine["companion"] == wanted[0]) & (mine["quantity"] == wanted[1])]
             rows = rows[rows["value"] > 0]
-            x = rows["anchor"].map(anchors.index).astype(float) + 0.13 * (i - 2)
-            ax.plot(x, rows["value"], linestyle="none", marker=marker, color=colour, markersize=6, label=label)
+            x = rows["step"].map(own.index).astype(float) + APART * (i - (len(SHOWN) - 1) / 2)
+            ax.plot(x, rows["value"], **{"linestyle": "none", "markersize": 6} | look)
             known = rows["lo"].gt(0) & rows["hi"].notna()
-            ax.vlines(x[known], rows["lo"][known], rows["hi"][known], color=colour, linewidth=1.1)
-        ax.set_title(regime)
-        ax.set_xticks(range(len(anchors)), anchors)
+            ax.vlines(x[known], rows["lo"][known], rows["hi"][known], color=look["color"], linewidth=1.1)
+        title(ax, regime, room * len(regimes) * share / sum(widths) - 0.5)
+        ax.set_xticks(range(len(own)), anchor_ticks(mine, own))
+        ax.set_xlim(-0.5, len(own) - 0.5)
         ax.set_xlabel("anchor (optimiser step)")
-    if not any(line.get_xdata().size for ax in axes for line in ax.lines):
+        ax.grid(False, axis="x")
+        for place in range(1, len(own)):
+            ax.axvline(place - 0.5, color="#E4E4E4", linewidth=0.6, zorder=0)
+    if not any(line.get_xdata().size for ax in axes for line in ax.lines if line.get_linestyle() == "None"):
         raise NoData("the table coupling_controls has no positive value of c_cos at an anchor")
     axes[0].set_yscale("log")
     axes[0].set_ylabel("|cos| of H and R carriers (log)")
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=3)
-    headline(figure, "Coupling beside its floors and its ceiling", f"bars: 95 % ranges; seed {seed}")
+    legend_below(
+        figure,
+        [Line2D([], [], label=label, **{"linestyle": "none", "markersize": 6} | look) for _, label, look in SHOWN],
+    )
+    n = fit_prompts(tables)
+    headline(figure, "Coupling beside its floors and its ceiling", f"{n + '; ' if n else ''}bars: 95 % ranges; {note}")
     return figure

@@ -5,11 +5,27 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from safety_geometry.dense import SITES
 from safety_geometry.figures.modes import BROWN
-from safety_geometry.figures.style import GREY, PURPLE, NoData, across_seeds, draw, headline, need, striped
-from safety_geometry.figures.trajectory import BEHAVIOUR
+from safety_geometry.figures.style import (
+    GREY,
+    PURPLE,
+    NoData,
+    across_seeds,
+    counts,
+    draw,
+    headline,
+    label_ends,
+    legend_below,
+    need,
+    panel_width,
+    step_axis,
+    striped,
+    title,
+)
+from safety_geometry.figures.trajectory import BEHAVIOUR, SHORT
 
 QUANTITY, FROZEN = "hrci_repr", "hrci_repr_frozen"
 FORMS = {"levels": ("levels", "black"), "first_differences": ("first differences", BROWN)}
@@ -19,10 +35,17 @@ WORDS = {
 }  # fmt: skip
 
 
+BAND, LEVEL = {"color": PURPLE, "alpha": 0.25, "linewidth": 0}, {"color": PURPLE, "linestyle": "--", "linewidth": 1.4}
+MOVED = {"marker": "^", "color": GREY, "markersize": 5, "linestyle": "none"}
+CEILING = {"marker": "|", "markersize": 7, "markeredgewidth": 0.9, "linestyle": "none"}
+COLUMN_OF_N = 1.12  # where n stands beside the axis of ρ
+
+
 def dense(tables: dict[str, pd.DataFrame]) -> Figure:
-    """One column per regime. Above: HRCI_repr at frozen sites and its change point with interval, in grey that at selected sites. Middle: behaviour. Below: ρ of HRCI_repr with
-    behaviour, levels and first differences, per block length. Change points, ρ and their intervals are the first seed's (crosses: ρ of
-    the others), curves the mean over seeds. Needs trajectory, dense_correlations and coupling_transition."""
+    """One column per regime. Above: HRCI_repr at frozen sites with its change point and interval, in grey that at selected sites.
+    Middle: behaviour. Below: ρ of HRCI_repr with behaviour, levels and first differences, per block length, with its n. Change points,
+    ρ and their intervals are the first seed's (crosses: ρ of the others), curves the mean over seeds. Needs trajectory,
+    dense_correlations and coupling_transition."""
     frame = need(tables, "trajectory", [FROZEN])
     if (rho := tables.get("dense_correlations")) is None:  # it may have no rows: too few saves with behaviour
         raise NoData("the table dense_correlations is missing")
@@ -34,49 +57,81 @@ def dense(tables: dict[str, pd.DataFrame]) -> Figure:
     outcomes = [name for name in WORDS if (rho["outcome"] == name).any()]
     lengths = sorted(rho["block_length"].dropna().astype(int).unique())
     lower = (0.34 + 0.09 * max(len(lengths), 1)) * max(len(outcomes), 2)
-    figure = Figure(figsize=(max(6.8, 3.6 * len(regimes) + 1.2), 5.2 + lower))
+    room = panel_width(len(regimes), 3.7)
+    figure = Figure(figsize=(max(7.4, room * len(regimes) + 0.9), 6.4 + lower))
     axes = figure.subplots(3, len(regimes), sharey="row", height_ratios=[2.2, 2.2, 0.4 + lower], squeeze=False)
     behaviour = [b for b in BEHAVIOUR if b[0] in frame and frame[b[0]].notna().any()]
+    ends: dict[Axes, list] = {}
     for (top, middle, bottom), regime in zip(axes.T, regimes, strict=True):
         saves = frame[frame["regime"] == regime]
-        for column, colour in ((QUANTITY, GREY), (FROZEN, "black")):
-            draw(
-                top,
-                across_seeds(saves, "step", column),
-                {"color": colour, "marker": "o", "linestyle": "-", "markersize": 3.0},
-            )
+        first = saves[saves["seed"] == seed]
+        ends[top], ends[middle] = [], []
+        for column, colour, name in ((QUANTITY, GREY, "anchors' sites"), (FROZEN, "black", "frozen sites")):
+            points = across_seeds(saves, "step", column)
+            if len(points):
+                draw(top, points, {"color": colour, "marker": "o", "linestyle": "-", "markersize": 3.0})
+                ends[top].append((points["value"].iloc[-1], name, colour))
         mine = changes[(changes["regime"] == regime) & (changes["quantity"] == QUANTITY) & (changes["seed"] == seed)]
-        mine = mine[mine["sites"] == "frozen"]
-        top.set_title(f"{regime}\n{level_change(top, saves[saves['seed'] == seed], mine)}")
-        relocations(top, saves[saves["seed"] == seed])
-        for metric, label, colour, marker, scale in behaviour:
+        title(top, f"{regime}\n{level_change(top, first, mine[mine['sites'] == 'frozen'])}", room - 0.6)
+        relocations(top, first)
+        for metric, _, colour, marker, scale in behaviour:
             points = across_seeds(saves, "step", metric)
-            points[["value", "lo", "hi"]] *= scale
-            draw(middle, points, {"color": colour, "marker": marker, "linestyle": "-", "markersize": 3.5}, label=label)
+            if len(points):
+                points[["value", "lo", "hi"]] *= scale
+                draw(middle, points, {"color": colour, "marker": marker, "linestyle": "-", "markersize": 3.5})
+                ends[middle].append((points["value"].iloc[-1], SHORT[metric], colour))
+        if not ends[middle]:
+            middle.text(0.5, 0.5, "behaviour not measured", transform=middle.transAxes, ha="center", fontsize=8)
         middle.set_ylim(-0.04, 1.04)
         middle.sharex(top)
         top.tick_params(labelbottom=False)
-        middle.set_xlabel("optimiser step")
-        forest(bottom, rho[rho["regime"] == regime], outcomes)
+        step_axis(middle, saves["step"])
+        forest(bottom, rho[rho["regime"] == regime], outcomes, first)
         crosses(bottom, others[others["regime"] == regime], outcomes)
         bottom.set_xlabel("Spearman's ρ with HRCI_repr, frozen sites")
-    axes[0, 0].set_ylabel("HRCI_repr\n(grey: sites of the anchors)")
+    axes[0, 0].set_ylabel("HRCI_repr")
     axes[0, 0].set_ylim(bottom=0)
     axes[1, 0].set_ylabel("share of prompts,\nor score / maximum")
     axes[2, 0].set_yticks(range(len(outcomes)), [WORDS[name] for name in outcomes])
     axes[2, 0].set_ylim(max(len(outcomes), 2) - 0.5, -0.5)
-    handles, names = axes[1, 0].get_legend_handles_labels()
-    for i, (text, colour) in enumerate(FORMS.values()):
-        handles.append(Line2D([], [], color=colour, marker="o", markerfacecolor="none" if i else colour, label=text))
-        names.append(f"ρ of {text}")
-    if len(others):
-        handles.append(Line2D([], [], color=GREY, marker="x", linestyle="none", label="other seeds"))
-        names.append("ρ of other seeds")
-    figure.legend(handles, names, loc="outside lower center", ncols=3)
-    bars = f"blocks of {', '.join(map(str, lengths))} saves" if lengths else "under 20 saves: no intervals"
-    note = "one seed" if seeds == 1 else f"curves: mean of {seeds} seeds; change, ρ and bars: seed {seed}"
+    moved = any(line.get_marker() == "^" and line.get_color() == GREY for ax in axes[0] for line in ax.lines)
+    found = any(ax.patches for ax in axes[0])
+    legend_below(figure, entries(frame, behaviour, rho, found, moved, len(others) > 0))
+    bars = (
+        f"bars: blocks of {', '.join(map(str, lengths))} saves, short above"
+        if lengths
+        else "fewer than 20 saves: no intervals"
+    )
+    note = (
+        "one seed" if seeds == 1 else f"curves: mean of {seeds} seeds and their range; change, ρ and bars: seed {seed}"
+    )
     headline(figure, "Do coupling and behaviour move together?", f"{bars}; {note}")
+    label_ends(figure, ends, room=0.65)
     return figure
+
+
+def entries(frame: pd.DataFrame, behaviour: list, rho: pd.DataFrame, found: bool, moved: bool, others: bool) -> list:
+    """The legend: everything that is drawn and not named where it stands."""
+    out: list = []
+    if found:
+        out += [
+            Patch(label="change of level, 95 % band", **BAND),
+            Line2D([], [], label="level before and after it", **LEVEL),
+        ]
+    if moved:
+        out.append(Line2D([], [], label="a carrier's site has moved", **MOVED))
+    for metric, label, colour, marker, _ in behaviour:
+        n = f" ({counts(frame, f'{metric}_n')})" if f"{metric}_n" in frame else ""
+        out.append(Line2D([], [], color=colour, marker=marker, label=label + n))
+    for i, (text, colour) in enumerate(FORMS.values()):
+        out.append(
+            Line2D([], [], color=colour, marker="o", markerfacecolor="white" if i else colour, label=f"ρ of {text}")
+        )
+    if rho["rho_tie_ceiling"].notna().any():
+        out.append(Line2D([], [], color="black", label="greatest |ρ| that ties permit", **CEILING))
+    if others:
+        out.append(Line2D([], [], color=GREY, marker="x", linestyle="none", label="ρ of other seeds"))
+    return out
 
 
 def level_change(ax: Axes, saves: pd.DataFrame, change: pd.DataFrame) -> str:
@@ -86,18 +141,11 @@ def level_change(ax: Axes, saves: pd.DataFrame, change: pd.DataFrame) -> str:
         return f"{n} saves: too few for a change point"
     row = change.iloc[0]
     step, lo, hi = (int(row[name]) for name in ("step", "lo", "hi"))
-    ax.axvspan(lo, hi, color=PURPLE, alpha=0.25, linewidth=0, zorder=0)
+    ax.axvspan(lo, hi, zorder=0, **BAND)
     before = saves["step"] < step
     for part in (saves[before], saves[~before]):
         level = part[FROZEN].mean()
-        ax.plot(
-            [part["step"].min(), part["step"].max()],
-            [level, level],
-            color=PURPLE,
-            linestyle="--",
-            linewidth=1.4,
-            zorder=1,
-        )
+        ax.plot([part["step"].min(), part["step"].max()], [level, level], zorder=3, **LEVEL)
     return f"change in ({lo}, {hi}], p = {row['p']:.2g} (least {row['p_smallest']:.2g})"
 
 
@@ -111,42 +159,57 @@ def relocations(ax: Axes, saves: pd.DataFrame) -> None:
     )
     moved = saves.loc[(sites != sites.shift()) & (np.arange(len(saves)) > 0), "step"]
     if len(moved):  # an empty line would count in the layout
-        at = np.zeros(len(moved))
-        ax.plot(moved, at, "^", color=GREY, markersize=5, transform=ax.get_xaxis_transform(), clip_on=False, zorder=4)
+        ax.plot(moved, np.zeros(len(moved)), transform=ax.get_xaxis_transform(), clip_on=False, zorder=4, **MOVED)
 
 
-def forest(ax: Axes, rows: pd.DataFrame, outcomes: list[str]) -> None:
-    """ρ of each outcome, levels above first differences; a bar per block length, shortest on top."""
-    ax.set_xlim(-1.08, 1.08)
+def why_not(saves: pd.Series) -> str:
+    """Why an outcome has no ρ: its values at the saves of one seed."""
+    known = saves.dropna()
+    if not len(known):
+        return "not measured"
+    if len(known) < 3:
+        return f"measured at {len(known)} save{'s' if len(known) > 1 else ''}: too few for ρ"
+    return (
+        f"the same at all {len(known)} saves: no ρ" if len(set(known)) == 1 else "no ρ: coupling is the same throughout"
+    )
+
+
+def forest(ax: Axes, rows: pd.DataFrame, outcomes: list[str], saves: pd.DataFrame) -> None:
+    """ρ of each outcome, levels above first differences, n beside it; a bar per block length, shortest on top."""
+    ax.set_xlim(-1.08, 1.52)
+    ax.set_xticks([-1, -0.5, 0, 0.5, 1])
     striped(ax, len(outcomes), zero=True)
     if not outcomes:
         words = "fewer than three saves with behaviour"
         ax.text(0, 0, words, ha="center", va="center", fontsize=7.5, color=GREY).set_in_layout(False)
     for i, outcome in enumerate(outcomes):
         if not (rows["outcome"] == outcome).any():
-            ax.text(-1.0, i, "not measured, or the same everywhere", va="center", fontsize=7.5, color=GREY)
+            words = why_not(saves[outcome]) if outcome in saves else "not measured"
+            ax.text(
+                -1.0,
+                i,
+                words,
+                va="center",
+                fontsize=7.5,
+                color=GREY,
+                zorder=3,
+                bbox={"color": "white", "pad": 1, "alpha": 0.8},
+            )
         for j, (form, (_, colour)) in enumerate(FORMS.items()):
             own = rows[(rows["outcome"] == outcome) & (rows["form"] == form)].sort_values("block_length", kind="stable")
-            gap = 0.36 / max(len(own), 1)
+            gap, middle = 0.36 / max(len(own), 1), i - 0.22 + 0.42 * j
             for k, row in enumerate(own.itertuples()):
                 y = i - 0.4 + 0.42 * j + gap * (k + 0.5)
                 if np.isfinite(row.lo):
                     ax.hlines(y, row.lo, row.hi, color=colour, linewidth=1.1)
-                ax.plot(
-                    row.rho, y, "o", color=colour, markerfacecolor="none" if j else colour, markersize=3.6, zorder=3
-                )
-            if len(own) and np.isfinite(own["rho_tie_ceiling"].iloc[0]):
-                at = i - 0.22 + 0.42 * j
-                for end in (-1, 1):
-                    ax.plot(
-                        end * own["rho_tie_ceiling"].iloc[0],
-                        at,
-                        "|",
-                        color=colour,
-                        markersize=7,
-                        markeredgewidth=0.9,
-                        zorder=2,
-                    )
+                face = "white" if j else colour
+                ax.plot(row.rho, y, "o", color=colour, markerfacecolor=face, markersize=3.6, zorder=3)
+            if len(own):
+                n = f"n = {int(own['n'].iloc[0])}"
+                ax.text(COLUMN_OF_N, middle, n, va="center", fontsize=6.5, color=colour)
+                if np.isfinite(own["rho_tie_ceiling"].iloc[0]):
+                    ends = own["rho_tie_ceiling"].iloc[0] * np.array([-1, 1])
+                    ax.plot(ends, [middle, middle], color=colour, zorder=2, **CEILING)
 
 
 def crosses(ax: Axes, rows: pd.DataFrame, outcomes: list[str]) -> None:

@@ -10,7 +10,18 @@ from matplotlib.patches import Patch
 
 from safety_geometry.causal.names import SHARED
 from safety_geometry.figures.modes import FAMILIES, HUES, MODES, carrier, checkpoints, handle, look, number, present
-from safety_geometry.figures.style import NoData, across_seeds, columns_for, draw, headline, need, seeds_note
+from safety_geometry.figures.style import (
+    NoData,
+    across_seeds,
+    columns_for,
+    counts,
+    draw,
+    headline,
+    legend_below,
+    need,
+    seeds_note,
+    title,
+)
 
 COLUMNS = 4
 RANGE = (0.025, 0.975)
@@ -19,8 +30,8 @@ RANGE = (0.025, 0.975)
 def dose_response(tables: dict[str, pd.DataFrame]) -> Figure:
     """Change of the refusal log-odds over λ: a line per mode, a band per carrier with 95 % of its pooled controls.
 
-    Panels: family by checkpoint. λ = 0 is the clean run, 0 by definition. A family with one strength becomes points beside
-    bars. Only scope `layer` and the smallest rank are drawn where a sweep has more. Needs causal_sweep.
+    Panels: family by checkpoint. λ = 0 is the clean run, 0 by definition. A family with one strength has no dose: points with
+    their values on bars, and the title says so. Only scope `layer` and the smallest rank are drawn where a sweep has more. Needs causal_sweep.
     """
     frame = need(tables, "causal_sweep", ["log_odds_delta", "lambda"]).dropna(
         subset=["log_odds_delta", "lambda", "family"]
@@ -30,27 +41,44 @@ def dose_response(tables: dict[str, pd.DataFrame]) -> Figure:
     parts = {family: checkpoints(frame[frame["family"] == family]) for family in families}
     columns = columns_for(max(len(part) for part in parts.values()), COLUMNS)
     lines = sum(-(-len(part) // columns) for part in parts.values())
-    figure = Figure(figsize=(max(6.5, 1.0 + 2.7 * columns), 1.3 + 2.3 * lines))
-    axes, top = figure.subplots(lines, columns, squeeze=False), 0
+    figure = Figure(figsize=(max(6.5, 1.0 + 2.7 * columns), 1.6 + 2.4 * lines))
+    axes, top, doses = figure.subplots(lines, columns, squeeze=False), 0, {}
     for family, part in parts.items():
         below = top + -(-len(part) // columns)
         block, top = axes[top:below].ravel(), below
-        strengths = sorted(set(frame.loc[frame["family"] == family, "lambda"]))
+        strengths = doses[family] = sorted(set(frame.loc[frame["family"] == family, "lambda"]))
         for i, (ax, (place, rows)) in enumerate(zip(block, part, strict=False)):
             panel(ax, rows, modes, strengths)
-            ax.set_title(f"{FAMILIES.get(family, family)}: {place}")
+            title(ax, f"{FAMILIES.get(family, family)}: {place}\n{numbers(rows)}", 2.35)
             ax.set_ylabel("" if i % columns else "change of refusal log-odds")
             ax.tick_params(labelleft=not i % columns)
         level(block[: len(part)])
         for ax in block[len(part) :]:
             ax.remove()
     acting = set(frame.loc[frame["control"] != "target", "mode"].map(carrier))
-    entries = [handle(mode, linestyle="-") for mode in modes]
+    several = any(len(strengths) > 1 for strengths in doses.values())
+    entries = [handle(mode, linestyle="-" if several else "none") for mode in modes]
     entries += [Patch(color=HUES[c], alpha=0.35, linewidth=0, label=f"controls of {c}") for c in HUES if c in acting]
-    figure.legend(handles=entries, loc="outside lower center", ncols=4 if columns < 3 else 8)
-    note = f"shaded: 95 % of the pooled controls; {seeds_note(frame)}"
-    headline(figure, "Refusal over the strength of an intervention", note)
+    legend_below(figure, entries)
+    alone = [FAMILIES.get(family, family).lower() for family, strengths in doses.items() if len(strengths) == 1]
+    what = (
+        "Refusal over the strength of an intervention"
+        if several
+        else "Refusal under interventions of one strength: no dose response"
+    )
+    missing = f"one strength of {' and '.join(alone)}: no dose response there; " if several and alone else ""
+    headline(figure, what, f"{missing}shaded: 95 % of the pooled controls; {seeds_note(frame)}")
     return figure
+
+
+def numbers(rows: pd.DataFrame) -> str:
+    """Prompts behind each value, and directions behind a band: the fewest and the most of a strength, mode and seed."""
+    controls = rows[rows["control"] != "target"].groupby(["seed", "mode", "lambda"]).size()
+    prompts = counts(rows, "n_log_odds") if "n_log_odds" in rows else ""
+    if not len(controls):
+        return prompts
+    few, most = int(controls.min()), int(controls.max())
+    return f"{prompts} prompts, {few}{f'-{most}' if most > few else ''} controls"
 
 
 def principal(frame: pd.DataFrame) -> pd.DataFrame:
@@ -96,6 +124,9 @@ def panel(ax: Axes, rows: pd.DataFrame, modes: Sequence[str], strengths: Sequenc
         style = {key: look(mode)[key] for key in ("color", "marker")}
         if single:
             draw(ax, points.assign(x=i), style | {"linestyle": "none", "markersize": 6})
+            for value in points["value"]:
+                words = f"{value:+.1f}".replace("-", "−") if abs(value) >= 0.05 else "0.0"
+                ax.annotate(words, (i, value), (6, 0), textcoords="offset points", va="center", fontsize=7)
             continue
         points["x"] += width * (
             i - (len(modes) - 1) / 2

@@ -1,41 +1,74 @@
 """Coupling and behaviour at the anchors, side by side (arXiv 2606.16349, Table 2 and Figure 1)."""
 
+from collections.abc import Sequence
+
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from safety_geometry.figures.style import GREY, across_seeds, counts, draw, headline, looks, need, seeds_note
+from safety_geometry.figures.style import (
+    GREY,
+    across_seeds,
+    counts,
+    draw,
+    fit_prompts,
+    headline,
+    label_ends,
+    legend_below,
+    looks,
+    need,
+    seeds_note,
+    title,
+)
 
 PANELS = (
     ("hrci_repr", "Coupling of the H and R carriers", "HRCI_repr (0 to 1)"),
     ("fixed_asr", "Fixed-source attack", "attack success (% of behaviours)"),
-    ("any_refusal", "Refusal of safe look-alikes", "refused, partly or fully (% of prompts)"),
+    ("any_refusal", "Refusal of safe look-alikes", "refused, partly or fully (%)"),
     ("benign_mean", "Benign helpfulness", "mean utility (0 to 2)"),
 )
+RING = {"marker": "o", "markersize": 12, "markerfacecolor": "none", "markeredgecolor": GREY, "linestyle": "none"}
+NULL = {"linewidth": 7, "alpha": 0.22}  # the range of shuffled labels
 
 
 def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
     """Four panels over the anchors: HRCI_repr, fixed ASR (unoptimised suffixes faint), any-refusal, benign mean.
 
-    Needs five_anchor; the shuffled floor comes from coupling_controls where that is given.
+    Needs five_anchor; coupling_controls, where given, adds the range of shuffled labels of each anchor, coupling the number of
+    prompts behind the carriers.
     """
     frame = need(tables, "five_anchor", [name for name, _, _ in PANELS])
     places = {step: i for i, step in enumerate(sorted(frame["step"].unique()))}
     frame = frame.assign(place=frame["step"].map(places))
     styles = looks(frame["regime"])
-    figure = Figure(figsize=(9.6, 6.6))
-    axes = figure.subplots(2, 2).ravel()
-    for ax, (metric, title, label) in zip(axes, PANELS, strict=True):
-        for i, (regime, look) in enumerate(styles.items()):
-            rows = frame[frame["regime"] == regime]
-            shift = 0.08 * (i - (len(styles) - 1) / 2)
-            draw(ax, across_seeds(rows, "place", metric, f"{metric}_lo", f"{metric}_hi"), look, shift, label=regime)
-            ring(ax, across_seeds(rows[rows["anchor"] == "reference"], "place", metric), shift)
+    shifts = {regime: 0.09 * (i - (len(styles) - 1) / 2) for i, regime in enumerate(styles)}
+    figure = Figure(figsize=(10.4, 7.0))
+    axes, ends, shuffled = figure.subplots(2, 2).ravel(), {}, False
+    for ax, (metric, words, label) in zip(axes, PANELS, strict=True):
+        ends[ax] = []
+        for regime, look in styles.items():
+            rows, shift = frame[frame["regime"] == regime], shifts[regime]
+            points = across_seeds(rows, "place", metric, f"{metric}_lo", f"{metric}_hi")
+            draw(ax, points, look, shift)
+            if len(points):
+                ends[ax].append((points["value"].iloc[-1], regime, look["color"]))
+            ring = across_seeds(rows[rows["anchor"] == "reference"], "place", metric)
+            ax.plot(ring["x"] + shift, ring["value"], **RING)
             if metric == "fixed_asr" and rows["init_asr"].notna().any():
                 faint = across_seeds(rows, "place", "init_asr").assign(lo=float("nan"), hi=float("nan"))
-                draw(ax, faint, look | {"linestyle": ":"}, shift, alpha=0.4, linewidth=1.1, markersize=3)
-        n = f" ({counts(frame, f'{metric}_n')})" if f"{metric}_n" in frame else ""
-        ax.set_title(title + n)
+                draw(ax, faint, look | {"linestyle": ":"}, shift, alpha=0.45, linewidth=1.1, markersize=3)
+            if metric == "hrci_repr":
+                shuffled |= null(ax, tables, regime, places, shift, look["color"])
+        n = (
+            fit_prompts(tables)
+            if metric == "hrci_repr"
+            else counts(frame, f"{metric}_n")
+            if f"{metric}_n" in frame
+            else ""
+        )
+        title(ax, words + (f" ({n})" if n else ""), 4.0)
         ax.set_ylabel(label)
         ax.set_xticks(range(len(places)), list(places))
         ax.set_xlim(-0.35, len(places) - 0.65)
@@ -45,33 +78,36 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
             ax.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
         elif metric == "benign_mean":
             ax.set_ylim(-0.08, 2.08)
-    floor(axes[0], tables)
-    if frame["init_asr"].notna().any():
-        axes[1].plot(
-            [], [], color=GREY, linestyle=":", marker=".", alpha=0.6, label="attack before optimisation (faint)"
-        )
-    found = [ax.get_legend_handles_labels() for ax in axes[:2]]
-    handles = {name: handle for part in found for handle, name in zip(*part, strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
+    axes[0].set_ylim(bottom=0)
+    legend_below(figure, entries(shuffled, frame["init_asr"].notna().any()))
     headline(figure, "Coupling and behaviour at the anchors", seeds_note(frame, "95 % intervals"))
+    label_ends(figure, ends)
     return figure
 
 
-def ring(ax, points: pd.DataFrame, shift: float) -> None:
-    """A ring around the reference anchor of a regime."""
-    ax.plot(points["x"] + shift, points["value"], "o", markersize=12, markerfacecolor="none", markeredgecolor=GREY,
-            label="reference anchor")  # fmt: skip
-
-
-def floor(ax, tables: dict[str, pd.DataFrame]) -> None:
-    """Upper end of the shuffled-label range, highest over regimes and anchors; zero line below."""
-    ax.set_ylim(bottom=0)
+def null(
+    ax: Axes, tables: dict[str, pd.DataFrame], regime: str, places: dict[int, int], shift: float, colour: str
+) -> bool:
+    """The 95 % range of HRCI_repr with shuffled labels behind each point, from the same anchor; the mean of the seeds' ends. Says
+    whether there is any."""
     controls = tables.get("coupling_controls")
     if controls is None:
-        return
-    null = controls[
-        (controls["companion"] == "shuffled") & (controls["quantity"] == "hrci_repr") & controls["anchor"].notna()
+        return False
+    mine = controls[
+        (controls["companion"] == "shuffled") & (controls["quantity"] == "hrci_repr") & (controls["regime"] == regime)
     ]
-    if len(null):
-        label = "shuffled labels, highest 97.5 % point"
-        ax.axhline(null["hi"].max(), color=GREY, linestyle=(0, (1, 1.5)), linewidth=1.4, label=label)
+    mine = mine[mine["anchor"].notna() & mine["step"].isin(places)]
+    range_ = mine.groupby("step")[["lo", "hi"]].mean().dropna()
+    x = range_.index.map(places).astype(float) + shift
+    ax.vlines(x, range_["lo"], range_["hi"], color=colour, zorder=0, **NULL)
+    return bool(len(range_))
+
+
+def entries(shuffled: bool, before: bool) -> Sequence[Line2D]:
+    found = [Line2D([], [], label="reference anchor of the regime", **RING)]
+    if shuffled:
+        found.append(Line2D([], [], color=GREY, label="wide bar: shuffled labels at that anchor, 95 % range", **NULL))
+    if before:
+        faint = {"linestyle": ":", "marker": ".", "alpha": 0.6}
+        found.append(Line2D([], [], color=GREY, label="faint: attack before its optimisation", **faint))
+    return found

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from safety_geometry.figures.modes import MODES, handle, label, look, present
-from safety_geometry.figures.style import GREY, NoData, counts, first_seed, headline, need
+from safety_geometry.figures.style import GREY, NoData, counts, first_seed, headline, legend_below, need, striped
 
 PANELS = (
     ("asr", "attack success", "n_asr", "share", 1),
@@ -14,6 +14,7 @@ PANELS = (
     ("benign_mean", "benign helpfulness", "n_benign", "mean", 2),
     ("degenerate", "broken text", "n_degenerate", "share", 1),
 )
+APART = 0.2  # of a row: baseline above the target, controls below it, so that equal values hide nothing
 HOLLOW = {"marker": "o", "markerfacecolor": "white", "color": "black", "markersize": 5.5}
 
 
@@ -26,7 +27,7 @@ def follow_up(tables: dict[str, pd.DataFrame]) -> Figure:
         raise NoData("the table follow_up has no target")
     targets = targets.sort_values("chosen_delta", ascending=False, kind="stable").reset_index(drop=True)
     shown = [panel for panel in PANELS if targets[panel[0]].notna().any()]
-    figure = Figure(figsize=(1.9 + 1.95 * len(shown), 1.6 + 0.48 * len(targets)))
+    figure = Figure(figsize=(1.9 + 1.95 * len(shown), 1.7 + 0.52 * len(targets)))
     axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     for ax, (metric, title, n, unit, most) in zip(axes, shown, strict=True):
         for i, target in targets.iterrows():
@@ -35,28 +36,29 @@ def follow_up(tables: dict[str, pd.DataFrame]) -> Figure:
         ax.set_xlim(-0.03 * most, 1.03 * most)
         ax.set_xticks([0, most / 2, most], ["0", f"{most / 2:g}", f"{most:g}"])
         ax.set_xlabel(f"{unit}, {counts(targets, n)}")
-        ax.grid(False, axis="y")
-        ax.tick_params(axis="y", length=0)
+        striped(ax, len(targets))
     axes[0].set_yticks(range(len(targets)), [label(target) for _, target in targets.iterrows()])
     axes[0].set_ylim(len(targets) - 0.5, -0.5)
     entries = [handle(mode, linestyle="-") for mode in present(targets["mode"], list(MODES))]
-    entries += [Line2D([], [], linestyle="none", marker="|", color=GREY, markersize=8, markeredgewidth=1.4, label="controls"),
-                Line2D([], [], linestyle="none", label="baseline", **HOLLOW)]  # fmt: skip
-    figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))
+    entries += [Line2D([], [], linestyle="none", marker="|", color=GREY, markersize=8, markeredgewidth=1.4, label="controls (below)"),
+                Line2D([], [], linestyle="none", label="the checkpoint without it (above)", **HOLLOW)]  # fmt: skip
+    legend_below(figure, entries)
     headline(figure, "What the strongest interventions leave of the answers", f"bars: 95 % intervals; {note}")
     return figure
 
 
 def line(ax: Axes, y: float, metric: str, target: pd.Series, frame: pd.DataFrame) -> None:
-    """One target: controls as ticks, a thin line from the baseline to the value."""
+    """One target with its interval; above it the baseline, joined by a thin line, below it the controls as ticks."""
     style, own = look(target["mode"]), of_target(frame, target)
     controls = own.loc[own["role"] == "control", metric].dropna()
-    ax.plot(controls, [y] * len(controls), "|", color=GREY, markersize=8, markeredgewidth=1.4, alpha=0.8, zorder=2)
+    ax.plot(
+        controls, [y + APART] * len(controls), "|", color=GREY, markersize=8, markeredgewidth=1.4, alpha=0.8, zorder=2
+    )
     base = own.loc[own["role"] == "baseline", metric].dropna()
     value, lo, hi = target[metric], target[f"{metric}_lo"], target[f"{metric}_hi"]
     if len(base):
-        ax.plot([base.iloc[0], value], [y, y], color="#BBBBBB", linewidth=1.0, zorder=1)
-        ax.plot(base.iloc[0], y, linestyle="none", zorder=3, **HOLLOW)
+        ax.plot([base.iloc[0], value], [y - APART, y], color="#BBBBBB", linewidth=1.0, zorder=1)
+        ax.plot(base.iloc[0], y - APART, linestyle="none", zorder=3, **HOLLOW)
     if pd.notna(lo) and pd.notna(hi):
         ax.hlines(y, lo, hi, color=style["color"], linewidth=1.4, zorder=3)
     ax.plot(value, y, marker=style["marker"], color=style["color"], markersize=6.5, linestyle="none", zorder=4)

@@ -3,48 +3,66 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from safety_geometry.figures.style import across_seeds, draw, headline, looks, need, seeds_note
+from safety_geometry.figures.style import (
+    across_seeds,
+    draw,
+    fit_prompts,
+    headline,
+    label_ends,
+    looks,
+    need,
+    seeds_note,
+    step_axis,
+    title,
+)
 
-ANGLES = (("angle_1", ":", "first"), ("angle_2", "--", "second"), ("angle_3", "-", "third"))
+ROWS = (  # column, title, label of the axis
+    (
+        ("erank", "Effective rank of the field", "effective rank (1 or more)"),
+        ("cos_fixed_r_ref", "R against the reference's R", "cosine, same site (1: not turned)"),
+        ("cos_fixed_h_ref", "H against the reference's H", "cosine, same site (1: not turned)"),
+        ("s_total_drift", "Score of R less the reference's", "change of S_total"),
+    ),
+    (
+        ("angle_1", "First principal angle", "degrees to the reference's top 3"),
+        ("angle_2", "Second principal angle", "degrees"),
+        ("angle_3", "Third principal angle", "degrees"),
+    ),
+)
+ANGLES = [name for name, _, _ in ROWS[1]]
 
 
 def geometry(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Four panels over all saves: effective rank, principal angles to the reference, cosine of each carrier with the
-    reference's at the reference's site, and S_total's change. Needs geometry."""
+    """Over all saves, a line per regime. Above: effective rank, cosine of each carrier with the reference's at the reference's
+    site, S_total's change. Below: the principal angles to the reference, a panel each. Needs geometry; coupling, where given, tells
+    the number of prompts."""
     frame = need(tables, "geometry", ["erank", "angle_1", "cos_fixed_r_ref", "cos_fixed_h_ref"])
     styles = looks(frame["regime"])
-    figure = Figure(figsize=(9.6, 6.8))
-    rank, angles, cosine, score = figure.subplots(2, 2).ravel()
-    for regime, look in styles.items():
-        rows = frame[frame["regime"] == regime]
-        draw(rank, across_seeds(rows, "step", "erank"), look, label=regime)
-        for column, line, _ in ANGLES:
-            if rows[column].notna().any():
-                draw(angles, across_seeds(rows, "step", column), look | {"linestyle": line}, markersize=3)
-        draw(cosine, across_seeds(rows, "step", "cos_fixed_r_ref"), look | {"linestyle": "-"})
-        draw(cosine, across_seeds(rows, "step", "cos_fixed_h_ref"), look | {"linestyle": ":"}, markerfacecolor="white")
-        if rows["s_total_drift"].notna().any():
-            draw(score, across_seeds(rows, "step", "s_total_drift"), look)
-    for column, line, name in ANGLES:
-        if frame[column].notna().any():
-            angles.plot([], [], color="#555555", linestyle=line, label=f"{name} angle")
-    cosine.plot([], [], color="#555555", linestyle="-", label="R")
-    cosine.plot([], [], color="#555555", linestyle=":", label="H")
-    rank.set(
-        title="Effective rank of the mean-difference field",
-        ylabel="effective rank (1 or more)",
-        ylim=(1, 1 + 1.12 * (frame["erank"].max() - 1)),
-    )
-    angles.set(title="Principal angles to the reference's top-3 subspace", ylabel="angle (degrees)", ylim=(-2, 92))
-    angles.set_yticks([0, 30, 60, 90])
-    cosine.set(title="Carrier direction against the reference's, same site", ylabel="cosine (1: not turned)")
-    score.set(title="Score of the refusal carrier against the reference's", ylabel="change of S_total")
-    score.axhline(0, color="#888888", linewidth=0.8)
-    for ax in (rank, angles, cosine, score):
-        ax.set_xlabel("optimiser step")
-    angles.legend(loc="best")
-    cosine.legend(loc="best")
-    handles, names = rank.get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=len(names))
-    headline(figure, "Shape and drift of the refusal field", seeds_note(frame))
+    figure = Figure(figsize=(12.4, 6.2))
+    axes, ends = figure.subplots(2, 4), {}
+    axes[1, 3].remove()
+    for line, row in zip(axes, ROWS, strict=True):
+        for ax, (column, words, label) in zip(line, row, strict=False):
+            ends[ax] = []
+            for regime, look in styles.items():
+                points = across_seeds(frame[frame["regime"] == regime], "step", column)
+                if len(points):
+                    draw(ax, points, look)
+                    ends[ax].append((points["value"].iloc[-1], regime, look["color"]))
+            if not ends[ax]:
+                ax.text(0.5, 0.5, "not measured", transform=ax.transAxes, ha="center", fontsize=8)
+            title(ax, words, 2.2)
+            ax.set_ylabel(label)
+            step_axis(ax, frame["step"])
+    axes[0, 0].set_ylim(1, 1 + 1.12 * max(frame["erank"].max() - 1, 1))
+    cosines = frame[["cos_fixed_r_ref", "cos_fixed_h_ref"]].min().min()
+    for ax in axes[0, 1:3]:  # one scale, so that the carrier that turned less looks it
+        ax.set_ylim(cosines - 0.08 * max(1 - cosines, 0.05), 1 + 0.05 * max(1 - cosines, 0.05))
+    axes[0, 3].axhline(0, color="#888888", linewidth=0.8)
+    highest = 15 * -(-max(frame[ANGLES].max().max(), 1) // 15)
+    for ax in axes[1, :3]:
+        ax.set_ylim(-0.03 * highest, 1.05 * highest)
+    n = fit_prompts(tables)
+    headline(figure, "Shape and drift of the refusal field", f"{n + '; ' if n else ''}{seeds_note(frame)}")
+    label_ends(figure, ends, room=0.8)
     return figure

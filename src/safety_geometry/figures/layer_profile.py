@@ -1,52 +1,92 @@
 """Where the carriers are chosen: scores by layer at each anchor."""
 
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from safety_geometry.figures.style import headline, is_true, need, ordered_anchors
+from safety_geometry.figures.style import (
+    anchor_steps,
+    first_seed,
+    headline,
+    is_true,
+    need,
+    panel_width,
+    stated_prompts,
+    title,
+)
 
-SHADES = ("#FDE725", "#8FD744", "#35B779", "#21908C", "#31688E", "#443A83", "#2D0A45")  # light: early, dark: late
+SHADES = ("#C9B200", "#8FD744", "#35B779", "#21908C", "#31688E", "#443A83", "#2D0A45")  # light: early, dark: late
+GREYS = {"color": "#555555", "linestyle": "none"}
 
 
 def layer_profile(tables: dict[str, pd.DataFrame]) -> Figure:
-    """One column per regime. Above: validation score of H by layer. Below: the best S_total of R by layer, filled where that
-    candidate is admissible; stars mark the chosen sites. The first seed is drawn. Needs profile."""
-    frame = need(tables, "profile", ["value"])
-    seed = frame["seed"].min()
-    frame = frame[(frame["seed"] == seed) & frame["anchor"].notna()]
-    anchors = ordered_anchors(frame)
-    last = max(len(anchors) - 1, 1)
-    shade = {a: SHADES[round(1 + i * (len(SHADES) - 2) / last)] for i, a in enumerate(anchors)}
+    """One column per regime, lines shaded by the anchor's step. Above: validation score of H by layer. Below: the best S_total of
+    R by layer, filled where that candidate is admissible; stars mark the chosen sites, titles name them. The first seed is drawn.
+    Needs profile; prompts, where given, tells how many stand behind the scores of H and of R."""
+    frame, note = first_seed(need(tables, "profile", ["value"]))
+    frame = frame[frame["anchor"].notna()]
+    steps = anchor_steps(frame)
+    shade = dict(zip(steps, shades(len(steps)), strict=True))
     score = next(iter(frame.loc[(frame["carrier"] == "H") & is_true(frame["selected"]), "quantity"]), "dprime")
     regimes = list(dict.fromkeys(frame["regime"]))
-    figure = Figure(figsize=(max(6.5, 3.5 * len(regimes)), 6.2))
+    room = panel_width(len(regimes), 3.6)
+    figure = Figure(figsize=(max(6.5, room * len(regimes) + 0.9), 6.8))
     axes = figure.subplots(2, len(regimes), sharey="row", squeeze=False)
     for column, regime in enumerate(regimes):
         top, bottom = axes[:, column]
-        top.set_title(regime)
-        for i, anchor in enumerate(anchors):
-            rows = frame[(frame["regime"] == regime) & (frame["anchor"] == anchor)]
-            shift = 0.12 * (i - (len(anchors) - 1) / 2)
+        mine = frame[frame["regime"] == regime]
+        own = anchor_steps(mine)
+        for i, step in enumerate(own):
+            rows = mine[mine["step"] == step]
             h = rows[(rows["carrier"] == "H") & (rows["quantity"] == score)].sort_values("layer")
-            top.plot(h["layer"], h["value"], color=shade[anchor], label=anchor)
-            star(top, h, shade[anchor])
-            refusal(bottom, rows[(rows["carrier"] == "R") & (rows["quantity"] == "s_total")], shade[anchor], shift)
-        top.set_xlabel("layer (block input)")
-        bottom.set_xlabel("layer (block input)")
+            top.plot(h["layer"], h["value"], color=shade[step])
+            star(top, h, shade[step])
+            shift = 0.12 * (i - (len(own) - 1) / 2)
+            refusal(bottom, rows[(rows["carrier"] == "R") & (rows["quantity"] == "s_total")], shade[step], shift)
+        reference = sorted(set(mine.loc[mine["anchor"] == "reference", "step"].astype(int)))
+        words = f" (reference: {reference[0]})" if reference and len(own) > 1 else ""
+        title(top, f"{regime}{words}\nH at {chosen(mine, 'H', score, own)}", room - 0.5)
+        title(bottom, f"R at {chosen(mine, 'R', 's_total', own)}", room - 0.5)
+        if not len(mine[(mine["carrier"] == "R") & (mine["quantity"] == "s_total")].dropna(subset=["value"])):
+            bottom.text(0.5, 0.5, "no candidate was scored", transform=bottom.transAxes, ha="center", fontsize=8)
+        for ax in (top, bottom):
+            ax.set_xlabel("layer (block input)")
         bottom.set_xlim(top.get_xlim())
-    axes[0, 0].set_ylabel(f"H: validation score ({score})")
-    axes[1, 0].set_ylabel("R: S_total of the best position")
-    axes[1, 0].plot([], [], "o", color="#555555", label="admissible")
-    axes[1, 0].plot([], [], "o", markerfacecolor="white", color="#555555", label="not admissible")
-    axes[1, 0].plot([], [], "*", color="#555555", markersize=11, label="chosen site")
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, title="anchor", loc="outside right upper")
-    figure.legend(*axes[1, 0].get_legend_handles_labels(), loc="outside right lower")
-    headline(figure, "Scores by layer: harmfulness (above) and refusal (below) carriers", f"seed {seed}")
+    n_h, n_r = (f"\n({n} a class)" if (n := stated_prompts(tables, carrier)) else "" for carrier in "HR")
+    axes[0, 0].set_ylabel(f"H: validation score, {score}{n_h}")
+    axes[1, 0].set_ylabel(f"R: S_total of the best position{n_r}")
+    lines = [Line2D([], [], color=shade[step], linewidth=2.4, label=str(step)) for step in steps]
+    figure.legend(handles=lines, title="anchor (step)", loc="outside right upper")
+    marks = [
+        Line2D([], [], marker="o", label="admissible", **GREYS),
+        Line2D([], [], marker="o", markerfacecolor="white", label="not admissible", **GREYS),
+        Line2D([], [], marker="*", markersize=11, label="chosen site", **GREYS),
+    ]
+    figure.legend(handles=marks, loc="outside right lower")
+    headline(
+        figure, "Scores by layer: harmfulness (above) and refusal (below) carriers", f"light: early, dark: late; {note}"
+    )
     return figure
 
 
-def refusal(ax, rows: pd.DataFrame, colour: str, shift: float) -> None:
+def shades(count: int) -> list[str]:
+    """So many colours from light to dark; more than there are repeat the neighbour's."""
+    return [SHADES[i] for i in np.linspace(0 if count > 2 else 1, len(SHADES) - 1, count).round().astype(int)]
+
+
+def chosen(rows: pd.DataFrame, carrier: str, quantity: str, steps: list[int]) -> str:
+    """`layer 20`, or the layers in order of the steps."""
+    sites = rows[(rows["carrier"] == carrier) & (rows["quantity"] == quantity) & is_true(rows["selected"])]
+    layers = [sites.loc[sites["step"] == step, "layer"] for step in steps]
+    words = [str(int(layer.iloc[0])) if len(layer) else "none" for layer in layers]
+    if set(words) == {"none"}:
+        return "no layer: none was chosen"
+    return f"layer {words[0]}" if len(set(words)) == 1 else f"layers {', '.join(words)}"
+
+
+def refusal(ax: Axes, rows: pd.DataFrame, colour: str, shift: float) -> None:
     """Best candidate of each layer: an admissible one where there is one."""
     rows = rows.dropna(subset=["value"]).assign(admissible=is_true(rows["admissible"]))
     if not len(rows):
@@ -65,15 +105,7 @@ def refusal(ax, rows: pd.DataFrame, colour: str, shift: float) -> None:
     star(ax, rows.assign(layer=rows["layer"] + shift), colour)
 
 
-def star(ax, rows: pd.DataFrame, colour: str) -> None:
-    chosen = rows[is_true(rows["selected"])]
-    ax.plot(
-        chosen["layer"],
-        chosen["value"],
-        "*",
-        color=colour,
-        markeredgecolor="black",
-        markeredgewidth=0.6,
-        markersize=12,
-        zorder=5,
-    )
+def star(ax: Axes, rows: pd.DataFrame, colour: str) -> None:
+    mine = rows[is_true(rows["selected"])]
+    outline = {"markeredgecolor": "black", "markeredgewidth": 0.6, "markersize": 12}
+    ax.plot(mine["layer"], mine["value"], "*", color=colour, zorder=5, **outline)

@@ -7,12 +7,24 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from safety_geometry.figures.modes import checkpoints
-from safety_geometry.figures.style import BLUE, GREY, ORANGE, SKY, VERMILION, columns_for, first_seed, headline, need
+from safety_geometry.figures.style import (
+    GREY,
+    INDIGO,
+    ORANGE,
+    SKY,
+    WINE,
+    columns_for,
+    first_seed,
+    headline,
+    legend_below,
+    need,
+    title,
+)
 
 LOOKS = {
     "harmful_refused": ("harmful, refused", ORANGE, "s"),
-    "harmful_complied": ("harmful, complied", VERMILION, "^"),
-    "benign_refused": ("benign, refused", BLUE, "D"),
+    "harmful_complied": ("harmful, complied", WINE, "^"),
+    "benign_refused": ("benign, refused", INDIGO, "D"),
     "benign_complied": ("benign, complied", SKY, "o"),
     "benign_degenerate": ("benign, broken text", GREY, "X"),
 }
@@ -33,7 +45,7 @@ def quadrants(tables: dict[str, pd.DataFrame]) -> Figure:
     axes = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
     for i, (ax, (place, rows)) in enumerate(zip(axes, panels, strict=False)):
         scatter(ax, rows)
-        ax.set_title(f"{place} (n = {len(rows)})")
+        title(ax, f"{place} (n = {len(rows)})", 2.7)
         ax.set_ylabel("" if i % columns else "projection on R\n" + SCALE)
         if i + columns >= len(panels):
             ax.set_xlabel("projection on H\n" + SCALE)
@@ -61,7 +73,7 @@ def quadrants(tables: dict[str, pd.DataFrame]) -> Figure:
             label=f"median ({ENOUGH} or more)",
         )
     )
-    figure.legend(handles=entries, loc="outside lower center", ncols=len(entries) if columns > 2 else 3)
+    legend_below(figure, entries)
     part = f"; the last {len(panels)} of {len(everything)} checkpoints" if len(panels) < len(everything) else ""
     headline(figure, "Prompts on the two carriers, by what was asked and answered", note + part)
     return figure

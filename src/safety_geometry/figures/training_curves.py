@@ -1,58 +1,80 @@
 """What training did: losses, the attacked pool, and refusal of the monitor prompts."""
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from safety_geometry.figures.style import across_seeds, draw, headline, looks, need, seeds_note
+from safety_geometry.figures.style import (
+    across_seeds,
+    draw,
+    headline,
+    label_ends,
+    looks,
+    need,
+    seeds_note,
+    stated_prompts,
+    title,
+)
 
-PLAIN = {"marker": "None"}
+LOSS = "loss (nats per token)"
+PANELS = (  # column, title, label of the axis, whose number of prompts
+    ("clean", "Clean rows", "cross-entropy (nats per token)", None),
+    ("away", "Away loss on attacked cases", LOSS, None),
+    ("toward", "Toward loss on attacked cases", LOSS, None),
+    ("pool_before", "Attack loss of the drawn cases", "target cross-entropy (nats)", None),
+    ("refusal_harmful", "Harmful monitor prompts", "share refused", "monitor"),
+    ("refusal_benign", "Benign monitor prompts", "share refused", "monitor"),
+)
+WIDE, STEP = (
+    3.8,
+    1.3,
+)  # points: the first regime's line is the widest, so that one below another still shows at both sides
+DASHES = (0, (2.5, 3))  # with gaps in which a line below shows
 
 
 def training_curves(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Four panels over optimiser steps: clean loss; away and toward losses; attack loss of the drawn pool cases before and
-    after their update; refusal of monitor prompts. Needs training."""
+    """Six panels over optimiser steps: clean, away and toward loss; attack loss of the drawn pool cases, shaded down to what it
+    is after their update; refusal of monitor prompts. Needs training; prompts, where given, tells their number."""
     frame = need(tables, "training", ["clean", "refusal_harmful", "refusal_benign"])
-    figure = Figure(figsize=(9.6, 6.6))
-    clean, pair, pool, monitor = figure.subplots(2, 2).ravel()
-    for regime, look in looks(frame["regime"]).items():
-        rows, line = frame[frame["regime"] == regime], {"color": look["color"]} | PLAIN
-        curve(clean, rows, "clean", line | {"linestyle": "-"}, label=regime)
-        for ax, columns in ((pair, ("away", "toward")), (pool, ("pool_before", "pool_after"))):
-            for column, style in zip(columns, ("-", ":"), strict=True):
-                frozen = column == "pool_after" and rows["pool_after"].equals(rows["pool_before"])
-                if rows[column].notna().any() and not frozen:
-                    curve(
-                        ax, rows, column, line | {"linestyle": style}, label=f"{regime}, {column.replace('pool_', '')}"
-                    )
-        for column, style in (("refusal_harmful", "-"), ("refusal_benign", ":")):
-            name = f"{regime}, {column.removeprefix('refusal_')}"
-            curve(
-                monitor,
-                rows,
-                column,
-                {"color": look["color"], "marker": look["marker"], "linestyle": style},
-                label=name,
-            )
-    titles = (
-        (clean, "Clean rows", "cross-entropy (nats per token)"), (pair, "Away and toward losses on attacked cases", "loss (nats per token)"),
-        (pool, "Attack loss of the drawn pool cases", "target cross-entropy (nats per token)"),
-        (monitor, "Refusal of monitor prompts", "share refused"),
-    )  # fmt: skip
-    for ax, title, label in titles:
-        ax.set_title(title)
+    styles = looks(frame["regime"])
+    figure = Figure(figsize=(12.0, 6.4))
+    ends: dict[Axes, list] = {}
+    for ax, (column, words, label, role) in zip(figure.subplots(2, 3).ravel(), PANELS, strict=True):
+        ends[ax] = []
+        for i, (regime, look) in enumerate(styles.items()):
+            rows = frame[frame["regime"] == regime]
+            points = across_seeds(rows, "step", column)
+            if not len(points):
+                continue
+            marker = look["marker"] if role else "None"
+            line = DASHES if look["linestyle"] == "--" else look["linestyle"]
+            style = {"marker": marker, "linewidth": max(WIDE - STEP * i, 1.2), "linestyle": line}
+            draw(ax, points, look | style, zorder=2 + 0.1 * i)
+            if column == "pool_before" and not rows["pool_after"].equals(rows["pool_before"]):
+                after = across_seeds(rows, "step", "pool_after").set_index("x")["value"].reindex(points["x"])
+                ax.fill_between(
+                    points["x"],
+                    points["value"].astype(float),
+                    after.astype(float),
+                    color=look["color"],
+                    alpha=0.45,
+                    linewidth=0,
+                )
+            ends[ax].append((points["value"].iloc[-1], regime, look["color"]))
+        n = stated_prompts(tables, role) if role else ""
+        title(
+            ax,
+            words + (f" ({n})" if n else "") + ("\nshaded: fall by a step's update" if column == "pool_before" else ""),
+            3.2,
+        )
         ax.set_ylabel(label)
         ax.set_xlabel("optimiser step")
-        if ax.lines:
-            ax.legend(loc="best", ncols=2 if len(ax.lines) > 4 else 1)
+        if not ends[ax]:
+            ax.text(0.5, 0.5, "no regime trains on attacked cases", transform=ax.transAxes, ha="center", fontsize=8)
+        if role:
+            ax.set_ylim(-0.04, 1.04)
         else:
-            ax.text(0.5, 0.5, "no regime trains on attacked cases", transform=ax.transAxes, ha="center")
-    for ax in (clean, pair, pool):
-        ax.set_ylim(bottom=0)
-    monitor.set_ylim(-0.04, 1.5)
-    monitor.set_yticks([0, 0.25, 0.5, 0.75, 1.0])
-    headline(figure, "Training", seeds_note(frame))
+            ax.set_ylim(bottom=0)
+    headline(figure, "Training", f"{seeds_note(frame)}; where lines coincide, the wide one lies below")
+    label_ends(figure, ends, room=0.85)
     return figure
-
-
-def curve(ax, rows: pd.DataFrame, column: str, look: dict, **extra) -> None:
-    draw(ax, across_seeds(rows, "step", column), look, **extra)

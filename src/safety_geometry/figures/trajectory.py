@@ -1,85 +1,150 @@
 """Coupling and behaviour over all saved checkpoints."""
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 
 from safety_geometry.figures.style import (
-    BLUE,
-    GREEN,
     GREY,
+    INDIGO,
+    OLIVE,
     ORANGE,
-    VERMILION,
+    PURPLE,
+    ROSE,
+    SKY,
+    WINE,
     across_seeds,
+    counts,
     draw,
+    fit_prompts,
     headline,
+    label_ends,
+    legend_below,
     need,
+    panel_width,
     seeds_note,
+    step_axis,
+    title,
 )
 
 BEHAVIOUR = (
-    ("fixed_asr", "fixed-source attack success", VERMILION, "s", 1.0),
-    ("any_refusal", "refusal of look-alikes", BLUE, "o", 1.0),
-    ("benign_mean", "benign helpfulness / 2", GREEN, "^", 0.5),
-    ("usefulness", "harmful usefulness", ORANGE, "v", 1.0),
+    ("fixed_asr", "fixed-source attack success", WINE, "s", 1.0),
+    ("any_refusal", "refusal of look-alikes", INDIGO, "o", 1.0),
+    ("benign_mean", "benign helpfulness / 2", OLIVE, "^", 0.5),
+    ("usefulness", "harmful usefulness", ROSE, "v", 1.0),
 )
-FIXED_SHADES = ("#C9B3D4", "#A77DB8", "#7E4A94", "#552472", "#33104A")
+SHORT = {"fixed_asr": "attack", "any_refusal": "refusal", "benign_mean": "helpful", "usefulness": "useful"}
+LAYERS = (
+    (ORANGE, ":"),
+    (PURPLE, "--"),
+    (SKY, "-."),
+    (WINE, (0, (5, 1, 1, 1, 1, 1))),
+    (OLIVE, (0, (1, 1))),
+    (ROSE, (0, (8, 2))),
+)
+CEILING, CHANCE = (
+    {"color": GREY, "linestyle": "--", "linewidth": 1.0},
+    {"color": GREY, "linestyle": ":", "linewidth": 1.2},
+)
+BAND = {"color": GREY, "alpha": 0.22, "linewidth": 0}
 
 
 def trajectory(tables: dict[str, pd.DataFrame]) -> Figure:
     """One column per regime. Above: C_cos at the carriers' own sites and at fixed common layers, the range of shuffled
-    labels and the split-half ceiling. Below: behaviour. Needs trajectory and coupling_controls."""
+    labels and the split-half ceiling. Below: behaviour. Needs trajectory and coupling_controls; coupling, where given, tells the
+    number of prompts."""
     frame = need(tables, "trajectory", ["c_cos"])
     controls = need(tables, "coupling_controls", ["value"])
     behaviour = [b for b in BEHAVIOUR if frame[b[0]].notna().any()]
     regimes = list(dict.fromkeys(frame["regime"]))
-    figure = Figure(figsize=(max(6.5, 3.7 * len(regimes)), 6.4))
-    axes = figure.subplots(2, len(regimes), sharex=True, sharey="row", squeeze=False)
+    layers = sorted(controls.loc[controls["companion"] == "fixed_layer", "layer_r"].dropna().astype(int).unique())
+    room = panel_width(len(regimes), 3.7)
+    figure = Figure(figsize=(max(6.5, room * len(regimes)), 7.2))
+    axes = figure.subplots(2, len(regimes), sharex="col", sharey="row", squeeze=False)
+    ends: dict[Axes, list] = {}
     for column, regime in enumerate(regimes):
         top, bottom = axes[:, column]
-        mine = controls[controls["regime"] == regime]
-        couple(top, mine)
-        top.set_title(regime)
         rows = frame[frame["regime"] == regime]
-        width = 0.012 * (frame["step"].max() - frame["step"].min())
-        for i, (metric, label, colour, marker, scale) in enumerate(behaviour):
+        ends[top] = couple(top, controls[controls["regime"] == regime], layers)
+        title(top, regime, room - 0.6)
+        ends[bottom] = []
+        distance = 0.012 * (rows["step"].max() - rows["step"].min())
+        for i, (metric, _, colour, marker, scale) in enumerate(behaviour):
             points = across_seeds(rows, "step", metric, f"{metric}_lo", f"{metric}_hi")
+            if not len(points):
+                continue
             points[["value", "lo", "hi"]] *= scale
             look = {"color": colour, "marker": marker, "linestyle": "-"}
-            draw(bottom, points, look, (i - (len(behaviour) - 1) / 2) * width, label=label)
+            draw(bottom, points, look, (i - (len(behaviour) - 1) / 2) * distance)
+            ends[bottom].append((points["value"].iloc[-1], SHORT[metric], colour))
+        if not ends[bottom]:
+            bottom.text(0.5, 0.5, "behaviour not measured", transform=bottom.transAxes, ha="center", fontsize=8)
         bottom.set_ylim(-0.04, 1.04)
-        bottom.set_xlabel("optimiser step")
+        step_axis(bottom, rows["step"])
         for ax in (top, bottom):
+            ax.grid(False, axis="x")
             for step in rows.loc[rows["anchor"].notna(), "step"].unique():
                 ax.axvline(step, color="#D0D0D0", linewidth=0.7, zorder=0)
-    axes[0, 0].set_ylabel("|cos| of H and R carriers")
+    n = fit_prompts(tables)
+    axes[0, 0].set_ylabel("|cos| of H and R carriers" + (f"\n({n})" if n else ""))
     axes[0, 0].set_ylim(-0.02, 1.04)
-    axes[1, 0].set_ylabel("share of prompts, or score / maximum")
-    for place, ax in (("outside right upper", axes[0, 0]), ("outside right lower", axes[1, 0])):
-        handles, names = ax.get_legend_handles_labels()
-        figure.legend(handles, names, loc=place)
-    note = f"{seeds_note(frame, '95 % intervals')}; grey lines: anchors"
+    axes[1, 0].set_ylabel("share of prompts,\nor score / maximum")
+    known = [
+        f"{label} ({counts(frame, f'{metric}_n')})" if f"{metric}_n" in frame else label
+        for metric, label, *_ in behaviour
+    ]
+    entries = [
+        Line2D([], [], color="black", marker="o", label="coupling at the carriers' own sites"),
+        Line2D([], [], label="split-half ceiling", **CEILING),
+        Patch(label="shuffled labels, 95 % range", **BAND),
+        Line2D([], [], label="random directions", **CHANCE),
+        *[Line2D([], [], color=look[0], linestyle=look[1], label=f"both read at layer {layer}") for layer, look in looks_of(layers).items()],
+        *[Line2D([], [], color=colour, marker=marker, label=label) for (_, _, colour, marker, _), label in zip(behaviour, known, strict=True)],
+    ]  # fmt: skip
+    legend_below(figure, entries)
+    note = f"{seeds_note(frame, '95 % intervals')}; grey verticals: anchors"
     headline(figure, "Coupling (above) and behaviour (below) at every save", note)
+    label_ends(figure, ends, room=0.6)
     return figure
 
 
-def couple(ax, controls: pd.DataFrame) -> None:
-    """C_cos of one regime with what stands beside it."""
+def looks_of(layers: list[int]) -> dict[int, tuple]:
+    """Colour and line of each common layer."""
+    return {layer: LAYERS[i % len(LAYERS)] for i, layer in enumerate(layers)}
+
+
+def couple(ax: Axes, controls: pd.DataFrame, layers: list[int]) -> list[tuple[float, str, str]]:
+    """C_cos of one regime with what stands beside it; returns the names of the lines and where they end."""
 
     def pick(companion: str, quantity: str) -> pd.DataFrame:
         return controls[(controls["companion"] == companion) & (controls["quantity"] == quantity)]
 
+    ends = []
     ceiling = across_seeds(pick("split_half", "ceiling"), "step", "value")
-    ax.plot(ceiling["x"], ceiling["value"], color=GREY, linestyle="--", linewidth=1.2, label="split-half ceiling")
+    ax.plot(ceiling["x"], ceiling["value"], marker="_" if len(ceiling) == 1 else "", markersize=14, **CEILING)
     fixed = pick("fixed_layer", "c_cos")
-    layers = sorted(fixed["layer_r"].unique())
-    for i, layer in enumerate(layers):
+    for layer, (colour, line) in looks_of(layers).items():
         points = across_seeds(fixed[fixed["layer_r"] == layer], "step", "value")
-        shade = FIXED_SHADES[min(i * len(FIXED_SHADES) // max(len(layers), 1), len(FIXED_SHADES) - 1)]
-        ax.plot(points["x"], points["value"], color=shade, linewidth=1.1, label=f"both at layer {layer}")
+        ax.plot(
+            points["x"],
+            points["value"],
+            color=colour,
+            linestyle=line,
+            linewidth=1.5,
+            marker="." if len(points) == 1 else "",
+        )
+        if len(points):
+            ends.append((points["value"].iloc[-1], f"layer {layer}", colour))
     own = across_seeds(pick("own_sites", "c_cos"), "step", "value", "lo", "hi")
-    draw(ax, own, {"color": "black", "marker": "o", "linestyle": "-"}, label="own sites")
+    draw(ax, own, {"color": "black", "marker": "o", "linestyle": "-"})
+    if len(own):
+        ends.append((own["value"].iloc[-1], "own sites", "black"))
     shuffled = pick("shuffled", "c_cos").groupby("step")[["lo", "hi"]].agg({"lo": "min", "hi": "max"})
-    ax.fill_between(shuffled.index, shuffled["lo"], shuffled["hi"], color=GREY, alpha=0.25, linewidth=0,
-                    label="shuffled labels, 95 % range")  # fmt: skip
+    if len(shuffled) == 1:
+        ax.vlines(shuffled.index, shuffled["lo"], shuffled["hi"], **BAND | {"linewidth": 12}, zorder=0)
+    ax.fill_between(shuffled.index, shuffled["lo"], shuffled["hi"], **BAND)
     chance = across_seeds(pick("isotropic", "c_cos"), "step", "value")
-    ax.plot(chance["x"], chance["value"], color=GREY, linestyle=":", linewidth=1.2, label="random directions")
+    ax.plot(chance["x"], chance["value"], marker="_" if len(chance) == 1 else "", markersize=14, **CHANCE)
+    return ends

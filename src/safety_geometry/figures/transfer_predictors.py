@@ -7,18 +7,16 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from safety_geometry.figures.style import (
-    BLUE,
-    GREEN,
     GREY,
-    ORANGE,
-    PURPLE,
-    VERMILION,
+    INDIGO,
     NoData,
     first_seed,
     headline,
+    legend_below,
     need,
     p_text,
     striped,
+    title,
 )
 
 LABELS = {
@@ -31,8 +29,8 @@ LABELS = {
     "gap_hrci_repr": "HRCI_repr, target − source",
     "gap_refusal_score": "refusal score, target − source",
 }
-COLOURS = {"coupling": VERMILION, "behaviour": BLUE, "refusal_score": GREEN, "harmfulness": ORANGE, "gap": PURPLE}
 SINGLE = {"gcg": ("GCG alone", "<"), "autodan": ("AutoDAN alone", ">"), "seeds": ("unoptimised seeds", "x")}
+DECIDES = 0.05
 ORDER = ("r2d2", "sft", "sft_refusal")
 
 
@@ -47,38 +45,43 @@ def transfer_predictors(tables: dict[str, pd.DataFrame]) -> Figure:
         raise NoData(f"the table transfer_predictors has none of the predictors {', '.join(LABELS)}")
     found = set(mine["regime"])
     regimes = [*[r for r in ORDER if r in found], *sorted(found - set(ORDER))]
-    figure = Figure(figsize=(2.4 + 3.5 * len(regimes), 1.9 + 0.42 * len(lines)))
+    figure = Figure(figsize=(2.4 + 3.5 * len(regimes), 2.3 + 0.42 * len(lines)))
     axes = figure.subplots(1, len(regimes), sharey=True, squeeze=False)[0]
     for ax, regime in zip(axes, regimes, strict=True):
         rows = mine[mine["regime"] == regime]
         others = single[(single["regime"] == regime) & (single["attack"] == "all")] if len(together) else single[:0]
         panel(ax, rows, others, lines)
-        size = rows[rows["attack"] == "all"]
-        head = (
-            f"n = {size['n'].max():.0f} rows, {size['n_targets'].max():.0f} target{'' if size['n_targets'].max() == 1 else 's'}"
-            if len(size)
-            else "unoptimised attacks only"
-        )
-        ax.set_title(f"{'across regimes' if regime == 'cross' else regime} ({head})")
+        title(ax, f"{'across regimes' if regime == 'cross' else regime} {head(rows[rows['attack'] == 'all'])}", 3.7)
         ax.set_xlabel("|ρ| with transfer attack success")
     axes[0].set_yticks(range(len(lines)), [LABELS[name] for name in lines])
     axes[0].set_ylim(len(lines) - 0.5, -0.5)
+    single_attacks = {"color": INDIGO, "markersize": 4.5, "linestyle": "none"}
     entries = [
-        Line2D([], [], color=GREY, marker="o", markersize=6, label="all optimised attacks, 95 % interval"),
-        Line2D(
-            [], [], color="black", marker="|", markersize=11, markeredgewidth=1.6, linestyle="none", label="tie ceiling"
-        ),
-    ]
-    for attack, (text, mark) in SINGLE.items():
-        if (mine["attack"] == attack).any():
-            entries.append(Line2D([], [], color=GREY, marker=mark, markersize=4.5, linestyle="none", label=text))
+        Line2D([], [], color=INDIGO, marker="o", markersize=6, label="all optimised attacks, 95 % interval"),
+        Line2D([], [], color="black", marker="|", markersize=11, markeredgewidth=1.6, linestyle="none", label="greatest that ties permit"),
+    ]  # fmt: skip
+    if mine.loc[mine["attack"] == "all", "p_smallest"].gt(DECIDES).any():
+        entries.append(Line2D([], [], color=GREY, marker="o", linestyle="none", label="grey: p cannot be 0.05 or less"))
+    entries += [Line2D([], [], marker=mark, label=text, **single_attacks) for attack, (text, mark) in SINGLE.items()
+                if (mine["attack"] == attack).any()]  # fmt: skip
     if len(together):
-        entries.append(
-            Line2D([], [], color=GREY, marker="o", markerfacecolor="none", linestyle="none", label="single seeds")
-        )
-    figure.legend(handles=entries, loc="outside lower center", ncols=len(entries))
+        entries.append(Line2D([], [], marker="o", markerfacecolor="none", label="single seeds", **single_attacks))
+    legend_below(figure, entries)
     headline(figure, "What does transfer between checkpoints follow?", note)
     return figure
+
+
+def head(rows: pd.DataFrame) -> str:
+    """How many rows and targets stand behind a panel, and what so few cannot show."""
+    if not len(rows):
+        return "(unoptimised attacks only)"
+    n, targets, least = rows["n"].max(), rows["n_targets"].max(), rows["p_smallest"].min()
+    words = f"(n = {n:.0f} rows, {targets:.0f} target{'' if targets == 1 else 's'})"
+    if least > DECIDES:
+        words += f"\ntoo few to show anything: no p can be below {least:.2g}"
+    if not np.isfinite(rows["lo"]).any():
+        words += "\nno intervals: fewer than 5 sources or targets"
+    return words
 
 
 def panel(ax: Axes, rows: pd.DataFrame, others: pd.DataFrame, lines: list[str]) -> None:
@@ -92,7 +95,8 @@ def panel(ax: Axes, rows: pd.DataFrame, others: pd.DataFrame, lines: list[str]) 
         if not len(own):
             ax.text(0.02, i, "unknown or the same everywhere", va="center", fontsize=7.5, color=GREY)
             continue
-        colour = COLOURS.get(own["family"].iloc[0], GREY)
+        shown = own.loc["all", "p_smallest"] <= DECIDES if "all" in own.index else True
+        colour = INDIGO if shown else GREY
         singles = [attack for attack in SINGLE if attack in own.index]
         for k, attack in enumerate(singles):
             ax.plot(

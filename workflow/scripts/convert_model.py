@@ -5,15 +5,18 @@ params: format gguf|folder|adapter, dtype, threads, system. --template: the chat
 a model that has to be of the same shape and to render conversations alike. What cannot work is refused here, before any model job.
 """
 
+import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
-from _job import Job, JobError
+from _job import Job, JobError, sidecar
 from _model import BAD_INPUT
 
+from safety_geometry.adapters import take_in
 from safety_geometry.chat import ChatFormat, TemplateError
-from safety_geometry.folders import check_adapter_folder, check_alike, check_model_folder, use_template
+from safety_geometry.folders import check_alike, check_model_folder, use_template
 from safety_geometry.models import configure, convert_gguf, load_tokenizer
 
 # Nothing here reads a pickle. Hidden: Snakemake's time stamp of a folder, which as a hard link would be the source's as well.
@@ -28,7 +31,8 @@ def main() -> None:
             model = scratch
             if job.params["format"] == "adapter":
                 shutil.copytree(inner(job.source, "adapter_config.json"), scratch, ignore=LEFT_OUT)
-                check_adapter_folder(scratch, job.base)
+                for told in take_in(scratch, job.base, job.params["system"], template_was_given(job.base)):
+                    print(f"{job.folder.name}: {told}", file=sys.stderr)
                 model = job.base
             else:
                 make_model(job, scratch)
@@ -50,6 +54,13 @@ def make_model(job: Job, folder: Path) -> None:
         use_template(folder, job.template.read_text(encoding="utf-8"))
     check_model_folder(folder)
     ChatFormat(load_tokenizer(folder), job.params["system"])
+
+
+def template_was_given(base: Path) -> bool:
+    """Whether the configuration names the template of a model folder that this script made."""
+    beside = sidecar(base)
+    made_of = json.loads(beside.read_text(encoding="utf-8"))["inputs"] if beside.exists() else {}
+    return any(name.startswith("template/") for name in made_of)
 
 
 def inner(folder: Path, name: str) -> Path:

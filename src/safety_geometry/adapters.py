@@ -21,6 +21,7 @@ from safety_geometry.models import ModelError, load_tokenizer
 
 SETTINGS, WEIGHTS, TEMPLATE = "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"
 PREFIX = "base_model.model."  # of every name in a file of peft
+_OF_ADAPTERS = re.compile(r"\.(lora_\w+|modules_to_save|original_module|token_adapter)\.")
 SAMPLE = "Write  a short poem:\n\n1. It's 2024, Größe 漢字!\tYes"
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -68,10 +69,11 @@ def take_in(folder: Path, base: Path, system: str | None = None, template_given:
     from safety_geometry.folders import check_adapter_folder
 
     if (folder / WEIGHTS).exists() and (folder / SETTINGS).exists():
+        _check_matrices(_shapes(folder / WEIGHTS))
         yield from _rename(folder, base)
     check_adapter_folder(folder, base)
     check_tensors(_shapes(folder / WEIGHTS), *expected(folder, base))
-    _check_numbers(folder)
+    yield from _check_numbers(folder)
     yield from _check_tokenizer(folder, base, system, template_given)
 
 
@@ -118,12 +120,22 @@ def check_tensors(held: Shapes, needed: Shapes, known: Shapes) -> None:
         )
 
 
+def _check_matrices(held: Shapes) -> None:
+    """Raise ModelError, naming a tensor, where one is empty, as a trainer that shards them may save them, or A or B is no matrix."""
+    for name, shape in held.items():
+        if 0 in shape or (re.search(r"\.lora_[AB]\.(.+\.)?weight$", name) and len(shape) != 2):
+            raise ModelError(
+                f"the adapter's {name} has the shape {list(shape)}: it is empty, or no matrix; save it whole from all processes"
+            )
+
+
 def _places(lora: nn.Module) -> tuple[Shapes, Shapes]:
     """Name -> shape of the tensors of an adapter's file by the model it is put on: those needed, and all others that can be set."""
     from peft import get_peft_model_state_dict
 
     needed = get_peft_model_state_dict(lora, save_embedding_layers=False)
-    return tuple({name: tuple(t.shape) for name, t in tensors.items()} for tensors in (needed, lora.state_dict()))
+    theirs = {name: t for name, t in lora.state_dict().items() if not _OF_ADAPTERS.search(name)}
+    return tuple({name: tuple(t.shape) for name, t in tensors.items()} for tensors in (needed, theirs))
 
 
 def _rename(folder: Path, base: Path) -> Iterator[str]:
@@ -165,8 +177,8 @@ def _spellings(name: str) -> Iterator[str]:
     yield f"{PREFIX}model.{name}"
 
 
-def _check_numbers(folder: Path) -> None:
-    """Raise ModelError where a tensor is not finite, or nothing in the file changes a weight."""
+def _check_numbers(folder: Path) -> Iterator[str]:
+    """Raise ModelError where a tensor is not finite, or has no effect; an adapter of zeros is told of, since it is what it says."""
     acts = False
     with safe_open(folder / WEIGHTS, "pt") as file:
         for name in file.keys():  # noqa: SIM118
@@ -177,11 +189,12 @@ def _check_numbers(folder: Path) -> None:
                 )
             acts |= not re.search(r"\.lora_(embedding_)?A(\.|$)", name) and bool(tensor.any())
     settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    if not acts or (settings.get("lora_alpha") == 0 and not settings.get("alpha_pattern")):
-        why = "all of its lora_B are zero" if not acts else "lora_alpha is 0"
+    if settings.get("lora_alpha") == 0 and not settings.get("alpha_pattern"):
         raise ModelError(
-            f"the adapter changes nothing ({why}): for a step that is its base, give the base (format: folder)"
+            f"{SETTINGS} has lora_alpha 0, with which the adapter changes nothing; give the one that it was trained with"
         )
+    if not acts:
+        yield "the adapter changes nothing: all of its lora_B are zero"
 
 
 def _shapes(file: Path) -> Shapes:

@@ -311,9 +311,9 @@ class ChatFormat:
             )
         disguised = [piece if i % 2 else self._disguised(piece) for i, piece in enumerate(pieces)]
         encoded = made.encode("".join(disguised), add_special_tokens=False)
-        if forged := set(encoded.ids) & set(self._controls.values()):
-            name = self.tokenizer.convert_ids_to_tokens(min(forged))
-            raise TemplateError(f"a message holds {name}, which this tokenizer cannot read as text: take it out")
+        written = {text: i for text, i in self._controls.items() if any(text in said for said in pieces[1::2])}
+        if forged := [text for text, i in written.items() if i in encoded.ids]:
+            raise TemplateError(f"a message holds {forged[0]}, which this tokenizer cannot read as text: take it out")
         return [controls.get(i, i) for i in encoded.ids], encoded.offsets
 
 

@@ -24,7 +24,7 @@ class UnsupportedModel(ValueError):
     """The model is not of a family, or not of a shape, that the runner knows."""
 
 
-class NotFinite(ArithmeticError):
+class NotFinite(FloatingPointError):
     """A model's numbers are infinite or none: whatever was made of them would look like an answer and be none."""
 
     def __init__(self, dtype: torch.dtype):
@@ -32,7 +32,7 @@ class NotFinite(ArithmeticError):
         why = (
             "its activations exceed what float16 can hold; set model.dtype to bfloat16 or float32"
             if dtype == torch.float16
-            else "its weights are damaged, or training diverged (lower train.learning_rate), or a steering strength is too large"
+            else "its weights are damaged, its training diverged, or a steering strength is too large"
         )
         super().__init__(f"the model's logits are not finite in {name}: {why}")
 

@@ -11,7 +11,7 @@ from safety_geometry.activations import PositionError
 from safety_geometry.chat import ChatFormat, Rendered, TemplateError
 from safety_geometry.memory import BatchSize
 from safety_geometry.models import ModelError, check_vocabulary, configure, end_ids, load_model, load_tokenizer
-from safety_geometry.runner import NotFinite, Runner, UnsupportedModel
+from safety_geometry.runner import Runner, UnsupportedModel
 
 BAD_INPUT = (ModelError, TemplateError, UnsupportedModel, PositionError)
 
@@ -46,11 +46,11 @@ def load(job: Job, adapter: Path | None = None, folder: Path | None = None, devi
 
 
 def say_not_finite(folder: Path) -> None:
-    """A job whose model overflows, at whatever it does, ends with a sentence: exit status 1, as of any exception."""
+    """A job whose model overflows (`runner.NotFinite`) or whose training diverges ends with a sentence, whatever it was at."""
     before = sys.excepthook
 
     def hook(kind, error, trace) -> None:
-        if issubclass(kind, NotFinite):
+        if issubclass(kind, FloatingPointError):
             print(f"error: model {folder}: {error}", file=sys.stderr)
         else:
             before(kind, error, trace)

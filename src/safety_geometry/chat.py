@@ -148,8 +148,10 @@ class ChatFormat:
 
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
-        """Token ids that end an answer: the template's end of turn, the tokenizer's end of sequence, and `ends`."""
-        return tuple(dict.fromkeys([*self._written_ends, *self.ends]))
+        """Token ids that end an answer: the template's end of turn, the tokenizer's end of sequence, and those of `ends` that are no
+        piece of text (the settings of some models keep a default of another vocabulary)."""
+        named = [i for i in self.ends if i in self.tokenizer.added_tokens_decoder]
+        return tuple(dict.fromkeys([*self._written_ends, *named]))
 
     @cached_property
     def _written_ends(self) -> tuple[int, ...]:

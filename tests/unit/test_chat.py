@@ -325,7 +325,7 @@ def test_ends_that_the_generation_settings_name(tokenizer, tmp_path):
         (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": value}))
         assert end_ids(tmp_path) == ids
     end = tokenizer.convert_tokens_to_ids("<|end|>")
-    chat = ChatFormat(tokenizer, ends=[end, eot])
+    chat = ChatFormat(tokenizer, ends=[end, eot, 99, 5000])  # a piece of text, and none of its ids
     assert chat.stop_ids == (end, eot)
     assert chat.render("x", "Sure <s> and") == ChatFormat(tokenizer).render("x", "Sure <s> and")  # rows end as they did
     for wrong in ('{"eos_token_id": "</s>"}', '{"eos_token_id": [true]}', '{"eos_token_id": -1}', "[]", "{"):

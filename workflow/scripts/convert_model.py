@@ -17,7 +17,7 @@ from _model import BAD_INPUT
 from safety_geometry.adapters import take_in
 from safety_geometry.chat import ChatFormat, TemplateError
 from safety_geometry.folders import check_alike, check_model_folder, use_template
-from safety_geometry.models import configure, convert_gguf, load_tokenizer
+from safety_geometry.models import configure, convert_gguf, end_ids, load_tokenizer
 
 # Nothing here reads a pickle. Hidden: Snakemake's time stamp of a folder, which as a hard link would be the source's as well.
 LEFT_OUT = shutil.ignore_patterns(".*", "*.provenance.json", "*.bin", "*.pt", "*.pth")
@@ -53,7 +53,7 @@ def make_model(job: Job, folder: Path) -> None:
     if job.template:
         use_template(folder, job.template.read_text(encoding="utf-8"))
     check_model_folder(folder)
-    ChatFormat(load_tokenizer(folder), job.params["system"])
+    ChatFormat(load_tokenizer(folder), job.params["system"], end_ids(folder))
 
 
 def template_was_given(base: Path) -> bool:

@@ -69,6 +69,8 @@ def take_in(folder: Path, base: Path, system: str | None = None, template_given:
     from safety_geometry.folders import check_adapter_folder
 
     if (folder / WEIGHTS).exists() and (folder / SETTINGS).exists():
+        if not isinstance(_settings(folder), dict):
+            raise ModelError(f"{SETTINGS} is no JSON object: it is not a folder of a peft adapter")
         _check_matrices(_shapes(folder / WEIGHTS))
         yield from _rename(folder, base)
     check_adapter_folder(folder, base)
@@ -188,13 +190,20 @@ def _check_numbers(folder: Path) -> Iterator[str]:
                     f"the adapter's {name} is not finite (NaN or infinite): it is damaged, or its training diverged"
                 )
             acts |= not re.search(r"\.lora_(embedding_)?A(\.|$)", name) and bool(tensor.any())
-    settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    settings = _settings(folder)
     if settings.get("lora_alpha") == 0 and not settings.get("alpha_pattern"):
         raise ModelError(
             f"{SETTINGS} has lora_alpha 0, with which the adapter changes nothing; give the one that it was trained with"
         )
     if not acts:
         yield "the adapter changes nothing: all of its lora_B are zero"
+
+
+def _settings(folder: Path) -> object:
+    try:
+        return json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{SETTINGS} is not JSON ({_first_line(error)})") from error
 
 
 def _shapes(file: Path) -> Shapes:

@@ -119,6 +119,14 @@ def test_an_adapter_of_which_something_would_be_left_out(folder, good, tmp_path,
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize("text", ["[]", "{", "null", '"r"'])
+def test_settings_that_are_no_object(folder, good, tmp_path, text):
+    adapter = altered(good, tmp_path / "adapter")
+    (adapter / "adapter_config.json").write_text(text)
+    with pytest.raises(ModelError, match=r"adapter_config.json is (no JSON object|not JSON)"):
+        list(take_in(adapter, folder))
+
+
 @pytest.mark.parametrize("kind", ["A without B", "half of the layers", "another rank", "a vision tower", "other names"])
 def test_such_an_adapter_is_not_loaded_either(folder, good, tmp_path, kind):
     tensors, settings, _ = REFUSED[kind]
@@ -161,6 +169,26 @@ def test_whole_matrices_of_an_adapter_are_used(folder, good, tmp_path):
         adapter = altered(good, tmp_path / name, plus("base_model.model.lm_head.weight", head), **settings)
         assert list(take_in(adapter, folder)) == []
         assert torch.equal(load_model(folder, adapter=adapter).lm_head.weight, head)
+
+
+def test_other_forms_of_lora(folder, tmp_path):
+    """DoRA, biases and single tokens keep tensors of other names beside A and B."""
+    from peft import LoraConfig, get_peft_model
+
+    forms = {"dora": {"use_dora": True}, "tokens": {"trainable_token_indices": [3, 7]}, "stable": {"use_rslora": True}}
+    ids = torch.tensor([[1, 50, 3, 7]])
+    for name, settings in forms.items():
+        lora = get_peft_model(
+            load_model(folder), LoraConfig(r=4, target_modules=["q_proj"], task_type="CAUSAL_LM", **settings)
+        )
+        for p in lora.parameters():
+            if p.requires_grad:
+                p.data += 0.1
+        lora.save_pretrained(tmp_path / name, save_embedding_layers=False)
+        assert list(take_in(tmp_path / name, folder)) == []
+        with torch.no_grad():
+            merged = load_model(folder, adapter=tmp_path / name)(ids).logits
+            torch.testing.assert_close(merged, lora.eval()(input_ids=ids).logits, atol=1e-4, rtol=1e-4)
 
 
 def test_an_adapter_that_has_not_learned_yet_is_told_of(folder, good, tmp_path):

@@ -169,7 +169,11 @@ def report(command: list[str], results: Path) -> None:
     if not target.exists() or not newest <= target.stat().st_mtime <= time.time():
         style = ["--report-stylesheet", str(ROOT / "workflow/report/report.css")]
         done = subprocess.run(
-            [*command, "--report", str(target), *style], capture_output=True, encoding="utf-8", errors="replace", check=False
+            [*command, "--report", str(target), *style],
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
         )
         if done.returncode:
             sys.exit(done.stdout + done.stderr + "\nThe results are complete, but the report could not be made.")

@@ -60,6 +60,7 @@ def stream(
             values[:, :, layer] = h[lines, index].float().cpu()
 
         runner.forward(batch, tap=tap)
+        runner.check_finite(values)
         sink(rows, values)
         if progress is not None:
             progress(len(rows))

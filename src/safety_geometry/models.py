@@ -35,6 +35,27 @@ def load_tokenizer(folder: Path):
         raise ModelError(f"its tokenizer cannot be read ({told}); a tokenizer.json is needed") from error
 
 
+def end_ids(folder: Path) -> tuple[int, ...]:
+    """Token ids that end an answer by a model folder's generation_config.json, or by its config.json where there is none.
+
+    Raises:
+        ModelError: they are no token ids.
+    """
+    file = next((f for name in ("generation_config.json", "config.json") if (f := folder / name).exists()), None)
+    if file is None:
+        return ()
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))["eos_token_id"]
+    except KeyError:
+        return ()
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{file.name} is no JSON object") from error
+    ids = value if isinstance(value, list) else [] if value is None else [value]
+    if wrong := [i for i in ids if type(i) is not int or i < 0]:
+        raise ModelError(f"{file.name}: eos_token_id has {wrong[0]!r}, which is no token id")
+    return tuple(ids)
+
+
 def load_model(folder: Path, dtype: str = "float32", device: str = "cpu", adapter: Path | None = None) -> nn.Module:
     """A plain causal model in eval mode, with the LoRA `adapter` folder (if any) merged into its weights.
 
@@ -51,19 +72,46 @@ def load_model(folder: Path, dtype: str = "float32", device: str = "cpu", adapte
     if lost := sorted([*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]):
         raise ModelError(f"{lost[0]} is not among its weights ({len(lost)} such), and would be random")
     if adapter is not None:
-        from peft import PeftModel
+        from safety_geometry.adapters import merged_in
 
-        model = PeftModel.from_pretrained(model, str(adapter)).merge_and_unload()
+        model = merged_in(model, adapter)
     return model.to(device).eval().requires_grad_(False)
 
 
 def add_lora(model: nn.Module, rank: int, alpha: float, dropout: float, targets: list[str], seed: int) -> nn.Module:
-    """Inject trainable LoRA layers (peft) into `model`; A is drawn from `seed`, B is zero. Returns the PeftModel."""
+    """Inject trainable LoRA layers (peft) into `model`; A is drawn from `seed`, B is zero. Returns the PeftModel.
+
+    Raises:
+        ModelError: a target is no linear layer of the model, or is its embedding too.
+    """
     from peft import LoraConfig, get_peft_model
 
+    check_targets(model, targets)
     torch.manual_seed(seed)
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, task_type="CAUSAL_LM")
     return get_peft_model(model, config)
+
+
+def check_targets(model: nn.Module, targets: list[str]) -> None:
+    """Raise ModelError, naming the target, unless each is a linear layer that an adapter can be saved of and merged into again.
+
+    peft leaves out what it does not find; an adapter of a head that is the embedding as well would, merged, change both.
+    """
+    modules, shared = dict(model.named_modules()), model.get_input_embeddings().weight
+    linear = {name: m for name, m in modules.items() if isinstance(m, nn.Linear) and m.weight is not shared}
+    for target in targets:
+        named = [name for name in modules if name == target or name.endswith(f".{target}")]
+        if named and all(name in linear for name in named):
+            continue
+        why = (
+            "the model has no layer of this name"
+            if not named
+            else "it is the embedding, or one matrix with it"
+            if any(getattr(modules[name], "weight", None) is shared for name in named)
+            else "it is no linear layer"
+        )
+        leaves = ", ".join(sorted({name.rsplit(".", 1)[-1] for name in linear}))
+        raise ModelError(f"lora.targets has {target!r}, and {why}; it can be of {leaves}")
 
 
 def save_plain(model: nn.Module, tokenizer, folder: Path) -> None:

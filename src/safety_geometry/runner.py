@@ -28,6 +28,19 @@ class ContextError(ValueError):
     """A text has more tokens than the model's context. One plain line."""
 
 
+class NotFinite(FloatingPointError):
+    """A model's numbers are infinite or none: whatever was made of them would look like an answer and be none."""
+
+    def __init__(self, dtype: torch.dtype):
+        name = str(dtype).removeprefix("torch.")
+        why = (
+            "its activations exceed what float16 can hold; set model.dtype to bfloat16 or float32"
+            if dtype == torch.float16
+            else "its weights are damaged, its training diverged, or a steering strength is too large"
+        )
+        super().__init__(f"the model's logits are not finite in {name}: {why}")
+
+
 class KeyValues:
     """Keys and values by layer, with the `update` method that Hugging Face attention calls.
 
@@ -225,10 +238,22 @@ class Runner:
         return h
 
     def logits(self, h: Tensor) -> Tensor:
-        """Next-token logits [..., V] in float32 of final hidden states [..., d]; read only where they are needed."""
+        """Next-token logits [..., V] in float32 of final hidden states [..., d]; read only where they are needed.
+
+        Raises:
+            NotFinite: one of them is infinite or NaN (argmax would take token 0). What overflows in a block stays so to the end.
+        """
         z = self.head_weight(self.body.norm(h)).float()
+        self.check_finite(z)
         cap = getattr(self.config, "final_logit_softcapping", None)
         return z if cap is None else cap * torch.tanh(z / cap)
+
+    def check_finite(self, values: Tensor) -> None:
+        """Raise NotFinite unless all values that are read are finite."""
+        if values.numel() and not values.is_meta:
+            extremes = torch.stack(torch.aminmax(values.detach()))  # one pass without a copy; NaN comes through
+            if not bool(extremes.isfinite().all()):
+                raise NotFinite(self.dtype)
 
     def prefix(
         self, ids: Sequence[int], start: int = 0, h: Tensor | None = None, edit: Edit | None = None

@@ -116,10 +116,4 @@ def surviving(
 
 def _encode(chat: ChatFormat, conversations: Sequence[tuple[Suffix, str]]) -> list[list[int]]:
     """Ids of whole conversations with the given suffix texts, as `ChatFormat.render_many` makes them."""
-    texts = [
-        chat.before + (s.request + text).strip() + chat.after + chat.gap + s.target.strip() + chat.end
-        for s, text in conversations
-    ]
-    bos = chat.tokenizer.bos_token
-    special = bos is not None and not texts[0].startswith(bos)
-    return chat.tokenizer(texts, add_special_tokens=special, return_attention_mask=False)["input_ids"]
+    return chat.token_ids([s.request + text for s, text in conversations], [s.target for s, _ in conversations])

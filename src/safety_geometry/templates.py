@@ -4,7 +4,7 @@ import contextlib
 import re
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from safety_geometry.chat import ChatFormat, TemplateError
 
@@ -18,7 +18,7 @@ TALKS = (
 )
 
 
-def checked_format(tokenizer, system: str | None) -> ChatFormat:
+def checked_format(tokenizer, system: str | None, ends: Sequence[int] = ()) -> ChatFormat:
     """`ChatFormat` of a model that comes in.
 
     Raises:
@@ -30,7 +30,7 @@ def checked_format(tokenizer, system: str | None) -> ChatFormat:
     if every:
         _try(tokenizer, [] if system is None else [{"role": "system", "content": system}])
     try:
-        return ChatFormat(tokenizer, system)
+        return ChatFormat(tokenizer, system, ends)
     except TemplateError:
         raise
     except Exception as error:  # a program can fail in any way

@@ -17,7 +17,7 @@ from safety_geometry.adversarial import CleanRowsError, Pool, Row, adversarial_r
 from safety_geometry.chat import ChatFormat
 from safety_geometry.distributed import ONE, Ranks
 from safety_geometry.losses import away_loss, token_log_p
-from safety_geometry.runner import Runner, pack
+from safety_geometry.runner import NotFinite, Runner, pack
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,10 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         clean = [self.clean[i] for i in clean_order(len(self.clean), c.rows, step, self.seed)]
         log = StepLog(step + 1, cosine_rate(step, c.learning_rate, c.schedule_steps), 0.0, 0.0)
-        log.clean = self._clean_backward(clean)
+        try:
+            log.clean = self._clean_backward(clean)
+        except NotFinite as error:
+            raise FloatingPointError(f"{error} (at step {log.step}; lower train.learning_rate)") from error
         if attacked is not None:
             log.pool_before, log.pool_after = attacked.loss_before, attacked.loss_after
             log.rejected, log.attack_tokens = attacked.rejected, attacked.tokens

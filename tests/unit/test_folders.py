@@ -9,12 +9,13 @@ import pytest
 import torch
 from _job import JobError
 from conftest import TEMPLATE, make_model, make_tokenizer
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from test_adapters import save_adapter
 
 from safety_geometry.chat import ZEPHYR, ChatFormat
 from safety_geometry.folders import check_adapter_folder, check_alike, check_model_folder, tensor_shapes, use_template
-from safety_geometry.models import ModelError, add_lora, load_model, load_tokenizer, save_plain
+from safety_geometry.models import ModelError, load_model, load_tokenizer, save_plain
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +114,9 @@ def test_an_adapter_of_another_model(made, tmp_path):
 @pytest.mark.parametrize("part", ["embed_tokens", "lm_head"])
 def test_an_adapter_of_the_head_that_is_the_embedding_too(made, tmp_path, part):
     """Merged, it would change both."""
+    config = LoraConfig(r=4, target_modules=["q_proj", part], task_type="CAUSAL_LM")
     for tied in (False, True):
-        lora = add_lora(make_model(tie_word_embeddings=tied), 4, 8.0, 0.0, ["q_proj", part], 1)
+        lora = get_peft_model(make_model(tie_word_embeddings=tied), config)
         lora.save_pretrained(tmp_path / str(tied), save_embedding_layers=False)
     with pytest.raises(ModelError, match="one matrix in its base"):
         check_adapter_folder(tmp_path / "True", made / "tied")

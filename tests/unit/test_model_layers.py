@@ -6,10 +6,12 @@ import sys
 from pathlib import Path
 
 import model_layers
+import numpy as np
 import pytest
 import yaml
 from layout import Layout
 from params import Params
+from safetensors.numpy import save_file
 from study import Study
 
 ROOT = Path(__file__).parents[2]
@@ -25,9 +27,9 @@ def models(tmp_path) -> list[Path]:
     return [tmp_path / name for name in ("small", "large", "mute")]
 
 
-def run(monkeypatch, folders: list[Path], layers: dict) -> dict:
+def run(monkeypatch, folders: list[Path], layers: dict, **params) -> dict:
     file = folders[0].parent / "layers.json"
-    arguments = ["--models", *folders, "--layers", file, "--params", json.dumps({"models": layers})]
+    arguments = ["--models", *folders, "--layers", file, "--params", json.dumps({"models": layers} | params)]
     monkeypatch.setattr(sys, "argv", ["model_layers.py", *map(str, arguments)])
     model_layers.main()
     return json.loads(file.read_text())
@@ -99,3 +101,19 @@ def test_layers_are_those_that_are_read_of_a_model():
     fixed = {"coupling.fixed_layers": [2]}
     assert Params(Study(config)).layers("base") == fixed | {"pool.gcg.probe.layers": [5]}
     assert Params(Study(config)).layers("mine") == fixed | {"attacks.gcg.probe.layers": [6]}
+
+
+@pytest.mark.parametrize(
+    "targets", [["q_proj", "out_proj"], ["c_attn"], ["q_proj", "embed_tokens"], ["norm"], ["lm_head"]]
+)
+def test_lora_targets_that_the_trained_model_lacks(models, monkeypatch, targets):
+    """Before any model runs; the training job looks again at the model itself."""
+    names = [f"model.layers.0.self_attn.{name}_proj.weight" for name in "qkvo"] + ["model.embed_tokens.weight"]
+    tensors = {name: np.zeros((2, 2), np.float32) for name in names} | {"model.norm.weight": np.zeros(2, np.float32)}
+    save_file(tensors, models[1] / "model.safetensors")
+    layers = {"small": {}, "base": {}}
+    assert run(monkeypatch, models[:2], layers, lora_targets=["q_proj", "self_attn.o_proj"]) == {"small": 4, "base": 12}
+    with pytest.raises(SystemExit) as refused:
+        run(monkeypatch, models[:2], layers, lora_targets=targets)
+    message = f"error: lora.targets has {targets[-1]}, and the base model's layers are k_proj, o_proj, q_proj, v_proj"
+    assert str(refused.value) == message

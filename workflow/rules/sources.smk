@@ -81,7 +81,10 @@ rule model_layers:
         **needs("model_layers"),
     params:
         code=lambda wc, input: code("model_layers"),
-        settings=lambda wc, input: settings(models={name: params_of.layers(name) for name in layout.models()}),
+        settings=lambda wc, input: settings(
+            models={name: params_of.layers(name) for name in layout.models()},
+            **({"lora_targets": config["lora"]["targets"]} if study.regimes else {}),
+        ),
     shell:
         "python workflow/scripts/model_layers.py --models {input.models} --layers {output.layers}"
         " --params {params.settings:q} --code {params.code} 2> {log}"

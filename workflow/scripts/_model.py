@@ -10,7 +10,7 @@ from _job import Job, JobError, read_jsonl
 from safety_geometry.activations import PositionError
 from safety_geometry.chat import ChatFormat, Rendered, TemplateError
 from safety_geometry.memory import BatchSize
-from safety_geometry.models import ModelError, check_vocabulary, configure, load_model, load_tokenizer
+from safety_geometry.models import ModelError, check_vocabulary, configure, end_ids, load_model, load_tokenizer
 from safety_geometry.runner import ContextError, Runner, UnsupportedModel
 
 BAD_INPUT = (ModelError, TemplateError, UnsupportedModel, PositionError, ContextError)
@@ -46,14 +46,28 @@ def load(job: Job, adapter: Path | None = None, folder: Path | None = None, devi
     """
     settings, folder = job.params["model"], folder or job.model
     configure(settings["threads"])
+    say_not_finite(folder)
     try:
         tokenizer = load_tokenizer(folder)
-        chat = ChatFormat(tokenizer, settings.get("system"))
+        chat = ChatFormat(tokenizer, settings.get("system"), end_ids(folder))
         model = load_model(folder, settings["dtype"], device or settings["device"], adapter)
         check_vocabulary(tokenizer, model.config.vocab_size)
         return Loaded(model, tokenizer, chat, Runner(model))
     except BAD_INPUT as error:
         raise JobError(f"model {folder}: {error}") from error
+
+
+def say_not_finite(folder: Path) -> None:
+    """A job whose model overflows (`runner.NotFinite`) or whose training diverges ends with a sentence, whatever it was at."""
+    before = sys.excepthook
+
+    def hook(kind, error, trace) -> None:
+        if issubclass(kind, FloatingPointError):
+            print(f"error: model {folder}: {error}", file=sys.stderr)
+        else:
+            before(kind, error, trace)
+
+    sys.excepthook = hook
 
 
 def batch_size(job: Job, what: str, rows: int) -> BatchSize:

@@ -1,7 +1,7 @@
 """Clean training conversations: the base model's own greedy answers to benign prompts, or those that the data has.
 
 params: model, max_new_tokens, batch_size; or answers: data. Rows: id, prompt, response, hit_limit, and messages where the
-conversation goes on. Empty answers are left out.
+conversation goes on. Empty answers are left out. Of a model that thinks aloud the answer is what follows its thought.
 """
 
 import sys
@@ -20,6 +20,7 @@ def answered(job: Job, rows: list[dict]) -> list[dict]:
     from _model import batch_size, load, progress, rendered  # torch only where a model answers
 
     from safety_geometry.generation import generate
+    from safety_geometry.judges.thinking import answer_of
 
     loaded, p = load(job), job.params
     prompts = [r.ids for r in rendered(loaded, rows, p["max_new_tokens"])]
@@ -30,7 +31,7 @@ def answered(job: Job, rows: list[dict]) -> list[dict]:
     )  # fmt: skip
     out = []
     for row, answer in zip(rows, answers, strict=True):
-        text = loaded.tokenizer.decode(answer.ids, skip_special_tokens=True).strip()
+        text = answer_of(loaded.tokenizer.decode(answer.ids, skip_special_tokens=True)).strip()
         if text:
             out.append({"id": row["id"], "prompt": row["prompt"], "response": text, "hit_limit": answer.hit_limit})
     if silent := len(rows) - len(out):

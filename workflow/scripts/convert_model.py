@@ -5,18 +5,21 @@ params: format gguf|folder|adapter, dtype, threads, system. --template: the chat
 a model that has to be of the same shape and to render conversations alike. What cannot work is refused here, before any model job.
 """
 
+import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
-from _job import Job, JobError
+from _job import Job, JobError, sidecar
 from _model import BAD_INPUT
 from _text import text_of
 
+from safety_geometry.adapters import take_in
 from safety_geometry.chat import TemplateError
-from safety_geometry.folders import check_adapter_folder, check_alike, check_model_folder, use_template
+from safety_geometry.folders import check_alike, check_model_folder, use_template
 from safety_geometry.gguf_model import convert_gguf
-from safety_geometry.models import configure, load_tokenizer
+from safety_geometry.models import configure, end_ids, load_tokenizer
 from safety_geometry.templates import checked_format
 
 # Nothing here reads a pickle. Hidden: Snakemake's time stamp of a folder, which as a hard link would be the source's as well.
@@ -31,7 +34,8 @@ def main() -> None:
             model = scratch
             if job.params["format"] == "adapter":
                 shutil.copytree(inner(job.source, "adapter_config.json"), scratch, ignore=LEFT_OUT)
-                check_adapter_folder(scratch, job.base)
+                for told in take_in(scratch, job.base, job.params["system"], template_was_given(job.base)):
+                    print(f"{job.folder.name}: {told}", file=sys.stderr)
                 model = job.base
             else:
                 make_model(job, scratch)
@@ -52,7 +56,14 @@ def make_model(job: Job, folder: Path) -> None:
     if job.template:
         use_template(folder, text_of(job.template))
     check_model_folder(folder)
-    checked_format(load_tokenizer(folder), job.params["system"])
+    checked_format(load_tokenizer(folder), job.params["system"], end_ids(folder))
+
+
+def template_was_given(base: Path) -> bool:
+    """Whether the configuration names the template of a model folder that this script made."""
+    beside = sidecar(base)
+    made_of = json.loads(beside.read_text(encoding="utf-8"))["inputs"] if beside.exists() else {}
+    return any(name.startswith("template/") for name in made_of)
 
 
 def inner(folder: Path, name: str) -> Path:

@@ -25,7 +25,7 @@ from safety_geometry.gcg import GCGConfig
 from safety_geometry.gcg_batches import BatchSize
 from safety_geometry.generation import generate
 from safety_geometry.judges.refusal import classify
-from safety_geometry.models import add_lora
+from safety_geometry.models import ModelError, add_lora
 from safety_geometry.runner import ContextError, Runner
 from safety_geometry.suffix import SuffixError, allowed_tokens
 from safety_geometry.training import StepLog, TrainConfig, Trainer
@@ -57,7 +57,10 @@ def train(job: Job, ranks: Ranks) -> None:
         p |= {"processes": ranks.world, "sharded": ranks.sharded}  # for the record: they change the rounding
     loaded = load(job, device="cpu" if ranks.sharded else None)
     lora = p["lora"]
-    model = add_lora(loaded.model, lora["rank"], lora["alpha"], lora["dropout"], lora["targets"], p["seed"])
+    try:
+        model = add_lora(loaded.model, lora["rank"], lora["alpha"], lora["dropout"], lora["targets"], p["seed"])
+    except ModelError as error:
+        raise JobError(str(error)) from error
     if ranks.sharded:
         shard(model, loaded.runner.layers, p["model"]["device"])
     runner = Runner(loaded.model)

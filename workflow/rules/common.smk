@@ -1,9 +1,9 @@
 import json
-import sys
+import re
 from pathlib import Path
 
-sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "lib"))
 from code_digest import code_digest
+from command import given_gpus, options, patterns
 from config_file import checked_study
 from costs.facts import Facts
 from costs.jobs import RESOURCES, need, stated
@@ -14,8 +14,8 @@ from scheduling import look_once_a_time_span
 
 look_once_a_time_span()
 ROOT = Path(workflow.basedir)
-if isinstance(config.get("seeds"), list):  # --config 'seeds=[42]' brings them as text
-    config["seeds"] = [int(s) if str(s).isdigit() else s for s in config["seeds"]]
+if isinstance(workflow.config_settings.config.get("seeds"), list):  # --config 'seeds=[42]' brings them as text
+    config["seeds"] = [int(s) if re.fullmatch("[0-9]+", str(s)) else s for s in config["seeds"]]
 study = checked_study(config)
 layout = Layout(study)
 params_of = Params(study)
@@ -46,6 +46,17 @@ def code(script):
 def settings(**values):
     """What a script gets as --params."""
     return json.dumps(values)  # in the order of the configuration: roles are served in it
+
+
+def always(value):
+    """A param of a rule that is the same in all of its jobs. Snakemake looks for wildcards in one that is plain text, and a setting
+    may hold braces; what a function gives it takes as it is, and compares with the last run all the same."""
+    return lambda wildcards: value
+
+
+def fixed(**values):
+    """`settings` that are the same in all jobs of a rule."""
+    return always(settings(**values))
 
 
 def needs(rule):
@@ -79,4 +90,4 @@ def swept_inputs(wc):
 def named(wc, input):
     """The files of `weights` and `swept_inputs` as options of a script."""
     keys = ("model", "adapter", "activations", "carriers")
-    return " ".join(f"--{key} {input[key]}" for key in keys if key in input.keys())
+    return options({key: input[key] for key in keys if key in input.keys()})

@@ -49,7 +49,7 @@ for figure, wanted in FIGURE_TABLES.items():
             **needs(f"figure_{figure}"),
         params:
             code=code("figure"),
-            settings=settings(name=figure, **({"may_be_empty": True} if study.by_behaviour or study.own else {})),
+            settings=fixed(name=figure, **({"may_be_empty": True} if study.by_behaviour or study.own else {})),
         shell:
-            "export OMP_NUM_THREADS=1; python workflow/scripts/figure.py --tables {input.tables} --svg {output.svg} --png {output.png}"
-            " --params {params.settings:q} --code {params.code} 2> {log}"
+            "export OMP_NUM_THREADS=1; python workflow/scripts/figure.py --tables {input.tables:q} --svg {output.svg:q} --png {output.png:q}"
+            " --params {params.settings:q} --code {params.code:q} 2> {log:q}"

@@ -40,7 +40,7 @@ def _words(study: Study) -> None:
     }  # fmt: skip
     for key, names in named.items():
         for name in names:
-            if _reads_as_value(name):
+            if reads_as_value(name):
                 fix = "a name that is read as a number, a truth value or nothing, by YAML or in a table; call it something else"
                 raise ConfigError(key, name, fix)
         if both := [name for name, n in Counter(name.casefold() for name in names).items() if n > 1]:
@@ -52,7 +52,9 @@ def _words(study: Study) -> None:
         raise ConfigError("prompts.roles", "fixed_source", "the suite of attacks has this name; call it something else")
 
 
-def _reads_as_value(name: str) -> bool:
+def reads_as_value(name: str) -> bool:
+    """Whether YAML takes a name for something else than text where it is not quoted, or a reader of tables takes it for a number or
+    for nothing."""
     if yaml.resolver.Resolver().resolve(yaml.ScalarNode, name, (True, False)) != TEXT or name.casefold() in WORDS:
         return True
     with contextlib.suppress(ValueError):

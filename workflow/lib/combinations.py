@@ -40,9 +40,7 @@ def _words(study: Study) -> None:
     }  # fmt: skip
     for key, names in named.items():
         for name in names:
-            if reads_as_value(name):
-                fix = "a name that is read as a number, a truth value or nothing, by YAML or in a table; call it something else"
-                raise ConfigError(key, name, fix)
+            check_word(key, name)
         if both := [name for name, n in Counter(name.casefold() for name in names).items() if n > 1]:
             alike = [name for name in names if name.casefold() == both[0]]
             raise ConfigError(
@@ -50,6 +48,13 @@ def _words(study: Study) -> None:
             )
     if "fixed_source" in prompts["roles"]:
         raise ConfigError("prompts.roles", "fixed_source", "the suite of attacks has this name; call it something else")
+
+
+def check_word(key: str, name: str) -> None:
+    """Raises ConfigError for a name that is a value to some reader."""
+    if reads_as_value(name):
+        fix = "a name that is read as a number, a truth value or nothing, by YAML or in a table; call it something else"
+        raise ConfigError(key, name, fix)
 
 
 def reads_as_value(name: str) -> bool:

@@ -12,7 +12,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "src"))  # `combinations` asks the library what a model can do
 
-from combinations import check_combinations  # noqa: E402
+from combinations import check_combinations, check_word  # noqa: E402
 from config_check import check  # noqa: E402
 from strict_yaml import read_keys  # noqa: E402
 from study import Study  # noqa: E402
@@ -48,7 +48,9 @@ def results_folder(path: Path, overlay: Sequence[str]) -> Path:
     """Where the results of a configuration file lie, given the KEY=VALUE pairs that Snakemake lays over it."""
     pairs = dict(pair.split("=", 1) for pair in overlay if "=" in pair)
     named = {key: yaml.load(value, yaml.BaseLoader) for key, value in pairs.items() if key == "study"}
-    return Path("results") / read_config(path, named)["study"]
+    study = read_config(path, named)["study"]
+    check_word("study", study)
+    return Path("results") / study
 
 
 if __name__ == "__main__":

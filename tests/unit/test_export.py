@@ -97,3 +97,18 @@ def test_what_cannot_be_exported(export, study, monkeypatch, checkpoint, target,
     with pytest.raises(SystemExit, match=message):
         asked(export, monkeypatch, checkpoint, target)
     assert not (study / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder_name", "name"),
+    [
+        ("r2d2_30", "r2d2_30"),
+        ("my model (v2)", "my_model_v2"),
+        ("7", "model_7"),
+        ("no", "model_no"),
+        ("é", "model_"),
+        ("a" * 99, "a" * 50),
+    ],
+)
+def test_the_printed_source_has_a_name_that_a_configuration_may_have(export, folder_name, name):
+    assert export.source_name(Path("/somewhere") / folder_name) == name

@@ -44,5 +44,7 @@ rule all:
 
 
 onstart:
+    # Jobs that are submitted find their GPU elsewhere, and what needs none (the prompt sets, on a login node) runs without.
     if workflow.local_exec and not workflow.deployment_settings.deployment_method:
-        given_gpus(config["model"]["device"])
+        if any(job.resources.get("gpu_mem_mb") for job in workflow.dag.needrun_jobs()):
+            given_gpus(config["model"]["device"])

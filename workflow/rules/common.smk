@@ -35,7 +35,7 @@ wildcard_constraints:
     seed=r"\d+",
     step=r"\d+",
     regime=r"[a-z][a-z0-9_]*",
-    source=r"[a-z][a-z0-9_]*",
+    name=r"[A-Za-z0-9][A-Za-z0-9_-]*",
 
 
 def code(script):

@@ -121,6 +121,7 @@ VALUES = [
     ({"attacks.gcg.stop_loss": NAN}, "attacks.gcg.stop_loss = nan", FINITE),
     ({"prompts.roles.clean.filter": {"score": NAN}}, "prompts.roles.clean.filter.score = nan", FINITE),
     ({"prompts.roles.clean.filter": {"on": None}}, "prompts.roles.clean.filter.on = None", "text or a number"),
+    ({"sweep.steer": [1e308]}, "sweep.steer[0] = 1e+308", "too large"),
     ({"seeds": [4.0]}, "seeds[0] = 4.0", f"{WHOLE}; write 4"),
     ({"seeds": ["4"]}, "seeds[0] = '4'", f"{WHOLE} (YAML takes it for text; write 4)"),
     ({"seeds": [True]}, "seeds[0] = True", WHOLE),

@@ -237,7 +237,11 @@ def test_command_line_stops_before_any_job(project: Path, key, value, message):
     [
         ("  kl_max: 0.10\n", "  kl_max: 0.10\n  kl_max: 0.5\n", "config error: refusal.kl_max is given twice"),
         ("seeds: [1]", "seeds: [1.0]", "config error: seeds[0] = 1.0: has to be a whole number; write 1"),
-        ("sources: {}", "sources: {x$(touch PWN): {kind: path, path: data}}", "config error: sources = 'x$(touch PWN)'"),
+        (
+            "sources: {}",
+            "sources: {x$(touch PWN): {kind: path, path: data}}",
+            "config error: sources = 'x$(touch PWN)'",
+        ),
     ],
 )
 def test_bare_snakemake_reads_as_strictly(project: Path, old, new, message):

@@ -19,7 +19,7 @@ KINDS = {
 }  # fmt: skip
 FORMS = {"count": "a whole number", "natural": "a whole number", "name": "a name", "path": "the name of a file"}
 SHOWN = 10
-LARGEST = 2**63 - 1
+LARGEST, LONGEST = 2**63 - 1, 1e30  # a whole number of 64 bits; what float32 can still be multiplied with
 STEPS = re.compile(r"checkpoints\.[^.]+\.steps")  # the one mapping whose keys are numbers
 
 
@@ -75,6 +75,8 @@ def unusable(value: object, key: str, above: tuple[int, ...]) -> Iterator[str]:
         case float():
             if not math.isfinite(value):
                 yield f"{key} = {value!r}: has to be a finite number"
+            elif abs(value) > LONGEST:
+                yield f"{key} = {value!r}: is too large for a number"
         case int():
             if abs(value) > LARGEST:
                 yield f"{key} = {_show(value)}: is too large for a number"

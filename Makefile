@@ -10,10 +10,16 @@ CORES ?= 2
 ARGS ?=
 PROFILE ?= profiles/slurm
 VENV := .venv
-REFERENCE = docs/results$(if $(filter-out default,$(STUDY)),/$(STUDY))
+define NEWLINE
+
+
+endef
+# A variable as one word of the shell, as it was given: $(call quoted,CONFIG) for CONFIG='my study.yaml' (ARGS is several words).
+override quoted = $(if $(findstring $(NEWLINE),$(value $(1))),$(error $(1) has a line break; give it in one line))'$(subst ','\'',$(value $(1)))'
 HASH := \#
 # The name of CONFIG's study, quoted or not; nothing for a line that is not just a name, so that no other folder is meant.
-STUDY = $(shell sed -nE "s/^study:[[:space:]]+([\"']?)([A-Za-z0-9][A-Za-z0-9_-]*)\1([[:space:]]+$(HASH).*)?[[:space:]]*$$/\2/p" '$(CONFIG)')
+override STUDY = $(shell sed -nE "s/^study:[[:space:]]+([\"']?)([A-Za-z0-9][A-Za-z0-9_-]{0,63})\1([[:space:]]+$(HASH).*)?[[:space:]]*$$/\2/p" -- $(call quoted,CONFIG))
+override REFERENCE = docs/results$(if $(filter-out default,$(STUDY)),/$(STUDY))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .PHONY: help run run-full smoke plan plan-cost plan-paper calibrate export report test test-long test-unit lint format verify check accept reference clean-study named-study
@@ -33,7 +39,7 @@ $(VENV)/.dev: requirements/dev.txt $(VENV)/.run
 	@touch $@
 
 run: $(VENV)/.run ## build the environment and the study of CONFIG (default config.yaml), then its report
-	@python workflow/run.py --configfile $(CONFIG) --cores $(CORES) $(ARGS)
+	@python workflow/run.py --configfile $(call quoted,CONFIG) --cores $(call quoted,CORES) $(ARGS)
 
 run-full: ## the default study on the wide grid with three seeds (hours)
 	@$(MAKE) --no-print-directory run CONFIG=configs/full.yaml
@@ -42,19 +48,19 @@ smoke: ## the tests' study on a tiny random model (minutes)
 	@$(MAKE) --no-print-directory run CONFIG=configs/smoke.yaml
 
 plan: $(VENV)/.run ## what `make run` would do now, and why
-	@snakemake --configfile $(CONFIG) --cores $(CORES) -n $(ARGS)
+	@python workflow/lib/config_file.py $(call quoted,CONFIG) && snakemake --configfile $(call quoted,CONFIG) --cores $(call quoted,CORES) -n $(ARGS)
 
 plan-cost: $(VENV)/.run ## jobs, hours, memory and disk of what `make run` would do, by stage (ARGS=--rules: by rule)
-	@python workflow/plan_cost.py --configfile $(CONFIG) $(ARGS)
+	@python workflow/plan_cost.py --configfile $(call quoted,CONFIG) $(ARGS)
 
 plan-paper: $(VENV)/.run ## the same for the papers' settings
 	@$(MAKE) --no-print-directory plan-cost CONFIG=configs/paper.yaml
 
 calibrate: $(VENV)/.run ## measure this machine for plan-cost (a minute); writes results/cost_rates.json
-	@python benchmarks/calibrate.py --configfile $(CONFIG) $(ARGS)
+	@python benchmarks/calibrate.py --configfile $(call quoted,CONFIG) $(ARGS)
 
 export: $(VENV)/.run ## a checkpoint of CONFIG's study as a model folder: make export CHECKPOINT=r2d2:30 TO=FOLDER
-	@python workflow/export.py --configfile $(CONFIG) --checkpoint $(CHECKPOINT) --folder $(TO) $(ARGS)
+	@python workflow/export.py --configfile $(call quoted,CONFIG) --checkpoint $(call quoted,CHECKPOINT) --folder $(call quoted,TO) $(ARGS)
 
 $(VENV)/.slurm: requirements/slurm.txt $(VENV)/.run
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/slurm.txt
@@ -63,13 +69,13 @@ $(VENV)/.slurm: requirements/slurm.txt $(VENV)/.run
 cluster-install: $(VENV)/.slurm ## add the executors for clusters to the environment
 
 cluster: $(VENV)/.slurm ## the study of CONFIG on a cluster, with PROFILE (default profiles/slurm); resumes a killed run
-	@python workflow/cluster.py --configfile $(CONFIG) --profile $(PROFILE) --cores $(CORES) $(ARGS)
+	@python workflow/cluster.py --configfile $(call quoted,CONFIG) --profile $(call quoted,PROFILE) --cores $(call quoted,CORES) $(ARGS)
 
 cluster-plan: $(VENV)/.slurm ## what `make cluster` would submit, and why
-	@python workflow/cluster.py --configfile $(CONFIG) --profile $(PROFILE) -n $(ARGS)
+	@python workflow/cluster.py --configfile $(call quoted,CONFIG) --profile $(call quoted,PROFILE) -n $(ARGS)
 
 cluster-recover: $(VENV)/.slurm ## after a killed `make cluster`: end its jobs in the queue and unlock the folder
-	@python workflow/cluster.py --configfile $(CONFIG) --profile $(PROFILE) --recover $(ARGS)
+	@python workflow/cluster.py --configfile $(call quoted,CONFIG) --profile $(call quoted,PROFILE) --recover $(ARGS)
 
 test: $(VENV)/.dev ## all tests but the long ones and those of clusters and conda
 	@python -m pytest tests/unit -n 2 $(ARGS)
@@ -93,7 +99,7 @@ build/conda-tools/.made: requirements/conda-test.txt
 	@touch $@
 
 test-conda: $(VENV)/.dev build/conda-tools/.made ## the conda environments, made against a local channel, and the smoke study in them
-	@CONDA_TOOLS=$(CURDIR)/build/conda-tools/bin/python python -m pytest tests/hpc -m conda $(ARGS)
+	@CONDA_TOOLS='$(subst ','\'',$(CURDIR))'/build/conda-tools/bin/python python -m pytest tests/hpc -m conda $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, snakefmt and snakemake --lint
 	@ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && snakemake --lint
@@ -105,10 +111,10 @@ verify: named-study $(VENV)/.run ## compare your results with the reference resu
 	@PYTHONPATH=src python workflow/scripts/verify.py --results results/$(STUDY)/tables --reference $(REFERENCE)/tables
 
 check: $(VENV)/.run ## compare every artefact of CONFIG's study with what was written
-	@python workflow/check.py --configfile '$(CONFIG)' $(ARGS)
+	@python workflow/check.py --configfile $(call quoted,CONFIG) $(ARGS)
 
 accept: $(VENV)/.run ## keep an artefact that you edited on purpose: make accept FILE=results/...
-	@python workflow/check.py --accept "$$FILE"
+	@python workflow/check.py --accept $(call quoted,FILE)
 
 reference: named-study ## make the tables and figures of CONFIG's study the reference in docs/results
 	@mkdir -p $(REFERENCE)/tables $(REFERENCE)/figures
@@ -117,7 +123,7 @@ reference: named-study ## make the tables and figures of CONFIG's study the refe
 	cp results/$(STUDY)/timings.csv $(if $(filter default,$(STUDY)),docs,$(REFERENCE))/timings.csv
 
 clean-study: named-study ## delete results/<study> of CONFIG
-	rm -rf 'results/$(STUDY)'
+	rm -rf 'results/$(or $(STUDY),no study)'
 
 named-study:
-	@[ $(words $(STUDY)) = 1 ] || { echo "error: $(CONFIG) has no study name: it needs one line like study: my-study" >&2; exit 1; }
+	@[ $(words $(STUDY)) = 1 ] || { printf 'error: %s has no study name: it needs one line like study: my-study\n' $(call quoted,CONFIG) >&2; exit 1; }

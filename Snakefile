@@ -1,8 +1,22 @@
 """safety-geometry: from a base model to the coupling of its harmfulness and refusal carriers under fine-tuning."""
 
+import sys
+from pathlib import Path
+
 from snakemake.utils import min_version
 
 min_version("9.27")
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "lib"))
+from strict_yaml import read_keys
+
+if set("{}") & set(str(workflow.basedir)):
+    raise SystemExit(
+        f"error: Snakemake takes the braces in {workflow.basedir} for wildcards; move the project out of that folder"
+    )
+
+# Snakemake keeps the last of two keys and reads 010 as 8; here that ends the start.
+for file in workflow.config_settings.configfiles or [Path("config.yaml")]:
+    read_keys(Path(file))
 
 if not workflow.config_settings.configfiles:
 

@@ -5,6 +5,7 @@ The weights are those that the study's own jobs work with, in model.dtype: merge
 
 import argparse
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), *(str(ROOT / "workflow" / folder) for folder in ("lib", "scripts"))]
 
 from _integrity import CONFIG, advice, faults_of  # noqa: E402
+from combinations import reads_as_value  # noqa: E402
 from config_file import read_study  # noqa: E402
 from layout import Layout  # noqa: E402
 from study import Study  # noqa: E402
@@ -45,10 +47,17 @@ def main() -> None:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     print(f"{name} stands in {target}. To study it, put into a configuration:\n")
-    print(yaml.safe_dump({"sources": {target.name: {"kind": "path", "path": str(target)}}}, sort_keys=False).rstrip())
+    source = source_name(target)
+    print(yaml.safe_dump({"sources": {source: {"kind": "path", "path": str(target)}}}, sort_keys=False).rstrip())
     step = int(name.split(":")[1])
-    steps = {step: {"source": target.name, "format": "folder"}}
+    steps = {step: {"source": source, "format": "folder"}}
     print(yaml.safe_dump({"checkpoints": {"mine": {"reference": step, "steps": steps}}}, sort_keys=False).rstrip())
+
+
+def source_name(folder: Path) -> str:
+    """A folder's name as a configuration may have it: letters, digits, _ and -."""
+    name = re.sub("[^A-Za-z0-9_-]+", "_", folder.name).strip("_-")[:50]
+    return f"model_{name}" if not name or reads_as_value(name) else name
 
 
 def located(study: Study, checkpoint: str, seed: int | None) -> tuple[dict[str, Path], str]:

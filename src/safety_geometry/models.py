@@ -56,14 +56,22 @@ def end_ids(folder: Path) -> tuple[int, ...]:
     return tuple(ids)
 
 
+def check_device(device: str) -> None:
+    """Raises ModelError for a GPU that torch does not see."""
+    wanted = torch.device(device)
+    if wanted.type == "cuda" and (wanted.index or 0) >= (count := torch.cuda.device_count()):
+        raise ModelError(f"model.device is {device}, and torch sees {count} GPU(s) here; set another device, or cpu")
+
+
 def load_model(folder: Path, dtype: str = "float32", device: str = "cpu", adapter: Path | None = None) -> nn.Module:
     """A plain causal model in eval mode, with the LoRA `adapter` folder (if any) merged into its weights.
 
     Raises:
-        ModelError: no weights there, or not all of them, or an unknown dtype.
+        ModelError: no weights there, or not all of them, or an unknown dtype, or a GPU that this machine does not have.
     """
     from transformers import AutoModelForCausalLM
 
+    check_device(device)
     if dtype not in DTYPES:
         raise ModelError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
     if not (folder / "config.json").exists():

@@ -101,7 +101,7 @@ REFUSED = {
     "other names": (renamed(lambda k: k.replace("lora_A", "lora_a")), {}, "lora_a.weight, which has no place"),
     "a longer embedding": (plus("base_model.model.model.embed_tokens.weight", torch.ones(430, 32)), {}, r"embed_tokens.weight of shape \[430, 32\]"),
     "a head that is not there": (lambda t: t, {"modules_to_save": ["lm_head"]}, "lacks base_model.model.lm_head.weight"),
-    "NaN": (plus(ATTENTION.format(2, "q_proj", "B"), torch.full((32, 4), torch.nan)), {}, "layers.2.self_attn.q_proj.lora_B.weight is not finite"),
+    "NaN": (plus(ATTENTION.format(2, "q_proj", "B"), torch.full((32, 4), torch.nan)), {}, "layers.2.self_attn.q_proj.lora_B.weight.*not finite"),
     "no strength": (lambda t: t, {"lora_alpha": 0}, "lora_alpha 0, with which the adapter changes nothing"),
     "a strength of nothing": (lambda t: t, {"alpha_pattern": {"qproj": 64}}, "alpha_pattern names qproj, which is no layer"),
     "one name twice": (plus("model.layers.0.self_attn.q_proj.lora_A.weight", torch.ones(4, 32)), {}, "q_proj.lora_A.weight twice"),

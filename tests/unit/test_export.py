@@ -111,3 +111,18 @@ def test_a_damaged_checkpoint_is_not_exported(export, study, monkeypatch):
     with pytest.raises(SystemExit, match=r"checkpoints/r2d2/step1 is not what .*make run CONFIG=smoke.yaml"):
         asked(export, monkeypatch, "r2d2:1", "made")
     assert not (study / "made").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder_name", "name"),
+    [
+        ("r2d2_30", "r2d2_30"),
+        ("my model (v2)", "my_model_v2"),
+        ("7", "model_7"),
+        ("no", "model_no"),
+        ("é", "model_"),
+        ("a" * 99, "a" * 50),
+    ],
+)
+def test_the_printed_source_has_a_name_that_a_configuration_may_have(export, folder_name, name):
+    assert export.source_name(Path("/somewhere") / folder_name) == name

@@ -1,5 +1,6 @@
 """The targets that act on results/<study> find the study's name, or touch nothing."""
 
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -87,3 +88,51 @@ def test_check_and_accept_hand_on_a_name_as_it_is(words, given, project):
     python.chmod(0o755)
     done = subprocess.run(["make", *words], cwd=project, capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == given, done.stderr
+
+
+FILES = [
+    "my study.yaml",
+    "Sam's (v2).yaml",
+    "a$(touch PWN)b.yaml",
+    "x'; touch PWN; '.yaml",
+    "`touch PWN`",
+    "a,b#c&d.yaml",
+    "$$HOME/a.yaml",
+]
+TARGETS = ["run", "plan", "plan-cost", "calibrate", "export", "cluster", "cluster-plan", "cluster-recover"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("file", FILES)
+def test_a_file_is_one_word(file, target, project):
+    """As make prints it, which is what its shell reads."""
+    given = {"CONFIG": file, "CHECKPOINT": f"sft:1 {file}", "TO": f"my {file}", "PROFILE": f"p {file}"}
+    command = ["make", "-n", "-o", ".venv/.run", "-o", ".venv/.slurm", target, *(f"{k}={v}" for k, v in given.items())]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True, check=True)
+    words = [word for line in done.stdout.splitlines() for word in shlex.split(line)]
+    assert file in words
+    assert target != "export" or {given["CHECKPOINT"], given["TO"]} <= set(words)
+    assert not target.startswith("cluster") or given["PROFILE"] in words
+    assert not (project / "PWN").exists()
+
+
+@pytest.mark.parametrize("file", FILES[:-1])
+def test_the_study_of_a_file_with_an_odd_name(file, project):
+    (project / file).write_text("study: my\n")
+    assert make(project, "clean-study", file).returncode == 0
+    assert studies(project) == ["other"] and not (project / "PWN").exists()
+
+
+def test_no_other_folder_is_meant_by_variables(project):
+    """STUDY and REFERENCE are worked out, not given; and `make -i` goes on after an error."""
+    (project / "config.yaml").write_text("study: my\n")
+    command = ["make", "clean-study", "STUDY=../..", "REFERENCE=/"]
+    subprocess.run(command, cwd=project, check=True, capture_output=True)
+    assert studies(project) == ["other"]
+    subprocess.run(["make", "-i", "clean-study", "CONFIG=none.yaml"], cwd=project, check=True, capture_output=True)
+    assert studies(project) == ["other"]
+
+
+def test_a_line_break_is_refused(project):
+    done = make(project, "clean-study", "a.yaml\ntouch PWN")
+    assert done.returncode and "CONFIG has a line break" in done.stderr and not (project / "PWN").exists()

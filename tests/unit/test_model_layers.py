@@ -62,6 +62,38 @@ def test_a_folder_that_is_no_model(tmp_path, monkeypatch):
         run(monkeypatch, [tmp_path], {"base": {}})
 
 
+def test_a_config_that_is_none(tmp_path, monkeypatch):
+    for text, fault in (("[1]", "holds no settings"), ("{", "is no JSON")):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(SystemExit, match=fault):
+            run(monkeypatch, [tmp_path], {"base": {}})
+
+
+def test_other_limits_of_a_fetched_model(models, monkeypatch):
+    """Asked of the models that they concern, all in one message."""
+    (models[0] / "config.json").write_text(
+        json.dumps({"num_hidden_layers": 4, "vocab_size": 50, "num_attention_heads": 3, "hidden_size": 8})
+    )
+    config = beside()
+    config["attacks"]["source"] = {"regime": "mine", "step": 3}
+    config["transfer"]["sources"] = {}
+    limits = {name: Params(Study(config)).limits(name) for name in ("base", "mine", "refuser")}
+    assert limits["base"]["vocabulary"] == {"pool.gcg.top_k": 16} and limits["mine"]["vocabulary"] == {
+        "attacks.gcg.top_k": 16
+    }
+    assert limits["refuser"]["vocabulary"] == {} and limits["refuser"]["context"]["activations.positions"] == 4
+    limits["base"]["vocabulary"]["pool.gcg.top_k"] = 51
+    file = models[0].parent / "layers.json"
+    params = json.dumps({"models": {"base": {"refusal.layers": [7]}}, "limits": {"base": limits["base"]}})
+    monkeypatch.setattr(sys, "argv", ["x", "--models", str(models[0]), "--layers", str(file), "--params", params])
+    with pytest.raises(SystemExit) as refused:
+        model_layers.main()
+    assert all(
+        part in str(refused.value)
+        for part in ("refusal.layers has 7", "pool.gcg.top_k is 51", "3 heads in a width of 8")
+    )
+
+
 def beside() -> dict:
     """The smoke study, of which r2d2 and sft are swept, with a trajectory and an aligned model."""
     config = copy.deepcopy(SMOKE)

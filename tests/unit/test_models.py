@@ -104,3 +104,11 @@ def test_configure():
     finally:
         torch.use_deterministic_algorithms(False)
         torch.set_num_threads(before)
+
+
+def test_a_gpu_that_torch_does_not_see_is_said(tmp_path):
+    """Before anything is read: there is no model in the folder."""
+    with pytest.raises(
+        ModelError, match=r"model.device is cuda:99, and torch sees \d+ GPU\(s\) here; set another device"
+    ):
+        load_model(tmp_path, device="cuda:99")

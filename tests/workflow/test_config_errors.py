@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from harness import ROOT, SMOKE, snakemake
-from plans import change
+from harness import ROOT, SMOKE, command, copy_project, snakemake
+from plans import change, edit
 
 sys.path.insert(0, str(ROOT / "workflow" / "lib"))
 from combinations import ConfigError, check_combinations
@@ -232,12 +232,43 @@ def test_command_line_stops_before_any_job(project: Path, key, value, message):
     assert not (project / "results").exists()
 
 
-@pytest.mark.slow
-def test_a_layer_beyond_the_model_stops_before_it_runs(project: Path):
-    """It is known once the model is there; no job that reads a model comes before."""
-    change(project, "coupling.fixed_layers", [2, 9])
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("  kl_max: 0.10\n", "  kl_max: 0.10\n  kl_max: 0.5\n", "config error: refusal.kl_max is given twice"),
+        ("seeds: [1]", "seeds: [1.0]", "config error: seeds[0] = 1.0: has to be a whole number; write 1"),
+        (
+            "sources: {}",
+            "sources: {x$(touch PWN): {kind: path, path: data}}",
+            "config error: sources = 'x$(touch PWN)'",
+        ),
+    ],
+)
+def test_bare_snakemake_reads_as_strictly(project: Path, old, new, message):
+    """It parses the file for itself, and would keep the last of two keys."""
+    edit(project / SMOKE, old, new)
+    done = snakemake(project, "-n")
+    assert done.returncode == 1 and message in done.stdout and "Traceback" not in done.stdout
+    assert "Job stats" not in done.stdout and not (project / "PWN").exists()
+
+
+def test_several_files_and_an_overlay_are_merged_as_snakemake_does(project: Path):
+    (project / "more.yaml").write_text("study: second\nrefusal: {kl_max: 0.2}\n")
+    asked = ("--configfile", SMOKE, "more.yaml", "--config", "seeds=[3, 04]", "-n", "prompt_sets")
+    done = command(project, "-m", "snakemake", "--cores", "1", *asked)
+    assert done.returncode == 0 and "results/second/private/prompts/direct.jsonl" in done.stdout
+    (project / "more.yaml").write_text("study: second\nstudy: third\n")
+    done = command(project, "-m", "snakemake", "--cores", "1", *asked)
+    assert done.returncode == 1 and "study is given twice" in done.stdout and "more.yaml" in done.stdout
+
+
+def test_a_folder_with_braces_is_refused(tmp_path: Path):
+    done = snakemake(copy_project(tmp_path / "a {b}"), "-n")
+    assert done.returncode == 1 and "takes the braces in" in done.stdout and "Traceback" not in done.stdout
+
+
+def test_no_gpu_is_said_before_any_job(project: Path):
+    change(project, "model.device", "cuda:99")
     done = snakemake(project)
-    assert done.returncode == 1
-    assert "error: coupling.fixed_layers has 9, and model base has 6 blocks, 0 to 5" in done.stdout
-    assert "Traceback" not in done.stdout
-    assert not (project / "results/smoke/private/clean_rows.jsonl").exists()
+    assert done.returncode == 1 and "config error: model.device = 'cuda:99': this machine has" in done.stdout
+    assert "Traceback" not in done.stdout and not (project / "results/smoke/models").exists()

@@ -370,6 +370,7 @@ def fetched(tmp_path_factory):
             whole["prompts"]["roles"][role]["n"] = n
         whole["prompts"]["sets"]["ultrachat"]["sample"] = 10
         whole["refusal"]["validation"] = 3
+        whole["train"]["monitor"]["prompts"] = 2
         (folder / "paper.yaml").write_text(yaml.safe_dump(whole, sort_keys=False))
         done = command(
             folder, "-m", "snakemake", "--configfile", "paper.yaml", "--cores", "2", "results/paper/private/clean_rows.jsonl",

@@ -1,8 +1,21 @@
 """Combinations of settings that cannot work, with messages that name the key, the value and what to do."""
 
-from collections.abc import Collection
+import contextlib
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator
+from pathlib import Path
 
+import yaml
+from params import Params
 from study import Study
+
+from safety_geometry.model_limits import Asked, faults
+
+DATA = Path(__file__).resolve().parents[2] / "data"
+WORDS = {"none", "nan", "na", "nil", "y", "n"}  # besides what YAML and Python read as a value
+WILDCARD = re.compile(r"\{\s*[.\w]+\s*[,}]")  # Snakemake's, which it looks for in every path
+TEXT = "tag:yaml.org,2002:str"
 
 
 class ConfigError(SystemExit):
@@ -16,6 +29,105 @@ def check_combinations(study: Study) -> None:
     """Raises ConfigError on a combination that a schema cannot see."""
     for check in CHECKS:
         check(study)
+
+
+def _words(study: Study) -> None:
+    """Names that YAML, Python or a table's reader would take for a value, that are taken, or that a disk may not tell apart."""
+    c, prompts = study.config, study.config["prompts"]
+    named = {
+        "study": [c["study"]], "sources": c["sources"], "prompts.sets": prompts["sets"], "prompts.roles": prompts["roles"],
+        "regimes": study.regimes, "checkpoints": study.own, "aligned.models": study.models,
+    }  # fmt: skip
+    for key, names in named.items():
+        for name in names:
+            check_word(key, name)
+        if both := [name for name, n in Counter(name.casefold() for name in names).items() if n > 1]:
+            alike = [name for name in names if name.casefold() == both[0]]
+            raise ConfigError(
+                key, alike, "these differ in capitals only, and some disks do not; call one something else"
+            )
+    if "fixed_source" in prompts["roles"]:
+        raise ConfigError("prompts.roles", "fixed_source", "the suite of attacks has this name; call it something else")
+
+
+def check_word(key: str, name: str) -> None:
+    """Raises ConfigError for a name that is a value to some reader."""
+    if reads_as_value(name):
+        fix = "a name that is read as a number, a truth value or nothing, by YAML or in a table; call it something else"
+        raise ConfigError(key, name, fix)
+
+
+def reads_as_value(name: str) -> bool:
+    """Whether YAML takes a name for something else than text where it is not quoted, or a reader of tables takes it for a number or
+    for nothing."""
+    if yaml.resolver.Resolver().resolve(yaml.ScalarNode, name, (True, False)) != TEXT or name.casefold() in WORDS:
+        return True
+    with contextlib.suppress(ValueError):
+        float(name)
+        return True
+    return False
+
+
+def _files(study: Study) -> None:
+    """Paths that Snakemake or a script's command line would take for something else, and patterns that leave their source."""
+    for key, path in _own_files(study):
+        if found := WILDCARD.search(path):
+            fix = f"Snakemake takes {found[0]} for a wildcard; rename the file, or copy it to a name without braces"
+            raise ConfigError(key, path, fix)
+        if path.startswith(("-", "~")):
+            fix = f"a path that begins with {path[0]} is taken for something else; write it in full, from / on"
+            raise ConfigError(key, path, fix)
+    for key, pattern in _patterns(study):
+        if pattern.startswith(("/", "~")) or ".." in pattern.split("/"):
+            raise ConfigError(key, pattern, "has to be a file within the source, without / before it and without ..")
+
+
+def _own_files(study: Study) -> Iterator[tuple[str, str]]:
+    """(key, path) of every file that is named by its place on this machine."""
+    c = study.config
+    for name, spec in c["prompts"]["sets"].items():
+        if spec["source"] is None:
+            yield from ((f"prompts.sets.{name}.files", path) for path in spec["files"])
+    brought = {"model": c["model"], **{f"aligned.models.{name}": spec for name, spec in study.models.items()}}
+    for name, trajectory in study.own.items():
+        brought |= {f"checkpoints.{name}": trajectory, f"checkpoints.{name}.base": trajectory.get("base", {})}
+    yield from (
+        (f"{key}.chat_template", spec["chat_template"]) for key, spec in brought.items() if "chat_template" in spec
+    )
+    judges = c["judges"]
+    if judges.get("hand_labels"):
+        yield "judges.hand_labels", judges["hand_labels"]
+    for kind in ("refusal", "harm") if judges["labelled"] else ():
+        if judges["labelled"][kind]["source"] is None:
+            yield from ((f"judges.labelled.{kind}.files", path) for path in judges["labelled"][kind]["files"])
+    for name in ("harmbench", "strongreject"):
+        for part in ("template", "contextual_template"):
+            if isinstance(path := (judges.get(name) or {}).get(part), str):
+                yield f"judges.{name}.{part}", path
+
+
+def _patterns(study: Study) -> Iterator[tuple[str, str]]:
+    """(key, pattern) of every file that is looked for within a source."""
+    c = study.config
+    for name, spec in c["sources"].items():
+        for entry in spec.get("members", []):
+            yield f"sources.{name}.members", entry if isinstance(entry, str) else entry["path"]
+        if "file" in spec:
+            yield f"sources.{name}.file", spec["file"]
+    for name, spec in c["prompts"]["sets"].items():
+        if spec["source"] is not None:
+            yield from ((f"prompts.sets.{name}.files", pattern) for pattern in spec["files"])
+        yield from (
+            (f"prompts.sets.{name}.targets.files", pattern) for pattern in spec.get("targets", {}).get("files", [])
+        )
+    judges = c["judges"]
+    for kind in ("refusal", "harm") if judges["labelled"] else ():
+        if judges["labelled"][kind]["source"] is not None:
+            yield from ((f"judges.labelled.{kind}.files", pattern) for pattern in judges["labelled"][kind]["files"])
+    for name in ("harmbench", "strongreject"):
+        for part in ("template", "contextual_template"):
+            if isinstance(given := (judges.get(name) or {}).get(part), dict):
+                yield f"judges.{name}.{part}.file", given["file"]
 
 
 def _names(study: Study) -> None:
@@ -35,6 +147,8 @@ def _names(study: Study) -> None:
     c = study.config
     if study.regimes and c["model"]["format"] is None:
         raise ConfigError("model.format", None, "the regimes are trained from this model; set source and format")
+    if c["model"]["source"] is not None and c["model"]["format"] != "tiny":
+        _known("model.source", c["model"]["source"], "source", c["sources"])
     if not study.regimes and len(c["seeds"]) > 1:
         fix = "nothing is trained here, so that another seed would repeat every checkpoint; keep one"
         raise ConfigError("seeds", c["seeds"], fix)
@@ -108,6 +222,9 @@ def _prompts(study: Study) -> None:
     for name, spec in p["roles"].items():
         for each in spec["set"] if isinstance(spec["set"], list) else [spec["set"]]:
             _known(f"prompts.roles.{name}.set", each, "set", p["sets"])
+    for name, spec in p["roles"].items():
+        if "shares" in spec:
+            _known(f"prompts.roles.{name}.shares", spec["shares"], "role", p["roles"])
     for name in c["clean_rows"]["roles"] if study.regimes else []:
         _known("clean_rows.roles", name, "role", p["roles"])
     for name, spec in p["sets"].items():
@@ -146,6 +263,54 @@ def _behaviour(study: Study) -> None:
         raise ConfigError("refusal.class_min", c["refusal"]["class_min"], fix)
 
 
+def _searches(study: Study) -> None:
+    """What an attack or a carrier is to take of something that has less of it."""
+    c = study.config
+    seeds = len((DATA / "autodan_seeds.jsonl").read_text(encoding="utf-8").splitlines())
+    if (n := c["attacks"]["autodan"]["seeds"]) > seeds:
+        raise ConfigError("attacks.autodan.seeds", n, f"data/autodan_seeds.jsonl has {seeds}")
+    for section in ("attacks", "pool") if study.regimes else ("attacks",):
+        gcg = c[section]["gcg"]
+        if (n := gcg.get("merge", 0)) > gcg["suffix_length"]:
+            fix = f"the suffix has {gcg['suffix_length']} positions to substitute together (suffix_length)"
+            raise ConfigError(f"{section}.gcg.merge", n, fix)
+        if (n := gcg["width"]) > (most := gcg["suffix_length"] * gcg["top_k"]):
+            raise ConfigError(f"{section}.gcg.width", n, f"suffix_length times top_k gives only {most} candidates")
+    position, positions = c["harmfulness"]["position"], c["activations"]["positions"]
+    if position != "t_inst" and position not in positions:
+        raise ConfigError("harmfulness.position", position, f"not in activations.positions ({positions}); add it there")
+
+
+def _tiny(study: Study) -> None:
+    """What a model that is made here cannot do. Of others this is known once they are fetched: the rule model_layers."""
+    model = study.config["model"]
+    if model["format"] != "tiny" or not study.regimes:
+        return
+    tiny, params = model["tiny"], Params(study)
+    config = {
+        "num_hidden_layers": tiny["layers"], "hidden_size": tiny["hidden"], "num_attention_heads": tiny["heads"],
+        "num_key_value_heads": max(1, tiny["heads"] // 2), "vocab_size": tiny["vocabulary"], "max_position_embeddings": 512,
+    }  # fmt: skip
+    beyond = list(faults("base", config, Asked(params.layers("base"), **params.limits("base"))))
+    if beyond:
+        raise SystemExit("\n".join(f"config error: {fault}" for fault in beyond))
+    inside = [
+        "self_attn.q_proj",
+        "self_attn.k_proj",
+        "self_attn.v_proj",
+        "self_attn.o_proj",
+        "mlp.gate_proj",
+        "mlp.up_proj",
+        "mlp.down_proj",
+    ]
+    modules = [f"model.layers.{n}.{name}" for n in range(tiny["layers"]) for name in inside]
+    modules += ["model.embed_tokens", "lm_head"]
+    for target in study.config["lora"]["targets"]:
+        if not any(f".{module}".endswith(f".{target}") for module in modules):
+            known = ", ".join(name.split(".")[-1] for name in inside)
+            raise ConfigError("lora.targets", target, f"the tiny model has no such module; it has {known}")
+
+
 def _pool(study: Study) -> None:
     if not study.regimes:
         return
@@ -153,6 +318,8 @@ def _pool(study: Study) -> None:
     if pool["per_step"] > pool["size"]:
         raise ConfigError("pool.per_step", pool["per_step"], f"must be at most pool.size ({pool['size']})")
     _enough(study, "pool.size", pool["size"], "train_pool")
+    for role in ("monitor_harmful", "monitor_benign"):
+        _enough(study, "train.monitor.prompts", study.config["train"]["monitor"]["prompts"], role)
 
 
 def _processes(study: Study) -> None:
@@ -186,6 +353,11 @@ def _judges(study: Study) -> None:
             " add {set: the set of the labelled files, n: all, kind: judge}, or set judges.labelled to null"
         )
         raise ConfigError("prompts.roles.judge_train", None, fix)
+    if labelled:
+        _enough(study, "judges.labelled.folds", labelled["folds"], "judge_train")
+    elif (decision := judges.get("decision", "rules")) != "rules":
+        fix = "needs judges.labelled, on which that judge is trained; or set it to rules"
+        raise ConfigError("judges.decision", decision, fix)
     for name in ("harmbench", "strongreject"):
         spec = judges.get(name) or {}
         for key in ("source", "base"):
@@ -241,6 +413,11 @@ def _answers(study: Study) -> None:
                 fix = "not a suite of bare requests (direct, usefulness, lookalike, utility)"
                 raise ConfigError(f"{key}.{suite}", n, fix)
             _enough(study, f"{key}.{suite}", n, suite)
+    for side in ("harmful", "benign"):
+        for suite in c["quadrants"][side]:
+            _known(f"quadrants.{side}", suite, "suite", c["completions"]["max_new_tokens"])
+    if both := sorted(set(c["quadrants"]["harmful"]) & set(c["quadrants"]["benign"])):
+        raise ConfigError("quadrants.benign", both[0], "quadrants.harmful has this suite; a suite is one or the other")
     for kind, role in (("harmful", "direct"), ("benign", "utility")):
         _enough(study, f"sweep.prompts.{kind}", s["prompts"][kind], role)
     if c["follow_up"]["targets"] and not s["generate"]["cells"]:
@@ -275,5 +452,6 @@ def _enough(study: Study, key: str, wanted: int, role: str) -> None:
 
 
 CHECKS = (
-    _names, _own, _anchors, _schedule, _attacks, _prompts, _pool, _processes, _models, _judges, _listed, _behaviour, _targets, _answers,
+    _words, _files, _names, _own, _anchors, _schedule, _attacks, _prompts, _pool, _processes, _models, _judges, _listed, _behaviour,
+    _targets, _answers, _searches, _tiny,
 )  # fmt: skip

@@ -141,10 +141,11 @@ class Layout:
         """Folder of a labelled set's files: a source, or this project."""
         return [f"{self.private}/sources/{spec['source']}"] if spec["source"] else spec["files"]
 
-    def labelled_files(self, spec: dict) -> str:
-        """The files of a labelled set, as the shell finds them: `**` stands for any folders."""
-        folder = f"{self.private}/sources/{spec['source']}/" if spec["source"] else ""
-        return " ".join(f"{folder}{pattern}" for pattern in spec["files"])
+    def labelled_files(self, spec: dict) -> tuple[list[str], list[str]]:
+        """The files of a labelled set: by name, and by patterns within the source that has them."""
+        if spec["source"] is None:
+            return spec["files"], []
+        return [], [f"{self.private}/sources/{spec['source']}/{pattern}" for pattern in spec["files"]]
 
     def published_judges(self, published: dict[str, dict]) -> dict[str, str]:
         """Options and files of the published judges: their model folders and the wordings of their prompts."""

@@ -85,6 +85,25 @@ class Params:
             key: layers for key, (layers, places) in named.items() if layers and name in [models[p] for p in places]
         }
 
+    def limits(self, name: str) -> dict[str, dict[str, int]]:
+        """What else is asked of a model (of `layout.models`), by the key of the configuration: `safety_geometry.model_limits.Asked`."""
+        c, study = self.config, self.study
+        sources = ["base" if place in study.regimes else place for place, _ in study.attack_sources]
+        attacks = [("attacks", c["attacks"]["gcg"], name in sources)]
+        if any(settings.get("refresh") for settings in study.regimes.values()):
+            attacks.append(("pool", c["pool"]["gcg"], name == "base"))
+        answers = {f"completions.max_new_tokens.{suite}": n for suite, n in c["completions"]["max_new_tokens"].items()}
+        answers |= {f"{key}.max_new_tokens": c[key]["max_new_tokens"] for key in ("transfer", "follow_up")}
+        answers["sweep.generate.max_new_tokens"] = c["sweep"]["generate"]["max_new_tokens"]
+        back = {"activations.positions": -min(c["activations"]["positions"])}
+        suffixes = {
+            f"{section}.gcg.suffix_length": gcg["suffix_length"] for section, gcg, concerned in attacks if concerned
+        }
+        return {
+            "vocabulary": {f"{section}.gcg.top_k": gcg["top_k"] for section, gcg, concerned in attacks if concerned},
+            "context": answers | back | suffixes,
+        }
+
     @property
     def activations(self) -> dict:
         a = self.config["activations"]

@@ -30,10 +30,10 @@ rule attacked_behaviours:
     params:
         code=code("choose_behaviours"),
         files=named,
-        settings=settings(**params_of.attacked_behaviours),
+        settings=fixed(**params_of.attacked_behaviours),
     shell:
-        "python workflow/scripts/choose_behaviours.py {params.files} --requests {input.requests}"
-        " --behaviours {output.behaviours} --params {params.settings:q} --code {params.code} > {log} 2>&1"
+        "python workflow/scripts/choose_behaviours.py {params.files} --requests {input.requests:q}"
+        " --behaviours {output.behaviours:q} --params {params.settings:q} --code {params.code:q} > {log:q} 2>&1"
 
 
 rule attack_gcg:
@@ -58,9 +58,9 @@ rule attack_gcg:
         files=named,
         settings=lambda wc: settings(**params_of.gcg_attacks(wc.regime, int(wc.step), int(wc.seed))),
     shell:
-        "python workflow/scripts/attack_gcg.py {params.files} --behaviours {input.behaviours}"
-        " --attacks {output.attacks} --table {output.table}"
-        " --params {params.settings:q} --code {params.code} > {log} 2>&1"
+        "python workflow/scripts/attack_gcg.py {params.files} --behaviours {input.behaviours:q}"
+        " --attacks {output.attacks:q} --table {output.table:q}"
+        " --params {params.settings:q} --code {params.code:q} > {log:q} 2>&1"
 
 
 rule attack_autodan:
@@ -86,9 +86,9 @@ rule attack_autodan:
         files=named,
         settings=lambda wc: settings(**params_of.autodan_attacks(wc.regime, int(wc.step), int(wc.seed))),
     shell:
-        "python workflow/scripts/attack_autodan.py {params.files} --behaviours {input.behaviours}"
-        " --seeds {input.seeds} --synonyms {input.synonyms} --attacks {output.attacks} --table {output.table}"
-        " --params {params.settings:q} --code {params.code} > {log} 2>&1"
+        "python workflow/scripts/attack_autodan.py {params.files} --behaviours {input.behaviours:q}"
+        " --seeds {input.seeds:q} --synonyms {input.synonyms:q} --attacks {output.attacks:q} --table {output.table:q}"
+        " --params {params.settings:q} --code {params.code:q} > {log:q} 2>&1"
 
 
 rule transfer:
@@ -118,8 +118,8 @@ rule transfer:
         code=code("transfer"),
         settings=lambda wc: settings(**params_of.transfer(wc.regime, int(wc.step))),
     shell:
-        "python workflow/scripts/transfer.py --model {input.model} --adapters {input.adapters} --attacks {input.attacks}"
-        " --completions {output.completions} --params {params.settings:q} --code {params.code} 2> {log}"
+        "python workflow/scripts/transfer.py --model {input.model:q} --adapters {input.adapters:q} --attacks {input.attacks:q}"
+        " --completions {output.completions:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 use rule judge as judge_transfer with:
@@ -157,7 +157,7 @@ rule transfer_tables:
         **needs("transfer_tables"),
     params:
         code=code("transfer_tables"),
-        settings=settings(
+        settings=fixed(
             sources=[dict(zip(("seed", "regime", "step"), source)) for source in ATTACKED],
             fixed_source="{}:{}".format(*study.fixed_source),
             untrained=list(study.own),
@@ -165,10 +165,10 @@ rule transfer_tables:
             draws=config["statistics"]["bootstrap"],
         ),
     shell:
-        "export OMP_NUM_THREADS=1; python workflow/scripts/transfer_tables.py --attacks-parts {input.attacks_parts}"
-        " --judged {input.judged} --trajectory {input.trajectory} --coupling {input.coupling} --geometry {input.geometry}"
-        " --attacks {output.attacks} --transfer {output.transfer} --transfer-predictors {output.transfer_predictors}"
-        " --params {params.settings:q} --code {params.code} 2> {log}"
+        "export OMP_NUM_THREADS=1; python workflow/scripts/transfer_tables.py --attacks-parts {input.attacks_parts:q}"
+        " --judged {input.judged:q} --trajectory {input.trajectory:q} --coupling {input.coupling:q} --geometry {input.geometry:q}"
+        " --attacks {output.attacks:q} --transfer {output.transfer:q} --transfer-predictors {output.transfer_predictors:q}"
+        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 ATTACK_TABLES = ["attacks", "transfer", "transfer_predictors"]

@@ -23,8 +23,8 @@ rule completions:
         files=named,
         settings=lambda wc: settings(**params_of.completions(wc.regime, int(wc.step))),
     shell:
-        "python workflow/scripts/complete.py {params.files} --prompts {input.prompts}"
-        " --completions {output.completions} --activations {output.activations} --params {params.settings:q} --code {params.code} 2> {log}"
+        "python workflow/scripts/complete.py {params.files} --prompts {input.prompts:q}"
+        " --completions {output.completions:q} --activations {output.activations:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 # (trajectory, name of the group, its saves that are no anchors) where these are asked anything.
@@ -55,8 +55,8 @@ for regime, group, others in ANSWERED:
             **needs(f"completions_saves_{regime}_{group}"),
         params:
             code=code("complete_saves"),
-            adapters=lambda wc, input: f"--adapters {input.adapters}" if input.adapters else "",
-            settings=settings(**params_of.saves_completions),
+            adapters=lambda wc, input: options({"adapters": input.adapters}),
+            settings=fixed(**params_of.saves_completions),
         shell:
-            "python workflow/scripts/complete_saves.py --model {input.model} {params.adapters} --prompts {input.prompts}"
-            " --completions {output.completions} --params {params.settings:q} --code {params.code} 2> {log}"
+            "python workflow/scripts/complete_saves.py --model {input.model:q} {params.adapters} --prompts {input.prompts:q}"
+            " --completions {output.completions:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"

@@ -35,9 +35,9 @@ rule sweep:
         files=named,
         settings=lambda wc: settings(**params_of.sweep(wc.regime, int(wc.step), int(wc.seed))),
     shell:
-        "python workflow/scripts/sweep.py {params.files} --harmful {input.harmful} --benign {input.benign} --suites {input.suites}"
-        " --cells {output.cells} --readout {output.readout} --completions {output.completions}"
-        " --params {params.settings:q} --code {params.code} 2> {log}"
+        "python workflow/scripts/sweep.py {params.files} --harmful {input.harmful:q} --benign {input.benign:q} --suites {input.suites:q}"
+        " --cells {output.cells:q} --readout {output.readout:q} --completions {output.completions:q}"
+        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 rule follow_up_choice:
@@ -63,8 +63,8 @@ rule follow_up_choice:
             stats_seed=config["statistics"]["seed"],
         ),
     shell:
-        "export OMP_NUM_THREADS=1; python workflow/scripts/follow_up_choice.py --cells {input.cells} --readout {input.readout}"
-        " --judged {input.judged} --choice {output.choice} --params {params.settings:q} --code {params.code} 2> {log}"
+        "export OMP_NUM_THREADS=1; python workflow/scripts/follow_up_choice.py --cells {input.cells:q} --readout {input.readout:q}"
+        " --judged {input.judged:q} --choice {output.choice:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 rule follow_up:
@@ -90,9 +90,9 @@ rule follow_up:
         files=named,
         settings=lambda wc: settings(**params_of.follow_up(wc.regime, int(wc.step), int(wc.seed))),
     shell:
-        "python workflow/scripts/follow_up.py {params.files} --choice {input.choice} --harmful {input.harmful}"
-        " --suites {input.suites} --completions {output.completions}"
-        " --params {params.settings:q} --code {params.code} 2> {log}"
+        "python workflow/scripts/follow_up.py {params.files} --choice {input.choice:q} --harmful {input.harmful:q}"
+        " --suites {input.suites:q} --completions {output.completions:q}"
+        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 use rule judge as judge_sweep with:
@@ -140,7 +140,7 @@ rule causal_tables:
         **needs("causal_tables"),
     params:
         code=code("causal_tables"),
-        settings=settings(
+        settings=fixed(
             checkpoints=SWEPT_CHECKPOINTS,
             aligned=[f"{regime}:{a}" for regime, anchors in config["aligned"]["anchors"].items() for a in anchors],
             models=list(study.models),
@@ -148,10 +148,10 @@ rule causal_tables:
             draws=config["statistics"]["bootstrap"],
         ),
     shell:
-        "export OMP_NUM_THREADS=1; python workflow/scripts/causal_tables.py --cells {input.cells} --readout {input.readout}"
-        " --judged {input.judged} --carriers {input.carriers} --causal-sweep {output.causal_sweep}"
-        " --control-normalised {output.control_normalised} --layer-scan {output.layer_scan}"
-        " --aligned-anchors {output.aligned_anchors} --params {params.settings:q} --code {params.code} 2> {log}"
+        "export OMP_NUM_THREADS=1; python workflow/scripts/causal_tables.py --cells {input.cells:q} --readout {input.readout:q}"
+        " --judged {input.judged:q} --carriers {input.carriers:q} --causal-sweep {output.causal_sweep:q}"
+        " --control-normalised {output.control_normalised:q} --layer-scan {output.layer_scan:q}"
+        " --aligned-anchors {output.aligned_anchors:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 rule follow_up_table:
@@ -168,14 +168,14 @@ rule follow_up_table:
         **needs("follow_up_table"),
     params:
         code=code("follow_up_table"),
-        settings=settings(
+        settings=fixed(
             checkpoints=SWEPT_CHECKPOINTS,
             stats_seed=config["statistics"]["seed"],
             draws=config["statistics"]["bootstrap"],
         ),
     shell:
-        "export OMP_NUM_THREADS=1; python workflow/scripts/follow_up_table.py --choices {input.choices} --judged {input.judged}"
-        " --table {output.table} --params {params.settings:q} --code {params.code} 2> {log}"
+        "export OMP_NUM_THREADS=1; python workflow/scripts/follow_up_table.py --choices {input.choices:q} --judged {input.judged:q}"
+        " --table {output.table:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 EVALUATED = [point for point in layout.judged_checkpoints() if study.anchor_name(*point[1:])]
@@ -199,15 +199,15 @@ rule quadrants:
         **needs("quadrants"),
     params:
         code=code("quadrants"),
-        settings=settings(
+        settings=fixed(
             checkpoints=study.identities(EVALUATED),
             **QUADRANTS,
             stats_seed=config["statistics"]["seed"],
         ),
     shell:
-        "export OMP_NUM_THREADS=1; python workflow/scripts/quadrants.py --judged {input.judged} --completions {input.completions}"
-        " --prompts {input.prompts} --activations {input.activations} --carriers {input.carriers} --table {output.table}"
-        " --texts {output.texts} --params {params.settings:q} --code {params.code} 2> {log}"
+        "export OMP_NUM_THREADS=1; python workflow/scripts/quadrants.py --judged {input.judged:q} --completions {input.completions:q}"
+        " --prompts {input.prompts:q} --activations {input.activations:q} --carriers {input.carriers:q} --table {output.table:q}"
+        " --texts {output.texts:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 CAUSAL_TABLES = ["quadrants"]

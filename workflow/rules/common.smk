@@ -1,11 +1,11 @@
 import json
 import os
-import sys
+import re
 from pathlib import Path
 
-sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "lib"))
 import at_work
 from code_digest import code_digest
+from command import given_gpus, options, patterns
 from config_file import checked_study
 from costs.facts import Facts
 from costs.jobs import RESOURCES, need, stated
@@ -20,8 +20,8 @@ ROOT = Path(workflow.basedir)
 os.environ["SAFETY_GEOMETRY_CONFIG"] = os.path.relpath(
     next(iter(workflow.config_settings.configfiles), "config.yaml"), ROOT
 )
-if isinstance(config.get("seeds"), list):  # --config 'seeds=[42]' brings them as text
-    config["seeds"] = [int(s) if str(s).isdigit() else s for s in config["seeds"]]
+if isinstance(workflow.config_settings.config.get("seeds"), list):  # --config 'seeds=[42]' brings them as text
+    config["seeds"] = [int(s) if re.fullmatch("[0-9]+", str(s)) else s for s in config["seeds"]]
 study = checked_study(config)
 layout = Layout(study)
 params_of = Params(study)
@@ -39,13 +39,17 @@ shell.prefix(
 
 onstart:  # not of dry runs, reports and --unlock, nor of the Snakemakes within jobs
     at_work.enter(submits=not workflow.local_exec)
+    # Jobs that are submitted find their GPU elsewhere, and what needs none (the prompt sets, on a login node) runs without.
+    if workflow.local_exec and not workflow.deployment_settings.deployment_method:
+        if any(job.resources.get("gpu_mem_mb") for job in workflow.dag.needrun_jobs()):
+            given_gpus(config["model"]["device"])
 
 
 wildcard_constraints:
     seed=r"\d+",
     step=r"\d+",
     regime=r"[a-z][a-z0-9_]*",
-    source=r"[a-z][a-z0-9_]*",
+    name=r"[A-Za-z0-9][A-Za-z0-9_-]*",
 
 
 def code(script):
@@ -56,6 +60,17 @@ def code(script):
 def settings(**values):
     """What a script gets as --params."""
     return json.dumps(values)  # in the order of the configuration: roles are served in it
+
+
+def always(value):
+    """A param of a rule that is the same in all of its jobs. Snakemake looks for wildcards in one that is plain text, and a setting
+    may hold braces; what a function gives it takes as it is, and compares with the last run all the same."""
+    return lambda wildcards: value
+
+
+def fixed(**values):
+    """`settings` that are the same in all jobs of a rule."""
+    return always(settings(**values))
 
 
 def needs(rule):
@@ -89,4 +104,4 @@ def swept_inputs(wc):
 def named(wc, input):
     """The files of `weights` and `swept_inputs` as options of a script."""
     keys = ("model", "adapter", "activations", "carriers")
-    return " ".join(f"--{key} {input[key]}" for key in keys if key in input.keys())
+    return options({key: input[key] for key in keys if key in input.keys()})

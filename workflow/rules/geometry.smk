@@ -28,11 +28,11 @@ if study.by_behaviour:
                 **needs(f"fit_labels_{regime}_{group}"),
             params:
                 code=code("fit_labels"),
-                adapters=lambda wc, input: f"--adapters {input.adapters}" if input.adapters else "",
-                settings=settings(**params_of.labels),
+                adapters=lambda wc, input: options({"adapters": input.adapters}),
+                settings=fixed(**params_of.labels),
             shell:
-                "python workflow/scripts/fit_labels.py --model {input.model} {params.adapters} --fit-harmful {input.fit_harmful}"
-                " --fit-benign {input.fit_benign} --labels {output.labels} --params {params.settings:q} --code {params.code} 2> {log}"
+                "python workflow/scripts/fit_labels.py --model {input.model:q} {params.adapters} --fit-harmful {input.fit_harmful:q}"
+                " --fit-benign {input.fit_benign:q} --labels {output.labels:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 for regime in [*study.trajectories, *study.models]:
@@ -63,12 +63,12 @@ for regime in [*study.trajectories, *study.models]:
         params:
             code=code("probe"),
             files=named,
-            labels=lambda wc, input: f"--labels {input.labels}" if input.labels else "",
-            settings=settings(**params_of.activations, **params_of.scoring),
+            labels=lambda wc, input: options({"labels": input.labels}),
+            settings=fixed(**params_of.activations, **params_of.scoring),
         shell:
-            "python workflow/scripts/probe.py {params.files} {params.labels} --fit-harmful {input.fit_harmful}"
-            " --fit-benign {input.fit_benign} --select-harmful {input.select_harmful} --select-benign {input.select_benign}"
-            " --activations {output.activations} --scores {output.scores} --params {params.settings:q} --code {params.code} 2> {log}"
+            "python workflow/scripts/probe.py {params.files} {params.labels} --fit-harmful {input.fit_harmful:q}"
+            " --fit-benign {input.fit_benign:q} --select-harmful {input.select_harmful:q} --select-benign {input.select_benign:q}"
+            " --activations {output.activations:q} --scores {output.scores:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
     for group, others in study.between_anchors(regime):
 
@@ -95,13 +95,13 @@ for regime in [*study.trajectories, *study.models]:
                 **needs(f"probe_saves_{regime}_{group}"),
             params:
                 code=code("probe_saves"),
-                adapters=lambda wc, input: f"--adapters {input.adapters}" if input.adapters else "",
-                labels=lambda wc, input: f"--labels {input.labels}" if input.labels else "",
-                settings=settings(**params_of.saves_activations),
+                adapters=lambda wc, input: options({"adapters": input.adapters}),
+                labels=lambda wc, input: options({"labels": input.labels}),
+                settings=fixed(**params_of.saves_activations),
             shell:
-                "python workflow/scripts/probe_saves.py --model {input.model} {params.adapters} {params.labels} --fit-harmful {input.fit_harmful}"
-                " --fit-benign {input.fit_benign} --select-harmful {input.select_harmful} --select-benign {input.select_benign}"
-                " --activations {output.activations} --params {params.settings:q} --code {params.code} 2> {log}"
+                "python workflow/scripts/probe_saves.py --model {input.model:q} {params.adapters} {params.labels} --fit-harmful {input.fit_harmful:q}"
+                " --fit-benign {input.fit_benign:q} --select-harmful {input.select_harmful:q} --select-benign {input.select_benign:q}"
+                " --activations {output.activations:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
     rule:
         name:
@@ -128,7 +128,7 @@ for regime in [*study.trajectories, *study.models]:
             code=code("carriers"),
             settings=lambda wc, regime=regime: settings(**params_of.carriers(regime, int(wc.seed))),
         shell:
-            "export OMP_NUM_THREADS=1; python workflow/scripts/carriers.py --activations {input.activations} --scores {input.scores}"
-            " --carriers {output.carriers} --coupling {output.coupling} --geometry {output.geometry}"
-            " --controls {output.controls} --profile {output.profile}"
-            " --params {params.settings:q} --code {params.code} 2> {log}"
+            "export OMP_NUM_THREADS=1; python workflow/scripts/carriers.py --activations {input.activations:q} --scores {input.scores:q}"
+            " --carriers {output.carriers:q} --coupling {output.coupling:q} --geometry {output.geometry:q}"
+            " --controls {output.controls:q} --profile {output.profile:q}"
+            " --params {params.settings:q} --code {params.code:q} 2> {log:q}"

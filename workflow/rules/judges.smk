@@ -27,9 +27,9 @@ if LABELLED:
             **needs("train_judges"),
         params:
             code=code("train_judges"),
-            refusal_files=layout.labelled_files(LABELLED["refusal"]),
-            harm_files=layout.labelled_files(LABELLED["harm"]),
-            settings=settings(
+            refusal_files=always(patterns(*layout.labelled_files(LABELLED["refusal"]))),
+            harm_files=always(patterns(*layout.labelled_files(LABELLED["harm"]))),
+            settings=fixed(
                 refusal_dataset=LABELLED["refusal"]["name"],
                 harm_dataset=LABELLED["harm"]["name"],
                 n_folds=LABELLED["folds"],
@@ -37,9 +37,9 @@ if LABELLED:
             ),
         shell:
             "shopt -s globstar; export OMP_NUM_THREADS=1; python workflow/scripts/train_judges.py"
-            " --refusal-labels {params.refusal_files} --harm-labels {params.harm_files} --judge-train {input.judge_train}"
-            " --refusal {output.refusal} --harm {output.harm} --table {output.table}"
-            " --params {params.settings:q} --code {params.code} 2> {log}"
+            " --refusal-labels {params.refusal_files} --harm-labels {params.harm_files} --judge-train {input.judge_train:q}"
+            " --refusal {output.refusal:q} --harm {output.harm:q} --table {output.table:q}"
+            " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
     rule judge_agreement:
         input:
@@ -56,14 +56,16 @@ if LABELLED:
             **needs("judge_agreement"),
         params:
             code=code("judge_agreement"),
-            files=lambda wc, input: f"--judged {input.judged} --hand-labels {HAND_LABELS}" if HAND_LABELS else "",
-            settings=settings(
+            files=lambda wc, input: (
+                options({"judged": input.judged, "hand_labels": HAND_LABELS}) if HAND_LABELS else ""
+            ),
+            settings=fixed(
                 seed=config["statistics"]["seed"],
                 prefixes=[f"{seed}:{regime}:{step}:" for seed, regime, step in layout.judged_checkpoints()],
             ),
         shell:
-            "export OMP_NUM_THREADS=1; python workflow/scripts/judge_agreement.py --trained {input.trained} {params.files}"
-            " --table {output.table} --params {params.settings:q} --code {params.code} 2> {log}"
+            "export OMP_NUM_THREADS=1; python workflow/scripts/judge_agreement.py --trained {input.trained:q} {params.files}"
+            " --table {output.table:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 for judge, spec in PUBLISHED.items():
@@ -85,12 +87,10 @@ for judge, spec in PUBLISHED.items():
                     **needs(f"judge_template_{judge}"),
                 params:
                     code=code("judge_template"),
-                    settings=settings(
-                        name=f"judges.{judge}.{part}", **{k: v for k, v in given.items() if k != "source"}
-                    ),
+                    settings=fixed(name=f"judges.{judge}.{part}", **{k: v for k, v in given.items() if k != "source"}),
                 shell:
-                    "python workflow/scripts/judge_template.py --source {input.source} --template {output.template}"
-                    " --params {params.settings:q} --code {params.code} 2> {log}"
+                    "python workflow/scripts/judge_template.py --source {input.source:q} --template {output.template:q}"
+                    " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 JUDGE_FILES = layout.published_judges(PUBLISHED)
@@ -101,7 +101,7 @@ JUDGE_SETTINGS = settings(
     decision=JUDGES.get("decision", "rules"),
     **({k: config["model"][k] for k in ("device", "dtype")} | {"batch_size": 8} if PUBLISHED else {}),
 )
-JUDGE_OPTIONS = " ".join(f"--{name.replace('_', '-')} {file}" for name, file in JUDGE_FILES.items())
+JUDGE_OPTIONS = options(JUDGE_FILES)
 # Judging takes seconds, and a profile may put several jobs of a group into one of the scheduler's. Judges that are models are
 # in no group: its members run beside each other, on the same GPU.
 
@@ -122,11 +122,11 @@ rule judge:
         **needs("judge"),
     params:
         code=code("judge"),
-        files=JUDGE_OPTIONS,
-        settings=JUDGE_SETTINGS,
+        files=always(JUDGE_OPTIONS),
+        settings=always(JUDGE_SETTINGS),
     shell:
-        "export OMP_NUM_THREADS=1; python workflow/scripts/judge.py {params.files} --completions {input.completions} --judged {output.judged}"
-        " --params {params.settings:q} --code {params.code} 2> {log}"
+        "export OMP_NUM_THREADS=1; python workflow/scripts/judge.py {params.files} --completions {input.completions:q} --judged {output.judged:q}"
+        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 for regime, group, others in ANSWERED:
@@ -149,8 +149,8 @@ for regime, group, others in ANSWERED:
             **needs(f"judge_saves_{regime}_{group}"),
         params:
             code=code("judge"),
-            files=JUDGE_OPTIONS,
-            settings=JUDGE_SETTINGS,
+            files=always(JUDGE_OPTIONS),
+            settings=always(JUDGE_SETTINGS),
         shell:
-            "export OMP_NUM_THREADS=1; python workflow/scripts/judge.py {params.files} --completions {input.completions} --judged {output.judged}"
-            " --params {params.settings:q} --code {params.code} 2> {log}"
+            "export OMP_NUM_THREADS=1; python workflow/scripts/judge.py {params.files} --completions {input.completions:q} --judged {output.judged:q}"
+            " --params {params.settings:q} --code {params.code:q} 2> {log:q}"

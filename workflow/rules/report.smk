@@ -70,7 +70,7 @@ for figure, wanted in FIGURE_TABLES.items():
             **needs(f"figure_{figure}"),
         params:
             code=code("figure"),
-            settings=figure_settings(figure),
+            settings=always(figure_settings(figure)),
         shell:
-            "export OMP_NUM_THREADS=1; python workflow/scripts/figure.py --tables {input.tables} --svg {output.svg} --png {output.png}"
-            " --params {params.settings:q} --code {params.code} 2> {log}"
+            "export OMP_NUM_THREADS=1; python workflow/scripts/figure.py --tables {input.tables:q} --svg {output.svg:q} --png {output.png:q}"
+            " --params {params.settings:q} --code {params.code:q} 2> {log:q}"

@@ -14,8 +14,8 @@ rule fetch_source:
         code=code("fetch_source"),
         settings=lambda wc: settings(name=wc.name, source=config["sources"][wc.name]),
     shell:
-        "HF_HUB_OFFLINE=$USER_HUB_OFFLINE python workflow/scripts/fetch_source.py --folder {output.folder}"
-        " --params {params.settings:q} --code {params.code} 2> {log}"
+        "HF_HUB_OFFLINE=$USER_HUB_OFFLINE python workflow/scripts/fetch_source.py --folder {output.folder:q}"
+        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 if config["model"]["format"] == "tiny":
@@ -33,10 +33,10 @@ if config["model"]["format"] == "tiny":
             **needs("tiny_model"),
         params:
             code=code("tiny_model"),
-            settings=settings(**config["model"]["tiny"], system=config["model"]["system"]),
+            settings=fixed(**config["model"]["tiny"], system=config["model"]["system"]),
         shell:
-            "python workflow/scripts/tiny_model.py --texts {input.texts} --folder {output.folder}"
-            " --params {params.settings:q} --code {params.code} 2> {log}"
+            "python workflow/scripts/tiny_model.py --texts {input.texts:q} --folder {output.folder:q}"
+            " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 for name, spec in layout.converted().items():
@@ -58,11 +58,11 @@ for name, spec in layout.converted().items():
             **needs(name),
         params:
             code=code("convert_model"),
-            files=lambda wc, input: " ".join(f"--{key} {path}" for key, path in input.items()),
-            settings=settings(format=spec["format"], **{k: config["model"][k] for k in ("dtype", "threads", "system")}),
+            files=lambda wc, input: options(dict(input.items())),
+            settings=fixed(format=spec["format"], **{k: config["model"][k] for k in ("dtype", "threads", "system")}),
         shell:
-            "python workflow/scripts/convert_model.py {params.files} --folder {output.folder}"
-            " --params {params.settings:q} --code {params.code} 2> {log}"
+            "python workflow/scripts/convert_model.py {params.files} --folder {output.folder:q}"
+            " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 # What runs a model waits for this, and is never run anew because of it (`ancient`). So it must not run for a reason of its own:
@@ -83,11 +83,12 @@ rule model_layers:
         code=lambda wc, input: code("model_layers"),
         settings=lambda wc, input: settings(
             models={name: params_of.layers(name) for name in layout.models()},
+            limits={name: params_of.limits(name) for name in layout.models()},
             **({"lora_targets": config["lora"]["targets"]} if study.regimes else {}),
         ),
     shell:
-        "python workflow/scripts/model_layers.py --models {input.models} --layers {output.layers}"
-        " --params {params.settings:q} --code {params.code} 2> {log}"
+        "python workflow/scripts/model_layers.py --models {input.models:q} --layers {output.layers:q}"
+        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 rule prompt_sets:
@@ -104,10 +105,10 @@ rule prompt_sets:
         **needs("prompt_sets"),
     params:
         code=code("prompt_sets"),
-        settings=settings(**params_of.prompt_sets(P)),
+        settings=fixed(**params_of.prompt_sets(P)),
     shell:
-        "python workflow/scripts/prompt_sets.py --sources {input.sources} --roles {output.roles} --leakage {output.leakage}"
-        " --params {params.settings:q} --code {params.code} 2> {log}"
+        "python workflow/scripts/prompt_sets.py --sources {input.sources:q} --roles {output.roles:q} --leakage {output.leakage:q}"
+        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 if study.regimes:
@@ -129,8 +130,8 @@ if study.regimes:
             **needs("clean_rows"),
         params:
             code=code("clean_rows"),
-            model="" if study.answered else f"--model {BASE}",
-            settings=settings(**params_of.clean_rows),
+            model=always(options({} if study.answered else {"model": BASE})),
+            settings=fixed(**params_of.clean_rows),
         shell:
-            "python workflow/scripts/clean_rows.py {params.model} --prompts {input.prompts} --rows {output.rows}"
-            " --params {params.settings:q} --code {params.code} 2> {log}"
+            "python workflow/scripts/clean_rows.py {params.model} --prompts {input.prompts:q} --rows {output.rows:q}"
+            " --params {params.settings:q} --code {params.code:q} 2> {log:q}"

@@ -34,13 +34,8 @@ rule tables:
         **needs("tables"),
     params:
         code=code("tables"),
-        files=lambda wc, input, output: " ".join(
-            f"--{name.replace('_', '-')} {files}"
-            for names in (input, output)
-            for name, files in names.items()
-            if files
-        ),
-        settings=settings(
+        files=lambda wc, input, output: options(dict(input.items()) | dict(output.items())),
+        settings=fixed(
             regimes=study.trajectories,
             judged=study.identities(layout.judged_checkpoints()),
             every_save=config["completions"]["every_save"],
@@ -49,7 +44,7 @@ rule tables:
         ),
     shell:
         "export OMP_NUM_THREADS=1; python workflow/scripts/tables.py {params.files}"
-        " --params {params.settings:q} --code {params.code} 2> {log}"
+        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 if study.regimes:
@@ -67,10 +62,10 @@ if study.regimes:
             **needs("reference_anchors"),
         params:
             code=code("reference_anchors"),
-            settings=settings(configured={name: regime["reference"] for name, regime in study.regimes.items()}),
+            settings=fixed(configured={name: regime["reference"] for name, regime in study.regimes.items()}),
         shell:
-            "export OMP_NUM_THREADS=1; python workflow/scripts/reference_anchors.py --training {input.training} --table {output.table}"
-            " --params {params.settings:q} --code {params.code} 2> {log}"
+            "export OMP_NUM_THREADS=1; python workflow/scripts/reference_anchors.py --training {input.training:q} --table {output.table:q}"
+            " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 rule dense_tables:
@@ -87,15 +82,15 @@ rule dense_tables:
         **needs("dense_tables"),
     params:
         code=code("dense_tables"),
-        settings=settings(
+        settings=fixed(
             stats_seed=config["statistics"]["seed"],
             draws=config["statistics"]["bootstrap"],
             block_lengths=config["statistics"]["block_lengths"],
         ),
     shell:
-        "export OMP_NUM_THREADS=1; python workflow/scripts/dense_tables.py --trajectory {input.trajectory}"
-        " --dense-correlations {output.dense_correlations} --coupling-transition {output.coupling_transition}"
-        " --params {params.settings:q} --code {params.code} 2> {log}"
+        "export OMP_NUM_THREADS=1; python workflow/scripts/dense_tables.py --trajectory {input.trajectory:q}"
+        " --dense-correlations {output.dense_correlations:q} --coupling-transition {output.coupling_transition:q}"
+        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 DENSE_TABLES = ["dense_correlations", "coupling_transition"]
@@ -117,10 +112,10 @@ rule claims:
         **needs("claims"),
     params:
         code=code("claims"),
-        settings=settings(**({} if study.regimes else {"tuned": []})),
+        settings=fixed(**({} if study.regimes else {"tuned": []})),
     shell:
-        "export OMP_NUM_THREADS=1; python workflow/scripts/claims.py --tables {input.tables} --claims {output.claims}"
-        " --params {params.settings:q} --code {params.code} 2> {log}"
+        "export OMP_NUM_THREADS=1; python workflow/scripts/claims.py --tables {input.tables:q} --claims {output.claims:q}"
+        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 ALL_TABLES = [

@@ -35,13 +35,13 @@ for segment in [s for regime in study.regimes for s in study.segments(regime)]:
         params:
             launcher=lambda wc, resources: study.launcher(resources.get("gpu", 0)),
             code=code("train_segment"),
-            previous=lambda wc, input: "--state {} --progress {}".format(*input.previous) if input.previous else "",
+            previous=lambda wc, input: options(dict(zip(("state", "progress"), input.previous))),
             settings=lambda wc, segment=segment: settings(**params_of.training(segment, int(wc.seed))),
         shell:
-            "{params.launcher}python workflow/scripts/train_segment.py --model {input.model} --clean {input.clean} --pool {input.pool}"
-            " --monitor-harmful {input.monitor_harmful} --monitor-benign {input.monitor_benign} {params.previous}"
-            " --adapters {output.adapters} --new-state {output.state} --new-progress {output.progress} --log {output.log}"
-            " --params {params.settings:q} --code {params.code} 2> {log}"
+            "{params.launcher}python workflow/scripts/train_segment.py --model {input.model:q} --clean {input.clean:q} --pool {input.pool:q}"
+            " --monitor-harmful {input.monitor_harmful:q} --monitor-benign {input.monitor_benign:q} {params.previous}"
+            " --adapters {output.adapters:q} --new-state {output.state:q} --new-progress {output.progress:q} --log {output.log:q}"
+            " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 if study.regimes:
@@ -60,4 +60,4 @@ if study.regimes:
         params:
             code=code("concatenate"),
         shell:
-            "python workflow/scripts/concatenate.py --parts {input.logs} --table {output.table} --code {params.code} 2> {log}"
+            "python workflow/scripts/concatenate.py --parts {input.logs:q} --table {output.table:q} --code {params.code:q} 2> {log:q}"

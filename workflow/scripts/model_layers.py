@@ -1,8 +1,9 @@
-"""The number of blocks of every model that layers are read of, before any job runs one. Ends where a configured layer is beyond them,
+"""The number of blocks of every model that layers are read of, before any job runs one. Ends where a setting is beyond a model,
 or where the model that is trained has not each of params.lora_targets (left out where nothing is trained).
 
---models: model folders, in the order of params.models {name: {key of the configuration: layers}}. --layers: {name: number of
-blocks}, null where config.json does not tell it; the jobs that read layers check it then.
+--models: model folders, in the order of params.models {name: {key of the configuration: layers}}; params.limits {name: {vocabulary,
+context}} has what else is asked of them (safety_geometry.model_limits). --layers: {name: number of blocks}, null where config.json
+does not tell it; the jobs that read layers check it then.
 """
 
 import json
@@ -11,27 +12,29 @@ from pathlib import Path
 from _job import Job, JobError
 
 from safety_geometry.model_config import ModelError, check_sizes, read_json
+from safety_geometry.model_limits import Asked, faults
 
 
 def main() -> None:
     job = Job(__doc__, inputs=["models*"], outputs=["layers"])
-    configured = job.params["models"]
-    found = {name: blocks(folder) for name, folder in zip(configured, job.models, strict=True)}
-    faults = [fault for name, n in found.items() if n is not None for fault in beyond(name, n, configured[name])]
+    layers, limits = job.params["models"], job.params.get("limits", {})
+    configs = {name: read(folder) for name, folder in zip(layers, job.models, strict=True)}
+    asked = {name: Asked(layers[name], **limits.get(name, {})) for name in layers}
+    beyond = [fault for name, config in configs.items() for fault in faults(name, config, asked[name])]
     if targets := job.params.get("lora_targets"):
-        faults += lacking(targets, linear_layers(job.models[list(configured).index("base")]))
-    if faults:
-        raise JobError("; ".join(faults))
-    job.write_json(found, job.layers)
+        beyond += lacking(targets, linear_layers(job.models[list(layers).index("base")]))
+    if beyond:
+        raise JobError("; ".join(beyond))
+    job.write_json({name: config.get("num_hidden_layers") for name, config in configs.items()}, job.layers)
 
 
-def blocks(folder: Path) -> int | None:
+def read(folder: Path) -> dict:
     try:
-        values = read_json(folder / "config.json", "it is not a model folder")
-        check_sizes(values)
+        config = read_json(folder / "config.json", "it is not a model folder")
+        check_sizes(config)
     except ModelError as error:
-        raise JobError(f"{folder}: {error}") from error
-    return values.get("num_hidden_layers")
+        raise JobError(f"{folder}: {error}; fetch the model again") from error
+    return config
 
 
 def linear_layers(folder: Path) -> set[str]:
@@ -54,15 +57,6 @@ def lacking(targets: list[str], layers: set[str]) -> list[str]:
         if out
         else []
     )
-
-
-def beyond(name: str, n: int, configured: dict[str, list[int]]) -> list[str]:
-    """What to change for a model of `n` blocks: key, layers, model and its blocks."""
-    return [
-        f"{key} has {', '.join(map(str, out))}, and model {name} has {n} blocks, 0 to {n - 1}; take out what is beyond them"
-        for key, layers in configured.items()
-        if (out := [layer for layer in layers if layer >= n])
-    ]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,51 @@
+"""A study whose own files have names that no shell should read: what Snakemake would run has each of them as one word."""
+
+import shlex
+from pathlib import Path
+
+import yaml
+from dry_run import dry_run
+from plans import forget_modules
+
+ODD = 'my {b c} it\'s $(touch PWN) `touch PWN` "q" [1]'
+CHECKPOINTS = "configs/checkpoints.yaml"
+
+
+def hostile(project: Path) -> Path:
+    """The study of existing checkpoints, every file of the user's in such a folder. Nothing is read in a plan."""
+    folder = project / ODD
+    folder.mkdir()
+    config = yaml.safe_load((project / CHECKPOINTS).read_text(encoding="utf-8"))
+
+    def own(name: str) -> str:
+        (folder / name).write_text("{}")
+        return f"{ODD}/{name}"
+
+    for name in ("utility", "benign"):
+        config["prompts"]["sets"][name]["files"] = [own(f"{name} 1.jsonl"), own(f"{name};2.jsonl")]
+    config["checkpoints"]["refuser"]["chat_template"] = own("t.jinja")
+    labelled = {"source": None, "files": [own("a b.jsonl"), own("c*.jsonl")], "name": "own"}
+    config["judges"] |= {
+        "labelled": {"refusal": labelled, "harm": labelled, "folds": 2},
+        "hand_labels": own("hand labels.csv"),
+    }
+    config["judges"]["harmbench"] = {"source": "pyrit", "template": own("judge.txt")}
+    config["model"]["system"] = "You are {name}, {regime}."
+    file = project / "my {x} study.yaml"
+    file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    return file
+
+
+def test_every_file_is_one_word(project: Path):
+    forget_modules()
+    jobs, _ = dry_run(project, hostile(project))
+    met = set()
+    for job in jobs:
+        words = shlex.split(job.shellcmd)
+        met |= set(words)
+        # A command names all that it writes, and its own files among what it reads.
+        assert {str(path) for path in job.output} <= set(words), job.rule.name
+        assert {str(path) for path in job.input if ODD in str(path)} <= set(words), job.rule.name
+        assert not [word for word in words if "PWN" in word and not word.startswith(f"{ODD}/")], job.rule.name
+    assert len({word for word in met if word.startswith(f"{ODD}/")}) == 9
+    assert not (project / "PWN").exists()

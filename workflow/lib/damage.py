@@ -36,6 +36,11 @@ NO_ARTEFACTS = ("logs", "benchmarks")  # folders of a study, and of a seed
 OF_THE_RUN = ("report.html", "timings.csv")  # files of a study that no job makes
 
 
+def name_in_advice(config: Path, root: Path) -> None:
+    """Jobs that find damage name the configuration of their study in the command that they advise."""
+    os.environ[CONFIG] = os.path.relpath(config, root)
+
+
 @dataclass
 class Contents:
     """What stands in a study: artefacts with a sidecar, sidecars whose artefact is not there, artefacts without a sidecar."""

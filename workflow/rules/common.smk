@@ -1,5 +1,4 @@
 import json
-import os
 import re
 from pathlib import Path
 
@@ -10,16 +9,14 @@ from config_file import checked_study
 from costs.facts import Facts
 from costs.jobs import RESOURCES, need, stated
 from costs.rates import read_rates
+from damage import name_in_advice
 from layout import Layout
 from params import Params
 from scheduling import look_once_a_time_span
 
 look_once_a_time_span()
 ROOT = Path(workflow.basedir)
-# Jobs name it in the commands that they advise.
-os.environ["SAFETY_GEOMETRY_CONFIG"] = os.path.relpath(
-    next(iter(workflow.config_settings.configfiles), "config.yaml"), ROOT
-)
+name_in_advice(Path(next(iter(workflow.config_settings.configfiles), "config.yaml")), ROOT)
 if isinstance(workflow.config_settings.config.get("seeds"), list):  # --config 'seeds=[42]' brings them as text
     config["seeds"] = [int(s) if re.fullmatch("[0-9]+", str(s)) else s for s in config["seeds"]]
 study = checked_study(config)

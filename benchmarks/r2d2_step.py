@@ -18,17 +18,17 @@ from pathlib import Path
 import torch
 import yaml
 
-from safety_geometry import gcg
-from safety_geometry.adversarial import Pool, PoolConfig, adversarial_rows, clean_rows
-from safety_geometry.chat import ChatFormat
-from safety_geometry.models import add_lora, configure, load_model, load_tokenizer
-from safety_geometry.runner import Runner
-from safety_geometry.training import TrainConfig, Trainer
+from safety_geometry.attacks.gcg import search as gcg
+from safety_geometry.models.chat import ChatFormat
+from safety_geometry.models.loading import add_lora, configure, load_model, load_tokenizer
+from safety_geometry.models.runner import Runner
+from safety_geometry.training.loop import TrainConfig, Trainer
+from safety_geometry.training.pool import Pool, PoolConfig, adversarial_rows, clean_rows
 
 try:
-    from safety_geometry.suffix import allowed_tokens
+    from safety_geometry.attacks.gcg.suffix import allowed_tokens
 except ImportError:  # an older version
-    from safety_geometry.gcg import allowed_tokens
+    from safety_geometry.attacks.gcg.search import allowed_tokens
 
 ROOT = Path(__file__).resolve().parents[1]
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}

@@ -18,12 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from safety_geometry.activations import evaluation_layers, record
-from safety_geometry.chat import ChatFormat, Rendered
-from safety_geometry.generation import length_batches
-from safety_geometry.models import configure, load_model, load_tokenizer
-from safety_geometry.runner import Runner, pack
-from safety_geometry.scoring import CandidateScores, score_candidates
+from safety_geometry.geometry.activations import evaluation_layers, record
+from safety_geometry.geometry.candidate_scores import CandidateScores, score_candidates
+from safety_geometry.models.chat import ChatFormat, Rendered
+from safety_geometry.models.generation import length_batches
+from safety_geometry.models.loading import configure, load_model, load_tokenizer
+from safety_geometry.models.runner import Runner, pack
 
 ROOT = Path(__file__).resolve().parents[1]
 AGREE = 1e-4  # of cosines and of KL in nats

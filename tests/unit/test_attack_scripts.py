@@ -17,8 +17,8 @@ from conftest import REQUESTS, make_model, make_tokenizer
 from test_memory import Small
 from transfer_tables import answers, with_success
 
-from safety_geometry.tables import Checkpoint, stack
-from safety_geometry.transfer import identified
+from safety_geometry.attacks.transfer import identified
+from safety_geometry.claims.tables import Checkpoint, stack
 
 PARAMS = {
     "model": {"dtype": "float32", "device": "cpu", "threads": 1, "system": None}, "seed": 3, "source": "sft:4",
@@ -119,7 +119,8 @@ def rows_of_table(parts, judged_source, *answered):
 def test_attacks_that_could_not_be_made_have_a_clear_row(monkeypatch, inputs, tmp_path):
     """GCG none of whose candidates re-tokenise, AutoDAN all of whose seeds are too long: through script, success and schema."""
     monkeypatch.setattr(
-        "safety_geometry.gcg.surviving", lambda chat, cases, tokens: [[None] * len(own) for own in tokens]
+        "safety_geometry.attacks.gcg.search.surviving",
+        lambda chat, cases, tokens: [[None] * len(own) for own in tokens],
     )
     run(monkeypatch, inputs, tmp_path / "gcg", PARAMS | {"behaviours": 1})
     (tmp_path / "seeds.jsonl").write_text(
@@ -159,7 +160,7 @@ def sidecar_of(path) -> dict:
     return json.loads(path.with_name(f"{path.name}.provenance.json").read_text())
 
 
-@pytest.mark.filterwarnings("ignore::safety_geometry.memory.LessMemory")
+@pytest.mark.filterwarnings("ignore::safety_geometry.models.memory.LessMemory")
 def test_autodan_remembers_a_smaller_batch_and_says_so(monkeypatch, inputs, tmp_path):
     """Memory ends at two rows: the second behaviour must not find that out again, and table and sidecars tell it."""
     monkeypatch.setattr(_model, "Runner", Small)
@@ -174,7 +175,7 @@ def test_autodan_remembers_a_smaller_batch_and_says_so(monkeypatch, inputs, tmp_
         assert sidecar_of(tmp_path / name)["layout_changed"] == {"AutoDAN's prompts": {"asked": 8, "used": used[0]}}
 
 
-@pytest.mark.filterwarnings("ignore::safety_geometry.memory.LessMemory")
+@pytest.mark.filterwarnings("ignore::safety_geometry.models.memory.LessMemory")
 def test_autodan_that_goes_on_still_says_that_memory_was_short(monkeypatch, inputs, tmp_path):
     monkeypatch.setattr(_model, "Runner", Small)
     monkeypatch.setattr(Small, "most", 2)
@@ -189,7 +190,7 @@ def test_autodan_that_goes_on_still_says_that_memory_was_short(monkeypatch, inpu
     assert Small.refused == 0 and "layout_changed" in sidecar_of(tmp_path / "step4.csv")
 
 
-@pytest.mark.filterwarnings("ignore::safety_geometry.memory.LessMemory")
+@pytest.mark.filterwarnings("ignore::safety_geometry.models.memory.LessMemory")
 def test_gcg_says_that_memory_was_short(monkeypatch, inputs, tmp_path):
     run(monkeypatch, inputs, tmp_path / "whole")
     assert "layout_changed" not in sidecar_of(tmp_path / "whole/step4.csv")

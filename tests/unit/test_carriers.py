@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from safety_geometry.carriers import (
+from safety_geometry.geometry.carriers import (
     CandidateScores,
     Carrier,
     candidate_table,

@@ -12,8 +12,8 @@ from _job import JobError
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from safety_geometry.carriers import unit
-from safety_geometry.coupling import layer_coupling, position_subspace, subspace_coupling
+from safety_geometry.geometry.carriers import unit
+from safety_geometry.geometry.coupling import layer_coupling, position_subspace, subspace_coupling
 
 POSITIONS = [-3, -2, -1, "t_inst"]
 L, D, N, M = 5, 16, 12, 6

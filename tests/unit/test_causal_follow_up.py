@@ -6,10 +6,10 @@ import pytest
 import synthetic_sweep as made
 from _tables import check_table
 
-from safety_geometry.behaviour import paired_rates
 from safety_geometry.causal.follow_up import choose, follow_up_table, split_half
-from safety_geometry.stats import wilson
-from safety_geometry.tables import Checkpoint
+from safety_geometry.claims.tables import Checkpoint
+from safety_geometry.judges.behaviour import paired_rates
+from safety_geometry.stats.estimates import wilson
 
 EARLY, LATE = Checkpoint(1, "r2d2", 5, "reference"), Checkpoint(1, "r2d2", 30, "30")
 H, R = "ablate:h_only:1", "ablate:r_only:1"

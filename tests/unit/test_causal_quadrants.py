@@ -9,7 +9,7 @@ from _tables import check_table
 from safety_geometry.causal.aligned import ARMS, COLUMNS, aligned_row
 from safety_geometry.causal.quadrants import COLUMNS as QUADRANT_COLUMNS
 from safety_geometry.causal.quadrants import QUADRANTS, projection, quadrants, sample
-from safety_geometry.stats import mcnemar_exact, wilson
+from safety_geometry.stats.estimates import mcnemar_exact, wilson
 
 SITES = {"layer_h": 14, "pos_h": "t_inst", "layer_r": 19, "pos_r": -1}
 

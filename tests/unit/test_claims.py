@@ -8,9 +8,9 @@ import pytest
 import synthetic_study as made
 from _tables import check_table
 
-from safety_geometry.claims import CLAIMS, TUNED, claims_table, decided
+from safety_geometry.claims.decide import CLAIMS, TUNED, claims_table, decided
 from safety_geometry.claims.evidence import Evidence, Outcome, Undecidable, any_greater, greater, negated, over_seeds
-from safety_geometry.dense import dense_correlations
+from safety_geometry.geometry.dense import dense_correlations
 
 
 @pytest.fixture(scope="module")

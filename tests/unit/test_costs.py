@@ -63,7 +63,7 @@ def test_known_shapes_have_the_published_number_of_parameters():
 
 
 def test_a_shape_counts_the_parameters_of_a_real_model_and_of_its_adapter(tmp_path):
-    from safety_geometry.models import add_lora
+    from safety_geometry.models.loading import add_lora
 
     for tied in (False, True):
         model = make_model("llama", tie_word_embeddings=tied)

@@ -6,7 +6,7 @@ import pytest
 import synthetic_transfer as made
 from _tables import check_table
 
-from safety_geometry.dense import (
+from safety_geometry.geometry.dense import (
     CORRELATIONS,
     FEWEST_SIDE,
     TRANSITION,

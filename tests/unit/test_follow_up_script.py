@@ -10,8 +10,8 @@ import torch
 from conftest import REQUESTS
 
 from safety_geometry.causal.cells import Cell, Unit
-from safety_geometry.interventions import Intervention
-from safety_geometry.runner import Runner
+from safety_geometry.models.interventions import Intervention
+from safety_geometry.models.runner import Runner
 
 SWEEP = {"model": {"dtype": "float32"}, "ablate": [1.0], "controls": {"random": 3}}
 PARAMS = SWEEP | {

@@ -11,10 +11,10 @@ import torch
 from conftest import TEMPLATE, make_model, make_tokenizer
 from gguf_file import write
 
-from safety_geometry.folders import check_model_folder
-from safety_geometry.gguf_header import read_header
-from safety_geometry.gguf_model import check_rereading, convert_gguf
-from safety_geometry.models import ModelError, load_model, load_tokenizer
+from safety_geometry.models.folders import check_model_folder
+from safety_geometry.models.gguf.conversion import check_rereading, convert_gguf
+from safety_geometry.models.gguf.header import read_header
+from safety_geometry.models.loading import ModelError, load_model, load_tokenizer
 
 pytest.importorskip("gguf")
 

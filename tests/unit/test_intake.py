@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from test_adapters import save_adapter
 from test_folders import PARAMS, convert, edit
 
-from safety_geometry.models import load_tokenizer, save_plain
-from safety_geometry.templates import checked_format
+from safety_geometry.models.loading import load_tokenizer, save_plain
+from safety_geometry.models.templates import checked_format
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,7 @@ TEMPLATES = {
 @pytest.mark.parametrize("what", TEMPLATES)
 def test_templates(made, tmp_path, monkeypatch, what):
     template, message = TEMPLATES[what]
-    monkeypatch.setattr("safety_geometry.templates.SECONDS", 1)
+    monkeypatch.setattr("safety_geometry.models.templates.SECONDS", 1)
     (tmp_path / "t.jinja").write_text(template, encoding="utf-8")
     began = time.perf_counter()
     with pytest.raises(JobError, match=message) as refused:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from safety_geometry.judges import Judge, available, judge_completions, make, register
+from safety_geometry.judges.judging import Judge, available, judge_completions, make, register
 from safety_geometry.judges.quality import count_words
 from safety_geometry.judges.utility import UtilityItem
 

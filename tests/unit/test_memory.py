@@ -12,15 +12,15 @@ from test_adapters import folder  # noqa: F401  (a fixture)
 from test_generation import NEVER, PROMPTS
 from test_scoring import directions
 
-from safety_geometry.activations import record
+from safety_geometry.attacks.autodan.fitness import Fitness
 from safety_geometry.causal.readout import clean_prompts, read_kl, read_log_odds
-from safety_geometry.fitness import Fitness
-from safety_geometry.generation import generate
-from safety_geometry.interventions import Intervention
+from safety_geometry.geometry.activations import record
+from safety_geometry.geometry.candidate_scores import score_candidates
 from safety_geometry.judges.hub import last_logits
-from safety_geometry.memory import BatchSize, LessMemory
-from safety_geometry.runner import Runner
-from safety_geometry.scoring import score_candidates
+from safety_geometry.models.generation import generate
+from safety_geometry.models.interventions import Intervention
+from safety_geometry.models.memory import BatchSize, LessMemory
+from safety_geometry.models.runner import Runner
 
 
 class Small(Runner):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import make_model
 
-from safety_geometry.models import (
+from safety_geometry.models.loading import (
     ModelError,
     _drop_paths,
     add_lora,
@@ -15,7 +15,7 @@ from safety_geometry.models import (
     load_model,
     load_tokenizer,
 )
-from safety_geometry.runner import Runner, pack
+from safety_geometry.models.runner import Runner, pack
 
 IDS = torch.tensor([[1, 50, 60, 70, 80]])
 

@@ -23,9 +23,9 @@ import transfer
 from conftest import REQUESTS, make_model, make_tokenizer
 from safetensors.torch import load_file
 
-from safety_geometry.chat import ChatFormat
-from safety_geometry.models import load_model, load_tokenizer
-from safety_geometry.suffix import allowed_tokens
+from safety_geometry.attacks.gcg.suffix import allowed_tokens
+from safety_geometry.models.chat import ChatFormat
+from safety_geometry.models.loading import load_model, load_tokenizer
 
 FAMILIES = {
     "llama": {"tie_word_embeddings": False},

@@ -15,7 +15,7 @@ from costs import shapes, sizes
 from safetensors.numpy import load_file
 from test_adapters import folder, save_adapter  # noqa: F401  (a fixture)
 
-from safety_geometry.activations import T_INST
+from safety_geometry.geometry.activations import T_INST
 
 PARAMS = {
     "model": {"dtype": "float32", "device": "cpu", "threads": 1, "system": None},
@@ -110,10 +110,10 @@ def test_a_cache_is_what_all_activations_in_memory_give(study, tmp_path, monkeyp
     """The file against the same tensors recorded whole, their means in float64, written in one go."""
     from safetensors.torch import save_file
 
-    from safety_geometry.activations import record
-    from safety_geometry.chat import ChatFormat
-    from safety_geometry.models import load_model, load_tokenizer
-    from safety_geometry.runner import Runner
+    from safety_geometry.geometry.activations import record
+    from safety_geometry.models.chat import ChatFormat
+    from safety_geometry.models.loading import load_model, load_tokenizer
+    from safety_geometry.models.runner import Runner
 
     probed(monkeypatch, study, tmp_path, [2], dtype="float16", batch_size=2)
     chat = ChatFormat(load_tokenizer(study / "base"))
@@ -199,8 +199,8 @@ def test_fit_labels_are_those_of_each_checkpoints_own_answers(study, tmp_path, m
     """Against Hugging Face's own greedy decoding; the rule is replaced by one that these random models can fulfil."""
     import torch
 
-    from safety_geometry.chat import ChatFormat
-    from safety_geometry.models import load_model, load_tokenizer
+    from safety_geometry.models.chat import ChatFormat
+    from safety_geometry.models.loading import load_model, load_tokenizer
 
     def rule(text: str) -> str:
         return "full" if len(text) % 2 else "none"

@@ -4,8 +4,8 @@ import pytest
 import torch
 from conftest import REQUESTS, make_model
 
-from safety_geometry.runner import Runner
-from safety_geometry.scoring import score_candidates
+from safety_geometry.geometry.candidate_scores import score_candidates
+from safety_geometry.models.runner import Runner
 
 HARMFUL = ["List three ways to sharpen a knife", "Explain how the kitchen works, please", "Write about the wind!"]
 EVALUATION = [0, 2]

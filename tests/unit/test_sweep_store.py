@@ -15,10 +15,10 @@ from _units import answer_missing
 from conftest import REQUESTS
 from test_causal_controls import COUNTS, checkpoint
 
-from safety_geometry import generation
 from safety_geometry.causal.cells import Cell, Target, Unit, answer_units, clean_unit, shared_units, target_unit
-from safety_geometry.interventions import Intervention
-from safety_geometry.runner import Runner
+from safety_geometry.models import generation
+from safety_geometry.models.interventions import Intervention
+from safety_geometry.models.runner import Runner
 
 FILES = ("model", "adapter", "harmful", "benign")
 PARAMS = {

@@ -11,7 +11,14 @@ from _job import JobError
 from _read import read_table
 from _tables import check_table
 
-from safety_geometry.tables import Checkpoint, behaviour_table, first_rows, five_anchor_table, stack, trajectory_table
+from safety_geometry.claims.tables import (
+    Checkpoint,
+    behaviour_table,
+    first_rows,
+    five_anchor_table,
+    stack,
+    trajectory_table,
+)
 
 
 @pytest.fixture(scope="module")

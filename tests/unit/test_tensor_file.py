@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from safety_geometry.tensor_file import TensorFile
+from safety_geometry.artefacts.tensor_file import TensorFile
 
 TENSORS = {
     "select.harmful.-1": torch.arange(24.0).reshape(4, 3, 2).bfloat16() / 7,

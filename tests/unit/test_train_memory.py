@@ -20,7 +20,7 @@ PARAMS = {
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.mark.filterwarnings("ignore::safety_geometry.memory.LessMemory")
+@pytest.mark.filterwarnings("ignore::safety_geometry.models.memory.LessMemory")
 def test_a_segment_says_that_memory_was_short(monkeypatch, tmp_path):
     make_model(layers=2).save_pretrained(tmp_path / "model")
     make_tokenizer().save_pretrained(tmp_path / "model")

@@ -12,8 +12,7 @@ import synthetic_transfer as made
 from _tables import check_table
 from scipy.stats import spearmanr
 
-from safety_geometry.stats import mcnemar_exact, spearman, spearman_tie_ceiling, wilson
-from safety_geometry.transfer import (
+from safety_geometry.attacks.transfer import (
     BY_NAME,
     analysis_rows,
     attack_id,
@@ -23,7 +22,8 @@ from safety_geometry.transfer import (
     transfer_predictors,
     transfer_table,
 )
-from safety_geometry.transfer_stats import Rows, mean_spearman, pigeonhole, relabelled_p, weighted_spearman
+from safety_geometry.attacks.transfer_statistics import Rows, mean_spearman, pigeonhole, relabelled_p, weighted_spearman
+from safety_geometry.stats.estimates import mcnemar_exact, spearman, spearman_tie_ceiling, wilson
 
 
 @pytest.fixture(scope="module")
@@ -201,7 +201,7 @@ def test_sampled_orders_agree_with_all_orders(monkeypatch):
     tasr = 0.1 * target + 0.2 * rng.normal(size=18)
     rows = rows_of(target + 6, target, np.r_[rng.permutation(6), np.zeros(6)] + 0.0, tasr)
     exact, _ = relabelled_p(rows, rng)
-    monkeypatch.setattr("safety_geometry.transfer_stats.EXHAUSTIVE", 1)
+    monkeypatch.setattr("safety_geometry.attacks.transfer_statistics.EXHAUSTIVE", 1)
     sampled, smallest = relabelled_p(rows, rng, orders=4000)
     assert sampled == pytest.approx(exact, abs=0.03)
     assert smallest >= 1 / 4001
@@ -335,7 +335,7 @@ def test_values_are_dealt_within_each_seed_by_brute_force():
 def test_random_joint_dealings_agree_with_all(monkeypatch):
     rows = three_seeds(lambda rng: np.round(rng.random(4), 1))
     exact, _ = relabelled_p(rows, np.random.default_rng(0))
-    monkeypatch.setattr("safety_geometry.transfer_stats.JOINT", 100)
+    monkeypatch.setattr("safety_geometry.attacks.transfer_statistics.JOINT", 100)
     sampled, smallest = relabelled_p(rows, np.random.default_rng(0), orders=20000)
     assert sampled == pytest.approx(exact, abs=0.02) and smallest >= 1 / 20001
 

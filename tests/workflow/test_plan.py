@@ -178,7 +178,7 @@ class TestAfterARun:
         for path in [*study.glob("src/**/*.py"), *study.glob("workflow/scripts/*.py")]:
             text = path.read_text()
             path.write_text(f"# A comment above.\n{text}\n\n\n# A comment below.\n")
-        losses = study / "src/safety_geometry/losses.py"
+        losses = study / "src/safety_geometry/training/losses.py"
         edit(losses, '"""Mean −log p(label) over N tokens."""', '"""Another description."""')
         assert plan(study) == {}
 
@@ -278,14 +278,14 @@ class TestCode:
 
     def test_coupling(self, study):
         edit(
-            study / "src/safety_geometry/coupling.py",
+            study / "src/safety_geometry/geometry/coupling.py",
             "HRCI_WEIGHTS = (0.4, 0.4, 0.2)",
             "HRCI_WEIGHTS = (0.5, 0.3, 0.2)",
         )
         assert plan(study) == CARRIERS | SUMMARY | SWEEPS
 
     def test_losses_are_used_in_training_only(self, study):
-        edit(study / "src/safety_geometry/losses.py", "/ len(labels)", "/ (1 * len(labels))")
+        edit(study / "src/safety_geometry/training/losses.py", "/ len(labels)", "/ (1 * len(labels))")
         jobs = plan(study)
         assert {rule for rule in jobs if rule.startswith("train_")} == {
             f"train_{regime}_{part}" for regime in REGIMES for part in ("0_2", "2_4")
@@ -293,7 +293,11 @@ class TestCode:
         assert not set(jobs) & {"tiny_model", "prompt_sets", "clean_rows"}
 
     def test_scoring_reruns_the_probes_of_the_anchors_and_no_training(self, study):
-        edit(study / "src/safety_geometry/scoring.py", "coefficient: float = 1.0,", "coefficient: float = 2.0,")
+        edit(
+            study / "src/safety_geometry/geometry/candidate_scores.py",
+            "coefficient: float = 1.0,",
+            "coefficient: float = 2.0,",
+        )
         probes = {f"probe_anchor_{r}": 2 for r in REGIMES}
         assert plan(study) == SUMMARY | CARRIERS | SWEEPS | probes
 

@@ -10,7 +10,7 @@ import yaml
 from params import Params
 from study import Study
 
-from safety_geometry.model_limits import Asked, faults
+from safety_geometry.models.limits import Asked, faults
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 WORDS = {"none", "nan", "na", "nil", "y", "n"}  # besides what YAML and Python read as a value

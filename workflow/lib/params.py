@@ -86,7 +86,7 @@ class Params:
         }
 
     def limits(self, name: str) -> dict[str, dict[str, int]]:
-        """What else is asked of a model (of `layout.models`), by the key of the configuration: `safety_geometry.model_limits.Asked`."""
+        """What else is asked of a model (of `layout.models`), by the key of the configuration: `safety_geometry.models.limits.Asked`."""
         c, study = self.config, self.study
         sources = ["base" if place in study.regimes else place for place, _ in study.attack_sources]
         attacks = [("attacks", c["attacks"]["gcg"], name in sources)]

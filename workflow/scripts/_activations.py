@@ -10,7 +10,7 @@ import numpy as np
 from _job import JobError
 from safetensors import SafetensorError, safe_open
 
-from safety_geometry.carriers import CandidateScores, Position
+from safety_geometry.geometry.carriers import CandidateScores, Position
 
 DTYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "BF16": "<u2", "I32": "<i4", "I64": "<i8", "U8": "u1"}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from _job import Job, JobError
 from _model import Loaded
 
-from safety_geometry.adapters import with_adapter
-from safety_geometry.runner import Runner
+from safety_geometry.models.adapters import with_adapter
+from safety_geometry.models.runner import Runner
 
 
 def each_save(job: Job, base: Loaded, outputs: list[Path]) -> Iterator[tuple[Loaded, Path]]:

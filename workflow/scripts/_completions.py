@@ -6,10 +6,10 @@ from pathlib import Path
 from _job import read_jsonl
 from _model import Loaded, progress, rendered
 
-from safety_geometry.chat import Rendered
-from safety_geometry.generation import Completion, generate, length_batches
-from safety_geometry.interventions import Intervention
-from safety_geometry.memory import BatchSize
+from safety_geometry.models.chat import Rendered
+from safety_geometry.models.generation import Completion, generate, length_batches
+from safety_geometry.models.interventions import Intervention
+from safety_geometry.models.memory import BatchSize
 
 FOR_JUDGES = ("arm", "type", "bucket", "must", "min_words", "context")  # of a prompt's row, where it has them
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from _integrity import IntegrityError, advice, coming, content_digest, faults_of, kind_of, place, sidecar
 
-from safety_geometry.disk import disk_full
+from safety_geometry.artefacts.disk import disk_full
 
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib")
 

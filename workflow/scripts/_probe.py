@@ -12,11 +12,11 @@ from _job import Job, JobError
 from _model import BAD_INPUT, Loaded, batch_size, progress
 from torch import Tensor
 
-from safety_geometry.activations import T_INST, RunningMean, stream
-from safety_geometry.chat import Rendered
-from safety_geometry.contrast import large_enough
-from safety_geometry.models import DTYPES
-from safety_geometry.tensor_file import Shapes, TensorFile
+from safety_geometry.artefacts.tensor_file import Shapes, TensorFile
+from safety_geometry.geometry.activations import T_INST, RunningMean, stream
+from safety_geometry.geometry.contrast import large_enough
+from safety_geometry.models.chat import Rendered
+from safety_geometry.models.loading import DTYPES
 
 SETS = ("fit_harmful", "fit_benign", "select_harmful", "select_benign")
 CLASSES = ("harmful", "benign")

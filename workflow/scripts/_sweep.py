@@ -15,7 +15,7 @@ from safety_geometry.causal.cells import Carriers, Target, Unit, scan_unit, shar
 from safety_geometry.causal.controls import Source
 from safety_geometry.causal.modes import orthonormal
 from safety_geometry.causal.readout import clean_prompts, tokens_of
-from safety_geometry.runner import Runner
+from safety_geometry.models.runner import Runner
 
 
 class Stream(dict):

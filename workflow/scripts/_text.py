@@ -4,7 +4,7 @@ from pathlib import Path
 
 from _job import JobError
 
-from safety_geometry.text_files import TextFileError, read_text
+from safety_geometry.artefacts.text_files import TextFileError, read_text
 
 
 def text_of(path: Path) -> str:

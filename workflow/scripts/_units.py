@@ -8,7 +8,7 @@ from _job import Job, JobError
 from _model import Loaded, batch_size, progress, recall
 from _store import UnitStore
 
-from safety_geometry.interventions import Intervention
+from safety_geometry.models.interventions import Intervention
 
 
 def completed(

@@ -13,8 +13,8 @@ from _job import Job, JobError, read_jsonl
 from _model import batch_size, load, progress
 from _store import UnitStore, job_key
 
-from safety_geometry.adversarial import derived_seed
-from safety_geometry.autodan import AutoDANConfig, AutoDANResult, autodan
+from safety_geometry.attacks.autodan.search import AutoDANConfig, AutoDANResult, autodan
+from safety_geometry.training.pool import derived_seed
 
 
 def main() -> None:

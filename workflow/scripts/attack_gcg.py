@@ -13,13 +13,13 @@ from _job import Job, JobError, read_jsonl
 from _model import load, progress
 from _store import UnitStore, job_key
 
-from safety_geometry.adversarial import derived_seed
-from safety_geometry.gcg import GCGConfig, attack_many
-from safety_geometry.gcg_batches import BatchSize
-from safety_geometry.gcg_losses import CacheError, uncached_loss
-from safety_geometry.gcg_scoring import check_cache
-from safety_geometry.runner import ContextError
-from safety_geometry.suffix import SuffixError, allowed_tokens, initial_suffix
+from safety_geometry.attacks.gcg.batches import BatchSize
+from safety_geometry.attacks.gcg.losses import CacheError, uncached_loss
+from safety_geometry.attacks.gcg.scoring import check_cache
+from safety_geometry.attacks.gcg.search import GCGConfig, attack_many
+from safety_geometry.attacks.gcg.suffix import SuffixError, allowed_tokens, initial_suffix
+from safety_geometry.models.runner import ContextError
+from safety_geometry.training.pool import derived_seed
 
 
 def main() -> None:

@@ -13,8 +13,8 @@ from _activations import Activations, read_scores
 from _job import Job, JobError
 from safetensors.numpy import save_file
 
-from safety_geometry.checkpoint import Checkpoint, freeze_sites
-from safety_geometry.geometry_tables import CONTROLS, couple_one, describe_geometry, profile
+from safety_geometry.geometry.checkpoint import Checkpoint, freeze_sites
+from safety_geometry.geometry.tables import CONTROLS, couple_one, describe_geometry, profile
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from _per_checkpoint import by_checkpoint, read_cells, read_judged, read_readout
 from safety_geometry.causal.aligned import ARMS, aligned_row
 from safety_geometry.causal.aligned import COLUMNS as ALIGNED
 from safety_geometry.causal.effects import control_normalised, holm_primary, layer_scan, sweep_table
-from safety_geometry.coupling import cosine_coupling, principal_angles
+from safety_geometry.geometry.coupling import cosine_coupling, principal_angles
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ batch_size.
 from _job import Job, JobError, read_jsonl
 from _model import batch_size, load, rendered
 
-from safety_geometry.generation import generate
 from safety_geometry.judges.refusal import classify
+from safety_geometry.models.generation import generate
 
 
 def main() -> None:

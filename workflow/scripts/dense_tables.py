@@ -3,7 +3,7 @@
 from _job import Job, JobError
 from _read import read_table
 
-from safety_geometry.dense import coupling_transition, dense_correlations
+from safety_geometry.geometry.dense import coupling_transition, dense_correlations
 
 
 def main() -> None:

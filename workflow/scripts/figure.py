@@ -8,7 +8,7 @@ import pandas as pd
 from _job import Job, JobError
 from _read import read_tables
 
-from safety_geometry.figures import NoData, empty_figure, make_figure, save
+from safety_geometry.figures.draw import NoData, empty_figure, make_figure, save
 
 
 def main() -> None:

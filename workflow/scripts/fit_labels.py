@@ -9,9 +9,9 @@ from _adapters import each_save
 from _job import Job
 from _model import Loaded, batch_size, load, progress
 
-from safety_geometry.generation import generate
 from safety_geometry.judges.refusal import classify
-from safety_geometry.memory import BatchSize
+from safety_geometry.models.generation import generate
+from safety_geometry.models.memory import BatchSize
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ import pandas as pd
 from _job import Job, JobError, read_jsonl
 from _text import text_of
 
-from safety_geometry.judges import judge_completions, make
+from safety_geometry.judges.judging import judge_completions, make
 from safety_geometry.judges.languages import OTHER
 from safety_geometry.judges.thinking import answer_of
 from safety_geometry.judges.utility import UtilityItem
@@ -71,7 +71,7 @@ def published(job: Job, name: str, files: dict[Path, list[dict]], **settings) ->
     import torch  # seconds, and only the published judges need it
 
     from safety_geometry.judges.hub import load_model
-    from safety_geometry.memory import BatchSize, release
+    from safety_geometry.models.memory import BatchSize, release
 
     dtype = getattr(torch, job.params.get("dtype", "float32"))
     base = getattr(job, f"{name}_base")

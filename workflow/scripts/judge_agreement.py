@@ -15,8 +15,8 @@ import pandas as pd
 from _job import Job, JobError
 from _text import text_of
 
+from safety_geometry.artefacts.text_files import TextFileError, table
 from safety_geometry.judges.agreement import HAND_TARGETS, agreement
-from safety_geometry.text_files import TextFileError, table
 
 
 def hand_labels(path: Path) -> pd.DataFrame:

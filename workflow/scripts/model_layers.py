@@ -2,7 +2,7 @@
 or where the model that is trained has not each of params.lora_targets (left out where nothing is trained).
 
 --models: model folders, in the order of params.models {name: {key of the configuration: layers}}; params.limits {name: {vocabulary,
-context}} has what else is asked of them (safety_geometry.model_limits). --layers: {name: number of blocks}, null where config.json
+context}} has what else is asked of them (safety_geometry.models.limits). --layers: {name: number of blocks}, null where config.json
 does not tell it; the jobs that read layers check it then.
 """
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from _job import Job, JobError
 
-from safety_geometry.model_config import ModelError, check_sizes, read_json
-from safety_geometry.model_limits import Asked, faults
+from safety_geometry.models.configuration import ModelError, check_sizes, read_json
+from safety_geometry.models.limits import Asked, faults
 
 
 def main() -> None:

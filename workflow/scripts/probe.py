@@ -2,7 +2,7 @@
 
 --labels: which fit prompts it refuses (fit_labels.py); the candidates are then differences between refused and other prompts,
 and there is none where one of these classes has fewer than params.class_min. params: model, positions, dtype (of the
-per-prompt activations), batch_size; layers, candidate_positions, validation, coefficient, evaluation_share, score_batch. See safety_geometry.activations and .scoring for the contents.
+per-prompt activations), batch_size; layers, candidate_positions, validation, coefficient, evaluation_share, score_batch. See safety_geometry.geometry.activations and .scoring for the contents.
 """
 
 from dataclasses import asdict
@@ -13,8 +13,8 @@ from _probe import SETS, positions, write_activations
 from safetensors.torch import save_file
 from torch import Tensor
 
-from safety_geometry.activations import evaluation_layers
-from safety_geometry.scoring import score_candidates
+from safety_geometry.geometry.activations import evaluation_layers
+from safety_geometry.geometry.candidate_scores import score_candidates
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 params: sources {name: {format, label, path, [files], [targets: {path, [files]}], [sample]}} where `path` is the place of the
 file or fetched folder among --sources, or a list of places, and `sample` how many of its prompts stand for it; roles (see
-safety_geometry.splits.Role); seed; threshold; on_leak fail|drop; target_words.
+safety_geometry.prompts.splits.Role); seed; threshold; on_leak fail|drop; target_words.
 Each --roles file is named <role>.jsonl; rows: id, role, label, source, prompt, target (harmful), and the source's fields.
 """
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 from _job import Job, JobError
 
-from safety_geometry.leakage import LeakageError, check_leakage, drop_leaks, leakage_table
-from safety_geometry.prompt_files import read_prompts
-from safety_geometry.prompts import LABELS, PromptError, request_of
-from safety_geometry.sources import SourceError, source_files
-from safety_geometry.splits import RoleError, assign, read_roles
-from safety_geometry.targets import affirmative_target, clip
+from safety_geometry.prompts.files import read_prompts
+from safety_geometry.prompts.leakage import LeakageError, check_leakage, drop_leaks, leakage_table
+from safety_geometry.prompts.rows import LABELS, PromptError, request_of
+from safety_geometry.prompts.sources import SourceError, source_files
+from safety_geometry.prompts.splits import RoleError, assign, read_roles
+from safety_geometry.prompts.targets import affirmative_target, clip
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from _job import Job
 from _read import read_table
 
-from safety_geometry.reference import reference_table
+from safety_geometry.training.reference import reference_table
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from _job import Job, JobError
 from _per_checkpoint import by_checkpoint, read_judged
 from _read import read_table
 
-from safety_geometry.tables import (
+from safety_geometry.claims.tables import (
     behaviour_table,
     contrasts_table,
     first_rows,

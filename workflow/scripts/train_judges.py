@@ -15,7 +15,7 @@ from _job import Job, JobError, read_jsonl
 
 from safety_geometry.judges.labels import LabelError, combine, parse_labels, parse_labels_jsonl
 from safety_geometry.judges.training import Trained, train_harm, train_refusal
-from safety_geometry.prompts import normalise
+from safety_geometry.prompts.rows import normalise
 
 
 def read(paths: list[Path], field: str, option: str) -> pd.DataFrame:

@@ -19,16 +19,16 @@ from _model import batch_size, load
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from safety_geometry.adversarial import CleanRowsError, Pool, PoolConfig, clean_rows
-from safety_geometry.distributed import Ranks, RanksError, launched, shard
-from safety_geometry.gcg import GCGConfig
-from safety_geometry.gcg_batches import BatchSize
-from safety_geometry.generation import generate
+from safety_geometry.attacks.gcg.batches import BatchSize
+from safety_geometry.attacks.gcg.search import GCGConfig
+from safety_geometry.attacks.gcg.suffix import SuffixError, allowed_tokens
 from safety_geometry.judges.refusal import classify
-from safety_geometry.models import ModelError, add_lora
-from safety_geometry.runner import ContextError, Runner
-from safety_geometry.suffix import SuffixError, allowed_tokens
-from safety_geometry.training import StepLog, TrainConfig, Trainer
+from safety_geometry.models.generation import generate
+from safety_geometry.models.loading import ModelError, add_lora
+from safety_geometry.models.processes import Ranks, RanksError, launched, shard
+from safety_geometry.models.runner import ContextError, Runner
+from safety_geometry.training.loop import StepLog, TrainConfig, Trainer
+from safety_geometry.training.pool import CleanRowsError, Pool, PoolConfig, clean_rows
 
 
 def main() -> None:

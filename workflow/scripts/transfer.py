@@ -17,7 +17,7 @@ from _job import Job, JobError, read_jsonl
 from _model import Loaded, batch_size, load, progress, recall, rendered
 from _store import UnitStore
 
-from safety_geometry.generation import generate
+from safety_geometry.models.generation import generate
 
 
 def main() -> None:

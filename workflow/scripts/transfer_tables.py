@@ -9,8 +9,8 @@ from _job import Job, JobError
 from _per_checkpoint import by_checkpoint, read_judged
 from _read import read_table
 
-from safety_geometry.tables import Checkpoint, stack
-from safety_geometry.transfer import ARMS, identified, transfer_predictors, transfer_table
+from safety_geometry.attacks.transfer import ARMS, identified, transfer_predictors, transfer_table
+from safety_geometry.claims.tables import Checkpoint, stack
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 import yaml
 from _tables import SCHEMAS
 
-from safety_geometry.verify import Comparison, compare_tables
+from safety_geometry.claims.verify import Comparison, compare_tables
 
 SHOWN = 12
 

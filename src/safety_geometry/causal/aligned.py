@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from safety_geometry.behaviour import paired_rates
 from safety_geometry.causal.outcomes import outcome_matrix
-from safety_geometry.stats import mcnemar_exact, wilson
+from safety_geometry.judges.behaviour import paired_rates
+from safety_geometry.stats.estimates import mcnemar_exact, wilson
 
 ARMS = ("baseline", "h_only", "r_only", "r_perp_h")
 CONTRASTS = {"r_minus_h": ("r_only", "h_only"), "r_perp_minus_h": ("r_perp_h", "h_only")}

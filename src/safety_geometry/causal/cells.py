@@ -22,7 +22,7 @@ from safety_geometry.causal.controls import (
 )
 from safety_geometry.causal.modes import CARRIER, Part, cosine, interventions, mode_parts, without
 from safety_geometry.causal.names import CLEAN, SHARED
-from safety_geometry.interventions import Intervention
+from safety_geometry.models.interventions import Intervention
 
 SAME = 0.999  # |cos| from which two interventions are one
 

@@ -19,10 +19,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from safety_geometry.carriers import NEGLIGIBLE
 from safety_geometry.causal.modes import Part, orthonormal
 from safety_geometry.causal.names import SHARED
-from safety_geometry.coupling import position_subspace
+from safety_geometry.geometry.carriers import NEGLIGIBLE
+from safety_geometry.geometry.coupling import position_subspace
 
 REDRAWS = 20
 Site = tuple[int | str, int]

@@ -9,10 +9,10 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from safety_geometry.behaviour import paired_rates
 from safety_geometry.causal.names import CLEAN, DESCRIPTION, KINDS, SHARED, WHOLE
 from safety_geometry.causal.outcomes import RATES, outcome_matrices, outcome_matrix
-from safety_geometry.stats import holm, percentiles, permutation_p, resampling_weights, wilson
+from safety_geometry.judges.behaviour import paired_rates
+from safety_geometry.stats.estimates import holm, percentiles, permutation_p, resampling_weights, wilson
 
 MEASURED = ("log_odds", "log_odds_delta", "n_log_odds", "kl_benign", "n_kl", "asr", "asr_lo", "asr_hi", "n_asr",
             "asr_delta", "asr_delta_lo", "asr_delta_hi", "any_refusal", "any_refusal_lo", "any_refusal_hi",

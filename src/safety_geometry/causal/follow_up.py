@@ -11,11 +11,11 @@ from itertools import chain, zip_longest
 import numpy as np
 import pandas as pd
 
-from safety_geometry.behaviour import paired_rates
 from safety_geometry.causal.names import CLEAN, KINDS, SHARED
 from safety_geometry.causal.outcomes import RATES, outcome_matrix
-from safety_geometry.stats import percentiles, resampling_weights, wilson
-from safety_geometry.tables import Checkpoint
+from safety_geometry.claims.tables import Checkpoint
+from safety_geometry.judges.behaviour import paired_rates
+from safety_geometry.stats.estimates import percentiles, resampling_weights, wilson
 
 WHAT = ("target", "family", "mode", "lambda", "scope", "rank", "role", "control", "number", "chosen_delta")
 # column -> metric and name of its n; usefulness is what carries a reopened attack, benign_mean what is left of the model

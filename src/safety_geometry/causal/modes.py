@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from safety_geometry.interventions import Intervention
+from safety_geometry.models.interventions import Intervention
 
 MODES = ("h_only", "r_only", "h_plus_r", "h_perp_r", "r_perp_h")
 CARRIER = {"h_only": "H", "h_perp_r": "H", "r_only": "R", "r_perp_h": "R"}

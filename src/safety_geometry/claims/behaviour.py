@@ -11,7 +11,7 @@ from safety_geometry.claims.evidence import (
     greater,
     negated,
 )
-from safety_geometry.stats import wilson
+from safety_geometry.stats.estimates import wilson
 
 
 def before_last(evidence: Evidence, metric: str):

@@ -21,7 +21,7 @@ from safety_geometry.claims.evidence import (
     Undecidable,
     less,
 )
-from safety_geometry.stats import holm, least_mcnemar_p, wilson
+from safety_geometry.stats.estimates import holm, least_mcnemar_p, wilson
 
 SMALLEST_LOG_ODDS = 0.4  # moves a probability of one half by a tenth, the smallest effect of interest of a rate
 FEWEST_CONTROLS = 5  # from which resampling them covers their choice; the interval is too narrow with two or three

@@ -5,7 +5,7 @@ import math
 import pandas as pd
 
 from safety_geometry.claims.evidence import ADVERSARIAL, PLAIN, Evidence, Outcome, Undecidable, greater, less
-from safety_geometry.dense import FEWEST_SAVES, FORMS
+from safety_geometry.geometry.dense import FEWEST_SAVES, FORMS
 
 DROP = 3.0  # the papers' .0674 to .0205, and .0784 to .0205
 FLAT = 1.5  # the papers' .0217 to .0190 is 1.14

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from safety_geometry.stats import holm
+from safety_geometry.stats.estimates import holm
 
 ADVERSARIAL, PLAIN = "r2d2", "sft"  # the regimes that the claims are about
 ALPHA = 0.05

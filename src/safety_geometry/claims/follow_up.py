@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.special import ndtri
 
 from safety_geometry.claims.evidence import ALPHA, SMALLEST_EFFECT, SMALLEST_RATE, Evidence, Outcome, Undecidable
-from safety_geometry.stats import wilson
+from safety_geometry.stats.estimates import wilson
 
 LITTLE_USEFUL = SMALLEST_EFFECT["usefulness"]
 Interval = tuple[float, float, float]

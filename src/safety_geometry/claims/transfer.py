@@ -10,10 +10,10 @@ import math
 import numpy as np
 import pandas as pd
 
+from safety_geometry.attacks.transfer import ARMS, BY_NAME, FAMILIES, analysis_rows, checkpoint_values, family_rows
+from safety_geometry.attacks.transfer_statistics import FEWEST_LABELS, pigeonhole
 from safety_geometry.claims.evidence import ADVERSARIAL, ALPHA, PLAIN, Evidence, Outcome, Undecidable, greater
-from safety_geometry.stats import holm, sign_flip_exact, spearman
-from safety_geometry.transfer import ARMS, BY_NAME, FAMILIES, analysis_rows, checkpoint_values, family_rows
-from safety_geometry.transfer_stats import FEWEST_LABELS, pigeonhole
+from safety_geometry.stats.estimates import holm, sign_flip_exact, spearman
 
 COUPLING, BEHAVIOUR, DRIFT = "target_hrci_repr", "target_fixed_asr", "target_refusal_score_drift"
 WEAK = 0.3  # a correlation that is smaller for certain does not follow

@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from safety_geometry.dense import SITES
 from safety_geometry.figures.modes import BROWN
 from safety_geometry.figures.style import (
     GREY,
@@ -26,6 +25,7 @@ from safety_geometry.figures.style import (
     title,
 )
 from safety_geometry.figures.trajectory import BEHAVIOUR, SHORT
+from safety_geometry.geometry.dense import SITES
 
 QUANTITY, FROZEN = "hrci_repr", "hrci_repr_frozen"
 FORMS = {"levels": ("levels", "black"), "first_differences": ("first differences", BROWN)}

@@ -9,8 +9,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 
+from safety_geometry.attacks.transfer import ARMS, UNOPTIMISED
 from safety_geometry.figures.style import NAMED, NoData, counts, headline, is_true, need, title, width, wrapped
-from safety_geometry.transfer import ARMS, UNOPTIMISED
 
 NAMES = {"gcg": "GCG", "autodan": "AutoDAN", "gcg_init": "GCG's start", "seeds": "AutoDAN's seeds"}
 SCALE, MISSING = "viridis", "#D9D9D9"

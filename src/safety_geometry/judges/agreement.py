@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from safety_geometry.stats import wilson
+from safety_geometry.stats.estimates import wilson
 
 COLUMNS = (
     "judge", "dataset", "target", "n", "n_groups", "accuracy", "lo", "hi", "kappa", "kappa_lo", "kappa_hi", "majority",

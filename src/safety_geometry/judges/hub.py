@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from safety_geometry.memory import BatchSize
+from safety_geometry.models.memory import BatchSize
 
 CLIP_TOKENS = 512
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from safety_geometry.text_files import TextFileError, below_comments, decoded, json_lines, shown_names, table
+from safety_geometry.artefacts.text_files import TextFileError, below_comments, decoded, json_lines, shown_names, table
 
 from .features import content_stems
 

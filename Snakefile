@@ -6,7 +6,7 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 min_version("9.27")
-sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "lib"))
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))  # where `pipeline` is
 from strict_yaml import read_keys
 
 if set("{}") & set(str(workflow.basedir)):

@@ -8,14 +8,13 @@ import os
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "workflow" / "lib"), str(ROOT / "workflow" / "scripts")]
+from pipeline import ROOT
+from pipeline.config_file import read_study
+from pipeline.damage import accept, check_study
+from pipeline.layout import Layout
+from pipeline.study import Study
 
-from _integrity import CONFIG, IntegrityError, remake  # noqa: E402
-from config_file import read_study  # noqa: E402
-from damage import accept, check_study  # noqa: E402
-from layout import Layout  # noqa: E402
-from study import Study  # noqa: E402
+from safety_geometry.artefacts.integrity import CONFIG, IntegrityError, remake
 
 
 def main() -> int:

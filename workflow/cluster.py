@@ -17,10 +17,7 @@ from pathlib import Path
 
 import psutil
 import yaml
-
-sys.path.insert(0, str(Path(__file__).parent / "lib"))
-
-from at_work import (
+from pipeline.at_work import (
     RUN_FILE,
     begin,
     kill,
@@ -31,6 +28,7 @@ from at_work import (
     remove_partial,
     unlock,
 )
+from pipeline.supervise import Supervisor, say
 from run import (
     ROOT,
     check_places,
@@ -42,7 +40,6 @@ from run import (
     stopped_by_keys,
     whole_study,
 )
-from supervise import Supervisor, say
 
 PATIENCE = 180  # seconds until cancelled jobs have to be gone
 LOOKS = 180  # seconds between two looks of the SLURM plugin at the queue, at the most: they grow while nothing ends

@@ -11,15 +11,13 @@ import sys
 from pathlib import Path
 
 import yaml
+from pipeline import ROOT
+from pipeline.combinations import reads_as_value
+from pipeline.config_file import read_study
+from pipeline.layout import Layout
+from pipeline.study import Study
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "src"), *(str(ROOT / "workflow" / folder) for folder in ("lib", "scripts"))]
-
-from _integrity import CONFIG, advice, faults_of  # noqa: E402
-from combinations import reads_as_value  # noqa: E402
-from config_file import read_study  # noqa: E402
-from layout import Layout  # noqa: E402
-from study import Study  # noqa: E402
+from safety_geometry.artefacts.integrity import CONFIG, advice, faults_of
 
 
 def main() -> None:

@@ -13,15 +13,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "workflow" / "lib"))
-
-from config_file import read_study  # noqa: E402
-from costs.check import COLUMNS, compare, measured  # noqa: E402
-from costs.facts import Facts, Need  # noqa: E402
-from costs.jobs import STAGES, need, stage  # noqa: E402
-from costs.rates import Rates, read_rates  # noqa: E402
-from dry_run import PlanError, dry_run  # noqa: E402
+from pipeline import ROOT
+from pipeline.config_file import read_study
+from pipeline.costs.check import COLUMNS, compare, measured
+from pipeline.costs.facts import Facts, Need
+from pipeline.costs.jobs import STAGES, need, stage
+from pipeline.costs.rates import Rates, read_rates
+from pipeline.dry_run import PlanError, dry_run
 
 Job = tuple[str, dict[str, str]]
 

@@ -20,17 +20,15 @@ if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None
         " makes it anew after .venv is deleted"
     )
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "workflow" / "lib"))
-
-from asked import only_looks, whole_study  # noqa: E402
-from at_work import RUN_FILE, begin, is_locked, members, recover  # noqa: E402
-from config_file import results_folder  # noqa: E402
-from damage import stop_if_damaged  # noqa: E402
-from failures import Failures  # noqa: E402
-from places import check_places, settle_caches  # noqa: E402
-from progress import Memory, Progress, write_timings  # noqa: E402
-from supervise import Supervisor, say  # noqa: E402
+from pipeline import ROOT  # noqa: E402
+from pipeline.asked import only_looks, whole_study  # noqa: E402
+from pipeline.at_work import RUN_FILE, begin, is_locked, members, recover  # noqa: E402
+from pipeline.config_file import results_folder  # noqa: E402
+from pipeline.damage import stop_if_damaged  # noqa: E402
+from pipeline.failures import Failures  # noqa: E402
+from pipeline.places import check_places, settle_caches  # noqa: E402
+from pipeline.progress import Memory, Progress, write_timings  # noqa: E402
+from pipeline.supervise import Supervisor, say  # noqa: E402
 
 
 def main() -> int:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 from cluster_runs import at, kill_and_resume, site
-from dry_run import dry_run
 from harness import ROOT, SMOKE, command, copy_project
+from pipeline.dry_run import dry_run
 from plans import plan
 
 PROFILES = ROOT / "profiles"
@@ -228,7 +228,7 @@ def test_another_executor_plans_the_same_jobs(project):
 
 
 def test_nothing_in_rules_and_scripts_knows_a_scheduler():
-    texts = {p: p.read_text() for folder in ("workflow/rules", "workflow/lib", "workflow/scripts", "src")
+    texts = {p: p.read_text() for folder in ("workflow/rules", "workflow/pipeline", "workflow/scripts", "src")
              for p in (ROOT / folder).rglob("*") if p.suffix in (".smk", ".py")}  # fmt: skip
     texts[ROOT / "Snakefile"] = (ROOT / "Snakefile").read_text()
     assert [str(p) for p, text in texts.items() if re.search(r"slurm|sbatch|\bPBS\b|\bqsub\b", text, re.I)] == []

@@ -1,7 +1,7 @@
 """Which arguments for Snakemake leave out a part of the study, so that no report belongs to them."""
 
 import pytest
-from asked import only_looks, whole_study
+from pipeline.asked import only_looks, whole_study
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import make_model
-from costs.rates import read_rates
+from pipeline.costs.rates import read_rates
 
 ROOT = Path(__file__).parents[2]
 

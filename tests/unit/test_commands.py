@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from command import given_gpus, options, patterns
+from pipeline.command import given_gpus, options, patterns
 from snakemake.iocontainers import InputFiles, Log, OutputFiles, Params
 from snakemake.utils import format as snakemake_format
 

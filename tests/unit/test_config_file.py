@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from config_file import read_config, read_study
+from pipeline.config_file import read_config, read_study
 
 ROOT = Path(__file__).parents[2]
 BAD = {

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import make_model
-from costs import check, sizes
-from costs.cells import count_cells
-from costs.facts import Facts
-from costs.jobs import RESOURCES, need, stage, stated
-from costs.rates import Rates, RatesError, Work, read_rates
-from costs.shapes import KNOWN, fetched, given, named, shape_of, tiny
-from params import Params
-from study import Study
+from pipeline.costs import check, sizes
+from pipeline.costs.cells import count_cells
+from pipeline.costs.facts import Facts
+from pipeline.costs.jobs import RESOURCES, need, stage, stated
+from pipeline.costs.rates import Rates, RatesError, Work, read_rates
+from pipeline.costs.shapes import KNOWN, fetched, given, named, shape_of, tiny
+from pipeline.params import Params
+from pipeline.study import Study
 
 ROOT = Path(__file__).parents[2]
 CPU = read_rates("cpu", ROOT, files=[ROOT / "docs/results/cost_rates.json"])

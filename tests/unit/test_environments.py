@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from study import Study
+from pipeline.study import Study
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "workflow" / "scripts"
@@ -160,7 +160,9 @@ def test_pins_are_those_of_make_run():
 def test_make_run_installs_nothing_else():
     """Beside what rules need: what the workflow itself imports."""
     files = [
-        path for folder in ("workflow", "workflow/lib", "workflow/lib/costs") for path in (ROOT / folder).glob("*.py")
+        path
+        for folder in ("workflow", "workflow/pipeline", "workflow/pipeline/costs")
+        for path in (ROOT / folder).glob("*.py")
     ]
     workflow = {names[0].split(".")[0] for path in files for names, _ in imports(path)}
     known = set().union(*ENVIRONMENTS.values()) | {PACKAGE.get(name, name) for name in workflow}

@@ -4,10 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import at_work
-from failures import LAST, WIDTH, Failures
 from fake_runs import ROOT
-from progress import Progress
+from pipeline import at_work
+from pipeline.failures import LAST, WIDTH, Failures
+from pipeline.progress import Progress
 
 STARTED = """[Thu Nov 26 23:18:32 2026]
 localrule good:
@@ -115,7 +115,7 @@ def test_where_no_job_failed_snakemake_has_the_last_word(tmp_path, monkeypatch):
 SNAKEFILE = """
 import sys
 sys.path.insert(0, {lib!r})
-import at_work
+from pipeline import at_work
 onstart:
     at_work.enter(submits=not workflow.local_exec)
 rule all:
@@ -136,7 +136,7 @@ def test_snakemake_itself_speaks_as_it_is_understood(tmp_path, monkeypatch):
     """What its output looks like, and that it asks who is at work: so that another version of it is noticed."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(at_work.TAG, raising=False)
-    Path("Snakefile").write_text(SNAKEFILE.format(lib=str(ROOT / "workflow/lib"), TAG=at_work.TAG))
+    Path("Snakefile").write_text(SNAKEFILE.format(lib=str(ROOT / "workflow"), TAG=at_work.TAG))
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "--show-failed-logs"]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert done.returncode == 1

@@ -8,10 +8,10 @@ import re
 from pathlib import Path
 
 import pytest
-import strict_yaml
 import yaml
-from combinations import reads_as_value
-from config_file import checked_study, read_study, results_folder
+from pipeline import strict_yaml
+from pipeline.combinations import reads_as_value
+from pipeline.config_file import checked_study, read_study, results_folder
 
 ROOT = Path(__file__).parents[2]
 WORD = "a name of at most 64 letters, digits, _ and -"

@@ -11,17 +11,18 @@ import threading
 import time
 from pathlib import Path
 
-import _integrity
 import _job
-import damage
 import numpy as np
 import pytest
 from _activations import Activations, Tensors, read_scores
-from _integrity import IntegrityError, content_digest, fault_of, sidecar
 from _job import Job, JobError, read_jsonl
 from _store import UnitStore, job_key
+from pipeline import damage
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
+
+from safety_geometry.artefacts import integrity as _integrity
+from safety_geometry.artefacts.integrity import IntegrityError, content_digest, fault_of, sidecar
 
 STUDY = Path("results/mine")
 TABLE = STUDY / "seed1/judged/sft/step4/judged.csv"

@@ -9,10 +9,10 @@ import model_layers
 import numpy as np
 import pytest
 import yaml
-from layout import Layout
-from params import Params
+from pipeline.layout import Layout
+from pipeline.params import Params
+from pipeline.study import Study
 from safetensors.numpy import save_file
-from study import Study
 
 ROOT = Path(__file__).parents[2]
 SMOKE = yaml.safe_load((ROOT / "configs/smoke.yaml").read_text())

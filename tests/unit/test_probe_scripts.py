@@ -11,7 +11,7 @@ import probe_saves
 import pytest
 from _job import JobError
 from conftest import REQUESTS
-from costs import shapes, sizes
+from pipeline.costs import shapes, sizes
 from safetensors.numpy import load_file
 from test_adapters import folder, save_adapter  # noqa: F401  (a fixture)
 

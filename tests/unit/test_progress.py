@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import progress
 import pytest
+from pipeline import progress
 
 KNOWN = {
     "train_a_0_10": 100.0,

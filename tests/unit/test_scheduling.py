@@ -1,13 +1,10 @@
 """The scheduler's looks for jobs: one is due at a time, and the name that is replaced is the pinned Snakemake's."""
 
 import inspect
-import sys
 import threading
 import time
-from pathlib import Path
 
-sys.path.append(str(Path(__file__).resolve().parents[2] / "workflow/lib"))
-import scheduling
+from pipeline import scheduling
 from snakemake.scheduling.job_scheduler import JobScheduler
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import prompt_sets
 import pytest
 import yaml
-from params import Params
-from study import Study
+from pipeline.params import Params
+from pipeline.study import Study
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
-from dry_run import dry_run
+from pipeline.dry_run import dry_run
 
 
 def plan(folder: Path, config: str = "configs/smoke.yaml") -> Counter[str]:
@@ -34,7 +34,7 @@ def _dry_run(folder: Path, config: str) -> tuple[list, Mapping]:
 def forget_modules() -> None:
     """The Snakefile imports its helpers by path; another copy of the project must not get those of the last one. What `code_digest`
     knows of a text stays, of a path it does not."""
-    folders = [p for p in sys.path if p.endswith("workflow/lib")]
+    folders = [p for p in sys.path if p.endswith("workflow/pipeline")]
     for path in folders:
         sys.path.remove(path)
     own = {path.stem for path in (Path(__file__).parents[2] / "workflow" / "lib").iterdir()}

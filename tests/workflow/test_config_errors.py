@@ -1,18 +1,15 @@
 """A configuration that cannot work is refused before any job, with the key, its value and what to do."""
 
 import copy
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from harness import ROOT, SMOKE, command, copy_project, snakemake
+from pipeline.combinations import ConfigError, check_combinations
+from pipeline.config_check import check
+from pipeline.study import Study
 from plans import change, edit
-
-sys.path.insert(0, str(ROOT / "workflow" / "lib"))
-from combinations import ConfigError, check_combinations
-from config_check import check
-from study import Study
 
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 

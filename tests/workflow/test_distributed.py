@@ -11,13 +11,11 @@ import pytest
 import torch
 import yaml
 from harness import ROOT, SMOKE, copy_project, environment, snakemake
-from params import Params
+from pipeline.combinations import ConfigError, check_combinations
+from pipeline.params import Params
+from pipeline.study import Study
 from plans import change
 from safetensors.torch import load_file
-
-sys.path.insert(0, str(ROOT / "workflow" / "lib"))
-from combinations import ConfigError, check_combinations
-from study import Study
 
 LAUNCH = "accelerate launch --config_file workflow/accelerate.yaml --num_processes"
 SEED = "results/smoke/seed1"

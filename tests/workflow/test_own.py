@@ -2,19 +2,16 @@
 
 import copy
 import shutil
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 from harness import ROOT, SMOKE, command, snakemake
+from pipeline.combinations import ConfigError, check_combinations
+from pipeline.config_check import check
+from pipeline.study import Study
 from plans import plan, planned
-
-sys.path.insert(0, str(ROOT / "workflow" / "lib"))
-from combinations import ConfigError, check_combinations
-from config_check import check
-from study import Study
 
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 TRAINING = ("clean_rows", "lora", "train", "pool", "anchors")  # sections that only training reads

@@ -243,8 +243,8 @@ def test_the_plan_needs_no_network_and_has_these_jobs(project, monkeypatch):
 
 
 def test_the_gpu_profile_knows_the_judges_by_the_names_of_their_inputs(config):
-    from layout import Layout
-    from study import Study
+    from pipeline.layout import Layout
+    from pipeline.study import Study
 
     inputs = set(
         Layout(Study(config)).published_judges({k: config["judges"][k] for k in ("harmbench", "strongreject")})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from harness import ATTACK_FIGURES, CAUSAL_FIGURES, FIGURES, ROOT, SMOKE, copy_project, snakemake
+from harness import ATTACK_FIGURES, CAUSAL_FIGURES, FIGURES, SMOKE, copy_project, snakemake
 from plans import change, edit, jobs_of, plan, planned
 
 REGIMES = ("sft", "r2d2")
@@ -381,10 +381,8 @@ IMPORTS = {
 
 
 def digests(root: Path) -> dict[str, str]:
-    import sys
 
-    sys.path.insert(0, str(ROOT / "workflow" / "lib"))
-    from code_digest import _module, code_digest
+    from pipeline.code_digest import _module, code_digest
 
     _module.cache_clear()
     scripts = [p for p in (root / "workflow/scripts").glob("*.py") if not p.name.startswith("_")]

@@ -5,12 +5,12 @@ import json
 
 import pytest
 import yaml
-from costs.cells import count_cells
-from costs.jobs import RESOURCES
 from harness import SMOKE, command
-from params import Params
+from pipeline.costs.cells import count_cells
+from pipeline.costs.jobs import RESOURCES
+from pipeline.params import Params
+from pipeline.study import Study
 from plans import change, jobs_of, plan
-from study import Study
 
 SEVEN = "configs/seven.yaml"
 

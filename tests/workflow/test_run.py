@@ -17,8 +17,9 @@ import yaml
 from harness import ATTACK_FIGURES, CAUSAL_FIGURES, CAUSAL_TABLES, FIGURES, ROOT, SMOKE, TABLES
 
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
-from _integrity import SIDECAR, content_digest
 from _tables import SCHEMAS, check_table
+
+from safety_geometry.artefacts.integrity import SIDECAR, content_digest
 
 pytestmark = pytest.mark.slow
 

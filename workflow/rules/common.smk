@@ -2,17 +2,17 @@ import json
 import re
 from pathlib import Path
 
-import at_work
-from code_digest import code_digest
-from command import given_gpus, options, patterns
-from config_file import checked_study
-from costs.facts import Facts
-from costs.jobs import RESOURCES, need, stated
-from costs.rates import read_rates
-from damage import name_in_advice
-from layout import Layout
-from params import Params
-from scheduling import look_once_a_time_span
+from pipeline import at_work
+from pipeline.code_digest import code_digest
+from pipeline.command import given_gpus, options, patterns
+from pipeline.config_file import checked_study
+from pipeline.costs.facts import Facts
+from pipeline.costs.jobs import RESOURCES, need, stated
+from pipeline.costs.rates import read_rates
+from pipeline.damage import name_in_advice
+from pipeline.layout import Layout
+from pipeline.params import Params
+from pipeline.scheduling import look_once_a_time_span
 
 look_once_a_time_span()
 ROOT = Path(workflow.basedir)

@@ -18,9 +18,17 @@ from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
-from _integrity import IntegrityError, advice, coming, content_digest, faults_of, kind_of, place, sidecar
-
 from safety_geometry.artefacts.disk import disk_full
+from safety_geometry.artefacts.integrity import (
+    IntegrityError,
+    advice,
+    coming,
+    content_digest,
+    faults_of,
+    kind_of,
+    place,
+    sidecar,
+)
 
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib")
 

@@ -7,8 +7,9 @@ import os
 from collections.abc import Collection
 from pathlib import Path
 
-from _integrity import content_digest
 from _job import Job, make_folder, remove, writing
+
+from safety_geometry.artefacts.integrity import content_digest
 
 
 class UnitStore:

@@ -5,9 +5,9 @@ import json
 from collections.abc import Mapping, Sequence
 
 from _completions import Asked
-from _integrity import content_digest
 from _job import Job
 
+from safety_geometry.artefacts.integrity import content_digest
 from safety_geometry.causal.cells import Cell, Unit
 
 READ = ("harmful", "benign")  # options of sweep.py with the prompts of the readouts

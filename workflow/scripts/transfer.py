@@ -12,11 +12,11 @@ import json
 from pathlib import Path
 
 from _completions import completion_row
-from _integrity import content_digest
 from _job import Job, JobError, read_jsonl
 from _model import Loaded, batch_size, load, progress, recall, rendered
 from _store import UnitStore
 
+from safety_geometry.artefacts.integrity import content_digest
 from safety_geometry.models.generation import generate
 
 

@@ -16,7 +16,8 @@ from types import FrameType
 from typing import TextIO
 
 import psutil
-from at_work import TAG, everyone, kill, members
+
+from pipeline.at_work import TAG, everyone, kill, members
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GRACE = 10  # seconds that stopped jobs have to end after their Snakemake has

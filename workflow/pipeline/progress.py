@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import psutil
-from supervise import say
 from tqdm import tqdm
+
+from pipeline.supervise import say
 
 ROOT = Path(__file__).parents[2]
 FINISHED = re.compile(r"^Finished jobid: (\d+) \(Rule: (\S+)\)")

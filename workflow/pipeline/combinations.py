@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import yaml
-from params import Params
-from study import Study
 
+from pipeline.params import Params
+from pipeline.study import Study
 from safety_geometry.models.limits import Asked, faults
 
 DATA = Path(__file__).resolve().parents[2] / "data"

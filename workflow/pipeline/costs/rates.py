@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from costs.shapes import Shape
+from pipeline.costs.shapes import Shape
 
 MEASURED_HERE = Path("results/cost_rates.json")  # what `make calibrate` writes; comes before the committed file
 COMMITTED = Path("docs/results/cost_rates.json")

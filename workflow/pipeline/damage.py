@@ -12,9 +12,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1] / "scripts"))
-
-from _integrity import (
+from safety_geometry.artefacts.integrity import (
     CONFIG,
     SIDECAR,
     Fault,

@@ -1,6 +1,6 @@
 """A configuration, checked; and its file, read for the commands beside `snakemake`.
 
-python workflow/lib/config_file.py FILE        says what is wrong with it, or nothing
+PYTHONPATH=workflow python -m pipeline.config_file FILE        says what is wrong with it, or nothing
 """
 
 import sys
@@ -9,13 +9,10 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "src"))  # `combinations` asks the library what a model can do
-
-from combinations import check_combinations, check_word  # noqa: E402
-from config_check import check  # noqa: E402
-from strict_yaml import read_keys  # noqa: E402
-from study import Study  # noqa: E402
+from pipeline.combinations import check_combinations, check_word
+from pipeline.config_check import check
+from pipeline.strict_yaml import read_keys
+from pipeline.study import Study
 
 SCHEMA = Path(__file__).parents[1] / "schemas" / "config.schema.yaml"
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from costs import sizes
-from costs.cells import count_cells
-from costs.facts import ANSWERED, JUDGED, MB, PREFIX, REQUEST, Facts, Need
-from costs.rates import Work
+from pipeline.costs import sizes
+from pipeline.costs.cells import count_cells
+from pipeline.costs.facts import ANSWERED, JUDGED, MB, PREFIX, REQUEST, Facts, Need
+from pipeline.costs.rates import Work
 
 
 def sweep(f: Facts, at: Mapping[str, str]) -> Need:

@@ -5,12 +5,23 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from study import Segment
-
-from costs import sizes
-from costs.facts import ANSWERED, BEHIND, CONVERSATION, MB, MODEL, PREFIX, REQUEST, TARGET, TRAINING, Facts, Need
-from costs.rates import Work
-from costs.shapes import Shape
+from pipeline.costs import sizes
+from pipeline.costs.facts import (
+    ANSWERED,
+    BEHIND,
+    CONVERSATION,
+    MB,
+    MODEL,
+    PREFIX,
+    REQUEST,
+    TARGET,
+    TRAINING,
+    Facts,
+    Need,
+)
+from pipeline.costs.rates import Work
+from pipeline.costs.shapes import Shape
+from pipeline.study import Segment
 
 
 def brought(f: Facts) -> list[tuple[dict, Shape]]:

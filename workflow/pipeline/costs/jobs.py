@@ -3,10 +3,9 @@
 import re
 from collections.abc import Mapping
 
-from study import Segment
-
-from costs import answers, geometry, sweeps, training
-from costs.facts import Facts, Need
+from pipeline.costs import answers, geometry, sweeps, training
+from pipeline.costs.facts import Facts, Need
+from pipeline.study import Segment
 
 RESOURCES = ("mem_mb", "disk_mb", "gpu_mem_mb", "runtime")
 LEAST = {"tables": 1500, "model": 2000, "cuda": 6000}  # MB

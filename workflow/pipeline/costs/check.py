@@ -5,8 +5,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from costs.facts import Facts
-from costs.jobs import need
+from pipeline.costs.facts import Facts
+from pipeline.costs.jobs import need
 
 Row = tuple[str, dict[str, str], float, float]
 COLUMNS = ("rule", "jobs", "seconds", "said_seconds", "memory_mb", "said_memory_mb")

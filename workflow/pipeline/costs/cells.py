@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from params import Params
+from pipeline.params import Params
 
 OWN = ("wrong_layer", "wrong_position", "norm_matched")  # kinds of control that belong to one target
 SHARED = ("random", "covariance", "shuffled")  # ... and those that serve the targets of a carrier

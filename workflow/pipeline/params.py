@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from study import Segment, Study
+from pipeline.study import Segment, Study
 
 
 class Params:

@@ -1,10 +1,10 @@
 """Activation caches, candidate scores, carriers."""
 
-from costs import sizes
-from costs.facts import ANSWERED, MB, PREFIX, REQUEST, Facts, Need
-from costs.rates import Work
-from costs.shapes import Shape
-from costs.training import merging
+from pipeline.costs import sizes
+from pipeline.costs.facts import ANSWERED, MB, PREFIX, REQUEST, Facts, Need
+from pipeline.costs.rates import Work
+from pipeline.costs.shapes import Shape
+from pipeline.costs.training import merging
 
 
 def recorded(f: Facts, work: Work) -> float:

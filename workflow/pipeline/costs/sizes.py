@@ -1,6 +1,6 @@
 """Bytes: of the files that a study writes, and of what a model job holds in memory."""
 
-from costs.shapes import BYTES, Shape
+from pipeline.costs.shapes import BYTES, Shape
 
 FLOAT = 4
 STATE_COPIES = 3  # a training state holds the adapter and AdamW's two moments, in float32 as the adapter

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from params import Params
-from study import Study
-
-from costs import sizes
-from costs.rates import Rates, Work
-from costs.shapes import BYTES, KNOWN, Shape, shape_of
+from pipeline.costs import sizes
+from pipeline.costs.rates import Rates, Work
+from pipeline.costs.shapes import BYTES, KNOWN, Shape, shape_of
+from pipeline.params import Params
+from pipeline.study import Study
 
 MB = 1_000_000
 # Tokens, for texts that are not known before they are fetched.

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from costs import sizes
-from costs.facts import ANSWERED, ATTACK_PROMPT, PREFIX, REQUEST, TARGET, Facts, Need
-from costs.rates import Work
-from costs.training import merging, search, searching
+from pipeline.costs import sizes
+from pipeline.costs.facts import ANSWERED, ATTACK_PROMPT, PREFIX, REQUEST, TARGET, Facts, Need
+from pipeline.costs.rates import Work
+from pipeline.costs.training import merging, search, searching
 
 
 def completions(f: Facts, at: Mapping[str, str]) -> Need:

@@ -1,6 +1,6 @@
 """Where the files of a study stand. Harmful text stays below `private`."""
 
-from study import Segment, Study
+from pipeline.study import Segment, Study
 
 
 class Layout:

@@ -11,7 +11,8 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 from jsonschema.validators import extend
-from strict_yaml import Loader
+
+from pipeline.strict_yaml import Loader
 
 KINDS = {
     "integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false",

@@ -7,7 +7,7 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))  # where `pipeline` is
-from strict_yaml import read_keys
+from pipeline.strict_yaml import read_keys
 
 if set("{}") & set(str(workflow.basedir)):
     raise SystemExit(
@@ -32,12 +32,11 @@ include: "workflow/rules/judges.smk"
 include: "workflow/rules/causal.smk"
 include: "workflow/rules/attacks.smk"
 include: "workflow/rules/tables.smk"
-include: "workflow/rules/report.smk"
 
 
 rule all:
     default_target: True
     input:
-        ALL_TABLES,
-        ALL_FIGURES,
+        [layout.table(name) for name in tables.all_tables(study)],
+        [layout.figure(name, kind) for name in tables.figures(study) for kind in ("svg", "png")],
     localrule: True

@@ -15,7 +15,7 @@ from pipeline.costs import shapes, sizes
 from safetensors.numpy import load_file
 from test_adapters import folder, save_adapter  # noqa: F401  (a fixture)
 
-from safety_geometry.geometry.activations import T_INST
+from safety_geometry.models.positions import T_INST
 
 PARAMS = {
     "model": {"dtype": "float32", "device": "cpu", "threads": 1, "system": None},

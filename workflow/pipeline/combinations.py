@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from pipeline.params import Params
+from pipeline.limits import layers_of, limits_of
 from pipeline.study import Study
 from safety_geometry.models.limits import Asked, faults
 
@@ -36,7 +36,7 @@ def _words(study: Study) -> None:
     c, prompts = study.config, study.config["prompts"]
     named = {
         "study": [c["study"]], "sources": c["sources"], "prompts.sets": prompts["sets"], "prompts.roles": prompts["roles"],
-        "regimes": study.regimes, "checkpoints": study.own, "aligned.models": study.models,
+        "regimes": study.regimes, "checkpoints": study.brought, "aligned.models": study.models,
     }  # fmt: skip
     for key, names in named.items():
         for name in names:
@@ -89,7 +89,7 @@ def _own_files(study: Study) -> Iterator[tuple[str, str]]:
         if spec["source"] is None:
             yield from ((f"prompts.sets.{name}.files", path) for path in spec["files"])
     brought = {"model": c["model"], **{f"aligned.models.{name}": spec for name, spec in study.models.items()}}
-    for name, trajectory in study.own.items():
+    for name, trajectory in study.brought.items():
         brought |= {f"checkpoints.{name}": trajectory, f"checkpoints.{name}.base": trajectory.get("base", {})}
     yield from (
         (f"{key}.chat_template", spec["chat_template"]) for key, spec in brought.items() if "chat_template" in spec
@@ -132,7 +132,7 @@ def _patterns(study: Study) -> Iterator[tuple[str, str]]:
 
 def _names(study: Study) -> None:
     """Regimes, checkpoints and aligned models stand beside each other in tables and folders."""
-    kinds = {"checkpoints": study.own, "aligned.models": study.models}
+    kinds = {"checkpoints": study.brought, "aligned.models": study.models}
     for key, names in kinds.items():
         if "base" in names:
             raise ConfigError(key, "base", "this is the name of the regimes' base model; call it something else")
@@ -140,7 +140,7 @@ def _names(study: Study) -> None:
             raise ConfigError(key, both[0], "a regime has this name; call it something else")
     if "layers" in study.models:
         raise ConfigError("aligned.models", "layers", "the rule model_layers has this name; call it something else")
-    if both := sorted(set(study.own) & set(study.models)):
+    if both := sorted(set(study.brought) & set(study.models)):
         raise ConfigError("checkpoints", both[0], "an aligned model has this name; call it something else")
     if not study.trajectories:
         raise ConfigError("regimes", {}, "nothing to study: name regimes to train, or checkpoints that you have")
@@ -156,7 +156,7 @@ def _names(study: Study) -> None:
 
 def _own(study: Study) -> None:
     """Checkpoints that were not trained here."""
-    for name, trajectory in study.own.items():
+    for name, trajectory in study.brought.items():
         key = f"checkpoints.{name}"
         _saved(study, f"{key}.reference", name, trajectory["reference"])
         for anchor in trajectory.get("anchors", []):
@@ -286,12 +286,12 @@ def _tiny(study: Study) -> None:
     model = study.config["model"]
     if model["format"] != "tiny" or not study.regimes:
         return
-    tiny, params = model["tiny"], Params(study)
+    tiny = model["tiny"]
     config = {
         "num_hidden_layers": tiny["layers"], "hidden_size": tiny["hidden"], "num_attention_heads": tiny["heads"],
         "num_key_value_heads": max(1, tiny["heads"] // 2), "vocab_size": tiny["vocabulary"], "max_position_embeddings": 512,
     }  # fmt: skip
-    beyond = list(faults("base", config, Asked(params.layers("base"), **params.limits("base"))))
+    beyond = list(faults("base", config, Asked(layers_of(study, "base"), **limits_of(study, "base"))))
     if beyond:
         raise SystemExit("\n".join(f"config error: {fault}" for fault in beyond))
     inside = [
@@ -437,7 +437,7 @@ def _known(key: str, name: str, kind: str, names: Collection[str]) -> None:
 
 def _saved(study: Study, key: str, regime: str, step: int) -> None:
     if step not in (saves := study.steps(regime)):
-        own = {name: f"checkpoints.{name}.steps" for name in study.own}
+        own = {name: f"checkpoints.{name}.steps" for name in study.brought}
         own |= {name: f"regimes.{name}.saves" for name, settings in study.regimes.items() if "saves" in settings}
         where = own.get(regime, "train.saves")
         raise ConfigError(key, step, f"this step is never saved; add it to {where} (now {saves})")

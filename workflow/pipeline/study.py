@@ -1,16 +1,12 @@
 """What the configuration means for the graph: checkpoints, anchors, segments, what is swept and attacked."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import cached_property
 from itertools import pairwise
 
-
-@dataclass(frozen=True)
-class Segment:
-    regime: str
-    start: int
-    stop: int
-    saves: tuple[int, ...]
+from pipeline.identity import Group
+from pipeline.layout import PUBLISHED_JUDGES, Layout
 
 
 class Study:
@@ -19,26 +15,31 @@ class Study:
     def __init__(self, config: dict):
         self.config = config
         self.regimes: dict[str, dict] = config["regimes"]
-        self.own: dict[str, dict] = config.get("checkpoints") or {}
+        self.brought: dict[str, dict] = config.get("checkpoints") or {}
         self.models: dict[str, dict] = config["aligned"]["models"]
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where its files stand."""
+        return Layout(self)
 
     @property
     def trajectories(self) -> list[str]:
         """What has rows in every table: the regimes that are trained here, then the checkpoints that were not."""
-        return [*self.regimes, *self.own]
+        return [*self.regimes, *self.brought]
 
     def steps(self, name: str) -> list[int]:
         """Steps of a trajectory; an aligned model has step 0 only."""
-        if name in self.own:
-            return sorted(self.own[name]["steps"])
+        if name in self.brought:
+            return sorted(self.brought[name]["steps"])
         return [0] if name in self.models else sorted(self.regimes[name].get("saves", self.config["train"]["saves"]))
 
     def anchors(self, regime: str) -> dict[str, int]:
         """Anchor name -> step, in order; the reference first. Of checkpoints that were not trained here, all that are listed."""
         if regime in self.models:
             return {"model": 0}
-        if regime in self.own:
-            settings = self.own[regime]
+        if regime in self.brought:
+            settings = self.brought[regime]
             others = settings.get("anchors", [step for step in self.steps(regime) if step != settings["reference"]])
         else:
             settings = self.regimes[regime]
@@ -53,7 +54,9 @@ class Study:
 
     def has_adapter(self, name: str, step: int) -> bool:
         """A checkpoint is a model with an adapter on it, or a model of its own."""
-        return name in self.regimes or (name in self.own and self.own[name]["steps"][step]["format"] == "adapter")
+        return name in self.regimes or (
+            name in self.brought and self.brought[name]["steps"][step]["format"] == "adapter"
+        )
 
     def identities(self, points: Iterable[tuple[int, str, int]]) -> list[dict]:
         """{seed, regime, step, anchor} of each (seed, regime, step): how tables name a checkpoint."""
@@ -72,20 +75,20 @@ class Study:
         """Of a regime's way to its carriers: sweeps are the longest jobs, and what follows them waits for both."""
         return 80 if regime in self.config["sweep"]["checkpoints"] or regime in self.models else 0
 
-    def segments(self, regime: str) -> list[Segment]:
+    def segments(self, regime: str) -> list[Group]:
         """Segments end at the multiples of train.segment_length and at the last save; what is not trained here has none."""
         if regime not in self.regimes:
             return []
         saves, length = self.steps(regime), self.config["train"]["segment_length"]
         last = saves[-1]
         ends = [0, *range(length, last, length), last]
-        return [Segment(regime, a, b, tuple(s for s in saves if a < s <= b)) for a, b in pairwise(ends)]
+        return [
+            Group(regime, stop, tuple(s for s in saves if start < s <= stop), start) for start, stop in pairwise(ends)
+        ]
 
-    def groups(self, name: str) -> list[tuple[str, list[int]]]:
-        """Steps that one job reads, with its name: those of a training segment, or a single one that was not trained here."""
-        if name in self.regimes:
-            return [(f"{s.start}_{s.stop}", list(s.saves)) for s in self.segments(name)]
-        return [(str(step), [step]) for step in self.steps(name)]
+    def groups(self, name: str) -> list[Group]:
+        """Steps that one job reads: those of a training segment, or a single one that was not trained here."""
+        return self.segments(name) or [Group(name, step, (step,)) for step in self.steps(name)]
 
     def passing(self, regime: str, step: int) -> bool:
         """Whether the adapter is deleted once everything that reads it has run."""
@@ -101,6 +104,26 @@ class Study:
     def checkpoints(self) -> list[tuple[str, int]]:
         return [(name, step) for name in self.trajectories for step in self.steps(name)]
 
+    def judged_checkpoints(self) -> list[tuple[int, str, int]]:
+        """(seed, regime, step) of every checkpoint with a suite, in the order of seeds, regimes and steps."""
+        points = [point for point in self.checkpoints() if self.suites(*point)]
+        return [(seed, *point) for seed in self.config["seeds"] for point in points]
+
+    def evaluated(self) -> list[tuple[int, str, int]]:
+        """Those of them that are anchors."""
+        return [point for point in self.judged_checkpoints() if self.anchor_name(*point[1:])]
+
+    @property
+    def labelled(self) -> dict | None:
+        """Sets of human labels that judges are trained on."""
+        return self.config["judges"].get("labelled")
+
+    @property
+    def published_judges(self) -> dict[str, dict]:
+        """Judges that are models, by name."""
+        judges = self.config["judges"]
+        return {name: judges[name] for name in PUBLISHED_JUDGES if judges.get(name)}
+
     def suites(self, regime: str, step: int) -> dict[str, int | None]:
         """Evaluation suites of a checkpoint, in the order of the configuration: how many first prompts; None: all."""
         wanted = self.config["completions"]["max_new_tokens"]
@@ -109,24 +132,25 @@ class Study:
         every = self.config["completions"]["every_save"]
         return {s: every[s] for s in wanted if s in every}
 
-    def between_anchors(self, name: str) -> list[tuple[str, list[int]]]:
+    def between_anchors(self, name: str) -> list[Group]:
         """Groups of the steps that are no anchors; those that would be empty are left out."""
-        found = [(group, [s for s in steps if s not in self.anchor_steps(name)]) for group, steps in self.groups(name)]
-        return [(group, steps) for group, steps in found if steps]
+        anchors = set(self.anchor_steps(name))
+        groups = [replace(g, steps=tuple(s for s in g.steps if s not in anchors)) for g in self.groups(name)]
+        return [group for group in groups if group.steps]
 
-    def own_files(self) -> list[str]:
+    def project_files(self) -> list[str]:
         """Prompt files of this project that the study reads."""
         sets = self.config["prompts"]["sets"].values()
         return sorted({file for s in sets if s["source"] is None for file in s["files"]})
 
-    def prompt_sources(self, private: str) -> list[str]:
+    def prompt_sources(self) -> list[str]:
         """Files and folders that the prompt sets are read from, each once."""
         sets = self.config["prompts"]["sets"].values()
         fetched = sorted(
             {s["source"] for s in sets if s["source"] is not None}
             | {s["targets"]["source"] for s in sets if "targets" in s}
         )
-        return [f"{private}/sources/{name}" for name in fetched] + self.own_files()
+        return [self.layout.source(name) for name in fetched] + self.project_files()
 
     @property
     def answered(self) -> bool:
@@ -156,6 +180,12 @@ class Study:
             return ""
         sharded = "--use_fsdp " if self.config["train"].get("sharding", "none") == "full" else ""
         return f"accelerate launch --config_file workflow/accelerate.yaml --num_processes {processes} {sharded}--no_python "
+
+    def answered_groups(self) -> list[Group]:
+        """Groups of saves that are no anchors, where these are asked anything."""
+        if not self.config["completions"]["every_save"]:
+            return []
+        return [group for name in self.trajectories for group in self.between_anchors(name)]
 
     @property
     def by_behaviour(self) -> bool:
@@ -207,6 +237,10 @@ class Study:
     def attack_sources(self) -> list[tuple[str, int]]:
         """Checkpoints that attacks are made on, the fixed source first."""
         return list(dict.fromkeys([self.fixed_source, *self.at_anchors(self.config["transfer"]["sources"])]))
+
+    def attacked(self) -> list[tuple[int, str, int]]:
+        """(seed, regime, step) of every source."""
+        return [(seed, *source) for seed in self.config["seeds"] for source in self.attack_sources]
 
     def methods(self, regime: str, step: int) -> list[str]:
         """Attacks made on a source: GCG on the fixed one, whatever transfer asks for."""

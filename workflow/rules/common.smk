@@ -1,18 +1,15 @@
-import json
 import re
 from pathlib import Path
 
 from pipeline import at_work
-from pipeline.code_digest import code_digest
-from pipeline.command import given_gpus, options, patterns
 from pipeline.config_file import checked_study
 from pipeline.costs.facts import Facts
-from pipeline.costs.jobs import RESOURCES, need, stated
 from pipeline.costs.rates import read_rates
 from pipeline.damage import name_in_advice
-from pipeline.layout import Layout
-from pipeline.params import Params
+from pipeline.devices import given_gpus
+from pipeline.layout import at
 from pipeline.scheduling import look_once_a_time_span
+from pipeline.stages import Stages, tables
 
 look_once_a_time_span()
 ROOT = Path(workflow.basedir)
@@ -20,12 +17,8 @@ name_in_advice(Path(next(iter(workflow.config_settings.configfiles), "config.yam
 if isinstance(workflow.config_settings.config.get("seeds"), list):  # --config 'seeds=[42]' brings them as text
     config["seeds"] = [int(s) if re.fullmatch("[0-9]+", str(s)) else s for s in config["seeds"]]
 study = checked_study(config)
-layout = Layout(study)
-params_of = Params(study)
-R, P = layout.root, layout.private  # harmful text stays below P
-SEED, PSEED, BASE = layout.seed, layout.private_seed, layout.base
-role = layout.role
-facts = Facts(study, read_rates(config["model"]["device"], ROOT), ROOT / R)
+layout = study.layout
+stages = Stages(study, Facts(study, read_rates(config["model"]["device"], ROOT), ROOT / layout.root), ROOT)
 
 # Model jobs read what the first rules fetched and ask no hub; fetch_source gets the user's own setting back.
 shell.prefix(
@@ -47,36 +40,7 @@ wildcard_constraints:
     step=r"\d+",
     regime=r"[a-z][a-z0-9_]*",
     name=r"[A-Za-z0-9][A-Za-z0-9_-]*",
-
-
-def code(script):
-    """Digest of a script and of all project code that it imports: what reruns its jobs after an edit."""
-    return code_digest(ROOT, f"workflow/scripts/{script}.py")
-
-
-def settings(**values):
-    """What a script gets as --params."""
-    return json.dumps(values)  # in the order of the configuration: roles are served in it
-
-
-def always(value):
-    """A param of a rule that is the same in all of its jobs. Snakemake looks for wildcards in one that is plain text, and a setting
-    may hold braces; what a function gives it takes as it is, and compares with the last run all the same."""
-    return lambda wildcards: value
-
-
-def fixed(**values):
-    """`settings` that are the same in all jobs of a rule."""
-    return always(settings(**values))
-
-
-def needs(rule):
-    """Resources that the jobs of a rule state. Nothing reruns when they change, and local runs are not held back by them."""
-
-    def resource(key):
-        return lambda wc, attempt: stated(need(facts, rule, dict(wc.items())), attempt)[key]
-
-    return {key: resource(key) for key in RESOURCES}
+    figure="[a-z_]+",
 
 
 def reported(name, category):
@@ -89,16 +53,7 @@ def weights(wc):
     return layout.weights(wc.regime, int(wc.step), wc.seed)
 
 
-def swept_inputs(wc):
+def swept(wc):
     """Model, adapter (where there is one), activations and carriers of a swept checkpoint."""
-    found = {
-        "activations": f"{SEED}/activations/{{regime}}/step{{step}}.safetensors",
-        "carriers": f"{SEED}/carriers/{{regime}}/carriers.safetensors",
-    }
-    return weights(wc) | {key: path.format(**dict(wc.items())) for key, path in found.items()}
-
-
-def named(wc, input):
-    """The files of `weights` and `swept_inputs` as options of a script."""
-    keys = ("model", "adapter", "activations", "carriers")
-    return options({key: input[key] for key in keys if key in input.keys()})
+    files = {"activations": layout.anchor_activations, "carriers": layout.carriers}
+    return weights(wc) | {name: at(path, wc.seed, wc.regime, wc.step) for name, path in files.items()}

@@ -45,7 +45,11 @@ class Job:
 
     def __init__(self, doc: str, inputs: Iterable[str] = (), outputs: Iterable[str] = ()):
         """`inputs` and `outputs` are option names; a trailing ``*`` takes several paths, a trailing ``?`` none or one."""
-        parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser = argparse.ArgumentParser(
+            description=doc,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            fromfile_prefix_chars="@",  # @FILE: its lines are arguments, where they are too many for a command
+        )
         self.inputs, self.outputs = [], []
         for names, known in ((inputs, self.inputs), (outputs, self.outputs)):
             for name in names:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from _job import Job, JobError, read_jsonl
 
-from safety_geometry.geometry.activations import PositionError
 from safety_geometry.models.chat import ChatFormat, Rendered, TemplateError
 from safety_geometry.models.loading import ModelError, check_vocabulary, configure, end_ids, load_model, load_tokenizer
 from safety_geometry.models.memory import BatchSize
+from safety_geometry.models.positions import PositionError
 from safety_geometry.models.runner import ContextError, Runner, UnsupportedModel
 
 BAD_INPUT = (ModelError, TemplateError, UnsupportedModel, PositionError, ContextError)

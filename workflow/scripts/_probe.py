@@ -13,10 +13,11 @@ from _model import BAD_INPUT, Loaded, batch_size, progress
 from torch import Tensor
 
 from safety_geometry.artefacts.tensor_file import Shapes, TensorFile
-from safety_geometry.geometry.activations import T_INST, RunningMean, stream
+from safety_geometry.geometry.activations import RunningMean, stream
 from safety_geometry.geometry.contrast import large_enough
 from safety_geometry.models.chat import Rendered
 from safety_geometry.models.loading import DTYPES
+from safety_geometry.models.positions import T_INST
 
 SETS = ("fit_harmful", "fit_benign", "select_harmful", "select_benign")
 CLASSES = ("harmful", "benign")

@@ -14,7 +14,7 @@ from _model import batch_size, load, progress
 from _store import UnitStore, job_key
 
 from safety_geometry.attacks.autodan.search import AutoDANConfig, AutoDANResult, autodan
-from safety_geometry.training.pool import derived_seed
+from safety_geometry.stats.seeds import derived_seed
 
 
 def main() -> None:

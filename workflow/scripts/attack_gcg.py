@@ -19,7 +19,7 @@ from safety_geometry.attacks.gcg.scoring import check_cache
 from safety_geometry.attacks.gcg.search import GCGConfig, attack_many
 from safety_geometry.attacks.gcg.suffix import SuffixError, allowed_tokens, initial_suffix
 from safety_geometry.models.runner import ContextError
-from safety_geometry.training.pool import derived_seed
+from safety_geometry.stats.seeds import derived_seed
 
 
 def main() -> None:

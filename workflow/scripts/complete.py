@@ -15,8 +15,8 @@ from _job import Job, JobError
 from _model import BAD_INPUT, batch_size, load, rendered
 from safetensors.torch import save_file
 
-from safety_geometry.geometry.activations import position_indices
 from safety_geometry.models.loading import DTYPES
+from safety_geometry.models.positions import position_indices
 
 
 def main() -> None:

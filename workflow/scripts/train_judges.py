@@ -2,7 +2,8 @@
 
 Only on answers to the requests of their role: the split took away what is near a prompt of another one.
 
---refusal-labels, --harm-labels: CSV files of the labelled sets, or JSON Lines with request, response, refusal and harm.
+--refusal-labels, --harm-labels: CSV files of the labelled sets, or JSON Lines with request, response, refusal and harm; or a
+folder, whose files params.refusal_files and params.harm_files name by patterns.
 --judge-train: role file (JSON Lines with prompt); labelled answers to other requests are left out.
 --params: refusal_dataset, harm_dataset (names in the table), n_folds, seed.
 """
@@ -18,7 +19,8 @@ from safety_geometry.judges.training import Trained, train_harm, train_refusal
 from safety_geometry.prompts.rows import normalise
 
 
-def read(paths: list[Path], field: str, option: str) -> pd.DataFrame:
+def read(paths: list[Path], patterns: list[str], field: str, option: str) -> pd.DataFrame:
+    paths = [file for path in paths for file in (matched(path, patterns) if path.is_dir() else [path])]
     if not paths:
         raise JobError(f"{option}: give at least one file of labelled responses")
     frames = []
@@ -31,6 +33,16 @@ def read(paths: list[Path], field: str, option: str) -> pd.DataFrame:
         except (LabelError, ValueError, OSError) as error:
             raise JobError(f"{path}: no labelled set that can be read ({error})") from error
     return combine(frames)
+
+
+def matched(folder: Path, patterns: list[str]) -> list[Path]:
+    """Raises JobError for a pattern that fits no file."""
+    files = []
+    for pattern in patterns:
+        if not (here := sorted(path for path in folder.glob(pattern) if path.is_file())):
+            raise JobError(f"{folder} has no file {pattern}; see judges.labelled in the configuration")
+        files += here
+    return files
 
 
 def of_role(rows: pd.DataFrame, role: Path, option: str) -> pd.DataFrame:
@@ -58,7 +70,7 @@ def main() -> None:
     job = Job(__doc__, inputs=["refusal_labels*", "harm_labels*", "judge_train"], outputs=["refusal", "harm", "table"])
     settings = {"n_folds": job.params.get("n_folds", 10), "seed": job.params.get("seed", 0)}
     refusals, harms = (
-        of_role(read(paths, field, option), job.judge_train, option)
+        of_role(read(paths, job.params.get(f"{field}_files", []), field, option), job.judge_train, option)
         for paths, field, option in (
             (job.refusal_labels, "refusal", "--refusal-labels"),
             (job.harm_labels, "harm", "--harm-labels"),

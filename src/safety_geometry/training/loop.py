@@ -16,8 +16,9 @@ from torch import Tensor
 from safety_geometry.models.chat import ChatFormat
 from safety_geometry.models.processes import ONE, Ranks
 from safety_geometry.models.runner import NotFinite, Runner, pack
+from safety_geometry.stats.seeds import derived_seed
 from safety_geometry.training.losses import away_loss, token_log_p
-from safety_geometry.training.pool import CleanRowsError, Pool, Row, adversarial_rows, derived_seed
+from safety_geometry.training.pool import CleanRowsError, Pool, Row, adversarial_rows
 
 
 @dataclass(frozen=True)

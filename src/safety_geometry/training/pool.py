@@ -7,7 +7,6 @@ labels, a pool that is saved.
 """
 
 import logging
-import zlib
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +22,7 @@ from safety_geometry.models.chat import ChatFormat
 from safety_geometry.models.merging import merged
 from safety_geometry.models.processes import ONE, Ranks
 from safety_geometry.models.runner import Runner
+from safety_geometry.stats.seeds import derived_seed
 
 log = logging.getLogger(__name__)
 
@@ -73,12 +73,6 @@ class PoolStep:
     tokens: int
     updates_min: int
     updates_max: int
-
-
-def derived_seed(*parts: object) -> int:
-    """A 63-bit seed from any printable parts: the same on every platform and in every process."""
-    text = "/".join(map(str, parts)).encode()
-    return zlib.crc32(text) | zlib.crc32(text, 1) << 31
 
 
 class Pool:

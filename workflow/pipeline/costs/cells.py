@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pipeline.params import Params
+from pipeline.study import Study
 
 OWN = ("wrong_layer", "wrong_position", "norm_matched")  # kinds of control that belong to one target
 SHARED = ("random", "covariance", "shuffled")  # ... and those that serve the targets of a carrier
@@ -27,9 +27,9 @@ class Cells:
         self.log_odds_blocks, self.kl_blocks = self.log_odds_blocks + count * share, self.kl_blocks + kl * share
 
 
-def count_cells(params: Params, name: str, step: int, seed: int, layers: int) -> Cells:
+def count_cells(p: dict, study: Study, layers: int) -> Cells:
     """Of the sweep of one checkpoint, at the most: controls that do not exist there are counted as if they did."""
-    p, out = params.sweep(name, step, seed), Cells()
+    out = Cells()
     counts, speaking = p["controls"], p["generate"]["controls"]
     groups: dict[tuple, list[dict]] = {}
     for target in p["targets"]:
@@ -38,7 +38,7 @@ def count_cells(params: Params, name: str, step: int, seed: int, layers: int) ->
         groups.setdefault(key, []).append(target)
     for key, targets in groups.items():
         share = 1.0 if key[3] == "all_layers" else BELOW
-        ids = [params.study.target_id(t) for t in targets]
+        ids = [study.target_id(t) for t in targets]
         asked = [i for i in ids if i in p["generate"]["cells"]]
         out.add(len(targets) * (1 + sum(counts.get(kind, 0) for kind in OWN)), share)
         out.spoken += len(asked) * (1 + sum(min(speaking.get(kind, 0), counts.get(kind, 0)) for kind in OWN))

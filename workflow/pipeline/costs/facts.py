@@ -7,7 +7,6 @@ from pathlib import Path
 from pipeline.costs import sizes
 from pipeline.costs.rates import Rates, Work
 from pipeline.costs.shapes import BYTES, KNOWN, Shape, shape_of
-from pipeline.params import Params
 from pipeline.study import Study
 
 MB = 1_000_000
@@ -45,7 +44,7 @@ class Facts:
 
     def __init__(self, study: Study, rates: Rates, folder: Path | None = None):
         """`folder`: results/<study>, where fetched models say their shape; None: shapes come from the configuration."""
-        self.study, self.params, self.rates, self.folder, self.c = study, Params(study), rates, folder, study.config
+        self.study, self.rates, self.folder, self.c = study, rates, folder, study.config
         self.size = BYTES[self.c["model"]["dtype"]]
         self.on_gpu = self.c["model"]["device"].startswith("cuda")
 
@@ -54,7 +53,7 @@ class Facts:
         """Of the model that is trained; where none is, of the first that was brought."""
         model = self.c["model"]
         if model["format"] is None:
-            return self.shape(next(iter(self.study.own)))
+            return self.shape(next(iter(self.study.brought)))
         return shape_of(model, self.c["sources"].get(model["source"]), self.folder and self.folder / "models" / "base")
 
     def shape(self, name: str) -> Shape:
@@ -65,7 +64,7 @@ class Facts:
         if name in self.study.models:
             spec = self.study.models[name]
             return shape_of({"name": name} | spec, self.c["sources"].get(spec["source"]), folder)
-        brought = self.study.own[name]
+        brought = self.study.brought[name]
         whole = [(s, f"step{step}") for step, s in sorted(brought["steps"].items()) if s["format"] != "adapter"]
         whole += [(brought["base"], "base")] if "base" in brought else []
         if not whole:  # adapters of the study's own base
@@ -74,10 +73,23 @@ class Facts:
         model = {"name": name} | ({"shape": brought["shape"]} if "shape" in brought else {})
         return shape_of(model, self.c["sources"].get(spec["source"]), folder and folder / part)
 
+    def shape_in(self, folder: str) -> Shape:
+        """Of a model that is converted into `folder` of the layout, or that the adapter there belongs to."""
+        names = (*self.study.brought, *self.study.models)
+        return next(
+            (self.shape(name) for name in names if folder.startswith(f"{self.study.layout.root}/models/{name}")),
+            self.base,
+        )
+
+    @property
+    def merging(self) -> float:
+        """Seconds until the next save of a group is ready: a copy of the base, the merge of the adapter, the move to the device."""
+        return 4 * self.base.parameters * self.size / self.rates.load
+
     def published(self) -> list[tuple[dict, Shape]]:
         """Published judges: their entry of the configuration, and their shape."""
         usual = {"harmbench": KNOWN["llama-2-13b"], "strongreject": KNOWN["gemma-2b"]}
-        return [(spec, usual[name]) for name in usual if (spec := self.c["judges"].get(name))]
+        return [(spec, usual[name]) for name, spec in self.study.published_judges.items()]
 
     def prompts(self, role: str) -> int:
         """Prompts of a role, as far as the configuration says."""

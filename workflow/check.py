@@ -11,7 +11,6 @@ from pathlib import Path
 from pipeline import ROOT
 from pipeline.config_file import read_study
 from pipeline.damage import accept, check_study
-from pipeline.layout import Layout
 from pipeline.study import Study
 
 from safety_geometry.artefacts.integrity import CONFIG, IntegrityError, remake
@@ -31,7 +30,7 @@ def main() -> int:
             print(accept(arguments.accept))
             return 0
         study = read_study(Path(arguments.configfile))
-        verdict = check_study(Path(Layout(study).root), passing(study))
+        verdict = check_study(Path(study.layout.root), passing(study))
     except IntegrityError as error:
         sys.exit(f"error: {error}")
     for fault in verdict.faults:
@@ -44,7 +43,7 @@ def main() -> int:
 
 def passing(study: Study) -> set[Path]:
     """Adapters that are deleted once everything that reads them has run; their sidecars stay."""
-    layout = Layout(study)
+    layout = study.layout
     saves = [(name, step) for name, step in study.checkpoints() if study.passing(name, step)]
     seeds = study.config["seeds"]
     return {Path(layout.checkpoint(*save).replace("{seed}", str(seed))) for save in saves for seed in seeds}

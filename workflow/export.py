@@ -14,7 +14,6 @@ import yaml
 from pipeline import ROOT
 from pipeline.combinations import reads_as_value
 from pipeline.config_file import read_study
-from pipeline.layout import Layout
 from pipeline.study import Study
 
 from safety_geometry.artefacts.integrity import CONFIG, advice, faults_of
@@ -68,7 +67,7 @@ def located(study: Study, checkpoint: str, seed: int | None) -> tuple[dict[str, 
     if step not in study.steps(regime):
         known = ", ".join([*study.anchors(regime), *map(str, study.steps(regime))])
         sys.exit(f"error: {regime} has no step {at!r}; it has {', '.join(dict.fromkeys(known.split(', ')))}")
-    files = {key: Path(path) for key, path in Layout(study).weights(regime, step, seed).items()}
+    files = {key: Path(path) for key, path in study.layout.weights(regime, step, seed).items()}
     if missing := [path for path in files.values() if not path.is_dir()]:
         sys.exit(
             f"error: {missing[0]} is not there: run the study first (or it has train.keep: anchors, and this is no anchor)"

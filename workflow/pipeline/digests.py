@@ -10,19 +10,33 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+# How a job is told what to do and how its files are written and checked: no result depends on it.
+PLUMBING = (
+    "workflow/scripts/_job.py",
+    "workflow/scripts/_tables.py",
+    "src/safety_geometry/artefacts/disk.py",
+    "src/safety_geometry/artefacts/integrity.py",
+)
+
 
 def code_digest(root: Path, script: str) -> str:
-    """First 16 hex digits over the script and every project module it imports."""
+    """First 16 hex digits over the script and every project module that decides its result."""
+    lines = "\n".join(f"{path} {text}" for path, text in closure(root, script).items())
+    return hashlib.sha256(lines.encode()).hexdigest()[:16]
+
+
+def closure(root: Path, script: str) -> dict[str, str]:
+    """The script and every project module that it imports, directly or not, but the plumbing: path below `root` -> digest."""
     seen: dict[Path, str] = {}
+    plumbing = {root / path for path in PLUMBING}
     todo = [root / script]
     roots = (root / "src", (root / script).parent)
     while todo:
         path = todo.pop()
-        if path not in seen:
+        if path not in seen and path not in plumbing:
             seen[path], imported = _module(path, roots)
             todo += imported
-    lines = "\n".join(f"{path.relative_to(root)} {text}" for path, text in sorted(seen.items()))
-    return hashlib.sha256(lines.encode()).hexdigest()[:16]
+    return {str(path.relative_to(root)): text for path, text in sorted(seen.items())}
 
 
 @functools.cache

@@ -86,14 +86,13 @@ def judges(folder: Path, config: str) -> dict[str, str | None]:
     return {
         job.rule.name: job.rule._group  # `group` is None where no scheduler is asked
         for job in dry_run(folder, folder / config)[0]
-        if re.fullmatch(r"judge(_saves_.*|_sweep|_follow_up|_transfer)?", job.rule.name)
+        if re.fullmatch(r"judge(_saves__.*|_sweep|_follow_up|_transfer)?", job.rule.name)
     }
 
 
 def test_every_figure_and_every_judgement_is_in_a_group(rules):
     groups, sizes = profile("slurm")["groups"], profile("slurm")["group-components"]
-    short = {rule for rule in rules if rule.startswith("figure_")}
-    assert len(short) > 8 and short <= set(groups)
+    assert "figure" in rules and groups["figure"] == "figures"
     found = judges(ROOT, "configs/full.yaml")
     assert len(found) > 5 and {"judge", "judge_sweep", "judge_follow_up", "judge_transfer"} < set(found)
     assert set(found.values()) == {"judge", "judge_saves", "judge_sweep", "judge_follow_up", "judge_transfer"}
@@ -115,7 +114,7 @@ def test_slurm_takes_no_gpu_and_one_partition(project):
     jobs = resources(project, "slurm")
     assert {job["slurm_partition"] for job in jobs.values()} == {"cpu"}
     assert not any("gpu" in job for job in jobs.values())
-    assert (jobs["train_r2d2_0_2"]["mem_mb"], jobs["train_r2d2_0_2"]["runtime"]) == (
+    assert (jobs["train__r2d2__0_2"]["mem_mb"], jobs["train__r2d2__0_2"]["runtime"]) == (
         "2000",
         "60",
     )  # a tiny model: the least
@@ -163,7 +162,7 @@ def runs_a_model(rule: str) -> bool:
     return (
         rule.startswith(model)
         and not rule.endswith("_tables")
-        and not re.match(r"follow_up_(choice|table)|judge_(contextual_)?template|training_table", rule)
+        and not re.match(r"follow_up_(choice|table)|judge_template|training_table", rule)
     )
 
 
@@ -177,10 +176,10 @@ def test_the_site_profile_of_the_page_gives_gpus_to_what_runs_a_model_and_to_not
         rule: tuple(job.get(key) for key in ("slurm_partition", "gpu", "constraint")) for rule, job in jobs.items()
     }
     with_model = {rule for rule in jobs if runs_a_model(rule)}
-    assert {"judge", "judge_saves_sft_0_25", "attack_gcg", "train_sft_0_25"} < with_model
+    assert {"judge", "judge_saves__sft__0_25", "attack_gcg", "train__sft__0_25"} < with_model
     assert {asked[rule] for rule in with_model} == {("gpu", "1", "a100")}
     assert {asked[rule] for rule in set(jobs) - with_model} == {("short", "0", None)}
-    assert jobs["sweep"]["runtime"] == "720" and jobs["train_r2d2_0_25"]["nodes"] == "1"
+    assert jobs["sweep"]["runtime"] == "720" and jobs["train__r2d2__0_25"]["nodes"] == "1"
     assert not [rule for rule, job in jobs.items() if "nodes" in job and not rule.startswith("train_")]
 
 

@@ -10,11 +10,11 @@ import pytest
 from pipeline import progress
 
 KNOWN = {
-    "train_a_0_10": 100.0,
-    "train_a_10_20": 140.0,
-    "train_b_0_10": 30.0,
-    "probe_anchor_a": 7.0,
-    "probe_saves_b_0_10": 9.0,
+    "train__a__0_10": 100.0,
+    "train__a__10_20": 140.0,
+    "train__b__0_10": 30.0,
+    "probe_anchor": 7.0,
+    "probe_saves__b__0_10": 9.0,
 }
 
 
@@ -29,7 +29,13 @@ def run():
 
 @pytest.mark.parametrize(
     ("rule", "seconds"),
-    [("train_a_0_10", 100), ("train_a_20_30", 120), ("train_c_0_10", 90), ("probe_saves_a_0_10", 9), ("figure", 5)],
+    [
+        ("train__a__0_10", 100),
+        ("train__a__20_30", 120),
+        ("train__c__0_10", 90),
+        ("probe_saves__a__0_10", 9),
+        ("figure", 5),
+    ],
 )
 def test_a_rule_that_never_ran_is_taken_for_those_that_are_called_alike(rule, seconds):
     assert progress.expected(rule, KNOWN) == pytest.approx(seconds)

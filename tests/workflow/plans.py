@@ -15,6 +15,16 @@ def plan(folder: Path, config: str = "configs/smoke.yaml") -> Counter[str]:
     return Counter(name for name, _ in planned(folder, config))
 
 
+# Rules whose jobs are told apart by a wildcard.
+DETAILS = {"figure": "figure", "probe_anchor": "regime", "carriers": "regime", "convert_model": "model"}
+
+
+def detailed(folder: Path, config: str = "configs/smoke.yaml") -> Counter[str]:
+    """As `plan`, with the figure, regime or model behind the names of DETAILS: carriers_sft."""
+    jobs = planned(folder, config)
+    return Counter(f"{name}_{wildcards[DETAILS[name]]}" if name in DETAILS else name for name, wildcards in jobs)
+
+
 def planned(folder: Path, config: str = "configs/smoke.yaml") -> list[tuple[str, dict[str, str]]]:
     """(rule, wildcards) of every job that a run would execute now."""
     return [(job.rule.name, dict(job.wildcards_dict)) for job in _dry_run(folder, config)[0]]
@@ -32,16 +42,14 @@ def _dry_run(folder: Path, config: str) -> tuple[list, Mapping]:
 
 
 def forget_modules() -> None:
-    """The Snakefile imports its helpers by path; another copy of the project must not get those of the last one. What `code_digest`
+    """The Snakefile imports `pipeline` by path; another copy of the project must not get that of the last one. What `digests`
     knows of a text stays, of a path it does not."""
-    folders = [p for p in sys.path if p.endswith("workflow/pipeline")]
-    for path in folders:
+    for path in [path for path in sys.path if path.endswith("/workflow")]:
         sys.path.remove(path)
-    own = {path.stem for path in (Path(__file__).parents[2] / "workflow" / "lib").iterdir()}
-    for name in [name for name in sys.modules if name.split(".")[0] in own - {"code_digest"}]:
+    for name in [name for name in sys.modules if name.split(".")[0] == "pipeline" and name != "pipeline.digests"]:
         del sys.modules[name]
-    if "code_digest" in sys.modules:
-        sys.modules["code_digest"]._module.cache_clear()
+    if "pipeline.digests" in sys.modules:
+        sys.modules["pipeline.digests"]._module.cache_clear()
     importlib.invalidate_caches()
 
 

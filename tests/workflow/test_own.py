@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -62,33 +63,39 @@ def write(folder: Path, config: dict) -> str:
 
 # ----------------------------------------------------------------------------------------------------------- what is planned
 
+MINE = ["mine/step1", "mine/step2", "mine/step4"]
+
+
+def converted(jobs: list[tuple[str, dict]]) -> list[str]:
+    return sorted(wildcards["model"] for rule, wildcards in jobs if rule == "convert_model")
+
 
 def test_nothing_is_trained_for_a_study_of_own_checkpoints(project):
-    jobs = plan(project, write(project, alone()))
-    assert not [
-        rule
-        for rule in jobs
-        if rule.startswith(("train_", "tiny_model", "base_model", "clean_rows", "reference_anchors"))
-    ]
-    assert {rule: jobs[rule] for rule in jobs if rule.startswith(("checkpoint_", "base_of_", "fetch_source"))} == {
-        "checkpoint_mine_1": 1, "checkpoint_mine_2": 1, "checkpoint_mine_4": 1, "base_of_mine": 1, "fetch_source": 3,
-    }  # fmt: skip
-    assert jobs["probe_anchor_mine"] == 3 and jobs["carriers_mine"] == 1
+    each = planned(project, write(project, alone()))
+    jobs = Counter(rule for rule, _ in each)
+    assert not [rule for rule in jobs if rule.startswith(("train_", "tiny_model", "clean_rows", "reference_anchors"))]
+    assert converted(each) == ["mine/base", *MINE] and jobs["fetch_source"] == 3
+    assert {w["regime"] for _, w in each if "regime" in w} == {"mine"}
+    assert jobs["probe_anchor"] == 3 and jobs["carriers"] == 1
     assert jobs["completions"] == jobs["judge"] == 3
     assert (
         jobs["attack_gcg"] == jobs["attack_autodan"] == jobs["transfer"] == 1
         and jobs["sweep"] == jobs["follow_up"] == 2
     )
-    assert jobs["tables"] == jobs["claims"] == jobs["figure_five_anchor"] == jobs["figure_dense"] == 1
-    assert "figure_training_curves" not in jobs
+    assert jobs["tables"] == jobs["claims"] == 1
+    drawn = [w["figure"] for rule, w in each if rule == "figure"]
+    assert len(drawn) == len(set(drawn)) and {"five_anchor", "dense"} <= set(drawn) and "training_curves" not in drawn
 
 
 def test_beside_the_regimes_their_jobs_stay(project):
     before = plan(project)
-    jobs = plan(project, write(project, beside(anchors=[4])))
-    added = {"checkpoint_mine_1": 1, "checkpoint_mine_2": 1, "checkpoint_mine_4": 1, "fetch_source": 3, "probe_anchor_mine": 2,
-             "probe_saves_mine_2": 1, "carriers_mine": 1, "completions": 2, "judge": 2}  # fmt: skip
-    assert jobs == before + type(before)(added)  # an adapter without a base of its own belongs to the regimes' model
+    each = planned(project, write(project, beside(anchors=[4])))
+    added = {"convert_model": 3, "fetch_source": 3, "probe_anchor": 2, "probe_saves__mine__2": 1, "carriers": 1, "completions": 2,
+             "judge": 2}  # fmt: skip
+    assert Counter(rule for rule, _ in each) == before + Counter(added)
+    assert converted(each) == MINE  # an adapter without a base of its own belongs to the regimes' model
+    mine = Counter(rule for rule, w in each if w.get("regime") == "mine")
+    assert mine == {"probe_anchor": 2, "carriers": 1, "completions": 2, "judge": 2}
 
 
 def test_own_and_trained_checkpoints_attack_each_other(project):
@@ -105,7 +112,9 @@ def test_labels_of_each_own_checkpoint(project):
     config["sweep"] |= {"checkpoints": {}, "primary": []}
     config["aligned"]["anchors"] = {}
     jobs = plan(project, write(project, config))
-    assert {rule for rule in jobs if rule.startswith("fit_labels")} == {f"fit_labels_mine_{step}" for step in (1, 2, 4)}
+    assert {rule for rule in jobs if rule.startswith("fit_labels")} == {
+        f"fit_labels__mine__{step}" for step in (1, 2, 4)
+    }
 
 
 def test_every_seed_has_the_own_checkpoints_beside_its_regimes():

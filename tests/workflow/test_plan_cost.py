@@ -7,8 +7,9 @@ import pytest
 import yaml
 from harness import SMOKE, command
 from pipeline.costs.cells import count_cells
-from pipeline.costs.jobs import RESOURCES
-from pipeline.params import Params
+from pipeline.costs.resources import RESOURCES
+from pipeline.identity import At
+from pipeline.stages.causal import sweep
 from pipeline.study import Study
 from plans import change, jobs_of, plan
 
@@ -114,7 +115,7 @@ def test_cells_are_counted_before_they_are_made(finished):
     for seed, name, step in of.swept():
         rows = list(csv.DictReader((finished.results / f"seed{seed}/sweep/{name}/step{step}/cells.csv").open()))
         cells = {row["cell"]: row["generated"] == "True" for row in rows}
-        counted = count_cells(Params(of), name, step, seed, 6)
+        counted = count_cells(sweep(of, At(seed, name, step)), of, 6)
         assert (
             0.5 * counted.log_odds <= len(cells) - 1 <= counted.log_odds
         )  # controls that do not exist are counted too
@@ -125,4 +126,4 @@ def test_a_finished_run_stands_beside_what_was_said(finished):
     text = command(
         finished.folder, "workflow/plan_cost.py", "--configfile", SMOKE, "--against", str(finished.results)
     ).stdout
-    assert "train_r2d2_0_2" in text and "ratio" in text
+    assert "train__r2d2__0_2" in text and "ratio" in text

@@ -34,7 +34,7 @@ class Folder:
 
     def __init__(self, path: Path):
         self.path = path
-        for name in ("workflow/pipeline", "workflow/schemas"):
+        for name in ("workflow/pipeline", "workflow/schemas", "src"):
             shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("workflow/run.py", "workflow/cluster.py", "configs/smoke.yaml"):
             (path / name).parent.mkdir(exist_ok=True)

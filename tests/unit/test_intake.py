@@ -158,7 +158,7 @@ def test_an_adapter_with_a_number_that_is_none(made, tmp_path, monkeypatch):
 def test_layers_of_a_damaged_configuration(tmp_path, text, message):
     (tmp_path / "config.json").write_text(text, encoding="utf-8")
     with pytest.raises(JobError, match=message):
-        model_layers.blocks(tmp_path)
+        model_layers.read(tmp_path)
 
 
 # ------------------------------------------------------------------------------------------------------------ templates

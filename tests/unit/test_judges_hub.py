@@ -203,7 +203,8 @@ def test_published_judges_are_loaded_one_at_a_time(model, tokenizer, tmp_path, m
         *(tmp_path / f"{n}.csv" for n in said),
     ]
     for name in ("harmbench", "strongreject"):
-        words += [f"--{name}-model", tmp_path, f"--{name}-template", tmp_path / "template.txt"]
+        (tmp_path / name).mkdir()
+        words += [f"--{name}-model", tmp_path / name, f"--{name}-template", tmp_path / "template.txt"]
     monkeypatch.setattr(sys, "argv", ["judge.py", *map(str, words)])
     script.main()
     assert len(alive) == 2 and all(ref() is None for ref in alive)

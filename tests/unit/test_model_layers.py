@@ -62,7 +62,7 @@ def test_a_folder_that_is_no_model(tmp_path, monkeypatch):
 
 
 def test_a_config_that_is_none(tmp_path, monkeypatch):
-    for text, fault in (("[1]", "holds no settings"), ("{", "is no JSON")):
+    for text, fault in (("[1]", "not an object"), ("{", "not JSON")):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(SystemExit, match=fault):
             run(monkeypatch, [tmp_path], {"base": {}})
@@ -71,7 +71,7 @@ def test_a_config_that_is_none(tmp_path, monkeypatch):
 def test_other_limits_of_a_fetched_model(models, monkeypatch):
     """Asked of the models that they concern, all in one message."""
     (models[0] / "config.json").write_text(
-        json.dumps({"num_hidden_layers": 4, "vocab_size": 50, "num_attention_heads": 3, "hidden_size": 8})
+        json.dumps({"num_hidden_layers": 4, "vocab_size": 50, "num_attention_heads": 4, "hidden_size": 8})
     )
     config = beside()
     config["attacks"]["source"] = {"regime": "mine", "step": 3}
@@ -87,10 +87,10 @@ def test_other_limits_of_a_fetched_model(models, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["x", "--models", str(models[0]), "--layers", str(file), "--params", params])
     with pytest.raises(SystemExit) as refused:
         model_layers.main()
-    assert all(
-        part in str(refused.value)
-        for part in ("refusal.layers has 7", "pool.gcg.top_k is 51", "3 heads in a width of 8")
-    )
+    assert all(part in str(refused.value) for part in ("refusal.layers has 7", "pool.gcg.top_k is 51"))
+    (models[0] / "config.json").write_text(json.dumps({"num_attention_heads": 3, "hidden_size": 8}))
+    with pytest.raises(SystemExit, match="hidden_size is 8, not a multiple of num_attention_heads, 3"):
+        model_layers.main()
 
 
 def beside() -> dict:

@@ -16,7 +16,7 @@ def given_gpus(device: str) -> None:
     if not device.startswith("cuda") or importlib.util.find_spec("torch") is None:
         return
     asked = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
-    count = int(subprocess.run(asked, capture_output=True, text=True, check=True).stdout)
+    count = int(subprocess.run(asked, capture_output=True, encoding="utf-8", check=True).stdout)
     number = int(device.partition(":")[2] or 0)
     if number >= count:
         has = f"{count} GPU(s), counted from 0" if count else "no GPU that torch can use"

@@ -80,17 +80,6 @@ rule attack_autodan:
         autodan.command
 
 
-def asked(wc):
-    """Checkpoints that are asked the attacks of a source, and these attacks."""
-    targets = study.attack_targets(wc.regime, int(wc.step))
-    methods = study.methods(wc.regime, int(wc.step))
-    return {
-        "model": [layout.model(*target) for target in targets],
-        "adapters": [at(folder, wc.seed) for target in targets for folder in layout.adapter(*target)],
-        "attacks": [at(layout.attacks(method), wc.seed, wc.regime, wc.step) for method in methods],
-    }
-
-
 rule transfer:
     input:
         unpack(asked),

@@ -57,3 +57,14 @@ def swept(wc):
     """Model, adapter (where there is one), activations and carriers of a swept checkpoint."""
     files = {"activations": layout.anchor_activations, "carriers": layout.carriers}
     return weights(wc) | {name: at(path, wc.seed, wc.regime, wc.step) for name, path in files.items()}
+
+
+def asked(wc):
+    """Checkpoints that are asked the attacks of a source, and these attacks."""
+    targets = study.attack_targets(wc.regime, int(wc.step))
+    methods = study.methods(wc.regime, int(wc.step))
+    return {
+        "model": [layout.model(*target) for target in targets],
+        "adapters": [at(folder, wc.seed) for target in targets for folder in layout.adapter(*target)],
+        "attacks": [at(layout.attacks(method), wc.seed, wc.regime, wc.step) for method in methods],
+    }

@@ -75,16 +75,12 @@ class Facts:
 
     def shape_in(self, folder: str) -> Shape:
         """Of a model that is converted into `folder` of the layout, or that the adapter there belongs to."""
-        names = (*self.study.brought, *self.study.models)
-        return next(
-            (self.shape(name) for name in names if folder.startswith(f"{self.study.layout.root}/models/{name}")),
-            self.base,
-        )
+        name = folder.removeprefix(f"{self.study.layout.root}/models/").split("/")[0]
+        return self.shape(name) if name in (*self.study.brought, *self.study.models) else self.base
 
-    @property
-    def merging(self) -> float:
+    def merging(self, shape: Shape) -> float:
         """Seconds until the next save of a group is ready: a copy of the base, the merge of the adapter, the move to the device."""
-        return 4 * self.base.parameters * self.size / self.rates.load
+        return 4 * shape.parameters * self.size / self.rates.load
 
     def published(self) -> list[tuple[dict, Shape]]:
         """Published judges: their entry of the configuration, and their shape."""

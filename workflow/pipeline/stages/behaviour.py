@@ -53,7 +53,7 @@ def answering_saves(f: Facts, at: At) -> Need:
     work.load()
     for step in at.group.steps:
         held, text = answered(f, work, f.suites(at.regime, step))
-        work.seconds_besides += f.merging
+        work.seconds_besides += f.merging(work.shape)
     return f.model(work, held, len(at.group.steps) * text, copies=2)
 
 

@@ -99,7 +99,7 @@ def probing_saves(f: Facts, at: At) -> Need:
     work.load()
     for _ in steps:
         host = recorded(f, work)
-        work.seconds_besides += f.merging
+        work.seconds_besides += f.merging(shape)
     disk = len(steps) * cache(f, shape, f.c["activations"]["keep"] == "all")
     held = f.probe_pass(shape, f.c["activations"]["batch_size"])
     return f.model(work, held, disk, copies=2, host=host)
@@ -111,7 +111,7 @@ def labelling(f: Facts, at: At) -> Need:
     work.load()
     for _ in steps:
         work.answers(n, REQUEST, limit, batch, ANSWERED)
-        work.seconds_besides += f.merging
+        work.seconds_besides += f.merging(shape)
     return f.model(work, f.decoding(shape, min(n, batch), limit), len(steps) * 2000, copies=2)
 
 

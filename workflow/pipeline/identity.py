@@ -21,7 +21,7 @@ class Group:
 
     @property
     def name(self) -> str:
-        """Of rules. No regime's name holds two underscores in a row, so that no two groups share one."""
+        """Of rules and logs. Two underscores and the steps are its end, so that no two groups share one, whatever regimes are called."""
         return f"{self.regime}__{self.text}"
 
 

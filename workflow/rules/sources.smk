@@ -65,7 +65,8 @@ rule convert_model:
 
 # What runs a model waits for this, and is never run anew because of it (`ancient`). So it must not run for a reason of its own:
 # a job that Snakemake plans hides the reasons of those below it, which an `ancient` file then does not carry on. Its params are
-# therefore functions, which Snakemake does not compare; layers that are changed in a finished study are checked where they are read.
+# therefore functions of its input, which Snakemake does not compare; layers that are changed in a finished study are checked where
+# they are read.
 rule model_layers:
     input:
         models=list(layout.models().values()),
@@ -78,7 +79,9 @@ rule model_layers:
     resources:
         **find_layers.resources,
     params:
-        **find_layers.params | {"code": lambda wc, code=find_layers.params["code"]: code},
+        code=lambda wc, input: find_layers.params["code"],
+        files=find_layers.params["files"],
+        settings=lambda wc, input: find_layers.params["settings"](wc),
     shell:
         find_layers.command
 

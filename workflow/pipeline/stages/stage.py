@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shlex
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ class Bound:
         if place.startswith("seed"):
             folder, place = layout.seed, place.removeprefix("seed").removeprefix("/")
         if self.group is not None:
-            place = f"{self.group.regime}_{self.group.text}"
+            place = self.group.name
         return f"{folder}/{kind}/{self.name}{'/' if place else ''}{place}.{ending}"
 
     @property
@@ -137,13 +138,14 @@ def options(files: Iterable, left_out: Iterable[str] = ()) -> list[str]:
 
 def briefly(words: list[str]) -> str:
     """The words of a command, quoted; of many, the name of a file that holds one a line, which scripts read in their place."""
-    if sum(len(word) + 3 for word in words) <= LONGEST:
-        return shlex.join(words)
+    command = shlex.join(words)
+    if len(command.encode()) <= LONGEST:
+        return command
     text = "\n".join(words) + "\n"
     path = LISTS / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.txt"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_suffix(f".partial-{hashlib.sha256(str(id(words)).encode()).hexdigest()[:8]}")
+        scratch = path.with_suffix(f".{uuid.uuid4().hex}")
         scratch.write_text(text, encoding="utf-8")
         scratch.replace(path)
     return f"@{path}"

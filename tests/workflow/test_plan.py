@@ -299,7 +299,7 @@ class TestCode:
 
     def test_the_refusal_rules_are_used_where_answers_are_judged(self, study):
         path = study / "src/safety_geometry/judges/refusal.py"
-        edit(path, "HELP_WORDS = 20", "HELP_WORDS = 25")
+        edit(path, "HELP_WORDS = 30", "HELP_WORDS = 35")
         jobs = plan(study)
         assert jobs["judge"] == 4 and jobs["train_sft_0_2"] == 1  # training watches refusals
         assert not set(jobs) & {"tiny_model", "prompt_sets", "clean_rows"}
@@ -336,7 +336,22 @@ IMPORTS = {
     "losses": {"train_segment"},
     "training": {"train_segment"},
     "scoring": {"probe"},
-    "adapters": {"complete_saves", "fit_labels", "probe_saves"},
+    "adapters": {
+        "attack_autodan",
+        "attack_gcg",
+        "choose_behaviours",
+        "clean_rows",
+        "complete",
+        "complete_saves",
+        "convert_model",
+        "fit_labels",
+        "follow_up",
+        "probe",
+        "probe_saves",
+        "sweep",
+        "train_segment",
+        "transfer",
+    },
     "contrast": {"probe", "probe_saves"},
     "activations": {
         "attack_autodan",

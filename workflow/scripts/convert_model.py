@@ -15,7 +15,7 @@ from _job import Job, JobError, sidecar
 from _model import BAD_INPUT
 from _text import text_of
 
-from safety_geometry.adapters import take_in
+from safety_geometry.adapter_intake import take_in
 from safety_geometry.chat import TemplateError
 from safety_geometry.folders import check_alike, check_model_folder, use_template
 from safety_geometry.gguf_model import convert_gguf

@@ -307,7 +307,7 @@ class TestCode:
 
     def test_the_refusal_rules_are_used_where_answers_are_judged(self, study):
         path = study / "src/safety_geometry/judges/refusal.py"
-        edit(path, "HELP_WORDS = 20", "HELP_WORDS = 25")
+        edit(path, "HELP_WORDS = 30", "HELP_WORDS = 35")
         jobs = detailed(study)
         assert jobs["judge"] == 4 and jobs["train__sft__0_2"] == 1  # training watches refusals
         assert not set(jobs) & {"tiny_model", "prompt_sets", "clean_rows"}

@@ -406,7 +406,7 @@ def test_digests_change_for_the_users_of_a_module(undisturbed, module):
 def test_no_judge_and_no_intake_is_behind_the_work_of_models(script):
     from pipeline.digests import closure
 
-    behind = closure(ROOT, f"workflow/scripts/{script}.py")
+    behind = closure(Path(__file__).parents[2], f"workflow/scripts/{script}.py")
     for module in ("judges/", "claims/", "models/folders", "models/intake", "models/gguf/"):
         assert not [path for path in behind if path.startswith(f"src/safety_geometry/{module}")]
 

@@ -18,7 +18,8 @@ from test_memory import Small
 from transfer_tables import answers, with_success
 
 from safety_geometry.attacks.transfer import identified
-from safety_geometry.claims.tables import Checkpoint, stack
+from safety_geometry.claims.tables import stack
+from safety_geometry.settings.identity import Checkpoint
 
 PARAMS = {
     "model": {"dtype": "float32", "device": "cpu", "threads": 1, "system": None}, "seed": 3, "source": "sft:4",

@@ -7,8 +7,8 @@ import synthetic_sweep as made
 from _tables import check_table
 
 from safety_geometry.causal.follow_up import choose, follow_up_table, split_half
-from safety_geometry.claims.tables import Checkpoint
 from safety_geometry.judges.behaviour import paired_rates
+from safety_geometry.settings.identity import Checkpoint
 from safety_geometry.stats.estimates import wilson
 
 EARLY, LATE = Checkpoint(1, "r2d2", 5, "reference"), Checkpoint(1, "r2d2", 30, "30")

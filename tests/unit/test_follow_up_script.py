@@ -11,6 +11,7 @@ from conftest import REQUESTS
 
 from safety_geometry.causal.cells import Cell, Unit
 from safety_geometry.models.interventions import Intervention
+from safety_geometry.models.loaded import Loaded
 from safety_geometry.models.runner import Runner
 
 SWEEP = {"model": {"dtype": "float32"}, "ablate": [1.0], "controls": {"random": 3}}
@@ -42,7 +43,7 @@ def run(llama, chat, tmp_path, monkeypatch):
         Intervention("ablate", 1, torch.nn.functional.normalize(torch.randn(1, 32, generator=g)), 1.0) for _ in NAMES
     ]
     units = [Unit("u", tuple(Cell(name, (edit,), ()) for name, edit in zip(NAMES, edits, strict=True)))]
-    loaded = SimpleNamespace(runner=Runner(llama), chat=chat, tokenizer=chat.tokenizer)
+    loaded = Loaded(llama, chat.tokenizer, chat, Runner(llama))
     answered = []
     monkeypatch.setattr(follow_up, "load", lambda *args: loaded)
     monkeypatch.setattr(follow_up, "Sweep", lambda job, model: SimpleNamespace(loaded=model, units=lambda: units))

@@ -14,7 +14,6 @@ from pathlib import Path
 import _job
 import numpy as np
 import pytest
-from _activations import Activations, Tensors, read_scores
 from _job import Job, JobError, read_jsonl
 from _store import UnitStore, job_key
 from pipeline import damage
@@ -22,7 +21,11 @@ from safetensors import SafetensorError
 from safetensors.numpy import save_file
 
 from safety_geometry.artefacts import integrity as _integrity
+from safety_geometry.artefacts.activations import Activations
+from safety_geometry.artefacts.candidate_scores import read_scores
+from safety_geometry.artefacts.errors import ArtefactError
 from safety_geometry.artefacts.integrity import IntegrityError, content_digest, fault_of, sidecar
+from safety_geometry.artefacts.tensor_file import Tensors
 
 STUDY = Path("results/mine")
 TABLE = STUDY / "seed1/judged/sft/step4/judged.csv"
@@ -590,7 +593,7 @@ def test_no_value_of_a_tensor_file_is_read_that_is_not_finite(tmp_path, dtype, v
     save_tensors({"mean.harmful": values, "prompts": values.clone()}, path, {"positions": "[-1]"})
     assert Tensors(path).read("prompts", np.s_[:, 0]).sum() == 4  # the slice that is asked for is checked
     for read in (lambda: Activations(path).mean("harmful"), lambda: Tensors(path).read("prompts", np.s_[:, 1])):
-        with pytest.raises(JobError, match=rf"{path}: (mean.harmful|prompts) holds NaN or infinity"):
+        with pytest.raises(ArtefactError, match=rf"{path}: (mean.harmful|prompts) holds NaN or infinity"):
             read()
 
 
@@ -600,7 +603,7 @@ def test_candidate_scores_that_are_not_finite(tmp_path):
     arrays |= {"clean_harmful": np.ones((1, 4)), "clean_benign": np.ones((3, 4))}
     arrays["kl"][1, 2] = np.nan
     save_file(arrays, tmp_path / "scores.safetensors", {"n_layers": "4"})
-    with pytest.raises(JobError, match=r"scores.safetensors: kl holds NaN or infinity"):
+    with pytest.raises(ArtefactError, match=r"scores.safetensors: kl holds NaN or infinity"):
         read_scores(tmp_path / "scores.safetensors")
 
 
@@ -613,13 +616,13 @@ def test_a_tensor_file_that_is_none(tmp_path, spoil):
     path = tmp_path / "cache.safetensors"
     save_file(TENSORS, path)
     spoil(path)
-    with pytest.raises(JobError, match=f"{path} is not a safetensors file, or is cut off"):
+    with pytest.raises(ArtefactError, match=f"{path} is not a safetensors file, or is cut off"):
         Tensors(path)
 
 
 def test_metadata_that_is_damaged(tmp_path):
     save_file(TENSORS, tmp_path / "cache.safetensors", {"positions": "[-1"})
-    with pytest.raises(JobError, match="'positions' in its metadata is damaged"):
+    with pytest.raises(ArtefactError, match="'positions' in its metadata is damaged"):
         Activations(tmp_path / "cache.safetensors")
 
 

@@ -112,7 +112,7 @@ def test_candidate_scores(small, llama64, chat, most, where, left):
     assert {str(w.message).split(":")[0] for w in told} == {where}  # scores start with what the clean run found out
     assert size.rows == left
     for name in ("ablate_harmful", "add_benign", "kl", "clean_harmful", "clean_benign"):
-        torch.testing.assert_close(getattr(got, name), getattr(want, name), atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(getattr(got, name), getattr(want, name), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("most", "where"), [(3, "clean run"), (5, "readout")])
@@ -184,7 +184,7 @@ def test_a_job_records_a_changed_layout_beside_what_it_made(folder, tmp_path, mo
         clean_rows.main()
     else:
         Small.most = 3
-        monkeypatch.setattr("_model.Runner", Small)
+        monkeypatch.setattr("safety_geometry.models.loaded.Runner", Small)
         with pytest.warns(LessMemory, match="clean rows: out of memory with 5 rows"):
             clean_rows.main()
     record = json.loads((tmp_path / "out.jsonl.provenance.json").read_text())

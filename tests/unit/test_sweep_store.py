@@ -18,6 +18,7 @@ from test_causal_controls import COUNTS, checkpoint
 from safety_geometry.causal.cells import Cell, Target, Unit, answer_units, clean_unit, shared_units, target_unit
 from safety_geometry.models import generation
 from safety_geometry.models.interventions import Intervention
+from safety_geometry.models.loaded import Loaded
 from safety_geometry.models.runner import Runner
 
 FILES = ("model", "adapter", "harmful", "benign")
@@ -125,8 +126,8 @@ def test_more_directions_that_are_only_read_leave_the_answers(tmp_path):
     assert keys(modes=("r_only",))[1:] == before[1:] and keys(modes=("r_only",))[0] != before[0]
 
 
-def tiny(llama, chat) -> SimpleNamespace:
-    return SimpleNamespace(runner=Runner(llama), chat=chat, tokenizer=chat.tokenizer)
+def tiny(llama, chat) -> Loaded:
+    return Loaded(llama, chat.tokenizer, chat, Runner(llama))
 
 
 def edits(n: int) -> dict[str, tuple[Intervention, ...]]:

@@ -3,7 +3,7 @@
 import pandas as pd
 from transfer_tables import answers, with_success
 
-from safety_geometry.claims.tables import Checkpoint
+from safety_geometry.settings.identity import Checkpoint
 
 SOURCE = Checkpoint(4, "sft_refusal", 30)
 

@@ -309,11 +309,11 @@ class TestCode:
         path = study / "src/safety_geometry/judges/refusal.py"
         edit(path, "HELP_WORDS = 30", "HELP_WORDS = 35")
         jobs = detailed(study)
-        assert jobs["judge"] == 4 and jobs["train__sft__0_2"] == 1  # training watches refusals
-        assert not set(jobs) & {"tiny_model", "prompt_sets", "clean_rows"}
+        assert jobs["judge"] == 4 and jobs["training_table"] == 1  # the monitor's answers are judged there
+        assert not {rule for rule in jobs if rule.startswith(("train__", "tiny_model", "prompt_sets", "clean_rows"))}
 
     def test_a_script(self, study):
-        edit(study / "workflow/scripts/concatenate.py", "ignore_index=True", "ignore_index=bool(1)")
+        edit(study / "workflow/scripts/training_table.py", "ignore_index=True", "ignore_index=bool(1)")
         assert detailed(study) == TABLES | {"training_table": 1}
 
 
@@ -328,7 +328,6 @@ IMPORTS = {
         "follow_up_choice",
         "follow_up_table",
         "judge_agreement",
-        "quadrants",
         "tables",
         "train_judges",
         "transfer_tables",
@@ -344,7 +343,13 @@ IMPORTS = {
     "training/losses": {"train_segment"},
     "training/loop": {"train_segment"},
     "geometry/candidate_scores": {"probe"},
-    "models/adapters": {"complete_saves", "fit_labels", "probe_saves"},
+    "models/saves": {"complete_saves", "fit_labels", "probe_saves"},
+    "models/intake": {"convert_model"},
+    "models/answers": {"complete", "complete_saves", "fit_labels", "follow_up", "sweep", "transfer"},
+    "models/recording": {"complete"},
+    "geometry/measures": {"carriers"},
+    "training/table": {"training_table"},
+    "artefacts/carriers": {"carriers", "quadrants"},
     "geometry/contrast": {"probe", "probe_saves"},
     "geometry/activations": {"probe", "probe_saves"},
     "models/folders": {"convert_model"},
@@ -395,6 +400,15 @@ def test_digests_change_for_the_users_of_a_module(undisturbed, module):
     finally:
         path.write_text(text)
     assert {name for name in before if before[name] != after[name]} == IMPORTS[module]
+
+
+@pytest.mark.parametrize("script", ["train_segment", "probe", "probe_saves", "complete", "complete_saves", "sweep"])
+def test_no_judge_and_no_intake_is_behind_the_work_of_models(script):
+    from pipeline.digests import closure
+
+    behind = closure(Path(__file__).parents[2], f"workflow/scripts/{script}.py")
+    for module in ("judges/", "claims/", "models/folders", "models/intake", "models/gguf/"):
+        assert not [path for path in behind if path.startswith(f"src/safety_geometry/{module}")]
 
 
 # ------------------------------------------------------------------------------------------------------------ prompts

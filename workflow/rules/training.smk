@@ -22,6 +22,7 @@ for train in stages.groups("train"):
                 for folder in [layout.checkpoint(train.group.regime, step)]
             ],
             log=layout.training_log(train.group),
+            answers=layout.monitor_answers(train.group),
         log:
             train.log,
         benchmark:
@@ -42,10 +43,12 @@ for train in stages.groups("train"):
 
 if study.regimes:
     log_table = stages["training_table"]
+    trained = [group for regime in study.regimes for group in study.segments(regime)]
 
     rule training_table:
         input:
-            parts=[layout.training_log(group) for regime in study.regimes for group in study.segments(regime)],
+            logs=[layout.training_log(group) for group in trained],
+            answers=[layout.monitor_answers(group) for group in trained],
         output:
             table=layout.training_table,
         log:

@@ -8,6 +8,7 @@ What is read is hashed before the work begins, and has to be what its sidecar sa
 
 import argparse
 import contextlib
+import copy
 import csv
 import errno
 import functools
@@ -19,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 
 from safety_geometry.artefacts.disk import disk_full
+from safety_geometry.artefacts.errors import ArtefactError
 from safety_geometry.artefacts.integrity import (
     IntegrityError,
     advice,
@@ -40,11 +42,24 @@ class JobError(SystemExit):
         super().__init__(f"error: {message}")
 
 
+def in_a_sentence(before=sys.excepthook) -> None:
+    """A script that reads a damaged artefact ends as with JobError, wherever it was."""
+
+    def hook(kind, error, trace) -> None:
+        if issubclass(kind, ArtefactError):
+            print(JobError(str(error)), file=sys.stderr)
+        else:
+            before(kind, error, trace)
+
+    sys.excepthook = hook
+
+
 class Job:
     """Parsed command line of one rule script: attributes for the files, `params` for the rest."""
 
     def __init__(self, doc: str, inputs: Iterable[str] = (), outputs: Iterable[str] = ()):
         """`inputs` and `outputs` are option names; a trailing ``*`` takes several paths, a trailing ``?`` none or one."""
+        in_a_sentence()
         parser = argparse.ArgumentParser(
             description=doc,
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -87,6 +102,13 @@ class Job:
     def _paths(self, name: str) -> list[Path]:
         value = getattr(self, name)
         return value if isinstance(value, list) else [value] if value is not None else []
+
+    def part(self, **inputs: Path | list[Path]) -> "Job":
+        """This job where it makes one of several outputs: of these inputs only those named go into it, and into its sidecar."""
+        part = copy.copy(self)
+        for name, value in inputs.items():
+            setattr(part, name, value)
+        return part
 
     @contextlib.contextmanager
     def publish(self, path: Path) -> Iterator[Path]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 from _job import JobError
 
-from safety_geometry.claims.tables import Checkpoint
+from safety_geometry.settings.identity import Checkpoint
 
 
 def by_checkpoint(

@@ -15,10 +15,10 @@ from _job import Job, JobError, sidecar
 from _model import BAD_INPUT
 from _text import text_of
 
-from safety_geometry.models.adapters import take_in
 from safety_geometry.models.chat import TemplateError
 from safety_geometry.models.folders import check_alike, check_model_folder, use_template
 from safety_geometry.models.gguf.conversion import convert_gguf
+from safety_geometry.models.intake import take_in
 from safety_geometry.models.loading import configure, end_ids, load_tokenizer
 from safety_geometry.models.templates import checked_format
 

@@ -11,7 +11,7 @@ from _job import Job, JobError
 from _per_checkpoint import by_checkpoint, read_judged
 
 from safety_geometry.causal.follow_up import follow_up_table
-from safety_geometry.claims.tables import Checkpoint
+from safety_geometry.settings.identity import Checkpoint
 
 NAMES = ("seed", "regime", "step", "anchor")
 

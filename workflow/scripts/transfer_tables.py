@@ -10,7 +10,8 @@ from _per_checkpoint import by_checkpoint, read_judged
 from _read import read_table
 
 from safety_geometry.attacks.transfer import ARMS, identified, transfer_predictors, transfer_table
-from safety_geometry.claims.tables import Checkpoint, stack
+from safety_geometry.claims.tables import stack
+from safety_geometry.settings.identity import Checkpoint
 
 
 def main() -> None:

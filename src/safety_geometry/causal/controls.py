@@ -23,10 +23,9 @@ from safety_geometry.causal.modes import Part, orthonormal
 from safety_geometry.causal.names import SHARED
 from safety_geometry.geometry.carriers import NEGLIGIBLE
 from safety_geometry.geometry.coupling import position_subspace
+from safety_geometry.settings.identity import Site
 
 REDRAWS = 20
-Site = tuple[int | str, int]
-"""Position as the configuration names it, and layer."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,8 @@ import pandas as pd
 
 from safety_geometry.causal.names import CLEAN, KINDS, SHARED
 from safety_geometry.causal.outcomes import RATES, outcome_matrix
-from safety_geometry.claims.tables import Checkpoint
 from safety_geometry.judges.behaviour import paired_rates
+from safety_geometry.settings.identity import Checkpoint
 from safety_geometry.stats.estimates import percentiles, resampling_weights, wilson
 
 WHAT = ("target", "family", "mode", "lambda", "scope", "rank", "role", "control", "number", "chosen_delta")

@@ -5,12 +5,12 @@ out, in an order that depends on their content only.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 
 import pandas as pd
 
 from safety_geometry.judges.behaviour import arm_contrast, contrast, metrics, outcomes
+from safety_geometry.settings.identity import Checkpoint
 
 WIDE_METRICS = ("fixed_asr", "init_asr", "direct_asr", "any_refusal", "usefulness", "benign_mean", "benign_strict",
                 "benign_lenient", "benign_refusal", "benign_degenerate")  # fmt: skip
@@ -19,19 +19,6 @@ COUPLING = ("hrci", "hrci_lo", "hrci_hi", "hrci_repr", "hrci_repr_lo", "hrci_rep
 KEY = ["seed", "regime", "step"]
 CONTRAST = ["seed", "contrast", "metric", "regime", "step", "anchor", "other_regime", "other_step", "other_anchor",
             "value", "lo", "hi", "n", "changed", "test", "p", "p_smallest"]  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A saved checkpoint of the study; `anchor` is None for a save without a name."""
-
-    seed: int
-    regime: str
-    step: int
-    anchor: str | None = None
-
-    def columns(self) -> dict:
-        return {"seed": self.seed, "regime": self.regime, "step": self.step, "anchor": self.anchor}
 
 
 def stack(frames: Sequence[pd.DataFrame], regimes: Sequence[str]) -> pd.DataFrame:

@@ -1,15 +1,20 @@
-"""Residual-stream activations at chosen positions, for all layers in one forward pass."""
+"""Residual-stream activations at chosen positions, for all layers in one forward pass, and the cache that is made of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from safety_geometry.artefacts.activations import CLASSES, SETS, ActivationWriter
+from safety_geometry.geometry.contrast import large_enough
 from safety_geometry.models.chat import Rendered
 from safety_geometry.models.generation import length_batches
 from safety_geometry.models.memory import BatchSize
-from safety_geometry.models.positions import Position, position_indices
+from safety_geometry.models.positions import PositionError, position_indices
 from safety_geometry.models.runner import Runner, pack
+from safety_geometry.settings.identity import Position
 
 
 @torch.inference_mode()
@@ -85,6 +90,65 @@ class RunningMean:
         if not self.count:
             raise ValueError("the mean of no prompts was asked for")
         return (self.total / self.count).float()
+
+
+@dataclass(frozen=True)
+class CacheSettings:
+    """positions: recorded ones; dtype: of the activations of single prompts; only: the position of the validation prompts in a cache
+    of means, None where everything is kept; class_min: the fewest prompts of a class of refused and other ones."""
+
+    positions: tuple[Position, ...]
+    dtype: str
+    only: Position | None = None
+    class_min: int = 0
+
+
+def cache_activations(
+    path: Path, runner: Runner, prompts: Mapping[str, Sequence[Rendered]], settings: CacheSettings, batch_size: int | BatchSize,
+    refused: Mapping[str, Sequence[bool]] | None = None, share: int = 0,
+    progress: Callable[[int, str], Callable[[int], None]] | None = None,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Write an activation cache (artefacts/activations.py), batch by batch; returns its means [P, L+1, d] by class.
+
+    prompts: of each of `SETS`; refused: which of the fit prompts of each class are, where R contrasts these with the others; share:
+    leading tokens that all prompts have in common; progress(prompts of a set, its name) gives what is told the prompts finished.
+
+    Raises PositionError, with the name of the set, for a prompt without a token at a position; OverflowError for an activation
+    that is not finite in the cache's type.
+    """
+    site = (len(settings.positions), runner.n_layers + 1, runner.d)
+    labels = {label: torch.tensor(each, dtype=torch.bool) for label, each in (refused or {}).items()}
+    means = {label: RunningMean(site) for label in CLASSES}
+    told_apart = bool(labels) and large_enough(torch.cat(list(labels.values())), settings.class_min)
+    if told_apart:
+        means |= {"refused": RunningMean(site), "complied": RunningMean(site)}
+    counts = {name: len(prompts[name]) for name in SETS}
+    writer = ActivationWriter(
+        path, settings.positions, site, settings.dtype, counts, means, bool(labels), settings.only
+    )
+    with writer as file:
+        for name in SETS:
+            split, label = name.split("_")
+
+            def keep(rows: list[int], values: Tensor, name=name, split=split, label=label) -> None:
+                if split == "fit":
+                    means[label].add(values)
+                    if told_apart:
+                        means["refused"].add(values[labels[label][rows]])
+                        means["complied"].add(values[~labels[label][rows]])
+                file.add(name, values, rows)
+
+            bar = progress and progress(len(prompts[name]), f"activations {name}")
+            try:
+                stream(runner, prompts[name], settings.positions, batch_size, keep, share, bar)
+            except PositionError as error:
+                raise PositionError(f"{name}: {error}") from error
+        result = {label: mean.value() for label, mean in means.items()}
+        for label, mean in result.items():
+            file.write(f"mean.{label}", mean)
+        for label, each in labels.items():
+            file.write(f"refused.{label}", each.to(torch.uint8))
+    return result
 
 
 def evaluation_layers(mean_harmful: Tensor, mean_benign: Tensor, share: float = 0.1) -> list[int]:

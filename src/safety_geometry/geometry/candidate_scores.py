@@ -12,32 +12,17 @@ are computed at the last position only.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from safety_geometry.artefacts.candidate_scores import CandidateScores
 from safety_geometry.models.chat import Rendered
 from safety_geometry.models.interventions import Intervention
 from safety_geometry.models.memory import BatchSize
 from safety_geometry.models.restart import CleanRun, clean_run, edited_prefix, restart
 from safety_geometry.models.runner import Batch, KeyValues, Runner
-
-
-@dataclass(frozen=True)
-class CandidateScores:
-    """C candidates × n validation prompts; evaluation vectors are sums over the evaluation layers' last-token outputs.
-
-    layers, positions [C]; norm [C] of the raw direction; ablate_harmful, add_benign [C, n, d]; kl [C, n] in nats
-    (benign, clean‖ablated, next token after the prompt); clean_harmful, clean_benign [n, d].
-    """
-
-    layers: Tensor
-    positions: Tensor
-    norm: Tensor
-    ablate_harmful: Tensor
-    add_benign: Tensor
-    kl: Tensor
-    clean_harmful: Tensor
-    clean_benign: Tensor
+from safety_geometry.settings.identity import Position
 
 
 @dataclass(frozen=True)
@@ -66,7 +51,7 @@ def score_candidates(
     Args:
         coefficient: multiple of the raw direction that is added on benign prompts.
         batch_size: rows (prompt × candidate × operation) of one forward pass.
-        progress: told the number of rows finished.
+        progress: gets the number of rows finished.
     """
     if len(harmful) != len(benign):
         raise ValueError(f"{len(harmful)} harmful and {len(benign)} benign validation prompts: must be as many")
@@ -100,15 +85,37 @@ def score_candidates(
             size.run(compute, jobs)
     total = sum(clean.evaluation[e] for e in evaluation_layers)
     return CandidateScores(
-        layers=torch.tensor([s[0] for s in sites]),
-        positions=torch.tensor([s[1] for s in sites]),
-        norm=torch.stack([directions[s].float().norm() for s in sites]),
-        ablate_harmful=ablated,
-        add_benign=added,
-        kl=kl,
-        clean_harmful=total[:n].cpu(),
-        clean_benign=total[n:].cpu(),
+        layers=np.array([layer for layer, _ in sites]),
+        positions=np.array([position for _, position in sites]),
+        norm=torch.stack([directions[site].float().norm() for site in sites]).cpu().numpy(),
+        ablate_harmful=ablated.numpy(),
+        add_benign=added.numpy(),
+        kl=kl.numpy(),
+        clean_harmful=total[:n].cpu().numpy(),
+        clean_benign=total[n:].cpu().numpy(),
+        n_layers=runner.n_layers,
     )
+
+
+def candidate_layers(layers: Sequence[int] | None, share: float | None, n_layers: int) -> list[int]:
+    """`layers`, or without any the first `share` of all. Raises ValueError for one that the model does not have."""
+    if layers is None:
+        return list(range(int(share * n_layers)))
+    if beyond := [layer for layer in layers if layer >= n_layers]:
+        raise ValueError(f"layers {beyond} do not exist: the model has blocks 0 to {n_layers - 1}")
+    return list(layers)
+
+
+def candidate_directions(
+    delta: Tensor, recorded: Sequence[Position], positions: Sequence[int], layers: Sequence[int]
+) -> dict[tuple[int, int], Tensor]:
+    """Raw directions [d] by (layer, position), of differences delta [P, L+1, d] at the `recorded` positions.
+
+    A direction that is zero (layer 0 at a template token, the same for every prompt) is no candidate.
+    """
+    sites = [(layer, position) for layer in layers for position in positions]
+    directions = {(layer, position): delta[list(recorded).index(position), layer] for layer, position in sites}
+    return {site: direction for site, direction in directions.items() if direction.norm() > 0}
 
 
 def _baseline(runner: Runner, prompts, layers, evaluation_layers, share: int, size: BatchSize) -> _Baseline:

@@ -1,47 +1,22 @@
-"""Harmfulness (H) and refusal (R) carriers: unit difference-of-means directions and how their sites are chosen.
+"""Scores of the sites that a harmfulness (H) or refusal (R) carrier can be read at, and the rules that choose one.
+
+Carriers are unit difference-of-means directions.
 
 H: layer with the highest validation score of the projection on the fit direction (arXiv 2606.16349, section 3).
 R: COSMIC-style search over positions × layers under a KL budget (arXiv 2604.27019, Eqs. 1-2).
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Literal
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-Position = int | str
+from safety_geometry.artefacts.candidate_scores import CandidateScores
+
 H_SCORES = ("dprime", "auroc", "gap")
 # A block input at a token of the template is the same vector for every prompt at layer 0: its mean difference is
 # rounding noise, which must not become a direction. Anything this small beside its yardstick counts as zero.
 NEGLIGIBLE = 1e-5
-
-
-@dataclass(frozen=True, eq=False)
-class Carrier:
-    """A unit direction with the site where it was read.
-
-    `direction` [d] has norm 1; `norm` is the raw mean difference's norm; `score` is the validation score that chose
-    the site (S_total for R); `admissible` is None where the KL was not measured.
-    """
-
-    kind: Literal["H", "R"]
-    layer: int
-    position: Position
-    direction: np.ndarray
-    norm: float
-    score: float
-    admissible: bool | None
-
-    def __post_init__(self) -> None:
-        if self.kind not in ("H", "R"):
-            raise ValueError(f"a carrier is of kind H or R, not {self.kind!r}")
-        length = float(np.linalg.norm(self.direction))
-        if self.direction.ndim != 1 or not np.isclose(length, 1.0, atol=1e-6):
-            raise ValueError(
-                f"{self.kind} carrier, layer {self.layer}: direction of shape {self.direction.shape}, norm {length:.6g}"
-            )
 
 
 def unit(vector: np.ndarray) -> np.ndarray:
@@ -104,46 +79,6 @@ def select_harmfulness(profile: pd.DataFrame, score: str = "dprime") -> int:
 
 
 # -------------------------------------------------------------------------------------------------- refusal carrier
-
-
-@dataclass(frozen=True, eq=False)
-class CandidateScores:
-    """What the model wrote for C candidate sites, per validation prompt (n harmful, m safe), so that scores can be redone.
-
-    layers, positions [C] int; norm [C] of the raw direction; ablate_harmful [C, n, d] and add_benign [C, m, d]: last-token
-    block outputs summed over the evaluation layers, under ablation and under addition; kl [C, m] in nats, safe prompts;
-    clean_harmful [n, d], clean_benign [m, d]; n_layers = L, the number of blocks.
-    """
-
-    layers: np.ndarray
-    positions: np.ndarray
-    norm: np.ndarray
-    ablate_harmful: np.ndarray
-    add_benign: np.ndarray
-    kl: np.ndarray
-    clean_harmful: np.ndarray
-    clean_benign: np.ndarray
-    n_layers: int
-
-    def __post_init__(self) -> None:
-        count, (n, d), m = len(self.layers), self.clean_harmful.shape, len(self.clean_benign)
-        shapes = {
-            "positions": (count,), "norm": (count,), "kl": (count, m), "clean_benign": (m, d),
-            "ablate_harmful": (count, n, d), "add_benign": (count, m, d),
-        }  # fmt: skip
-        for name, shape in shapes.items():
-            if getattr(self, name).shape != shape:
-                raise ValueError(f"candidate scores: {name} has shape {getattr(self, name).shape}, expected {shape}")
-        if not count:
-            raise ValueError("candidate scores hold no candidate")
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], n_layers: int) -> "CandidateScores":
-        names = [field.name for field in fields(cls) if field.name != "n_layers"]
-        missing = [name for name in names if name not in arrays]
-        if missing:
-            raise ValueError(f"candidate scores lack {', '.join(missing)}")
-        return cls(**{name: arrays[name] for name in names}, n_layers=n_layers)
 
 
 @dataclass(frozen=True, eq=False)

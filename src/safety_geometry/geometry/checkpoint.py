@@ -1,15 +1,18 @@
-"""One checkpoint in the geometry stage: where its carriers are read, the carriers, and the activations around them."""
+"""Where the carriers of each save are read: contrasts come in, a frozen record of the chosen sites goes out.
 
-from dataclasses import dataclass, field
-from typing import Protocol
+An anchor, whose candidates were scored, chooses its own sites; a save without scores takes those of the anchor before it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
+from safety_geometry.artefacts.activations import CLASSES, Activations
+from safety_geometry.artefacts.candidate_scores import CandidateScores
+from safety_geometry.artefacts.carriers import Carrier, CarrierPair
 from safety_geometry.geometry.carriers import (
-    CandidateScores,
-    Carrier,
-    Position,
     Stability,
     candidate_table,
     harmfulness_profile,
@@ -19,195 +22,193 @@ from safety_geometry.geometry.carriers import (
     selection_stability,
     unit,
 )
-from safety_geometry.geometry.companions import PairSites
-from safety_geometry.geometry.coupling import Coupling, couple, position_subspace
-
-Site = tuple[Position, int]  # position as it is named in the configuration, layer
+from safety_geometry.geometry.coupling import position_subspace
+from safety_geometry.settings.identity import Checkpoint, Position, Site
 
 
-class ActivationCache(Protocol):
-    """Activations of one checkpoint: P positions, the inputs of its L blocks and the output of the last, width d.
+@dataclass(frozen=True)
+class GeometrySettings:
+    """How sites are chosen and coupling is measured.
 
-    `per_prompt`: those of the fit prompts are there one by one; without it, `fit` and `refused` need not be.
+    h_position, h_score: H is read there, at the layer of the highest score (`carriers.H_SCORES`); beta_kl, kl_max,
+    max_layer_fraction: R's rule (`carriers.candidate_table`); positions: the rows of a subspace, after the instruction; subspace_k:
+    its directions; tau: layers, of C_layer; fixed_layers: common layers at which both carriers are read as well; bootstrap, shuffles,
+    splits: resamples; seed: theirs.
     """
 
-    n_layers: int
-    per_prompt: bool
-    n_fit: tuple[int, int]  # harmful and benign fit prompts
-
-    def index(self, position: Position) -> int: ...
-
-    def mean(self, label: str) -> np.ndarray:
-        """[P, L+1, d] over the prompts of a class: harmful, benign, refused or complied."""
-
-    def fit(self, position: Position, layer: int) -> tuple[np.ndarray, int]:
-        """[N, d] at one site, harmful prompts first, and how many of them are harmful."""
-
-    def select(self, label: str, position: Position) -> np.ndarray:
-        """[n, L, d]: the block inputs of the validation prompts at one position."""
-
-    def refused(self) -> np.ndarray | None:
-        """[N] bool of the fit prompts where the refusal carrier contrasts refused and other prompts, else None."""
-
-    def r_classes(self) -> tuple[str, str] | None:
-        """The two classes whose means the refusal carrier is made of; None where one has too few prompts."""
-
-
-@dataclass(eq=False)
-class Checkpoint:
-    """Everything the tables need of one save; `r_row` and `stability` only where candidates were scored.
-
-    `scored`: an anchor, which chooses its own sites. `delta` [P, L+1, d] is the contrast of harmful and benign prompts;
-    `r_delta` is R's, of refused and other prompts where these were told apart, None where there are too few of one kind.
-    A checkpoint has no R where it has no `r_delta`, or the anchor that it takes R's site from had none.
-    Raises ValueError where a layer of `params` does not exist, or activations and scores are of different models.
-    """
-
-    step: int
-    anchor: str
-    activations: ActivationCache
-    params: dict
-    scores: CandidateScores | None = None
-    scored: bool = False
-    means: dict[str, np.ndarray] = field(init=False)
-    delta: np.ndarray = field(init=False)
-    r_delta: np.ndarray | None = field(init=False, default=None)
-    profile: pd.DataFrame = field(init=False)
-    candidates: pd.DataFrame | None = field(init=False, default=None)
-    r_row: pd.Series | None = field(init=False, default=None)
-    stability: Stability | None = field(init=False, default=None)
-    h_site: Site = field(init=False, default=("", -1))
-    r_site: Site | None = field(init=False, default=None)
-    n_fit: tuple[int, int] = field(
-        init=False, default=(0, 0)
-    )  # harmful and benign; the same prompts at every checkpoint
-
-    def __post_init__(self) -> None:
-        store, position = self.activations, self.params["harmfulness"]["position"]
-        beyond = [layer for layer in self.params["fixed_layers"] if not 0 <= layer < store.n_layers]
-        if beyond:
-            raise ValueError(
-                f"fixed_layers {beyond} do not exist: the model has {store.n_layers} blocks, 0 to {store.n_layers - 1}"
-            )
-        if self.scores is not None and self.scores.n_layers != store.n_layers:
-            raise ValueError(
-                f"step {self.step}: activations of {store.n_layers} blocks, candidate scores of {self.scores.n_layers}"
-            )
-        self.means = {label: store.mean(label) for label in ("harmful", "benign")}
-        self.delta = mean_difference(self.means["harmful"], self.means["benign"])
-        classes = store.r_classes()
-        if classes == ("harmful", "benign"):
-            self.r_delta = self.delta
-        elif classes is not None:
-            self.r_delta = mean_difference(*map(store.mean, classes))
-        self.profile = harmfulness_profile(
-            self.delta[store.index(position), : store.n_layers],
-            *(store.select(c, position) for c in ("harmful", "benign")),
-        )
-        if self.scored:
-            self.n_fit = store.n_fit
-            self.h_site = (position, select_harmfulness(self.profile, self.params["harmfulness"]["score"]))
-        if self.scores is not None:
-            self._select_r()
-
-    def _select_r(self) -> None:
-        refusal = self.params["refusal"]
-        rule = {
-            "beta_kl": refusal["beta_kl"],
-            "kl_max": refusal["kl_max"],
-            "max_layer": int(refusal["max_layer_fraction"] * self.scores.n_layers + 1e-9),
-        }
-        self.candidates = candidate_table(self.scores, **rule)
-        self.r_row = report_refusal(self.candidates)
-        self.stability = selection_stability(self.scores, self.rng("selection"), self.params["bootstrap"], **rule)
-        self.r_site = (int(self.r_row.position), int(self.r_row.layer))
+    h_position: Position
+    h_score: str
+    beta_kl: float
+    kl_max: float
+    max_layer_fraction: float
+    positions: tuple[int, ...]
+    subspace_k: int
+    tau: float
+    fixed_layers: tuple[int, ...]
+    bootstrap: int
+    shuffles: int
+    splits: int
+    seed: int
 
     def rng(self, name: str) -> np.random.Generator:
         """The same draws at every checkpoint: they share their prompts, so differences between checkpoints are paired."""
-        return np.random.default_rng([self.params["stats_seed"], *name.encode()])
+        return np.random.default_rng([self.seed, *name.encode()])
 
-    @property
-    def selection(self) -> str:
-        return "own" if self.scored else "frozen"
 
-    @property
-    def has_r(self) -> bool:
-        return self.r_site is not None and self.r_delta is not None
+@dataclass(frozen=True, eq=False)
+class Contrasts:
+    """The mean differences of one save, at P positions and the inputs of its L blocks.
 
-    @property
-    def r_missing(self) -> str:
-        """Why there is no R."""
-        if self.r_delta is None:
-            refused = self.activations.refused()
-            return f"refusal.contrast: behaviour: {refused.sum()} of {len(refused)} fit prompts refused, one class is too small"
-        return "refusal.contrast: behaviour: the anchor that the sites are taken from has no refusal carrier"
+    cache: its activations; benign [P, L+1, d]: mean of the benign prompts; h [P, L+1, d]: harmful minus benign prompts; r: what R
+    contrasts, the same or refused minus other prompts, None where there are too few of one kind.
+    """
 
-    @property
-    def subspace_positions(self) -> list[int]:
-        return [p for p in self.params["positions"] if isinstance(p, int)]
+    cache: Activations
+    benign: np.ndarray
+    h: np.ndarray
+    r: np.ndarray | None
+
+    @classmethod
+    def of(cls, cache: Activations) -> "Contrasts":
+        means = {label: cache.mean(label) for label in CLASSES}
+        h = mean_difference(means["harmful"], means["benign"])
+        classes = cache.r_classes()
+        r = h if classes == CLASSES else mean_difference(*map(cache.mean, classes)) if classes else None
+        return cls(cache, means["benign"], h, r)
+
+    def field(self, kind: str) -> np.ndarray:
+        """[P, L+1, d] of H or R."""
+        return self.h if kind == "H" else self.r
 
     def index(self, site: Site) -> tuple[int, int]:
-        return self.activations.index(site[0]), site[1]
+        """Of a site in a field."""
+        return self.cache.index(site[0]), site[1]
 
-    def rows(self, kind: str, layer: int) -> np.ndarray:
-        """[P', d] mean differences of a carrier's contrast at the post-instruction positions of a layer."""
-        delta = self.delta if kind == "H" else self.r_delta
-        return delta[[self.activations.index(p) for p in self.subspace_positions], layer]
+    def raw(self, kind: str, site: Site) -> np.ndarray:
+        """Mean difference [d] of H or R at a site."""
+        return self.field(kind)[self.index(site)]
 
     def scale(self, layer: int) -> float:
         """Norm of the activations at a layer, the yardstick for differences that are only rounding."""
-        return float(np.linalg.norm(self.means["benign"][:, layer].astype(np.float64), axis=-1).max())
+        return float(np.linalg.norm(self.benign[:, layer].astype(np.float64), axis=-1).max())
 
-    def carrier(self, kind: str) -> Carrier:
-        position, layer = site = self.h_site if kind == "H" else self.r_site
-        raw = (self.delta if kind == "H" else self.r_delta)[self.index(site)]
-        if kind == "H":
-            score, admissible = float(self.profile[self.params["harmfulness"]["score"]].iloc[layer]), None
-        else:
-            score = float("nan") if self.r_row is None else float(self.r_row.s_total)
-            admissible = None if self.r_row is None else bool(self.r_row.admissible)
-        return Carrier(kind, layer, position, unit(raw), float(np.linalg.norm(raw)), score, admissible)
-
-    def subspace(self, kind: str, layer: int | None = None) -> np.ndarray:
-        """Leading directions [d, k] of a carrier's contrast at its own layer, or at another."""
-        layer = (self.h_site if kind == "H" else self.r_site)[1] if layer is None else layer
-        return position_subspace(self.rows(kind, layer), self.params["subspace_k"], self.scale(layer))
-
-    def coupling(self, sites: tuple[Site, Site] | None = None) -> Coupling:
-        """Of the carriers as they are read at their own sites, or at these of H and R."""
-        (h_site, r_site) = sites or (self.h_site, self.r_site)
-        h, r = unit(self.delta[self.index(h_site)]), unit(self.r_delta[self.index(r_site)])
-        layers = h_site[1], r_site[1]
-        return couple(h, r, self.subspace("H", layers[0]), self.subspace("R", layers[1]), *layers, self.params["tau"])
-
-    def read_at(self, layer: int) -> tuple[np.ndarray, np.ndarray]:
-        """Mean differences [d] at a layer, H's and R's, each at its carrier's position."""
-        sides = ((self.delta, self.h_site), (self.r_delta, self.r_site))
-        return tuple(delta[self.index((site[0], layer))] for delta, site in sides)
-
-    def pair(self, layer: int | None = None) -> PairSites:
-        """Fit activations at the carriers' sites, or at one common layer with each carrier's own position.
-
-        Only where they were kept per prompt.
-        """
-        (pos_h, layer_h), (pos_r, layer_r) = self.h_site, self.r_site
-        if layer is not None:
-            layer_h = layer_r = layer
-        h, n_harmful = self.activations.fit(pos_h, layer_h)
-        r, _ = self.activations.fit(pos_r, layer_r)
-        h_rows = self._fit_rows(layer_h)
-        r_rows = h_rows if layer_r == layer_h else self._fit_rows(layer_r)
-        scales = self.scale(layer_h), self.scale(layer_r)
-        return PairSites(h, r, h_rows, r_rows, n_harmful, layer_h, layer_r, *scales, self.activations.refused())
-
-    def _fit_rows(self, layer: int) -> np.ndarray:
-        return np.stack([self.activations.fit(position, layer)[0] for position in self.subspace_positions])
+    def subspace(self, kind: str, layer: int, settings: GeometrySettings) -> np.ndarray:
+        """Leading directions [d, k] of H's or R's mean differences at the positions of a layer."""
+        rows = self.field(kind)[[self.cache.index(position) for position in settings.positions], layer]
+        return position_subspace(rows, settings.subspace_k, self.scale(layer))
 
 
-def freeze_sites(checkpoints: list[Checkpoint]) -> None:
-    """Give each save without scores the sites of the scored one before it, or of the first, where none precedes."""
-    source = next(c for c in checkpoints if c.scored)
-    for checkpoint in checkpoints:
-        if checkpoint.scored:
-            source = checkpoint
-        checkpoint.h_site, checkpoint.r_site, checkpoint.n_fit = source.h_site, source.r_site, source.n_fit
+@dataclass(frozen=True, eq=False)
+class Save:
+    """One save before sites are chosen. scored: an anchor, which chooses its own; scores: of R's candidates, where it has any."""
+
+    checkpoint: Checkpoint
+    activations: Activations
+    scored: bool
+    scores: CandidateScores | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class RefusalChoice:
+    """What an anchor's R was chosen among: `carriers.candidate_table`, the chosen row, and how stable the choice is."""
+
+    candidates: pd.DataFrame
+    row: pd.Series
+    stability: Stability
+
+
+@dataclass(frozen=True, eq=False)
+class SelectedCheckpoint:
+    """A save with its carriers, which know their sites.
+
+    profile: `carriers.harmfulness_profile`; n_fit: harmful and benign fit prompts, the same at every checkpoint; choice: None where
+    no candidates were scored.
+    """
+
+    checkpoint: Checkpoint
+    contrasts: Contrasts
+    profile: pd.DataFrame
+    carriers: CarrierPair
+    n_fit: tuple[int, int]
+    choice: RefusalChoice | None
+
+    def carrier(self, kind: str) -> Carrier | None:
+        return self.carriers.h if kind == "H" else self.carriers.r
+
+
+def select_sites(saves: Sequence[Save], settings: GeometrySettings) -> list[SelectedCheckpoint]:
+    """Carriers of each save, in order of steps: at its own sites where it was scored, else at those of the scored save before it (of
+    the first, where none precedes).
+
+    Raises ValueError where a fixed layer does not exist, or activations and scores are of different models.
+    """
+    read = [_read(save, settings) for save in saves]
+    chosen = {
+        save.checkpoint.step: _choose(save, profile, settings)
+        for save, (_, profile) in zip(saves, read, strict=True)
+        if save.scored
+    }
+    source, selected = next(save for save in saves if save.scored), []
+    for save, (contrasts, profile) in zip(saves, read, strict=True):
+        source = save if save.scored else source
+        h_site, choice = chosen[source.checkpoint.step]
+        carriers = _carriers(save, contrasts, profile, h_site, choice, settings)
+        own, n_fit = choice if save.scored else None, source.activations.n_fit
+        selected.append(SelectedCheckpoint(save.checkpoint, contrasts, profile, carriers, n_fit, own))
+    return selected
+
+
+def _read(save: Save, settings: GeometrySettings) -> tuple[Contrasts, pd.DataFrame]:
+    """Contrasts of a save, and H's scores by layer."""
+    cache, position = save.activations, settings.h_position
+    layers = cache.n_layers
+    if beyond := [layer for layer in settings.fixed_layers if not 0 <= layer < layers]:
+        raise ValueError(f"fixed_layers {beyond} do not exist: the model has {layers} blocks, 0 to {layers - 1}")
+    if save.scores is not None and save.scores.n_layers != layers:
+        raise ValueError(
+            f"step {save.checkpoint.step}: activations of {layers} blocks, candidate scores of {save.scores.n_layers}"
+        )
+    contrasts = Contrasts.of(cache)
+    directions = contrasts.h[cache.index(position), :layers]
+    return contrasts, harmfulness_profile(directions, *(cache.select(label, position) for label in CLASSES))
+
+
+def _choose(save: Save, profile: pd.DataFrame, settings: GeometrySettings) -> tuple[Site, RefusalChoice | None]:
+    """H's site, and R's choice where candidates were scored."""
+    h_site = settings.h_position, select_harmfulness(profile, settings.h_score)
+    if save.scores is None:
+        return h_site, None
+    rule = {
+        "beta_kl": settings.beta_kl,
+        "kl_max": settings.kl_max,
+        "max_layer": int(settings.max_layer_fraction * save.scores.n_layers + 1e-9),
+    }
+    candidates = candidate_table(save.scores, **rule)
+    stability = selection_stability(save.scores, settings.rng("selection"), settings.bootstrap, **rule)
+    return h_site, RefusalChoice(candidates, report_refusal(candidates), stability)
+
+
+def _carriers(
+    save: Save, contrasts: Contrasts, profile: pd.DataFrame, h_site: Site, choice: RefusalChoice | None,
+    settings: GeometrySettings,
+) -> CarrierPair:  # fmt: skip
+    h_score = float(profile[settings.h_score].iloc[h_site[1]])
+    h = _carrier("H", contrasts, h_site, h_score, None, settings)
+    names = save.checkpoint.anchor, "own" if save.scored else "frozen", h
+    if contrasts.r is None:
+        refused = save.activations.refused()
+        return CarrierPair(
+            *names, None, f"{refused.sum()} of {len(refused)} fit prompts refused, one class is too small"
+        )
+    if choice is None:
+        return CarrierPair(*names, None, "the anchor that the sites are taken from has no refusal carrier")
+    site = int(choice.row.position), int(choice.row.layer)
+    score, admissible = (
+        (float(choice.row.s_total), bool(choice.row.admissible)) if save.scored else (float("nan"), None)
+    )
+    return CarrierPair(*names, _carrier("R", contrasts, site, score, admissible, settings))
+
+
+def _carrier(kind, contrasts: Contrasts, site: Site, score: float, admissible: bool | None, settings) -> Carrier:
+    raw, subspace = contrasts.raw(kind, site), contrasts.subspace(kind, site[1], settings)
+    return Carrier(kind, site[1], site[0], unit(raw), float(np.linalg.norm(raw)), score, admissible, subspace)

@@ -1,142 +1,122 @@
-"""Rows of the tables of geometry: a checkpoint's coupling and its companions, its field of differences and drift, its profile.
+"""Rows of the tables of geometry: a checkpoint's coupling and its companions, its field of differences and drift, its profile."""
 
-`params` everywhere: seed, regime, reference (step), subspace_k, tau, bootstrap, splits, shuffles, fixed_layers, harmfulness {score}.
-"""
+from collections.abc import Sequence
 
 import pandas as pd
 
 from safety_geometry.geometry.carriers import H_SCORES
-from safety_geometry.geometry.checkpoint import Checkpoint, Site
-from safety_geometry.geometry.companions import (
-    QUANTITIES,
-    Companion,
-    bootstrap_intervals,
-    fixed_layer_companions,
-    fixed_layer_only,
-    own_site_companions,
-    own_sites_only,
-)
-from safety_geometry.geometry.coupling import Coupling, SiteDrift, field_geometry, principal_angles, site_drift
+from safety_geometry.geometry.checkpoint import GeometrySettings, SelectedCheckpoint
+from safety_geometry.geometry.companions import QUANTITIES
+from safety_geometry.geometry.coupling import SiteDrift, field_geometry, principal_angles, site_drift
+from safety_geometry.geometry.measures import Measured
+from safety_geometry.settings.identity import Site
 
 CONTROLS = ["seed", "regime", "step", "anchor", "companion", "layer_h", "pos_h", "layer_r", "pos_r", "quantity", "value",
             "lo", "hi", "n"]  # fmt: skip
-OF_R = ["admissible", "c_layer", *(f"{name}{end}" for name in QUANTITIES for end in ("", "_lo", "_hi")), "s_total", "s_refuse",
-        "s_comply", "kl", "s_total_lo", "s_total_hi", "site_share", "none_share"]  # fmt: skip
+CHOICE = ("s_total", "s_refuse", "s_comply", "kl")
+STABILITY = ("s_total_lo", "s_total_hi", "site_share", "none_share")
+OF_R = [
+    "admissible",
+    "c_layer",
+    *(f"{name}{end}" for name in QUANTITIES for end in ("", "_lo", "_hi")),
+    *CHOICE,
+    *STABILITY,
+]
+FROZEN = ("hrci", "hrci_repr", "c_cos", "c_sub")
 
 
-def couple_one(c: Checkpoint, reference: Checkpoint, params: dict) -> tuple[dict, list[dict]]:
-    """The checkpoint's row of the coupling table, and its rows of coupling_controls."""
-    row = identity(c, params) | {"selection": c.selection} | sites(c.h_site, c.r_site if c.has_r else None)
-    if not c.has_r:
-        return row | dict.fromkeys(OF_R) | frozen(c, reference) | of_h(c), []
-    observed = c.coupling()
-    intervals, own, fixed = (resampled if c.activations.per_prompt else as_read)(c, observed, params)
-    row |= {"admissible": c.carrier("R").admissible, "c_layer": observed.c_layer}
-    for name in QUANTITIES:
-        row |= {name: getattr(observed, name), f"{name}_lo": intervals[name][0], f"{name}_hi": intervals[name][1]}
-    for name in ("s_total", "s_refuse", "s_comply", "kl"):
-        row[name] = None if c.r_row is None else c.r_row[name]
-    for name in ("s_total_lo", "s_total_hi", "site_share", "none_share"):
-        row[name] = None if c.stability is None else getattr(c.stability, name)
-    row |= frozen(c, reference) | of_h(c)
-
-    here = [(sites(c.h_site, c.r_site), x) for x in own]
-    for layer, found in fixed.items():
-        here += [(sites((c.h_site[0], layer), (c.r_site[0], layer)), x) for x in found]
-    return row, [identity(c, params) | {"companion": x.companion} | where | vars(x) for where, x in here]
+def coupling_row(selected: SelectedCheckpoint, measured: Measured) -> dict:
+    """A checkpoint's row of the coupling table."""
+    h, r, choice = selected.carriers.h, selected.carriers.r, selected.choice
+    row = selected.checkpoint.columns() | {"selection": selected.carriers.selection} | _sites(h.site, r and r.site)
+    row |= dict.fromkeys(OF_R)
+    if measured.coupling is not None:
+        row |= {"admissible": r.admissible, "c_layer": measured.coupling.c_layer}
+        for name in QUANTITIES:
+            lo, hi = measured.intervals[name]
+            row |= {name: getattr(measured.coupling, name), f"{name}_lo": lo, f"{name}_hi": hi}
+        if choice is not None:
+            row |= {name: choice.row[name] for name in CHOICE}
+            row |= {name: getattr(choice.stability, name) for name in STABILITY}
+    row |= {f"{name}_frozen": measured.frozen and getattr(measured.frozen, name) for name in FROZEN}
+    return row | {"h_score": h.score, "n_harmful": selected.n_fit[0], "n_benign": selected.n_fit[1]}
 
 
-def describe_geometry(checkpoints: list[Checkpoint], params: dict) -> list[dict]:
+def companion_rows(selected: SelectedCheckpoint, measured: Measured) -> list[dict]:
+    """A checkpoint's rows of coupling_controls."""
+    h, r = selected.carriers.h, selected.carriers.r
+    rows = [(_sites(h.site, r.site), companion) for companion in measured.companions]
+    for layer, companions in measured.fixed.items():
+        sites = _sites((h.position, layer), (r.position, layer))
+        rows += [(sites, companion) for companion in companions]
+    identity = selected.checkpoint.columns()
+    return [identity | {"companion": companion.companion} | sites | vars(companion) for sites, companion in rows]
+
+
+def describe_geometry(
+    checkpoints: Sequence[SelectedCheckpoint], reference: SelectedCheckpoint, settings: GeometrySettings
+) -> list[dict]:
     """Spectrum of the mean-difference field over the candidate grid, and drift from the reference and the save before."""
-    reference = next(c for c in checkpoints if c.step == params["reference"])
-    grid = next((c.candidates for c in [reference, *checkpoints] if c.candidates is not None), None)
-    fields = {} if grid is None else {
-        c.step: field_geometry(
-            c.r_delta[[c.index((p, 0))[0] for p in c.subspace_positions]][:, sorted(set(grid.layer))], params["subspace_k"]
-        )
-        for c in checkpoints
-        if c.r_delta is not None
-    }  # fmt: skip
+    choice = next((each.choice for each in [reference, *checkpoints] if each.choice is not None), None)
+    fields = {}
+    if choice is not None:
+        layers = sorted(set(choice.candidates.layer))
+        for each in checkpoints:
+            if each.contrasts.r is not None:
+                positions = [each.contrasts.cache.index(position) for position in settings.positions]
+                field = each.contrasts.r[positions][:, layers]
+                fields[each.checkpoint.step] = field_geometry(field, settings.subspace_k)
+    shape_of_reference = fields.get(reference.checkpoint.step)
     rows = []
-    for previous, c in zip([None, *checkpoints], checkpoints, strict=False):
-        shape, its = fields.get(c.step), fields.get(reference.step)
-        row = identity(c, params) | {"selection": c.selection, "reference": reference.step}
+    for previous, each in zip([None, *checkpoints], checkpoints, strict=False):
+        shape = fields.get(each.checkpoint.step)
+        row = each.checkpoint.columns()
+        row |= {"selection": each.carriers.selection, "reference": reference.checkpoint.step}
         row |= {name: shape and getattr(shape, name) for name in ("erank", "pr", "k90", "k95")}
-        angles = principal_angles(shape.basis, its.basis) if shape and its else []
+        angles = principal_angles(shape.basis, shape_of_reference.basis) if shape and shape_of_reference else []
         row |= {f"angle_{i + 1}": angles[i] if i < len(angles) else None for i in range(3)}
         for kind in "HR":
-            row[f"norm_{kind.lower()}"] = c.carrier(kind).norm if kind == "H" or c.has_r else None
+            carrier = each.carrier(kind)
+            row[f"norm_{kind.lower()}"] = carrier and carrier.norm
             for label, other in (("ref", reference), ("prev", previous)):
-                moved = drift(kind, c, other) if other else None
+                moved = _drift(kind, each, other) if other else None
                 row[f"drift_{kind.lower()}_{label}"] = moved and moved.own
                 row[f"cos_fixed_{kind.lower()}_{label}"] = moved and moved.fixed
         for name in ("s_total", "s_refuse"):
-            known = c.r_row is not None and reference.r_row is not None
-            row[f"{name}_drift"] = c.r_row[name] - reference.r_row[name] if known else None
+            known = each.choice is not None and reference.choice is not None
+            row[f"{name}_drift"] = each.choice.row[name] - reference.choice.row[name] if known else None
         rows.append(row)
     return rows
 
 
-def profile(c: Checkpoint, params: dict) -> pd.DataFrame:
-    """Tidy scores per candidate site: H's three validation scores per layer, R's scores per layer and position."""
-    h = c.profile.melt("layer", list(H_SCORES), "quantity").assign(
-        carrier="H", position=str(c.h_site[0]), admissible=None
+def profile(selected: SelectedCheckpoint, h_score: str) -> pd.DataFrame:
+    """Tidy scores per candidate site: H's three validation scores per layer, R's scores per layer and position. h_score: the one that
+    chose H's layer."""
+    carrier, choice = selected.carriers.h, selected.choice
+    h = selected.profile.melt("layer", list(H_SCORES), "quantity").assign(
+        carrier="H", position=str(carrier.position), admissible=None
     )
-    h["selected"] = (h.layer == c.h_site[1]) & (h.quantity == params["harmfulness"]["score"])
+    h["selected"] = (h.layer == carrier.layer) & (h.quantity == h_score)
     frames = [h]
-    if c.candidates is not None:
-        quantities = ["s_total", "s_refuse", "s_comply", "kl"]
-        r = c.candidates.melt(["layer", "position", "admissible"], quantities, "quantity").assign(carrier="R")
-        r["selected"] = (r.layer == c.r_site[1]) & (r.position == c.r_site[0]) & (r.quantity == "s_total")
+    if choice is not None:
+        r = choice.candidates.melt(["layer", "position", "admissible"], list(CHOICE), "quantity").assign(carrier="R")
+        at_site = (r.layer == choice.row.layer) & (r.position == choice.row.position)
+        r["selected"] = at_site & (r.quantity == "s_total")
         frames.append(r.assign(position=r.position.map(str), admissible=r.admissible.astype(object)))
-    frame = pd.concat(frames, ignore_index=True).assign(**identity(c, params))
-    columns = ["carrier", "layer", "position", "quantity", "value", "admissible", "selected"]
-    return frame[[*identity(c, params), *columns]]
+    identity = selected.checkpoint.columns()
+    frame = pd.concat(frames, ignore_index=True).assign(**identity)
+    return frame[[*identity, "carrier", "layer", "position", "quantity", "value", "admissible", "selected"]]
 
 
-def identity(c: Checkpoint, params: dict) -> dict:
-    return {"seed": params["seed"], "regime": params["regime"], "step": c.step, "anchor": c.anchor}
-
-
-def sites(h: Site, r: Site | None) -> dict:
+def _sites(h: Site, r: Site | None) -> dict:
     pos_r, layer_r = r or (None, None)
     return {"layer_h": h[1], "pos_h": str(h[0]), "layer_r": layer_r, "pos_r": pos_r}
 
 
-def frozen(c: Checkpoint, reference: Checkpoint) -> dict:
-    """Coupling with both carriers read where the reference anchor reads them: no change of site moves it."""
-    sites = reference.h_site, reference.r_site
-    found = c.coupling(sites) if reference.r_site is not None and c.r_delta is not None else None
-    return {f"{name}_frozen": found and getattr(found, name) for name in ("hrci", "hrci_repr", "c_cos", "c_sub")}
-
-
-def of_h(c: Checkpoint) -> dict:
-    return {"h_score": c.carrier("H").score, "n_harmful": c.n_fit[0], "n_benign": c.n_fit[1]}
-
-
-Found = tuple[dict[str, tuple[float, float]], list[Companion], dict[int, list[Companion]]]
-
-
-def resampled(c: Checkpoint, observed: Coupling, params: dict) -> Found:
-    """Intervals of the coupling terms, companions at the carriers' own sites, and companions by fixed layer."""
-    k, tau, pair = params["subspace_k"], params["tau"], c.pair()
-    counts = {"bootstrap": params["bootstrap"], "splits": params["splits"], "rng": c.rng, "k": k}
-    intervals = bootstrap_intervals(pair, params["bootstrap"], c.rng("bootstrap"), k, tau)
-    own = own_site_companions(pair, observed, intervals, shuffles=params["shuffles"], tau=tau, **counts)
-    return intervals, own, {ell: fixed_layer_companions(c.pair(ell), **counts) for ell in params["fixed_layers"]}
-
-
-def as_read(c: Checkpoint, observed: Coupling, params: dict) -> Found:
-    """The same of a save that kept its means only: values without what needs resampling."""
-    k, tau, d, layers = params["subspace_k"], params["tau"], c.delta.shape[-1], (c.h_site[1], c.r_site[1])
-    fixed = {ell: fixed_layer_only(*c.read_at(ell), c.scale(ell)) for ell in params["fixed_layers"]}
-    return dict.fromkeys(QUANTITIES, (float("nan"),) * 2), own_sites_only(observed, d, *layers, k, tau), fixed
-
-
-def drift(kind: str, c: Checkpoint, other: Checkpoint) -> SiteDrift | None:
+def _drift(kind: str, each: SelectedCheckpoint, other: SelectedCheckpoint) -> SiteDrift | None:
     """Of one carrier between two checkpoints; None where one of them lacks it."""
-    if kind == "H":
-        return site_drift(c.delta, other.delta, c.index(c.h_site), other.index(other.h_site))
-    if not (c.has_r and other.has_r):
+    carrier, others = each.carrier(kind), other.carrier(kind)
+    if carrier is None or others is None:
         return None
-    return site_drift(c.r_delta, other.r_delta, c.index(c.r_site), other.index(other.r_site))
+    fields = each.contrasts.field(kind), other.contrasts.field(kind)
+    return site_drift(*fields, each.contrasts.index(carrier.site), other.contrasts.index(others.site))

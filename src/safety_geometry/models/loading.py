@@ -129,6 +129,16 @@ def save_plain(model: nn.Module, tokenizer, folder: Path) -> None:
     _drop_paths(folder / "config.json")
 
 
+def save_adapter(model: nn.Module, folder: Path, base_name: str) -> None:
+    """Write the adapter of a PeftModel as a folder: its base by name, no path of this machine and no generated model card."""
+    model.save_pretrained(folder, save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)
+    file = folder / "adapter_config.json"
+    config = json.loads(file.read_text(encoding="utf-8")) | {"base_model_name_or_path": base_name}
+    config["target_modules"] = sorted(config["target_modules"])
+    file.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
 def check_vocabulary(tokenizer, vocabulary: int) -> None:
     """Raise ModelError when the tokenizer knows ids that the model has no embedding for. Fewer are well: embeddings are padded."""
     known = max(len(tokenizer), max(tokenizer.get_vocab().values(), default=-1) + 1)

@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from safety_geometry.models.chat import Rendered
-
-Position = int | str
-T_INST = "t_inst"
+from safety_geometry.settings.identity import T_INST, Position
 
 
 class PositionError(ValueError):

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
+from safety_geometry.artefacts.training_log import StepLog
 from safety_geometry.models.chat import ChatFormat
 from safety_geometry.models.processes import ONE, Ranks
 from safety_geometry.models.runner import NotFinite, Runner, pack
@@ -37,29 +38,6 @@ class TrainConfig:
     away_weight: float = 0.5
     toward_weight: float = 0.5
     share_prefix: bool = True
-
-
-@dataclass
-class StepLog:
-    """One line of the training table; NaN or None where a regime has no such term.
-
-    cases: ids of the behaviours that the step used, separated by spaces; updates_min, updates_max: the least and the largest
-    number of updates that a case of the pool has had after the step."""
-
-    step: int
-    lr: float
-    loss: float
-    clean: float
-    away: float = math.nan
-    toward: float = math.nan
-    pool_before: float = math.nan
-    pool_after: float = math.nan
-    rejected: int = 0
-    attack_tokens: int = 0
-    cases: str | None = None
-    updates_min: int | None = None
-    updates_max: int | None = None
-    grad_norm: float = math.nan
 
 
 def cosine_rate(step: int, peak: float, length: int) -> float:

@@ -42,14 +42,16 @@ def saves(study: Study, at: At) -> dict:
 
 
 def carriers(study: Study, at: At) -> dict:
-    c, refusal, anchors = study.config, study.config["refusal"], study.anchors(at.regime)
+    c, anchors = study.config, study.anchors(at.regime)
+    settings = {
+        "h_position": c["harmfulness"]["position"], "h_score": c["harmfulness"]["score"],
+        **{k: c["refusal"][k] for k in ("kl_max", "beta_kl", "max_layer_fraction")},
+        "positions": c["activations"]["positions"], **c["coupling"],
+        **{k: c["statistics"][k] for k in ("bootstrap", "shuffles", "splits", "seed")},
+    }  # fmt: skip
     return {
         "seed": at.seed, "regime": at.regime, "steps": study.steps(at.regime), "anchors": anchors,
-        "reference": next(iter(anchors.values())), "scored_steps": study.anchor_steps(at.regime),
-        "positions": c["activations"]["positions"], "harmfulness": c["harmfulness"],
-        "refusal": {k: refusal[k] for k in ("kl_max", "beta_kl", "max_layer_fraction")},
-        **c["coupling"], **{k: c["statistics"][k] for k in ("bootstrap", "shuffles", "splits")},
-        "stats_seed": c["statistics"]["seed"],
+        "reference": next(iter(anchors.values())), "scored_steps": study.anchor_steps(at.regime), "settings": settings,
     }  # fmt: skip
 
 

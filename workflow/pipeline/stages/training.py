@@ -99,5 +99,5 @@ def adversarial(f: Facts, work: Work, steps: int, regime: dict) -> float:
 
 STAGES = {
     "train": Stage("train_segment", "torch", segment, training, place="seed"),
-    "training_table": Stage("concatenate", "analysis", place="seed"),
+    "training_table": Stage("training_table", "analysis", place="seed"),
 }

@@ -77,7 +77,7 @@ class View:
         if is_terminal(stream):
             layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed} gone, about {remaining} left{postfix}"
             self.bar = tqdm(
-                total=max(self.total, 1e-9), bar_format=layout, smoothing=0.05, file=stream, leave=not brief, dynamic_ncols=True
+                total=max(self.total, 1e-9), bar_format=layout, smoothing=0, file=stream, leave=not brief, dynamic_ncols=True
             )  # fmt: skip
             self.show()
 

@@ -70,7 +70,7 @@ class LogHandler(LogHandlerBase):
         self.failures = Failures()
         self.begun: dict[int, Begun] = {}
         self.took: dict[str, list[float]] = {}  # seconds of the jobs of a rule
-        self.started = 0.0
+        self.started = self.now = 0.0  # of the run and of the last job that ended, in seconds of the clock
         self._lost = self._closed = False
 
     @property

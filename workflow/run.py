@@ -99,16 +99,10 @@ def execute(command: list[str], supervisor: Supervisor, results: Path, first: bo
     failures = log.path.with_name("failures.txt").absolute()
     failures.unlink(missing_ok=True)
     terminal = os.dup(sys.stderr.fileno())
-    name, *rest = command
-    plugin = {
-        "": "safety-geometry",
-        "-safety-geometry-terminal": str(terminal),
-        "-safety-geometry-failures": str(failures),
-    }
-    options = [word for option, value in plugin.items() for word in (f"--logger{option}", value)]
-    status = supervisor.run(
-        [name, *options, *(["--logger-safety-geometry-preparation"] if first else []), *rest], log.write, terminal
-    )
+    ours = "--logger-safety-geometry"
+    options = ["--logger", "safety-geometry", f"{ours}-terminal", str(terminal), f"{ours}-failures", str(failures)]
+    options += [f"{ours}-preparation"] * first
+    status = supervisor.run([command[0], *options, *command[1:]], log.write, terminal)
     os.close(terminal)
     log.close()
     if supervisor.signal:

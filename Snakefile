@@ -7,6 +7,7 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))  # where `pipeline` is
+from pipeline.snakemake_internals import given_config_files
 from pipeline.strict_yaml import read_keys
 
 if set("{}") & set(str(workflow.basedir)):
@@ -15,10 +16,10 @@ if set("{}") & set(str(workflow.basedir)):
     )
 
 # Snakemake keeps the last of two keys and reads 010 as 8; here that ends the start.
-for file in workflow.config_settings.configfiles or [Path("config.yaml")]:
-    read_keys(Path(file))
+for file in given_config_files(workflow) or [Path("config.yaml")]:
+    read_keys(file)
 
-if not workflow.config_settings.configfiles:
+if not given_config_files(workflow):
 
     configfile: "config.yaml"
 

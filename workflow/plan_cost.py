@@ -17,7 +17,7 @@ from pipeline.config_file import read_study
 from pipeline.costs.check import COLUMNS, compare
 from pipeline.costs.facts import Facts, Need
 from pipeline.costs.rates import Rates, read_rates
-from pipeline.dry_run import PlanError, dry_run
+from pipeline.snakemake_internals import PlanError, dry_run
 from pipeline.stages import TITLES, Stages
 
 ROOT = Path(__file__).resolve().parents[1]

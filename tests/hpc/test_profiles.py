@@ -10,7 +10,7 @@ import pytest
 import yaml
 from cluster_runs import at, kill_and_resume, site
 from harness import ROOT, SMOKE, command, copy_project
-from pipeline.dry_run import dry_run
+from pipeline.snakemake_internals import dry_run
 from plans import plan
 
 PROFILES = ROOT / "profiles"

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from pipeline.costs.facts import Facts
 from pipeline.costs.rates import read_rates
-from pipeline.dry_run import dry_run
+from pipeline.snakemake_internals import dry_run
 from pipeline.stages import GROUPS, STAGES, TITLES, Stages
 from pipeline.stages.stage import GUARDS, LISTS, LONGEST, briefly, options
 from pipeline.study import Study

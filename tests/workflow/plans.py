@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
-from pipeline.dry_run import dry_run
+from pipeline.snakemake_internals import dry_run
 
 
 def plan(folder: Path, config: str = "configs/smoke.yaml") -> Counter[str]:

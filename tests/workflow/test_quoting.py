@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 import yaml
-from pipeline.dry_run import dry_run
+from pipeline.snakemake_internals import dry_run
 from plans import forget_modules
 
 ODD = 'my {b c} it\'s $(touch PWN) `touch PWN` "q" [1]'

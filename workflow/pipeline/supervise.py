@@ -51,19 +51,22 @@ class Supervisor:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def run(self, command: list[str], read: Callable[[str], None] | None = None) -> int:
+    def run(self, command: list[str], read: Callable[[str], None], *descriptors: int) -> int:
         """Wait for Snakemake to end; returns its exit status, negative where a signal killed it.
 
-        read: gets every line of its output, which otherwise goes where this program's goes. An error in it stops nothing.
+        read: gets every line of its output. An error in it stops nothing. descriptors: open files that it gets besides.
         """
-        output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8", "errors": "replace"}
         try:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 env=os.environ | {TAG: self.run_id},
                 process_group=0,
-                **(output if read else {}),
+                pass_fds=descriptors,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                encoding="utf-8",
+                errors="replace",
             )
         except OSError as error:
             sys.exit(
@@ -72,11 +75,10 @@ class Supervisor:
         if self.signal:  # it came before there was anybody to pass it on to
             self._send(signal.SIGKILL if self._killed else signal.SIGINT)
         reader = threading.Thread(target=self._drain, args=(self._process.stdout, read), daemon=True)
-        if read:
-            reader.start()
+        reader.start()
         status = self._process.wait()
         self.lost |= status < 0
-        self._clear(reader if read else None)
+        self._clear(reader)
         self._process = None
         return status
 
@@ -89,16 +91,15 @@ class Supervisor:
             except Exception as error:
                 if not told:
                     told = True
-                    say(f"error: the progress of the run cannot be followed ({error!r}); the run goes on")
+                    say(f"error: the output of the run cannot be kept ({error!r}); the run goes on")
 
-    def _clear(self, reader: threading.Thread | None) -> None:
+    def _clear(self, reader: threading.Thread) -> None:
         """Jobs end before their Snakemake does. What is left of one that was killed is given a moment, then killed."""
         until = time.monotonic() + (GRACE if self.signal else 1)
         while not self._killed and time.monotonic() < until and any(map(self.ours, members(self.run_id))):
             time.sleep(0.1)
         kill(self.run_id, self.ours)
-        if reader:
-            reader.join(GRACE)
+        reader.join(GRACE)
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
         if not self.signal:

@@ -8,13 +8,22 @@ from pipeline.costs.rates import read_rates
 from pipeline.damage import name_in_advice
 from pipeline.devices import given_gpus
 from pipeline.layout import at
-from pipeline.scheduling import look_once_a_time_span
+from pipeline.progress import Outlook
+from pipeline.snakemake_internals import (
+    given_config,
+    given_config_files,
+    look_once_a_time_span,
+    makes_environments,
+    planned_jobs,
+    runs_here,
+)
 from pipeline.stages import Stages, tables
+from snakemake.logging import logger
 
 look_once_a_time_span()
 ROOT = Path(workflow.basedir)
-name_in_advice(Path(next(iter(workflow.config_settings.configfiles), "config.yaml")), ROOT)
-if isinstance(workflow.config_settings.config.get("seeds"), list):  # --config 'seeds=[42]' brings them as text
+name_in_advice(Path(next(iter(given_config_files(workflow)), "config.yaml")), ROOT)
+if isinstance(given_config(workflow).get("seeds"), list):  # --config 'seeds=[42]' brings them as text
     config["seeds"] = [int(s) if re.fullmatch("[0-9]+", str(s)) else s for s in config["seeds"]]
 study = checked_study(config)
 layout = study.layout
@@ -28,11 +37,13 @@ shell.prefix(
 
 
 onstart:  # not of dry runs, reports and --unlock, nor of the Snakemakes within jobs
-    at_work.enter(submits=not workflow.local_exec)
+    here, jobs = runs_here(workflow), planned_jobs(workflow)
+    at_work.enter(submits=not here)
     # Jobs that are submitted find their GPU elsewhere, and what needs none (the prompt sets, on a login node) runs without.
-    if workflow.local_exec and not workflow.deployment_settings.deployment_method:
-        if any(job.resources.get("gpu_mem_mb") for job in workflow.dag.needrun_jobs()):
-            given_gpus(config["model"]["device"])
+    if here and not makes_environments(workflow) and any(job.resources.get("gpu_mem_mb") for job in jobs):
+        given_gpus(config["model"]["device"])
+    outlook = Outlook.of(config, Path(layout.root), jobs, stages.need, workflow.cores if here else None)
+    logger.info(f"Study {outlook.study} on {outlook.device}", extra={"outlook": outlook})  # for the logger plugin
 
 
 wildcard_constraints:

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 import train_segment
 from _job import JobError
-from _read import read_table
 from conftest import REQUESTS, make_model, make_tokenizer
+
+from safety_geometry.artefacts.tables.files import read_table
 
 PARAMS = {
     "model": {"dtype": "float32", "device": "cpu", "threads": 1, "system": None}, "seed": 3, "regime": "r2d2",

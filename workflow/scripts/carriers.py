@@ -13,8 +13,9 @@ from _activations import Activations, read_scores
 from _job import Job, JobError
 from safetensors.numpy import save_file
 
+from safety_geometry.artefacts.tables.geometry import COUPLING_CONTROLS
 from safety_geometry.geometry.checkpoint import Checkpoint, freeze_sites
-from safety_geometry.geometry.tables import CONTROLS, couple_one, describe_geometry, profile
+from safety_geometry.geometry.tables import couple_one, describe_geometry, profile
 
 
 def main() -> None:
@@ -32,7 +33,9 @@ def main() -> None:
     for c in checkpoints:
         if not c.has_r:
             print(f"step {c.step}: no refusal carrier: {c.r_missing}", file=sys.stderr)
-    job.write_table(pd.DataFrame([row for rows in controls for row in rows], columns=CONTROLS), job.controls)
+    job.write_table(
+        pd.DataFrame([row for rows in controls for row in rows], columns=COUPLING_CONTROLS.names), job.controls
+    )
     job.write_table(pd.DataFrame(geometry), job.geometry)
     job.write_table(pd.concat([profile(c, params) for c in checkpoints]), job.profile)
     with job.publish(job.carriers) as scratch:

@@ -12,7 +12,8 @@ from _activations import Activations, Tensors
 from _job import Job, JobError, read_jsonl
 from _per_checkpoint import by_checkpoint, read_judged
 
-from safety_geometry.causal.quadrants import COLUMNS, projection, quadrants, sample
+from safety_geometry.artefacts.tables.follow_up import QUADRANTS
+from safety_geometry.causal.quadrants import projection, quadrants, sample
 
 PLACE = ("seed", "regime", "step", "id")  # of an answer
 
@@ -42,7 +43,7 @@ def main() -> None:
         frames.append(judged.assign(**c.columns()))
         texts |= {(c.seed, c.regime, c.step, r["id"]): {k: r[k] for k in ("prompt", "completion")} for r in rows}
     table = sample(pd.concat(frames, ignore_index=True), p["per_quadrant"], p["stats_seed"])
-    job.write_table(table[list(COLUMNS)], job.table)
+    job.write_table(table[QUADRANTS.names], job.table)
     kept = table[["quadrant", *PLACE]].to_dict("records")
     job.write_jsonl((row | texts[tuple(row[name] for name in PLACE)] for row in kept), job.texts)
 

@@ -6,9 +6,6 @@ import numpy as np
 import pandas as pd
 
 QUADRANTS = ("harmful_refused", "harmful_complied", "benign_refused", "benign_complied", "benign_degenerate")
-COLUMNS = ("seed", "regime", "step", "anchor", "quadrant", "id", "suite", "prompt_id", "digest", "refusal",
-           "refusal_score", "harm_score", "attack_success", "degenerate", "utility", "proj_h", "proj_r", "available",
-           "sampled")  # fmt: skip
 IDENTITY = ("seed", "regime", "step", "arm", "id")
 
 

@@ -5,6 +5,8 @@
 
 import pandas as pd
 
+from safety_geometry.artefacts.tables.geometry import NEEDING_R, PROFILE
+from safety_geometry.artefacts.tables.specification import names
 from safety_geometry.geometry.carriers import H_SCORES
 from safety_geometry.geometry.checkpoint import Checkpoint, Site
 from safety_geometry.geometry.companions import (
@@ -18,10 +20,7 @@ from safety_geometry.geometry.companions import (
 )
 from safety_geometry.geometry.coupling import Coupling, SiteDrift, field_geometry, principal_angles, site_drift
 
-CONTROLS = ["seed", "regime", "step", "anchor", "companion", "layer_h", "pos_h", "layer_r", "pos_r", "quantity", "value",
-            "lo", "hi", "n"]  # fmt: skip
-OF_R = ["admissible", "c_layer", *(f"{name}{end}" for name in QUANTITIES for end in ("", "_lo", "_hi")), "s_total", "s_refuse",
-        "s_comply", "kl", "s_total_lo", "s_total_hi", "site_share", "none_share"]  # fmt: skip
+OF_R = names(NEEDING_R)
 
 
 def couple_one(c: Checkpoint, reference: Checkpoint, params: dict) -> tuple[dict, list[dict]]:
@@ -89,9 +88,7 @@ def profile(c: Checkpoint, params: dict) -> pd.DataFrame:
         r = c.candidates.melt(["layer", "position", "admissible"], quantities, "quantity").assign(carrier="R")
         r["selected"] = (r.layer == c.r_site[1]) & (r.position == c.r_site[0]) & (r.quantity == "s_total")
         frames.append(r.assign(position=r.position.map(str), admissible=r.admissible.astype(object)))
-    frame = pd.concat(frames, ignore_index=True).assign(**identity(c, params))
-    columns = ["carrier", "layer", "position", "quantity", "value", "admissible", "selected"]
-    return frame[[*identity(c, params), *columns]]
+    return pd.concat(frames, ignore_index=True).assign(**identity(c, params))[PROFILE.names]
 
 
 def identity(c: Checkpoint, params: dict) -> dict:

@@ -15,6 +15,7 @@ from plans import plan
 
 PROFILES = ROOT / "profiles"
 CLUSTERS = ("slurm", "slurm-gpu", "cluster-generic")
+PLACE = ("gpu", "slurm_partition", "constraint", "queue", "nodes", "threads")
 SHARED = ("rerun-triggers", "max-checksum-file-size", "rerun-incomplete", "show-failed-logs")
 
 
@@ -48,14 +49,18 @@ def dry_run_of(project: Path, name: str, config: str, settings: str) -> str:
 
 
 def resources(project: Path, name: str, config: str = SMOKE) -> dict[str, dict[str, str]]:
-    """Rule -> resources and threads of a job of it, as a dry run with the profile prints them."""
+    """Rule -> resources and threads of its largest job, as a dry run with the profile prints them. All its jobs go to one place."""
     found = {}
     for block in re.split(r"\n(?= *(?:local)?rule )", shown(project, name, config)):
         rule, told = re.match(r" *(?:local)?rule (\w+):", block), re.search(r"^ +resources: (.*)$", block, re.M)
         if rule and told:
             threads = re.search(r"^ +threads: (\d+)$", block, re.M)
-            found[rule[1]] = dict(entry.split("=", 1) for entry in told[1].split(", "))
-            found[rule[1]] |= {"threads": threads[1] if threads else "1"}
+            job = dict(entry.split("=", 1) for entry in told[1].split(", ")) | {
+                "threads": threads[1] if threads else "1"
+            }
+            other = found.setdefault(rule[1], job)
+            assert [job.get(key) for key in PLACE] == [other.get(key) for key in PLACE], rule[1]
+            found[rule[1]] = max(job, other, key=lambda job: sorted(job.items()))
     return found
 
 

@@ -215,7 +215,10 @@ def test_scores_with_wrong_shapes_are_named():
 
 
 def test_the_analysis_modules_do_not_need_torch():
-    modules = ", ".join(f"safety_geometry.{name}" for name in ("carriers", "coupling", "companions", "stats"))
+    modules = ", ".join(
+        f"safety_geometry.{name}"
+        for name in ("geometry.carriers", "geometry.coupling", "geometry.companions", "stats.estimates")
+    )
     code = f"import sys; import {modules}; assert not {{'torch', 'transformers', 'sklearn'}} & set(sys.modules)"
     source = Path(__file__).parents[2] / "src"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(source)})

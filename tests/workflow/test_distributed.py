@@ -57,7 +57,7 @@ def test_a_failing_process_ends_the_others_and_the_job(tmp_path):
     script = tmp_path / "fails.py"
     script.write_text(
         "import sys, time\n"
-        "from safety_geometry.distributed import launched\n"
+        "from safety_geometry.models.processes import launched\n"
         "with launched('cpu') as ranks:\n"
         "    ranks.sum(1.0)\n"
         "    if not ranks.first:\n"

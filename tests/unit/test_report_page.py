@@ -13,6 +13,7 @@ PAGES = Path(__file__).parents[2] / "workflow/report"
 SHOWN = ["claims.csv", "five_anchor.svg", "coupling_controls.svg", "leakage.csv"]
 
 
+JOB = SimpleNamespace(config={"study": "mine"}, params=SimpleNamespace(caption="What it shows."))
 CAPTIONS = {path.name: path.read_text(encoding="utf-8") for path in sorted(PAGES.glob("*.rst"))}
 CAPTIONS |= {table.name: table.caption for table in FINAL.values()}
 
@@ -21,7 +22,7 @@ def page(name: str, shown: list[str]) -> str:
     """A page as the report renders it: with a target for each result that it shows."""
     files = [SimpleNamespace(target=target) for target in shown]
     text = Environment(undefined=StrictUndefined).from_string(CAPTIONS[name])
-    text = text.render(files=files, categories={}, snakemake=SimpleNamespace(config={"study": "mine"}))
+    text = text.render(files=files, categories={}, snakemake=JOB)
     targets = "".join(f"\n.. _{target}: javascript:app.showResultInfo('{target}')\n" for target in shown)
     return publish_parts(text + "\n" + targets, writer_name="html", settings_overrides={"report_level": 2})["html_body"]
 

@@ -1,6 +1,7 @@
 """Tables as CSV files, typed and checked by their specification.
 
-Only an empty cell is missing (`none` is a refusal class); text stays text; whole numbers that may be missing are `Int64`.
+Only an empty cell is missing (`none` is a refusal class). A column's type in memory follows from its specification, never
+from what stands in it: text stays text, and whole numbers and flags that may be missing are `Int64` and `boolean`.
 """
 
 import csv
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from safety_geometry.artefacts.errors import ArtefactError
 from safety_geometry.artefacts.tables.registry import TABLES
 from safety_geometry.artefacts.tables.specification import Column, Table
 
@@ -17,10 +19,17 @@ KINDS = {
     "number": lambda s: pd.to_numeric(s, errors="coerce").notna(),
     "boolean": lambda s: s.map(lambda v: str(v) in ("True", "False")),
 }
+# In memory: of a column that has to be full, and of one that may have empty cells.
+DTYPES = {
+    "string": (str, str),
+    "integer": ("int64", "Int64"),
+    "number": ("float64", "float64"),
+    "boolean": ("bool", "boolean"),
+}
 SLACK = 1e-6  # beyond a bound: rounding
 
 
-class TableError(ValueError):
+class TableError(ArtefactError):
     """A table, or a file, does not fit its specification. Says which column, and what is wrong with it."""
 
 
@@ -37,7 +46,7 @@ def read_table(path: Path, table: Table | None = None) -> pd.DataFrame:
     Raises TableError when the file is no such table, or does not fit it.
     """
     table = table or table_of(path)
-    types = {column.name: kind for column in table.columns if (kind := _dtype(column))}
+    types = {column.name: DTYPES[column.kind][column.missing_allowed] for column in table.columns}
     try:
         frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=types)
     except (ValueError, OSError) as error:
@@ -49,13 +58,6 @@ def read_table(path: Path, table: Table | None = None) -> pd.DataFrame:
     except TableError as error:
         raise TableError(f"{path}: {error}; run the rule that makes it") from error
     return frame
-
-
-def _dtype(column: Column) -> str | type | None:
-    """None: as pandas reads it."""
-    if column.kind == "string":
-        return str
-    return "Int64" if column.kind == "integer" and column.missing_allowed else None
 
 
 def check_table(frame: pd.DataFrame, table: Table) -> None:

@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 from _job import Job, JobError
 from _store import UnitStore, job_key
-from _tables import check_table
 from conftest import REQUESTS, make_model, make_tokenizer
 from test_memory import Small
 from transfer_tables import answers, with_success
 
+from safety_geometry.artefacts.tables.files import check_table
+from safety_geometry.artefacts.tables.registry import TABLES
 from safety_geometry.attacks.transfer import identified
 from safety_geometry.claims.tables import stack
 from safety_geometry.settings.identity import Checkpoint
@@ -113,7 +114,7 @@ def rows_of_table(parts, judged_source, *answered):
     table = with_success(
         identified(stack([pd.read_csv(p) for p in parts], []), "sft:4"), answers(judged, judged_source)
     )
-    check_table(table, "attacks")
+    check_table(table, TABLES["attacks"])
     return table.set_index(["attack", "behaviour"])
 
 

@@ -23,8 +23,8 @@ PACKAGE = {"sklearn": "scikit-learn", "yaml": "pyyaml", "huggingface_hub": "hugg
 
 # (script, environment) -> packages that only functions import which the rule does not call.
 NOT_REACHED = {
-    ("fetch_source", "sources"): {"pandas", "pyyaml"},  # writes no table
-    ("model_layers", "sources"): {"pandas", "pyyaml"},  # writes no table
+    ("fetch_source", "sources"): {"pandas"},  # writes no table
+    ("model_layers", "sources"): {"pandas"},  # writes no table
     ("prompt_sets", "analysis"): {"huggingface-hub", "tqdm"},  # reads prompts that were fetched, fetches nothing
     ("judge", "analysis"): {"torch", "transformers", "peft"},  # this environment is that of rules and trained judges
 }

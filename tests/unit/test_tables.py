@@ -8,9 +8,9 @@ import pytest
 import synthetic_study as made
 import tables as script
 from _job import JobError
-from _read import read_table
-from _tables import check_table
 
+from safety_geometry.artefacts.tables.files import check_table, read_table
+from safety_geometry.artefacts.tables.registry import TABLES
 from safety_geometry.claims.tables import (
     Checkpoint,
     behaviour_table,
@@ -28,7 +28,7 @@ def study():
 
 def test_every_table_fits_its_schema(study):
     for name, frame in study.items():
-        check_table(frame, name)
+        check_table(frame, TABLES[name])
 
 
 def test_trajectory_has_every_save_and_leaves_suites_empty_that_were_not_run(study):

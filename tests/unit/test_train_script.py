@@ -8,10 +8,10 @@ import pytest
 import train_segment
 import training_table
 from _job import JobError
-from _read import read_table
 from conftest import REQUESTS, make_model, make_tokenizer
 
 from safety_geometry.artefacts.errors import ArtefactError
+from safety_geometry.artefacts.tables.files import read_table
 from safety_geometry.artefacts.training_log import MonitorAnswer, read_answers, read_log
 from safety_geometry.training import table
 

@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic_transfer as made
-from _tables import check_table
 from scipy.stats import spearmanr
 
+from safety_geometry.artefacts.tables.files import check_table
+from safety_geometry.artefacts.tables.registry import TABLES
 from safety_geometry.attacks.transfer import (
     BY_NAME,
     analysis_rows,
@@ -57,7 +58,7 @@ def stacked(*seeds: Rows) -> Rows:
 
 
 def test_cells_are_counted_and_named(table):
-    check_table(table, "transfer")
+    check_table(table, TABLES["transfer"])
     row = one(table, attack="gcg", source_regime="r2d2", source=10, target_regime="r2d2", target=40)
     assert (row["regime"], row["n"], row["tasr"], row["diagonal"]) == ("r2d2", 20, 0.5, False)
     assert (row["lo"], row["hi"]) == pytest.approx((wilson(10, 20).lo, wilson(10, 20).hi))
@@ -252,7 +253,7 @@ def test_the_interval_of_a_difference_is_zero_for_one_predictor_twice():
 
 
 def test_every_predictor_has_its_rows(table, predictors):
-    check_table(predictors, "transfer_predictors")
+    check_table(predictors, TABLES["transfer_predictors"])
     row = one(predictors, regime="r2d2", attack="all", predictor="target_hrci_repr")
     assert (row["n"], row["n_sources"], row["n_targets"]) == (40, 5, 5)
     cells = table[(table["regime"] == "r2d2") & table["attack"].isin(["gcg", "autodan"]) & ~table["diagonal"]]
@@ -280,7 +281,7 @@ def test_a_predictor_that_is_unknown_at_a_checkpoint_loses_its_rows_only(table):
     parts["coupling"] = parts["coupling"].assign(s_total=parts["coupling"]["s_total"].where(late))
     parts["geometry"] = parts["geometry"].assign(norm_h=np.nan)
     rows = transfer_predictors(table[table["regime"] == "sft"], **parts, draws=50)
-    check_table(rows, "transfer_predictors")
+    check_table(rows, TABLES["transfer_predictors"])
     gap = one(rows, attack="gcg", predictor="gap_refusal_score")
     assert (gap["n"], gap["n_targets"]) == (6, 3) and math.isnan(gap["lo"])
     lost = one(rows, attack="gcg", predictor="target_h_norm")
@@ -390,7 +391,7 @@ def test_the_interval_over_seeds_resamples_steps_and_seeds():
 def test_all_seeds_together_are_a_row_of_their_own():
     table = transfer_table(made.judged(seeds=(1, 2), regimes=("r2d2",), attacks=("gcg",)))
     found = transfer_predictors(table, **made.carriers(seeds=(1, 2)), draws=50)
-    check_table(found, "transfer_predictors")
+    check_table(found, TABLES["transfer_predictors"])
     rows = found[(found["attack"] == "gcg") & (found["predictor"] == "target_hrci_repr")]
     assert rows["seed"].isna().tolist() == [False, False, True]
     assert rows[["n", "n_sources", "n_targets", "n_seeds"]].to_numpy().tolist() == [

@@ -126,7 +126,7 @@ rule transfer_tables:
         coupling=layout.table("coupling"),
         geometry=layout.table("geometry"),
     output:
-        **{name: reported(name, "Attacks") for name in tables.ATTACKS},
+        **{name: reported(name) for name in tables.ATTACKS},
     log:
         tabulate_attacks.log,
     conda:

@@ -121,7 +121,7 @@ rule causal_tables:
         judged=layout.swept(layout.sweep_judged),
         carriers=layout.swept(layout.carriers),
     output:
-        **{name: reported(name, "Causal") for name in tables.CAUSAL},
+        **{name: reported(name) for name in tables.CAUSAL},
     log:
         tabulate.log,
     conda:
@@ -139,7 +139,7 @@ rule follow_up_table:
         choices=expand(layout.follow_up_choice, seed=config["seeds"]),
         judged=layout.swept(layout.follow_up_judged),
     output:
-        table=reported("follow_up", "Causal"),
+        table=reported("follow_up"),
     log:
         tabulate_follow_up.log,
     conda:
@@ -160,7 +160,7 @@ rule quadrants:
         activations=layout.each(layout.anchor_activations, study.evaluated()),
         carriers=layout.each(layout.carriers, study.evaluated()),
     output:
-        table=reported("quadrants", "Causal"),
+        table=reported("quadrants"),
         texts=layout.quadrant_texts,
     log:
         sample.log,

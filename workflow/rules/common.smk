@@ -54,9 +54,9 @@ wildcard_constraints:
     figure="[a-z_]+",
 
 
-def reported(name, category):
+def reported(name):
     """A table that the report shows."""
-    return report(layout.table(name), caption=f"../report/{name}.rst", category=category, labels={"table": name})
+    return report(layout.table(name), **tables.shown(name))
 
 
 def weights(wc):

@@ -38,7 +38,7 @@ if study.labelled:
             trained=layout.judges_table,
             judged=layout.all_judged() if HAND_LABELS else [],
         output:
-            table=reported("judges", "Checks"),
+            table=reported("judges"),
         log:
             agree.log,
         conda:

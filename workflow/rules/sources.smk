@@ -91,7 +91,7 @@ rule prompt_sets:
         sources=study.prompt_sources(),
     output:
         roles=[layout.role(name) for name in config["prompts"]["roles"]],
-        leakage=reported("leakage", "Checks"),
+        leakage=reported("leakage"),
     log:
         sets.log,
     conda:

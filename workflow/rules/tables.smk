@@ -19,7 +19,7 @@ rule tables:
         training_parts=expand(layout.training_table, seed=config["seeds"]) if study.regimes else [],
         judged=layout.all_judged(),
     output:
-        **{name: reported(name, category) for name, category in tables.kinds(study).items()},
+        **{name: reported(name) for name in tables.together(study)},
     log:
         gather.log,
     conda:
@@ -38,7 +38,7 @@ if study.regimes:
         input:
             training=layout.table("training"),
         output:
-            table=reported("reference_anchors", "Training"),
+            table=reported("reference_anchors"),
         log:
             refer.log,
         conda:
@@ -55,7 +55,7 @@ rule dense_tables:
     input:
         trajectory=layout.table("trajectory"),
     output:
-        **{name: reported(name, "Dense") for name in tables.DENSE},
+        **{name: reported(name) for name in tables.DENSE},
     log:
         follow_saves.log,
     conda:
@@ -72,7 +72,7 @@ rule claims:
     input:
         tables=[layout.table(name) for name in tables.claim_tables(study)],
     output:
-        claims=reported("claims", "Results"),
+        claims=reported("claims"),
     log:
         decide.log,
     conda:

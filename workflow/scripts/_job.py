@@ -9,7 +9,6 @@ What is read is hashed before the work begins, and has to be what its sidecar sa
 import argparse
 import contextlib
 import copy
-import csv
 import errno
 import functools
 import json
@@ -31,6 +30,7 @@ from safety_geometry.artefacts.integrity import (
     place,
     sidecar,
 )
+from safety_geometry.artefacts.tables.specification import Table
 
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib")
 
@@ -141,13 +141,12 @@ class Job:
             for row in rows:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
-    def write_table(self, frame, path: Path) -> None:
-        """CSV, six significant digits, empty cell for a missing value; checked against workflow/schemas/tables/."""
-        from _tables import check_table  # pandas only where tables are written
+    def write_table(self, frame, path: Path, table: Table | None = None) -> None:
+        """CSV of the table that the file's name says, or of `table`; see safety_geometry.artefacts.tables.files."""
+        from safety_geometry.artefacts.tables.files import table_of, write_table  # pandas only where tables are written
 
-        check_table(frame, path.stem)
         with self.publish(path) as scratch:
-            frame.to_csv(scratch, index=False, float_format="%.6g", quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
+            write_table(frame, scratch, table or table_of(path))
 
     def _record(self, scratch: Path, path: Path) -> dict:
         """The sidecar of what `scratch` holds. No time stamp, no path but places in the study: equal runs have equal sidecars."""
@@ -230,6 +229,22 @@ def read_jsonl(path: Path) -> list[dict]:
             if not isinstance(rows[-1], dict):
                 raise JobError(f"{path}, line {number}: not a JSON object but a {type(rows[-1]).__name__}")
     return rows
+
+
+def read_table(path: Path, table: Table | None = None):
+    """The table that the file's name says, or `table`. Raises JobError when the file is none, or does not fit it."""
+    from safety_geometry.artefacts.tables.files import TableError
+    from safety_geometry.artefacts.tables.files import read_table as read
+
+    try:
+        return read(path, table)
+    except TableError as error:
+        raise JobError(str(error)) from error
+
+
+def read_tables(paths: list[Path]) -> dict:
+    """Tables by name."""
+    return {path.stem: read_table(path) for path in paths}
 
 
 @functools.cache

@@ -14,9 +14,10 @@ from _job import Job, JobError
 from safety_geometry.artefacts.activations import Activations
 from safety_geometry.artefacts.candidate_scores import read_scores
 from safety_geometry.artefacts.carriers import write_carriers
+from safety_geometry.artefacts.tables.geometry import COUPLING_CONTROLS
 from safety_geometry.geometry.checkpoint import GeometrySettings, Save, select_sites
 from safety_geometry.geometry.measures import measure
-from safety_geometry.geometry.tables import CONTROLS, companion_rows, coupling_row, describe_geometry, profile
+from safety_geometry.geometry.tables import companion_rows, coupling_row, describe_geometry, profile
 from safety_geometry.settings.identity import Checkpoint
 
 
@@ -36,7 +37,7 @@ def main() -> None:
             print(f"step {each.checkpoint.step}: no refusal carrier: {why}", file=sys.stderr)
     controls = [row for pair in measured for row in companion_rows(*pair)]
     job.write_table(pd.DataFrame([coupling_row(*pair) for pair in measured]), job.coupling)
-    job.write_table(pd.DataFrame(controls, columns=CONTROLS), job.controls)
+    job.write_table(pd.DataFrame(controls, columns=COUPLING_CONTROLS.names), job.controls)
     job.write_table(pd.DataFrame(geometry), job.geometry)
     job.write_table(pd.concat([profile(each, settings.h_score) for each in selected]), job.profile)
     with job.publish(job.carriers) as scratch:

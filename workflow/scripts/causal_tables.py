@@ -10,8 +10,8 @@ from _activations import Tensors
 from _job import Job, JobError
 from _per_checkpoint import by_checkpoint, read_cells, read_judged, read_readout
 
+from safety_geometry.artefacts.tables.causal import ALIGNED_ANCHORS
 from safety_geometry.causal.aligned import ARMS, aligned_row
-from safety_geometry.causal.aligned import COLUMNS as ALIGNED
 from safety_geometry.causal.effects import control_normalised, holm_primary, layer_scan, sweep_table
 from safety_geometry.geometry.coupling import cosine_coupling, principal_angles
 
@@ -46,7 +46,7 @@ def main() -> None:
     job.write_table(pd.concat(sweeps, ignore_index=True), job.causal_sweep)
     job.write_table(holm_primary(pd.concat(effects, ignore_index=True)), job.control_normalised)
     job.write_table(pd.concat(scans, ignore_index=True), job.layer_scan)
-    job.write_table(pd.DataFrame(aligned, columns=list(ALIGNED)), job.aligned_anchors)
+    job.write_table(pd.DataFrame(aligned, columns=ALIGNED_ANCHORS.names), job.aligned_anchors)
 
 
 def identified(frame: pd.DataFrame, c) -> pd.DataFrame:

@@ -3,8 +3,7 @@
 params: tuned, ids of the claims that hyper-parameters were chosen for (the default study's, where it is left out).
 """
 
-from _job import Job, JobError
-from _read import read_tables
+from _job import Job, JobError, read_tables
 
 from safety_geometry.claims.decide import TUNED, claims_table
 

@@ -5,8 +5,7 @@ what -> n, numbers of prompts that stand in no table.
 """
 
 import pandas as pd
-from _job import Job, JobError
-from _read import read_tables
+from _job import Job, JobError, read_tables
 
 from safety_geometry.figures.draw import NoData, empty_figure, make_figure, save
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from _job import Job, JobError
+from _job import Job, JobError, read_table
 from _text import text_of
 
 from safety_geometry.artefacts.text_files import TextFileError, table
@@ -33,7 +33,7 @@ def hand_labels(path: Path) -> pd.DataFrame:
 
 def main() -> None:
     job = Job(__doc__, inputs=["trained", "judged*", "hand_labels?"], outputs=["table"])
-    judges = pd.read_csv(job.trained)
+    judges = read_table(job.trained)
     if job.hand_labels is not None:
         labels = hand_labels(job.hand_labels)
         extra = set(labels.columns) - {"id", "digest", *HAND_TARGETS}
@@ -44,7 +44,7 @@ def main() -> None:
         if not job.judged:
             raise JobError("--hand-labels needs the judged completions of the same run in --judged")
         prefixes = job.params.get("prefixes") or [""] * len(job.judged)
-        frames = [pd.read_csv(path, dtype={"id": str}) for path in job.judged]
+        frames = [read_table(path) for path in job.judged]
         judged = pd.concat(
             [frame.assign(id=prefix + frame["id"]) for prefix, frame in zip(prefixes, frames, strict=True)],
             ignore_index=True,

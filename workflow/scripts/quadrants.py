@@ -13,7 +13,8 @@ from _per_checkpoint import by_checkpoint, read_judged
 from safety_geometry.artefacts.activations import Activations
 from safety_geometry.artefacts.carriers import read_carriers
 from safety_geometry.artefacts.prompt_activations import PromptActivations
-from safety_geometry.causal.quadrants import COLUMNS, projections, quadrants, sample
+from safety_geometry.artefacts.tables.follow_up import QUADRANTS
+from safety_geometry.causal.quadrants import projections, quadrants, sample
 
 PLACE = ("seed", "regime", "step", "id")  # of an answer
 
@@ -40,7 +41,7 @@ def main() -> None:
         frames.append(judged)
         texts |= {(c.seed, c.regime, c.step, r["id"]): {k: r[k] for k in ("prompt", "completion")} for r in rows}
     table = sample(pd.concat(frames, ignore_index=True), p["per_quadrant"], p["stats_seed"])
-    job.write_table(table[list(COLUMNS)], job.table)
+    job.write_table(table[QUADRANTS.names], job.table)
     kept = table[["quadrant", *PLACE]].to_dict("records")
     job.write_jsonl((row | texts[tuple(row[name] for name in PLACE)] for row in kept), job.texts)
 

@@ -5,9 +5,8 @@ training tables. Behaviour in the trajectory is that of the same prompts at ever
 params: regimes (all trajectories, in order), judged, every_save (suite: rows that every save answers), seed and draws of the bootstrap.
 """
 
-from _job import Job, JobError
+from _job import Job, JobError, read_table
 from _per_checkpoint import by_checkpoint, read_judged
-from _read import read_table
 
 from safety_geometry.claims.tables import (
     behaviour_table,

@@ -5,10 +5,10 @@ params: sources, fixed_source (regime:step), untrained (trajectories that are th
 """
 
 import pandas as pd
-from _job import Job, JobError
+from _job import Job, JobError, read_table
 from _per_checkpoint import by_checkpoint, read_judged
-from _read import read_table
 
+from safety_geometry.artefacts.tables.working import ATTACK_PARTS
 from safety_geometry.attacks.transfer import ARMS, identified, transfer_predictors, transfer_table
 from safety_geometry.claims.tables import stack
 from safety_geometry.settings.identity import Checkpoint
@@ -24,7 +24,9 @@ def main() -> None:
     judged = pd.concat([answers(frame, source) for source, frame in by_source.items()], ignore_index=True)
     others = [read_table(path) for path in (job.trajectory, job.coupling, job.geometry)]
     try:
-        attacks = identified(stack([pd.read_csv(path) for path in job.attacks_parts], []), p["fixed_source"])
+        attacks = identified(
+            stack([read_table(path, ATTACK_PARTS) for path in job.attacks_parts], []), p["fixed_source"]
+        )
         attacks = with_success(attacks, judged)
         transfer = transfer_table(judged, p["fixed_source"])
         predictors = transfer_predictors(

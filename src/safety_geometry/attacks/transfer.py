@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from safety_geometry.artefacts.tables.attacks import TRANSFER, TRANSFER_PREDICTORS
 from safety_geometry.attacks.transfer_statistics import Rows, pigeonhole, relabelled_p, tie_ceiling
 from safety_geometry.judges.behaviour import Metric, compare
 from safety_geometry.stats.estimates import wilson
@@ -23,10 +24,6 @@ FAMILIES = {"all": tuple(ARMS), "gcg": ("gcg",), "autodan": ("autodan",), "seeds
 CROSS = "cross"  # regime of rows whose source and target regimes differ
 JUDGED = ("seed", "attack", "source_regime", "source_step", "target_regime", "target_step", "behaviour", "success")
 CELL = ["seed", "attack", "source_regime", "source_step", "target_regime", "target_step"]
-TRANSFER = ("seed", "regime", "source_regime", "target_regime", "attack", "source", "target", "n", "tasr", "lo", "hi", "diagonal",
-            "fixed_source", "gain", "gain_lo", "gain_hi", "gain_n", "gain_p", "gain_p_smallest")  # fmt: skip
-COLUMNS = ("seed", "regime", "attack", "predictor", "family", "rho", "p", "p_smallest", "lo", "hi", "rho_tie_ceiling", "n", "n_sources",
-           "n_targets", "n_seeds")  # fmt: skip
 KEY = ["seed", "regime", "step"]
 
 
@@ -72,7 +69,7 @@ def identified(attacks: pd.DataFrame, fixed: str) -> pd.DataFrame:
 
 
 def transfer_table(judged: pd.DataFrame, fixed: str | None = None) -> pd.DataFrame:
-    """TASR of every attack, source and target with Wilson's 95 % interval (columns `TRANSFER`), from judged attacks.
+    """TASR of every attack, source and target with Wilson's 95 % interval (table `TRANSFER`), from judged attacks.
 
     judged: one row per attack, source, target and behaviour (columns `JUDGED`, success 0 or 1). fixed: the fixed source as
     regime:step, whose attacks are marked `fixed_source`. `gain`: TASR less that of the
@@ -102,7 +99,7 @@ def transfer_table(judged: pd.DataFrame, fixed: str | None = None) -> pd.DataFra
             "lo": rate.lo, "hi": rate.hi, "diagonal": (source_regime, source) == (target_regime, target),
             "fixed_source": f"{source_regime}:{source}" == fixed,
         } | _gain(cells, key))  # fmt: skip
-    table = pd.DataFrame(rows, columns=list(TRANSFER)).astype({"gain_n": "Int64"})
+    table = pd.DataFrame(rows, columns=TRANSFER.names).astype({"gain_n": "Int64"})
     return table.sort_values(
         ["seed", "attack", "source_regime", "source", "target_regime", "target"], kind="stable", ignore_index=True
     )
@@ -144,7 +141,7 @@ def transfer_predictors(
     transfer: pd.DataFrame, trajectory: pd.DataFrame, coupling: pd.DataFrame, geometry: pd.DataFrame,
     seed: int = 0, draws: int = 2000, orders: int = 5000, untrained: Collection[str] = (),
 ) -> pd.DataFrame:  # fmt: skip
-    """Spearman's ρ of every predictor with TASR off the diagonal, within each regime and across (columns `COLUMNS`).
+    """Spearman's ρ of every predictor with TASR off the diagonal, within each regime and across (table `TRANSFER_PREDICTORS`).
 
     One row per seed, and with several of them one without a seed for all together, where ρ is the mean over the seeds in which it is
     defined: a seed's checkpoints are compared with each other only. p is two-sided (`relabelled_p`, at most `orders` random orders); lo
@@ -163,7 +160,7 @@ def transfer_predictors(
                 "rho_tie_ceiling": tie_ceiling(found), "n": len(found.tasr), "n_sources": found.count(found.source),
                 "n_targets": found.count(found.target), "n_seeds": len(set(found.seed)),
             })  # fmt: skip
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"seed": "Int64"})
+    return pd.DataFrame(rows, columns=TRANSFER_PREDICTORS.names).astype({"seed": "Int64"})
 
 
 def _seeds_and_all(transfer: pd.DataFrame, untrained: Collection[str]):

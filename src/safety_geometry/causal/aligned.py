@@ -10,9 +10,6 @@ from safety_geometry.stats.estimates import mcnemar_exact, wilson
 
 ARMS = ("baseline", "h_only", "r_only", "r_perp_h")
 CONTRASTS = {"r_minus_h": ("r_only", "h_only"), "r_perp_minus_h": ("r_perp_h", "h_only")}
-COLUMNS = ("model", "seed", "layer_h", "pos_h", "layer_r", "pos_r", "c_cos", "angle_1", "angle_2", "angle_3", "family",
-           "lambda", "scope", "rank", "n", *(f"asr_{arm}{end}" for arm in ARMS for end in ("", "_lo", "_hi")),
-           *(name + end for name in CONTRASTS for end in ("", "_lo", "_hi", "_p")))  # fmt: skip
 
 
 def aligned_row(
@@ -29,7 +26,7 @@ def aligned_row(
     scope: str = "layer",
     rank: int = 1,
 ) -> dict:
-    """One row of aligned_anchors, in the order of COLUMNS.
+    """One row of aligned_anchors, in the order of its columns.
 
     judged: rows of judge.py, `arm` the cell, with the suite direct. cells: the cell of each of ARMS (baseline is `clean`).
     sites: layer_h, pos_h, layer_r, pos_r. angles: up to three principal angles between the subspaces, degrees, ascending.

@@ -11,24 +11,20 @@ from itertools import chain, zip_longest
 import numpy as np
 import pandas as pd
 
+from safety_geometry.artefacts.tables.follow_up import FOLLOW_UP, FOLLOWED
+from safety_geometry.artefacts.tables.specification import names
 from safety_geometry.causal.names import CLEAN, KINDS, SHARED
 from safety_geometry.causal.outcomes import RATES, outcome_matrix
 from safety_geometry.judges.behaviour import paired_rates
 from safety_geometry.settings.identity import Checkpoint
 from safety_geometry.stats.estimates import percentiles, resampling_weights, wilson
 
-WHAT = ("target", "family", "mode", "lambda", "scope", "rank", "role", "control", "number", "chosen_delta")
+WHAT = names(FOLLOWED)
 # column -> metric and name of its n; usefulness is what carries a reopened attack, benign_mean what is left of the model
 SCORES = {"asr": ("asr", "n_asr"), "any_refusal": ("direct_refusal", "n_asr"), "usefulness": ("usefulness", "n_usefulness"),
           "benign_mean": ("benign_mean", "n_benign"), "degenerate": ("degenerate", "n_degenerate"),
           "degenerate_direct": ("degenerate_direct", "n_asr")}  # fmt: skip
 DIFFERENCES = ("asr", "usefulness", "degenerate_direct")  # that stand less the baseline's too, paired by prompt
-SCORED = ("asr", "asr_lo", "asr_hi", "n_asr", "any_refusal", "any_refusal_lo", "any_refusal_hi", "usefulness",
-          "usefulness_lo", "usefulness_hi", "n_usefulness", "benign_mean", "benign_mean_lo", "benign_mean_hi", "n_benign",
-          "degenerate", "degenerate_lo", "degenerate_hi", "n_degenerate", "degenerate_direct", "degenerate_direct_lo",
-          "degenerate_direct_hi", *(f"{name}_delta{end}" for name in (*DIFFERENCES, "usefulness_control")
-                                    for end in ("", "_lo", "_hi")))  # fmt: skip
-COLUMNS = ("seed", "regime", "step", "anchor", *WHAT, *SCORED)
 
 
 @dataclass(frozen=True)
@@ -159,7 +155,7 @@ def follow_up_table(
         | scores[row["checkpoint"]].get(row["cell"], {})
         for row in chosen.to_dict("records")
     ]
-    return pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+    return pd.DataFrame(rows).reindex(columns=FOLLOW_UP.names)
 
 
 def _scores(frame: pd.DataFrame, seed: int, draws: int) -> dict[str, dict]:

@@ -10,9 +10,6 @@ from safety_geometry.artefacts.carriers import CarrierPair
 from safety_geometry.artefacts.prompt_activations import PromptActivations
 
 QUADRANTS = ("harmful_refused", "harmful_complied", "benign_refused", "benign_complied", "benign_degenerate")
-COLUMNS = ("seed", "regime", "step", "anchor", "quadrant", "id", "suite", "prompt_id", "digest", "refusal",
-           "refusal_score", "harm_score", "attack_success", "degenerate", "utility", "proj_h", "proj_r", "available",
-           "sampled")  # fmt: skip
 IDENTITY = ("seed", "regime", "step", "arm", "id")
 
 

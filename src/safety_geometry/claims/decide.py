@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from safety_geometry.artefacts.tables import claims as specified
 from safety_geometry.claims import behaviour, causal, coupling, follow_up, geometry, transfer
 from safety_geometry.claims.evidence import Evidence, Outcome, Undecidable, over_seeds
 
@@ -18,8 +19,6 @@ RELABEL = ("p relabels the targets within each seed, all seeds jointly; the inte
 HOLM = "McNemar, Holm over the comparisons; fails when every interval excludes a difference of 0.1"
 FLIP = "permuted signs, Holm over the comparisons; fails when every interval excludes a difference of"
 PLAIN_PREDICTORS = (transfer.COUPLING, transfer.BEHAVIOUR, transfer.DRIFT)
-COLUMNS = ("id", "claim", "source", "test", "value", "lo", "hi", "threshold", "p", "p_smallest", "n", "n_seeds", "tuned",
-           "verdict", "reason")  # fmt: skip
 # What the choice of hyper-parameters looked for, on training and monitor prompts: R2D2 passes through a phase that refuses
 # harmful requests and over-refuses, and over-refuses less later.
 TUNED = ("r2d2_resists_early", "r2d2_over_refuses", "r2d2_refusal_falls", "r2d2_refuses_more")
@@ -174,7 +173,7 @@ def claims_table(tables: Mapping[str, pd.DataFrame], tuned: Collection[str] = TU
         outcomes = [decided(claim, evidence) for evidence in ([whole] if claim.together else runs)]
         words = {name: getattr(claim, name) for name in ("id", "claim", "source", "test")}
         rows.append(words | vars(over_seeds(outcomes)) | {"n_seeds": len(seeds), "tuned": claim.id in tuned})
-    return pd.DataFrame(rows)[list(COLUMNS)]
+    return pd.DataFrame(rows)[specified.CLAIMS.names]
 
 
 def decided(claim: Claim, evidence: Evidence) -> Outcome:

@@ -9,16 +9,14 @@ from itertools import combinations
 
 import pandas as pd
 
+from safety_geometry.artefacts.tables import behaviour as specified
+from safety_geometry.artefacts.tables.behaviour import CONTRASTS, WIDE_METRICS
+from safety_geometry.artefacts.tables.specification import names
 from safety_geometry.judges.behaviour import arm_contrast, contrast, metrics, outcomes
 from safety_geometry.settings.identity import Checkpoint
 
-WIDE_METRICS = ("fixed_asr", "init_asr", "direct_asr", "any_refusal", "usefulness", "benign_mean", "benign_strict",
-                "benign_lenient", "benign_refusal", "benign_degenerate")  # fmt: skip
-COUPLING = ("hrci", "hrci_lo", "hrci_hi", "hrci_repr", "hrci_repr_lo", "hrci_repr_hi", "c_cos", "c_sub", "c_layer",
-            "hrci_frozen", "hrci_repr_frozen", "c_cos_frozen", "c_sub_frozen", "layer_h", "pos_h", "layer_r", "pos_r", "admissible")  # fmt: skip
-KEY = ["seed", "regime", "step"]
-CONTRAST = ["seed", "contrast", "metric", "regime", "step", "anchor", "other_regime", "other_step", "other_anchor",
-            "value", "lo", "hi", "n", "changed", "test", "p", "p_smallest"]  # fmt: skip
+COUPLING = names(specified.COUPLING)
+KEY = list(specified.TRAJECTORY.key)
 
 
 def stack(frames: Sequence[pd.DataFrame], regimes: Sequence[str]) -> pd.DataFrame:
@@ -78,12 +76,12 @@ def contrasts_table(
                 if (other := others.get(c.anchor)) is not None:
                     rows.append(_labelled("regime", c, other, contrast(long[c], long[other], seed, draws)))
     found = [frame for frame in rows if len(frame)]
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=CONTRAST)
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=CONTRASTS.names)
 
 
 def _labelled(kind: str, first: Checkpoint, second: Checkpoint, frame: pd.DataFrame) -> pd.DataFrame:
     other = {f"other_{name}": value for name, value in second.columns().items() if name != "seed"}
-    return frame.assign(contrast=kind, **first.columns(), **other).reindex(columns=CONTRAST)
+    return frame.assign(contrast=kind, **first.columns(), **other).reindex(columns=CONTRASTS.names)
 
 
 def first_rows(judged: pd.DataFrame, every_save: Mapping[str, int | None]) -> pd.DataFrame:

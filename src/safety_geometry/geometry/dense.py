@@ -15,31 +15,18 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from safety_geometry.artefacts.tables.dense import COUPLING_TRANSITION, DENSE_CORRELATIONS
+from safety_geometry.artefacts.tables.families import SITE_H, SITE_R, TERMS
+from safety_geometry.artefacts.tables.specification import names
 from safety_geometry.stats.estimates import spearman, spearman_block_bootstrap, spearman_tie_ceiling
 
 FEWEST_SAVES = 20
-PREDICTORS = ("hrci_repr", "hrci", "c_cos", "c_sub")
+PREDICTORS = TERMS
 OUTCOMES = ("fixed_asr", "direct_asr", "any_refusal", "benign_refusal", "benign_mean", "usefulness")
 FORMS = ("levels", "first_differences")
 READ = {"selected": "", "frozen": "_frozen"}  # sites: what the trajectory's columns of coupling terms end in
-SITES = ("layer_h", "pos_h", "layer_r", "pos_r")
+SITES = names((*SITE_H, *SITE_R))
 FEWEST_SIDE = 3  # saves on either side of a change
-CORRELATIONS = (
-    "seed",
-    "regime",
-    "predictor",
-    "sites",
-    "outcome",
-    "form",
-    "block_length",
-    "n",
-    "rho",
-    "lo",
-    "hi",
-    "rho_tie_ceiling",
-)
-TRANSITION = ("seed", "regime", "quantity", "sites", "step", "lo", "hi", "drop", "ratio", "r2_step", "r2_line", "site_moved", "block_length",
-              "p", "p_smallest", "n")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -61,7 +48,7 @@ class Change:
 def dense_correlations(
     trajectory: pd.DataFrame, block_lengths: Sequence[int] = (5, 10, 20), draws: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
-    """Spearman's ρ of each coupling term with each behaviour over the saves that have both, long (columns `CORRELATIONS`).
+    """Spearman's ρ of each coupling term with each behaviour over the saves that have both, long (`DENSE_CORRELATIONS`).
 
     Of each coupling term there are rows at `selected` and at `frozen` sites (`READ`). One row per block length of the moving-block bootstrap (Künsch 1989; 95 %, percentile); blocks longer than half a series
     leave too few different resamples, and their interval is NaN. Pairs with fewer than three common saves have no row.
@@ -103,7 +90,7 @@ def dense_correlations(
                         found = spearman_block_bootstrap(*pairs.T, length, rng, draws)
                         lo, hi = found.lo, found.hi
                     rows.append(words | shared | {"block_length": length, "lo": lo, "hi": hi})
-    table = pd.DataFrame(rows, columns=list(CORRELATIONS))
+    table = pd.DataFrame(rows, columns=DENSE_CORRELATIONS.names)
     return table.astype({"block_length": "Int64", "n": "Int64", "lo": float, "hi": float})
 
 
@@ -111,7 +98,7 @@ def transition(
     trajectory: pd.DataFrame, quantity: str, seed: int = 0, draws: int = 2000, block_length: int | None = None,
     sites: str = "selected",
 ) -> pd.DataFrame:  # fmt: skip
-    """When a quantity changes level, for each seed and regime: one change point in mean (columns `TRANSITION`).
+    """When a quantity changes level, for each seed and regime: one change point in mean (`COUPLING_TRANSITION`).
 
     `step` is the first save at the later level; the change lies after `lo` and no later than `hi` (95 %). The whole is empty
     but for n where fewer than `FEWEST_SAVES` saves have the quantity. `site_moved`: a carrier was read at another layer or
@@ -127,7 +114,7 @@ def transition(
         row = {"seed": run, "regime": regime, "quantity": quantity, "sites": sites, "n": len(saves)}
         if len(saves) >= FEWEST_SAVES:
             found = change_point(saves[column].to_numpy(np.float64), _rng(seed, column, "change"), draws, block_length)
-            row |= {k: v for k, v in vars(found).items() if k in TRANSITION}
+            row |= {k: v for k, v in vars(found).items() if k in COUPLING_TRANSITION.names}
             row |= {
                 "step": saves["step"][found.index],
                 "lo": saves["step"][found.before],
@@ -137,7 +124,7 @@ def transition(
             moved = bool((where.iloc[found.index] != where.iloc[found.index - 1]).any())
             row["site_moved"] = moved and sites == "selected"
         rows.append(row)
-    table = pd.DataFrame(rows, columns=list(TRANSITION))
+    table = pd.DataFrame(rows, columns=COUPLING_TRANSITION.names)
     whole = dict.fromkeys(("step", "lo", "hi", "block_length", "n"), "Int64")
     numbers = dict.fromkeys(("drop", "ratio", "r2_step", "r2_line", "p", "p_smallest"), float)
     return table.astype(whole | numbers | {"site_moved": "boolean"})

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from safety_geometry.artefacts.tables.geometry import NEEDING_R, PROFILE
+from safety_geometry.artefacts.tables.specification import names
 from safety_geometry.geometry.carriers import H_SCORES
 from safety_geometry.geometry.checkpoint import GeometrySettings, SelectedCheckpoint
 from safety_geometry.geometry.companions import QUANTITIES
@@ -11,17 +13,9 @@ from safety_geometry.geometry.coupling import SiteDrift, field_geometry, princip
 from safety_geometry.geometry.measures import Measured
 from safety_geometry.settings.identity import Site
 
-CONTROLS = ["seed", "regime", "step", "anchor", "companion", "layer_h", "pos_h", "layer_r", "pos_r", "quantity", "value",
-            "lo", "hi", "n"]  # fmt: skip
 CHOICE = ("s_total", "s_refuse", "s_comply", "kl")
 STABILITY = ("s_total_lo", "s_total_hi", "site_share", "none_share")
-OF_R = [
-    "admissible",
-    "c_layer",
-    *(f"{name}{end}" for name in QUANTITIES for end in ("", "_lo", "_hi")),
-    *CHOICE,
-    *STABILITY,
-]
+OF_R = names(NEEDING_R)
 FROZEN = ("hrci", "hrci_repr", "c_cos", "c_sub")
 
 
@@ -103,9 +97,7 @@ def profile(selected: SelectedCheckpoint, h_score: str) -> pd.DataFrame:
         at_site = (r.layer == choice.row.layer) & (r.position == choice.row.position)
         r["selected"] = at_site & (r.quantity == "s_total")
         frames.append(r.assign(position=r.position.map(str), admissible=r.admissible.astype(object)))
-    identity = selected.checkpoint.columns()
-    frame = pd.concat(frames, ignore_index=True).assign(**identity)
-    return frame[[*identity, "carrier", "layer", "position", "quantity", "value", "admissible", "selected"]]
+    return pd.concat(frames, ignore_index=True).assign(**selected.checkpoint.columns())[PROFILE.names]
 
 
 def _sites(h: Site, r: Site | None) -> dict:

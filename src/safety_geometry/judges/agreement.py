@@ -6,11 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from safety_geometry.artefacts.tables.checks import JUDGES
 from safety_geometry.stats.estimates import wilson
 
-COLUMNS = (
-    "judge", "dataset", "target", "n", "n_groups", "accuracy", "lo", "hi", "kappa", "kappa_lo", "kappa_hi", "majority",
-)  # fmt: skip
 # Column of the hand labels → column of the judged frame that states the same.
 HAND_TARGETS = {
     "refusal": "refusal",
@@ -113,7 +111,7 @@ def agreement(
             rows.append(row(judge, dataset, target, compare(said, true, seed=seed)))
     if not rows:
         raise ValueError(f"hand labels have none of the columns {sorted(HAND_TARGETS)} with a value")
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=JUDGES.names)
 
 
 def _judge_name(rows: pd.DataFrame, target: str) -> str:

@@ -20,7 +20,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .agreement import COLUMNS, compare, row
+from safety_geometry.artefacts.tables.checks import JUDGES
+
+from .agreement import compare, row
 from .features import clip, on_topic
 from .labels import off_topic_rows, request_groups
 from .refusal import classify
@@ -68,7 +70,7 @@ def train_refusal(frame: pd.DataFrame, dataset: str, *, n_folds: int = 10, seed:
         "refusal": _final(explicit, explicit_groups, REFUSAL_GRID),
         "off_topic": _final(frame, groups, OFF_TOPIC_GRID),
     }
-    return Trained(models, pd.DataFrame(rows, columns=list(COLUMNS)))
+    return Trained(models, pd.DataFrame(rows, columns=JUDGES.names))
 
 
 def train_harm(frame: pd.DataFrame, dataset: str, *, n_folds: int = 10, seed: int = 0) -> Trained:
@@ -89,7 +91,7 @@ def train_harm(frame: pd.DataFrame, dataset: str, *, n_folds: int = 10, seed: in
             "harm_trained+refusal_rules+on_topic": p & answered & topical,
         }
         rows += _rows(decisions, part["label"], groups, name, "attack_success", seed)
-    return Trained({"harm": _final(both, both_groups, HARM_GRID)}, pd.DataFrame(rows, columns=list(COLUMNS)))
+    return Trained({"harm": _final(both, both_groups, HARM_GRID)}, pd.DataFrame(rows, columns=JUDGES.names))
 
 
 def _decisions(responses: Sequence[str], p: NDArray[np.float64]) -> dict[str, NDArray[np.bool_]]:

@@ -8,10 +8,10 @@ from itertools import combinations_with_replacement
 import numpy as np
 import pandas as pd
 
+from safety_geometry.artefacts.tables.checks import LEAKAGE
 from safety_geometry.prompts.rows import normalise, request_of
 from safety_geometry.prompts.splits import KINDS, Role, shared, similar_pairs
 
-COLUMNS = ["role_a", "role_b", "n_a", "n_b", "exact", "near", "max_jaccard", "dropped", "status"]
 FLOOR = 0.05  # similarities below this are not looked at; max_jaccard then reads 0
 
 
@@ -51,7 +51,7 @@ def _similar(rows: Mapping[str, Sequence[Mapping]], threshold: float) -> tuple:
 def leakage_table(
     rows: Mapping[str, Sequence[Mapping]], roles: Mapping[str, Role], threshold: float, dropped: Mapping | None = None
 ) -> pd.DataFrame:
-    """One row per unordered pair of roles (a role with itself counts the pairs inside it), columns COLUMNS.
+    """One row per unordered pair of roles (a role with itself counts the pairs inside it), as in the table `LEAKAGE`.
 
     `exact` and `near` count pairs of prompts; `max_jaccard` is over pairs that are not one prompt with itself; `status`
     is within | shared | leak | disjoint. `dropped` maps (role_a, role_b) to the prompts taken out because of that pair.
@@ -74,7 +74,7 @@ def leakage_table(
         status = "within" if a == b else "disjoint" if not meets else "shared" if shared(roles[a], roles[b]) else "leak"
         found = (int(counts[0][x, y]), int(counts[1][x, y]), float(highest[x, y]), (dropped or {}).get((a, b), 0))
         table.append((a, b, len(rows[a]), len(rows[b]), *found, status))
-    return pd.DataFrame(table, columns=COLUMNS)
+    return pd.DataFrame(table, columns=LEAKAGE.names)
 
 
 def check_leakage(rows: Mapping[str, Sequence[Mapping]], roles: Mapping[str, Role], threshold: float) -> None:

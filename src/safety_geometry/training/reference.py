@@ -2,16 +2,7 @@
 
 import pandas as pd
 
-COLUMNS = [
-    "seed",
-    "regime",
-    "configured",
-    "by_rule",
-    "refusal_at_configured",
-    "refusal_at_rule",
-    "threshold",
-    "tolerance",
-]
+from safety_geometry.artefacts.tables.training import REFERENCE_ANCHORS
 
 
 def stable_from(refusal: pd.Series, threshold: float, tolerance: float) -> int | None:
@@ -50,4 +41,4 @@ def reference_table(
                 tolerance,
             ]
         )
-    return pd.DataFrame(rows, columns=COLUMNS).astype({"by_rule": "Int64"})
+    return pd.DataFrame(rows, columns=REFERENCE_ANCHORS.names).astype({"by_rule": "Int64"})

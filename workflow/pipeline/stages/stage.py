@@ -142,10 +142,15 @@ def briefly(words: list[str]) -> str:
     if len(command.encode()) <= LONGEST:
         return command
     text = "\n".join(words) + "\n"
-    path = LISTS / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.txt"
+    return f"@{by_content(LISTS, text, 'txt')}"
+
+
+def by_content(folder: Path, text: str, ending: str) -> Path:
+    """A file that holds the text and is named by it."""
+    path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.{ending}"
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.with_suffix(f".{uuid.uuid4().hex}")
         scratch.write_text(text, encoding="utf-8")
         scratch.replace(path)
-    return f"@{path}"
+    return path

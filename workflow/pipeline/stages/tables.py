@@ -1,19 +1,20 @@
 """The study's tables over all seeds and trajectories, what they say about the papers' claims, and the figures."""
 
-from pipeline.identity import At
-from pipeline.stages.stage import Stage
-from pipeline.study import Study
+from pathlib import Path
 
-# Tables of the rule `tables`, with the category under which the report shows them.
-KINDS = {
-    "five_anchor": "Results", "trajectory": "Results", "behaviour": "Results", "contrasts": "Results",
-    "coupling": "Geometry", "coupling_controls": "Geometry", "geometry": "Geometry", "profile": "Geometry",
-    "training": "Training",
-}  # fmt: skip
-OF_REGIMES = ("coupling", "geometry", "coupling_controls", "profile")  # put together from those of the regimes
-ATTACKS = ("attacks", "transfer", "transfer_predictors")
-DENSE = ("dense_correlations", "coupling_transition")
-CAUSAL = ("causal_sweep", "control_normalised", "layer_scan", "aligned_anchors")  # of the rule `causal_tables`
+from pipeline.identity import At
+from pipeline.stages.stage import Stage, by_content
+from pipeline.study import Study
+from safety_geometry.artefacts.tables import attacks, behaviour, causal, dense, geometry
+from safety_geometry.artefacts.tables.registry import FINAL
+
+# Tables by the rule that makes them: the groups of the specification.
+MADE = [table.name for table in behaviour.TABLES]  # with OF_REGIMES of the rule `tables`
+OF_REGIMES = [table.name for table in geometry.TABLES]  # put together from those of the regimes
+ATTACKS = [table.name for table in attacks.TABLES]
+DENSE = [table.name for table in dense.TABLES]
+CAUSAL = [table.name for table in causal.TABLES]
+CAPTIONS = Path(".snakemake") / "captions"
 # What claims are decided from, beside the causal tables.
 CLAIMS = ("five_anchor", "trajectory", "coupling", "contrasts", "coupling_controls", "geometry", "profile", "dense_correlations",
           *ATTACKS)  # fmt: skip
@@ -29,12 +30,19 @@ FIGURES = {
 }  # fmt: skip
 
 
-def kinds(study: Study) -> dict[str, str]:
+def together(study: Study) -> list[str]:
     """Tables of the rule `tables`."""
-    return {name: category for name, category in KINDS.items() if name != "training" or study.regimes}
+    return [*MADE, *OF_REGIMES, *(["training"] if study.regimes else [])]
 
 
-def causal(study: Study) -> list[str]:
+def shown(name: str) -> dict:
+    """How the report shows a table: what Snakemake's `report` takes. A caption has to be a file."""
+    table = FINAL[name]
+    caption = by_content(CAPTIONS, table.caption + "\n", "rst").resolve()
+    return {"caption": str(caption), "category": table.category, "labels": {"table": name}}
+
+
+def of_sweeps(study: Study) -> list[str]:
     """Causal tables that the study has."""
     c = study.config
     if not study.swept():
@@ -47,14 +55,14 @@ def causal(study: Study) -> list[str]:
 
 
 def claim_tables(study: Study) -> list[str]:
-    return [*CLAIMS, *(name for name in causal(study) if name not in ("layer_scan", "quadrants"))]
+    return [*CLAIMS, *(name for name in of_sweeps(study) if name not in ("layer_scan", "quadrants"))]
 
 
 def all_tables(study: Study) -> list[str]:
     """Of a finished study."""
     trained = ["reference_anchors"] if study.regimes else []
     judges = ["judges"] if study.labelled else []
-    return [*kinds(study), *causal(study), *ATTACKS, *DENSE, "claims", *trained, "leakage", *judges]
+    return [*together(study), *of_sweeps(study), *ATTACKS, *DENSE, "claims", *trained, "leakage", *judges]
 
 
 def figures(study: Study) -> dict[str, tuple[str, ...]]:
@@ -66,7 +74,7 @@ def figures(study: Study) -> dict[str, tuple[str, ...]]:
 # --------------------------------------------------------------------------------------------------------- settings
 
 
-def together(study: Study, at: At) -> dict:
+def gathered(study: Study, at: At) -> dict:
     statistics = study.config["statistics"]
     return {
         "regimes": study.trajectories, "judged": study.identities(study.judged_checkpoints()),
@@ -78,7 +86,7 @@ def configured_references(study: Study, at: At) -> dict:
     return {"configured": {name: regime["reference"] for name, regime in study.regimes.items()}}
 
 
-def dense(study: Study, at: At) -> dict:
+def block_bootstrap(study: Study, at: At) -> dict:
     spec = study.config["statistics"]
     return {"stats_seed": spec["seed"], "draws": spec["bootstrap"], "block_lengths": spec["block_lengths"]}
 
@@ -111,9 +119,9 @@ def fewest(study: Study, role: str, most: int | None = None) -> int | None:
 
 
 STAGES = {
-    "tables": Stage("tables", "analysis", together),
+    "tables": Stage("tables", "analysis", gathered),
     "reference_anchors": Stage("reference_anchors", "analysis", configured_references),
-    "dense_tables": Stage("dense_tables", "analysis", dense),
+    "dense_tables": Stage("dense_tables", "analysis", block_bootstrap),
     "claims": Stage("claims", "analysis", claims),
     "figure": Stage("figure", "analysis", figure, place="{figure}"),
 }

@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 from pipeline import at_work
-from pipeline.config_file import checked_study
+from pipeline.config_file import checked_study, take_out
 from pipeline.costs.facts import Facts
 from pipeline.costs.rates import read_rates
 from pipeline.damage import name_in_advice
@@ -10,13 +10,15 @@ from pipeline.devices import given_gpus
 from pipeline.layout import at
 from pipeline.scheduling import look_once_a_time_span
 from pipeline.stages import Stages, tables
+from pipeline.study import Study
 
 look_once_a_time_span()
 ROOT = Path(workflow.basedir)
 name_in_advice(Path(next(iter(workflow.config_settings.configfiles), "config.yaml")), ROOT)
 if isinstance(workflow.config_settings.config.get("seeds"), list):  # --config 'seeds=[42]' brings them as text
     config["seeds"] = [int(s) if re.fullmatch("[0-9]+", str(s)) else s for s in config["seeds"]]
-study = checked_study(config)
+take_out(config)
+study = checked_study(config, layers) if workflow.is_main_process else Study(config)
 layout = study.layout
 stages = Stages(study, Facts(study, read_rates(config["model"]["device"], ROOT), ROOT / layout.root), ROOT)
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import model_layers
 import numpy as np
 import pytest
-import yaml
+from pipeline.config_file import read_config
 from pipeline.limits import layers_of, limits_of
 from pipeline.study import Study
 from safetensors.numpy import save_file
 
 ROOT = Path(__file__).parents[2]
-SMOKE = yaml.safe_load((ROOT / "configs/smoke.yaml").read_text())
+SMOKE = read_config(ROOT / "configs/smoke.yaml")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 import yaml
 from harness import ATTACK_FIGURES, CAUSAL_FIGURES, CAUSAL_TABLES, FIGURES, ROOT, SMOKE, TABLES
+from pipeline.config_file import read_config
 
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 from _tables import SCHEMAS, check_table
@@ -55,7 +56,7 @@ def test_every_table_fits_its_schema(finished):
 
 
 def test_every_summary_table_has_rows_of_every_regime(finished):
-    regimes = set(yaml.safe_load((ROOT / SMOKE).read_text())["regimes"])
+    regimes = set(read_config(ROOT / SMOKE)["regimes"])
     for name in ("five_anchor", "trajectory", "behaviour", "coupling", "geometry", "training"):
         frame = pd.read_csv(finished.results / "tables" / f"{name}.csv")
         assert set(frame["regime"]) == regimes, name

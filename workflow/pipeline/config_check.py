@@ -148,7 +148,7 @@ def _fix(rule: str, limits: Mapping, kind: Any, value: object) -> str | None:
 def kind_at(place: tuple) -> Any:
     """The annotation of what stands at a place of the configuration; None where there is no such key."""
     kind: Any = StudySettings
-    for part, after in zip(place, [*place[1:], None], strict=True):
+    for part, after in zip(place, [*place, None][1:], strict=True):
         if part != "[key]":
             kind = next(iter(_inside(kind, part, after == "[key]")), None)
     return kind
@@ -187,13 +187,13 @@ def _keys(kind: Any) -> dict[str, str]:
     return {field.alias or name: name for model in models for name, field in model.model_fields.items()}
 
 
-def _words(kind: Any) -> list[str]:
-    """What a value has to be: `all`, `a list`."""
+def _words(kind: Any, among: bool = False) -> list[str]:
+    """What a value has to be: `all`, `a list`. among: it is one of several kinds."""
     if get_origin(kind) is Annotated:
-        forms = [one.short for one in get_args(kind)[1:] if isinstance(one, Form)]
-        return forms or _words(get_args(kind)[0])
+        forms = [one.short for one in get_args(kind)[1:] if isinstance(one, Form) and among]
+        return forms or _words(get_args(kind)[0], among)
     if get_origin(kind) in (Union, UnionType):
-        words = list(dict.fromkeys(word for part in get_args(kind) for word in _words(part)))
+        words = list(dict.fromkeys(word for part in get_args(kind) for word in _words(part, True)))
         return [word for word in words if word != KINDS[int] or KINDS[float] not in words]
     if get_origin(kind) is Literal:
         return [str(value) for value in get_args(kind)]

@@ -51,7 +51,8 @@ def read_layers(files: Sequence[Path], overlay: Mapping | None = None) -> Layers
     Raises:
         SystemExit: there is no such file, it is no YAML or has a key twice; or no file has a name for the study.
     """
-    others = {_shown(file): read_keys(file) for file in files if file.resolve() != DEFAULT.resolve()}
+    read = {file: read_keys(file) for file in files}
+    others = {_shown(file): keys for file, keys in read.items() if file.resolve() != DEFAULT}
     others |= {"--config": overlay} if overlay else {}
     if files and others and not any("study" in keys for keys in others.values()):
         raise SystemExit(
@@ -110,6 +111,11 @@ def differences(base: Mapping, whole: Mapping) -> dict:
         elif inner := differences(base[key], value):
             changed[key] = inner
     return changed
+
+
+def written(config: Mapping) -> str:
+    """The text of a study's file that stands for a whole configuration."""
+    return yaml.safe_dump(differences(read_keys(DEFAULT), config), sort_keys=False, allow_unicode=True)
 
 
 # -------------------------------------------------------------------------------------------------------------- checking
@@ -215,7 +221,7 @@ def results_folder(path: Path, overlay: Sequence[str]) -> Path:
     from pipeline.combinations import check_word
 
     pairs = dict(pair.split("=", 1) for pair in overlay if "=" in pair)
-    named = {key: yaml.load(value, yaml.BaseLoader) for key, value in pairs.items() if key == "study"}
+    named = {key: yaml.load(value, yaml.BaseLoader) or "" for key, value in pairs.items() if key == "study"}
     study = read_config(path, named)["study"]
     check_word("study", study)
     return Path("results") / study
@@ -228,7 +234,7 @@ def main() -> None:
     parser.add_argument("--differences", action="store_true")
     options = parser.parse_args()
     if options.differences:
-        print(yaml.safe_dump(differences(read_keys(DEFAULT), read_keys(options.file)), sort_keys=False), end="")
+        print(written(read_keys(options.file)), end="")
         return
     config = read_study(options.file).config
     if options.merged:

@@ -56,12 +56,12 @@ def uneven_heads(values: Mapping) -> str | None:
     """
     sizes = ("hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim")
     width, heads, shared, each = (size if type(size := values.get(key)) is int else None for key in sizes)
-    if heads and shared and heads % shared:
-        return f"{heads} heads for {shared} of keys and values, which do not share evenly (num_attention_heads, num_key_value_heads)"
     if each and each % 2:
         return f"heads of width {each}, and rotary positions need an even number (head_dim)"
     if not each and width and heads and (width % heads or width // heads % 2):
         return f"{heads} heads in a width of {width}, which gives them no even width (num_attention_heads, hidden_size)"
+    if heads and shared and heads % shared:
+        return f"{heads} heads for {shared} of keys and values, which do not share evenly (num_attention_heads, num_key_value_heads)"
     return None
 
 

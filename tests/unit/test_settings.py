@@ -157,6 +157,7 @@ def test_null_takes_away_and_keeps_what_is_a_value():
         ("study: x\ntrain: {saves: [5]}\n", r"= \d+: this step is never saved; .* \(config\.yaml\)$"),
         ("study: x\nsweep: {primary: [{regime: sft}]}\n", r"sweep\.primary\[0\]\.family is missing: add it.*\(.*mine\.yaml\)"),
         ("study: x\nregime: {}\n", r"regime = \{\}: there is no such key; did you mean regimes\? \(.*mine\.yaml\)$"),
+        ("study: x\nregimes: {}\n", r"regimes = \{\}: adds nothing .* write null .*\(.*mine\.yaml\)"),
         ("refusal: {kl_max: 0.2}\n", r"mine\.yaml has no name for its study"),
     ],
 )  # fmt: skip
@@ -186,3 +187,11 @@ def test_layers_of_several_files(tmp_path):
         (tmp_path / name).write_text(text)
     layers = read_layers([DEFAULT, tmp_path / "a.yaml", tmp_path / "b.yaml"], {"study": "c"})
     assert len(layers) == 4 and (merged(layers)["study"], merged(layers)["seeds"]) == ("c", [2])
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/howto.md"])
+def test_the_study_that_a_page_shows_is_one(name, tmp_path):
+    page_text = (ROOT / name).read_text(encoding="utf-8")
+    example = page_text[page_text.index("```yaml\nstudy: my-study\n") :].removeprefix("```yaml\n").partition("```")[0]
+    (tmp_path / "mine.yaml").write_text(example)
+    assert read_study(tmp_path / "mine.yaml").config["study"] == "my-study"

@@ -163,9 +163,19 @@ def marked(text: str) -> dict[str, str]:
     return found
 
 
+def taken_away(config: dict, key: str) -> bool:
+    """Whether a key is not in the whole configuration: it is null, to be rid of config.yaml's."""
+    for part in key.split("."):
+        if not isinstance(config, dict) or part not in config:
+            return isinstance(config, dict)
+        config = config[part]
+    return False
+
+
 def unmarked(text: str) -> list[str]:
     """Leaves of SECTIONS that neither the papers back nor a mark covers."""
-    keys = [key for key, _ in keys_of(yaml.compose(text))]
+    config = read_config(ROOT / PAPER)
+    keys = [key for key, _ in keys_of(yaml.compose(text)) if not taken_away(config, key)]
     leaves = [key for key in keys if not any(other.startswith(f"{key}.") for other in keys)]
     known = (*marked(text), *BACKED)
     return [

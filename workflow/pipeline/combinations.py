@@ -248,7 +248,7 @@ def _behaviour(study: Study) -> None:
         return
     c, roles = study.config, study.config["prompts"]["roles"]
     if swept := study.swept():
-        fix = "leave sweep.checkpoints, sweep.primary, aligned.anchors and aligned.models empty"
+        fix = "leave sweep.checkpoints, sweep.primary, aligned.anchors and aligned.models empty (null, and [] for sweep.primary)"
         why = f"the controls of the causal sweep contrast prompts, and {swept[0][1]} is swept"
         raise ConfigError("refusal.contrast", "behaviour", f"{why}; {fix}")
     sizes = [roles[f"fit_{kind}"]["n"] for kind in ("harmful", "benign")]

@@ -36,7 +36,8 @@ NULLS = frozenset(
 
 # Sections of named entries: null takes all of config.yaml's away.
 EMPTIED = frozenset({
-    ("sources",), ("regimes",), ("aligned", "anchors"), ("sweep", "checkpoints"), ("transfer", "sources"), ("transfer", "targets"),
+    ("sources",), ("regimes",), ("aligned", "anchors"), ("aligned", "models"), ("completions", "every_save"), ("sweep", "checkpoints"),
+    ("transfer", "sources"), ("transfer", "targets"),
 })  # fmt: skip
 
 Layers = dict[str, Mapping]  # file, as it was given, or --config: its own keys
@@ -125,9 +126,18 @@ def checked(config: Mapping, layers: Layers) -> None:
     """Raises SystemExit with key, value, file and fix where a value of the whole configuration does not fit."""
     from pipeline.config_check import ConfigError, check  # not in jobs, whose configuration was checked at the start
 
-    for name, keys in list(layers.items())[1:]:
-        _stop_if_whole(config, name, keys)
+    default, *names = layers or {"": {}}
+    for name in names:
+        _stop_if_whole(config, name, layers[name])
     try:
+        for place in (
+            place
+            for name in names
+            for place in EMPTIED
+            if _at(layers[name], place) == {} and _at(layers[default], place)
+        ):
+            fix = "adds nothing to the entries of config.yaml; write null to take all of them away"
+            raise ConfigError(".".join(place), {}, fix)
         check(config)
     except ConfigError as error:
         raise _with_files(error, layers) from None
@@ -155,6 +165,12 @@ def _with_files(error: "ConfigError", layers: Layers) -> "ConfigError":  # noqa:
         pairs = zip(error.faults, where, strict=True)
         error.tell([(key, f"{sentence} ({file})" if file else sentence) for (key, sentence), (_, file) in pairs])
     return error
+
+
+def _at(keys: object, place: tuple) -> object:
+    for part in place:
+        keys = keys.get(part) if isinstance(keys, Mapping) else None
+    return keys
 
 
 def _has(keys: object, key: str) -> bool:

@@ -7,21 +7,22 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))  # where `pipeline` is
-from pipeline.snakemake_internals import given_config_files
-from pipeline.strict_yaml import read_keys
+from pipeline.config_file import read_layers
+from pipeline.snakemake_internals import given_config, given_config_files
 
 if set("{}") & set(str(workflow.basedir)):
     raise SystemExit(
         f"error: Snakemake takes the braces in {workflow.basedir} for wildcards; move the project out of that folder"
     )
 
-# Snakemake keeps the last of two keys and reads 010 as 8; here that ends the start.
-for file in given_config_files(workflow) or [Path("config.yaml")]:
-    read_keys(file)
+# Snakemake keeps the last of two keys and reads 010 as 8; here that ends the start. Jobs take what the start has checked.
+layers = {}
+if workflow.is_main_process:
+    layers = read_layers(given_config_files(workflow), given_config(workflow))
 
-if not given_config_files(workflow):
 
-    configfile: "config.yaml"
+# What a study's own file (--configfile) leaves out; Snakemake lays that over it, and --config over both.
+configfile: str(Path(workflow.basedir) / "config.yaml")
 
 
 include: "workflow/rules/common.smk"

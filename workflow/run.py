@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-NEEDED = ("psutil", "tqdm", "yaml", "jsonschema", "snakemake")
+NEEDED = ("psutil", "tqdm", "yaml", "pydantic", "snakemake")
 if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
     sys.exit(
         f"error: {sys.executable} has no {', '.join(missing)}: it is not this project's environment, or that is broken. `make run`"

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from cluster_runs import at, kill_and_resume, site
 from harness import ROOT, SMOKE, command, copy_project
+from pipeline.config_file import read_config, written
 from pipeline.snakemake_internals import dry_run
 from plans import plan
 
@@ -205,10 +206,10 @@ def test_training_on_several_gpus_as_the_page_says(project, site):
     if site == "the page's":
         site = "mysite"
         write_profile(project, site, block("A small site profile, complete:"))
-    config = yaml.safe_load((project / "configs/paper.yaml").read_text())
+    config = read_config(ROOT / "configs/paper.yaml")
     (several,) = block("The configuration says how many:")["train"].values()
     config["train"]["processes"] = several
-    (project / "several.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    (project / "several.yaml").write_text(written(config))
     one, four = (resources(project, site, name) for name in ("configs/paper.yaml", "several.yaml"))
     assert several == 4 and set(one) == set(four)
     cores = config["model"]["threads"]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from conftest import make_model, make_tokenizer
+from pipeline.config_file import read_config, written
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = "--prompts 4 --controls 2 --strengths 1.0 --batches 2,4 --naive-cells 2 --answers 2 --tokens 3 --batch-size 4 --threads 1"
@@ -99,9 +99,9 @@ def test_scoring(monkeypatch, model, tmp_path, capsys):
 
 
 def test_r2d2_step(monkeypatch, model, tmp_path, capsys):
-    config = yaml.safe_load((ROOT / "configs/smoke.yaml").read_text())
+    config = read_config(ROOT / "configs/smoke.yaml")
     config["train"]["max_length"] = 400
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "config.yaml").write_text(written(config))
     module = script("r2d2_step")
     for names in module.TIMED.values():  # put back afterwards: the benchmark times them by replacing them
         for name in names:

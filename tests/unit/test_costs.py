@@ -7,8 +7,8 @@ import math
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import make_model
+from pipeline.config_file import read_config
 from pipeline.costs import check, sizes
 from pipeline.costs.cells import count_cells
 from pipeline.costs.facts import Facts, Need
@@ -33,7 +33,7 @@ PUBLISHED = {
 
 
 def config(name: str = "config.yaml") -> dict:
-    return yaml.safe_load((ROOT / name).read_text())
+    return read_config(ROOT / name)
 
 
 def facts(of: dict | None = None, rates: Rates = CPU) -> Facts:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pipeline.config_file import read_config
 from pipeline.stages import STAGES, Stages
 from pipeline.study import Study
 
@@ -85,7 +86,7 @@ def needs(script: Path) -> tuple[set[str], set[str]]:
 @functools.cache
 def launcher() -> str:
     """The program that starts the processes of a training job, which is named as its package."""
-    config = yaml.safe_load((ROOT / "configs/smoke.yaml").read_text())
+    config = read_config(ROOT / "configs/smoke.yaml")
     config["train"]["processes"] = 2
     return Study(config).launcher(0).split()[0]
 
@@ -102,7 +103,7 @@ def environments() -> dict[str, dict[str, str]]:
 
 def rules() -> set[tuple[str, str]]:
     """(script, environment) of every rule, in studies with and without judges that are models."""
-    studies = [Study(yaml.safe_load((ROOT / f"configs/{name}.yaml").read_text())) for name in ("full", "paper")]
+    studies = [Study(read_config(ROOT / f"configs/{name}.yaml")) for name in ("full", "paper")]
     return {
         (stage.script, Stages(study, None, ROOT)[name].environment)
         for study in studies

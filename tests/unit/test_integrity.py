@@ -467,6 +467,22 @@ def test_every_kind_of_fault_is_listed(study, monkeypatch):
         damage.check_study(Path("results/none"))
 
 
+@pytest.mark.parametrize(
+    ("path", "changed"),
+    [
+        (CACHE, {"script": "probe_saves.py"}),
+        (CLAIMS, {"kind": None}),
+    ],
+)
+def test_results_of_the_first_edition_are_recognised(study, path, changed):
+    """Saves that are no anchors stood beside those that are, and sidecars did not tell files from folders."""
+    record = json.loads(sidecar(path).read_text()) | changed
+    sidecar(path).write_text(json.dumps({key: value for key, value in record.items() if value is not None}))
+    with pytest.raises(SystemExit, match=r"results/mine was made by the first edition .*docs/moving\.md") as stopped:
+        damage.stop_if_damaged(study, "config.yaml")
+    assert "\n" not in str(stopped.value)
+
+
 def test_a_run_stops_at_damage_and_at_nothing_else(study, monkeypatch):
     STATE.unlink()  # a failed job's output
     (study / "notes.txt").write_text("mine")

@@ -8,13 +8,13 @@ from pathlib import Path
 import model_layers
 import numpy as np
 import pytest
-import yaml
+from pipeline.config_file import read_config
 from pipeline.limits import layers_of, limits_of
 from pipeline.study import Study
 from safetensors.numpy import save_file
 
 ROOT = Path(__file__).parents[2]
-SMOKE = yaml.safe_load((ROOT / "configs/smoke.yaml").read_text())
+SMOKE = read_config(ROOT / "configs/smoke.yaml")
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_other_limits_of_a_fetched_model(models, monkeypatch):
         model_layers.main()
     assert all(part in str(refused.value) for part in ("refusal.layers has 7", "pool.gcg.top_k is 51"))
     (models[0] / "config.json").write_text(json.dumps({"num_attention_heads": 3, "hidden_size": 8}))
-    with pytest.raises(SystemExit, match="hidden_size is 8, not a multiple of num_attention_heads, 3"):
+    with pytest.raises(SystemExit, match="3 heads in a width of 8, which gives them no even width"):
         model_layers.main()
 
 

@@ -9,7 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import yaml
+from pipeline.config_file import read_config, written
 from pipeline.costs.facts import Facts
 from pipeline.costs.rates import read_rates
 from pipeline.snakemake_internals import dry_run
@@ -27,7 +27,7 @@ FOLDER = {"source": "mine", "format": "folder"}
 
 
 def read(name: str) -> dict:
-    return yaml.safe_load((ROOT / name).read_text())
+    return read_config(ROOT / name)
 
 
 def own() -> dict:
@@ -67,7 +67,7 @@ class Planner:
 
     def jobs(self, config: dict) -> list:
         file = self.folder / "planned.yaml"
-        file.write_text(yaml.safe_dump(config, sort_keys=False))
+        file.write_text(written(config))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "path", [*sys.path])
             patch.chdir(self.folder)

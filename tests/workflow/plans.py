@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
+from pipeline.config_file import differences, merged
 from pipeline.snakemake_internals import dry_run
+from pipeline.strict_yaml import read_keys
 
 
 def plan(folder: Path, config: str = "configs/smoke.yaml") -> Counter[str]:
@@ -54,15 +56,17 @@ def forget_modules() -> None:
 
 
 def change(folder: Path, key: str, value: object, config: str = "configs/smoke.yaml") -> None:
-    """Set one key (dots between its parts) of a configuration; the order of all others stays."""
+    """Set one key (dots between its parts) of a study's file; the order of all others stays."""
     path = folder / config
-    whole = yaml.safe_load(path.read_text())
+    default = folder / "config.yaml"
+    whole = read_keys(path) if path == default else merged({"default": read_keys(default), "study": read_keys(path)})
     *parents, last = key.split(".")
     place = whole
     for parent in parents:
         place = place[parent]
     place[last] = value
-    path.write_text(yaml.safe_dump(whole, sort_keys=False))
+    keys = whole if path == default else differences(read_keys(default), whole)
+    path.write_text(yaml.safe_dump(keys, sort_keys=False))
 
 
 def edit(path: Path, old: str, new: str) -> None:

@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 from harness import CORES, ROOT, SMOKE, environment, snakemake
+from pipeline.config_file import read_config, written
 from plans import change, detailed, planned
 from test_plan import CAUSAL, SWEEPS
 
@@ -140,10 +140,10 @@ def test_a_refuser_comes_in_with_four_lines(study, form):
         own = study / "refuser.gguf"
         subprocess.run([sys.executable, ROOT / "tests/unit/gguf_file.py", own], env=environment(), check=True)
     path = study / SMOKE
-    config = yaml.safe_load(path.read_text())
+    config = read_config(ROOT / SMOKE)
     config["sources"] = {"refuser": {"kind": "path", "path": str(own)}}
     config["aligned"]["models"] = {"refuser": {"source": "refuser", "format": form}}
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    path.write_text(written(config))
     jobs = detailed(study)
     assert not [rule for rule in jobs if rule.startswith(("train_", "completions"))]
     assert (

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from harness import ROOT, SMOKE, copy_project, environment, snakemake
 from pipeline.combinations import ConfigError, check_combinations
+from pipeline.config_file import read_config
 from pipeline.identity import At
 from pipeline.stages.training import segment
 from pipeline.study import Study
@@ -24,7 +24,7 @@ STATE = "results/smoke/private/seed1/training/r2d2/{}/state.safetensors"
 
 
 def of(device: str = "cpu", **train) -> Study:
-    config = yaml.safe_load((ROOT / SMOKE).read_text())
+    config = read_config(ROOT / SMOKE)
     config["model"]["device"] = device
     config["train"] |= train
     return Study(config)

@@ -11,10 +11,10 @@ import yaml
 from harness import ROOT, SMOKE, command, snakemake
 from pipeline.combinations import ConfigError, check_combinations
 from pipeline.config_check import check
+from pipeline.config_file import read_config, written
 from pipeline.study import Study
 from plans import plan, planned
 
-SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 TRAINING = ("clean_rows", "lora", "train", "pool", "anchors")  # sections that only training reads
 FILE = "configs/own.yaml"
 STEPS = {
@@ -25,7 +25,7 @@ STEPS = {
 
 
 def smoke() -> dict:
-    return yaml.safe_load((ROOT / SMOKE).read_text())
+    return read_config(ROOT / SMOKE)
 
 
 def beside(**changes) -> dict:
@@ -57,7 +57,7 @@ def alone(**changes) -> dict:
 
 
 def write(folder: Path, config: dict) -> str:
-    (folder / FILE).write_text(yaml.safe_dump(config, sort_keys=False))
+    (folder / FILE).write_text(written(config))
     return FILE
 
 
@@ -120,7 +120,7 @@ def test_labels_of_each_own_checkpoint(project):
 def test_every_seed_has_the_own_checkpoints_beside_its_regimes():
     config = beside()
     config["seeds"] = [1, 2]
-    check(config, SCHEMA)
+    check(config)
     check_combinations(Study(config))
 
 
@@ -170,7 +170,7 @@ FAULTS += [
 
 @pytest.mark.parametrize(("config", "shown", "fix"), FAULTS, ids=[shown for _, shown, _ in FAULTS])
 def test_impossible_combinations(config, shown, fix):
-    check(config, SCHEMA)  # each value is fine by itself
+    check(config)  # each value is fine by itself
     with pytest.raises(ConfigError) as refused:
         check_combinations(Study(config))
     assert str(refused.value).startswith(f"config error: {shown}") and fix in str(refused.value)
@@ -189,7 +189,7 @@ def test_impossible_combinations(config, shown, fix):
 )
 def test_the_schema_knows_checkpoints(config, message):
     with pytest.raises(SystemExit, match=message.replace("?", r"\?")):
-        check(config, SCHEMA)
+        check(config)
 
 
 # ------------------------------------------------------------------------------------- exported checkpoints give the same tables
@@ -252,7 +252,7 @@ def read(folder: Path, study: str, table: str) -> pd.DataFrame:
 @pytest.mark.long
 def test_exported_checkpoints_give_the_same_tables(study):
     config = exported(study)
-    check(config, SCHEMA)
+    check(config)
     done = snakemake(study, config=write(study, config))
     assert done.returncode == 0, done.stdout[-6000:]
     for table in SAME:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from harness import CAUSAL_FIGURES, ROOT, command
+from pipeline.config_file import read_config, written
 from plans import planned
 
 sys.path.append(str(ROOT / "tests" / "unit"))
@@ -29,7 +30,7 @@ PAPER = "configs/paper.yaml"
 
 @pytest.fixture(scope="module")
 def config() -> dict:
-    return yaml.safe_load((ROOT / PAPER).read_text())
+    return read_config(ROOT / PAPER)
 
 
 VALUES = {
@@ -162,9 +163,19 @@ def marked(text: str) -> dict[str, str]:
     return found
 
 
+def taken_away(config: dict, key: str) -> bool:
+    """Whether a key is not in the whole configuration: it is null, to be rid of config.yaml's."""
+    for part in key.split("."):
+        if not isinstance(config, dict) or part not in config:
+            return isinstance(config, dict)
+        config = config[part]
+    return False
+
+
 def unmarked(text: str) -> list[str]:
     """Leaves of SECTIONS that neither the papers back nor a mark covers."""
-    keys = [key for key, _ in keys_of(yaml.compose(text))]
+    config = read_config(ROOT / PAPER)
+    keys = [key for key, _ in keys_of(yaml.compose(text)) if not taken_away(config, key)]
     leaves = [key for key in keys if not any(other.startswith(f"{key}.") for other in keys)]
     known = (*marked(text), *BACKED)
     return [
@@ -343,7 +354,7 @@ def fetched(tmp_path_factory):
     from harness import copy_project
 
     folder = copy_project(tmp_path_factory.mktemp("paper") / "project")
-    whole = yaml.safe_load((folder / PAPER).read_text())
+    whole = read_config(folder / PAPER)
     shards = [member["path"] for member in whole["sources"]["ultrachat"]["members"]]
     content = {path: chats(100 * k, 6) for k, path in enumerate(shards)}
     revision = whole["sources"]["ultrachat"]["revision"]
@@ -370,7 +381,7 @@ def fetched(tmp_path_factory):
         whole["prompts"]["sets"]["ultrachat"]["sample"] = 10
         whole["refusal"]["validation"] = 3
         whole["train"]["monitor"]["prompts"] = 2
-        (folder / "paper.yaml").write_text(yaml.safe_dump(whole, sort_keys=False))
+        (folder / "paper.yaml").write_text(written(whole))
         done = command(
             folder, "-m", "snakemake", "--configfile", "paper.yaml", "--cores", "2", "results/paper/private/clean_rows.jsonl",
             HF_ENDPOINT=hub.url, HF_HOME=str(folder / "cache"), HF_TOKEN="", HF_HUB_OFFLINE="0",

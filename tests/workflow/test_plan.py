@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from harness import ATTACK_FIGURES, CAUSAL_FIGURES, FIGURES, SMOKE, copy_project, snakemake
+from harness import ATTACK_FIGURES, CAUSAL_FIGURES, FIGURES, ROOT, SMOKE, copy_project, snakemake
+from pipeline.config_file import read_config
 from plans import change, detailed, edit, jobs_of, planned
 
 REGIMES = ("sft", "r2d2")
@@ -96,7 +97,7 @@ def attack_plan(config: dict) -> dict[str, int]:
 
 @pytest.mark.parametrize(("name", "base"), [("config.yaml", "convert_model_base"), (SMOKE, "tiny_model")])
 def test_full_plan(project, name, base):
-    assert detailed(project, name) == full_plan(yaml.safe_load((project / name).read_text()), base)
+    assert detailed(project, name) == full_plan(read_config(ROOT / name), base)
 
 
 def test_keeping_less_plans_the_same_jobs(project):

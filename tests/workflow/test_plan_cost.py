@@ -4,8 +4,8 @@ import csv
 import json
 
 import pytest
-import yaml
-from harness import SMOKE, command
+from harness import ROOT, SMOKE, command
+from pipeline.config_file import read_config, written
 from pipeline.costs.cells import count_cells
 from pipeline.costs.resources import RESOURCES
 from pipeline.identity import At
@@ -19,11 +19,11 @@ SEVEN = "configs/seven.yaml"
 @pytest.fixture
 def seven(project):
     """The wide study on a 7B model and GPUs, one seed, with 40 saves of each regime."""
-    config = yaml.safe_load((project / "configs/full.yaml").read_text())
+    config = read_config(ROOT / "configs/full.yaml")
     config |= {"study": "seven", "seeds": [42]}
     config["model"] |= {"name": "Mistral-7B-v0.1", "dtype": "bfloat16", "device": "cuda"}
     config["train"] |= {"saves": list(range(5, 201, 5)), "segment_length": 50, "schedule_steps": 200}
-    (project / SEVEN).write_text(yaml.safe_dump(config, sort_keys=False))
+    (project / SEVEN).write_text(written(config))
     return project
 
 
@@ -111,7 +111,7 @@ def test_another_shape_or_other_rates_rerun_nothing(study):
 
 
 def test_cells_are_counted_before_they_are_made(finished):
-    of = Study(yaml.safe_load((finished.folder / SMOKE).read_text()))
+    of = Study(read_config(ROOT / SMOKE))
     for seed, name, step in of.swept():
         rows = list(csv.DictReader((finished.results / f"seed{seed}/sweep/{name}/step{step}/cells.csv").open()))
         cells = {row["cell"]: row["generated"] == "True" for row in rows}

@@ -3,7 +3,8 @@
 import shlex
 from pathlib import Path
 
-import yaml
+from harness import ROOT
+from pipeline.config_file import read_config, written
 from pipeline.snakemake_internals import dry_run
 from plans import forget_modules
 
@@ -15,7 +16,7 @@ def hostile(project: Path) -> Path:
     """The study of existing checkpoints, every file of the user's in such a folder. Nothing is read in a plan."""
     folder = project / ODD
     folder.mkdir()
-    config = yaml.safe_load((project / CHECKPOINTS).read_text(encoding="utf-8"))
+    config = read_config(ROOT / CHECKPOINTS)
 
     def own(name: str) -> str:
         (folder / name).write_text("{}")
@@ -32,7 +33,7 @@ def hostile(project: Path) -> Path:
     config["judges"]["harmbench"] = {"source": "pyrit", "template": own("judge.txt")}
     config["model"]["system"] = "You are {name}, {regime}."
     file = project / "my {x} study.yaml"
-    file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    file.write_text(written(config))
     return file
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 from harness import ATTACK_FIGURES, CAUSAL_FIGURES, CAUSAL_TABLES, FIGURES, ROOT, SMOKE, TABLES
+from pipeline.config_file import read_config
 
 from safety_geometry.artefacts.integrity import SIDECAR, content_digest
 from safety_geometry.artefacts.tables.files import read_table
@@ -52,7 +53,7 @@ def test_every_table_fits_its_specification(finished):
 
 
 def test_every_summary_table_has_rows_of_every_regime(finished):
-    regimes = set(yaml.safe_load((ROOT / SMOKE).read_text())["regimes"])
+    regimes = set(read_config(ROOT / SMOKE)["regimes"])
     for name in ("five_anchor", "trajectory", "behaviour", "coupling", "geometry", "training"):
         frame = pd.read_csv(finished.results / "tables" / f"{name}.csv")
         assert set(frame["regime"]) == regimes, name

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from pipeline.config_check import ConfigError
 from pipeline.limits import layers_of, limits_of
 from pipeline.study import Study
 from safety_geometry.models.limits import Asked, faults
@@ -18,15 +19,8 @@ WILDCARD = re.compile(r"\{\s*[.\w]+\s*[,}]")  # Snakemake's, which it looks for 
 TEXT = "tag:yaml.org,2002:str"
 
 
-class ConfigError(SystemExit):
-    """Ends the start of the workflow: names the key, its value and what to do."""
-
-    def __init__(self, key: str, value: object, fix: str):
-        super().__init__(f"config error: {key} = {value!r}: {fix}")
-
-
 def check_combinations(study: Study) -> None:
-    """Raises ConfigError on a combination that a schema cannot see."""
+    """Raises ConfigError on a combination of settings that cannot work; what is within one section, the models in `settings` check."""
     for check in CHECKS:
         check(study)
 
@@ -254,7 +248,7 @@ def _behaviour(study: Study) -> None:
         return
     c, roles = study.config, study.config["prompts"]["roles"]
     if swept := study.swept():
-        fix = "leave sweep.checkpoints, sweep.primary, aligned.anchors and aligned.models empty"
+        fix = "leave sweep.checkpoints, sweep.primary, aligned.anchors and aligned.models empty (null, and [] for sweep.primary)"
         why = f"the controls of the causal sweep contrast prompts, and {swept[0][1]} is swept"
         raise ConfigError("refusal.contrast", "behaviour", f"{why}; {fix}")
     sizes = [roles[f"fit_{kind}"]["n"] for kind in ("harmful", "benign")]
@@ -269,13 +263,6 @@ def _searches(study: Study) -> None:
     seeds = len((DATA / "autodan_seeds.jsonl").read_text(encoding="utf-8").splitlines())
     if (n := c["attacks"]["autodan"]["seeds"]) > seeds:
         raise ConfigError("attacks.autodan.seeds", n, f"data/autodan_seeds.jsonl has {seeds}")
-    for section in ("attacks", "pool") if study.regimes else ("attacks",):
-        gcg = c[section]["gcg"]
-        if (n := gcg.get("merge", 0)) > gcg["suffix_length"]:
-            fix = f"the suffix has {gcg['suffix_length']} positions to substitute together (suffix_length)"
-            raise ConfigError(f"{section}.gcg.merge", n, fix)
-        if (n := gcg["width"]) > (most := gcg["suffix_length"] * gcg["top_k"]):
-            raise ConfigError(f"{section}.gcg.width", n, f"suffix_length times top_k gives only {most} candidates")
     position, positions = c["harmfulness"]["position"], c["activations"]["positions"]
     if position != "t_inst" and position not in positions:
         raise ConfigError("harmfulness.position", position, f"not in activations.positions ({positions}); add it there")
@@ -293,16 +280,8 @@ def _tiny(study: Study) -> None:
     }  # fmt: skip
     beyond = list(faults("base", config, Asked(layers_of(study, "base"), **limits_of(study, "base"))))
     if beyond:
-        raise SystemExit("\n".join(f"config error: {fault}" for fault in beyond))
-    inside = [
-        "self_attn.q_proj",
-        "self_attn.k_proj",
-        "self_attn.v_proj",
-        "self_attn.o_proj",
-        "mlp.gate_proj",
-        "mlp.up_proj",
-        "mlp.down_proj",
-    ]
+        raise ConfigError.of([(fault.partition(" ")[0], fault) for fault in beyond])
+    inside = [f"self_attn.{part}_proj" for part in "qkvo"] + [f"mlp.{part}_proj" for part in ("gate", "up", "down")]
     modules = [f"model.layers.{n}.{name}" for n in range(tiny["layers"]) for name in inside]
     modules += ["model.embed_tokens", "lm_head"]
     for target in study.config["lora"]["targets"]:
@@ -416,8 +395,6 @@ def _answers(study: Study) -> None:
     for side in ("harmful", "benign"):
         for suite in c["quadrants"][side]:
             _known(f"quadrants.{side}", suite, "suite", c["completions"]["max_new_tokens"])
-    if both := sorted(set(c["quadrants"]["harmful"]) & set(c["quadrants"]["benign"])):
-        raise ConfigError("quadrants.benign", both[0], "quadrants.harmful has this suite; a suite is one or the other")
     for kind, role in (("harmful", "direct"), ("benign", "utility")):
         _enough(study, f"sweep.prompts.{kind}", s["prompts"][kind], role)
     if c["follow_up"]["targets"] and not s["generate"]["cells"]:

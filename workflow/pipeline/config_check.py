@@ -1,54 +1,63 @@
-"""The configuration against its schema, with messages for people: which key, what stands there, and what to do."""
+"""The configuration against its models, with messages for people: which key, what stands there, and what to do."""
 
 import difflib
-import functools
 import math
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import yaml
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
-from jsonschema.validators import extend
+from pydantic import ValidationError
 
-from pipeline.strict_yaml import Loader
+from safety_geometry.settings.kinds import Form, Settings, is_tag
+from safety_geometry.settings.study import StudySettings
 
 KINDS = {
-    "integer": "a whole number", "number": "a number", "string": "text", "boolean": "true or false",
-    "array": "a list", "object": "a mapping of keys to values", "null": "null",
+    int: "a whole number", float: "a number", str: "text", bool: "true or false", list: "a list", dict: "a mapping of keys to values",
+    NoneType: "null",
 }  # fmt: skip
-FORMS = {"count": "a whole number", "natural": "a whole number", "name": "a name", "path": "the name of a file"}
+BOUNDS = {
+    "greater_than_equal": ("at least", "ge"), "greater_than": ("above", "gt"), "less_than_equal": ("at most", "le"),
+    "less_than": ("below", "lt"),
+}  # fmt: skip
 SHOWN = 10
 LARGEST, LONGEST = 2**63 - 1, 1e30  # a whole number of 64 bits; what float32 can still be multiplied with
 STEPS = re.compile(r"checkpoints\.[^.]+\.steps")  # the one mapping whose keys are numbers
+WHOLE = "the configuration"
 
 
-def check(config: Mapping, schema: Path) -> None:
-    """End the start of the workflow with one line per fault: key, value and fix.
+class ConfigError(SystemExit):
+    """Ends the start of the workflow: names the key, its value and what to do. `faults`: (key, sentence) of each."""
 
-    Raises:
-        SystemExit: the configuration does not fit the schema.
-    """
-    # What no schema can say comes first: the schema's own rules need names that are text and numbers that are numbers.
-    lines = list(unusable(config, "", ()))
-    if not lines:
-        found = sorted(_validator(schema).iter_errors(config), key=lambda e: [str(part) for part in e.absolute_path])
-        lines = [line for error in found for line in explain(error)]
-    lines = [f"config error: {line}" for line in dict.fromkeys(lines)]
-    if lines:
+    def __init__(self, key: str, value: object, fix: str):
+        self.tell([(key, f"{key} = {value!r}: {fix}")])
+
+    def tell(self, faults: list[tuple[str, str]]) -> None:
+        """Say these instead."""
+        self.faults = faults
+        lines = [f"config error: {sentence}" for sentence in dict.fromkeys(sentence for _, sentence in faults)]
         more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-        raise SystemExit("\n".join([*lines[:SHOWN], *more]))
+        super().__init__("\n".join([*lines[:SHOWN], *more]))
+
+    @classmethod
+    def of(cls, faults: list[tuple[str, str]]) -> "ConfigError":
+        """Several at once."""
+        error = cls("", None, "")
+        error.tell(faults)
+        return error
 
 
-@functools.cache
-def _validator(schema: Path) -> Draft202012Validator:
-    """2.0 is no whole number to it: it would stand in a file's name, or count nothing."""
-    whole = Draft202012Validator.TYPE_CHECKER.redefine(
-        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
-    )
-    text = schema.read_text(encoding="utf-8")
-    return extend(Draft202012Validator, type_checker=whole)(yaml.load(text, Loader))
+def check(config: Mapping) -> None:
+    """Raises ConfigError with every value that does not fit: key, value and fix."""
+    # What no model can say comes first: names that are text, and numbers that are numbers.
+    faults = [(sentence.split(" = ")[0], sentence) for sentence in unusable(config, "", ())]
+    if not faults:
+        try:
+            StudySettings.model_validate(config)
+        except ValidationError as error:
+            faults = [fault for one in error.errors(include_url=False) for fault in explain(one)]
+    if faults:
+        raise ConfigError.of(sorted(faults) if len(faults) > 1 else faults)
 
 
 def unusable(value: object, key: str, above: tuple[int, ...]) -> Iterator[str]:
@@ -88,115 +97,140 @@ def unusable(value: object, key: str, above: tuple[int, ...]) -> Iterator[str]:
             yield f"{key} = {value!s}: YAML reads this as {type(value).__name__}; write it in quotes"
 
 
-def explain(error: ValidationError) -> Iterator[str]:
-    """`key = value: what to do`, once per faulty key of the error."""
-    rule, limit, value, where = error.validator, error.validator_value, error.instance, _key(error)
-    if rule == "additionalProperties":
-        known = sorted(error.schema.get("properties", {}))
-        for name in sorted(set(value) - set(known)):
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {close[0]}?" if close else f"the keys here are {', '.join(known)}"
-            yield f"{_join(where, name)} = {_show(value[name])}: there is no such key; {hint}"
-    elif rule == "required":
-        for name in [n for n in limit if n not in value]:
-            yield f"{_join(where, name)} is missing: add it; config.yaml shows every key and says what it does"
-    elif rule in ("anyOf", "oneOf") and (inner := _of_its_form(error)):
-        for one in inner:
-            yield from explain(one)
+def explain(error: Mapping) -> Iterator[tuple[str, str]]:
+    """(key, `key = value: what to do`) of one of pydantic's errors; several where several keys are missing."""
+    rule, value, limits = error["type"], error["input"], error.get("ctx", {})
+    place = tuple(part for part in error["loc"] if not is_tag(part))
+    if rule == "missing" or rule == "lacking":
+        names = limits.get("names", place[-1:])
+        where = _key(place[:-1] if rule == "missing" else place)
+        for name in names:
+            missing = _join(where, name)
+            yield missing, f"{missing} is missing: add it; config.yaml shows every key and says what it does"
+        return
+    kind = kind_at(place)
+    if place[-1:] == ("[key]",):  # the fault is in a name
+        place = place[:-2]
+    key = _key(place)
+    if rule == "extra_forbidden":
+        known = sorted(_keys(kind_at(place[:-1])))
+        close = difflib.get_close_matches(place[-1], known, 1)
+        hint = f"did you mean {close[0]}?" if close else f"the keys here are {', '.join(known)}"
+        fix = f"there is no such key; {hint}"
+    elif rule == "refused":
+        key, value, fix = _join(key, limits["name"]), limits["value"], limits["fix"]
     else:
-        yield f"{where} = {_show(value)}: {_fix(rule, limit, value, error)}"
+        fix = _fix(rule, limits, kind, value) or error["msg"]
+    yield key, f"{key} = {_show(value)}: {fix}"
 
 
-def _of_its_form(error: ValidationError) -> list[ValidationError]:
-    """What is wrong with a value that has one of several forms, where its own form can be told: the type fits."""
-    other = {
-        one.schema_path[0]
-        for one in error.context
-        if one.validator in ("type", "enum", "const") and len(one.relative_path) == 0
-    }
-    return [one for one in error.context if one.schema_path[0] not in other]
+def _fix(rule: str, limits: Mapping, kind: Any, value: object) -> str | None:
+    if rule in BOUNDS:
+        words, name = BOUNDS[rule]
+        limit = limits[name]
+        return f"has to be {words} {int(limit) if limit == int(limit) else limit}"
+    if rule in ("too_short", "string_too_short"):
+        return "must not be empty"
+    if rule == "too_long":
+        return f"lists more than {limits['max_length']}; take some out"
+    if rule == "string_pattern_mismatch":
+        return f"has to be {next(form.words for form in _metadata(kind, Form))}"
+    if rule == "literal_error" and get_origin(kind) is Literal and len(get_args(kind)) > 1:
+        return f"has to be one of {', '.join(map(str, get_args(kind)))}"
+    if rule.endswith("_type") or rule in ("literal_error", "union_tag_invalid", "union_tag_not_found"):
+        return f"has to be {' or '.join(_words(kind))}{_meant(kind, value)}"
+    return None
 
 
-def _fix(rule: str, limit: object, value: object, error: ValidationError) -> str:
-    match rule:
-        case "type":
-            kinds = [limit] if isinstance(limit, str) else limit
-            return f"has to be {' or '.join(KINDS[k] for k in kinds)}{_meant(kinds, value)}"
-        case "minimum":
-            return f"has to be at least {limit}"
-        case "exclusiveMinimum":
-            return f"has to be above {limit}"
-        case "maximum":
-            return f"has to be at most {limit}"
-        case "exclusiveMaximum":
-            return f"has to be below {limit}"
-        case "enum":
-            return f"has to be one of {', '.join(map(str, limit))}"
-        case "const":
-            return f"has to be {limit}"
-        case "uniqueItems":
-            return "lists something twice; keep each once"
-        case "minItems" | "minLength" | "minProperties":
-            return "must not be empty"
-        case "contains":
-            return f"has to contain {limit.get('const', limit)}"
-        case "pattern":
-            described = error.schema.get("description")
-            return f"has to be {described}" if described else f"has to fit the pattern {limit}"
-        case "maxItems":
-            return f"lists more than {limit}; take some out"
-        case "anyOf" | "oneOf":
-            options = [" or ".join(_option(choice)) for choice in limit]
-            return f"has to be {' or '.join(options)}{_meant(_kinds(limit), value)}"
-    return error.message
+# ------------------------------------------------------------------------------------------------------ what a key takes
 
 
-def _kinds(choices: list[dict]) -> list[str]:
-    """JSON's types among several forms."""
-    refs = {"a whole number": "integer", "a name": "string", "the name of a file": "string"}
-    return [
-        choice["type"] if "type" in choice else refs.get(option, "string")
-        for choice in choices
-        for option in _option(choice)[:1]
-    ]
+def kind_at(place: tuple) -> Any:
+    """The annotation of what stands at a place of the configuration; None where there is no such key."""
+    kind: Any = StudySettings
+    for part, after in zip(place, [*place, None][1:], strict=True):
+        if part != "[key]":
+            kind = next(iter(_inside(kind, part, after == "[key]")), None)
+    return kind
 
 
-def _option(choice: dict) -> list[str]:
-    if "const" in choice:
-        return [str(choice["const"])]
-    if "enum" in choice:
-        return [str(v) for v in choice["enum"]]
-    if "$ref" in choice:
-        return [FORMS[choice["$ref"].split("/")[-1]]]
-    return [KINDS[choice["type"]]]
+def _inside(kind: Any, part: object, name: bool) -> Iterator[Any]:
+    """The annotation below one, or that of the name itself."""
+    for option in _options(kind):
+        origin = get_origin(option) or option
+        if origin is list and isinstance(part, int) and get_args(option):
+            yield get_args(option)[0]
+        elif origin is dict and get_args(option):
+            yield get_args(option)[0 if name else 1]
+        elif isinstance(origin, type) and issubclass(origin, Settings) and part in _keys(origin):
+            yield get_type_hints(origin, include_extras=True)[_keys(origin)[part]]
 
 
-def _meant(kinds: list[str], value: object) -> str:
+def _options(kind: Any) -> list[Any]:
+    """The kinds that a value may be of, without what is annotated to them."""
+    if get_origin(kind) is Annotated:
+        return _options(get_args(kind)[0])
+    return [o for arg in get_args(kind) for o in _options(arg)] if get_origin(kind) in (Union, UnionType) else [kind]
+
+
+def _metadata(kind: Any, wanted: type) -> Iterator[Any]:
+    if get_origin(kind) is Annotated:
+        yield from (one for one in get_args(kind)[1:] if isinstance(one, wanted))
+    if get_origin(kind) in (Annotated, Union, UnionType):
+        for part in get_args(kind):
+            yield from _metadata(part, wanted)
+
+
+def _keys(kind: Any) -> dict[str, str]:
+    """Keys of a mapping, as they are written: names in its model."""
+    models = [o for o in _options(kind) if isinstance(o, type) and issubclass(o, Settings)]
+    return {field.alias or name: name for model in models for name, field in model.model_fields.items()}
+
+
+def _words(kind: Any, among: bool = False) -> list[str]:
+    """What a value has to be: `all`, `a list`. among: it is one of several kinds."""
+    if get_origin(kind) is Annotated:
+        forms = [one.short for one in get_args(kind)[1:] if isinstance(one, Form) and among]
+        return forms or _words(get_args(kind)[0], among)
+    if get_origin(kind) in (Union, UnionType):
+        words = list(dict.fromkeys(word for part in get_args(kind) for word in _words(part, True)))
+        return [word for word in words if word != KINDS[int] or KINDS[float] not in words]
+    if get_origin(kind) is Literal:
+        return [str(value) for value in get_args(kind)]
+    kind = get_origin(kind) or kind
+    return [KINDS[dict if issubclass(kind, Settings) else kind]]
+
+
+def _meant(kind: Any, value: object) -> str:
     """What to write for a number that YAML takes for text (1e-3) or for a broken one (2.0), and for text that it takes for a truth."""
+    kinds = _options(kind)
     if isinstance(value, bool):
         taken = " (YAML reads yes, no, on, off, true and false as true or false; write it in quotes)"
-        return taken if "string" in kinds else ""
-    if not {"number", "integer"} & set(kinds) or not isinstance(value, str | float):
+        return taken if str in kinds or any(get_origin(k) is Literal for k in kinds) else ""
+    if not {int, float} & {*kinds} or not isinstance(value, str | float):
         return ""
     try:
         number = float(value)
     except ValueError:
         return ""
-    if not math.isfinite(number) or ("number" not in kinds and not number.is_integer()):
+    if not math.isfinite(number) or (float not in kinds and not number.is_integer()):
         return ""
-    write = int(number) if "number" not in kinds else number
+    write = number if float in kinds else int(number)
     return f" (YAML takes it for text; write {write!r})" if isinstance(value, str) else f"; write {write!r}"
 
 
-def _key(error: ValidationError) -> str:
+# ------------------------------------------------------------------------------------------------------------------ words
+
+
+def _key(place: tuple) -> str:
     key = ""
-    for part in error.absolute_path:
-        key = f"{key}[{part}]" if isinstance(part, int) else _join(key, part)
-    return key or "the configuration"
+    for part in place:
+        key = f"{key}[{part}]" if isinstance(part, int) and not STEPS.fullmatch(key) else _join(key, part)
+    return key or WHOLE
 
 
-def _join(where: str, name: str) -> str:
-    return str(name) if where in ("", "the configuration") else f"{where}.{name}"
+def _join(where: str, name: object) -> str:
+    return str(name) if where in ("", WHOLE) else f"{where}.{name}"
 
 
 def _show(value: object) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.config_file import MOVING
 from safety_geometry.artefacts.integrity import (
     CONFIG,
     SIDECAR,
@@ -92,6 +93,11 @@ def stop_if_damaged(results: Path, config: str) -> None:
         study = _contents(results)
     except IntegrityError as error:
         sys.exit(f"error: {error}")
+    if (path := next(_first_edition(study), None)) is not None:
+        sys.exit(
+            f"error: {results} was made by the first edition of this project ({path}), and would be remade in part and mixed; delete it,"
+            f" or give the study another name ({MOVING})"
+        )
     used = {source for _, source, _ in study.inputs()}
     shown = (results / "tables", results / "figures")
     faults = [_unvouched(path) for path in study.loose if path in used or path.parent in shown]
@@ -100,6 +106,13 @@ def stop_if_damaged(results: Path, config: str) -> None:
     if faults := [fault for fault in faults if fault.path not in incomplete]:
         lines = [f"error: {fault.what}" for fault in faults]
         sys.exit("\n".join([*lines, advice(faults), "`make check` looks at the whole study."]))
+
+
+def _first_edition(study: Contents) -> Iterator[Path]:
+    """Artefacts that stand, or are vouched for, as they did then: saves beside the anchors, sidecars that tell no file from a folder."""
+    for path, record in study.records.items():
+        if "kind" not in record or (record.get("script") == "probe_saves.py" and path.parent.name != "saves"):
+            yield path
 
 
 def accept(path: Path) -> str:

@@ -2,7 +2,7 @@ import re
 from pathlib import Path
 
 from pipeline import at_work
-from pipeline.config_file import checked_study
+from pipeline.config_file import checked_study, take_out
 from pipeline.costs.facts import Facts
 from pipeline.costs.rates import read_rates
 from pipeline.damage import name_in_advice
@@ -18,6 +18,7 @@ from pipeline.snakemake_internals import (
     runs_here,
 )
 from pipeline.stages import Stages, tables
+from pipeline.study import Study
 from snakemake.logging import logger
 
 look_once_a_time_span()
@@ -25,7 +26,8 @@ ROOT = Path(workflow.basedir)
 name_in_advice(Path(next(iter(given_config_files(workflow)), "config.yaml")), ROOT)
 if isinstance(given_config(workflow).get("seeds"), list):  # --config 'seeds=[42]' brings them as text
     config["seeds"] = [int(s) if re.fullmatch("[0-9]+", str(s)) else s for s in config["seeds"]]
-study = checked_study(config)
+take_out(config)
+study = checked_study(config, layers) if workflow.is_main_process else Study(config)
 layout = study.layout
 stages = Stages(study, Facts(study, read_rates(config["model"]["device"], ROOT), ROOT / layout.root), ROOT)
 

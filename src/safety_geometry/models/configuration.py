@@ -5,6 +5,7 @@ No torch and no transformers: a configuration of 10⁹ layers fills the memory a
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 SIZES = {  # key -> the largest size that is believed
@@ -48,6 +49,22 @@ def read_json(file: Path, without: str) -> dict:
     return values
 
 
+def uneven_heads(values: Mapping) -> str | None:
+    """What is wrong with how a width is divided into heads, and heads into groups that share keys and values; None: nothing.
+
+    Sizes that are missing, or no whole numbers, are not judged.
+    """
+    sizes = ("hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim")
+    width, heads, shared, each = (size if type(size := values.get(key)) is int else None for key in sizes)
+    if each and each % 2:
+        return f"heads of width {each}, and rotary positions need an even number (head_dim)"
+    if not each and width and heads and (width % heads or width // heads % 2):
+        return f"{heads} heads in a width of {width}, which gives them no even width (num_attention_heads, hidden_size)"
+    if heads and shared and heads % shared:
+        return f"{heads} heads for {shared} of keys and values, which do not share evenly (num_attention_heads, num_key_value_heads)"
+    return None
+
+
 def check_sizes(values: dict) -> None:
     """Sizes of a decoder under Hugging Face's names: whole numbers above 0, believable, and dividing each other.
 
@@ -70,14 +87,8 @@ def check_sizes(values: dict) -> None:
             continue
         if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
             raise ModelError(f"{key} is {value!r}, and has to be a finite number above 0")
-    width, heads, shared = (values.get(k) for k in ("hidden_size", "num_attention_heads", "num_key_value_heads"))
-    if heads and shared and heads % shared:
-        raise ModelError(f"num_attention_heads is {heads}, not a multiple of num_key_value_heads, {shared}")
-    if values.get("head_dim") is None and width and heads and width % heads:
-        raise ModelError(f"hidden_size is {width}, not a multiple of num_attention_heads, {heads}")
-    each = values.get("head_dim") or (width // heads if width and heads else 2)
-    if each % 2:
-        raise ModelError(f"head_dim is {each}, and rotary positions need an even number")
+    if (fault := uneven_heads(values)) is not None:
+        raise ModelError(f"it has {fault}")
     kinds = values.get("layer_types")
     if kinds is not None and (not isinstance(kinds, list) or len(kinds) != values.get("num_hidden_layers", len(kinds))):
         raise ModelError("layer_types is not a list of one kind per block (num_hidden_layers)")

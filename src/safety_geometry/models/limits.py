@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from safety_geometry.models.configuration import uneven_heads
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -19,7 +21,8 @@ def faults(name: str, config: Mapping, asked: Asked) -> Iterator[str]:
     blocks, vocabulary, context = (
         _whole(config, key) for key in ("num_hidden_layers", "vocab_size", "max_position_embeddings")
     )
-    yield from _heads(name, config)
+    if (fault := uneven_heads(config)) is not None:
+        yield f"model {name} has {fault}; choose others"
     for key, layers in asked.layers.items():
         if blocks is not None and (out := [layer for layer in layers if layer >= blocks]):
             yield (
@@ -32,17 +35,6 @@ def faults(name: str, config: Mapping, asked: Asked) -> Iterator[str]:
     for key, n in asked.context.items():
         if context is not None and n >= context:
             yield f"{key} is {n}, and the context of model {name} is {context} tokens, which have to hold the prompt too; lower it"
-
-
-def _heads(name: str, config: Mapping) -> Iterator[str]:
-    """Width into heads, and heads into groups that share keys and values."""
-    hidden, heads, shared, width = (
-        _whole(config, key) for key in ("hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim")
-    )
-    if hidden and heads and not width and (hidden % heads or hidden // heads % 2):
-        yield f"model {name} has {heads} heads in a width of {hidden}, which gives them no even width; choose others"
-    if heads and shared and heads % shared:
-        yield f"model {name} has {heads} heads for {shared} of keys and values, which do not share evenly; choose others"
 
 
 def _whole(config: Mapping, key: str) -> int | None:

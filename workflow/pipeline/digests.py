@@ -15,6 +15,7 @@ PLUMBING = (
     "workflow/scripts/_job.py",
     "workflow/scripts/_tables.py",
     "src/safety_geometry/artefacts/disk.py",
+    "src/safety_geometry/artefacts/errors.py",
     "src/safety_geometry/artefacts/integrity.py",
 )
 

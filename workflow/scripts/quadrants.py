@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 from _activations import Activations, Tensors
 from _job import Job, JobError, read_jsonl
-from _per_checkpoint import by_checkpoint, read_judged
 
+from safety_geometry.artefacts.judged import read_judged
+from safety_geometry.artefacts.per_checkpoint import by_checkpoint
 from safety_geometry.causal.quadrants import COLUMNS, projection, quadrants, sample
+from safety_geometry.claims.tables import Checkpoint
 
 PLACE = ("seed", "regime", "step", "id")  # of an answer
 
@@ -23,7 +25,7 @@ def main() -> None:
     )
     p, frames, texts = job.params, [], {}
     parts = [
-        by_checkpoint(p["checkpoints"], paths, read)
+        by_checkpoint([Checkpoint(**c) for c in p["checkpoints"]], paths, read)
         for paths, read in (
             (job.judged, read_judged), (job.completions, read_jsonl), (job.prompts, Tensors),
             (job.activations, Activations), (job.carriers, Tensors),

@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -121,6 +121,11 @@ class Job:
         """What work depends on that reads these inputs and settings: contents, values and the code."""
         files = [[name, content_digest(path)] for name in inputs for path in self._paths(name)]
         return {"files": files, "settings": {name: self.params[name] for name in settings}, "code": self.code}
+
+    def write(self, writer: Callable[[object, Path], None], content: object, path: Path) -> None:
+        """A file as its kind's writer makes it."""
+        with self.publish(path) as scratch:
+            writer(content, scratch)
 
     def write_json(self, value: object, path: Path) -> None:
         with self.publish(path) as scratch:

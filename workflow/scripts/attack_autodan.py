@@ -44,8 +44,7 @@ def main() -> None:
         print(f"{row['id']}: loss {result.seed_loss:.3f} -> {result.loss:.3f}, {seconds:.0f} s", flush=True)
         bar(1)
     job.write_jsonl(attacks, job.attacks)
-    with job.publish(job.table) as scratch:
-        write_attack_parts(table, scratch)
+    job.write(write_attack_parts, table, job.table)
     store.keep([])
 
 

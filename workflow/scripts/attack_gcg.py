@@ -26,9 +26,8 @@ from safety_geometry.stats.seeds import derived_seed
 
 def main() -> None:
     job = Job(__doc__, inputs=["model", "adapter?", "behaviours"], outputs=["attacks", "table"])
-    loaded, params = load(job, job.adapter), job.params
-    runner, chat, config = loaded.runner, loaded.chat, GCGConfig(**params["gcg"])
-    rows, starts = read_behaviours(job.behaviours, params["behaviours"]), []
+    loaded, params, config = load(job, job.adapter), job.params, GCGConfig(**job.params["gcg"])
+    runner, chat, rows, starts = loaded.runner, loaded.chat, read_behaviours(job.behaviours, params["behaviours"]), []
     for row in rows:
         with explained(SuffixError, of=f"attacks.gcg on {row['id']}"):
             starts.append(initial_suffix(chat, row["prompt"], row["target"], config.init, config.suffix_length))
@@ -37,16 +36,14 @@ def main() -> None:
     job.batches.extend(batch.both)
     if state := store.get(key):
         print(f"going on after step {state['step']} of {config.steps}", file=sys.stderr, flush=True)
-    seeds = [derived_seed(params["seed"], "attack", row["id"]) for row in rows]
     allowed = allowed_tokens(loaded.tokenizer, loaded.model.config.vocab_size)
+    seeds = [derived_seed(params["seed"], "attack", row["id"]) for row in rows]
     bar, begun = progress(len(rows) * max(1, config.steps), "attack steps"), time.perf_counter()
     with explained(CacheError, ContextError, of=f"source {params['source']}"):
         runner.check_context([len(start.ids) for start in starts], names=[row["id"] for row in rows])
         check_cache(runner, starts[0], int(allowed.nonzero()[0]))
-        results = attack_many(
-            runner, chat, starts, config, allowed, seeds, progress=lambda *_: bar(1), state=state,
-            save=lambda now: store.put(key, now), batch=batch,
-        )  # fmt: skip
+        keep = {"state": state, "save": lambda now: store.put(key, now)}
+        results = attack_many(runner, chat, starts, config, allowed, seeds, lambda *_: bar(1), batch=batch, **keep)
     seconds, tokens = time.perf_counter() - begun, sum(result.tokens for result in results)
     print(f"{len(rows)} attacks in {seconds:.0f} s, {tokens} tokens", flush=True)
     attacks, table = [], []
@@ -55,8 +52,7 @@ def main() -> None:
         about = {"seed": params["seed"], "attack": "gcg", "source": params["source"], "behaviour": row["id"]}
         table.append(about | numbers(runner, config, start, result))
     job.write_jsonl(attacks, job.attacks)
-    with job.publish(job.table) as scratch:
-        write_attack_parts(table, scratch)
+    job.write(write_attack_parts, table, job.table)
     store.keep([])
 
 

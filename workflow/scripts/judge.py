@@ -1,10 +1,9 @@
 """Judge completions: refusal class, attack success, usefulness, quality, benign utility. The output carries no text.
 
 --completions and --judged come in the same order. Completions are JSON Lines (safety_geometry.artefacts.completions).
---refusal, --harm: artefacts of train_judges.py (without them: rules only). --harmbench-model, --strongreject-model:
-folders of the published judges, which then give attack success and usefulness (--harmbench-base, --strongreject-base: the
-folder of the base model where that is an adapter); the published prompts come in
---harmbench-template (and --harmbench-contextual-template, for rows with a context) and --strongreject-template.
+--refusal, --harm: artefacts of train_judges.py (without them: rules only). --harmbench-model, --strongreject-model: folders of the
+published judges, which then give attack success and usefulness (-base: the folder of the base model where that is an adapter); the
+published prompts come in --harmbench-template (and -contextual-template, for rows with a context) and --strongreject-template.
 --params: decision (rules, either, trained), device, dtype, batch_size.
 """
 
@@ -31,18 +30,16 @@ def main() -> None:
     if not files or len(files) != len(job.judged):
         raise JobError(f"{len(job.judged)} outputs for {len(files)} files of completions; name one for each")
     rows = {path: read_completions(path) for path in files}
-    trained = {
-        "refusal": trained_judge(job.refusal, "refusal", "refusal_trained"),
-        "off_topic": trained_judge(job.refusal, "off_topic", "refusal_trained"),
-        "decision": job.params.get("decision", "rules"),
-    }
+    trained = {kind: trained_judge(job.refusal, kind, "refusal_trained") for kind in ("refusal", "off_topic")}
+    trained["decision"] = job.params.get("decision", "rules")
     harm, usefulness = (said(job, name, rows) for name in ("harmbench", "strongreject"))
     by_words = trained_judge(job.harm, "harm", "harm_trained")
     for path, output in zip(files, job.judged, strict=True):
         job.completions = [path]  # the sidecar names what this file was made from
         judges = trained | {"harm": harm.get(path, by_words), "usefulness": usefulness.get(path)}
-        with job.publish(output) as scratch, explained(ValueError, of=path):
-            write_judged(judge_rows(rows[path], path, **judges), scratch)
+        with explained(ValueError, of=path):
+            table = judge_rows(rows[path], path, **judges)
+        job.write(write_judged, table, output)
 
 
 def said(job: Job, name: str, rows: dict[Path, list[dict]]) -> dict[Path, Said]:

@@ -1,9 +1,8 @@
 """Causal sweep at one checkpoint: readouts of every cell, and answers of the cells that the configuration asks for.
 
 Finished units of cells are kept in a folder `store` beside --completions (private), so that a killed sweep goes on where
-it was and a changed λ, mode or number of controls computes only the cells concerned. Readouts and answers are units of their
-own. params: model, step, those of causal.sweep.Sweep.of, prompts {harmful, benign}, openings, batch_size, generate {cells,
-controls, suites, max_new_tokens, batch_size}. --cells and --readout carry numbers and ids only, --completions (private) the answers.
+it was and a changed λ, mode or number of controls computes only the cells concerned. params: model, step, those of Sweep.of, prompts
+{harmful, benign}, openings, batch_size, generate {cells, controls, suites, max_new_tokens, batch_size}. --completions is private.
 """
 
 from _activations import Activations, Tensors
@@ -21,17 +20,20 @@ from safety_geometry.causal.readout import opening_ids
 
 def main() -> None:
     inputs = ["model", "adapter?", "activations", "carriers", "harmful", "benign", "suites*"]
-    job = Job(__doc__, inputs=inputs, outputs=["cells", "readout", "completions"])
+    job = Job(__doc__, inputs, ["cells", "readout", "completions"])
     loaded, params, generate = load(job, job.adapter), job.params, job.params["generate"]
     harmful, benign = (read_role(getattr(job, name), params["prompts"][name]) for name in ("harmful", "benign"))
+    ids = {name: [row["id"] for row in rows] for name, rows in (("log_odds", harmful), ("kl", benign))}
     tokens = [[prompt.ids for prompt in rendered(loaded, rows)] for rows in (harmful, benign)]
     carriers = causal.SweptCarriers.read(Tensors(job.carriers), params["step"])
-    activations, size = Activations(job.activations), batch_size(job, "readout", params["batch_size"])
+    size, rows = (
+        batch_size(job, *of) for of in (("readout", params["batch_size"]), ("answers", generate["batch_size"]))
+    )
+    cache = Activations(job.activations)
     with explained(ValueError, of="sweep.layer_scan"):
-        sweep = causal.Sweep.of(params, loaded.runner, loaded.chat, carriers, activations, tokens[0], size)
+        sweep = causal.Sweep.of(params, loaded.runner, loaded.chat, carriers, cache, tokens[0], size)
     store, asked = UnitStore(job.completions.parent / "store"), read_suites(generate["suites"], job.suites)
-    units = list(sweep.units())
-    answering = answer_units(units)
+    answering = answer_units(units := list(sweep.units()))
     facts = job.facts(("model", "adapter", "harmful", "benign"), ("model", "prompts", "openings", "batch_size"))
     keys = {unit.name: causal.readout_key(unit, facts) for unit in units}
     facts = job.facts(("model", "adapter"), ("model",))
@@ -41,23 +43,19 @@ def main() -> None:
         with explained(ValueError, of="sweep.openings"):
             openings = opening_ids(loaded.chat, params["openings"], [row["prompt"] for row in harmful[:3]])
         to_read, to_answer = ([unit for unit in some if unit.name in lacking] for some in (units, answering))
-        ids = {"log_odds": [row["id"] for row in harmful], "kl": [row["id"] for row in benign]}
         bar = progress(causal.readings(to_read, len(benign), len(harmful)), "readouts")
         for unit, readout in sweep.read(to_read, tokens[1], openings, bar):
             yield unit.name, readout | {"prompts": ids, "layout_changed": job.layout_changed()}
         bar = progress(len(asked) * sum(len(unit.cells) for unit in to_answer), "answers")
-        limit, rows = generate["max_new_tokens"], batch_size(job, "answers", generate["batch_size"])
         for unit in to_answer:
-            answers = answer_cells(loaded, unit.interventions, asked, limit, rows, bar)
+            answers = answer_cells(loaded, unit.interventions, asked, generate["max_new_tokens"], rows, bar)
             yield unit.name, {"answers": answers, "layout_changed": job.layout_changed()}
 
     results = store.completed(keys, compute)
     for result in results.values():
         recall(job, result["layout_changed"])
-    with job.publish(job.cells) as scratch:
-        write_cells(causal.cell_rows(units, carriers.sites), scratch)
-    with job.publish(job.readout) as scratch:
-        write_readout(causal.readout_rows(results, units), scratch)
+    job.write(write_cells, causal.cell_rows(units, carriers.sites), job.cells)
+    job.write(write_readout, causal.readout_rows(results, units), job.readout)
     job.write_jsonl((row for unit in answering for row in results[unit.name]["answers"]), job.completions)
 
 

@@ -1,9 +1,8 @@
 """Causal sweep at one checkpoint: readouts of every cell, and answers of the cells that the configuration asks for.
 
-Finished units of cells are kept in a folder `store` beside --completions (private), so that a killed sweep goes on where
-it was and a changed λ, mode or number of controls computes only the cells concerned. params: model, step, those of Sweep.of, prompts
-{harmful, benign}, openings, batch_size, generate {cells, controls, suites, max_new_tokens, batch_size}. --completions is private.
-"""
+Finished units are kept in a folder `store` beside --completions (private): a killed sweep goes on where it was, and a changed λ,
+mode or number of controls computes only the cells concerned. params: model, step, those of Sweep.of, prompts {harmful, benign},
+openings, batch_size, generate {cells, controls, suites, max_new_tokens, batch_size}."""
 
 from _activations import Activations, Tensors
 from _completions import answer_cells, read_suites
@@ -25,11 +24,8 @@ def main() -> None:
     harmful, benign = (read_role(getattr(job, name), params["prompts"][name]) for name in ("harmful", "benign"))
     ids = {name: [row["id"] for row in rows] for name, rows in (("log_odds", harmful), ("kl", benign))}
     tokens = [[prompt.ids for prompt in rendered(loaded, rows)] for rows in (harmful, benign)]
-    carriers = causal.SweptCarriers.read(Tensors(job.carriers), params["step"])
-    size, rows = (
-        batch_size(job, *of) for of in (("readout", params["batch_size"]), ("answers", generate["batch_size"]))
-    )
-    cache = Activations(job.activations)
+    carriers, cache = causal.SweptCarriers.read(Tensors(job.carriers), params["step"]), Activations(job.activations)
+    size = batch_size(job, "readout", params["batch_size"])
     with explained(ValueError, of="sweep.layer_scan"):
         sweep = causal.Sweep.of(params, loaded.runner, loaded.chat, carriers, cache, tokens[0], size)
     store, asked = UnitStore(job.completions.parent / "store"), read_suites(generate["suites"], job.suites)
@@ -43,10 +39,11 @@ def main() -> None:
         with explained(ValueError, of="sweep.openings"):
             openings = opening_ids(loaded.chat, params["openings"], [row["prompt"] for row in harmful[:3]])
         to_read, to_answer = ([unit for unit in some if unit.name in lacking] for some in (units, answering))
-        bar = progress(causal.readings(to_read, len(benign), len(harmful)), "readouts")
+        bar = progress(sweep.passes(to_read, tokens[1]), "readouts")
         for unit, readout in sweep.read(to_read, tokens[1], openings, bar):
             yield unit.name, readout | {"prompts": ids, "layout_changed": job.layout_changed()}
         bar = progress(len(asked) * sum(len(unit.cells) for unit in to_answer), "answers")
+        rows = batch_size(job, "answers", generate["batch_size"])
         for unit in to_answer:
             answers = answer_cells(loaded, unit.interventions, asked, generate["max_new_tokens"], rows, bar)
             yield unit.name, {"answers": answers, "layout_changed": job.layout_changed()}

@@ -164,6 +164,10 @@ class Sweep:
             if unit is not None:
                 yield unit
 
+    def passes(self, units: Sequence[Unit], benign: Tokens) -> int:
+        """Rows that go through the model in `read`."""
+        return sum(len(self.harmful) + len(benign) * cell.kl for unit in units for cell in unit.cells)
+
     def read(
         self, units: Sequence[Unit], benign: Tokens, refusal_ids: Sequence[int], progress: Callable[[int], None] | None = None
     ) -> Iterator[tuple[Unit, dict]]:  # fmt: skip
@@ -181,11 +185,6 @@ class Sweep:
                     "kl": dict(zip(with_kl, kl.tolist(), strict=True)),
                 },
             )
-
-
-def readings(units: Sequence[Unit], benign: int, harmful: int) -> int:
-    """Forward passes of the readouts of units."""
-    return sum(harmful + benign * cell.kl for unit in units for cell in unit.cells)
 
 
 def cell_rows(units: Sequence[Unit], sites: Mapping[str, tuple[int | str, int]]) -> Iterator[dict]:

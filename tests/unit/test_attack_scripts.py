@@ -3,22 +3,22 @@
 import json
 import sys
 
+import _job
 import _model
-import _store
 import attack_autodan
 import attack_gcg
 import choose_behaviours
 import pandas as pd
 import pytest
 from _job import Job, JobError
-from _store import UnitStore, job_key
 from conftest import REQUESTS, make_model, make_tokenizer
 from test_memory import Small
-from transfer_tables import answers, with_success
 
+from safety_geometry.artefacts.attacks import read_attack_parts
 from safety_geometry.artefacts.tables.files import check_table
 from safety_geometry.artefacts.tables.registry import TABLES
-from safety_geometry.attacks.transfer import identified
+from safety_geometry.artefacts.unit_store import UnitStore, content_key
+from safety_geometry.attacks.transfer import attacks_table, judged_attacks
 from safety_geometry.claims.tables import stack
 from safety_geometry.settings.identity import Checkpoint
 
@@ -111,9 +111,8 @@ def rows_of_table(parts, judged_source, *answered):
     """The table `attacks` made of the scripts' tables, with these (arm, behaviour, success) as judged answers of the source."""
     judged = pd.DataFrame(answered, columns=["arm", "prompt_id", "attack_success"])
     judged["arm"] += "@sft:4"
-    table = with_success(
-        identified(stack([pd.read_csv(p) for p in parts], []), "sft:4"), answers(judged, judged_source)
-    )
+    answers = judged_attacks(judged, judged_source.seed, judged_source.regime, judged_source.step)
+    table = attacks_table(stack([read_attack_parts(path) for path in parts], []), answers, "sft:4")
     check_table(table, TABLES["attacks"])
     return table.set_index(["attack", "behaviour"])
 
@@ -208,11 +207,12 @@ def test_gcg_says_that_memory_was_short(monkeypatch, inputs, tmp_path):
 def test_the_key_of_unfinished_work(monkeypatch, inputs, tmp_path):
     def key(**params):
         monkeypatch.setattr(sys, "argv", ["x", "--model", str(inputs / "model"), "--out", str(tmp_path / "out"), "--params", json.dumps(params)])  # fmt: skip
-        return job_key(Job("", inputs=["model"], outputs=["out"]), behaviour="b0")
+        job = Job("", inputs=["model"], outputs=["out"])
+        return content_key(job.facts(job.inputs, job.params), "b0")
 
     assert key(a=1) == key(a=1) != key(a=2)
     before = key(a=1)
-    monkeypatch.setattr(_store, "content_digest", lambda path: "other")
+    monkeypatch.setattr(_job, "content_digest", lambda path: "other")
     assert key(a=1) != before
 
 

@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import train_judges
 import yaml
 from pipeline.costs.facts import Facts
 from pipeline.costs.rates import read_rates
@@ -16,6 +15,9 @@ from pipeline.stages.stage import GUARDS, briefly, options
 from pipeline.study import Study
 from snakemake.iocontainers import InputFiles, Log, OutputFiles, Params
 from snakemake.utils import format as snakemake_format
+
+from safety_geometry.artefacts.errors import ArtefactError
+from safety_geometry.judges.labels import matched
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = 'my {x} {{y}} it\'s $(touch PWN) `touch PWN` "q" a;b&c|d>e *.[ab]? #h ~ é'
@@ -81,9 +83,9 @@ def test_patterns_find_the_files_of_a_source(glob, tmp_path):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     wanted = sorted(path for path in folder.glob(glob.replace("[!b]", "x")) if path.is_file())
-    assert wanted and train_judges.matched(folder, [glob]) == wanted
-    with pytest.raises(SystemExit, match=r"has no file none\*\.csv; see judges\.labelled"):
-        train_judges.matched(folder, [glob, "none*.csv"])
+    assert wanted and matched(folder, [glob]) == wanted
+    with pytest.raises(ArtefactError, match=r"has no file none\*\.csv; correct the names"):
+        matched(folder, [glob, "none*.csv"])
 
 
 def test_a_gpu_that_is_not_there(monkeypatch):

@@ -10,15 +10,16 @@ import pytest
 from conftest import make_model
 from pipeline.config_file import read_config
 from pipeline.costs import check, sizes
-from pipeline.costs.cells import count_cells
 from pipeline.costs.facts import Facts, Need
 from pipeline.costs.rates import Rates, RatesError, Work, read_rates
 from pipeline.costs.resources import RESOURCES, stated
 from pipeline.costs.shapes import KNOWN, fetched, given, named, shape_of, tiny
 from pipeline.identity import At
 from pipeline.stages import Stages
-from pipeline.stages.causal import sweep
+from pipeline.stages.causal import share, sweep
 from pipeline.study import Study
+
+from safety_geometry.causal.plan import SweepPlan
 
 ROOT = Path(__file__).parents[2]
 CPU = read_rates("cpu", ROOT, files=[ROOT / "docs/results/cost_rates.json"])
@@ -330,11 +331,14 @@ def test_more_of_everything_takes_longer():
 def test_cells_are_counted_as_a_reader_would():
     """The default's sweep: five ablations and five additions of rank 1, three groups each; two primary targets."""
     of = Study(config())
-    found = count_cells(sweep(of, At(42, "r2d2", 30)), of, 30)
+    cells = [cell for unit in SweepPlan.of(sweep(of, At(42, "r2d2", 30))).units() for cell in unit.cells]
+    read = [cell for cell in cells if cell.kind != "baseline"]
     own, shared, primary = 10 * (1 + 3), 6 * 9, 2 * 3 * (67 - 3)
-    assert (found.log_odds, found.kl) == (own + shared + primary + 35, own + shared + 35)
-    assert found.spoken == 1 + 3 + 3 * 2  # clean, three targets, random, covariance and shuffled of H and of R
-    assert found.log_odds_blocks < found.log_odds
+    assert (len(read), sum(cell.kl for cell in read)) == (own + shared + primary + 35, own + shared + 35)
+    assert (
+        sum(cell.answers for cell in cells) == 1 + 3 + 3 * 2
+    )  # clean, three targets, random, covariance and shuffled of H and of R
+    assert sum(share(cell, 30) for cell in read) < len(read)
 
 
 def test_rates_that_were_measured_here_come_first_and_others_have_names(tmp_path):

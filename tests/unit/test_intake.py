@@ -5,7 +5,6 @@ import shutil
 import struct
 import time
 
-import model_layers
 import pytest
 import torch
 from _job import JobError
@@ -14,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from test_adapters import save_adapter
 from test_folders import PARAMS, convert, edit
 
+from safety_geometry.models.configuration import ModelError, read_config
 from safety_geometry.models.loading import load_tokenizer, save_plain
 from safety_geometry.models.templates import checked_format
 
@@ -157,8 +157,8 @@ def test_an_adapter_with_a_number_that_is_none(made, tmp_path, monkeypatch):
 )
 def test_layers_of_a_damaged_configuration(tmp_path, text, message):
     (tmp_path / "config.json").write_text(text, encoding="utf-8")
-    with pytest.raises(JobError, match=message):
-        model_layers.read(tmp_path)
+    with pytest.raises(ModelError, match=message):
+        read_config(tmp_path)
 
 
 # ------------------------------------------------------------------------------------------------------------ templates

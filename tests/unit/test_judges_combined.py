@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from safety_geometry.artefacts.errors import ArtefactError
 from safety_geometry.judges.judging import Judge, available, judge_completions, make, register
 from safety_geometry.judges.quality import count_words
 from safety_geometry.judges.utility import UtilityItem
@@ -168,7 +169,7 @@ def test_judges_learn_from_their_role_only(tmp_path, run, capsys):
         judges("none", data)
 
 
-def test_scripts_from_labels_to_agreement(tmp_path, run, capsys):
+def test_scripts_from_labels_to_agreement(tmp_path, run, caplog):
     data, refusal, harm, table = (
         ROOT / "data/smoke_labelled.jsonl",
         *(tmp_path / n for n in ("r.json", "h.json", "t/judges.csv")),
@@ -201,13 +202,12 @@ def test_scripts_from_labels_to_agreement(tmp_path, run, capsys):
     assert out["language"].eq("latin").all() and out["on_topic"].tolist() == [False, True, False, True, True, False]
 
     file.write_text(json.dumps(rows[0] | {"completion": "Λυπάμαι, αλλά δεν μπορώ να βοηθήσω"}) + "\n")
-    capsys.readouterr()
     run("judge", "--completions", file, "--judged", judged)
-    assert "1 of 1 answers not judged, in a language" in capsys.readouterr().err
+    assert "1 of 1 answers not judged, in a language" in caplog.text
     assert pd.read_csv(judged)[["language", "refusal", "attack_success"]].to_numpy().tolist() == [
         ["other", "none", False]
     ]
 
     file.write_text('{"id": "c0"}\n')
-    with pytest.raises(SystemExit, match="row 1: missing suite"):
+    with pytest.raises(ArtefactError, match="row 1: missing suite"):
         run("judge", "--completions", file, "--judged", judged)

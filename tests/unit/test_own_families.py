@@ -45,7 +45,7 @@ CARRIERS = {
 OPENINGS = ["Sorry", "I"]
 SWEEP = {
     "model": MODEL, "seed": 3, "step": 1, "primary": [], "permutations": 0, "openings": OPENINGS, "batch_size": 8,
-    "targets": [{"family": "ablate", "mode": mode, "lambda": 1.0, "scope": "layer", "rank": 1} for mode in ("h_only", "r_only")],
+    "targets": ["ablate:h_only:1:layer:1", "ablate:r_only:1:layer:1"],
     "controls": {"random": 1, "covariance": 1, "shuffled": 1, "wrong_layer": 1, "wrong_position": 1, "norm_matched": 0},
     "prompts": {"harmful": 4, "benign": 2}, "steer_scale": "unit", "layer_scan": None, "subspace_positions": [-2, -1],
     "generate": {"cells": ["ablate:r_only:1:layer:1"], "controls": {}, "suites": {"direct": 2}, "max_new_tokens": 4, "batch_size": 4},

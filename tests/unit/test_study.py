@@ -2,13 +2,14 @@
 
 from pathlib import Path
 
-import prompt_sets
 import pytest
 import yaml
 from pipeline.identity import At
 from pipeline.stages import attacks, sources
 from pipeline.stages.training import segment
 from pipeline.study import Study
+
+from safety_geometry.prompts.sets import read_source
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,10 +53,7 @@ def test_a_set_is_read_from_all_its_own_files(tmp_path):
     }  # fmt: skip
     inputs, spec = [Path(p) for p in of.prompt_sources()], sources.prompt_sets(of, At())["sources"]
     assert set(files.values()) < set(inputs)
-    prompts = {
-        name: [row["prompt"][-1] for row in prompt_sets.read_source(name, inputs, spec[name], 0)]
-        for name in ("two", "one")
-    }
+    prompts = {name: [row["prompt"][-1] for row in read_source(name, inputs, spec[name], 0)] for name in ("two", "one")}
     assert prompts == {"two": ["b", "a"], "one": ["c"]}
 
 

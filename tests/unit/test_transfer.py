@@ -19,9 +19,9 @@ from safety_geometry.attacks.transfer import (
     attack_id,
     checkpoint_values,
     family_rows,
-    identified,
     transfer_predictors,
     transfer_table,
+    with_ids,
 )
 from safety_geometry.attacks.transfer_statistics import Rows, mean_spearman, pigeonhole, relabelled_p, weighted_spearman
 from safety_geometry.stats.estimates import mcnemar_exact, spearman, spearman_tie_ceiling, wilson
@@ -88,7 +88,7 @@ def test_an_attacks_id_is_of_its_method_source_behaviour_and_budget():
             "width": 24,
         }
     )
-    found = identified(rows, "sft:30")
+    found = with_ids(rows, "sft:30")
     assert list(found)[:4] == ["seed", "id", "attack", "kind"] and found["kind"].tolist() == ["adaptive", "fixed"]
     assert found["id"].tolist() == [attack_id("gcg", s, "b1", 8, 24) for s in ("sft:5", "sft:30")]
     whole = ("gcg", "sft:30", "b1", 8, 24)

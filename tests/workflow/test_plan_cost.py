@@ -6,12 +6,13 @@ import json
 import pytest
 from harness import ROOT, SMOKE, command
 from pipeline.config_file import read_config, written
-from pipeline.costs.cells import count_cells
 from pipeline.costs.resources import RESOURCES
 from pipeline.identity import At
 from pipeline.stages.causal import sweep
 from pipeline.study import Study
 from plans import change, jobs_of, plan
+
+from safety_geometry.causal.plan import SweepPlan
 
 SEVEN = "configs/seven.yaml"
 
@@ -115,11 +116,10 @@ def test_cells_are_counted_before_they_are_made(finished):
     for seed, name, step in of.swept():
         rows = list(csv.DictReader((finished.results / f"seed{seed}/sweep/{name}/step{step}/cells.csv").open()))
         cells = {row["cell"]: row["generated"] == "True" for row in rows}
-        counted = count_cells(sweep(of, At(seed, name, step)), of, 6)
-        assert (
-            0.5 * counted.log_odds <= len(cells) - 1 <= counted.log_odds
-        )  # controls that do not exist are counted too
-        assert sum(cells.values()) <= counted.spoken
+        planned = [cell for unit in SweepPlan.of(sweep(of, At(seed, name, step))).units() for cell in unit.cells]
+        assert 0.5 * len(planned) <= len(cells) <= len(planned)  # controls that do not exist are planned too
+        assert set(cells) <= {cell.id for cell in planned}
+        assert sum(cells.values()) <= sum(cell.answers for cell in planned)
 
 
 def test_a_finished_run_stands_beside_what_was_said(finished):

@@ -11,6 +11,7 @@ import yaml
 from pipeline.config_check import ConfigError
 from pipeline.limits import layers_of, limits_of
 from pipeline.study import Study
+from safety_geometry.causal.plan import Target
 from safety_geometry.models.limits import Asked, faults
 
 DATA = Path(__file__).resolve().parents[2] / "data"
@@ -368,15 +369,15 @@ def _listed(study: Study) -> None:
 
 
 def _targets(study: Study) -> None:
-    s, known = study.config["sweep"], {study.target_id(t) for t in study.targets()}
+    s, known = study.config["sweep"], {target.id for target in study.targets()}
     for number, t in enumerate(s["primary"]):
         if (t["regime"], str(t["anchor"])) not in _places(study):
             raise ConfigError(f"sweep.primary[{number}]", f"{t['regime']}:{t['anchor']}", "not in sweep.checkpoints")
     for key, cells in (("sweep.primary", s["primary"]), ("sweep.generate.cells", s["generate"]["cells"])):
         for number, t in enumerate(cells):
-            if study.target_id(t) not in known:
+            if Target.of(t).id not in known:
                 fix = "no such target; its family, mode, lambda, scope and rank have to be among those of sweep"
-                raise ConfigError(f"{key}[{number}]", study.target_id(t), fix)
+                raise ConfigError(f"{key}[{number}]", Target.of(t).id, fix)
     directions = study.config["coupling"]["subspace_k"]
     if beyond := [k for k in s["ranks"] if k > max(1, directions)]:
         raise ConfigError("sweep.ranks", beyond[0], f"subspaces have coupling.subspace_k = {directions} directions")

@@ -15,6 +15,7 @@ from pathlib import Path
 PLUMBING = (
     "workflow/scripts/_job.py",
     "src/safety_geometry/artefacts/disk.py",
+    "src/safety_geometry/artefacts/errors.py",
     "src/safety_geometry/artefacts/integrity.py",
     "src/safety_geometry/artefacts/tables",
 )

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from pipeline.identity import Group
 from pipeline.layout import PUBLISHED_JUDGES, Layout
+from safety_geometry.causal.plan import Target
 
 
 class Study:
@@ -200,11 +201,11 @@ class Study:
         found = [(seed, *point) for seed in self.config["seeds"] for point in points]
         return found + [(self.config["seeds"][0], name, 0) for name in self.models]
 
-    def targets(self) -> list[dict]:
+    def targets(self) -> list[Target]:
         """Every target of the sweep: family × λ × mode × scope × rank. Steering adds single directions only."""
         s = self.config["sweep"]
         return [
-            {"family": family, "mode": mode, "lambda": strength, "scope": scope, "rank": rank}
+            Target(family, mode, strength, scope, rank)
             for family in ("ablate", "steer")
             for strength in s[family]
             for mode in s["modes"]
@@ -213,14 +214,9 @@ class Study:
             if family == "ablate" or rank == 1
         ]
 
-    @staticmethod
-    def target_id(target: dict) -> str:
-        scope, rank = target.get("scope", "layer"), target.get("rank", 1)
-        return f"{target['family']}:{target['mode']}:{target['lambda']:g}:{scope}:{rank}"
-
     def generated(self) -> list[str]:
         """Ids of the targets that give answers."""
-        return [self.target_id(t) for t in self.config["sweep"]["generate"]["cells"]]
+        return [Target.of(target).id for target in self.config["sweep"]["generate"]["cells"]]
 
     # --------------------------------------------------------------------------------------------------- attacks
 

@@ -8,13 +8,15 @@ and benign (suites), stats_seed.
 
 import pandas as pd
 from _job import Job, JobError, read_jsonl
-from _per_checkpoint import by_checkpoint, read_judged
 
 from safety_geometry.artefacts.activations import Activations
 from safety_geometry.artefacts.carriers import read_carriers
+from safety_geometry.artefacts.judged import read_judged
+from safety_geometry.artefacts.per_checkpoint import by_checkpoint
 from safety_geometry.artefacts.prompt_activations import PromptActivations
 from safety_geometry.artefacts.tables.follow_up import QUADRANTS
 from safety_geometry.causal.quadrants import projections, quadrants, sample
+from safety_geometry.settings.identity import Checkpoint
 
 PLACE = ("seed", "regime", "step", "id")  # of an answer
 
@@ -24,11 +26,12 @@ def main() -> None:
         __doc__, inputs=["judged*", "completions*", "prompts*", "activations*", "carriers*"], outputs=["table", "texts"]
     )
     p, frames, texts = job.params, [], {}
-    completions = by_checkpoint(p["checkpoints"], job.completions, read_jsonl)
-    prompts = by_checkpoint(p["checkpoints"], job.prompts, PromptActivations)
-    activations = by_checkpoint(p["checkpoints"], job.activations, Activations)
-    carriers = by_checkpoint(p["checkpoints"], job.carriers, lambda path: path)
-    for c, judged in by_checkpoint(p["checkpoints"], job.judged, read_judged).items():
+    checkpoints = [Checkpoint(**identity) for identity in p["checkpoints"]]
+    completions = by_checkpoint(checkpoints, job.completions, read_jsonl)
+    prompts = by_checkpoint(checkpoints, job.prompts, PromptActivations)
+    activations = by_checkpoint(checkpoints, job.activations, Activations)
+    carriers = by_checkpoint(checkpoints, job.carriers, lambda path: path)
+    for c, judged in by_checkpoint(checkpoints, job.judged, read_judged).items():
         rows = completions[c]
         if list(judged["id"]) != [row["id"] for row in rows]:
             raise JobError(f"{c.regime} at step {c.step}: judged answers and completions differ; judge them again")

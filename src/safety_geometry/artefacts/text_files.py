@@ -15,6 +15,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from safety_geometry.artefacts.errors import ArtefactError
+
 LARGEST_CELL = 2**31 - 1  # characters; the csv module's own limit is 131,072, and a context can be longer
 WIDE = {codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}
 NAME = re.compile(
@@ -35,6 +37,17 @@ def read_text(path: Path) -> str:
     if not path.is_file():
         raise TextFileError("neither a file nor a folder" if path.exists() else "there is no such file")
     return one_line_end(decoded(path.read_bytes()))
+
+
+def text_of(path: Path) -> str:
+    """The text of a file that has one. Raises ArtefactError when it is missing, a folder, empty or not text in UTF-8."""
+    try:
+        text = read_text(path)
+    except TextFileError as error:
+        raise ArtefactError(f"{path}: {error}") from error
+    if not text.strip():
+        raise ArtefactError(f"{path}: the file is empty")
+    return text
 
 
 def decoded(content: bytes) -> str:

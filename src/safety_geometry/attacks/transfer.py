@@ -16,6 +16,7 @@ import pandas as pd
 from safety_geometry.artefacts.tables.attacks import TRANSFER, TRANSFER_PREDICTORS
 from safety_geometry.attacks.transfer_statistics import Rows, pigeonhole, relabelled_p, tie_ceiling
 from safety_geometry.judges.behaviour import Metric, compare
+from safety_geometry.settings.attack_arm import AttackArm, Place
 from safety_geometry.stats.estimates import wilson
 
 ARMS = {"gcg": "gcg_init", "autodan": "seeds"}  # optimised attack: the same before optimisation
@@ -58,7 +59,12 @@ def attack_id(attack: str, source: str, behaviour: str, steps: int, width: int) 
     return hashlib.sha256(f"{attack}/{source}/{behaviour}/{steps}/{width}".encode()).hexdigest()[:12]
 
 
-def identified(attacks: pd.DataFrame, fixed: str) -> pd.DataFrame:
+def attacks_table(parts: pd.DataFrame, judged: pd.DataFrame, fixed: str) -> pd.DataFrame:
+    """The table `attacks`: parts of all sources with ids and kinds (`with_ids`) and their success (`with_success`)."""
+    return with_success(with_ids(parts, fixed), judged)
+
+
+def with_ids(attacks: pd.DataFrame, fixed: str) -> pd.DataFrame:
     """The attacks with `id`, and `kind`: fixed where they were made on the source `fixed` (regime:step), adaptive elsewhere."""
     names = ("attack", "source", "behaviour", "budget_steps", "width")
     ids = [attack_id(*row) for row in zip(*(attacks[name] for name in names), strict=True)]
@@ -66,6 +72,29 @@ def identified(attacks: pd.DataFrame, fixed: str) -> pd.DataFrame:
     first = ["seed", "id", "attack", "kind"]
     attacks = attacks.assign(id=ids, kind=kind)
     return attacks[[*first, *(name for name in attacks if name not in first)]]
+
+
+def judged_attacks(judged: pd.DataFrame, seed: int, regime: str, step: int) -> pd.DataFrame:
+    """Rows of `transfer_table` from the judged answers to one source's attacks; `arm` is an `AttackArm`. Raises ValueError."""
+    arms = [AttackArm.parse(text) for text in judged["arm"]]
+    return pd.DataFrame({
+        "attack": [arm.method for arm in arms], "target_regime": [arm.target.regime for arm in arms],
+        "target_step": [arm.target.step for arm in arms], "seed": seed, "source_regime": regime, "source_step": step,
+        "behaviour": judged["prompt_id"].to_numpy(), "success": judged["attack_success"].to_numpy(bool),
+    })  # fmt: skip
+
+
+def with_success(attacks: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
+    """The attacks with `success` and `success_start`: of the attack and of its unoptimised arm on the source itself."""
+    same = (judged["source_regime"] == judged["target_regime"]) & (judged["source_step"] == judged["target_step"])
+    at_source = judged[same]
+    places = zip(at_source["source_regime"], at_source["source_step"], strict=True)
+    sources = [Place(*place).text for place in places]
+    known = at_source.assign(source=sources).set_index(["seed", "attack", "source", "behaviour"])["success"]
+    for name, arms in (("success", {attack: attack for attack in ARMS}), ("success_start", ARMS)):
+        keys = zip(attacks["seed"], attacks["attack"].map(arms), attacks["source"], attacks["behaviour"], strict=True)
+        attacks[name] = pd.array([known.get(key) for key in keys], dtype="boolean")
+    return attacks
 
 
 def transfer_table(judged: pd.DataFrame, fixed: str | None = None) -> pd.DataFrame:
@@ -97,7 +126,7 @@ def transfer_table(judged: pd.DataFrame, fixed: str | None = None) -> pd.DataFra
             "seed": run, "regime": source_regime if source_regime == target_regime else CROSS, "source_regime": source_regime,
             "target_regime": target_regime, "attack": attack, "source": int(source), "target": int(target), "n": rate.n, "tasr": rate.value,
             "lo": rate.lo, "hi": rate.hi, "diagonal": (source_regime, source) == (target_regime, target),
-            "fixed_source": f"{source_regime}:{source}" == fixed,
+            "fixed_source": Place(source_regime, int(source)).text == fixed,
         } | _gain(cells, key))  # fmt: skip
     table = pd.DataFrame(rows, columns=TRANSFER.names).astype({"gain_n": "Int64"})
     return table.sort_values(

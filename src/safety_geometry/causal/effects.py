@@ -9,11 +9,12 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
+from safety_geometry.artefacts.cells import DESCRIPTION, WHOLE_NUMBERS
 from safety_geometry.artefacts.tables import causal as specified
 from safety_geometry.artefacts.tables.causal import CONTROL_NORMALISED, LAYER_SCAN
 from safety_geometry.artefacts.tables.families import CHECKPOINT
 from safety_geometry.artefacts.tables.specification import names
-from safety_geometry.causal.names import CLEAN, DESCRIPTION, KINDS, SHARED, WHOLE
+from safety_geometry.causal.names import CLEAN, KINDS, SHARED
 from safety_geometry.causal.outcomes import RATES, outcome_matrices, outcome_matrix
 from safety_geometry.judges.behaviour import paired_rates
 from safety_geometry.stats.estimates import holm, percentiles, permutation_p, resampling_weights, wilson
@@ -51,7 +52,7 @@ def sweep_table(cells: pd.DataFrame, readout: pd.DataFrame | None, judged: pd.Da
             by_cell.loc[CLEAN, ["asr_delta_lo", "asr_delta_hi"]] = 0.0  # the same answers, not a second sample
         table = table.join(by_cell, on="cell")
     table = table.reindex(columns=[*DESCRIPTION, *MEASURED])
-    return table.astype(dict.fromkeys([*WHOLE, *(name for name in MEASURED if name.startswith("n_"))], "Int64"))
+    return table.astype(dict.fromkeys([*WHOLE_NUMBERS, *(name for name in MEASURED if name.startswith("n_"))], "Int64"))
 
 
 def control_normalised(

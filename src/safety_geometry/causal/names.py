@@ -1,8 +1,5 @@
 """Names that the sweep, its tables and their figures share."""
 
-from safety_geometry.artefacts.tables import causal
-from safety_geometry.artefacts.tables.specification import names
-
 CLEAN = "clean"  # the cell without an intervention
 SHARED = (
     "random",
@@ -11,7 +8,8 @@ SHARED = (
 )  # kinds of control that serve every mode of a carrier; pooled in the tables
 OWN = ("wrong_layer", "wrong_position", "norm_matched")  # kinds that belong to one target
 KINDS = (*SHARED, *OWN)
-DESCRIPTION = tuple(names(causal.DESCRIPTION))
-"""Columns of a cell's row: what is done, beside which target, and how like the target it is."""
-WHOLE = tuple(names(c for c in causal.DESCRIPTION if c.kind == "integer" and c.missing_allowed))
-"""Those of them that are whole numbers, or empty: as floats, seeds would be rounded in a table."""
+MODES = ("h_only", "r_only", "h_plus_r", "h_perp_r", "r_perp_h")
+CARRIER = {"h_only": "H", "h_perp_r": "H", "r_only": "R", "r_perp_h": "R"}
+"""The carrier at whose layer a mode acts; `h_plus_r` acts at both."""
+FAMILIES = ("ablate", "steer")
+SCOPES = ("layer", "all_layers")

@@ -6,12 +6,18 @@ only it sees counts too. How often the two differ, and who is right then, is in 
 published also call an answer to another question a refusal (`off_topic`, a column and never part of `any_refusal`).
 """
 
+import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 
+from safety_geometry.artefacts.completions import request
+from safety_geometry.artefacts.errors import ArtefactError
+from safety_geometry.artefacts.judged import JUDGED, digest
 from safety_geometry.judges.features import on_topic
 from safety_geometry.judges.languages import OTHER
 from safety_geometry.judges.quality import assess
@@ -20,6 +26,8 @@ from safety_geometry.judges.thinking import answer_of
 from safety_geometry.judges.trained import TrainedJudge, TrainedModel
 from safety_geometry.judges.utility import UtilityItem, quality
 from safety_geometry.judges.utility import score as utility_score
+
+log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -185,3 +193,52 @@ def judge_completions(
             "judge_harm": harm.name,
         }
     )
+
+
+def trained_judge(path: Path | None, model: str, name: str) -> Judge | None:
+    """The judge `name` from entry `model` of a file of trained judges; None without a file. Raises ArtefactError."""
+    if path is None:
+        return None
+    try:
+        return make(name, artefact=json.loads(path.read_text(encoding="utf-8"))[model])
+    except (KeyError, ValueError) as error:
+        raise ArtefactError(
+            f"{path}: no trained judge {model!r} ({error}); run the rule that trains the judges"
+        ) from error
+
+
+def judge_rows(rows: Sequence[dict], name: object, **judges) -> pd.DataFrame:
+    """Rows of `artefacts.judged` from those of `artefacts.completions`, in order; `name` is for the log.
+
+    judges: of `judge_completions`. Raises ValueError for a row of benign utility that cannot be scored.
+    """
+    if not rows:  # a checkpoint without a followed-up cell
+        return pd.DataFrame(columns=list(JUDGED))
+    frame = pd.DataFrame(
+        {key: [row[key] for row in rows] for key in ("id", "suite", "prompt_id", "completion", "n_tokens", "hit_limit")}
+        | {"request": [request(row) for row in rows]}
+        | {"arm": [row.get("arm") for row in rows]}
+        | {"type": [row.get("type") or row.get("bucket") for row in rows]}
+    )
+    judged = judge_completions(frame, utility_items=utility_items(rows), **judges)
+    if unknown := int((judged["language"] == OTHER).sum()):
+        log.warning(
+            "%s: %d of %d answers not judged, in a language that the rules do not know: neither refusal nor success (column"
+            " language)", name, unknown, len(judged),
+        )  # fmt: skip
+    for column in ("suite", "prompt_id", "type", "arm", "n_tokens"):
+        judged[column] = frame[column].to_numpy()
+    judged["digest"] = [digest(text) for text in frame["completion"]]
+    return judged
+
+
+def utility_items(rows: Sequence[dict]) -> dict[str, UtilityItem]:
+    """What a helpful answer contains, by id of the rows that ask for one. Raises ValueError."""
+    try:
+        return {
+            row["id"]: UtilityItem.of(row["must"], row["min_words"], row["prompt_id"])
+            for row in rows
+            if row.get("must")
+        }
+    except (KeyError, ValueError) as error:
+        raise ValueError(f"a benign-utility row cannot be scored: {error}") from error

@@ -21,12 +21,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from safety_geometry.artefacts.tables.checks import JUDGES
-
-from .agreement import compare, row
-from .features import clip, on_topic
-from .labels import off_topic_rows, request_groups
-from .refusal import classify
-from .trained import Settings, TrainedModel, choose, cross_validate, fit, grid_of
+from safety_geometry.judges.agreement import compare, row
+from safety_geometry.judges.features import clip, on_topic
+from safety_geometry.judges.labels import off_topic_rows, request_groups
+from safety_geometry.judges.refusal import classify
+from safety_geometry.judges.trained import Settings, TrainedModel, choose, cross_validate, fit, grid_of
 
 SHORT_WORDS = 40
 
@@ -47,6 +46,9 @@ class Trained:
 
     models: dict[str, TrainedModel]
     rows: pd.DataFrame
+
+    def to_dict(self) -> dict:
+        return {name: model.to_dict() for name, model in self.models.items()}
 
 
 def train_refusal(frame: pd.DataFrame, dataset: str, *, n_folds: int = 10, seed: int = 0) -> Trained:

@@ -65,6 +65,17 @@ def uneven_heads(values: Mapping) -> str | None:
     return None
 
 
+def read_config(folder: Path) -> dict:
+    """The checked config.json of a model folder.
+
+    Raises:
+        ModelError: it is missing, cannot be read, or has sizes that no model has.
+    """
+    config = read_json(folder / "config.json", "it is not a model folder")
+    check_sizes(config)
+    return config
+
+
 def check_sizes(values: dict) -> None:
     """Sizes of a decoder under Hugging Face's names: whole numbers above 0, believable, and dividing each other.
 

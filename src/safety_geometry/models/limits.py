@@ -1,7 +1,9 @@
 """What a model cannot do that settings ask of it, by its config.json alone: before any job loads it."""
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from safety_geometry.models.configuration import uneven_heads
 
@@ -35,6 +37,22 @@ def faults(name: str, config: Mapping, asked: Asked) -> Iterator[str]:
     for key, n in asked.context.items():
         if context is not None and n >= context:
             yield f"{key} is {n}, and the context of model {name} is {context} tokens, which have to hold the prompt too; lower it"
+
+
+def linear_layers(folder: Path) -> set[str]:
+    """Last parts of the names of a model's matrices, but of its embedding, from the headers of its files of weights."""
+    names = set()
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        matrices = (name for name, entry in header.items() if name.endswith(".weight") and len(entry["shape"]) == 2)
+        names |= {name.split(".")[-2] for name in matrices}
+    return names - {"embed_tokens"}
+
+
+def lacking(targets: Sequence[str], layers: Collection[str]) -> list[str]:
+    """Targets of LoRA that are none of a model's linear layers, by the last part of their names; none where no layer is known."""
+    return [target for target in targets if layers and target.rsplit(".", 1)[-1] not in layers]
 
 
 def _whole(config: Mapping, key: str) -> int | None:

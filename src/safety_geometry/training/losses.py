@@ -3,10 +3,7 @@
 import torch
 from torch import Tensor
 
-
-def token_log_p(logits: Tensor, labels: Tensor) -> Tensor:
-    """log p(label), [N], from logits [N, V]."""
-    return torch.log_softmax(logits, -1).gather(-1, labels[:, None])[:, 0]
+from safety_geometry.models.token_log_p import token_log_p
 
 
 def log_one_minus_p(logits: Tensor, labels: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from pipeline.stages.causal import statistics
 from pipeline.stages.sources import model_settings
 from pipeline.stages.stage import Stage
 from pipeline.study import Study
+from safety_geometry.settings.attack_arm import Place
 
 # --------------------------------------------------------------------------------------------------------- settings
 
@@ -16,7 +17,7 @@ from pipeline.study import Study
 def behaviours(study: Study, at: At) -> dict:
     attacks = study.config["attacks"]
     return {
-        "model": model_settings(study), "source": "{}:{}".format(*study.fixed_source),
+        "model": model_settings(study), "source": Place(*study.fixed_source).text,
         "batch_size": study.config["completions"]["batch_size"],
         **{k: attacks[k] for k in ("behaviours", "refusal_tokens", "require_refusal")},
     }  # fmt: skip
@@ -35,24 +36,24 @@ def autodan(study: Study, at: At) -> dict:
 
 
 def attack(study: Study, at: At, behaviours: int) -> dict:
-    source = f"{at.regime}:{at.step}"
+    source = Place(at.regime, at.step).text
     return {"model": model_settings(study), "seed": at.seed, "source": source, "behaviours": behaviours}
 
 
 def transfer(study: Study, at: At) -> dict:
     """Of asking all targets the attacks of one source; `whole` are those of the targets that have no adapter."""
     spec, targets = study.config["transfer"], study.attack_targets(at.regime, at.step)
-    whole = [f"{name}:{step}" for name, step in targets if not study.has_adapter(name, step)]
+    whole = [Place(*target).text for target in targets if not study.has_adapter(*target)]
     return {
-        "model": model_settings(study), "source": f"{at.regime}:{at.step}",
-        "targets": [f"{name}:{step}" for name, step in targets], **({"whole": whole} if whole else {}),
+        "model": model_settings(study), "source": Place(at.regime, at.step).text,
+        "targets": [Place(*target).text for target in targets], **({"whole": whole} if whole else {}),
         **{k: spec[k] for k in ("behaviours", "max_new_tokens", "batch_size")},
     }  # fmt: skip
 
 
 def tables(study: Study, at: At) -> dict:
     sources = [dict(zip(("seed", "regime", "step"), source, strict=True)) for source in study.attacked()]
-    fixed = "{}:{}".format(*study.fixed_source)
+    fixed = Place(*study.fixed_source).text
     return {"sources": sources, "fixed_source": fixed, "untrained": list(study.brought)} | statistics(study)
 
 

@@ -1,13 +1,15 @@
 """Causal sweeps with matched controls, their follow-up, aligned models and the four quadrants."""
 
 from pipeline.costs import sizes
-from pipeline.costs.cells import count_cells
 from pipeline.costs.facts import ANSWERED, PREFIX, REQUEST, Facts, Need
 from pipeline.costs.rates import Work
 from pipeline.identity import At
 from pipeline.stages.sources import model_settings
 from pipeline.stages.stage import Stage
 from pipeline.study import Study
+from safety_geometry.causal.plan import PlannedCell, SweepPlan, Target
+
+BELOW = 0.45  # share of the blocks above a carrier's layer, which is not known before it is chosen
 
 # --------------------------------------------------------------------------------------------------------- settings
 
@@ -16,9 +18,9 @@ def sweep(study: Study, at: At) -> dict:
     """Of one checkpoint."""
     s = study.config["sweep"]
     here = at.regime, study.anchor_name(at.regime, at.step)
-    primary = [study.target_id(t) for t in s["primary"] if (t["regime"], str(t["anchor"])) == here]
+    primary = [Target.of(t).id for t in s["primary"] if (t["regime"], str(t["anchor"])) == here]
     return {
-        "model": model_settings(study), "seed": at.seed, "step": at.step, "targets": study.targets(), "primary": primary,
+        "model": model_settings(study), "seed": at.seed, "step": at.step, "targets": [target.id for target in study.targets()], "primary": primary,
         **{k: s[k] for k in ("controls", "permutations", "openings", "prompts", "batch_size", "steer_scale", "layer_scan")},
         "generate": {**s["generate"], "cells": study.generated()},
         "subspace_positions": study.config["activations"]["positions"],
@@ -65,27 +67,39 @@ def quadrants(study: Study, at: At) -> dict:
 # ------------------------------------------------------------------------------------------------------------- work
 
 
+def share(cell: PlannedCell, layers: int) -> float:
+    """Of the blocks that run for a readout of the cell."""
+    if cell.kind == "layer_scan":
+        return 1 - cell.number / layers
+    return 1.0 if cell.targets[0].scope == "all_layers" else BELOW
+
+
 def sweeping(f: Facts, at: At) -> Need:
+    """At the most: controls that do not exist at a checkpoint are counted as if they did."""
     shape, spec = f.shape(at.regime), f.c["sweep"]
-    cells = count_cells(sweep(f.study, at), f.study, shape.layers)
+    cells = [cell for unit in SweepPlan.of(sweep(f.study, at)).units() for cell in unit.cells]
+    read = [cell for cell in cells if cell.kind != "baseline"]  # the model as it is has been run before
+    with_kl = [cell for cell in read if cell.kl]
+    log_odds_blocks, kl_blocks = (sum(share(cell, shape.layers) for cell in kind) for kind in (read, with_kl))
+    spoken = sum(cell.answers for cell in cells)
     harmful, benign = spec["prompts"]["harmful"], spec["prompts"]["benign"]
     work = Work(shape, f.size)
     work.load()
-    runs = harmful * cells.log_odds_blocks + benign * cells.kl_blocks
+    runs = harmful * log_odds_blocks + benign * kl_blocks
     work.forward(runs * REQUEST, runs / spec["batch_size"])
-    work.forward(0, 0, logits=harmful * cells.log_odds + benign * cells.kl)
-    work.forward((cells.log_odds_blocks + cells.kl_blocks) * PREFIX, 0)
+    work.forward(0, 0, logits=harmful * len(read) + benign * len(with_kl))
+    work.forward((log_odds_blocks + kl_blocks) * PREFIX, 0)
     generate = spec["generate"]
-    rows = cells.spoken * sum(generate["suites"].values())
+    rows = spoken * sum(generate["suites"].values())
     work.answers(rows, REQUEST, generate["max_new_tokens"], generate["batch_size"], ANSWERED)
-    work.forward(cells.spoken * PREFIX, 0)
+    work.forward(spoken * PREFIX, 0)
     layers = 2 + len((spec["layer_scan"] or {"layers": []})["layers"])
     streams = layers * ((harmful + benign) * REQUEST + 2 * PREFIX) * shape.hidden
     reading = f.probe_pass(shape, spec["batch_size"]) + sizes.key_values(shape, f.size, 64, PREFIX)
     speaking = f.decoding(shape, min(max(rows, 1), generate["batch_size"]), generate["max_new_tokens"])
     held = streams * f.size + max(reading, speaking) + 6 * sizes.FLOAT * spec["batch_size"] * shape.vocabulary
     host = 8 * streams + 8 * f.positions * 4 * f.probes[0] * shape.hidden
-    return f.model(work, held, 400 * (cells.log_odds * harmful + cells.kl * benign) + 700 * rows, host=host)
+    return f.model(work, held, 400 * (len(read) * harmful + len(with_kl) * benign) + 700 * rows, host=host)
 
 
 def following_up(f: Facts, at: At) -> Need:

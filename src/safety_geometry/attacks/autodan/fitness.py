@@ -11,6 +11,7 @@ from safety_geometry.models.chat import ChatFormat, Rendered, TemplateError
 from safety_geometry.models.generation import length_batches
 from safety_geometry.models.memory import BatchSize
 from safety_geometry.models.runner import Runner, pack
+from safety_geometry.models.token_log_p import token_log_p
 
 
 def digest(text: str) -> str:
@@ -76,6 +77,7 @@ class Fitness:
         self.tokens += len(r.ids)
         h = self.runner.blocks(self.runner.embed(torch.tensor([r.ids], device=self.runner.device)))
         labels = torch.tensor(r.ids[r.response :], device=self.runner.device)
+        # torch's own mean: it rounds otherwise than the mean of `token_log_p`
         return float(torch.nn.functional.cross_entropy(self.runner.logits(h[0, r.response - 1 : -1]), labels))
 
     def _render(self, prompts: list[str]) -> list[Rendered | None]:
@@ -111,6 +113,6 @@ class Fitness:
         lines = torch.tensor([i for i, r in enumerate(rows) for _ in r.ids[r.response :]], device=h.device)
         columns = torch.tensor([t - past for r in rows for t in range(r.response, len(r.ids))], device=h.device)
         logits = self.runner.logits(h[lines, columns - 1])
-        each = torch.nn.functional.cross_entropy(logits, batch.ids[lines, columns], reduction="none")
+        each = -token_log_p(logits, batch.ids[lines, columns])
         counts = [len(r.ids) - r.response for r in rows]
         return [float(part.mean()) for part in each.cpu().split(counts)]

@@ -6,6 +6,7 @@ generation 0, and reported beside the result: on many models they alone do the w
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -76,6 +77,21 @@ class AutoDANResult:
     evaluated: int
     dropped: int
     stopped: str
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is a prompt to ask."""
+        return self.stopped != "unusable"
+
+
+def numbers(config: AutoDANConfig, result: AutoDANResult, rows: int) -> dict:
+    """What the table of attacks says of it; `rows`: of a forward pass, when the attack was done."""
+    start, loss = (result.seed_loss, result.loss) if result.usable else (math.nan, math.nan)
+    return {
+        "budget_steps": config.steps, "width": config.population, "steps": max(0, len(result.losses) - 1), "loss_start": start,
+        "loss": loss, "candidates": result.evaluated, "rejected": result.dropped, "tokens": result.tokens, "batch_size": rows,
+        "stopped": result.stopped,
+    }  # fmt: skip
 
 
 def autodan(

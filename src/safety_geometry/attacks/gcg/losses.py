@@ -24,7 +24,8 @@ def mellowmax(losses: Tensor, alpha: float, real: Tensor) -> Tensor:
 def target_loss(logits: Tensor, labels: Tensor, real: Tensor, alpha: float | None) -> tuple[Tensor, Tensor]:
     """Objective [B] and whether each row's argmax is the target [B], from logits [B, N, V], labels and real [B, N].
 
-    The objective is the mean cross-entropy in nats a token, or its mellowmax.
+    The objective is the mean cross-entropy in nats a token, or its mellowmax. Not by `token_log_p`: a step's logits are the largest
+    thing that it holds, and log-probabilities of all of them would be as large again.
     """
     own = logits.gather(-1, labels[..., None])[..., 0]
     each = logits.logsumexp(-1) - own

@@ -105,15 +105,11 @@ def surviving(
         texts.append([next(decoded)[before:] for _ in tokens])
 
     # Each conversation is encoded once more as it is: what follows its target must follow a candidate's as well.
-    encoded = iter(_encode(chat, [(s, t) for s, own in zip(suffixes, texts, strict=True) for t in (s.text, *own)]))
+    whole = [(s, text) for s, of_suffix in zip(suffixes, texts, strict=True) for text in (s.text, *of_suffix)]
+    encoded = iter(chat.token_ids([s.request + text for s, text in whole], [s.target for s, _ in whole]))
     out = []
     for suffix, tokens, own in zip(suffixes, candidates, texts, strict=True):
         head, tail = list(suffix.ids[: suffix.start]), list(suffix.ids[suffix.stop :])
         tail += next(encoded)[len(suffix.ids) :]
         out.append([t if next(encoded) == [*head, *row, *tail] else None for row, t in zip(tokens, own, strict=True)])
     return out
-
-
-def _encode(chat: ChatFormat, conversations: Sequence[tuple[Suffix, str]]) -> list[list[int]]:
-    """Ids of whole conversations with the given suffix texts, as `ChatFormat.render_many` makes them."""
-    return chat.token_ids([s.request + text for s, text in conversations], [s.target for s, _ in conversations])

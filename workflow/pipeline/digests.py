@@ -10,8 +10,10 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-# How a job is told what to do and how its files are written and checked: no result depends on it.
+# How a job is told what to do and how its files are written and checked: no result depends on it. And the library's face, which serves
+# names to its users and to no script.
 PLUMBING = (
+    "src/safety_geometry/__init__.py",
     "workflow/scripts/_job.py",
     "workflow/scripts/_tables.py",
     "src/safety_geometry/artefacts/disk.py",

@@ -21,7 +21,7 @@ import pandas as pd
 from _job import Job, JobError, read_jsonl
 from _text import text_of
 
-from safety_geometry.judges.judging import judge_completions, make
+from safety_geometry.judges.judging import judge_completions, make_judge
 from safety_geometry.judges.languages import OTHER
 from safety_geometry.judges.thinking import answer_of
 from safety_geometry.judges.utility import UtilityItem
@@ -43,7 +43,7 @@ def judge(path: Path | None, model: str, name: str):
     if path is None:
         return None
     try:
-        return make(name, artefact=json.loads(path.read_text(encoding="utf-8"))[model])
+        return make_judge(name, artefact=json.loads(path.read_text(encoding="utf-8"))[model])
     except (KeyError, ValueError) as error:
         raise JobError(f"{path}: no trained judge {model!r} ({error}); run the rule that trains the judges") from error
 
@@ -81,7 +81,7 @@ def published(job: Job, name: str, files: dict[Path, list[dict]], **settings) ->
     if template is not None:
         settings["template"] = text_of(template)
     job.batches.append(size := BatchSize(job.params.get("batch_size", 8), f"{name}'s prompts"))
-    judge = make(name, model=model, tokenizer=tokenizer, batch_size=size, **settings)
+    judge = make_judge(name, model=model, tokenizer=tokenizer, batch_size=size, **settings)
     said = {}
     for path, rows in files.items():
         try:

@@ -18,6 +18,7 @@ from torch import Tensor
 from safety_geometry.models.chat import Rendered
 from safety_geometry.models.interventions import Intervention
 from safety_geometry.models.memory import BatchSize
+from safety_geometry.models.positions import Position
 from safety_geometry.models.restart import CleanRun, clean_run, edited_prefix, restart
 from safety_geometry.models.runner import Batch, KeyValues, Runner
 
@@ -47,6 +48,17 @@ class _Baseline:
     run: CleanRun
     evaluation: dict[int, Tensor]
     log_p: Tensor
+
+
+def candidate_directions(
+    difference: Tensor, positions: Sequence[Position], layers: Sequence[int], tried: Sequence[Position]
+) -> dict[tuple[int, int], Tensor]:
+    """(layer, position) -> raw mean difference [d], of `difference` [P, L+1, d] at `layers` and at the positions that are tried.
+
+    One that is zero (layer 0 at a template token, the same for every prompt) is no candidate.
+    """
+    sites = {(layer, position): difference[positions.index(position), layer] for layer in layers for position in tried}
+    return {site: direction for site, direction in sites.items() if direction.norm() > 0}
 
 
 @torch.inference_mode()

@@ -37,21 +37,22 @@ class Judge(Protocol):
 _REGISTRY: dict[str, Callable[..., Judge]] = {}
 
 
-def register(name: str, make: Callable[..., Judge]) -> None:
+def register_judge(name: str, make: Callable[..., Judge]) -> None:
     """Add a judge under a name; raises ValueError when the name is taken."""
     if name in _REGISTRY:
         raise ValueError(f"a judge named {name!r} exists already")
     _REGISTRY[name] = make
 
 
-def available() -> tuple[str, ...]:
+def available_judges() -> tuple[str, ...]:
+    """Names of the judges, in alphabetical order."""
     return tuple(sorted(_REGISTRY))
 
 
-def make(name: str, **settings) -> Judge:
+def make_judge(name: str, **settings) -> Judge:
     """The judge of that name; `settings` go to its constructor. Raises ValueError for an unknown name."""
     if name not in _REGISTRY:
-        raise ValueError(f"no judge named {name!r}; known: {', '.join(available())}")
+        raise ValueError(f"no judge named {name!r}; known: {', '.join(available_judges())}")
     return _REGISTRY[name](**settings)
 
 
@@ -68,11 +69,11 @@ def _hub(kind: str) -> Callable[..., Judge]:
     return build
 
 
-register("refusal_rules", RefusalRules)
-register("refusal_trained", _trained("refusal_trained"))
-register("harm_trained", _trained("harm_trained"))
-register("harmbench", _hub("HarmBenchClassifier"))
-register("strongreject", _hub("StrongRejectEvaluator"))
+register_judge("refusal_rules", RefusalRules)
+register_judge("refusal_trained", _trained("refusal_trained"))
+register_judge("harm_trained", _trained("harm_trained"))
+register_judge("harmbench", _hub("HarmBenchClassifier"))
+register_judge("strongreject", _hub("StrongRejectEvaluator"))
 
 
 class NoHarmJudge:
@@ -85,7 +86,7 @@ class NoHarmJudge:
         return pd.DataFrame({"label": np.ones(len(responses), bool), "score": np.ones(len(responses))})
 
 
-register("not_refused", NoHarmJudge)
+register_judge("not_refused", NoHarmJudge)
 
 DECISIONS = ("rules", "either", "trained")
 

@@ -45,7 +45,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
         raise ValueError(f"{successes} successes out of {n}")
     if n == 0:
         return Interval(math.nan, math.nan, math.nan, 0)
-    z, rate = ndtri(0.5 + confidence / 2), successes / n
+    z, rate = float(ndtri(0.5 + confidence / 2)), successes / n
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
     return Interval(rate, max(0.0, min(centre - half, rate)), min(1.0, max(centre + half, rate)), n)

@@ -1,0 +1,47 @@
+"""A model and its chat format, loaded together and checked against each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safety_geometry.models.chat import ChatFormat, Rendered
+from safety_geometry.models.loading import check_vocabulary, end_ids, load_model, load_tokenizer
+from safety_geometry.models.runner import Runner
+
+
+@dataclass(frozen=True, eq=False)
+class LanguageModel:
+    """`runner` runs its blocks, `chat` renders conversations for it."""
+
+    runner: Runner
+    chat: ChatFormat
+
+    def render(self, requests: Sequence[str], new_tokens: int = 0) -> list[Rendered]:
+        """Prompts of requests. Raises ContextError for one that, with an answer of `new_tokens`, exceeds the model's context."""
+        prompts = self.chat.render_many(requests)
+        self.runner.check_context([len(prompt.ids) for prompt in prompts], new_tokens)
+        return prompts
+
+
+def load_language_model(
+    folder: Path | str,
+    dtype: str = "float32",
+    device: str = "cpu",
+    adapter: Path | None = None,
+    system: str | None = None,
+) -> LanguageModel:
+    """The model of a folder of transformers, with the LoRA `adapter` folder of a checkpoint merged into it.
+
+    dtype: float32, bfloat16 or float16; system: the system prompt of every conversation.
+
+    Raises:
+        ModelError: weights, tokenizer or device are missing, or do not belong together.
+        TemplateError: its chat template does not show where request and answer stand.
+        UnsupportedModel: the family is not one that `Runner` knows.
+    """
+    folder = Path(folder)
+    tokenizer = load_tokenizer(folder)
+    chat = ChatFormat(tokenizer, system, end_ids(folder))
+    model = load_model(folder, dtype, device, adapter)
+    check_vocabulary(tokenizer, model.config.vocab_size)
+    return LanguageModel(Runner(model), chat)

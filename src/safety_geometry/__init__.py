@@ -1,8 +1,9 @@
 """Harmfulness-refusal coupling of a language model under (adversarial) fine-tuning.
 
-Functions on tensors, arrays and data frames: no workflow, no paths of a study, no configuration file. Layers are zero-based and mean
-the residual stream at the *input* of a block; positions count from the end of the rendered prompt (-1 is the last token).
-The names below are served from the modules where they stand, each loaded when it is first used; docs/library.md explains them, and
+Functions on tensors, arrays and data frames: no workflow, no paths of a study, no configuration file. Layers are
+zero-based and mean the residual stream at the *input* of a block; positions count from the end of the rendered prompt
+(-1 is the last token). The names below are served from the modules where they stand, each loaded when it is first used;
+docs/library.md explains them, and
 `__init__.pyi` has them for type checkers.
 """
 
@@ -17,7 +18,12 @@ _NAMES = {
     "models.interventions": ("Intervention",),
     "geometry.activations": ("record", "stream"),
     "geometry.directions": (
-        "ClassActivations", "record_classes", "harmfulness_carrier", "score_refusal_candidates", "refusal_carrier", "couple_carriers",
+        "ClassActivations",
+        "record_classes",
+        "harmfulness_carrier",
+        "score_refusal_candidates",
+        "refusal_carrier",
+        "couple_carriers",
     ),
     "geometry.carriers": ("Carrier", "candidate_table"),
     "geometry.coupling": ("Coupling", "couple", "field_geometry", "isotropic_coupling"),
@@ -29,7 +35,7 @@ _NAMES = {
     "attacks.gcg.suffix": ("allowed_tokens", "initial_suffix"),
     "attacks.autodan.search": ("AutoDANConfig", "AutoDANResult", "autodan"),
     "stats.estimates": ("wilson", "paired_difference", "mcnemar_exact", "spearman", "permutation_p", "holm"),
-}  # fmt: skip
+}
 _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_MODULE_OF)
 

@@ -14,8 +14,9 @@ from safetensors.torch import load_file, save_file
 from test_adapters import save_adapter
 from test_folders import PARAMS, convert, edit
 
-from safety_geometry.models.loading import load_tokenizer, save_plain
+from safety_geometry.models.loading import save_plain
 from safety_geometry.models.templates import checked_format
+from safety_geometry.models.tokenizer import load_tokenizer
 
 
 @pytest.fixture(scope="module")

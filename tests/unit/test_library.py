@@ -1,4 +1,5 @@
-"""The library as its users have it: a light face, names that are documented and typed, a wheel that the example runs from."""
+"""The library as its users have it: a light face, names that are documented and typed, a wheel that the example runs
+from."""
 
 import ast
 import os
@@ -107,7 +108,7 @@ def test_the_example_runs_from_the_wheel(tmp_path):
     assert (site / "safety_geometry" / "py.typed").is_file() and (site / "safety_geometry" / "__init__.pyi").is_file()
 
     save_plain(make_model(layers=6), make_tokenizer(), model)
-    code = f"import sys, runpy, safety_geometry; print(safety_geometry.__file__); sys.argv = ['', {str(model)!r}]; runpy.run_path({str(EXAMPLE)!r})"
+    code = "import sys, runpy, safety_geometry as sg; print(sg.__file__); runpy.run_path(sys.argv.pop(1))"
     done = subprocess.run(
         [sys.executable, "-P", "-c", code],
         cwd=tmp_path,
@@ -129,7 +130,8 @@ def requirements(lines: list[str]) -> dict[str, Requirement]:
 
 
 def test_pins_lie_within_the_declared_ranges():
-    """requirements/*.txt is what is tested; pyproject.toml must neither leave a package of it out nor exclude its version."""
+    """requirements/*.txt is what is tested; pyproject.toml must neither leave a package of it out nor exclude its
+    version."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = [line for lines in project["optional-dependencies"].values() for line in lines]
     declared = requirements(

@@ -19,8 +19,9 @@ from safety_geometry.models.adapters import take_in
 from safety_geometry.models.chat import TemplateError
 from safety_geometry.models.folders import check_alike, check_model_folder, use_template
 from safety_geometry.models.gguf.conversion import convert_gguf
-from safety_geometry.models.loading import configure, end_ids, load_tokenizer
+from safety_geometry.models.loading import configure, end_ids
 from safety_geometry.models.templates import checked_format
+from safety_geometry.models.tokenizer import load_tokenizer
 
 # Nothing here reads a pickle. Hidden: Snakemake's time stamp of a folder, which as a hard link would be the source's as well.
 LEFT_OUT = shutil.ignore_patterns(".*", "*.provenance.json", "*.bin", "*.pt", "*.pth")

@@ -18,7 +18,8 @@ def steer(carrier: Carrier, strength: float, scope: str = "layer") -> tuple[Inte
 def mode_edits(
     mode: str, h: Carrier, r: Carrier, family: str = "ablate", strength: float = 1.0, scope: str = "layer"
 ) -> tuple[Intervention, ...]:
-    """Edits of a mode (h_only, r_only, h_plus_r, h_perp_r, r_perp_h; arXiv 2606.16349, interventions), ablated or steered.
+    """Edits of a mode (h_only, r_only, h_plus_r, h_perp_r, r_perp_h; arXiv 2606.16349, interventions), ablated or
+    steered.
 
     Raises ValueError for an unknown mode or family, or where nothing is left of one carrier without the other.
     """

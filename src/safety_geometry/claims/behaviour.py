@@ -45,7 +45,8 @@ def over_refuses(evidence: Evidence) -> Outcome:
 
 
 def share_at(evidence: Evidence, regime: str, metric: str, threshold: float, *, lowest: bool) -> Outcome:
-    """A regime's lowest (or highest) rate over its anchors against a threshold, Wilson at a level shared by the anchors."""
+    """A regime's lowest (or highest) rate over its anchors against a threshold, Wilson at a level shared by the
+    anchors."""
     rows = evidence.anchors(regime, metric)
     row = rows.loc[rows[metric].idxmin() if lowest else rows[metric].idxmax()]
     n = int(row[f"{metric}_n"])

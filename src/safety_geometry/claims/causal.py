@@ -29,7 +29,8 @@ NEARLY_RIGHT = 75.0  # degrees from which two directions count as nearly orthogo
 
 
 def aligned(evidence: Evidence) -> pd.DataFrame:
-    """One ablation row per aligned model: of several the one nearest to a full ablation of one direction at its own layer."""
+    """One ablation row per aligned model: of several the one nearest to a full ablation of one direction at its own
+    layer."""
     rows = evidence.table("aligned_anchors")
     rows = rows[rows["family"] == "ablate"]
     if not len(rows):
@@ -47,7 +48,8 @@ def aligned_r_reopens(evidence: Evidence) -> Outcome:
         if least_mcnemar_p(room) > ALPHA:
             closed.append(
                 f"{row['model']}: attack success is {row['asr_baseline']:.2f} without and {row['asr_h_only']:.2f} with "
-                f"H-only, which leaves {round(room)} of {row['n']:.0f} requests to reopen (least p {least_mcnemar_p(room):.2g})"
+                f"H-only, which leaves {round(room)} of {row['n']:.0f} requests to reopen (least p "
+                f"{least_mcnemar_p(room):.2g})"
             )
             continue
         for name, arm in (("r_minus_h", "r_only"), ("r_perp_minus_h", "r_perp_h")):
@@ -103,7 +105,8 @@ def aligned_orthogonal(evidence: Evidence) -> Outcome:
 
 
 def primary(evidence: Evidence, regime: str) -> pd.DataFrame:
-    """Primary cells of a regime on the log-odds, pooled controls; `smallest`: least p after Holm over all that were tested."""
+    """Primary cells of a regime on the log-odds, pooled controls; `smallest`: least p after Holm over all that were
+    tested."""
     frame = evidence.table("control_normalised")
     tested = frame["primary"].astype(bool) & (frame["metric"] == "log_odds") & (frame["control"] == "pooled")
     tested &= frame["p_holm"].notna()
@@ -113,7 +116,8 @@ def primary(evidence: Evidence, regime: str) -> pd.DataFrame:
     rows = rows.assign(smallest=rows["p_smallest"] * tested.sum()).reset_index(drop=True)
     if rows["smallest"].min() > ALPHA:
         raise Undecidable(
-            f"{rows['n_controls'].max():.0f} control directions cannot give a p below {ALPHA} over {tested.sum()} primary "
+            f"{rows['n_controls'].max():.0f} control directions cannot give a p below {ALPHA} over "
+            f"{tested.sum()} primary "
             f"cells (least possible {rows['smallest'].min():.2g})"
         )
     if rows["n_prompts"].max() < FEWEST_CHANGES:
@@ -177,7 +181,8 @@ def moves_attacks(regime: str):
         controls = rows["n_controls"].min()
         if controls < FEWEST_CONTROLS:
             raise Undecidable(
-                f"{controls:.0f} pooled controls that answered are too few for an interval over controls (at least {FEWEST_CONTROLS})"
+                f"{controls:.0f} pooled controls that answered are too few for an interval over controls (at "
+                f"least {FEWEST_CONTROLS})"
             )
         # The table's intervals are of 95 % each; the best of k cells needs the level that they share.
         wider = ndtri(1 - ALPHA / 2 / len(rows)) / ndtri(1 - ALPHA / 2)

@@ -1,4 +1,5 @@
-"""Claims about coupling: how HRCI_repr moves, what moves it, and what stands beside it (arXiv 2606.16349, Tables 2-3)."""
+"""Claims about coupling: how HRCI_repr moves, what moves it, and what stands beside it (arXiv 2606.16349, Tables
+2-3)."""
 
 import math
 
@@ -51,7 +52,8 @@ def companion(evidence: Evidence, regime: str, name: str, quantity: str) -> pd.D
 
 
 def above_shuffled(evidence: Evidence) -> Outcome:
-    """At every anchor of both regimes: value minus the upper end of the shuffled range, interval from the value's own."""
+    """At every anchor of both regimes: value minus the upper end of the shuffled range, interval from the value's
+    own."""
     parts = []
     for regime in (ADVERSARIAL, PLAIN):
         own, null = (companion(evidence, regime, c, "hrci_repr") for c in ("own_sites", "shuffled"))
@@ -109,10 +111,11 @@ def fall(before: pd.Series, after: pd.Series) -> tuple[float, float]:
 
 
 def follows(metric: str, sign: int):
-    """Spearman of HRCI_repr at frozen sites with a behaviour over all saves of r2d2 has the paper's sign, and so do their changes from save to save.
+    """Spearman of HRCI_repr at frozen sites with a behaviour over all saves of r2d2 has the paper's sign, and so do
+    their changes from save to save.
 
-    Two series that both trend always correlate. So the levels (at every block length that fits the series) and the first differences
-    have to say the same; levels alone decide nothing.
+    Two series that both trend always correlate. So the levels (at every block length that fits the series) and the
+    first differences have to say the same; levels alone decide nothing.
     """
 
     def decide(evidence: Evidence) -> Outcome:
@@ -140,7 +143,8 @@ def follows(metric: str, sign: int):
 
 
 def correlation(evidence: Evidence, metric: str, form: str) -> pd.Series:
-    """r2d2's row of dense_correlations at frozen sites with the widest interval over the block lengths (lo and hi NaN where one is missing)."""
+    """r2d2's row of dense_correlations at frozen sites with the widest interval over the block lengths (lo and hi NaN
+    where one is missing)."""
     rows = evidence.table("dense_correlations")
     rows = rows[(rows["regime"] == ADVERSARIAL) & (rows["predictor"] == QUANTITY) & (rows["outcome"] == metric)]
     rows = rows[(rows["sites"] == "frozen") & (rows["form"] == form) & (2 * rows["block_length"] <= rows["n"])]

@@ -14,8 +14,26 @@ from safety_geometry.judges.behaviour import arm_contrast, contrast, metrics, ou
 
 WIDE_METRICS = ("fixed_asr", "init_asr", "direct_asr", "any_refusal", "usefulness", "benign_mean", "benign_strict",
                 "benign_lenient", "benign_refusal", "benign_degenerate")  # fmt: skip
-COUPLING = ("hrci", "hrci_lo", "hrci_hi", "hrci_repr", "hrci_repr_lo", "hrci_repr_hi", "c_cos", "c_sub", "c_layer",
-            "hrci_frozen", "hrci_repr_frozen", "c_cos_frozen", "c_sub_frozen", "layer_h", "pos_h", "layer_r", "pos_r", "admissible")  # fmt: skip
+COUPLING = (
+    "hrci",
+    "hrci_lo",
+    "hrci_hi",
+    "hrci_repr",
+    "hrci_repr_lo",
+    "hrci_repr_hi",
+    "c_cos",
+    "c_sub",
+    "c_layer",
+    "hrci_frozen",
+    "hrci_repr_frozen",
+    "c_cos_frozen",
+    "c_sub_frozen",
+    "layer_h",
+    "pos_h",
+    "layer_r",
+    "pos_r",
+    "admissible",
+)
 KEY = ["seed", "regime", "step"]
 CONTRAST = ["seed", "contrast", "metric", "regime", "step", "anchor", "other_regime", "other_step", "other_anchor",
             "value", "lo", "hi", "n", "changed", "test", "p", "p_smallest"]  # fmt: skip
@@ -100,9 +118,11 @@ def _labelled(kind: str, first: Checkpoint, second: Checkpoint, frame: pd.DataFr
 
 
 def first_rows(judged: pd.DataFrame, every_save: Mapping[str, int | None]) -> pd.DataFrame:
-    """What every save answers of an anchor's judged completions: of the suites that `every_save` names its first rows (None: all).
+    """What every save answers of an anchor's judged completions: of the suites that `every_save` names its first rows
+    (None: all).
 
-    The other suites run at anchors only and are kept whole. Rows stand in the order in which the suite's prompts were asked.
+    The other suites run at anchors only and are kept whole. Rows stand in the order in which the suite's prompts were
+    asked.
     """
     place = judged.groupby("suite").cumcount()
     limit = judged["suite"].map({suite: n for suite, n in every_save.items() if n is not None})
@@ -112,8 +132,8 @@ def first_rows(judged: pd.DataFrame, every_save: Mapping[str, int | None]) -> pd
 def trajectory_table(coupling: pd.DataFrame, behaviour: pd.DataFrame) -> pd.DataFrame:
     """Wide table of every saved checkpoint: coupling, sites, and each metric with _lo, _hi, _n (empty: suite not run).
 
-    coupling: stacked coupling tables; behaviour: `behaviour_table`. Raises ValueError for behaviour of a checkpoint that
-    the coupling table does not have.
+    coupling: stacked coupling tables; behaviour: `behaviour_table`. Raises ValueError for behaviour of a checkpoint
+    that the coupling table does not have.
     """
     wide = coupling[["seed", "regime", "anchor", "step", *COUPLING]]
     mine = behaviour[behaviour["metric"].isin(WIDE_METRICS)]

@@ -1,8 +1,8 @@
 """Claims about transfer: what an attack's success on another checkpoint follows (arXiv 2606.16349, Table 5).
 
-All seeds of a study are tested together (`transfer_stats`). Four things can make such a claim undecidable: attacks that do not beat
-their unoptimised arm, too few targets for any p below ALPHA, too few checkpoints for an interval, and predictors that rank the
-targets alike (no outcome could tell them apart).
+All seeds of a study are tested together (`transfer_stats`). Four things can make such a claim undecidable: attacks that
+do not beat their unoptimised arm, too few targets for any p below ALPHA, too few checkpoints for an interval, and
+predictors that rank the targets alike (no outcome could tell them apart).
 """
 
 import math
@@ -30,9 +30,9 @@ def transfers(evidence: Evidence, regime: str) -> pd.DataFrame:
 
 
 def strong_attacks(evidence: Evidence, regime: str) -> tuple[set[str], str]:
-    """Optimised attacks that beat their unoptimised arm on the checkpoints of the regime that they were made on, and what is to be said
-    of the others. Signs are flipped by behaviour: one behaviour's attacks on several checkpoints, and under several seeds, are no
-    independent tries."""
+    """Optimised attacks that beat their unoptimised arm on the checkpoints of the regime that they were made on, and
+    what is to be said of the others. Signs are flipped by behaviour: one behaviour's attacks on several checkpoints,
+    and under several seeds, are no independent tries."""
     transferred, strong, weak = set(transfers(evidence, regime)["attack"]), set(), []
     rows = evidence.table("attacks")
     rows = rows[rows["source"].str.startswith(f"{regime}:")]
@@ -48,8 +48,11 @@ def strong_attacks(evidence: Evidence, regime: str) -> tuple[set[str], str]:
         if p < ALPHA and gain.mean() > 0:
             strong.add(attack)
         else:
-            weak.append(f"{attack} does not beat {arm} on its own sources (by {gain.mean():.3f}, p = {p:.3g}, least possible {smallest:.3g}, "
-                        f"{own['behaviour'].nunique()} behaviours on {own['source'].nunique()} sources)")  # fmt: skip
+            weak.append(
+                f"{attack} does not beat {arm} on its own sources (by {gain.mean():.3f}, p = {p:.3g}, least "
+                f"possible {smallest:.3g}, "
+                f"{own['behaviour'].nunique()} behaviours on {own['source'].nunique()} sources)"
+            )
     return strong, "; ".join(weak) or "no optimised attack was transferred"
 
 
@@ -83,7 +86,8 @@ def enough_targets(row: pd.Series, comparisons: int = 1) -> None:
     least = row["p_smallest"] * comparisons
     if not least < ALPHA:
         raise Undecidable(
-            f"relabelling the {checkpoints(row, 'target')} of {row['regime']} cannot give a p below {min(least, 1.0):.3f}"
+            f"relabelling the {checkpoints(row, 'target')} of {row['regime']} cannot give a p below "
+            f"{min(least, 1.0):.3f}"
         )
 
 
@@ -110,16 +114,20 @@ def p_of(evidence: Evidence, regime: str, family: str, name: str) -> float:
 
 
 def judge(row: pd.Series, p: float, sign: int, comparisons: int) -> Outcome:
-    """Holds with the claimed sign, p below ALPHA and no zero in the interval; fails with the other sign alike, or when the interval
-    excludes all but weak correlations; decides nothing without an interval."""
+    """Holds with the claimed sign, p below ALPHA and no zero in the interval; fails with the other sign alike, or when
+    the interval excludes all but weak correlations; decides nothing without an interval."""
     rho, lo, hi = row["rho"], row["lo"], row["hi"]
     what = (f"Spearman's rho of {row['predictor']} with transfer within {row['regime']} ({row['attack']} attacks, "
             f"{checkpoints(row, 'target')}; ties allow {row['rho_tie_ceiling']:.3f})")  # fmt: skip
     numbers = {"value": rho, "lo": lo, "hi": hi, "threshold": 0.0, "p": p, "n": row["n"],
                "p_smallest": min(1.0, row["p_smallest"] * comparisons)}  # fmt: skip
     if not math.isfinite(lo):
-        return Outcome("inconclusive", f"{what} has no interval: it takes {FEWEST_LABELS} source and target checkpoints, and here are "
-                       f"{checkpoints(row, 'source')}", **numbers)  # fmt: skip
+        return Outcome(
+            "inconclusive",
+            f"{what} has no interval: it takes {FEWEST_LABELS} source and target checkpoints, and here are "
+            f"{checkpoints(row, 'source')}",
+            **numbers,
+        )
     ends = sorted((sign * lo, sign * hi))
     if p < ALPHA and ends[0] > 0:
         return Outcome("holds", f"{what} has the claimed sign, p is below {ALPHA}", **numbers)

@@ -11,7 +11,8 @@ ABSOLUTE = 1e-6
 
 @dataclass(frozen=True)
 class Column:
-    """Differences of one column: `differing` of `n` cells, of which `outside` are beyond tolerance and reference interval.
+    """Differences of one column: `differing` of `n` cells, of which `outside` are beyond tolerance and reference
+    interval.
 
     `largest` is the largest absolute difference of two numbers (NaN in a column of text), `where` the key of that cell.
     """
@@ -50,9 +51,10 @@ def compare_tables(
 ) -> Comparison:
     """New table against the reference, rows matched by `key` (by place where it is empty).
 
-    A number may differ by 1e-6 + tolerance × the larger magnitude, lie inside the interval that the reference prints for
-    it, or, where the reference has several seeds, between the least and the largest of them. The ends of an interval are
-    reported, but only their value decides. Text has to be equal. Seeds that the new table does not have are left out.
+    A number may differ by 1e-6 + tolerance × the larger magnitude, lie inside the interval that the reference prints
+    for it, or, where the reference has several seeds, between the least and the largest of them. The ends of an
+    interval are reported, but only their value decides. Text has to be equal. Seeds that the new table does not have
+    are left out.
     """
     if list(new.columns) != list(reference.columns):
         odd = sorted(set(new.columns) ^ set(reference.columns))
@@ -86,7 +88,8 @@ def over_seeds(reference: pd.DataFrame, key: Sequence[str]) -> tuple[pd.DataFram
 def compare_column(
     name: str, new: pd.DataFrame, reference: pd.DataFrame, low: pd.DataFrame, high: pd.DataFrame, tolerance: float
 ) -> Column | None:
-    """Differences of one column in rows already matched; None where there are none. Between `low` and `high` all passes."""
+    """Differences of one column in rows already matched; None where there are none. Between `low` and `high` all
+    passes."""
     a, b = new[name], reference[name]
     both_empty = (a.isna() & b.isna()).to_numpy()
     numbers = [pd.to_numeric(v.astype(str).where(v.notna()), errors="coerce") for v in (a, b)]

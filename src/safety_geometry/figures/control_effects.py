@@ -1,4 +1,5 @@
-"""Is an effect the carrier's own? The primary cells, before and after the mean of their matched controls is taken off."""
+"""Is an effect the carrier's own? The primary cells, before and after the mean of their matched controls is taken
+off."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -46,9 +47,11 @@ METRICS = {  # label, factor, half the least width of the axis
 
 
 def control_effects(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Forest plot of the primary cells: the raw change, and the change less the mean of the controls with its interval, pooled
-    and per kind. Left: refusal log-odds with Holm's p; right, where measured: attack success. The first seed is drawn, the
-    pooled values of other seeds as hollow circles. Where no cell is primary, the largest effects. Needs control_normalised."""
+    """Forest plot of the primary cells: the raw change, and the change less the mean of the controls with its interval,
+    pooled
+    and per kind. Left: refusal log-odds with Holm's p; right, where measured: attack success. The first seed is drawn,
+    the pooled values of other seeds as hollow circles. Where no cell is primary, the largest effects. Needs
+    control_normalised."""
     frame = need(tables, "control_normalised", ["delta_control"]).dropna(subset=["delta_control"])
     frame = frame[frame["metric"].isin(METRICS) & frame["control"].isin(KINDS)].reset_index(drop=True)
     if not (frame["metric"] == "log_odds").any():
@@ -76,7 +79,8 @@ def control_effects(tables: dict[str, pd.DataFrame]) -> Figure:
         ax.set_xlabel(METRICS[metric][0])
         pooled = mine[(mine["metric"] == metric) & (mine["control"] == "pooled")]
         if len(pooled):
-            n = f"{counts(pooled, 'n_prompts')} prompts,\n{counts(pooled, 'n_controls').removeprefix('n = ')} pooled controls"
+            controls = counts(pooled, "n_controls").removeprefix("n = ")
+            n = f"{counts(pooled, 'n_prompts')} prompts,\n{controls} pooled controls"
             title(ax, f"{NAMES[metric]}: {n}", 3.3)
         least = METRICS[metric][2]  # no zoom into a change of nothing
         ax.set_xlim(min(ax.get_xlim()[0], -least), max(ax.get_xlim()[1], least))
@@ -90,8 +94,18 @@ def control_effects(tables: dict[str, pd.DataFrame]) -> Figure:
         text, colour, marker = KINDS[kind]
         entries.append(Line2D([], [], color=colour, marker=marker, label=text, **weight(kind)))
     if len(set(frame["seed"])) > 1:
-        entries.append(Line2D([], [], linestyle="none", marker="o", markersize=4.5, markerfacecolor="none", color="black",
-                              label="other seeds, pooled"))  # fmt: skip
+        entries.append(
+            Line2D(
+                [],
+                [],
+                linestyle="none",
+                marker="o",
+                markersize=4.5,
+                markerfacecolor="none",
+                color="black",
+                label="other seeds, pooled",
+            )
+        )
     drawn = mine["metric"].isin(shown)
     if (drawn & (mine["lo"] == mine["hi"])).any():
         entries.append(Line2D([], [], label="interval without width: every prompt gave the same", **NO_WIDTH))
@@ -118,8 +132,15 @@ def forest(ax: Axes, frame: pd.DataFrame, seed: int, rows: dict[tuple, int], kin
         ax.hlines(
             y[known], own["lo"][known] * unit, own["hi"][known] * unit, color=colour, linewidth=style["linewidth"]
         )
-        ax.plot(own["delta_control"][first] * unit, y[first], color=colour, marker=marker, markersize=style["markersize"], linestyle="none",
-                zorder=3)  # fmt: skip
+        ax.plot(
+            own["delta_control"][first] * unit,
+            y[first],
+            color=colour,
+            marker=marker,
+            markersize=style["markersize"],
+            linestyle="none",
+            zorder=3,
+        )
         flat = known & own["lo"].eq(own["hi"])  # a bar without width would look like a missing one
         for x, at in zip(own["delta_control"][flat] * unit, y[flat], strict=True):
             ax.annotate(

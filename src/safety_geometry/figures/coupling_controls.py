@@ -32,8 +32,8 @@ APART = 0.15  # of the distance of two anchors
 
 
 def coupling_controls(tables: dict[str, pd.DataFrame]) -> Figure:
-    """C_cos at the anchors of each regime, in order of their steps, on a log axis with its companions. The first seed is drawn.
-    Needs coupling_controls; coupling, where given, tells the number of prompts."""
+    """C_cos at the anchors of each regime, in order of their steps, on a log axis with its companions. The first seed
+    is drawn. Needs coupling_controls; coupling, where given, tells the number of prompts."""
     frame, note = first_seed(need(tables, "coupling_controls", ["value"]))
     frame = frame[frame["anchor"].notna()]
     regimes = {regime: frame[frame["regime"] == regime] for regime in dict.fromkeys(frame["regime"])}

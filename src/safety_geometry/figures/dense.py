@@ -30,9 +30,13 @@ from safety_geometry.geometry.dense import SITES
 QUANTITY, FROZEN = "hrci_repr", "hrci_repr_frozen"
 FORMS = {"levels": ("levels", "black"), "first_differences": ("first differences", BROWN)}
 WORDS = {
-    "fixed_asr": "fixed ASR", "direct_asr": "direct ASR", "any_refusal": "refusal of look-alikes", "benign_refusal": "benign refusal",
-    "benign_mean": "benign helpfulness", "usefulness": "harmful usefulness",
-}  # fmt: skip
+    "fixed_asr": "fixed ASR",
+    "direct_asr": "direct ASR",
+    "any_refusal": "refusal of look-alikes",
+    "benign_refusal": "benign refusal",
+    "benign_mean": "benign helpfulness",
+    "usefulness": "harmful usefulness",
+}
 
 
 BAND, LEVEL = {"color": PURPLE, "alpha": 0.25, "linewidth": 0}, {"color": PURPLE, "linestyle": "--", "linewidth": 1.4}
@@ -42,10 +46,11 @@ COLUMN_OF_N = 1.12  # where n stands beside the axis of ρ
 
 
 def dense(tables: dict[str, pd.DataFrame]) -> Figure:
-    """One column per regime. Above: HRCI_repr at frozen sites with its change point and interval, in grey that at selected sites.
-    Middle: behaviour. Below: ρ of HRCI_repr with behaviour, levels and first differences, per block length, with its n. Change points,
-    ρ and their intervals are the first seed's (crosses: ρ of the others), curves the mean over seeds. Needs trajectory,
-    dense_correlations and coupling_transition."""
+    """One column per regime. Above: HRCI_repr at frozen sites with its change point and interval, in grey that at
+    selected sites.
+    Middle: behaviour. Below: ρ of HRCI_repr with behaviour, levels and first differences, per block length, with its n.
+    Change points, ρ and their intervals are the first seed's (crosses: ρ of the others), curves the mean over seeds.
+    Needs trajectory, dense_correlations and coupling_transition."""
     frame = need(tables, "trajectory", [FROZEN])
     if (rho := tables.get("dense_correlations")) is None:  # it may have no rows: too few saves with behaviour
         raise NoData("the table dense_correlations is missing")

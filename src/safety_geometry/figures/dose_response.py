@@ -30,8 +30,9 @@ RANGE = (0.025, 0.975)
 def dose_response(tables: dict[str, pd.DataFrame]) -> Figure:
     """Change of the refusal log-odds over λ: a line per mode, a band per carrier with 95 % of its pooled controls.
 
-    Panels: family by checkpoint. λ = 0 is the clean run, 0 by definition. A family with one strength has no dose: points with
-    their values on bars, and the title says so. Only scope `layer` and the smallest rank are drawn where a sweep has more. Needs causal_sweep.
+    Panels: family by checkpoint. λ = 0 is the clean run, 0 by definition. A family with one strength has no dose:
+    points with their values on bars, and the title says so. Only scope `layer` and the smallest rank are drawn where a
+    sweep has more. Needs causal_sweep.
     """
     frame = need(tables, "causal_sweep", ["log_odds_delta", "lambda"]).dropna(
         subset=["log_odds_delta", "lambda", "family"]

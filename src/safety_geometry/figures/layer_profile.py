@@ -22,9 +22,9 @@ GREYS = {"color": "#555555", "linestyle": "none"}
 
 
 def layer_profile(tables: dict[str, pd.DataFrame]) -> Figure:
-    """One column per regime, lines shaded by the anchor's step. Above: validation score of H by layer. Below: the best S_total of
-    R by layer, filled where that candidate is admissible; stars mark the chosen sites, titles name them. The first seed is drawn.
-    Needs profile; prompts, where given, tells how many stand behind the scores of H and of R."""
+    """One column per regime, lines shaded by the anchor's step. Above: validation score of H by layer. Below: the best
+    S_total of R by layer, filled where that candidate is admissible; stars mark the chosen sites, titles name them. The
+    first seed is drawn. Needs profile; prompts, where given, tells how many stand behind the scores of H and of R."""
     frame, note = first_seed(need(tables, "profile", ["value"]))
     frame = frame[frame["anchor"].notna()]
     steps = anchor_steps(frame)

@@ -35,8 +35,9 @@ ORDER = ("r2d2", "sft", "sft_refusal")
 
 
 def transfer_predictors(tables: dict[str, pd.DataFrame]) -> Figure:
-    """One panel per regime: |ρ| of each predictor with all optimised attacks, its interval and tie ceiling, and each attack alone;
-    ρ and p as text. All seeds together are drawn, single ones as hollow circles. Needs transfer_predictors."""
+    """One panel per regime: |ρ| of each predictor with all optimised attacks, its interval and tie ceiling, and each
+    attack alone; ρ and p as text. All seeds together are drawn, single ones as hollow circles. Needs
+    transfer_predictors."""
     frame = need(tables, "transfer_predictors", ["n"]).reset_index(drop=True)
     together, single = frame[frame["seed"].isna()], frame[frame["seed"].notna()]
     mine, note = (together, f"{single['seed'].nunique()} seeds together") if len(together) else first_seed(frame)
@@ -58,8 +59,17 @@ def transfer_predictors(tables: dict[str, pd.DataFrame]) -> Figure:
     single_attacks = {"color": INDIGO, "markersize": 4.5, "linestyle": "none"}
     entries = [
         Line2D([], [], color=INDIGO, marker="o", markersize=6, label="all optimised attacks, 95 % interval"),
-        Line2D([], [], color="black", marker="|", markersize=11, markeredgewidth=1.6, linestyle="none", label="greatest that ties permit"),
-    ]  # fmt: skip
+        Line2D(
+            [],
+            [],
+            color="black",
+            marker="|",
+            markersize=11,
+            markeredgewidth=1.6,
+            linestyle="none",
+            label="greatest that ties permit",
+        ),
+    ]
     if mine.loc[mine["attack"] == "all", "p_smallest"].gt(DECIDES).any():
         entries.append(Line2D([], [], color=GREY, marker="o", linestyle="none", label="grey: p cannot be 0.05 or less"))
     entries += [Line2D([], [], marker=mark, label=text, **single_attacks) for attack, (text, mark) in SINGLE.items()

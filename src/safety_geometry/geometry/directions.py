@@ -1,7 +1,8 @@
-"""From the activations of harmful and benign prompts to both carriers and their coupling, in memory: no cache file, one checkpoint.
+"""From the activations of harmful and benign prompts to both carriers and their coupling, in memory: no cache file, one
+checkpoint.
 
-Activations have the shape [prompts, P, L+1, d]: P positions, the inputs of L blocks and the output of the last, width d. The equations
-stand in `carriers` and `coupling`.
+Activations have the shape [prompts, P, L+1, d]: P positions, the inputs of L blocks and the output of the last, width
+d. The equations stand in `carriers` and `coupling`.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,7 +33,8 @@ from safety_geometry.models.runner import Runner
 
 @dataclass(frozen=True, eq=False)
 class ClassActivations:
-    """harmful [n, P, L+1, d] and benign [m, P, L+1, d] at the P `positions` (from the end of the prompt, or "t_inst")."""
+    """harmful [n, P, L+1, d] and benign [m, P, L+1, d] at the P `positions` (from the end of the prompt, or
+    "t_inst")."""
 
     harmful: np.ndarray
     benign: np.ndarray
@@ -42,7 +44,8 @@ class ClassActivations:
         shapes = self.harmful.shape, self.benign.shape
         if any(len(shape) != 4 for shape in shapes) or shapes[0][1:] != shapes[1][1:]:
             raise ValueError(
-                f"activations have shapes {shapes[0]} and {shapes[1]}: must be [prompts, P, L+1, d], alike but in prompts"
+                f"activations have shapes {shapes[0]} and {shapes[1]}: must be [prompts, P, L+1, d], alike "
+                "but in prompts"
             )
         if shapes[0][1] != len(self.positions):
             raise ValueError(f"activations at {shapes[0][1]} positions, and {len(self.positions)} are named")
@@ -84,7 +87,8 @@ def record_classes(
 def harmfulness_carrier(
     fit: ClassActivations, held_out: ClassActivations, position: Position = T_INST, score: str = "dprime"
 ) -> Carrier:
-    """H: the direction of `fit` at `position`, at the block input that separates the held-out prompts best (arXiv 2606.16349, section 3).
+    """H: the direction of `fit` at `position`, at the block input that separates the held-out prompts best (arXiv
+    2606.16349, section 3).
 
     score: dprime, auroc or gap.
     """
@@ -107,10 +111,12 @@ def score_refusal_candidates(
     share: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> CandidateScores:
-    """What adding and removing the direction of every post-instruction position and layer does to held-out prompts, as many of each class.
+    """What adding and removing the direction of every post-instruction position and layer does to held-out prompts, as
+    many of each class.
 
-    layers: block inputs that are tried (None: those below 0.8 L); evaluation_share: of the blocks whose outputs are compared.
-    The run of the model is the expensive part; `refusal_carrier` can choose from the scores with any thresholds.
+    layers: block inputs that are tried (None: those below 0.8 L); evaluation_share: of the blocks whose outputs are
+    compared. The run of the model is the expensive part; `refusal_carrier` can choose from the scores with any
+    thresholds.
     """
     last = fit.place(-1)
     means = (torch.from_numpy(side[:, last].mean(0)) for side in (fit.harmful, fit.benign))
@@ -127,7 +133,8 @@ def score_refusal_candidates(
 def refusal_carrier(
     fit: ClassActivations, scores: CandidateScores, beta_kl: float = 1.0, kl_max: float = 0.10
 ) -> Carrier:
-    """R: the candidate with the largest S_refuse + S_comply − β·KL among those with KL ≤ `kl_max` (arXiv 2604.27019, Eq. 2).
+    """R: the candidate with the largest S_refuse + S_comply − β·KL among those with KL ≤ `kl_max` (arXiv 2604.27019,
+    Eq. 2).
 
     Where no candidate keeps within the limit, the best of the others, with `admissible` False.
     """
@@ -138,7 +145,8 @@ def refusal_carrier(
 
 
 def couple_carriers(fit: ClassActivations, h: Carrier, r: Carrier, k: int = 3, tau: float = 4.0) -> Coupling:
-    """Coupling of two carriers of `fit` (arXiv 2606.16349): the subspaces are the top k of the post-instruction positions at each one's layer."""
+    """Coupling of two carriers of `fit` (arXiv 2606.16349): the subspaces are the top k of the post-instruction
+    positions at each one's layer."""
     places = [fit.place(position) for position in fit.after_instruction]
 
     def subspace(layer: int) -> np.ndarray:

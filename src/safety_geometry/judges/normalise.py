@@ -47,8 +47,8 @@ def readable(text: str) -> str:
 
 
 def spoken(text: str) -> str:
-    """One line of `readable` text in lower case with its contractions written out: "can't" is "cannot", "I'm" is "i am".
-    Apostrophes may be lost or set apart, words stammered."""
+    """One line of `readable` text in lower case with its contractions written out: "can't" is "cannot", "I'm" is "i
+    am". Apostrophes may be lost or set apart, words stammered."""
     return _STUTTER.sub(r"\1", _CONTRACTIONS.sub(_in_full, " ".join(text.casefold().split())))
 
 

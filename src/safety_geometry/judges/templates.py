@@ -17,8 +17,8 @@ def template_in(
 ) -> str:
     """The wording in file `name` (its content is `text`) at the keys `at`, its fields renamed as `fields` says.
 
-    JSON: `at` are the keys. Python: `at` begins with the name of a constant at the top of the file, read as a literal and
-    never run. `sha256` is of the published wording, before renaming. Raises TemplateFileError.
+    JSON: `at` are the keys. Python: `at` begins with the name of a constant at the top of the file, read as a literal
+    and never run. `sha256` is of the published wording, before renaming. Raises TemplateFileError.
     """
     if name.endswith(".json"):
         try:

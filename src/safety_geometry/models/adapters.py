@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from safety_geometry.models.chat import ChatFormat, TemplateError
-from safety_geometry.models.loading import ModelError, load_tokenizer
+from safety_geometry.models.configuration import ModelError
+from safety_geometry.models.tokenizer import load_tokenizer
 
 SETTINGS, WEIGHTS, TEMPLATE = "adapter_config.json", "adapter_model.safetensors", "chat_template.jinja"
 PREFIX = "base_model.model."  # of every name in a file of peft

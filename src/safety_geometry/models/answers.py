@@ -11,7 +11,8 @@ from safety_geometry.models.memory import BatchSize
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a request; hit_limit: the length limit ended it. A frame of these is what `judge_completions` takes."""
+    """The answer to a request; hit_limit: the length limit ended it. A frame of these is what `judge_completions`
+    takes."""
 
     id: str
     request: str

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safety_geometry.models.chat import ChatFormat, Rendered
-from safety_geometry.models.loading import check_vocabulary, end_ids, load_model, load_tokenizer
+from safety_geometry.models.loading import check_vocabulary, end_ids, load_model
 from safety_geometry.models.runner import Runner
+from safety_geometry.models.tokenizer import load_tokenizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +18,8 @@ class LanguageModel:
     chat: ChatFormat
 
     def render(self, requests: Sequence[str], new_tokens: int = 0) -> list[Rendered]:
-        """Prompts of requests. Raises ContextError for one that, with an answer of `new_tokens`, exceeds the model's context."""
+        """Prompts of requests. Raises ContextError for one that, with an answer of `new_tokens`, exceeds the model's
+        context."""
         prompts = self.chat.render_many(requests)
         self.runner.check_context([len(prompt.ids) for prompt in prompts], new_tokens)
         return prompts

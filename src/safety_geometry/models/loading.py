@@ -17,24 +17,6 @@ def configure(threads: int, deterministic: bool = True) -> None:
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
 
 
-def load_tokenizer(folder: Path):
-    """The tokenizer of a model folder: its tokenizer.json as it stands, where it has one.
-
-    `AutoTokenizer` builds some families' tokenizers anew (Qwen 2's, whatever tokenizer.json says), with other tokens.
-
-    Raises:
-        ModelError: there is none that can be read.
-    """
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-    kind = PreTrainedTokenizerFast if (folder / "tokenizer.json").exists() else AutoTokenizer
-    try:
-        return kind.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # those of the tokenizers library are plain Exceptions
-        told = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise ModelError(f"its tokenizer cannot be read ({told}); a tokenizer.json is needed") from error
-
-
 def end_ids(folder: Path) -> tuple[int, ...]:
     """Token ids that end an answer by a model folder's generation_config.json, or by its config.json where there is none.
 

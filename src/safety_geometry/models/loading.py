@@ -111,18 +111,6 @@ def save_plain(model: nn.Module, tokenizer, folder: Path) -> None:
     _drop_paths(folder / "config.json")
 
 
-def check_vocabulary(tokenizer, vocabulary: int) -> None:
-    """Raise ModelError when the tokenizer knows ids that the model has no embedding for. Fewer are well: embeddings are padded."""
-    known = max(len(tokenizer), max(tokenizer.get_vocab().values(), default=-1) + 1)
-    if known > vocabulary:
-        raise ModelError(f"the tokenizer has {known} tokens and the model {vocabulary}: they do not belong together")
-
-
-def all_finite(tensor: torch.Tensor) -> bool:
-    """Neither NaN nor infinite anywhere; without a mask as large as the tensor."""
-    return not tensor.numel() or bool(torch.isfinite(torch.stack(tensor.aminmax())).all())
-
-
 def _drop_paths(config: Path) -> None:
     values = json.loads(config.read_text(encoding="utf-8"))
     values.pop("_name_or_path", None)

@@ -21,3 +21,10 @@ def load_tokenizer(folder: Path):
     except Exception as error:  # those of the tokenizers library are plain Exceptions
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ModelError(f"its tokenizer cannot be read ({reason}); a tokenizer.json is needed") from error
+
+
+def check_vocabulary(tokenizer, vocabulary: int) -> None:
+    """Raise ModelError when the tokenizer knows ids that the model has no embedding for. Fewer are well: embeddings are padded."""
+    known = max(len(tokenizer), max(tokenizer.get_vocab().values(), default=-1) + 1)
+    if known > vocabulary:
+        raise ModelError(f"the tokenizer has {known} tokens and the model {vocabulary}: they do not belong together")

@@ -110,7 +110,7 @@ def test_the_example_runs_from_the_wheel(tmp_path):
     save_plain(make_model(layers=6), make_tokenizer(), model)
     code = "import sys, runpy, safety_geometry as sg; print(sg.__file__); runpy.run_path(sys.argv.pop(1))"
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code],
+        [sys.executable, "-P", "-c", code, str(EXAMPLE), str(model)],
         cwd=tmp_path,
         env=environment(site),
         capture_output=True,

@@ -212,3 +212,19 @@ def test_lines_are_narrow():
     news = [line for folder, lines in wide.items() if folder not in WIDE for line in lines]
     assert news == []
     assert set(WIDE) <= set(wide), "take the folders out that are narrow now"
+
+
+@pytest.mark.parametrize("page", [*sorted(path.name for path in (ROOT / "docs").glob("*.md")), "../README.md"])
+def test_pages_name_files_that_exist(page):
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    named = set(re.findall(r"(?<![\w/.-])((?:src|workflow|tests|benchmarks|configs|envs|profiles)/[\w./-]*\w)", text))
+    gone = [
+        path for path in named if not re.search("[A-Z]{4}|/my", path) and not (ROOT / path).exists()
+    ]  # but examples
+    assert gone == [], f"{page} names files that are not there"
+    links = [
+        link for link in re.findall(r"\]\(([\w./-]+)\)", text) if not ((ROOT / "docs" / page).parent / link).exists()
+    ]
+    assert links == []
+    python = set(re.findall(r"`([a-z_]+(?:/[a-z_]+)+\.py)`", text)) - named
+    assert [path for path in python if not (ROOT / "src" / "safety_geometry" / path).exists()] == []

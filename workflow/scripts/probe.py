@@ -2,7 +2,7 @@
 
 --labels: which fit prompts it refuses (fit_labels.py); the candidates are then differences between refused and other prompts,
 and there is none where one of these classes has fewer than params.class_min. params: model, positions, dtype (of the
-per-prompt activations), batch_size; layers, candidate_positions, validation, coefficient, evaluation_share, score_batch. See safety_geometry.geometry.activations and .scoring for the contents.
+per-prompt activations), batch_size; layers, candidate_positions, validation, coefficient, evaluation_share, score_batch. See safety_geometry.geometry.activations and .candidate_scores for the contents.
 """
 
 from dataclasses import asdict

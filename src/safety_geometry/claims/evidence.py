@@ -76,15 +76,15 @@ class Evidence:
         frame = self.table("contrasts")
         frame = frame[(frame["contrast"] == kind) & (frame["metric"] == metric)]
         other = other or regime
-        found = frame[(frame["regime"] == regime) & (frame["other_regime"] == other)]
-        if not len(found):
-            found = negated(frame[(frame["regime"] == other) & (frame["other_regime"] == regime)])
-        if not len(found):
+        rows = frame[(frame["regime"] == regime) & (frame["other_regime"] == other)]
+        if not len(rows):
+            rows = negated(frame[(frame["regime"] == other) & (frame["other_regime"] == regime)])
+        if not len(rows):
             missing = {regime, other} - set(self.table("five_anchor")["regime"])
             raise Undecidable(
                 f"the study has no regime {', '.join(sorted(missing))}" if missing else f"no paired {metric} to compare"
             )
-        return found.sort_values(["step", "other_step"], kind="stable").reset_index(drop=True)
+        return rows.sort_values(["step", "other_step"], kind="stable").reset_index(drop=True)
 
     def require_moved(self, *regimes: str) -> None:
         """A regime moved when a behaviour changed since its reference (Holm), or a carrier turned at the reference's
@@ -173,9 +173,9 @@ def greater(value: float, lo: float, hi: float, threshold: float, what: str, **n
 
 def less(value: float, lo: float, hi: float, threshold: float, what: str, **numbers: float) -> Outcome:
     """Holds when the whole interval is below the threshold."""
-    found = greater(value, lo, hi, threshold, what, **numbers)
+    reverse = greater(value, lo, hi, threshold, what, **numbers)
     turned = {"holds": "fails", "fails": "holds", "inconclusive": "inconclusive"}
-    return replace(found, verdict=turned[found.verdict])
+    return replace(reverse, verdict=turned[reverse.verdict])
 
 
 def over_seeds(outcomes: Sequence[Outcome]) -> Outcome:

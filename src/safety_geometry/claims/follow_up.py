@@ -59,12 +59,12 @@ def over_targets(rows: pd.DataFrame, name: str) -> Interval:
     return value, max(-1.0, value - math.hypot(below, between)), min(1.0, value + math.hypot(above, between))
 
 
-def widened(found: Interval, n: int) -> Interval:
+def widened(interval: Interval, n: int) -> Interval:
     """A bootstrap over n prompts leaves no room for what none of them showed; Wilson's interval of 0 in n does."""
-    value, lo, hi = found
+    value, lo, hi = interval
     unseen = wilson(0, n).hi
     return value, max(-1.0, min(lo, value - unseen)), min(1.0, max(hi, value + unseen))
 
 
-def words(found: Interval) -> str:
-    return "{:.3f} [{:.3f}, {:.3f}]".format(*found)
+def words(interval: Interval) -> str:
+    return "{:.3f} [{:.3f}, {:.3f}]".format(*interval)

@@ -37,30 +37,30 @@ def strong_attacks(evidence: Evidence, regime: str) -> tuple[set[str], str]:
     rows = evidence.table("attacks")
     rows = rows[rows["source"].str.startswith(f"{regime}:")]
     for attack, arm in ARMS.items():
-        own = rows[rows["attack"] == attack].dropna(subset=["success", "success_start"])
+        tried = rows[rows["attack"] == attack].dropna(subset=["success", "success_start"])
         if attack not in transferred:
             continue
-        if not len(own):
+        if not len(tried):
             weak.append(f"{attack} was not compared with {arm} on its own sources")
             continue
-        gain = own["success"].astype(int) - own["success_start"].astype(int)
-        p, smallest = sign_flip_exact(gain.groupby(own["behaviour"]).sum())
+        gain = tried["success"].astype(int) - tried["success_start"].astype(int)
+        p, smallest = sign_flip_exact(gain.groupby(tried["behaviour"]).sum())
         if p < ALPHA and gain.mean() > 0:
             strong.add(attack)
         else:
             weak.append(
                 f"{attack} does not beat {arm} on its own sources (by {gain.mean():.3f}, p = {p:.3g}, least "
                 f"possible {smallest:.3g}, "
-                f"{own['behaviour'].nunique()} behaviours on {own['source'].nunique()} sources)"
+                f"{tried['behaviour'].nunique()} behaviours on {tried['source'].nunique()} sources)"
             )
     return strong, "; ".join(weak) or "no optimised attack was transferred"
 
 
 def deciding_family(evidence: Evidence, *regimes: str) -> str:
     """`all` where every optimised attack that was transferred is strong in all the regimes, else the one that is."""
-    found = [strong_attacks(evidence, regime) for regime in regimes]
-    common = set.intersection(*(strong for strong, _ in found))
-    for regime, (strong, words) in zip(regimes, found, strict=True):
+    strong_by_regime = [strong_attacks(evidence, regime) for regime in regimes]
+    common = set.intersection(*(strong for strong, _ in strong_by_regime))
+    for regime, (strong, words) in zip(regimes, strong_by_regime, strict=True):
         if not strong:
             raise Undecidable(f"{regime}: {words}")
     if not common:
@@ -158,15 +158,15 @@ def predictors_tie(evidence: Evidence) -> Outcome:
     x = [part.numbers() for part in rows]
     if all(math.isclose(abs(spearman(*(v[rows[0].seed == g] for v in x))), 1.0) for g in set(rows[0].seed)):
         raise Undecidable("coupling and fixed ASR rank the targets alike: no outcome could tell them apart")
-    found = pigeonhole(rows, np.random.default_rng([0, 5]), DRAWS)
-    what = f"|rho| of coupling less |rho| of fixed ASR over {found.n} rows ({family} attacks)"
-    if not math.isfinite(found.lo):
+    difference = pigeonhole(rows, np.random.default_rng([0, 5]), DRAWS)
+    what = f"|rho| of coupling less |rho| of fixed ASR over {difference.n} rows ({family} attacks)"
+    if not math.isfinite(difference.lo):
         raise Undecidable(f"{what}: too few sources or targets for an interval")
-    numbers = vars(found) | {"threshold": ALIKE}
-    if max(abs(found.lo), abs(found.hi)) < ALIKE:
+    numbers = vars(difference) | {"threshold": ALIKE}
+    if max(abs(difference.lo), abs(difference.hi)) < ALIKE:
         return Outcome("holds", f"{what}: the interval lies within {ALIKE} of 0", **numbers)
-    if found.lo > ALIKE or found.hi < -ALIKE:
-        return Outcome("fails", f"{what}: {'coupling' if found.lo > 0 else 'fixed ASR'} is ahead", **numbers)
+    if difference.lo > ALIKE or difference.hi < -ALIKE:
+        return Outcome("fails", f"{what}: {'coupling' if difference.lo > 0 else 'fixed ASR'} is ahead", **numbers)
     return Outcome("inconclusive", f"{what}: the interval allows a tie and a lead", **numbers)
 
 

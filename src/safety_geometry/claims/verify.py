@@ -37,7 +37,7 @@ class Comparison:
 
     @property
     def within(self) -> bool:
-        return not (self.problem or self.missing or self.extra or any(c.outside for c in self.columns))
+        return not (self.problem or self.missing or self.extra or any(column.outside for column in self.columns))
 
 
 def interval_of(column: str, columns: Sequence[str]) -> tuple[str, str] | None:
@@ -71,7 +71,7 @@ def compare_tables(
     extra = [label(k) for k in new.index.difference(reference.index, sort=False)]
     common = reference.index.intersection(new.index, sort=False)
     frames = [frame.loc[common] for frame in (new, reference, low, high)]
-    columns = [c for name in reference if (c := compare_column(name, *frames, tolerance))]
+    columns = [column for name in reference if (column := compare_column(name, *frames, tolerance))]
     same = not (columns or missing or extra) and list(new.index) == list(reference.index)
     return Comparison(same, columns, missing, extra)
 
@@ -102,7 +102,7 @@ def compare_column(
             lo, hi = (pd.to_numeric(reference[e], errors="coerce").to_numpy(float) for e in ends)
             allowed |= (x >= lo - ABSOLUTE) & (x <= hi + ABSOLUTE)
         allowed |= (x >= low[name].to_numpy(float)) & (x <= high[name].to_numpy(float))
-        is_end = any(name in (interval_of(c, list(reference.columns)) or ()) for c in reference)
+        is_end = any(name in (interval_of(column, list(reference.columns)) or ()) for column in reference)
         outside = differs & ~(allowed | (is_end & ~np.isnan(gap)))
         measured = np.where(differs & ~np.isnan(gap), gap, -1.0)
         largest = float(measured.max()) if (measured >= 0).any() else float("nan")

@@ -105,9 +105,9 @@ def heat(ax: Axes, rows: pd.DataFrame, modes: list[str], norm: Normalize) -> Axe
     step = -(-len(layers) // TICKS)
     ax.set_xticks(np.arange(len(layers))[::step], [str(int(layer)) for layer in layers[::step]])
     for y, mode in enumerate(modes):
-        own, marks = rows[rows["mode"] == mode], {}
+        of_mode, marks = rows[rows["mode"] == mode], {}
         for name, column in (("H", "layer_h"), ("R", "layer_r")):
-            site = own[column].dropna()
+            site = of_mode[column].dropna()
             if name in carrier(mode) and len(site):
                 x = layers.index(site.iloc[0])
                 marks[x] = marks.get(x, "") + name

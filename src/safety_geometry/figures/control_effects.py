@@ -124,16 +124,20 @@ def forest(ax: Axes, frame: pd.DataFrame, seed: int, rows: dict[tuple, int], kin
     striped(ax, len(rows), zero=True)
     gap = 0.84 / (len(kinds) + 0.6)
     for order, kind in enumerate(kinds):
-        own = frame[frame["control"] == kind]
-        y = own["cell"].map(rows) - 0.42 + gap * (order + (0.5 if kind == "pooled" else 0.9))
-        first, (_, colour, marker) = own["seed"] == seed, KINDS[kind]
+        of_kind = frame[frame["control"] == kind]
+        y = of_kind["cell"].map(rows) - 0.42 + gap * (order + (0.5 if kind == "pooled" else 0.9))
+        first, (_, colour, marker) = of_kind["seed"] == seed, KINDS[kind]
         style = weight(kind)
-        known = first & own["lo"].notna() & own["hi"].notna()
+        known = first & of_kind["lo"].notna() & of_kind["hi"].notna()
         ax.hlines(
-            y[known], own["lo"][known] * unit, own["hi"][known] * unit, color=colour, linewidth=style["linewidth"]
+            y[known],
+            of_kind["lo"][known] * unit,
+            of_kind["hi"][known] * unit,
+            color=colour,
+            linewidth=style["linewidth"],
         )
         ax.plot(
-            own["delta_control"][first] * unit,
+            of_kind["delta_control"][first] * unit,
             y[first],
             color=colour,
             marker=marker,
@@ -141,16 +145,18 @@ def forest(ax: Axes, frame: pd.DataFrame, seed: int, rows: dict[tuple, int], kin
             linestyle="none",
             zorder=3,
         )
-        flat = known & own["lo"].eq(own["hi"])  # a bar without width would look like a missing one
-        for x, at in zip(own["delta_control"][flat] * unit, y[flat], strict=True):
+        flat = known & of_kind["lo"].eq(of_kind["hi"])  # a bar without width would look like a missing one
+        for x, at in zip(of_kind["delta_control"][flat] * unit, y[flat], strict=True):
             ax.annotate(
                 "±0", (x, at), (5, 0), textcoords="offset points", va="center", fontsize=6.5, color=colour, zorder=4
             )
         if kind == kinds[0]:
-            ax.plot(own["delta"][first] * unit, y[first], "|", color=GREY, markersize=10, markeredgewidth=1.8, zorder=2)
+            ax.plot(
+                of_kind["delta"][first] * unit, y[first], "|", color=GREY, markersize=10, markeredgewidth=1.8, zorder=2
+            )
         if kind == "pooled":
             ax.plot(
-                own["delta_control"][~first] * unit,
+                of_kind["delta_control"][~first] * unit,
                 y[~first],
                 "o",
                 markersize=4.5,

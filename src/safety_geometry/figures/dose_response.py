@@ -59,7 +59,9 @@ def dose_response(tables: dict[str, pd.DataFrame]) -> Figure:
     acting = set(frame.loc[frame["control"] != "target", "mode"].map(carrier))
     several = any(len(strengths) > 1 for strengths in doses.values())
     entries = [handle(mode, linestyle="-" if several else "none") for mode in modes]
-    entries += [Patch(color=HUES[c], alpha=0.35, linewidth=0, label=f"controls of {c}") for c in HUES if c in acting]
+    entries += [
+        Patch(color=HUES[kind], alpha=0.35, linewidth=0, label=f"controls of {kind}") for kind in HUES if kind in acting
+    ]
     legend_below(figure, entries)
     alone = [FAMILIES.get(family, family).lower() for family, strengths in doses.items() if len(strengths) == 1]
     what = (
@@ -98,12 +100,12 @@ def panel(ax: Axes, rows: pd.DataFrame, modes: Sequence[str], strengths: Sequenc
     ax.axhline(0, color="#888888", linewidth=0.8, zorder=1)
     single = len(strengths) == 1
     for acting in HUES:
-        own = controls[controls["mode"].map(carrier) == acting]
+        band_controls = controls[controls["mode"].map(carrier) == acting]
         # A control that serves several modes stands in several rows: it counts once.
-        own = own.drop_duplicates(
+        band_controls = band_controls.drop_duplicates(
             ["seed", "control", "number", "control_seed_h", "control_seed_r", "layer_h", "layer_r", "lambda"]
         )
-        by_strength = own.groupby("lambda")["log_odds_delta"]
+        by_strength = band_controls.groupby("lambda")["log_odds_delta"]
         band = pd.DataFrame({"lo": by_strength.quantile(RANGE[0]), "hi": by_strength.quantile(RANGE[1])})
         if not len(band):
             continue
@@ -118,10 +120,10 @@ def panel(ax: Axes, rows: pd.DataFrame, modes: Sequence[str], strengths: Sequenc
             ax.plot(band.index, band, color=HUES[acting], linewidth=0.7, alpha=0.8, zorder=1.5)
     width = 0.012 * (max(strengths) - min(0.0, *strengths)) if not single else 0.0
     for i, mode in enumerate(modes):
-        own = targets[targets["mode"] == mode]
-        if not len(own):
+        of_mode = targets[targets["mode"] == mode]
+        if not len(of_mode):
             continue
-        points = across_seeds(own, "lambda", "log_odds_delta")
+        points = across_seeds(of_mode, "lambda", "log_odds_delta")
         style = {key: look(mode)[key] for key in ("color", "marker")}
         if single:
             draw(ax, points.assign(x=i), style | {"linestyle": "none", "markersize": 6})

@@ -104,10 +104,10 @@ def null(
 
 
 def entries(shuffled: bool, before: bool) -> Sequence[Line2D]:
-    found = [Line2D([], [], label="reference anchor of the regime", **RING)]
+    handles = [Line2D([], [], label="reference anchor of the regime", **RING)]
     if shuffled:
-        found.append(Line2D([], [], color=GREY, label="wide bar: shuffled labels at that anchor, 95 % range", **NULL))
+        handles.append(Line2D([], [], color=GREY, label="wide bar: shuffled labels at that anchor, 95 % range", **NULL))
     if before:
         faint = {"linestyle": ":", "marker": ".", "alpha": 0.6}
-        found.append(Line2D([], [], color=GREY, label="faint: attack before its optimisation", **faint))
-    return found
+        handles.append(Line2D([], [], color=GREY, label="faint: attack before its optimisation", **faint))
+    return handles

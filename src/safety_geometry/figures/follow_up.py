@@ -62,12 +62,12 @@ def follow_up(tables: dict[str, pd.DataFrame]) -> Figure:
 
 def line(ax: Axes, y: float, metric: str, target: pd.Series, frame: pd.DataFrame) -> None:
     """One target with its interval; above it the baseline, joined by a thin line, below it the controls as ticks."""
-    style, own = look(target["mode"]), of_target(frame, target)
-    controls = own.loc[own["role"] == "control", metric].dropna()
+    style, around = look(target["mode"]), of_target(frame, target)
+    controls = around.loc[around["role"] == "control", metric].dropna()
     ax.plot(
         controls, [y + APART] * len(controls), "|", color=GREY, markersize=8, markeredgewidth=1.4, alpha=0.8, zorder=2
     )
-    base = own.loc[own["role"] == "baseline", metric].dropna()
+    base = around.loc[around["role"] == "baseline", metric].dropna()
     value, lo, hi = target[metric], target[f"{metric}_lo"], target[f"{metric}_hi"]
     if len(base):
         ax.plot([base.iloc[0], value], [y - APART, y], color="#BBBBBB", linewidth=1.0, zorder=1)

@@ -35,8 +35,8 @@ def carrier(mode: str) -> str:
 
 def present(values: pd.Series, order: Sequence[str]) -> list[str]:
     """The values that occur: known ones in `order`, others behind them by name."""
-    found = set(values.dropna())
-    return [v for v in order if v in found] + sorted(found - set(order))
+    there = set(values.dropna())
+    return [v for v in order if v in there] + sorted(there - set(order))
 
 
 def handle(mode: str, **extra) -> Line2D:
@@ -78,5 +78,5 @@ def checkpoints(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
         raise NoData("the table has no checkpoint to draw")
     regimes = list(dict.fromkeys([*NAMED, *frame["regime"]]))
     parts = frame.groupby(["regime", "step", "anchor"], dropna=False, sort=False)
-    found = sorted(parts, key=lambda part: (regimes.index(part[0][0]), part[0][1], str(part[0][2])))
-    return [(place(regime, anchor, step), rows) for (regime, step, anchor), rows in found]
+    ordered = sorted(parts, key=lambda part: (regimes.index(part[0][0]), part[0][1], str(part[0][2])))
+    return [(place(regime, anchor, step), rows) for (regime, step, anchor), rows in ordered]

@@ -56,10 +56,10 @@ def quadrants(tables: dict[str, pd.DataFrame]) -> Figure:
     axes[0].set(xlim=(min(left, -1.25), max(right, 1.25)), ylim=(min(bottom, -1.25), max(top, 1.25)))
     for axis in (axes[0].xaxis, axes[0].yaxis):
         axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    found = [key for key in LOOKS if (frame["quadrant"] == key).any()]
+    shown = [key for key in LOOKS if (frame["quadrant"] == key).any()]
     entries = [
         Line2D([], [], linestyle="none", marker=LOOKS[k][2], color=LOOKS[k][1], label=LOOKS[k][0], markersize=6)
-        for k in found
+        for k in shown
     ]
     entries.append(
         Line2D(

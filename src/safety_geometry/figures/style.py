@@ -91,7 +91,7 @@ def need(tables: dict[str, pd.DataFrame], name: str, columns: Collection[str] = 
     if name not in tables or not len(tables[name]):
         raise NoData(f"the table {name} is missing or empty")
     frame = tables[name]
-    if missing := [c for c in columns if c not in frame or frame[c].isna().all()]:
+    if missing := [column for column in columns if column not in frame or frame[column].isna().all()]:
         raise NoData(f"the table {name} has no values in {', '.join(missing)}")
     return frame
 
@@ -110,8 +110,8 @@ def across_seeds(frame: pd.DataFrame, x: str, value: str, lo: str | None = None,
     """`x, value, lo, hi` to draw: one seed's values with their interval, or the mean of several with their range."""
     frame = frame.dropna(subset=[value])
     if len(set(frame["seed"])) > 1:
-        found = frame.groupby(x)[value].agg(["mean", "min", "max"]).reset_index()
-        return found.set_axis(["x", "value", "lo", "hi"], axis=1)
+        over_seeds = frame.groupby(x)[value].agg(["mean", "min", "max"]).reset_index()
+        return over_seeds.set_axis(["x", "value", "lo", "hi"], axis=1)
     bounds = {"lo": frame[lo] if lo else np.nan, "hi": frame[hi] if hi else np.nan}
     return pd.DataFrame({"x": frame[x], "value": frame[value], **bounds}).sort_values("x", ignore_index=True)
 

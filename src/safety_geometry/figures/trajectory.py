@@ -143,10 +143,10 @@ def couple(ax: Axes, controls: pd.DataFrame, layers: list[int]) -> list[tuple[fl
         )
         if len(points):
             ends.append((points["value"].iloc[-1], f"layer {layer}", colour))
-    own = across_seeds(pick("own_sites", "c_cos"), "step", "value", "lo", "hi")
-    draw(ax, own, {"color": "black", "marker": "o", "linestyle": "-"})
-    if len(own):
-        ends.append((own["value"].iloc[-1], "own sites", "black"))
+    at_own_sites = across_seeds(pick("own_sites", "c_cos"), "step", "value", "lo", "hi")
+    draw(ax, at_own_sites, {"color": "black", "marker": "o", "linestyle": "-"})
+    if len(at_own_sites):
+        ends.append((at_own_sites["value"].iloc[-1], "own sites", "black"))
     shuffled = pick("shuffled", "c_cos").groupby("step")[["lo", "hi"]].agg({"lo": "min", "hi": "max"})
     if len(shuffled) == 1:
         ax.vlines(shuffled.index, shuffled["lo"], shuffled["hi"], **BAND | {"linewidth": 12}, zorder=0)

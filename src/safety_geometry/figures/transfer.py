@@ -80,9 +80,9 @@ def transfer(tables: dict[str, pd.DataFrame]) -> Figure:
 
 def places(columns: pd.DataFrame) -> list[Place]:
     """Regime and step of the checkpoints on a side: named regimes first, then by step."""
-    found = set(columns.itertuples(index=False, name=None))
-    order = [*NAMED, *sorted({regime for regime, _ in found} - set(NAMED))]
-    return sorted(((str(r), int(s)) for r, s in found), key=lambda place: (order.index(place[0]), place[1]))
+    checkpoints = set(columns.itertuples(index=False, name=None))
+    order = [*NAMED, *sorted({regime for regime, _ in checkpoints} - set(NAMED))]
+    return sorted(((str(r), int(s)) for r, s in checkpoints), key=lambda place: (order.index(place[0]), place[1]))
 
 
 def grid(
@@ -127,8 +127,8 @@ def heat(ax: Axes, cells: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> AxesIma
 
 def frames(ax: Axes, rows: pd.DataFrame, sides: dict[str, list[Place]]) -> None:
     """A frame round each cell whose attacks were made on the target itself."""
-    own = rows.loc[is_true(rows["diagonal"]), ["source_regime", "source"]].drop_duplicates()
-    for place in own.itertuples(index=False, name=None):
+    diagonal = rows.loc[is_true(rows["diagonal"]), ["source_regime", "source"]].drop_duplicates()
+    for place in diagonal.itertuples(index=False, name=None):
         if place not in sides["target"]:
             continue
         corner = sides["target"].index(place) - 0.44, sides["source"].index(place) - 0.44

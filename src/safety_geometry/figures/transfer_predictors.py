@@ -44,8 +44,8 @@ def transfer_predictors(tables: dict[str, pd.DataFrame]) -> Figure:
     lines = [name for name in LABELS if (frame["predictor"] == name).any()]
     if not lines:
         raise NoData(f"the table transfer_predictors has none of the predictors {', '.join(LABELS)}")
-    found = set(mine["regime"])
-    regimes = [*[r for r in ORDER if r in found], *sorted(found - set(ORDER))]
+    regimes_there = set(mine["regime"])
+    regimes = [*[r for r in ORDER if r in regimes_there], *sorted(regimes_there - set(ORDER))]
     figure = Figure(figsize=(2.4 + 3.5 * len(regimes), 2.3 + 0.42 * len(lines)))
     axes = figure.subplots(1, len(regimes), sharey=True, squeeze=False)[0]
     for ax, regime in zip(axes, regimes, strict=True):
@@ -101,25 +101,25 @@ def panel(ax: Axes, rows: pd.DataFrame, others: pd.DataFrame, lines: list[str]) 
     ax.axvline(1, color="#CCCCCC", linewidth=0.8)
     striped(ax, len(lines))
     for i, name in enumerate(lines):
-        own = rows[rows["predictor"] == name].dropna(subset=["rho"]).set_index("attack")
-        if not len(own):
+        by_attack = rows[rows["predictor"] == name].dropna(subset=["rho"]).set_index("attack")
+        if not len(by_attack):
             ax.text(0.02, i, "unknown or the same everywhere", va="center", fontsize=7.5, color=GREY)
             continue
-        shown = own.loc["all", "p_smallest"] <= DECIDES if "all" in own.index else True
+        shown = by_attack.loc["all", "p_smallest"] <= DECIDES if "all" in by_attack.index else True
         colour = INDIGO if shown else GREY
-        singles = [attack for attack in SINGLE if attack in own.index]
+        singles = [attack for attack in SINGLE if attack in by_attack.index]
         for k, attack in enumerate(singles):
             ax.plot(
-                abs(own.loc[attack, "rho"]),
+                abs(by_attack.loc[attack, "rho"]),
                 i + 0.16 + 0.11 * k,
                 SINGLE[attack][1],
                 color=colour,
                 markersize=3.8,
                 zorder=3,
             )
-        if "all" not in own.index:
+        if "all" not in by_attack.index:
             continue
-        row, y = own.loc["all"], i - 0.12
+        row, y = by_attack.loc["all"], i - 0.12
         if np.isfinite(row["lo"]):
             low, high = sorted((abs(row["lo"]), abs(row["hi"])))
             ax.hlines(y, 0 if row["lo"] <= 0 <= row["hi"] else low, high, color=colour, linewidth=1.8)

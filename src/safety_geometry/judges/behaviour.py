@@ -105,10 +105,10 @@ def metrics(judged: pd.DataFrame, seed: int = 0, draws: int = 2000) -> pd.DataFr
     Rates have Wilson's interval, means a percentile bootstrap over prompts. Each metric stands a second time with the
     suffix `_finished`, made from completions that ended by themselves; with n = 0 its value is NaN.
     """
-    found = dict(list(outcomes(judged).groupby("metric", sort=False)))
+    by_metric = dict(list(outcomes(judged).groupby("metric", sort=False)))
     rows = []
     for metric in METRICS:
-        if (mine := found.get(metric.name)) is None:
+        if (mine := by_metric.get(metric.name)) is None:
             continue
         for suffix, part in (("", mine), (FINISHED, mine[~mine["hit_limit"]])):
             name = metric.name + suffix
@@ -161,8 +161,8 @@ def compare(a: np.ndarray, b: np.ndarray, metric: Metric, seed: int, draws: int,
     if metric.kind == "rate":
         test, p, value, (lo, hi) = "mcnemar", mcnemar_exact(a, b), float((a - b).mean()), paired_rates(a, b)
     else:
-        found = paired_difference(a, b, _rng(seed, metric.name, 1), draws)
-        test, p, value, lo, hi = "sign_flip", 1.0, found.value, found.lo, found.hi
+        difference = paired_difference(a, b, _rng(seed, metric.name, 1), draws)
+        test, p, value, lo, hi = "sign_flip", 1.0, difference.value, difference.lo, difference.hi
         if changed:
             differences = (a - b)[a != b]
             signs = 2.0 * _rng(seed, metric.name, 2).integers(0, 2, size=(flips, changed), dtype=np.int8) - 1

@@ -48,6 +48,7 @@ LONG_SCRIPTS = (
     "judge",
     "judge_agreement",
     "model_layers",
+    "probe",
     "prompt_sets",
     "quadrants",
     "sweep",

@@ -27,7 +27,7 @@ MODEL = {
             "chat",
             "configuration",
             "folders",
-            "language_model",
+            "loaded",
             "loading",
             "memory",
             "positions",

@@ -8,11 +8,11 @@ from pathlib import Path
 from _job import Job, JobError, read_jsonl
 
 from safety_geometry.models.chat import ChatFormat, Rendered, TemplateError
-from safety_geometry.models.language_model import load_language_model
-from safety_geometry.models.loading import ModelError, configure
+from safety_geometry.models.loading import ModelError, configure, end_ids, load_model
 from safety_geometry.models.memory import BatchSize
 from safety_geometry.models.positions import PositionError
 from safety_geometry.models.runner import ContextError, Runner, UnsupportedModel
+from safety_geometry.models.tokenizer import check_vocabulary, load_tokenizer
 
 BAD_INPUT = (ModelError, TemplateError, UnsupportedModel, PositionError, ContextError)
 
@@ -49,10 +49,11 @@ def load(job: Job, adapter: Path | None = None, folder: Path | None = None, devi
     configure(settings["threads"])
     say_not_finite(folder)
     try:
-        ready = load_language_model(
-            folder, settings["dtype"], device or settings["device"], adapter, settings.get("system")
-        )
-        return Loaded(ready.runner.model, ready.chat.tokenizer, ready.chat, ready.runner)
+        tokenizer = load_tokenizer(folder)
+        chat = ChatFormat(tokenizer, settings.get("system"), end_ids(folder))
+        model = load_model(folder, settings["dtype"], device or settings["device"], adapter)
+        check_vocabulary(tokenizer, model.config.vocab_size)
+        return Loaded(model, tokenizer, chat, Runner(model))
     except BAD_INPUT as error:
         raise JobError(f"model {folder}: {error}") from error
 

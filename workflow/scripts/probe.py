@@ -2,7 +2,7 @@
 
 --labels: which fit prompts it refuses (fit_labels.py); the candidates are then differences between refused and other prompts,
 and there is none where one of these classes has fewer than params.class_min. params: model, positions, dtype (of the
-per-prompt activations), batch_size; layers, candidate_positions, validation, coefficient, evaluation_share, score_batch. See safety_geometry.geometry.activations and .candidate_scores for the contents.
+per-prompt activations), batch_size; layers, candidate_positions, validation, coefficient, evaluation_share, score_batch. See safety_geometry.geometry.activations and .scoring for the contents.
 """
 
 from dataclasses import asdict
@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from safety_geometry.geometry.activations import evaluation_layers
-from safety_geometry.geometry.candidate_scores import candidate_directions, score_candidates
+from safety_geometry.geometry.candidate_scores import score_candidates
 
 
 def main() -> None:
@@ -47,7 +47,9 @@ def score(job: Job, loaded, means: dict, delta: Tensor, prompts: dict, grid: lis
     p, at = job.params, positions(job.params)
     last = at.index(-1)
     layers = evaluation_layers(means["mean.harmful"][last], means["mean.benign"][last], p["evaluation_share"])
-    directions = candidate_directions(delta, at, grid, p["candidate_positions"])
+    directions = {(ell, q): delta[at.index(q), ell] for ell in grid for q in p["candidate_positions"]}
+    # A direction that is zero (layer 0 at a template token, the same for every prompt) is no candidate.
+    directions = {site: v for site, v in directions.items() if v.norm() > 0}
     n = p["validation"]
     scores = score_candidates(
         loaded.runner, directions, prompts["select_harmful"][:n], prompts["select_benign"][:n], layers, p["coefficient"],

@@ -50,17 +50,6 @@ class _Baseline:
     log_p: Tensor
 
 
-def candidate_directions(
-    difference: Tensor, positions: Sequence[Position], layers: Sequence[int], tried: Sequence[Position]
-) -> dict[tuple[int, int], Tensor]:
-    """(layer, position) -> raw mean difference [d], of `difference` [P, L+1, d] at `layers` and at the positions that are tried.
-
-    One that is zero (layer 0 at a template token, the same for every prompt) is no candidate.
-    """
-    sites = {(layer, position): difference[positions.index(position), layer] for layer in layers for position in tried}
-    return {site: direction for site, direction in sites.items() if direction.norm() > 0}
-
-
 @torch.inference_mode()
 def score_candidates(
     runner: Runner,
@@ -121,6 +110,18 @@ def score_candidates(
         clean_harmful=total[:n].cpu(),
         clean_benign=total[n:].cpu(),
     )
+
+
+def candidate_directions(
+    delta: Tensor, recorded: Sequence[Position], positions: Sequence[int], layers: Sequence[int]
+) -> dict[tuple[int, int], Tensor]:
+    """Raw directions [d] by (layer, position), of differences delta [P, L+1, d] at the `recorded` positions.
+
+    A direction that is zero (layer 0 at a template token, the same for every prompt) is no candidate.
+    """
+    sites = [(layer, position) for layer in layers for position in positions]
+    directions = {(layer, position): delta[list(recorded).index(position), layer] for layer, position in sites}
+    return {site: direction for site, direction in directions.items() if direction.norm() > 0}
 
 
 def _baseline(runner: Runner, prompts, layers, evaluation_layers, share: int, size: BatchSize) -> _Baseline:

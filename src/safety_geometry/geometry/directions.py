@@ -122,7 +122,7 @@ def score_refusal_candidates(
     means = (torch.from_numpy(side[:, last].mean(0)) for side in (fit.harmful, fit.benign))
     tried = range(int(0.8 * fit.n_layers)) if layers is None else layers
     difference = torch.from_numpy(fit.difference).float()
-    directions = candidate_directions(difference, fit.positions, tried, fit.after_instruction)
+    directions = candidate_directions(difference, fit.positions, fit.after_instruction, tried)
     scores = score_candidates(
         runner, directions, harmful, benign, evaluation_layers(*means, evaluation_share),
         batch_size=batch_size, share=share, progress=progress,

@@ -33,8 +33,9 @@ from safety_geometry.attacks.gcg.scoring import look, prefix, score
 from safety_geometry.attacks.gcg.search import GCGConfig, attack, attack_many
 from safety_geometry.attacks.gcg.suffix import Suffix, allowed_tokens, initial_suffix, surviving
 from safety_geometry.models.chat import ChatFormat
-from safety_geometry.models.loading import configure, load_model, load_tokenizer
+from safety_geometry.models.loading import configure, load_model
 from safety_geometry.models.runner import Runner
+from safety_geometry.models.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}

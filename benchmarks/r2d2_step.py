@@ -20,8 +20,9 @@ import torch
 
 from safety_geometry.attacks.gcg import search as gcg
 from safety_geometry.models.chat import ChatFormat
-from safety_geometry.models.loading import add_lora, configure, load_model, load_tokenizer
+from safety_geometry.models.loading import add_lora, configure, load_model
 from safety_geometry.models.runner import Runner
+from safety_geometry.models.tokenizer import load_tokenizer
 from safety_geometry.training.loop import TrainConfig, Trainer
 from safety_geometry.training.pool import Pool, PoolConfig, adversarial_rows, clean_rows
 

@@ -23,8 +23,9 @@ from safety_geometry.geometry.activations import evaluation_layers, record
 from safety_geometry.geometry.candidate_scores import score_candidates
 from safety_geometry.models.chat import ChatFormat, Rendered
 from safety_geometry.models.generation import length_batches
-from safety_geometry.models.loading import configure, load_model, load_tokenizer
+from safety_geometry.models.loading import configure, load_model
 from safety_geometry.models.runner import Runner, pack
+from safety_geometry.models.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 AGREE = 1e-4  # of cosines and of KL in nats

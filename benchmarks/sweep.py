@@ -26,9 +26,10 @@ from safety_geometry.geometry.activations import record
 from safety_geometry.models.chat import ChatFormat
 from safety_geometry.models.generation import generate, length_batches
 from safety_geometry.models.interventions import Intervention
-from safety_geometry.models.loading import configure, load_model, load_tokenizer
+from safety_geometry.models.loading import configure, load_model
 from safety_geometry.models.restart import edited_prefix, restart
 from safety_geometry.models.runner import Runner, pack
+from safety_geometry.models.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 OPENINGS = ["Sorry", "I", "Unfortunately"]

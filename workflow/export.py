@@ -76,7 +76,8 @@ def located(study: Study, checkpoint: str, seed: int | None) -> tuple[dict[str, 
 
 
 def write(files: dict[str, Path], folder: Path, dtype: str) -> None:
-    from safety_geometry.models.loading import load_model, load_tokenizer, save_plain
+    from safety_geometry.models.loading import load_model, save_plain
+    from safety_geometry.models.tokenizer import load_tokenizer
 
     save_plain(load_model(files["model"], dtype, adapter=files.get("adapter")), load_tokenizer(files["model"]), folder)
 

@@ -115,3 +115,18 @@ def test_r2d2_step(monkeypatch, model, tmp_path, capsys):
     assert all(before["floor_s"][part] > 0 for part in ("scoring", "gradient", "prefix", "training", "total"))
     assert after["before"]["seconds"] == before["seconds"]
     assert "before   share" in capsys.readouterr().out
+
+
+def test_statements_are_counted_without_docstrings():
+    spec = importlib.util.spec_from_file_location("statements", ROOT / "benchmarks" / "statements.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.statements('"""Says."""\n\n\ndef f():\n    """Does."""\n    if True:\n        return 1; x = 2\n') == 4
+    places = (
+        "src/safety_geometry/geometry/coupling.py",
+        "src/safety_geometry/old.py",
+        "workflow/scripts/tables.py",
+        "workflow/run.py",
+    )
+    assert [module.area(path) for path in places] == ["geometry", "(library)", "workflow/scripts", "workflow"]
+    assert next(module.table([module.count(None)])).split() == ["area", "statements", "lines"]

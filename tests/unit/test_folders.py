@@ -21,7 +21,8 @@ from safety_geometry.models.folders import (
     tensor_shapes,
     use_template,
 )
-from safety_geometry.models.loading import ModelError, load_model, load_tokenizer, save_plain
+from safety_geometry.models.loading import ModelError, load_model, save_plain
+from safety_geometry.models.tokenizer import load_tokenizer
 
 
 @pytest.fixture(scope="module")

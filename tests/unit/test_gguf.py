@@ -14,7 +14,8 @@ from gguf_file import write
 from safety_geometry.models.folders import check_model_folder
 from safety_geometry.models.gguf.conversion import check_rereading, convert_gguf
 from safety_geometry.models.gguf.header import read_header
-from safety_geometry.models.loading import ModelError, load_model, load_tokenizer
+from safety_geometry.models.loading import ModelError, load_model
+from safety_geometry.models.tokenizer import load_tokenizer
 
 pytest.importorskip("gguf")
 

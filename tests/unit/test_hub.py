@@ -12,7 +12,8 @@ import torch
 from conftest import make_model, make_tokenizer
 from hub_server import COMMIT, OLDER, Hub, serving
 
-from safety_geometry.models.loading import load_model, load_tokenizer
+from safety_geometry.models.loading import load_model
+from safety_geometry.models.tokenizer import load_tokenizer
 from safety_geometry.prompts import fetchers
 from safety_geometry.prompts.source_files import digest
 from safety_geometry.prompts.sources import SourceError, fetch

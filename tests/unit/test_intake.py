@@ -14,8 +14,9 @@ from test_adapters import save_adapter
 from test_folders import PARAMS, convert, edit
 
 from safety_geometry.models.configuration import ModelError, read_config
-from safety_geometry.models.loading import load_tokenizer, save_plain
+from safety_geometry.models.loading import save_plain
 from safety_geometry.models.templates import checked_format
+from safety_geometry.models.tokenizer import load_tokenizer
 
 
 @pytest.fixture(scope="module")

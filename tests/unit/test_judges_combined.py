@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from safety_geometry.artefacts.errors import ArtefactError
-from safety_geometry.judges.judging import Judge, available, judge_completions, make, register
+from safety_geometry.judges.judging import Judge, available_judges, judge_completions, make_judge, register_judge
 from safety_geometry.judges.quality import count_words
 from safety_geometry.judges.utility import UtilityItem
 
@@ -46,12 +46,12 @@ def completions() -> pd.DataFrame:
 
 
 def test_registry():
-    assert {"refusal_rules", "refusal_trained", "harm_trained", "harmbench", "strongreject"} <= set(available())
-    assert isinstance(make("refusal_rules"), Judge)
+    assert {"refusal_rules", "refusal_trained", "harm_trained", "harmbench", "strongreject"} <= set(available_judges())
+    assert isinstance(make_judge("refusal_rules"), Judge)
     with pytest.raises(ValueError, match=r"known: .*refusal_rules"):
-        make("refusal_rulez")
+        make_judge("refusal_rulez")
     with pytest.raises(ValueError, match="exists already"):
-        register("refusal_rules", Fixed)
+        register_judge("refusal_rules", Fixed)
 
 
 def test_combination():

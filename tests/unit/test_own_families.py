@@ -25,7 +25,8 @@ from safetensors.torch import load_file
 
 from safety_geometry.attacks.gcg.suffix import allowed_tokens
 from safety_geometry.models.chat import ChatFormat
-from safety_geometry.models.loading import load_model, load_tokenizer
+from safety_geometry.models.loading import load_model
+from safety_geometry.models.tokenizer import load_tokenizer
 
 FAMILIES = {
     "llama": {"tie_word_embeddings": False},

@@ -114,8 +114,9 @@ def test_a_cache_is_what_all_activations_in_memory_give(study, tmp_path, monkeyp
 
     from safety_geometry.geometry.activations import record
     from safety_geometry.models.chat import ChatFormat
-    from safety_geometry.models.loading import load_model, load_tokenizer
+    from safety_geometry.models.loading import load_model
     from safety_geometry.models.runner import Runner
+    from safety_geometry.models.tokenizer import load_tokenizer
 
     probed(monkeypatch, study, tmp_path, [2], dtype="float16", batch_size=2)
     chat = ChatFormat(load_tokenizer(study / "base"))
@@ -202,7 +203,8 @@ def test_fit_labels_are_those_of_each_checkpoints_own_answers(study, tmp_path, m
     import torch
 
     from safety_geometry.models.chat import ChatFormat
-    from safety_geometry.models.loading import load_model, load_tokenizer
+    from safety_geometry.models.loading import load_model
+    from safety_geometry.models.tokenizer import load_tokenizer
 
     def rule(text: str) -> str:
         return "full" if len(text) % 2 else "none"

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # How a job is told what to do and how its files are written and checked: no result depends on it. A table that no longer fits its
-# specification is refused by whoever reads it.
+# specification is refused by whoever reads it. And the library's face, which serves names to its users and to no script.
 PLUMBING = (
+    "src/safety_geometry/__init__.py",
     "workflow/scripts/_job.py",
     "src/safety_geometry/artefacts/disk.py",
     "src/safety_geometry/artefacts/errors.py",

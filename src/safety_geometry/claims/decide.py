@@ -1,7 +1,7 @@
 """The papers' claims that this study can decide, each with the test that decides it. A failing claim is a result.
 
-Claims name the regimes `r2d2` and `sft`, those of the sweep the regimes that have primary cells; a study without them, or without the sweep or the attacks that a claim needs, leaves
-it inconclusive.
+Claims name the regimes `r2d2` and `sft`, those of the sweep the regimes that have primary cells; a study without them,
+or without the sweep or the attacks that a claim needs, leaves it inconclusive.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -19,15 +19,15 @@ RELABEL = ("p relabels the targets within each seed, all seeds jointly; the inte
 HOLM = "McNemar, Holm over the comparisons; fails when every interval excludes a difference of 0.1"
 FLIP = "permuted signs, Holm over the comparisons; fails when every interval excludes a difference of"
 PLAIN_PREDICTORS = (transfer.COUPLING, transfer.BEHAVIOUR, transfer.DRIFT)
-# What the choice of hyper-parameters looked for, on training and monitor prompts: R2D2 passes through a phase that refuses
-# harmful requests and over-refuses, and over-refuses less later.
+# What the choice of hyper-parameters looked for, on training and monitor prompts: R2D2 passes through a phase that
+# refuses harmful requests and over-refuses, and over-refuses less later.
 TUNED = ("r2d2_resists_early", "r2d2_over_refuses", "r2d2_refusal_falls", "r2d2_refuses_more")
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One sentence of a paper and what decides it: `decide` gives the outcome of one seed (of all of them, if `together`) or raises
-    Undecidable."""
+    """One sentence of a paper and what decides it: `decide` gives the outcome of one seed (of all of them, if
+    `together`) or raises Undecidable."""
 
     id: str
     claim: str
@@ -157,9 +157,10 @@ def claims_of(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
 
 
 def claims_table(tables: Mapping[str, pd.DataFrame], tuned: Collection[str] = TUNED) -> pd.DataFrame:
-    """One row per claim from the tables five_anchor, trajectory, coupling, contrasts, coupling_controls, geometry, profile,
-    of all seeds; attacks, causal_sweep, control_normalised, aligned_anchors, follow_up, dense_correlations, transfer and
-    transfer_predictors where the study has them. `tuned`: ids of claims that hyper-parameters were chosen for.
+    """One row per claim from the tables five_anchor, trajectory, coupling, contrasts, coupling_controls, geometry,
+    profile, of all seeds; attacks, causal_sweep, control_normalised, aligned_anchors, follow_up, dense_correlations,
+    transfer and transfer_predictors where the study has them. `tuned`: ids of claims that hyper-parameters were chosen
+    for.
 
     Raises ValueError when `tuned` names no claim.
     """

@@ -43,10 +43,10 @@ def behaviour_table(judged: Mapping[Checkpoint, pd.DataFrame], seed: int = 0, dr
     """Metrics of every judged checkpoint, tidy; `seed` and `draws` are the bootstrap's."""
     frames = []
     for checkpoint, frame in judged.items():
-        found = metrics(frame, seed, draws)
+        measured = metrics(frame, seed, draws)
         for position, (name, value) in enumerate(checkpoint.columns().items()):
-            found.insert(position, name, [value] * len(found))
-        frames.append(found)
+            measured.insert(position, name, [value] * len(measured))
+        frames.append(measured)
     return pd.concat(frames, ignore_index=True)
 
 
@@ -58,25 +58,33 @@ def contrasts_table(
     `time`: a regime's last anchor minus each earlier one. `regime`: two regimes at the anchor of the same name. `arm`:
     optimised minus unoptimised suffix at one checkpoint.
     """
-    long = {c: outcomes(frame) for c, frame in judged.items() if c.anchor is not None}
+    long = {checkpoint: outcomes(frame) for checkpoint, frame in judged.items() if checkpoint.anchor is not None}
     rows = []
-    for run in sorted({c.seed for c in long}):
+    for run in sorted({checkpoint.seed for checkpoint in long}):
         anchors = {
-            r: sorted((c for c in long if (c.seed, c.regime) == (run, r)), key=lambda c: c.step) for r in regimes
+            r: sorted(
+                (checkpoint for checkpoint in long if (checkpoint.seed, checkpoint.regime) == (run, r)),
+                key=lambda checkpoint: checkpoint.step,
+            )
+            for r in regimes
         }
         for regime in regimes:
             for earlier in anchors[regime][:-1]:
                 last = anchors[regime][-1]
                 rows.append(_labelled("time", last, earlier, contrast(long[last], long[earlier], seed, draws)))
-            for c in anchors[regime]:
-                rows.append(_labelled("arm", c, c, arm_contrast(long[c], seed=seed, draws=draws)))
+            for checkpoint in anchors[regime]:
+                rows.append(
+                    _labelled("arm", checkpoint, checkpoint, arm_contrast(long[checkpoint], seed=seed, draws=draws))
+                )
         for first, second in combinations(regimes, 2):
-            others = {c.anchor: c for c in anchors[second]}
-            for c in anchors[first]:
-                if (other := others.get(c.anchor)) is not None:
-                    rows.append(_labelled("regime", c, other, contrast(long[c], long[other], seed, draws)))
-    found = [frame for frame in rows if len(frame)]
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=CONTRASTS.names)
+            others = {checkpoint.anchor: checkpoint for checkpoint in anchors[second]}
+            for checkpoint in anchors[first]:
+                if (other := others.get(checkpoint.anchor)) is not None:
+                    rows.append(
+                        _labelled("regime", checkpoint, other, contrast(long[checkpoint], long[other], seed, draws))
+                    )
+    filled = [frame for frame in rows if len(frame)]
+    return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=CONTRASTS.names)
 
 
 def _labelled(kind: str, first: Checkpoint, second: Checkpoint, frame: pd.DataFrame) -> pd.DataFrame:
@@ -85,9 +93,11 @@ def _labelled(kind: str, first: Checkpoint, second: Checkpoint, frame: pd.DataFr
 
 
 def first_rows(judged: pd.DataFrame, every_save: Mapping[str, int | None]) -> pd.DataFrame:
-    """What every save answers of an anchor's judged completions: of the suites that `every_save` names its first rows (None: all).
+    """What every save answers of an anchor's judged completions: of the suites that `every_save` names its first rows
+    (None: all).
 
-    The other suites run at anchors only and are kept whole. Rows stand in the order in which the suite's prompts were asked.
+    The other suites run at anchors only and are kept whole. Rows stand in the order in which the suite's prompts were
+    asked.
     """
     place = judged.groupby("suite").cumcount()
     limit = judged["suite"].map({suite: n for suite, n in every_save.items() if n is not None})
@@ -97,8 +107,8 @@ def first_rows(judged: pd.DataFrame, every_save: Mapping[str, int | None]) -> pd
 def trajectory_table(coupling: pd.DataFrame, behaviour: pd.DataFrame) -> pd.DataFrame:
     """Wide table of every saved checkpoint: coupling, sites, and each metric with _lo, _hi, _n (empty: suite not run).
 
-    coupling: stacked coupling tables; behaviour: `behaviour_table`. Raises ValueError for behaviour of a checkpoint that
-    the coupling table does not have.
+    coupling: stacked coupling tables; behaviour: `behaviour_table`. Raises ValueError for behaviour of a checkpoint
+    that the coupling table does not have.
     """
     wide = coupling[["seed", "regime", "anchor", "step", *COUPLING]]
     mine = behaviour[behaviour["metric"].isin(WIDE_METRICS)]

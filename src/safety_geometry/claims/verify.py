@@ -11,7 +11,8 @@ ABSOLUTE = 1e-6
 
 @dataclass(frozen=True)
 class Column:
-    """Differences of one column: `differing` of `n` cells, of which `outside` are beyond tolerance and reference interval.
+    """Differences of one column: `differing` of `n` cells, of which `outside` are beyond tolerance and reference
+    interval.
 
     `largest` is the largest absolute difference of two numbers (NaN in a column of text), `where` the key of that cell.
     """
@@ -36,7 +37,7 @@ class Comparison:
 
     @property
     def within(self) -> bool:
-        return not (self.problem or self.missing or self.extra or any(c.outside for c in self.columns))
+        return not (self.problem or self.missing or self.extra or any(column.outside for column in self.columns))
 
 
 def interval_of(column: str, columns: Sequence[str]) -> tuple[str, str] | None:
@@ -50,9 +51,10 @@ def compare_tables(
 ) -> Comparison:
     """New table against the reference, rows matched by `key` (by place where it is empty).
 
-    A number may differ by 1e-6 + tolerance × the larger magnitude, lie inside the interval that the reference prints for
-    it, or, where the reference has several seeds, between the least and the largest of them. The ends of an interval are
-    reported, but only their value decides. Text has to be equal. Seeds that the new table does not have are left out.
+    A number may differ by 1e-6 + tolerance × the larger magnitude, lie inside the interval that the reference prints
+    for it, or, where the reference has several seeds, between the least and the largest of them. The ends of an
+    interval are reported, but only their value decides. Text has to be equal. Seeds that the new table does not have
+    are left out.
     """
     if list(new.columns) != list(reference.columns):
         odd = sorted(set(new.columns) ^ set(reference.columns))
@@ -69,7 +71,7 @@ def compare_tables(
     extra = [label(k) for k in new.index.difference(reference.index, sort=False)]
     common = reference.index.intersection(new.index, sort=False)
     frames = [frame.loc[common] for frame in (new, reference, low, high)]
-    columns = [c for name in reference if (c := compare_column(name, *frames, tolerance))]
+    columns = [column for name in reference if (column := compare_column(name, *frames, tolerance))]
     same = not (columns or missing or extra) and list(new.index) == list(reference.index)
     return Comparison(same, columns, missing, extra)
 
@@ -86,7 +88,8 @@ def over_seeds(reference: pd.DataFrame, key: Sequence[str]) -> tuple[pd.DataFram
 def compare_column(
     name: str, new: pd.DataFrame, reference: pd.DataFrame, low: pd.DataFrame, high: pd.DataFrame, tolerance: float
 ) -> Column | None:
-    """Differences of one column in rows already matched; None where there are none. Between `low` and `high` all passes."""
+    """Differences of one column in rows already matched; None where there are none. Between `low` and `high` all
+    passes."""
     a, b = new[name], reference[name]
     both_empty = (a.isna() & b.isna()).to_numpy()
     numbers = [pd.to_numeric(v.astype(str).where(v.notna()), errors="coerce") for v in (a, b)]
@@ -99,7 +102,7 @@ def compare_column(
             lo, hi = (pd.to_numeric(reference[e], errors="coerce").to_numpy(float) for e in ends)
             allowed |= (x >= lo - ABSOLUTE) & (x <= hi + ABSOLUTE)
         allowed |= (x >= low[name].to_numpy(float)) & (x <= high[name].to_numpy(float))
-        is_end = any(name in (interval_of(c, list(reference.columns)) or ()) for c in reference)
+        is_end = any(name in (interval_of(column, list(reference.columns)) or ()) for column in reference)
         outside = differs & ~(allowed | (is_end & ~np.isnan(gap)))
         measured = np.where(differs & ~np.isnan(gap), gap, -1.0)
         largest = float(measured.max()) if (measured >= 0).any() else float("nan")

@@ -1,4 +1,5 @@
-"""Figures of the study, functions from tables to a matplotlib figure. They never draw without data: NoData says what lacks."""
+"""Figures of the study, functions from tables to a matplotlib figure. They never draw without data: NoData says what
+lacks."""
 
 from collections.abc import Callable
 

@@ -1,5 +1,6 @@
-"""What scores a completion: rules, trained judges, published models, and the behaviour of a checkpoint from their verdicts.
+"""What scores a completion: rules, trained judges, published models, and the behaviour of a checkpoint from their
+verdicts.
 
-In: requests and answers as text. Out: refusal classes, attack success, usefulness, quality, utility; rates with intervals. Knows no
-model that answered and no attack.
+In: requests and answers as text. Out: refusal classes, attack success, usefulness, quality, utility; rates with
+intervals. Knows no model that answered and no attack.
 """

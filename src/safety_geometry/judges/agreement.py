@@ -75,9 +75,16 @@ def compare(
     hits = int((a == b).sum())
     interval = wilson(hits, n)
     return Agreement(
-        n, n_groups, hits / n, interval.lo, interval.hi, float(_kappa(tables.sum(axis=0))), float(kappa_lo), float(kappa_hi),
+        n,
+        n_groups,
+        hits / n,
+        interval.lo,
+        interval.hi,
+        float(_kappa(tables.sum(axis=0))),
+        float(kappa_lo),
+        float(kappa_hi),
         float(np.bincount(b).max() / n),
-    )  # fmt: skip
+    )
 
 
 def row(judge: str, dataset: str, target: str, result: Agreement) -> dict:
@@ -90,9 +97,10 @@ def agreement(
 ) -> pd.DataFrame:
     """Agreement of judged completions with hand labels, one row of tables/judges.csv per labelled target.
 
-    `labels`: column `id` and any of `refusal` (none, partial, full), `any_refusal`, `attack_success`, `degenerate` (0/1)
-    and `helpful` (0, 1, 2); an empty cell is not judged. `judged`: the output of `judge_completions`. With `refusal`
-    there is a row for `any_refusal` as well. Raises ValueError for repeated or unknown ids, or when nothing matches.
+    `labels`: column `id` and any of `refusal` (none, partial, full), `any_refusal`, `attack_success`, `degenerate`
+    (0/1) and `helpful` (0, 1, 2); an empty cell is not judged. `judged`: the output of `judge_completions`. With
+    `refusal` there is a row for `any_refusal` as well. Raises ValueError for repeated or unknown ids, or when nothing
+    matches.
     """
     if labels["id"].duplicated().any() or judged["id"].duplicated().any():
         raise ValueError("ids of hand labels and of judged completions have to be unique")

@@ -1,7 +1,7 @@
 """Behaviour of one checkpoint from its judged completions, and paired contrasts between checkpoints.
 
-Definitions: attack success rate (arXiv 2606.16349, Eq. 16), harmful usefulness (Eq. 17), any-refusal on safe look-alikes
-(Eq. 18), strict, lenient and mean benign utility and the degenerate rate (Eqs. 19-22).
+Definitions: attack success rate (arXiv 2606.16349, Eq. 16), harmful usefulness (Eq. 17), any-refusal on safe
+look-alikes (Eq. 18), strict, lenient and mean benign utility and the degenerate rate (Eqs. 19-22).
 """
 
 import math
@@ -65,8 +65,8 @@ class BehaviourError(ValueError):
 def outcomes(judged: pd.DataFrame) -> pd.DataFrame:
     """Outcome per metric and prompt, long: `metric`, `prompt_id`, `outcome` (float), `hit_limit` (bool).
 
-    `judged`: rows of judge.py. Suites that were not run give no rows. Raises BehaviourError for a missing column, a prompt
-    that occurs twice in a suite and arm, or a missing outcome.
+    `judged`: rows of judge.py. Suites that were not run give no rows. Raises BehaviourError for a missing column, a
+    prompt that occurs twice in a suite and arm, or a missing outcome.
     """
     if missing := [name for name in JUDGED if name not in judged]:
         raise BehaviourError(f"judged completions lack the columns {', '.join(missing)}; judge them again")
@@ -105,10 +105,10 @@ def metrics(judged: pd.DataFrame, seed: int = 0, draws: int = 2000) -> pd.DataFr
     Rates have Wilson's interval, means a percentile bootstrap over prompts. Each metric stands a second time with the
     suffix `_finished`, made from completions that ended by themselves; with n = 0 its value is NaN.
     """
-    found = dict(list(outcomes(judged).groupby("metric", sort=False)))
+    by_metric = dict(list(outcomes(judged).groupby("metric", sort=False)))
     rows = []
     for metric in METRICS:
-        if (mine := found.get(metric.name)) is None:
+        if (mine := by_metric.get(metric.name)) is None:
             continue
         for suffix, part in (("", mine), (FINISHED, mine[~mine["hit_limit"]])):
             name = metric.name + suffix
@@ -130,9 +130,11 @@ def contrast(
 ) -> pd.DataFrame:
     """first − second on the prompts that both answered, one row per metric. Both are frames of `outcomes`.
 
-    Columns `metric`; `value`, `lo`, `hi` (95 %: `paired_rates` for rates, paired bootstrap for means); `n` prompts; `changed` prompts whose outcome differs;
-    `test` mcnemar (exact; outcomes 0 or 1) or sign_flip (two-sided permutation of the signs of the differences); `p`; `p_smallest`,
-    the least p that so many changed prompts (and so many flips) can give. Metrics without a common prompt are left out.
+    Columns `metric`; `value`, `lo`, `hi` (95 %: `paired_rates` for rates, paired bootstrap for means); `n` prompts;
+    `changed` prompts whose outcome differs;
+    `test` mcnemar (exact; outcomes 0 or 1) or sign_flip (two-sided permutation of the signs of the differences); `p`;
+    `p_smallest`, the least p that so many changed prompts (and so many flips) can give. Metrics without a common prompt
+    are left out.
     """
     both = first.merge(second, on=["metric", "prompt_id"], suffixes=("_a", "_b"), validate="one_to_one")
     pairs = dict(list(both.sort_values("prompt_id", kind="stable").groupby("metric", sort=False)))
@@ -159,8 +161,8 @@ def compare(a: np.ndarray, b: np.ndarray, metric: Metric, seed: int, draws: int,
     if metric.kind == "rate":
         test, p, value, (lo, hi) = "mcnemar", mcnemar_exact(a, b), float((a - b).mean()), paired_rates(a, b)
     else:
-        found = paired_difference(a, b, _rng(seed, metric.name, 1), draws)
-        test, p, value, lo, hi = "sign_flip", 1.0, found.value, found.lo, found.hi
+        difference = paired_difference(a, b, _rng(seed, metric.name, 1), draws)
+        test, p, value, lo, hi = "sign_flip", 1.0, difference.value, difference.lo, difference.hi
         if changed:
             differences = (a - b)[a != b]
             signs = 2.0 * _rng(seed, metric.name, 2).integers(0, 2, size=(flips, changed), dtype=np.int8) - 1
@@ -169,8 +171,15 @@ def compare(a: np.ndarray, b: np.ndarray, metric: Metric, seed: int, draws: int,
             flipped = permutation_p(float(np.round(value, 12)), null, "two-sided")
             p, smallest = flipped.p, max(flipped.smallest, smallest)
     return {
-        "value": value, "lo": lo, "hi": hi, "n": len(a), "changed": changed, "test": test, "p": p, "p_smallest": smallest,
-    }  # fmt: skip
+        "value": value,
+        "lo": lo,
+        "hi": hi,
+        "n": len(a),
+        "changed": changed,
+        "test": test,
+        "p": p,
+        "p_smallest": smallest,
+    }
 
 
 def paired_rates(a: np.ndarray, b: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:

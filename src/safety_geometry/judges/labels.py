@@ -79,8 +79,9 @@ def to_prompts(rows: pd.DataFrame, prompts: Iterable[str]) -> pd.DataFrame:
 def parse_labels(content: str | bytes, *, threshold: float = 0.5, name: str = "labels") -> pd.DataFrame:
     """Rows of one labelled CSV file: `request`, `response`, `score` (mean human score), `label` (score >= threshold).
 
-    `label` is bool; `n_scores` counts the human scores of the row. Rows without request, response or score are left out, and
-    how many is logged. Raises LabelError when a column is missing, a row is broken, or a score is no number in [0, 1].
+    `label` is bool; `n_scores` counts the human scores of the row. Rows without request, response or score are left
+    out, and how many is logged. Raises LabelError when a column is missing, a row is broken, or a score is no number in
+    [0, 1].
     """
     with _of_file(name):
         body = below_comments(_text(content))

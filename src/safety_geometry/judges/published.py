@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from safety_geometry.artefacts.completions import request
-from safety_geometry.judges.judging import make
+from safety_geometry.judges.judging import make_judge
 from safety_geometry.judges.thinking import answer_of
 
 
@@ -56,7 +56,7 @@ class Published:
         }
         if self.name == "harmbench":
             settings["contexts"] = contexts(row for of_file in rows.values() for row in of_file)
-        judge = make(self.name, model=model, tokenizer=tokenizer, batch_size=size, **settings)
+        judge = make_judge(self.name, model=model, tokenizer=tokenizer, batch_size=size, **settings)
         said = {}
         for name, of_file in rows.items():
             answers = [answer_of(row["completion"]) for row in of_file]

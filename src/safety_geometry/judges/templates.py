@@ -17,39 +17,39 @@ def template_in(
 ) -> str:
     """The wording in file `name` (its content is `text`) at the keys `at`, its fields renamed as `fields` says.
 
-    JSON: `at` are the keys. Python: `at` begins with the name of a constant at the top of the file, read as a literal and
-    never run. `sha256` is of the published wording, before renaming. Raises TemplateFileError.
+    JSON: `at` are the keys. Python: `at` begins with the name of a constant at the top of the file, read as a literal
+    and never run. `sha256` is of the published wording, before renaming. Raises TemplateFileError.
     """
     if name.endswith(".json"):
         try:
-            found = json_value(text, dict, name)
+            wording = json_value(text, dict, name)
         except TextFileError as error:
             raise TemplateFileError(str(error)) from error
         keys = list(at)
     elif name.endswith(".py"):
-        found, keys = _constant(text, name, at[0]), list(at[1:])
+        wording, keys = _constant(text, name, at[0]), list(at[1:])
     else:
         raise TemplateFileError(
             f"{name}: a wording is taken out of .json and .py files; name a text file itself as template"
         )
     for depth, key in enumerate(keys):
-        if not isinstance(found, dict) or key not in found:
-            has = ", ".join(map(str, found)) if isinstance(found, dict) else type(found).__name__
+        if not isinstance(wording, dict) or key not in wording:
+            has = ", ".join(map(str, wording)) if isinstance(wording, dict) else type(wording).__name__
             raise TemplateFileError(
                 f"{name} has no {'.'.join([*at[: len(at) - len(keys) + depth], key])}; there is {has}"
             )
-        found = found[key]
-    if not isinstance(found, str):
-        raise TemplateFileError(f"{name}: {'.'.join(at)} is not a text but a {type(found).__name__}")
-    if sha256 is not None and (digest := hashlib.sha256(found.encode()).hexdigest()) != sha256:
+        wording = wording[key]
+    if not isinstance(wording, str):
+        raise TemplateFileError(f"{name}: {'.'.join(at)} is not a text but a {type(wording).__name__}")
+    if sha256 is not None and (digest := hashlib.sha256(wording.encode()).hexdigest()) != sha256:
         raise TemplateFileError(
             f"{name}: the wording at {'.'.join(at)} has another SHA-256 than given: expected {sha256}, got {digest}; "
             "it is not the one that the judge was trained on"
         )
     for old in fields or {}:
-        if "{" + old + "}" not in found:
+        if "{" + old + "}" not in wording:
             raise TemplateFileError(f"{name}: the wording at {'.'.join(at)} has no field {{{old}}}")
-    return re.sub(r"\{(\w+)\}", lambda m: "{" + (fields or {}).get(m[1], m[1]) + "}", found)
+    return re.sub(r"\{(\w+)\}", lambda m: "{" + (fields or {}).get(m[1], m[1]) + "}", wording)
 
 
 def _constant(text: str, name: str, wanted: str) -> object:

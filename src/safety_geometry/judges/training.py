@@ -61,12 +61,12 @@ def train_refusal(frame: pd.DataFrame, dataset: str, *, n_folds: int = 10, seed:
     rows = []
     for name, words in ((dataset, None), (f"{dataset}, first {SHORT_WORDS} words", SHORT_WORDS)):
         part = explicit.assign(response=[clip(text, words) for text in explicit["response"]])
-        p = _cross_validate(part, explicit_groups, REFUSAL_GRID, n_folds)
-        decisions = _decisions(part["response"], p)
+        probability = _cross_validate(part, explicit_groups, REFUSAL_GRID, n_folds)
+        decisions = _decisions(part["response"], probability)
         rows += _rows(decisions, part["label"], explicit_groups, name, "explicit_refusal", seed)
         rows += _disagreement(decisions, part["label"].to_numpy(bool), explicit_groups, name, seed)
-    p = _cross_validate(frame, groups, OFF_TOPIC_GRID, n_folds)
-    everything = {"refusal_rules": _by_rule(frame["response"]), "off_topic_trained": p >= 0.5}
+    probability = _cross_validate(frame, groups, OFF_TOPIC_GRID, n_folds)
+    everything = {"refusal_rules": _by_rule(frame["response"]), "off_topic_trained": probability >= 0.5}
     rows += _rows(everything, frame["label"], groups, dataset, "refusal", seed)
     models = {
         "refusal": _final(explicit, explicit_groups, REFUSAL_GRID),

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from safety_geometry.models.adapters import SETTINGS, WEIGHTS, Shapes, check_tensors, first_line, places_of, shapes_of
 from safety_geometry.models.chat import ChatFormat, TemplateError
 from safety_geometry.models.folders import check_adapter_folder
-from safety_geometry.models.loading import ModelError, load_tokenizer
+from safety_geometry.models.loading import ModelError
+from safety_geometry.models.tokenizer import load_tokenizer
 
 TEMPLATE = "chat_template.jinja"
 PREFIX = "base_model.model."  # of every name in a file of peft

@@ -12,8 +12,8 @@ from safetensors import safe_open
 
 from safety_geometry.models.chat import ChatFormat
 from safety_geometry.models.configuration import ModelError, check_sizes, read_json
-from safety_geometry.models.loading import all_finite, check_vocabulary, load_tokenizer
-from safety_geometry.models.runner import FAMILIES
+from safety_geometry.models.runner import FAMILIES, all_finite
+from safety_geometry.models.tokenizer import check_vocabulary, load_tokenizer
 
 TEMPLATE = "chat_template.jinja"
 LORA_A, LORA_B = ".lora_A.weight", ".lora_B.weight"

@@ -7,8 +7,9 @@ from pathlib import Path
 from safety_geometry.models.configuration import ModelError
 from safety_geometry.models.folders import check_model_folder, use_template
 from safety_geometry.models.gguf.conversion import convert_gguf
-from safety_geometry.models.loading import end_ids, load_tokenizer
+from safety_geometry.models.loading import end_ids
 from safety_geometry.models.templates import checked_format
+from safety_geometry.models.tokenizer import load_tokenizer
 
 # Nothing here reads a pickle. Hidden: Snakemake's time stamp of a folder, which as a hard link would be the source's as well.
 LEFT_OUT = shutil.ignore_patterns(".*", "*.provenance.json", "*.bin", "*.pt", "*.pth")

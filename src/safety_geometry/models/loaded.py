@@ -7,8 +7,9 @@ from pathlib import Path
 from torch import nn
 
 from safety_geometry.models.chat import ChatFormat, Rendered
-from safety_geometry.models.loading import check_vocabulary, end_ids, load_model, load_tokenizer
+from safety_geometry.models.loading import end_ids, load_model
 from safety_geometry.models.runner import Runner
+from safety_geometry.models.tokenizer import check_vocabulary, load_tokenizer
 
 
 @dataclass

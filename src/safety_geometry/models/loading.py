@@ -17,24 +17,6 @@ def configure(threads: int, deterministic: bool = True) -> None:
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
 
 
-def load_tokenizer(folder: Path):
-    """The tokenizer of a model folder: its tokenizer.json as it stands, where it has one.
-
-    `AutoTokenizer` builds some families' tokenizers anew (Qwen 2's, whatever tokenizer.json says), with other tokens.
-
-    Raises:
-        ModelError: there is none that can be read.
-    """
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-
-    kind = PreTrainedTokenizerFast if (folder / "tokenizer.json").exists() else AutoTokenizer
-    try:
-        return kind.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # those of the tokenizers library are plain Exceptions
-        told = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise ModelError(f"its tokenizer cannot be read ({told}); a tokenizer.json is needed") from error
-
-
 def end_ids(folder: Path) -> tuple[int, ...]:
     """Token ids that end an answer by a model folder's generation_config.json, or by its config.json where there is none.
 
@@ -137,18 +119,6 @@ def save_adapter(model: nn.Module, folder: Path, base_name: str) -> None:
     config = json.loads(file.read_text(encoding="utf-8")) | {"base_model_name_or_path": base_name}
     config["target_modules"] = sorted(config["target_modules"])
     file.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def check_vocabulary(tokenizer, vocabulary: int) -> None:
-    """Raise ModelError when the tokenizer knows ids that the model has no embedding for. Fewer are well: embeddings are padded."""
-    known = max(len(tokenizer), max(tokenizer.get_vocab().values(), default=-1) + 1)
-    if known > vocabulary:
-        raise ModelError(f"the tokenizer has {known} tokens and the model {vocabulary}: they do not belong together")
-
-
-def all_finite(tensor: torch.Tensor) -> bool:
-    """Neither NaN nor infinite anywhere; without a mask as large as the tensor."""
-    return not tensor.numel() or bool(torch.isfinite(torch.stack(tensor.aminmax())).all())
 
 
 def _drop_paths(config: Path) -> None:

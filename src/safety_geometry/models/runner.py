@@ -41,6 +41,11 @@ class NotFinite(FloatingPointError):
         super().__init__(f"the model's logits are not finite in {name}: {why}")
 
 
+def all_finite(tensor: Tensor) -> bool:
+    """Neither NaN nor infinite anywhere; without a mask as large as the tensor."""
+    return not tensor.numel() or bool(torch.isfinite(torch.stack(tensor.aminmax())).all())
+
+
 class KeyValues:
     """Keys and values by layer, with the `update` method that Hugging Face attention calls.
 

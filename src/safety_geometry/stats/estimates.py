@@ -21,7 +21,8 @@ class Interval:
 
 @dataclass(frozen=True)
 class PairedDifference:
-    """Mean of first − second over the same units, percentile interval; McNemar's exact p for binary outcomes, else NaN."""
+    """Mean of first − second over the same units, percentile interval; McNemar's exact p for binary outcomes, else
+    NaN."""
 
     value: float
     lo: float
@@ -45,7 +46,7 @@ def wilson(successes: int, n: int, confidence: float = 0.95) -> Interval:
         raise ValueError(f"{successes} successes out of {n}")
     if n == 0:
         return Interval(math.nan, math.nan, math.nan, 0)
-    z, rate = ndtri(0.5 + confidence / 2), successes / n
+    z, rate = float(ndtri(0.5 + confidence / 2)), successes / n
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
     return Interval(rate, max(0.0, min(centre - half, rate)), min(1.0, max(centre + half, rate)), n)
@@ -81,7 +82,8 @@ def percentiles(values: Sequence[float], confidence: float = 0.95) -> tuple[floa
 
 
 def least_mcnemar_p(changed: float) -> float:
-    """Least p that `mcnemar_exact` can give with so many discordant pairs (rounded): all of them change the same way."""
+    """Least p that `mcnemar_exact` can give with so many discordant pairs (rounded): all of them change the same
+    way."""
     return min(1.0, 2.0 * 0.5 ** round(changed))
 
 
@@ -104,8 +106,8 @@ def spearman_block_bootstrap(
 ) -> Interval:  # fmt: skip
     """ρ with a moving-block bootstrap interval for two series in time order.
 
-    Blocks of consecutive pairs start anywhere and are joined and cut to n (Künsch 1989). Resamples in which a variable is
-    constant are left out; if half or more are, the interval is NaN.
+    Blocks of consecutive pairs start anywhere and are joined and cut to n (Künsch 1989). Resamples in which a variable
+    is constant are left out; if half or more are, the interval is NaN.
     """
     a, b = _paired(x, y)
     n = len(a)
@@ -156,7 +158,8 @@ def holm(p_values: Sequence[float]) -> np.ndarray:
 
 
 def sign_flip_exact(differences: Sequence[int]) -> tuple[float, float]:
-    """Two-sided p of a sum of whole differences [n] when every sign is as likely as the other, and the least p that their sizes allow.
+    """Two-sided p of a sum of whole differences [n] when every sign is as likely as the other, and the least p that
+    their sizes allow.
 
     All 2ⁿ sums are counted, one difference after the other. With differences of −1, 0 and 1 it is McNemar's exact test.
     Raises ValueError for differences that are not whole numbers.

@@ -15,7 +15,9 @@ import torch
 from safety_geometry.models.configuration import ModelError, check_sizes
 from safety_geometry.models.gguf.header import Header, TensorPlace, read_header
 from safety_geometry.models.gguf.tokenizer import make_tokenizer
-from safety_geometry.models.loading import DTYPES, all_finite, check_vocabulary, load_tokenizer, save_plain
+from safety_geometry.models.loading import DTYPES, save_plain
+from safety_geometry.models.runner import all_finite
+from safety_geometry.models.tokenizer import check_vocabulary, load_tokenizer
 
 FAMILY_OF = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma2": "gemma2", "gemma3": "gemma3_text"}
 NAMES = {

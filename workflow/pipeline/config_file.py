@@ -116,7 +116,8 @@ def differences(base: Mapping, whole: Mapping) -> dict:
 
 def written(config: Mapping) -> str:
     """The text of a study's file that stands for a whole configuration."""
-    return yaml.safe_dump(differences(read_keys(DEFAULT), config), sort_keys=False, allow_unicode=True)
+    keys = {"study": config.get("study")} | differences(read_keys(DEFAULT), config)
+    return yaml.safe_dump(keys, sort_keys=False, allow_unicode=True)
 
 
 # -------------------------------------------------------------------------------------------------------------- checking

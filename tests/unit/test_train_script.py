@@ -81,7 +81,7 @@ def test_requests_that_merge_with_the_suffix(monkeypatch, models, tmp_path, caps
     """At the start, or at the reset after two steps that brings the second request: which comes first is drawn."""
     reached = set()
     for seed in range(6):
-        with pytest.raises(JobError, match=r"pool of r2d2, behaviour merges: .* merges the suffix .*pool\.gcg\.init"):
+        with pytest.raises(JobError, match=r"regime r2d2: behaviour merges: .* merges the suffix .*pool\.gcg\.init"):
             run(monkeypatch, models["merging"], tmp_path, [GOOD, MERGES], seed=seed)
         reached.add(capsys.readouterr().err.count("step "))
     assert reached == {0, 2}

@@ -15,7 +15,7 @@ import functools
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -127,6 +127,11 @@ class Job:
                 _replace(coming(path), sidecar(path))
             finally:
                 remove(scratch)
+
+    def write(self, path: Path, writer: Callable, *contents: object) -> None:
+        """`path` by a function of the library: writer(scratch path, *contents)."""
+        with self.publish(path) as scratch:
+            writer(scratch, *contents)
 
     def layout_changed(self) -> dict[str, dict[str, int]]:
         """Rows of a forward pass, asked for and used, where memory made them fewer."""

@@ -22,15 +22,14 @@ SCRIPTS = ROOT / "workflow" / "scripts"
 PACKAGE = {"sklearn": "scikit-learn", "yaml": "pyyaml", "huggingface_hub": "huggingface-hub"}  # where names differ
 
 # (script, environment) -> packages that only functions import which the rule does not call.
-# Modules of the package `judges` are imported for names and columns; its models load only where one is made.
-OF_JUDGES = ("causal_tables", "claims", "figure", "follow_up_choice", "follow_up_table", "judge", "judge_agreement",
-             "judge_template", "quadrants", "tables", "train_judges", "transfer_tables")  # fmt: skip
 NOT_REACHED = {
     ("fetch_source", "sources"): {"pandas", "pyyaml"},  # writes no table
     ("model_layers", "sources"): {"pandas", "pyyaml"},  # writes no table
     ("prompt_sets", "analysis"): {"huggingface-hub", "tqdm"},  # reads prompts that were fetched, fetches nothing
+    # Artefacts that hold torch's tensors when they are written are read by numpy.
+    **{(script, "analysis"): {"torch"} for script in ("carriers", "causal_tables", "quadrants")},
     # `analysis` is the environment of rules, trained judges and what reads judgements; no published judge is made in it.
-    **{(script, "analysis"): {"torch", "transformers", "peft"} for script in OF_JUDGES},
+    ("judge", "analysis"): {"torch", "transformers", "peft"},
 }
 # environment -> packages that no rule imports itself, and why they are there.
 RUNTIME: dict[str, dict[str, str]] = {}
@@ -43,6 +42,8 @@ def imports(path: Path) -> tuple[tuple[tuple[str, ...], bool], ...]:
 
     def visit(node: ast.AST, top: bool) -> None:
         for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and getattr(child.test, "id", "") == "TYPE_CHECKING":
+                continue  # no run gets there
             if isinstance(child, ast.Import):
                 found.extend(((alias.name,), top) for alias in child.names)
             elif isinstance(child, ast.ImportFrom):

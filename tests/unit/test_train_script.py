@@ -1,7 +1,10 @@
 """The training script on a tiny model: its log as a table, and requests that the initial suffix merges with."""
 
 import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -27,6 +30,7 @@ PARAMS = {
 GOOD = {"id": "good", "prompt": "How warm is the sea?", "target": "Sure, here is a list"}
 MERGES = {"id": "merges", "prompt": "Sharpen the knife in one line", "target": "Sure, here is a list"}
 
+ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -81,7 +85,7 @@ def test_requests_that_merge_with_the_suffix(monkeypatch, models, tmp_path, caps
     """At the start, or at the reset after two steps that brings the second request: which comes first is drawn."""
     reached = set()
     for seed in range(6):
-        with pytest.raises(JobError, match=r"pool of r2d2, behaviour merges: .* merges the suffix .*pool\.gcg\.init"):
+        with pytest.raises(JobError, match=r"regime r2d2: behaviour merges: .* merges the suffix .*pool\.gcg\.init"):
             run(monkeypatch, models["merging"], tmp_path, [GOOD, MERGES], seed=seed)
         reached.add(capsys.readouterr().err.count("step "))
     assert reached == {0, 2}
@@ -117,3 +121,20 @@ def test_files_of_a_segment_that_are_damaged(tmp_path):
     (tmp_path / "answers.jsonl").write_text('{"step": 1}\n')
     with pytest.raises(ArtefactError, match=r"answers.jsonl: not a monitor's answers"):
         read_answers(tmp_path / "answers.jsonl")
+
+
+def test_a_script_that_reads_a_damaged_artefact_ends_in_a_sentence(tmp_path):
+    (tmp_path / "log.csv").write_text("seed,regime\n1,sft\n")
+    (tmp_path / "answers.jsonl").write_text("")
+    words = [
+        "--logs",
+        tmp_path / "log.csv",
+        "--answers",
+        tmp_path / "answers.jsonl",
+        "--table",
+        tmp_path / "training.csv",
+    ]
+    command = [sys.executable, training_table.__file__, *map(str, words)]
+    ended = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": "src"}, cwd=ROOT)
+    assert ended.returncode == 1 and "Traceback" not in ended.stderr
+    assert ended.stderr.startswith("error: ") and "log.csv: the columns are not seed, regime, step" in ended.stderr

@@ -121,6 +121,11 @@ class Job:
             finally:
                 remove(scratch)
 
+    def write(self, path: Path, writer: Callable, *contents: object) -> None:
+        """`path` by a function of the library: writer(scratch path, *contents)."""
+        with self.publish(path) as scratch:
+            writer(scratch, *contents)
+
     def layout_changed(self) -> dict[str, dict[str, int]]:
         """Rows of a forward pass, asked for and used, where memory made them fewer."""
         return {b.what: {"asked": b.asked, "used": b.rows} for b in self.batches if b.changed}
@@ -129,11 +134,6 @@ class Job:
         """What work depends on that reads these inputs and settings: contents, values and the code."""
         files = [[name, content_digest(path)] for name in inputs for path in self._paths(name)]
         return {"files": files, "settings": {name: self.params[name] for name in settings}, "code": self.code}
-
-    def write(self, writer: Callable[[object, Path], None], content: object, path: Path) -> None:
-        """A file as its kind's writer makes it."""
-        with self.publish(path) as scratch:
-            writer(content, scratch)
 
     def write_json(self, value: object, path: Path) -> None:
         with self.publish(path) as scratch:

@@ -44,7 +44,7 @@ def main() -> None:
         print(f"{row['id']}: loss {result.seed_loss:.3f} -> {result.loss:.3f}, {seconds:.0f} s", flush=True)
         bar(1)
     job.write_jsonl(attacks, job.attacks)
-    job.write(write_attack_parts, table, job.table)
+    job.write(job.table, write_attack_parts, table)
     store.keep([])
 
 

@@ -52,7 +52,7 @@ def main() -> None:
         about = {"seed": params["seed"], "attack": "gcg", "source": params["source"], "behaviour": row["id"]}
         table.append(about | numbers(runner, config, start, result))
     job.write_jsonl(attacks, job.attacks)
-    job.write(write_attack_parts, table, job.table)
+    job.write(job.table, write_attack_parts, table)
     store.keep([])
 
 

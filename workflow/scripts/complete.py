@@ -24,8 +24,8 @@ def main() -> None:
         recorder = PromptRecorder(loaded.runner, prompts, p["positions"], p["dtype"])
     size, bar = batch_size(job, "completions", p["batch_size"]), progress(len(asked), "completions")
     job.write_jsonl(answer_suites(loaded, asked, prompts, p["suites"], size, recorder.observe, bar), job.completions)
-    with said(), job.publish(job.activations) as scratch:
-        write_prompt_activations(scratch, recorder.values, p["positions"])
+    with said():
+        job.write(job.activations, write_prompt_activations, recorder.values, p["positions"])
 
 
 if __name__ == "__main__":

@@ -23,8 +23,7 @@ def main() -> None:
         for label, each in prompts.items():
             bar = progress(len(each), "answers to fit prompts")
             refused[label] = holds(loaded, each, lambda text: classify(text) != "none", limit, size, bar)
-        with part.publish(path) as scratch:
-            write_fit_labels(scratch, refused)
+        part.write(path, write_fit_labels, refused)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def main() -> None:
         judges = trained | {"harm": harm.get(path, by_words), "usefulness": usefulness.get(path)}
         with explained(ValueError, of=path):
             table = judge_rows(rows[path], path, **judges)
-        job.write(write_judged, table, output)
+        job.write(output, write_judged, table)
 
 
 def said(job: Job, name: str, rows: dict[Path, list[dict]]) -> dict[Path, Said]:

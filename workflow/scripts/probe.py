@@ -42,8 +42,7 @@ def main() -> None:
             runner, directions, prompts["select_harmful"][:n], prompts["select_benign"][:n], evaluated, p["coefficient"],
             batch_size(job, "candidate scores", p["score_batch"]), share, progress(3 * n * len(directions), "candidate scores"),
         )  # fmt: skip
-    with job.publish(job.scores) as scratch:
-        write_scores(scratch, scores, runner.n_layers)
+    job.write(job.scores, write_scores, scores, runner.n_layers)
 
 
 if __name__ == "__main__":

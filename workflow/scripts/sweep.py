@@ -52,8 +52,8 @@ def main() -> None:
     results = store.completed(keys, compute)
     for result in results.values():
         recall(job, result["layout_changed"])
-    job.write(write_cells, causal.cell_rows(units, carriers.sites), job.cells)
-    job.write(write_readout, causal.readout_rows(results, units), job.readout)
+    job.write(job.cells, write_cells, causal.cell_rows(units, carriers.sites))
+    job.write(job.readout, write_readout, causal.readout_rows(results, units))
     job.write_jsonl((row for unit in answering for row in results[unit.name]["answers"]), job.completions)
 
 

@@ -34,7 +34,7 @@ def of_first(attacks: Sequence[dict], behaviours: int) -> list[dict]:
     return [row for row in attacks if row["id"] in first]
 
 
-def write_attack_parts(rows: Iterable[dict], path: Path) -> None:
+def write_attack_parts(path: Path, rows: Iterable[dict]) -> None:
     write_columns(pd.DataFrame(list(rows), columns=list(PARTS)), PARTS, path)
 
 

@@ -38,7 +38,7 @@ CELLS = {
 READOUT = {"cell": TEXT, "quantity": TEXT, "prompt_id": TEXT, "value": NUMBER}
 
 
-def write_cells(rows: Iterable[dict], path: Path) -> None:
+def write_cells(path: Path, rows: Iterable[dict]) -> None:
     """A row for each cell and target that it belongs to; what a row does not have is empty."""
     write_columns(pd.DataFrame(list(rows)).reindex(columns=list(CELLS)), CELLS, path, DIGITS)
 
@@ -48,7 +48,7 @@ def read_cells(path: Path) -> pd.DataFrame:
     return read_columns(path, CELLS)
 
 
-def write_readout(rows: Iterable[dict], path: Path) -> None:
+def write_readout(path: Path, rows: Iterable[dict]) -> None:
     write_columns(pd.DataFrame(list(rows), columns=list(READOUT)), READOUT, path, DIGITS)
 
 

@@ -28,7 +28,7 @@ def digest(completion: str) -> str:
     return hashlib.sha256(completion.encode()).hexdigest()[:12]
 
 
-def write_judged(frame: pd.DataFrame, path: Path) -> None:
+def write_judged(path: Path, frame: pd.DataFrame) -> None:
     write_columns(frame, JUDGED, path)
 
 

@@ -37,6 +37,11 @@ class StepLog:
     updates_max: int | None = None
     grad_norm: float = math.nan
 
+    @property
+    def summary(self) -> str:
+        """What is a number and is there, for people."""
+        return " ".join(f"{name} {x:.3f}" for name, x in vars(self).items() if isinstance(x, float) and x == x)
+
 
 @dataclass(frozen=True)
 class MonitorAnswer:

@@ -28,8 +28,10 @@ def write_progress(path: Path, progress: Mapping) -> None:
     path.write_text(json.dumps(progress, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def read_state(state: Path, progress: Path) -> tuple[dict[str, "Tensor"], dict]:
+def read_state(state: Path | None, progress: Path | None) -> tuple[dict[str, "Tensor"], dict]:
     """Tensors and progress. Raises ArtefactError when one of the files is damaged, or is of another kind."""
+    if state is None or progress is None:
+        raise ArtefactError("the state and the progress of the segment before are needed, and not given")
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

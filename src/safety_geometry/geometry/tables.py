@@ -4,19 +4,35 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from safety_geometry.artefacts.tables.geometry import NEEDING_R, PROFILE
+from safety_geometry.artefacts.tables.geometry import COUPLING_CONTROLS, NEEDING_R, PROFILE
 from safety_geometry.artefacts.tables.specification import names
 from safety_geometry.geometry.carriers import H_SCORES
 from safety_geometry.geometry.checkpoint import GeometrySettings, SelectedCheckpoint
 from safety_geometry.geometry.companions import QUANTITIES
 from safety_geometry.geometry.coupling import SiteDrift, field_geometry, principal_angles, site_drift
-from safety_geometry.geometry.measures import Measured
+from safety_geometry.geometry.measures import Measured, measure
 from safety_geometry.settings.identity import Site
 
+TABLES = ("coupling", "geometry", "controls", "profile")
 CHOICE = ("s_total", "s_refuse", "s_comply", "kl")
 STABILITY = ("s_total_lo", "s_total_hi", "site_share", "none_share")
 OF_R = names(NEEDING_R)
 FROZEN = ("hrci", "hrci_repr", "c_cos", "c_sub")
+
+
+def regime_tables(
+    checkpoints: Sequence[SelectedCheckpoint], reference: int, settings: GeometrySettings
+) -> dict[str, pd.DataFrame]:
+    """`TABLES` of a regime's checkpoints in order of steps; reference: step of the reference anchor."""
+    anchor = next(each for each in checkpoints if each.checkpoint.step == reference)
+    measured = [(each, measure(each, anchor, settings)) for each in checkpoints]
+    controls = [row for pair in measured for row in companion_rows(*pair)]
+    return {
+        "coupling": pd.DataFrame([coupling_row(*pair) for pair in measured]),
+        "controls": pd.DataFrame(controls, columns=COUPLING_CONTROLS.names),
+        "geometry": pd.DataFrame(describe_geometry(checkpoints, anchor, settings)),
+        "profile": pd.concat([profile(each, settings.h_score) for each in checkpoints]),
+    }
 
 
 def coupling_row(selected: SelectedCheckpoint, measured: Measured) -> dict:

@@ -111,7 +111,7 @@ def save_plain(model: nn.Module, tokenizer, folder: Path) -> None:
     _drop_paths(folder / "config.json")
 
 
-def save_adapter(model: nn.Module, folder: Path, base_name: str) -> None:
+def save_adapter(folder: Path, model: nn.Module, base_name: str) -> None:
     """Write the adapter of a PeftModel as a folder: its base by name, no path of this machine and no generated model card."""
     model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)

@@ -163,6 +163,7 @@ def report(command: list[str], results: Path) -> None:
         *(results / "tables").glob("*"),
         *(results / "figures").glob("*"),
         *(ROOT / "workflow/report").glob("*"),
+        *(ROOT / "src/safety_geometry/artefacts/tables").glob("*.py"),  # captions of tables
     ]
     newest = max((path.stat().st_mtime for path in shown), default=0.0)
     # One of the future says nothing: the clock was set back since.

@@ -74,10 +74,11 @@ def test_a_study_name_of_the_command_line_is_checked(run, monkeypatch, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("edited", ["tables/a.csv", "figures/a.png", "caption", "clock", None])
+@pytest.mark.parametrize("edited", ["tables/a.csv", "figures/a.png", "caption", "specification", "clock", None])
 def test_the_report_is_made_again_when_what_it_shows_changes(run, edited, monkeypatch, tmp_path):
     results, captions = tmp_path / "results/my", tmp_path / "workflow/report"
     files = {name: results / name for name in ("tables/a.csv", "figures/a.png")} | {"caption": captions / "a.rst"}
+    files["specification"] = tmp_path / "src/safety_geometry/artefacts/tables/a.py"
     for file in files.values():
         file.parent.mkdir(parents=True)
         file.write_text("")

@@ -1,5 +1,6 @@
 """The names that the package serves, for type checkers; `__init__.py` loads each when it is first used."""
 
+from safety_geometry.artefacts.carriers import Carrier as Carrier
 from safety_geometry.attacks.autodan.search import AutoDANConfig as AutoDANConfig
 from safety_geometry.attacks.autodan.search import AutoDANResult as AutoDANResult
 from safety_geometry.attacks.autodan.search import autodan as autodan
@@ -14,7 +15,6 @@ from safety_geometry.causal.edits import mode_edits as mode_edits
 from safety_geometry.causal.edits import steer as steer
 from safety_geometry.geometry.activations import record as record
 from safety_geometry.geometry.activations import stream as stream
-from safety_geometry.geometry.carriers import Carrier as Carrier
 from safety_geometry.geometry.carriers import candidate_table as candidate_table
 from safety_geometry.geometry.coupling import Coupling as Coupling
 from safety_geometry.geometry.coupling import couple as couple

@@ -38,34 +38,35 @@ MODEL = {
     ),
 }
 EDITS = {"models.generation", "models.interventions", "models.restart"}
-GCG = {"attacks.gcg.*", "attacks.targets", "models.processes"}
+GCG = {"attacks.gcg.*", "models.processes"}
 # Whether an answer is a refusal, by rules: training and attacks may look at that, at nothing else of the judges.
 REFUSAL = {f"judges.{name}" for name in ("languages", "normalise", "refusal", "refusal_phrases", "thinking")}
 ALLOWED = {
-    "train_segment": MODEL | EDITS | GCG | REFUSAL | {"training.*", "models.merging"},
+    "train_segment": MODEL | EDITS | GCG | REFUSAL | {"training.*", "models.merging", "models.token_log_p"},
     "probe": MODEL
     | EDITS
     | {f"geometry.{name}" for name in ("activations", "candidate_scores", "carriers", "contrast")},
     "sweep": MODEL
     | EDITS
     | {
-        *(f"causal.{name}" for name in ("cells", "controls", "modes", "names", "plan", "readout", "units")),
+        "models.answers",  # what a row of answers holds
+        *(f"causal.{name}" for name in ("cells", "controls", "modes", "names", "plan", "readout", "sweep")),
         *(f"geometry.{name}" for name in ("carriers", "coupling")),
     },
     "attack_gcg": MODEL | GCG,
-    "attack_autodan": MODEL | {"models.generation", "models.interventions", "attacks.autodan.*"},
-    "complete": MODEL | {"models.generation", "models.interventions"},
+    "attack_autodan": MODEL | {"models.generation", "models.interventions", "models.token_log_p", "attacks.autodan.*"},
+    "complete": MODEL | {"models.answers", "models.generation", "models.interventions", "models.recording"},
     "judge": {"settings.*", "artefacts.*", "models.memory", "judges.*"},
 }
 # Helpers of scripts, until their contents stand in the library.
 HELPERS = {
     "train_segment": {"_model"},
-    "probe": {"_model", "_probe"},
-    "sweep": {"_activations", "_completions", "_model", "_store", "_sweep", "_unit_key", "_units"},
-    "attack_gcg": {"_model", "_store"},
-    "attack_autodan": {"_model", "_store"},
-    "complete": {"_completions", "_model"},
-    "judge": {"_text"},
+    "probe": {"_model"},
+    "sweep": {"_completions", "_model"},
+    "attack_gcg": {"_model"},
+    "attack_autodan": {"_model"},
+    "complete": {"_model"},
+    "judge": set(),
 }
 
 
@@ -74,7 +75,7 @@ def modules(script: str) -> set[str]:
     names = set()
     for place in closure(ROOT, f"workflow/scripts/{script}.py"):
         path = Path(place)
-        if path.name == "__init__.py" or path.stem == script:
+        if path.name == "__init__.py" or path == Path(f"workflow/scripts/{script}.py"):
             continue
         names.add(path.stem if path.parts[0] == "workflow" else ".".join(path.with_suffix("").parts[2:]))
     return names

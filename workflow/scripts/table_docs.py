@@ -1,12 +1,15 @@
-"""Write docs/tables.md from the tables' specification: every table and column with what it means. `--check` only compares."""
+"""Write docs/tables.md from the tables' specification: every table and column with what it means.
+
+PYTHONPATH=src python workflow/scripts/table_docs.py; `--check` only compares.
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
+from safety_geometry.artefacts.tables.document import document
+
 ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "src"))
-from safety_geometry.artefacts.tables.document import document  # noqa: E402
 
 
 def main() -> None:
@@ -16,7 +19,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.check:
         if not arguments.file.exists() or arguments.file.read_text(encoding="utf-8") != document():
-            sys.exit(f"{arguments.file} is not up to date; run python workflow/scripts/table_docs.py")
+            sys.exit(f"{arguments.file} is not up to date; run PYTHONPATH=src python workflow/scripts/table_docs.py")
     else:
         arguments.file.write_text(document(), encoding="utf-8")
 

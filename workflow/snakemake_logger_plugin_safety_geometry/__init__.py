@@ -2,8 +2,9 @@
 
     PYTHONPATH=workflow snakemake --logger safety-geometry …
 
-Snakemake finds it by its name on the Python path. It shows how far the run is and, at the end, which jobs failed and how their
-logs end; a whole run leaves timings.csv. All of Snakemake's text is in .snakemake/log. `make run` and `make cluster` use it too.
+Snakemake finds it by its name on the Python path. It shows how far the run is and, at the end, which jobs failed and
+how their logs end; a whole run leaves timings.csv. All of Snakemake's text is in .snakemake/log. `make run` and
+`make cluster` use it too.
 """
 
 import contextlib
@@ -27,7 +28,8 @@ class LogHandlerSettings(LogHandlerSettingsBase):
     terminal: int | None = field(
         default=None,
         metadata={
-            "help": "Open file descriptor to show the progress at, beside Snakemake's own text (instead of it at stderr).",
+            "help": "Open file descriptor to show the progress at, beside Snakemake's own text (instead of it at"
+            " stderr).",
             "type": int,
         },
     )
@@ -58,7 +60,8 @@ class LogHandler(LogHandlerBase):
     def __post_init__(self) -> None:
         self.stream = sys.stderr
         if self.settings.terminal is not None:
-            # The real encoding of the terminal, also in Python's UTF-8 mode. A background process may be stopped for writing to it.
+            # The real encoding of the terminal, also in Python's UTF-8 mode. A background process may be stopped for
+            # writing to it.
             self.stream = os.fdopen(
                 self.settings.terminal, "w", encoding=locale.getencoding(), errors="backslashreplace"
             )

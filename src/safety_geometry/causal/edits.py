@@ -1,7 +1,7 @@
 """Edits made of carriers, for `answer` and `generate`: one carrier removed or added, or both in one of the modes."""
 
+from safety_geometry.artefacts.carriers import Carrier
 from safety_geometry.causal.modes import Part, interventions, mode_parts
-from safety_geometry.geometry.carriers import Carrier
 from safety_geometry.models.interventions import Intervention
 
 

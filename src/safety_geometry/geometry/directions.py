@@ -12,11 +12,11 @@ from functools import cached_property
 import numpy as np
 import torch
 
+from safety_geometry.artefacts.candidate_scores import CandidateScores
+from safety_geometry.artefacts.carriers import Carrier
 from safety_geometry.geometry.activations import evaluation_layers, record
 from safety_geometry.geometry.candidate_scores import candidate_directions, score_candidates
 from safety_geometry.geometry.carriers import (
-    CandidateScores,
-    Carrier,
     candidate_table,
     harmfulness_profile,
     mean_difference,
@@ -27,8 +27,10 @@ from safety_geometry.geometry.carriers import (
 from safety_geometry.geometry.coupling import Coupling, couple, position_subspace
 from safety_geometry.models.chat import Rendered
 from safety_geometry.models.memory import BatchSize
-from safety_geometry.models.positions import T_INST, Position
 from safety_geometry.models.runner import Runner
+from safety_geometry.settings.identity import T_INST, Position
+
+SUBSPACE_K = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +72,12 @@ class ClassActivations:
             raise ValueError(f"no activations at position {position!r}; there are {list(self.positions)}")
         return self.positions.index(position)
 
+    def subspace(self, layer: int, k: int = SUBSPACE_K) -> np.ndarray:
+        """Top k directions [d, k'] of the mean differences at the post-instruction positions of a layer."""
+        rows = self.difference[[self.place(position) for position in self.after_instruction], layer]
+        scale = np.linalg.norm(self.benign[:, :, layer].mean(0, dtype=np.float64), axis=-1).max()
+        return position_subspace(rows, k, float(scale))
+
 
 def record_classes(
     runner: Runner,
@@ -97,7 +105,7 @@ def harmfulness_carrier(
     sides = (side[:, held_out.place(position), blocks] for side in (held_out.harmful, held_out.benign))
     profile = harmfulness_profile(raw[blocks], *sides)
     layer = select_harmfulness(profile, score)
-    return _carrier("H", raw[layer], layer, position, float(profile[score].iloc[layer]), None)
+    return _carrier("H", fit, layer, position, float(profile[score].iloc[layer]), None)
 
 
 def score_refusal_candidates(
@@ -123,11 +131,10 @@ def score_refusal_candidates(
     tried = range(int(0.8 * fit.n_layers)) if layers is None else layers
     difference = torch.from_numpy(fit.difference).float()
     directions = candidate_directions(difference, fit.positions, fit.after_instruction, tried)
-    scores = score_candidates(
+    return score_candidates(
         runner, directions, harmful, benign, evaluation_layers(*means, evaluation_share),
         batch_size=batch_size, share=share, progress=progress,
     )  # fmt: skip
-    return CandidateScores.from_arrays({name: values.numpy() for name, values in vars(scores).items()}, fit.n_layers)
 
 
 def refusal_carrier(
@@ -139,22 +146,20 @@ def refusal_carrier(
     Where no candidate keeps within the limit, the best of the others, with `admissible` False.
     """
     best = report_refusal(candidate_table(scores, beta_kl, kl_max))
-    layer, position = int(best.layer), int(best.position)
-    raw = fit.difference[fit.place(position), layer]
-    return _carrier("R", raw, layer, position, float(best.s_total), bool(best.admissible))
+    return _carrier("R", fit, int(best.layer), int(best.position), float(best.s_total), bool(best.admissible))
 
 
-def couple_carriers(fit: ClassActivations, h: Carrier, r: Carrier, k: int = 3, tau: float = 4.0) -> Coupling:
+def couple_carriers(fit: ClassActivations, h: Carrier, r: Carrier, k: int = SUBSPACE_K, tau: float = 4.0) -> Coupling:
     """Coupling of two carriers of `fit` (arXiv 2606.16349): the subspaces are the top k of the post-instruction
     positions at each one's layer."""
-    places = [fit.place(position) for position in fit.after_instruction]
-
-    def subspace(layer: int) -> np.ndarray:
-        size = np.linalg.norm(fit.benign[:, :, layer].mean(0, dtype=np.float64), axis=-1).max()
-        return position_subspace(fit.difference[places, layer], k, float(size))
-
-    return couple(h.direction, r.direction, subspace(h.layer), subspace(r.layer), h.layer, r.layer, tau)
+    bases = fit.subspace(h.layer, k), fit.subspace(r.layer, k)
+    return couple(h.direction, r.direction, *bases, h.layer, r.layer, tau)
 
 
-def _carrier(kind, raw: np.ndarray, layer: int, position: Position, score: float, admissible: bool | None) -> Carrier:
-    return Carrier(kind, layer, position, unit(raw), float(np.linalg.norm(raw)), score, admissible)
+def _carrier(
+    kind, fit: ClassActivations, layer: int, position: Position, score: float, admissible: bool | None
+) -> Carrier:
+    raw = fit.difference[fit.place(position), layer]
+    k = min(SUBSPACE_K, len(fit.after_instruction))  # none, where only the instruction's last token was recorded
+    subspace = fit.subspace(layer, k) if k else np.zeros((len(raw), 0))
+    return Carrier(kind, layer, position, unit(raw), float(np.linalg.norm(raw)), score, admissible, subspace)

@@ -145,7 +145,8 @@ def read_hand_labels(path: Path) -> pd.DataFrame:
 
 
 def fitting(labels: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
-    """Labels whose digest, where they have one, is that of the judged answer of their id: the others are of another run's answers."""
+    """Labels whose digest, where they have one, is that of the judged answer of their id: the others are of another
+    run's answers."""
     if "digest" not in labels:
         return labels
     fits = labels.merge(judged[["id", "digest"]], on=["id", "digest"])["id"]

@@ -226,8 +226,8 @@ def judge_rows(rows: Sequence[dict], name: object, **judges) -> pd.DataFrame:
     judged = judge_completions(frame, utility_items=utility_items(rows), **judges)
     if unknown := int((judged["language"] == OTHER).sum()):
         log.warning(
-            "%s: %d of %d answers not judged, in a language that the rules do not know: neither refusal nor success (column"
-            " language)", name, unknown, len(judged),
+            "%s: %d of %d answers not judged, in a language that the rules do not know: neither refusal nor success"
+            " (column language)", name, unknown, len(judged),
         )  # fmt: skip
     for column in ("suite", "prompt_id", "type", "arm", "n_tokens"):
         judged[column] = frame[column].to_numpy()

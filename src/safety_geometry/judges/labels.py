@@ -37,8 +37,8 @@ class LabelError(ValueError):
 def read_labels(paths: Sequence[Path], patterns: Sequence[str], field: str) -> pd.DataFrame:
     """All labelled sets of these files in one frame (`combine`).
 
-    A folder stands for its files that the patterns name; JSON Lines have their scores in `field`. Raises ArtefactError when there is
-    no file, a pattern fits none, or one cannot be read.
+    A folder stands for its files that the patterns name; JSON Lines have their scores in `field`. Raises ArtefactError
+    when there is no file, a pattern fits none, or one cannot be read.
     """
     files = [file for path in paths for file in (matched(path, patterns) if path.is_dir() else [path])]
     if not files:
@@ -66,12 +66,14 @@ def matched(folder: Path, patterns: Sequence[str]) -> list[Path]:
 
 
 def to_prompts(rows: pd.DataFrame, prompts: Iterable[str]) -> pd.DataFrame:
-    """Rows whose request is one of the prompts, both normalised as prompt ids are. Raises LabelError when none is left."""
+    """Rows whose request is one of the prompts, both normalised as prompt ids are. Raises LabelError when none is
+    left."""
     known = {normalise(prompt) for prompt in prompts}
     kept = rows[[normalise(request) in known for request in rows["request"]]].reset_index(drop=True)
     if kept.empty:
         raise LabelError(
-            f"none of the {len(rows)} labelled answers is to a prompt of their role; give that role the set of these files"
+            f"none of the {len(rows)} labelled answers is to a prompt of their role; give that role the set of these"
+            " files"
         )
     return kept
 

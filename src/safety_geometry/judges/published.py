@@ -25,8 +25,8 @@ class Said:
 
 @dataclass(frozen=True)
 class Published:
-    """HarmBench's or StrongREJECT's judge: its folder, and the base model's where that is an adapter, and the wording of its
-    prompts (None: its own; `contextual_template`: for rows with a context)."""
+    """HarmBench's or StrongREJECT's judge: its folder, and the base model's where that is an adapter, and the wording
+    of its prompts (None: its own; `contextual_template`: for rows with a context)."""
 
     name: str
     folder: Path
@@ -37,7 +37,8 @@ class Published:
     def says(
         self, rows: Mapping[Hashable, Sequence[dict]], size, device: str = "cpu", dtype: str = "float32"
     ) -> dict[Hashable, Said]:  # fmt: skip
-        """What it says of completions, by the names of their files; nothing of empty ones. The model is loaded and freed.
+        """What it says of completions, by the names of their files; nothing of empty ones. The model is loaded and
+        freed.
 
         size: `BatchSize` of its passes. Raises ValueError for what it cannot be asked.
         """

@@ -7,10 +7,9 @@ from pathlib import Path
 from safety_geometry.models.chat import ChatFormat, Rendered
 from safety_geometry.models.generation import generate
 from safety_geometry.models.interventions import Edits
-from safety_geometry.models.loading import end_ids, load_model
+from safety_geometry.models.loaded import load
 from safety_geometry.models.memory import BatchSize
 from safety_geometry.models.runner import Runner
-from safety_geometry.models.tokenizer import check_vocabulary, load_tokenizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +43,8 @@ def load_language_model(
         TemplateError: its chat template does not show where request and answer stand.
         UnsupportedModel: the family is not one that `Runner` knows.
     """
-    folder = Path(folder)
-    tokenizer = load_tokenizer(folder)
-    chat = ChatFormat(tokenizer, system, end_ids(folder))
-    model = load_model(folder, dtype, device, adapter)
-    check_vocabulary(tokenizer, model.config.vocab_size)
-    return LanguageModel(Runner(model), chat)
+    loaded = load(Path(folder), dtype, device, system, adapter)
+    return LanguageModel(loaded.runner, loaded.chat)
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,10 @@ class LayerScan(Settings):
 
 
 class Sweep(Settings):
-    """Carriers are removed (ablate) or added (steer) at anchors, beside matched controls. docs/protocol.md defines all of it."""
+    __doc__ = (
+        "Carriers are removed (ablate) or added (steer) at anchors, beside matched controls."
+        " docs/protocol.md defines all of it."
+    )
 
     checkpoints: Anchors = key("Regime: anchors that are swept.")
     modes: each_once(Mode, 1) = key("What is removed or added: H, R, both, and each without the other.")

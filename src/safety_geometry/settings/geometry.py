@@ -51,7 +51,8 @@ class Refusal(Settings):
     """The refusal carrier R, and the scores of its candidates."""
 
     contrast: Literal["prompts", "behaviour"] = key(
-        "`prompts`: harmful minus benign. `behaviour`: fit prompts that the checkpoint refuses minus the others; sweeps need `prompts`."
+        "`prompts`: harmful minus benign. `behaviour`: fit prompts that the checkpoint refuses minus the others;"
+        " sweeps need `prompts`."
     )
     answer_tokens: Count = key("With `behaviour`: length of the answers that this is read off.")
     class_min: at_least(4) = key("With `behaviour`: a checkpoint with fewer prompts on either side has no R.")

@@ -11,7 +11,8 @@ LARGEST_COUNT, LARGEST_SEED = 10**9, 2**32 - 1
 
 
 class Settings(BaseModel):
-    """A mapping with known keys. No other keys, and no value that is only nearly of its kind: 2.0 is no whole number."""
+    """A mapping with known keys. No other keys, and no value that is only nearly of its kind: 2.0 is no whole
+    number."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
 
@@ -36,7 +37,7 @@ def refused(name: str, value: object, fix: str) -> PydanticCustomError:
     return PydanticCustomError("refused", "{fix}", {"name": name, "value": value, "fix": fix})
 
 
-# ------------------------------------------------------------------------------------------------------------------ text
+# ----------------------------------------------------------------------------------------------------------------- text
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ Address = _form(r"^https?://[^\s\x00-\x1f\x7f]+$", "an address that begins with 
 Device = _form("^(cpu|cuda(:(0|[1-9][0-9]?))?)$", "cpu, cuda or cuda:N with the number of a GPU (cpu|cuda)", "a device")
 Text = Annotated[str, Field(min_length=1)]
 
-# --------------------------------------------------------------------------------------------------------------- numbers
+# -------------------------------------------------------------------------------------------------------------- numbers
 
 Count = Annotated[int, Field(ge=1, le=LARGEST_COUNT)]
 Natural = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
@@ -91,7 +92,7 @@ def at_least(least: int) -> Any:
     return Annotated[int, Field(ge=least, le=LARGEST_COUNT)]
 
 
-# ----------------------------------------------------------------------------------------------------------------- lists
+# ---------------------------------------------------------------------------------------------------------------- lists
 
 
 def _once(values: list) -> list:
@@ -113,7 +114,7 @@ Steps = each_once(Count, 1)
 Layers = each_once(Natural)
 
 
-# ------------------------------------------------------------------------------------------------ values of several kinds
+# ---------------------------------------------------------------------------------------------- values of several kinds
 
 
 def either(*kinds: Any) -> Any:

@@ -1,7 +1,8 @@
 """The reference page of keys (docs/configuration.md) and the JSON schema, both made from the models.
 
 python -m safety_geometry.settings.page --schema            prints the JSON schema of a whole configuration
-python -m safety_geometry.settings.page --keys config.yaml  prints the page of keys, with the values of a file beside them
+python -m safety_geometry.settings.page --keys config.yaml  prints the page of keys, with the values of a file beside
+                                                            them
 """
 
 import argparse
@@ -18,7 +19,8 @@ from safety_geometry.settings.study import StudySettings
 
 HEAD = """# Keys of the configuration
 
-Made by `python -m safety_geometry.settings.page --keys config.yaml` from the models in `src/safety_geometry/settings`; do not edit.
+Made by `python -m safety_geometry.settings.page --keys config.yaml` from the models in \
+`src/safety_geometry/settings`; do not edit.
 How files are merged, and how an entry is taken away: [howto.md](howto.md). *optional*: may be left out.
 """
 KINDS = {

@@ -36,8 +36,8 @@ class PromptSet(Settings):
     source: str | None = key("One of `sources`; null: files of this project.")
     files: FileNames = key("Files, or patterns within the source.")
     format: Literal[
-        "advbench_prompt", "advbench_csv", "lines", "donotanswer_jsonl", "jsonl", "harmbench_csv", "xstest_csv", "strongreject_csv",
-        "cosmic_json", "ultrachat", "pyrit_labels", "labelled_jsonl",
+        "advbench_prompt", "advbench_csv", "lines", "donotanswer_jsonl", "jsonl", "harmbench_csv", "xstest_csv",
+        "strongreject_csv", "cosmic_json", "ultrachat", "pyrit_labels", "labelled_jsonl",
     ] = key("How the files are read.")  # fmt: skip
     label: Literal["harmful", "benign"] = optional("Of all its prompts; left out: the file says it of each.")
     sample: Count = optional("So many prompts of a large file, drawn by hash.")
@@ -49,7 +49,8 @@ class Role(Settings):
 
     set: either(Name, each_once(Name, 1)) = key("The set, or the sets, that they are drawn from.")
     n: either(Count, Literal["all", "published"]) = key(
-        "How many. `all`: all that no other role holds. `published`: the set as it stands, overlaps left to the leakage check."
+        "How many. `all`: all that no other role holds. `published`: the set as it stands, overlaps left to the leakage"
+        " check."
     )
     kind: Literal["evaluation", "monitor", "probe", "train", "judge"] = key("Evaluation is served first.")
     balance: str = optional("A field of the prompts whose values take turns.")

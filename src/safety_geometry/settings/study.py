@@ -27,7 +27,8 @@ class StudySettings(Settings):
     pool: Pool = optional("Attacked behaviours of r2d2 regimes. Needed where something is trained.")
     regimes: dict[RegimeName, Regime] = key("Ways of training, by name; `{}`: nothing is trained.")
     anchors: Steps = optional(
-        "Steps beside each regime's reference that are read in full; all of them have to be saved. Needed where something is trained."
+        "Steps beside each regime's reference that are read in full; all of them have to be saved. Needed where"
+        " something is trained."
     )
     checkpoints: Trajectories = optional("Checkpoints that were not trained here, by name (docs/howto.md).")
     activations: Activations = key("What is kept of the residual stream.")

@@ -105,16 +105,17 @@ class Train(Settings):
     )
     saves: Steps = key("Steps whose adapter is saved, probed and read.")
     segment_length: Count = key(
-        "Steps of one training job: a killed one costs at most these. The last save should be a multiple of it: else the last segment"
-        " is trained again when a later save is added."
+        "Steps of one training job: a killed one costs at most these. The last save should be a multiple of it: else"
+        " the last segment is trained again when a later save is added."
     )
     keep: Literal["all", "anchors"] = key(
-        "`anchors`: the adapters of other saves are deleted when all that reads them has run (they are most of the disk; to read one"
-        " again, its segment is trained again)."
+        "`anchors`: the adapters of other saves are deleted when all that reads them has run (they are most of the"
+        " disk; to read one again, its segment is trained again)."
     )
     processes: Count = optional(
-        "Processes of a training job, which share the rows of a step and the candidates of the attacks (docs/cluster.md); left out: 1."
-        " Changes rounding and dropout masks only: what is trained is not trained again."
+        "Processes of a training job, which share the rows of a step and the candidates of the attacks"
+        " (docs/cluster.md); left out: 1. Changes rounding and dropout masks only: what is trained is not trained"
+        " again."
     )
     sharding: Literal["none", "full"] = optional(
         "`full`: the processes share the frozen weights too (FSDP); left out: none."
@@ -142,7 +143,8 @@ class Regime(Settings):
 
     kind: Literal["sft", "r2d2"] = key("`sft`: clean rows only. `r2d2`: the same clean rows plus the pool.")
     reference: Count = key(
-        "Step of the reference anchor. The paper's rule is the earliest checkpoint that refuses stably (any of them for sft)."
+        "Step of the reference anchor. The paper's rule is the earliest checkpoint that refuses stably (any of them"
+        " for sft)."
     )
     anchors: Steps = optional("Instead of the common ones.")
     saves: Steps = optional("Instead of train.saves.")

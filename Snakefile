@@ -8,7 +8,7 @@ from snakemake.utils import min_version
 min_version("9.27")
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))  # where `pipeline` is
 from pipeline.config_file import read_layers
-from pipeline.snakemake_internals import given_config, given_config_files
+from pipeline.snakemake_internals import given_config, given_config_files, is_main_process
 
 if set("{}") & set(str(workflow.basedir)):
     raise SystemExit(
@@ -17,7 +17,7 @@ if set("{}") & set(str(workflow.basedir)):
 
 # Snakemake keeps the last of two keys and reads 010 as 8; here that ends the start. Jobs take what the start has checked.
 layers = {}
-if workflow.is_main_process:
+if is_main_process(workflow):
     layers = read_layers(given_config_files(workflow), given_config(workflow))
 
 

@@ -43,11 +43,10 @@ class Folder:
         for name in (
             "workflow/pipeline",
             "workflow/snakemake_logger_plugin_safety_geometry",
-            "workflow/schemas",
             "src",
         ):
             shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("workflow/run.py", "workflow/cluster.py", "configs/smoke.yaml"):
+        for name in ("workflow/run.py", "workflow/cluster.py", "configs/smoke.yaml", "config.yaml"):
             (path / name).parent.mkdir(exist_ok=True)
             shutil.copy2(ROOT / name, path / name)
         (path / "there").mkdir()

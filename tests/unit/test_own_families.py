@@ -39,9 +39,11 @@ SCORES = {"layers": [1, 2], "max_layer_fraction": None, "candidate_positions": [
           "evaluation_share": 0.3, "score_batch": 8}  # fmt: skip
 CARRIERS = {
     "seed": 3, "regime": "mine", "steps": [1], "anchors": {"reference": 1}, "reference": 1, "scored_steps": [1],
-    "positions": [-2, -1, "t_inst"], "harmfulness": {"position": -1, "score": "dprime"},
-    "refusal": {"kl_max": 1e9, "beta_kl": 1.0, "max_layer_fraction": 1.0}, "subspace_k": 2, "tau": 4.0, "fixed_layers": [1, 2],
-    "bootstrap": 4, "shuffles": 2, "splits": 2, "stats_seed": 0,
+    "settings": {
+        "positions": [-2, -1], "h_position": -1, "h_score": "dprime", "kl_max": 1e9, "beta_kl": 1.0,
+        "max_layer_fraction": 1.0, "subspace_k": 2, "tau": 4.0, "fixed_layers": [1, 2], "bootstrap": 4, "shuffles": 2, "splits": 2,
+        "seed": 0,
+    },
 }  # fmt: skip
 OPENINGS = ["Sorry", "I"]
 SWEEP = {

@@ -48,6 +48,12 @@ def given_config(workflow: Any) -> Mapping:
         return workflow.config_settings.config
 
 
+def is_main_process(workflow: Any) -> bool:
+    """Not one that Snakemake has started for a job."""
+    with inside("whether this is a job's own Snakemake"):
+        return workflow.is_main_process
+
+
 def runs_here(workflow: Any) -> bool:
     """Whether jobs run on this machine. The executor stands in no public place."""
     with inside("the executor"):

@@ -12,6 +12,7 @@ from pipeline.progress import Outlook
 from pipeline.snakemake_internals import (
     given_config,
     given_config_files,
+    is_main_process,
     look_once_a_time_span,
     makes_environments,
     planned_jobs,
@@ -27,7 +28,7 @@ name_in_advice(Path(next(iter(given_config_files(workflow)), "config.yaml")), RO
 if isinstance(given_config(workflow).get("seeds"), list):  # --config 'seeds=[42]' brings them as text
     config["seeds"] = [int(s) if re.fullmatch("[0-9]+", str(s)) else s for s in config["seeds"]]
 take_out(config)
-study = checked_study(config, layers) if workflow.is_main_process else Study(config)
+study = checked_study(config, layers) if is_main_process(workflow) else Study(config)
 layout = study.layout
 stages = Stages(study, Facts(study, read_rates(config["model"]["device"], ROOT), ROOT / layout.root), ROOT)
 

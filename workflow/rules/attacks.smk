@@ -4,136 +4,171 @@ The fixed-source attacks are GCG's on one checkpoint that refuses; every other s
 all targets a source's attacks, so that a new source adds its own jobs only.
 """
 
-pick = stages["attacked_behaviours"]
-gcg = stages["attack_gcg"]
-autodan = stages["attack_autodan"]
-ask = stages["transfer"]
-judge_asked = stages["judge_transfer"]
-tabulate_attacks = stages["transfer_tables"]
+ATTACKS = f"{PSEED}/attacks/{{method}}/{{regime}}/step{{step}}.jsonl"
+ATTACK_PARTS = f"{SEED}/attacks/{{method}}/{{regime}}/step{{step}}.csv"
+BEHAVIOURS = f"{PSEED}/attacks/behaviours.jsonl"
+
+
+ATTACKED = [(seed, *source) for seed in config["seeds"] for source in study.attack_sources]
 
 
 rule attacked_behaviours:
     input:
         unpack(lambda wc: layout.weights(*study.fixed_source, wc.seed) if config["attacks"]["require_refusal"] else {}),
-        requests=layout.role("direct"),
+        requests=role("direct"),
         layers=ancient(layout.layers),
     output:
-        behaviours=layout.behaviours,
+        behaviours=BEHAVIOURS,
     log:
-        pick.log,
+        f"{SEED}/logs/attacked_behaviours.log",
     priority: 90
     conda:
-        pick.conda
-    threads: pick.threads
+        "../../envs/torch.yaml"
+    threads: config["model"]["threads"]
     resources:
-        **pick.resources,
+        **needs("attacked_behaviours"),
     params:
-        **pick.params,
+        code=code("choose_behaviours"),
+        files=named,
+        settings=fixed(**params_of.attacked_behaviours),
     shell:
-        pick.command
+        "python workflow/scripts/choose_behaviours.py {params.files} --requests {input.requests:q}"
+        " --behaviours {output.behaviours:q} --params {params.settings:q} --code {params.code:q} > {log:q} 2>&1"
 
 
 rule attack_gcg:
     input:
         unpack(weights),
-        behaviours=layout.behaviours,
+        behaviours=BEHAVIOURS,
     output:
-        attacks=layout.attacks("gcg"),
-        table=layout.attack_parts("gcg"),
+        attacks=ATTACKS.replace("{method}", "gcg"),
+        table=ATTACK_PARTS.replace("{method}", "gcg"),
     log:
-        gcg.log,
+        f"{SEED}/logs/attack_gcg/{{regime}}_step{{step}}.log",
     benchmark:
-        gcg.benchmark
+        f"{SEED}/benchmarks/attack_gcg_{{regime}}_step{{step}}.tsv"
     priority: 90
     conda:
-        gcg.conda
-    threads: gcg.threads
+        "../../envs/torch.yaml"
+    threads: config["model"]["threads"]
     resources:
-        **gcg.resources,
+        **needs("attack_gcg"),
     params:
-        **gcg.params,
+        code=code("attack_gcg"),
+        files=named,
+        settings=lambda wc: settings(**params_of.gcg_attacks(wc.regime, int(wc.step), int(wc.seed))),
     shell:
-        gcg.command
+        "python workflow/scripts/attack_gcg.py {params.files} --behaviours {input.behaviours:q}"
+        " --attacks {output.attacks:q} --table {output.table:q}"
+        " --params {params.settings:q} --code {params.code:q} > {log:q} 2>&1"
 
 
 rule attack_autodan:
     input:
         unpack(weights),
-        behaviours=layout.behaviours,
+        behaviours=BEHAVIOURS,
         seeds="data/autodan_seeds.jsonl",
         synonyms="data/synonyms.jsonl",
     output:
-        attacks=layout.attacks("autodan"),
-        table=layout.attack_parts("autodan"),
+        attacks=ATTACKS.replace("{method}", "autodan"),
+        table=ATTACK_PARTS.replace("{method}", "autodan"),
     log:
-        autodan.log,
+        f"{SEED}/logs/attack_autodan/{{regime}}_step{{step}}.log",
     benchmark:
-        autodan.benchmark
+        f"{SEED}/benchmarks/attack_autodan_{{regime}}_step{{step}}.tsv"
     conda:
-        autodan.conda
-    threads: autodan.threads
+        "../../envs/torch.yaml"
+    threads: config["model"]["threads"]
     resources:
-        **autodan.resources,
+        **needs("attack_autodan"),
     params:
-        **autodan.params,
+        code=code("attack_autodan"),
+        files=named,
+        settings=lambda wc: settings(**params_of.autodan_attacks(wc.regime, int(wc.step), int(wc.seed))),
     shell:
-        autodan.command
+        "python workflow/scripts/attack_autodan.py {params.files} --behaviours {input.behaviours:q}"
+        " --seeds {input.seeds:q} --synonyms {input.synonyms:q} --attacks {output.attacks:q} --table {output.table:q}"
+        " --params {params.settings:q} --code {params.code:q} > {log:q} 2>&1"
 
 
 rule transfer:
     input:
-        unpack(asked),
+        model=lambda wc: [layout.model(*target) for target in study.attack_targets(wc.regime, int(wc.step))],
+        adapters=lambda wc: [
+            adapter.format(seed=wc.seed)
+            for target in study.attack_targets(wc.regime, int(wc.step))
+            for adapter in layout.adapter(*target)
+        ],
+        attacks=lambda wc: [
+            ATTACKS.format(seed=wc.seed, method=method, regime=wc.regime, step=wc.step)
+            for method in study.methods(wc.regime, int(wc.step))
+        ],
     output:
-        completions=layout.transfer_answers,
+        completions=f"{PSEED}/transfer/{{regime}}/step{{step}}.jsonl",
     log:
-        ask.log,
+        f"{SEED}/logs/transfer/{{regime}}_step{{step}}.log",
     benchmark:
-        ask.benchmark
+        f"{SEED}/benchmarks/transfer_{{regime}}_step{{step}}.tsv"
     conda:
-        ask.conda
-    threads: ask.threads
+        "../../envs/torch.yaml"
+    threads: config["model"]["threads"]
     resources:
-        **ask.resources,
+        **needs("transfer"),
     params:
-        **ask.params,
+        code=code("transfer"),
+        settings=lambda wc: settings(**params_of.transfer(wc.regime, int(wc.step))),
     shell:
-        ask.command
+        "python workflow/scripts/transfer.py --model {input.model:q} --adapters {input.adapters:q} --attacks {input.attacks:q}"
+        " --completions {output.completions:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 use rule judge as judge_transfer with:
     input:
-        **layout.judges(),
-        completions=layout.transfer_answers,
+        **JUDGE_FILES,
+        completions=f"{PSEED}/transfer/{{regime}}/step{{step}}.jsonl",
     output:
-        judged=layout.transfer_judged,
+        judged=f"{SEED}/transfer/{{regime}}/step{{step}}/judged.csv",
     log:
-        judge_asked.log,
+        f"{SEED}/logs/judge/transfer_{{regime}}_step{{step}}.log",
     group:
-        "judge_transfer" if GROUPED else None
-    resources:
-        **judge_asked.resources,
+        None if PUBLISHED else "judge_transfer"
 
 
 rule transfer_tables:
     input:
         attacks_parts=[
-            at(layout.attack_parts(method), *source)
-            for source in study.attacked()
-            for method in study.methods(*source[1:])
+            ATTACK_PARTS.format(seed=seed, method=method, regime=regime, step=step)
+            for seed, regime, step in ATTACKED
+            for method in study.methods(regime, step)
         ],
-        judged=layout.each(layout.transfer_judged, study.attacked()),
+        judged=[f"{R}/seed{seed}/transfer/{regime}/step{step}/judged.csv" for seed, regime, step in ATTACKED],
         trajectory=layout.table("trajectory"),
         coupling=layout.table("coupling"),
         geometry=layout.table("geometry"),
     output:
-        **{name: reported(name) for name in tables.ATTACKS},
+        attacks=reported("attacks", "Attacks"),
+        transfer=reported("transfer", "Attacks"),
+        transfer_predictors=reported("transfer_predictors", "Attacks"),
     log:
-        tabulate_attacks.log,
+        f"{R}/logs/transfer_tables.log",
     conda:
-        tabulate_attacks.conda
+        "../../envs/analysis.yaml"
     resources:
-        **tabulate_attacks.resources,
+        **needs("transfer_tables"),
     params:
-        **tabulate_attacks.params,
+        code=code("transfer_tables"),
+        settings=fixed(
+            sources=[dict(zip(("seed", "regime", "step"), source)) for source in ATTACKED],
+            fixed_source="{}:{}".format(*study.fixed_source),
+            untrained=list(study.own),
+            stats_seed=config["statistics"]["seed"],
+            draws=config["statistics"]["bootstrap"],
+        ),
     shell:
-        tabulate_attacks.command
+        "export OMP_NUM_THREADS=1; python workflow/scripts/transfer_tables.py --attacks-parts {input.attacks_parts:q}"
+        " --judged {input.judged:q} --trajectory {input.trajectory:q} --coupling {input.coupling:q} --geometry {input.geometry:q}"
+        " --attacks {output.attacks:q} --transfer {output.transfer:q} --transfer-predictors {output.transfer_predictors:q}"
+        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+
+
+ATTACK_TABLES = ["attacks", "transfer", "transfer_predictors"]

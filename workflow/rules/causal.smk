@@ -4,171 +4,215 @@ A swept checkpoint is (seed, regime or aligned model, step). Everything of one c
 number of controls reruns its job, which computes the cells concerned and takes the others from its store.
 """
 
-sweep_cells = stages["sweep"]
-choose = stages["follow_up_choice"]
-follow = stages["follow_up"]
-judge_cells = stages["judge_sweep"]
-judge_followed = stages["judge_follow_up"]
-tabulate = stages["causal_tables"]
-tabulate_follow_up = stages["follow_up_table"]
-sample = stages["quadrants"]
+SWEEP, FOLLOW, QUADRANTS = config["sweep"], config["follow_up"], config["quadrants"]
+SWEPT = f"{SEED}/sweep/{{regime}}/step{{step}}"
+PSWEPT = f"{PSEED}/sweep/{{regime}}/step{{step}}"
+SWEPT_CHECKPOINTS = study.identities(study.swept())
 
 
 rule sweep:
     input:
-        unpack(swept),
-        harmful=layout.role("direct"),
-        benign=layout.role("utility"),
-        suites=[layout.role(suite) for suite in config["sweep"]["generate"]["suites"]],
+        unpack(swept_inputs),
+        harmful=role("direct"),
+        benign=role("utility"),
+        suites=[role(suite) for suite in SWEEP["generate"]["suites"]],
     output:
-        cells=layout.cells,
-        readout=layout.readout,
-        completions=layout.sweep_answers,
+        cells=f"{SWEPT}/cells.csv",
+        readout=f"{SWEPT}/readout.csv",
+        completions=f"{PSWEPT}/completions.jsonl",
     log:
-        sweep_cells.log,
+        f"{SEED}/logs/sweep/{{regime}}_step{{step}}.log",
     benchmark:
-        sweep_cells.benchmark
+        f"{SEED}/benchmarks/sweep_{{regime}}_step{{step}}.tsv"
     priority: 80
     conda:
-        sweep_cells.conda
-    threads: sweep_cells.threads
+        "../../envs/torch.yaml"
+    threads: config["model"]["threads"]
     resources:
-        **sweep_cells.resources,
+        **needs("sweep"),
     params:
-        **sweep_cells.params,
+        code=code("sweep"),
+        files=named,
+        settings=lambda wc: settings(**params_of.sweep(wc.regime, int(wc.step), int(wc.seed))),
     shell:
-        sweep_cells.command
+        "python workflow/scripts/sweep.py {params.files} --harmful {input.harmful:q} --benign {input.benign:q} --suites {input.suites:q}"
+        " --cells {output.cells:q} --readout {output.readout:q} --completions {output.completions:q}"
+        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 rule follow_up_choice:
     input:
-        cells=lambda wc: layout.swept(layout.cells, int(wc.seed)),
-        readout=lambda wc: layout.swept(layout.readout, int(wc.seed)),
-        judged=lambda wc: layout.swept(layout.sweep_judged, int(wc.seed)),
+        cells=lambda wc: layout.swept("cells.csv", int(wc.seed)),
+        readout=lambda wc: layout.swept("readout.csv", int(wc.seed)),
+        judged=lambda wc: layout.swept("sweep/judged.csv", int(wc.seed)),
     output:
-        choice=layout.follow_up_choice,
+        choice=f"{SEED}/sweep/choice.json",
     log:
-        choose.log,
+        f"{SEED}/logs/follow_up_choice.log",
     priority: 80
     conda:
-        choose.conda
+        "../../envs/analysis.yaml"
     resources:
-        **choose.resources,
+        **needs("follow_up_choice"),
     params:
-        **choose.params,
+        code=code("follow_up_choice"),
+        settings=lambda wc: settings(
+            checkpoints=[c for c in SWEPT_CHECKPOINTS if c["seed"] == int(wc.seed)],
+            targets=FOLLOW["targets"],
+            controls=FOLLOW["controls"],
+            stats_seed=config["statistics"]["seed"],
+        ),
     shell:
-        choose.command
+        "export OMP_NUM_THREADS=1; python workflow/scripts/follow_up_choice.py --cells {input.cells:q} --readout {input.readout:q}"
+        " --judged {input.judged:q} --choice {output.choice:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 rule follow_up:
     input:
-        unpack(swept),
-        choice=layout.follow_up_choice,
-        harmful=layout.role("direct"),
-        suites=[layout.role(suite) for suite in config["follow_up"]["suites"]],
+        unpack(swept_inputs),
+        choice=f"{SEED}/sweep/choice.json",
+        harmful=role("direct"),
+        suites=[role(suite) for suite in FOLLOW["suites"]],
     output:
-        completions=layout.follow_up_answers,
+        completions=f"{PSWEPT}/follow_up.jsonl",
     log:
-        follow.log,
+        f"{SEED}/logs/follow_up/{{regime}}_step{{step}}.log",
     benchmark:
-        follow.benchmark
+        f"{SEED}/benchmarks/follow_up_{{regime}}_step{{step}}.tsv"
     priority: 80
     conda:
-        follow.conda
-    threads: follow.threads
+        "../../envs/torch.yaml"
+    threads: config["model"]["threads"]
     resources:
-        **follow.resources,
+        **needs("follow_up"),
     params:
-        **follow.params,
+        code=code("follow_up"),
+        files=named,
+        settings=lambda wc: settings(**params_of.follow_up(wc.regime, int(wc.step), int(wc.seed))),
     shell:
-        follow.command
+        "python workflow/scripts/follow_up.py {params.files} --choice {input.choice:q} --harmful {input.harmful:q}"
+        " --suites {input.suites:q} --completions {output.completions:q}"
+        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 use rule judge as judge_sweep with:
     input:
-        **layout.judges(),
-        completions=layout.sweep_answers,
+        **JUDGE_FILES,
+        completions=f"{PSWEPT}/completions.jsonl",
     output:
-        judged=layout.sweep_judged,
+        judged=f"{SWEPT}/sweep/judged.csv",
     log:
-        judge_cells.log,
+        f"{SEED}/logs/judge/sweep_{{regime}}_step{{step}}.log",
     priority: 80
     group:
-        "judge_sweep" if GROUPED else None
-    resources:
-        **judge_cells.resources,
+        None if PUBLISHED else "judge_sweep"
 
 
 use rule judge as judge_follow_up with:
     input:
-        **layout.judges(),
-        completions=layout.follow_up_answers,
+        **JUDGE_FILES,
+        completions=f"{PSWEPT}/follow_up.jsonl",
     output:
-        judged=layout.follow_up_judged,
+        judged=f"{SWEPT}/follow_up/judged.csv",
     log:
-        judge_followed.log,
+        f"{SEED}/logs/judge/follow_up_{{regime}}_step{{step}}.log",
     priority: 80
     group:
-        "judge_follow_up" if GROUPED else None
-    resources:
-        **judge_followed.resources,
+        None if PUBLISHED else "judge_follow_up"
 
 
 rule causal_tables:
     input:
-        cells=layout.swept(layout.cells),
-        readout=layout.swept(layout.readout),
-        judged=layout.swept(layout.sweep_judged),
-        carriers=layout.swept(layout.carriers),
+        cells=layout.swept("cells.csv"),
+        readout=layout.swept("readout.csv"),
+        judged=layout.swept("sweep/judged.csv"),
+        carriers=[f"{R}/seed{s}/carriers/{name}/carriers.safetensors" for s, name, _ in study.swept()],
     output:
-        **{name: reported(name) for name in tables.CAUSAL},
+        causal_sweep=reported("causal_sweep", "Causal"),
+        control_normalised=reported("control_normalised", "Causal"),
+        layer_scan=reported("layer_scan", "Causal"),
+        aligned_anchors=reported("aligned_anchors", "Causal"),
     log:
-        tabulate.log,
+        f"{R}/logs/causal_tables.log",
     conda:
-        tabulate.conda
+        "../../envs/analysis.yaml"
     resources:
-        **tabulate.resources,
+        **needs("causal_tables"),
     params:
-        **tabulate.params,
+        code=code("causal_tables"),
+        settings=fixed(
+            checkpoints=SWEPT_CHECKPOINTS,
+            aligned=[f"{regime}:{a}" for regime, anchors in config["aligned"]["anchors"].items() for a in anchors],
+            models=list(study.models),
+            stats_seed=config["statistics"]["seed"],
+            draws=config["statistics"]["bootstrap"],
+        ),
     shell:
-        tabulate.command
+        "export OMP_NUM_THREADS=1; python workflow/scripts/causal_tables.py --cells {input.cells:q} --readout {input.readout:q}"
+        " --judged {input.judged:q} --carriers {input.carriers:q} --causal-sweep {output.causal_sweep:q}"
+        " --control-normalised {output.control_normalised:q} --layer-scan {output.layer_scan:q}"
+        " --aligned-anchors {output.aligned_anchors:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 rule follow_up_table:
     input:
-        choices=expand(layout.follow_up_choice, seed=config["seeds"]),
-        judged=layout.swept(layout.follow_up_judged),
+        choices=expand(f"{SEED}/sweep/choice.json", seed=config["seeds"]),
+        judged=layout.swept("follow_up/judged.csv"),
     output:
-        table=reported("follow_up"),
+        table=reported("follow_up", "Causal"),
     log:
-        tabulate_follow_up.log,
+        f"{R}/logs/follow_up_table.log",
     conda:
-        tabulate_follow_up.conda
+        "../../envs/analysis.yaml"
     resources:
-        **tabulate_follow_up.resources,
+        **needs("follow_up_table"),
     params:
-        **tabulate_follow_up.params,
+        code=code("follow_up_table"),
+        settings=fixed(
+            checkpoints=SWEPT_CHECKPOINTS,
+            stats_seed=config["statistics"]["seed"],
+            draws=config["statistics"]["bootstrap"],
+        ),
     shell:
-        tabulate_follow_up.command
+        "export OMP_NUM_THREADS=1; python workflow/scripts/follow_up_table.py --choices {input.choices:q} --judged {input.judged:q}"
+        " --table {output.table:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+
+
+EVALUATED = [point for point in layout.judged_checkpoints() if study.anchor_name(*point[1:])]
 
 
 rule quadrants:
     input:
-        judged=layout.each(layout.anchor_judged, study.evaluated()),
-        completions=layout.each(layout.anchor_completions, study.evaluated()),
-        prompts=layout.each(layout.prompt_activations, study.evaluated()),
-        activations=layout.each(layout.anchor_activations, study.evaluated()),
-        carriers=layout.each(layout.carriers, study.evaluated()),
+        judged=[f"{R}/seed{s}/judged/{name}/step{step}/judged.csv" for s, name, step in EVALUATED],
+        completions=[f"{P}/seed{s}/completions/{name}/step{step}.jsonl" for s, name, step in EVALUATED],
+        prompts=[f"{R}/seed{s}/completions/{name}/step{step}.safetensors" for s, name, step in EVALUATED],
+        activations=[f"{R}/seed{s}/activations/{name}/step{step}.safetensors" for s, name, step in EVALUATED],
+        carriers=[f"{R}/seed{s}/carriers/{name}/carriers.safetensors" for s, name, _ in EVALUATED],
     output:
-        table=reported("quadrants"),
-        texts=layout.quadrant_texts,
+        table=reported("quadrants", "Causal"),
+        texts=f"{P}/quadrants.jsonl",
     log:
-        sample.log,
+        f"{R}/logs/quadrants.log",
     conda:
-        sample.conda
+        "../../envs/analysis.yaml"
     resources:
-        **sample.resources,
+        **needs("quadrants"),
     params:
-        **sample.params,
+        code=code("quadrants"),
+        settings=fixed(
+            checkpoints=study.identities(EVALUATED),
+            **QUADRANTS,
+            stats_seed=config["statistics"]["seed"],
+        ),
     shell:
-        sample.command
+        "export OMP_NUM_THREADS=1; python workflow/scripts/quadrants.py --judged {input.judged:q} --completions {input.completions:q}"
+        " --prompts {input.prompts:q} --activations {input.activations:q} --carriers {input.carriers:q} --table {output.table:q}"
+        " --texts {output.texts:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+
+
+CAUSAL_TABLES = ["quadrants"]
+if study.swept():
+    CAUSAL_TABLES += ["causal_sweep", "control_normalised"]
+    CAUSAL_TABLES += ["layer_scan"] if SWEEP["layer_scan"] else []
+    CAUSAL_TABLES += ["aligned_anchors"] if config["aligned"]["anchors"] or study.models else []
+    CAUSAL_TABLES += ["follow_up"] if FOLLOW["targets"] else []

@@ -1,26 +1,21 @@
 """Fetched sources, the base model and the models that were not trained here, their layers, and the prompt sets by role."""
 
-fetch = stages["fetch_source"]
-tiny = stages["tiny_model"]
-convert = stages["convert_model"]
-find_layers = stages["model_layers"]
-sets = stages["prompt_sets"]
-clean = stages["clean_rows"]
-
 
 rule fetch_source:
     output:
-        folder=directory(layout.source()),
+        folder=directory(f"{P}/sources/{{name}}"),
     log:
-        fetch.log,
+        f"{R}/logs/fetch_source/{{name}}.log",
     conda:
-        fetch.conda
+        "../../envs/sources.yaml"
     resources:
-        **fetch.resources,
+        **needs("fetch_source"),
     params:
-        **fetch.params,
+        code=code("fetch_source"),
+        settings=lambda wc: settings(name=wc.name, source=config["sources"][wc.name]),
     shell:
-        "export HF_HUB_OFFLINE=$USER_HUB_OFFLINE; " + fetch.command
+        "HF_HUB_OFFLINE=$USER_HUB_OFFLINE python workflow/scripts/fetch_source.py --folder {output.folder:q}"
+        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 if config["model"]["format"] == "tiny":
@@ -29,99 +24,114 @@ if config["model"]["format"] == "tiny":
         input:
             texts="data/benign_instructions.jsonl",
         output:
-            folder=directory(layout.base),
+            folder=directory(BASE),
         log:
-            tiny.log,
+            f"{R}/logs/tiny_model.log",
         conda:
-            tiny.conda
+            "../../envs/torch.yaml"
         resources:
-            **tiny.resources,
+            **needs("tiny_model"),
         params:
-            **tiny.params,
+            code=code("tiny_model"),
+            settings=fixed(**config["model"]["tiny"], system=config["model"]["system"]),
         shell:
-            tiny.command
+            "python workflow/scripts/tiny_model.py --texts {input.texts:q} --folder {output.folder:q}"
+            " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
-rule convert_model:
-    input:
-        unpack(lambda wc: layout.converted()[f"{layout.root}/models/{wc.model}"][1]),
-    output:
-        folder=directory(f"{layout.root}/models/{{model}}"),
-    log:
-        convert.log,
-    benchmark:
-        convert.benchmark
-    wildcard_constraints:
-        model="|".join(folder.removeprefix(f"{layout.root}/models/") for folder in layout.converted()) or "none",
-    conda:
-        convert.conda
-    resources:
-        **convert.resources,
-    params:
-        **convert.params,
-    shell:
-        convert.command
+for name, spec in layout.converted().items():
+
+    rule:
+        name:
+            name
+        input:
+            **spec["files"],
+        output:
+            folder=directory(spec["folder"]),
+        log:
+            f"{R}/logs/{name}.log",
+        benchmark:
+            f"{R}/benchmarks/{name}.tsv"
+        conda:
+            "../../envs/torch.yaml"
+        resources:
+            **needs(name),
+        params:
+            code=code("convert_model"),
+            files=lambda wc, input: options(dict(input.items())),
+            settings=fixed(format=spec["format"], **{k: config["model"][k] for k in ("dtype", "threads", "system")}),
+        shell:
+            "python workflow/scripts/convert_model.py {params.files} --folder {output.folder:q}"
+            " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 # What runs a model waits for this, and is never run anew because of it (`ancient`). So it must not run for a reason of its own:
 # a job that Snakemake plans hides the reasons of those below it, which an `ancient` file then does not carry on. Its params are
-# therefore functions of its input, which Snakemake does not compare; layers that are changed in a finished study are checked where
-# they are read.
+# therefore functions, which Snakemake does not compare; layers that are changed in a finished study are checked where they are read.
 rule model_layers:
     input:
         models=list(layout.models().values()),
     output:
         layers=layout.layers,
     log:
-        find_layers.log,
+        f"{R}/logs/model_layers.log",
     conda:
-        find_layers.conda
+        "../../envs/sources.yaml"
     resources:
-        **find_layers.resources,
+        **needs("model_layers"),
     params:
-        code=lambda wc, input: find_layers.params["code"],
-        files=find_layers.params["files"],
-        settings=lambda wc, input: find_layers.params["settings"](wc),
+        code=lambda wc, input: code("model_layers"),
+        settings=lambda wc, input: settings(
+            models={name: params_of.layers(name) for name in layout.models()},
+            limits={name: params_of.limits(name) for name in layout.models()},
+            **({"lora_targets": config["lora"]["targets"]} if study.regimes else {}),
+        ),
     shell:
-        find_layers.command
+        "python workflow/scripts/model_layers.py --models {input.models:q} --layers {output.layers:q}"
+        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 rule prompt_sets:
     input:
-        sources=study.prompt_sources(),
+        sources=study.prompt_sources(P),
     output:
-        roles=[layout.role(name) for name in config["prompts"]["roles"]],
-        leakage=reported("leakage"),
+        roles=[role(name) for name in config["prompts"]["roles"]],
+        leakage=reported("leakage", "Checks"),
     log:
-        sets.log,
+        f"{R}/logs/prompt_sets.log",
     conda:
-        sets.conda
+        "../../envs/analysis.yaml"
     resources:
-        **sets.resources,
+        **needs("prompt_sets"),
     params:
-        **sets.params,
+        code=code("prompt_sets"),
+        settings=fixed(**params_of.prompt_sets(P)),
     shell:
-        sets.command
+        "python workflow/scripts/prompt_sets.py --sources {input.sources:q} --roles {output.roles:q} --leakage {output.leakage:q}"
+        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 if study.regimes:
 
     rule clean_rows:
         input:
-            **({} if study.answered else {"model": layout.base, "layers": ancient(layout.layers)}),
-            prompts=[layout.role(name) for name in config["clean_rows"]["roles"]],
+            **({} if study.answered else {"model": BASE, "layers": ancient(layout.layers)}),
+            prompts=[role(name) for name in config["clean_rows"]["roles"]],
         output:
-            rows=layout.clean_rows,
+            rows=f"{P}/clean_rows.jsonl",
         log:
-            clean.log,
+            f"{R}/logs/clean_rows.log",
         benchmark:
-            clean.benchmark
+            f"{R}/benchmarks/clean_rows.tsv"
         conda:
-            clean.conda
-        threads: clean.threads
+            "../../envs/torch.yaml"
+        threads: config["model"]["threads"]
         resources:
-            **clean.resources,
+            **needs("clean_rows"),
         params:
-            **clean.params,
+            code=code("clean_rows"),
+            model=always(options({} if study.answered else {"model": BASE})),
+            settings=fixed(**params_of.clean_rows),
         shell:
-            clean.command
+            "python workflow/scripts/clean_rows.py {params.model} --prompts {input.prompts:q} --rows {output.rows:q}"
+            " --params {params.settings:q} --code {params.code:q} 2> {log:q}"

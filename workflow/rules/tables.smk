@@ -1,35 +1,50 @@
-"""The study's tables over all seeds and trajectories, what they say about the papers' claims, and the figures."""
+"""The study's tables over all seeds and trajectories, and what they say about the papers' claims."""
 
-gather = stages["tables"]
-refer = stages["reference_anchors"]
-follow_saves = stages["dense_tables"]
-decide = stages["claims"]
-draw = stages["figure"]
-
-
-report: "../report/workflow.rst"
+TABLE_KINDS = {
+    "five_anchor": "Results",
+    "trajectory": "Results",
+    "behaviour": "Results",
+    "contrasts": "Results",
+    "coupling": "Geometry",
+    "coupling_controls": "Geometry",
+    "geometry": "Geometry",
+    "profile": "Geometry",
+} | ({"training": "Training"} if study.regimes else {})
 
 
 rule tables:
     input:
         **{
-            f"{name}_parts": expand(layout.regime_table(name), seed=config["seeds"], regime=study.trajectories)
-            for name in tables.OF_REGIMES
+            f"{name}_parts": [
+                f"{R}/seed{seed}/carriers/{regime}/{name}.csv"
+                for seed in config["seeds"]
+                for regime in study.trajectories
+            ]
+            for name in ("coupling", "geometry", "coupling_controls", "profile")
         },
-        training_parts=expand(layout.training_table, seed=config["seeds"]) if study.regimes else [],
-        judged=layout.all_judged(),
+        training_parts=expand(f"{SEED}/training.csv", seed=config["seeds"]) if study.regimes else [],
+        judged=layout.judged(),
     output:
-        **{name: reported(name) for name in tables.together(study)},
+        **{name: reported(name, category) for name, category in TABLE_KINDS.items()},
     log:
-        gather.log,
+        f"{R}/logs/tables.log",
     conda:
-        gather.conda
+        "../../envs/analysis.yaml"
     resources:
-        **gather.resources,
+        **needs("tables"),
     params:
-        **gather.params,
+        code=code("tables"),
+        files=lambda wc, input, output: options(dict(input.items()) | dict(output.items())),
+        settings=fixed(
+            regimes=study.trajectories,
+            judged=study.identities(layout.judged_checkpoints()),
+            every_save=config["completions"]["every_save"],
+            seed=config["statistics"]["seed"],
+            draws=config["statistics"]["bootstrap"],
+        ),
     shell:
-        gather.command
+        "export OMP_NUM_THREADS=1; python workflow/scripts/tables.py {params.files}"
+        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 if study.regimes:
@@ -38,72 +53,81 @@ if study.regimes:
         input:
             training=layout.table("training"),
         output:
-            table=reported("reference_anchors"),
+            table=reported("reference_anchors", "Training"),
         log:
-            refer.log,
+            f"{R}/logs/reference_anchors.log",
         conda:
-            refer.conda
+            "../../envs/analysis.yaml"
         resources:
-            **refer.resources,
+            **needs("reference_anchors"),
         params:
-            **refer.params,
+            code=code("reference_anchors"),
+            settings=fixed(configured={name: regime["reference"] for name, regime in study.regimes.items()}),
         shell:
-            refer.command
+            "export OMP_NUM_THREADS=1; python workflow/scripts/reference_anchors.py --training {input.training:q} --table {output.table:q}"
+            " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 rule dense_tables:
     input:
         trajectory=layout.table("trajectory"),
     output:
-        **{name: reported(name) for name in tables.DENSE},
+        dense_correlations=reported("dense_correlations", "Dense"),
+        coupling_transition=reported("coupling_transition", "Dense"),
     log:
-        follow_saves.log,
+        f"{R}/logs/dense_tables.log",
     conda:
-        follow_saves.conda
+        "../../envs/analysis.yaml"
     resources:
-        **follow_saves.resources,
+        **needs("dense_tables"),
     params:
-        **follow_saves.params,
+        code=code("dense_tables"),
+        settings=fixed(
+            stats_seed=config["statistics"]["seed"],
+            draws=config["statistics"]["bootstrap"],
+            block_lengths=config["statistics"]["block_lengths"],
+        ),
     shell:
-        follow_saves.command
+        "export OMP_NUM_THREADS=1; python workflow/scripts/dense_tables.py --trajectory {input.trajectory:q}"
+        " --dense-correlations {output.dense_correlations:q} --coupling-transition {output.coupling_transition:q}"
+        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+
+
+DENSE_TABLES = ["dense_correlations", "coupling_transition"]
+CLAIM_TABLES = ["five_anchor", "trajectory", "coupling", "contrasts", "coupling_controls", "geometry", "profile"]
+
+CAUSAL_CLAIMS = [name for name in CAUSAL_TABLES if name not in ("layer_scan", "quadrants")]
 
 
 rule claims:
     input:
-        tables=[layout.table(name) for name in tables.claim_tables(study)],
+        tables=[layout.table(name) for name in [*CLAIM_TABLES, "dense_correlations", *ATTACK_TABLES, *CAUSAL_CLAIMS]],
     output:
-        claims=reported("claims"),
+        claims=reported("claims", "Results"),
     log:
-        decide.log,
+        f"{R}/logs/claims.log",
     conda:
-        decide.conda
+        "../../envs/analysis.yaml"
     resources:
-        **decide.resources,
+        **needs("claims"),
     params:
-        **decide.params,
+        code=code("claims"),
+        settings=fixed(**({} if study.regimes else {"tuned": []})),
     shell:
-        decide.command
+        "export OMP_NUM_THREADS=1; python workflow/scripts/claims.py --tables {input.tables:q} --claims {output.claims:q}"
+        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
-rule figure:
-    input:
-        tables=lambda wc: [layout.table(name) for name in tables.FIGURES[wc.figure]],
-    output:
-        svg=report(
-            layout.figure("{figure}", "svg"),
-            caption="../report/figure.rst",
-            category="Figures",
-            labels={"figure": "{figure}"},
-        ),
-        png=layout.figure("{figure}", "png"),
-    log:
-        draw.log,
-    conda:
-        draw.conda
-    resources:
-        **draw.resources,
-    params:
-        **draw.params,
-        caption=lambda wc: (ROOT / f"workflow/report/figure_{wc.figure}.rst").read_text(encoding="utf-8"),
-    shell:
-        draw.command
+ALL_TABLES = [
+    layout.table(name)
+    for name in [
+        *TABLE_KINDS,
+        *CAUSAL_TABLES,
+        *ATTACK_TABLES,
+        *DENSE_TABLES,
+        "claims",
+        *(["reference_anchors"] if study.regimes else []),
+        "leakage",
+        *(["judges"] if LABELLED else []),
+    ]
+]

@@ -1,63 +1,63 @@
 """Training: every regime is a chain of segments, each a job from one saved state to the next."""
 
-# A rule for each segment: how many adapters it saves depends on it, and the outputs of a rule cannot.
-for train in stages.groups("train"):
+for segment in [s for regime in study.regimes for s in study.segments(regime)]:
 
     rule:
         name:
-            train.rule
+            f"train_{segment.regime}_{segment.start}_{segment.stop}"
         input:
-            **(layout.state(train.group, start=True) if train.group.start else {}),
-            model=layout.base,
-            clean=layout.clean_rows,
-            pool=layout.role("train_pool"),
-            monitor_harmful=layout.role("monitor_harmful"),
-            monitor_benign=layout.role("monitor_benign"),
+            model=BASE,
+            clean=f"{P}/clean_rows.jsonl",
+            pool=role("train_pool"),
+            monitor_harmful=role("monitor_harmful"),
+            monitor_benign=role("monitor_benign"),
             layers=ancient(layout.layers),
+            previous=list(layout.state(segment.regime, segment.start).values()) if segment.start else [],
         output:
-            **{f"new_{name}": path for name, path in layout.state(train.group).items()},
+            **layout.state(segment.regime, segment.stop),
             adapters=[
-                temp(directory(folder)) if study.passing(train.group.regime, step) else directory(folder)
-                for step in train.group.steps
-                for folder in [layout.checkpoint(train.group.regime, step)]
+                temp(directory(adapter)) if study.passing(segment.regime, step) else directory(adapter)
+                for step in segment.saves
+                for adapter in [layout.checkpoint(segment.regime, step)]
             ],
-            log=layout.training_log(train.group),
-            answers=layout.monitor_answers(train.group),
+            log=layout.training_log(segment),
         log:
-            train.log,
+            f"{SEED}/logs/train/{segment.regime}_{segment.start}_{segment.stop}.log",
         benchmark:
-            train.benchmark
-        priority: study.training_priority(train.group.regime)
+            f"{SEED}/benchmarks/train_{segment.regime}_{segment.start}_{segment.stop}.tsv"
+        priority: study.training_priority(segment.regime)
         conda:
-            train.conda
-        threads: train.threads * study.processes
+            "../../envs/torch.yaml"
+        threads: config["model"]["threads"] * study.processes
         resources:
-            **train.resources,
+            **needs(f"train_{segment.regime}_{segment.start}_{segment.stop}"),
             **study.training_gpus,
         params:
-            **train.params,
             launcher=lambda wc, resources: study.launcher(resources.get("gpu", 0)),
+            code=code("train_segment"),
+            previous=lambda wc, input: options(dict(zip(("state", "progress"), input.previous))),
+            settings=lambda wc, segment=segment: settings(**params_of.training(segment, int(wc.seed))),
         shell:
-            "{params.launcher}" + train.command
+            "{params.launcher}python workflow/scripts/train_segment.py --model {input.model:q} --clean {input.clean:q} --pool {input.pool:q}"
+            " --monitor-harmful {input.monitor_harmful:q} --monitor-benign {input.monitor_benign:q} {params.previous}"
+            " --adapters {output.adapters:q} --new-state {output.state:q} --new-progress {output.progress:q} --log {output.log:q}"
+            " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
 
 
 if study.regimes:
-    log_table = stages["training_table"]
-    trained = [group for regime in study.regimes for group in study.segments(regime)]
 
     rule training_table:
         input:
-            logs=[layout.training_log(group) for group in trained],
-            answers=[layout.monitor_answers(group) for group in trained],
+            logs=[layout.training_log(s) for regime in study.regimes for s in study.segments(regime)],
         output:
-            table=layout.training_table,
+            table=f"{SEED}/training.csv",
         log:
-            log_table.log,
+            f"{SEED}/logs/training_table.log",
         conda:
-            log_table.conda
+            "../../envs/analysis.yaml"
         resources:
-            **log_table.resources,
+            **needs("training_table"),
         params:
-            **log_table.params,
+            code=code("concatenate"),
         shell:
-            log_table.command
+            "python workflow/scripts/concatenate.py --parts {input.logs:q} --table {output.table:q} --code {params.code:q} 2> {log:q}"

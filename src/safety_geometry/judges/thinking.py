@@ -8,12 +8,11 @@ _CLOSES = re.compile(rf"(?:</{_NAMES}>|\[/THINK\])", re.IGNORECASE)
 
 
 def answer_of(text: str) -> str:
-    """The answer in what a model wrote: what follows the last `</think>`, and the whole text where no thought was
-    opened.
+    """The answer in what a model wrote: what follows the last `</think>`, and the whole text where no thought was opened.
 
-    A thought that is not finished is no answer: nothing of it is returned, and "" where nothing but the thought was
-    written. A `</think>` without an opening ends a thought that the prompt opened. An opening counts at the start of a
-    line only, so that an answer may speak of the mark.
+    A thought that is not finished is no answer: nothing of it is returned, and "" where nothing but the thought was written. A `</think>`
+    without an opening ends a thought that the prompt opened. An opening counts at the start of a line only, so that an answer may speak
+    of the mark.
     """
     ends = [match.end() for match in _CLOSES.finditer(text)]
     rest = text[ends[-1] :] if ends else text

@@ -20,7 +20,7 @@ def answered(job: Job, rows: list[dict]) -> list[dict]:
     from _model import batch_size, load, progress, rendered  # torch only where a model answers
 
     from safety_geometry.generation import generate
-    from safety_geometry.judges.thinking import answer_of
+    from safety_geometry.thinking import answer_of
 
     loaded, p = load(job), job.params
     prompts = [r.ids for r in rendered(loaded, rows, p["max_new_tokens"])]

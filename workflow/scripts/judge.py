@@ -23,8 +23,8 @@ from _text import text_of
 
 from safety_geometry.judges import judge_completions, make
 from safety_geometry.judges.languages import OTHER
-from safety_geometry.judges.thinking import answer_of
 from safety_geometry.judges.utility import UtilityItem
+from safety_geometry.thinking import answer_of
 
 NEEDED = ("id", "suite", "prompt_id", "prompt", "completion", "n_tokens", "hit_limit")
 PUBLISHED = (

@@ -12,11 +12,12 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 
+from safety_geometry.thinking import answer_of
+
 from .features import on_topic
 from .languages import OTHER
 from .quality import assess
 from .refusal import RefusalRules, language
-from .thinking import answer_of
 from .trained import TrainedJudge, TrainedModel
 from .utility import UtilityItem, quality
 from .utility import score as utility_score

@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .thinking import answer_of
+from safety_geometry.thinking import answer_of
 
 MAX_REPETITION = 0.5
 MIN_WORDS = 3

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from safety_geometry.thinking import answer_of
+
 from .quality import MIN_WORDS, Quality, assess
 from .refusal import classify
-from .thinking import answer_of
 
 
 @dataclass(frozen=True)

@@ -309,6 +309,23 @@ class TestCode:
         assert plan(study) == TABLES | {"training_table": 1}
 
 
+# Scripts that load a model.
+OF_MODELS = {
+    "attack_autodan",
+    "attack_gcg",
+    "choose_behaviours",
+    "clean_rows",
+    "complete",
+    "complete_saves",
+    "convert_model",
+    "fit_labels",
+    "follow_up",
+    "probe",
+    "probe_saves",
+    "sweep",
+    "train_segment",
+    "transfer",
+}
 IMPORTS = {
     # module of the library -> scripts that import it, directly or not
     "stats": {
@@ -336,58 +353,13 @@ IMPORTS = {
     "losses": {"train_segment"},
     "training": {"train_segment"},
     "scoring": {"probe"},
-    "adapters": {
-        "attack_autodan",
-        "attack_gcg",
-        "choose_behaviours",
-        "clean_rows",
-        "complete",
-        "complete_saves",
-        "convert_model",
-        "fit_labels",
-        "follow_up",
-        "probe",
-        "probe_saves",
-        "sweep",
-        "train_segment",
-        "transfer",
-    },
+    "adapters": OF_MODELS,
     "contrast": {"probe", "probe_saves"},
-    "activations": {
-        "attack_autodan",
-        "attack_gcg",
-        "choose_behaviours",
-        "clean_rows",
-        "complete",
-        "complete_saves",
-        "convert_model",
-        "fit_labels",
-        "follow_up",
-        "probe",
-        "probe_saves",
-        "sweep",
-        "train_segment",
-        "transfer",
-    },
+    "activations": OF_MODELS,
     "folders": {"convert_model"},
     "leakage": {"prompt_sets"},
     "targets": {"prompt_sets"},
-    "generation": {
-        "attack_autodan",
-        "attack_gcg",
-        "choose_behaviours",
-        "clean_rows",
-        "complete",
-        "complete_saves",
-        "convert_model",
-        "fit_labels",
-        "follow_up",
-        "probe",
-        "probe_saves",
-        "sweep",
-        "train_segment",
-        "transfer",
-    },
+    "generation": OF_MODELS,
 }
 
 

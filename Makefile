@@ -48,7 +48,7 @@ smoke: ## the tests' study on a tiny random model (minutes)
 	@$(MAKE) --no-print-directory run CONFIG=configs/smoke.yaml
 
 plan: $(VENV)/.run ## what `make run` would do now, and why
-	@python workflow/lib/config_file.py $(call quoted,CONFIG) && snakemake --configfile $(call quoted,CONFIG) --cores $(call quoted,CORES) -n $(ARGS)
+	@PYTHONPATH=workflow python -m pipeline.config_file $(call quoted,CONFIG) && snakemake --configfile $(call quoted,CONFIG) --cores $(call quoted,CORES) -n $(ARGS)
 
 plan-cost: $(VENV)/.run ## jobs, hours, memory and disk of what `make run` would do, by stage (ARGS=--rules: by rule)
 	@python workflow/plan_cost.py --configfile $(call quoted,CONFIG) $(ARGS)

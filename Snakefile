@@ -6,21 +6,23 @@ from pathlib import Path
 from snakemake.utils import min_version
 
 min_version("9.27")
-sys.path.insert(0, str(Path(workflow.basedir) / "workflow" / "lib"))
-from strict_yaml import read_keys
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))  # where `pipeline` is
+from pipeline.config_file import read_layers
+from pipeline.snakemake_internals import given_config, given_config_files, is_main_process
 
 if set("{}") & set(str(workflow.basedir)):
     raise SystemExit(
         f"error: Snakemake takes the braces in {workflow.basedir} for wildcards; move the project out of that folder"
     )
 
-# Snakemake keeps the last of two keys and reads 010 as 8; here that ends the start.
-for file in workflow.config_settings.configfiles or [Path("config.yaml")]:
-    read_keys(Path(file))
+# Snakemake keeps the last of two keys and reads 010 as 8; here that ends the start. Jobs take what the start has checked.
+layers = {}
+if is_main_process(workflow):
+    layers = read_layers(given_config_files(workflow), given_config(workflow))
 
-if not workflow.config_settings.configfiles:
 
-    configfile: "config.yaml"
+# What a study's own file (--configfile) leaves out; Snakemake lays that over it, and --config over both.
+configfile: str(Path(workflow.basedir) / "config.yaml")
 
 
 include: "workflow/rules/common.smk"
@@ -32,12 +34,11 @@ include: "workflow/rules/judges.smk"
 include: "workflow/rules/causal.smk"
 include: "workflow/rules/attacks.smk"
 include: "workflow/rules/tables.smk"
-include: "workflow/rules/report.smk"
 
 
 rule all:
     default_target: True
     input:
-        ALL_TABLES,
-        ALL_FIGURES,
+        [layout.table(name) for name in tables.all_tables(study)],
+        [layout.figure(name, kind) for name in tables.figures(study) for kind in ("svg", "png")],
     localrule: True

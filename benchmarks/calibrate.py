@@ -22,14 +22,14 @@ from statistics import median
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "src"), str(ROOT / "workflow" / "lib")]
+sys.path[:0] = [str(ROOT / "src"), str(ROOT / "workflow")]
 
-from config_file import read_config  # noqa: E402
-from costs.rates import MEASURED_HERE  # noqa: E402
-from costs.shapes import BYTES, Shape, fetched, shape_of  # noqa: E402
+from pipeline.config_file import read_config  # noqa: E402
+from pipeline.costs.rates import MEASURED_HERE  # noqa: E402
+from pipeline.costs.shapes import BYTES, Shape, fetched, shape_of  # noqa: E402
 
-from safety_geometry.models import DTYPES, add_lora, configure, load_model  # noqa: E402
-from safety_geometry.runner import Runner, SlotKeyValues  # noqa: E402
+from safety_geometry.models.loading import DTYPES, add_lora, configure, load_model  # noqa: E402
+from safety_geometry.models.runner import Runner, SlotKeyValues  # noqa: E402
 
 LAYOUT = {"cpu": {"rows": 16, "tokens": 32, "decoding": 40}, "cuda": {"rows": 64, "tokens": 64, "decoding": 64}}
 ADAPTED = ["q_proj", "k_proj", "v_proj", "o_proj"]

@@ -27,14 +27,15 @@ from pathlib import Path
 import torch
 from gcg_child import Peer, PeerError
 
-from safety_geometry.chat import ChatFormat
-from safety_geometry.gcg import GCGConfig, attack, attack_many
-from safety_geometry.gcg_batches import BatchSize
-from safety_geometry.gcg_candidates import propose
-from safety_geometry.gcg_scoring import look, prefix, score
-from safety_geometry.models import configure, load_model, load_tokenizer
-from safety_geometry.runner import Runner
-from safety_geometry.suffix import Suffix, allowed_tokens, initial_suffix, surviving
+from safety_geometry.attacks.gcg.batches import BatchSize
+from safety_geometry.attacks.gcg.candidates import propose
+from safety_geometry.attacks.gcg.scoring import look, prefix, score
+from safety_geometry.attacks.gcg.search import GCGConfig, attack, attack_many
+from safety_geometry.attacks.gcg.suffix import Suffix, allowed_tokens, initial_suffix, surviving
+from safety_geometry.models.chat import ChatFormat
+from safety_geometry.models.loading import configure, load_model
+from safety_geometry.models.runner import Runner
+from safety_geometry.models.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from safety_geometry.suffix import Suffix
+from safety_geometry.attacks.gcg.suffix import Suffix
 
 PEER = ["nanogcg==0.3.0", "transformers==4.47.*", "torch==2.13.0", "numpy<3", "jinja2"]
 

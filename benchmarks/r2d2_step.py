@@ -11,26 +11,31 @@ forward and backward for the gradient and the training rows, logits at targets a
 import argparse
 import json
 import statistics
+import sys
 import time
 from collections import defaultdict
 from pathlib import Path
 
 import torch
-import yaml
 
-from safety_geometry import gcg
-from safety_geometry.adversarial import Pool, PoolConfig, adversarial_rows, clean_rows
-from safety_geometry.chat import ChatFormat
-from safety_geometry.models import add_lora, configure, load_model, load_tokenizer
-from safety_geometry.runner import Runner
-from safety_geometry.training import TrainConfig, Trainer
+from safety_geometry.attacks.gcg import search as gcg
+from safety_geometry.models.chat import ChatFormat
+from safety_geometry.models.loading import add_lora, configure, load_model
+from safety_geometry.models.runner import Runner
+from safety_geometry.models.tokenizer import load_tokenizer
+from safety_geometry.training.loop import TrainConfig, Trainer
+from safety_geometry.training.pool import Pool, PoolConfig, adversarial_rows, clean_rows
 
 try:
-    from safety_geometry.suffix import allowed_tokens
+    from safety_geometry.attacks.gcg.suffix import allowed_tokens
 except ImportError:  # an older version
-    from safety_geometry.gcg import allowed_tokens
+    from safety_geometry.attacks.gcg.search import allowed_tokens
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT / "workflow"))
+
+from pipeline.config_file import read_config  # noqa: E402
+
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 TIMED = {  # names in the module gcg, of this version and of older ones
     "scoring": ["score", "screen", "_losses"],
@@ -72,7 +77,7 @@ def main() -> None:
     options = arguments()
     now = CLOCKS[options.clock]
     configure(options.threads)
-    config = yaml.safe_load(options.config.read_text(encoding="utf-8"))
+    config = read_config(options.config)
     trainer = make(options.model, config)
     clock, steps = Clock(), []
     for part, names in TIMED.items():

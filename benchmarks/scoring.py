@@ -18,12 +18,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from safety_geometry.activations import evaluation_layers, record
-from safety_geometry.chat import ChatFormat, Rendered
-from safety_geometry.generation import length_batches
-from safety_geometry.models import configure, load_model, load_tokenizer
-from safety_geometry.runner import Runner, pack
-from safety_geometry.scoring import CandidateScores, score_candidates
+from safety_geometry.artefacts.candidate_scores import CandidateScores
+from safety_geometry.geometry.activations import evaluation_layers, record
+from safety_geometry.geometry.candidate_scores import score_candidates
+from safety_geometry.models.chat import ChatFormat, Rendered
+from safety_geometry.models.generation import length_batches
+from safety_geometry.models.loading import configure, load_model
+from safety_geometry.models.runner import Runner, pack
+from safety_geometry.models.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 AGREE = 1e-4  # of cosines and of KL in nats
@@ -141,11 +143,10 @@ def naive(model, harmful, benign, sites: Sites, evaluated: list[int], batch_size
         added.append(
             hooked(model, both[n:], evaluated, batch_size, site[0], lambda x, v=vector: x + v, logits=False)[0]
         )
-    return CandidateScores(
-        torch.tensor([s[0] for s in order]), torch.tensor([s[1] for s in order]),
-        torch.stack([sites[s].norm() for s in order]), torch.stack(ablated), torch.stack(added), torch.stack(kl),
-        clean[:n], clean[n:],
-    )  # fmt: skip
+    norms, stacked = torch.stack([sites[s].norm() for s in order]), map(torch.stack, (ablated, added, kl))
+    tensors = (norms, *stacked, clean[:n], clean[n:])
+    layers, positions = np.array(order).T
+    return CandidateScores(layers, positions, *(each.numpy() for each in tensors), model.config.num_hidden_layers)
 
 
 def hooked(model, rows, evaluated, batch_size, layer=None, change=None, logits=True):
@@ -233,15 +234,16 @@ def whole_work(runner: Runner, harmful, benign, sites: Sites) -> int:
 def differences(ours: CandidateScores, theirs: CandidateScores) -> dict[str, float]:
     """Largest absolute differences of S_refuse, S_comply (cosines of means) and KL over the candidates."""
 
-    def cosine(vectors: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-        return torch.cosine_similarity(vectors.double().mean(1), clean.double().mean(0), dim=-1)
+    def cosine(vectors: np.ndarray, clean: np.ndarray) -> np.ndarray:
+        mean, target = vectors.astype(np.float64).mean(1), clean.astype(np.float64).mean(0)
+        return mean @ target / (np.linalg.norm(mean, axis=1) * np.linalg.norm(target))
 
     pairs = {
         "s_refuse": [cosine(s.add_benign, s.clean_harmful) for s in (ours, theirs)],
         "s_comply": [cosine(s.ablate_harmful, s.clean_benign) for s in (ours, theirs)],
-        "kl": [s.kl.double() for s in (ours, theirs)],
+        "kl": [s.kl.astype(np.float64) for s in (ours, theirs)],
     }
-    return {f"difference_{name}": float((a - b).abs().max()) for name, (a, b) in pairs.items()}
+    return {f"difference_{name}": float(np.abs(a - b).max()) for name, (a, b) in pairs.items()}
 
 
 def worst(result: dict) -> float:

@@ -8,14 +8,12 @@ import os
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "workflow" / "lib"), str(ROOT / "workflow" / "scripts")]
+from pipeline import ROOT
+from pipeline.config_file import read_study
+from pipeline.damage import accept, check_study
+from pipeline.study import Study
 
-from _integrity import CONFIG, IntegrityError, remake  # noqa: E402
-from config_file import read_study  # noqa: E402
-from damage import accept, check_study  # noqa: E402
-from layout import Layout  # noqa: E402
-from study import Study  # noqa: E402
+from safety_geometry.artefacts.integrity import CONFIG, IntegrityError, remake
 
 
 def main() -> int:
@@ -32,7 +30,7 @@ def main() -> int:
             print(accept(arguments.accept))
             return 0
         study = read_study(Path(arguments.configfile))
-        verdict = check_study(Path(Layout(study).root), passing(study))
+        verdict = check_study(Path(study.layout.root), passing(study))
     except IntegrityError as error:
         sys.exit(f"error: {error}")
     for fault in verdict.faults:
@@ -45,7 +43,7 @@ def main() -> int:
 
 def passing(study: Study) -> set[Path]:
     """Adapters that are deleted once everything that reads them has run; their sidecars stay."""
-    layout = Layout(study)
+    layout = study.layout
     saves = [(name, step) for name, step in study.checkpoints() if study.passing(name, step)]
     seeds = study.config["seeds"]
     return {Path(layout.checkpoint(*save).replace("{seed}", str(seed))) for save in saves for seed in seeds}

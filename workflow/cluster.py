@@ -5,7 +5,6 @@ with the given profile, and the report is made here. Plain `snakemake --workflow
 leaves a note by which a later run knows that its jobs may be in the queue, but not how to end them.
 """
 
-import argparse
 import os
 import re
 import shlex
@@ -17,10 +16,7 @@ from pathlib import Path
 
 import psutil
 import yaml
-
-sys.path.insert(0, str(Path(__file__).parent / "lib"))
-
-from at_work import (
+from pipeline.at_work import (
     RUN_FILE,
     begin,
     kill,
@@ -31,18 +27,20 @@ from at_work import (
     remove_partial,
     unlock,
 )
+from pipeline.supervise import Supervisor, say
 from run import (
     ROOT,
+    argument_parser,
     check_places,
-    killed,
+    execute,
+    only_looks,
+    read_arguments,
     report,
-    results_folder,
     settle_caches,
     stop_if_damaged,
     stopped_by_keys,
     whole_study,
 )
-from supervise import Supervisor, say
 
 PATIENCE = 180  # seconds until cancelled jobs have to be gone
 LOOKS = 180  # seconds between two looks of the SLURM plugin at the queue, at the most: they grow while nothing ends
@@ -54,31 +52,18 @@ SUBMITTED = Path(".snakemake/submitted")  # ids that the submit command of profi
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--configfile", default="config.yaml")
+    parser = argument_parser(__doc__)
     parser.add_argument("--profile", default="profiles/slurm", help="folder with profile.yaml")
-    parser.add_argument("--cores", type=int, default=2, help="for the steps on this machine")
     parser.add_argument(
         "--recover", action="store_true", help="only end the jobs of a killed run and unlock the folder"
     )
-    parser.add_argument("--dead", action="store_true", help="the run that another machine began is known to be dead")
-    parser.add_argument("--no-report", action="store_true", help="leave out the HTML report")
-    parser.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="overlay of the configuration")
-    arguments, extra = parser.parse_known_args()
-    os.chdir(ROOT)
-    os.environ["PYTHONUTF8"] = "1"  # as in run.py
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode every start takes seconds longer
+    arguments, extra, config, results = read_arguments(parser)
     if not (path := Path(arguments.profile) / "profile.yaml").is_file():
         sys.exit(f"error: no {path}; give a profile with PROFILE=FOLDER")
-    results = results_folder(Path(arguments.configfile), arguments.config)
-    config = ["--configfile", arguments.configfile, *(["--config", *arguments.config] if arguments.config else [])]
     here = ["snakemake", *config, "--cores", str(arguments.cores)]
     there = ["snakemake", *config, "--workflow-profile", arguments.profile]
-
     whole = whole_study(extra)
-    if {"-n", "--dry-run", "--dryrun"} & set(extra):
+    if only_looks(extra):
         settle_caches()
         # A dry run takes itself for one core, and would show every job with one thread.
         return subprocess.run([*there, "--cores", str(CORES), *extra], check=False).returncode
@@ -95,20 +80,13 @@ def main() -> int:
     try:
         SUBMITTED.unlink(missing_ok=True)
         with supervisor:
-            status = supervisor.run([*here, *extra, "--until", "fetch_source", "prompt_sets"])
+            prepare = [*here, *extra, "--until", "fetch_source", "prompt_sets"]
+            status = execute(prepare, supervisor, results, first=True)
             if status == 0 and not supervisor.signal:
-                status = supervisor.run([*there, *extra])
+                status = execute([*there, *extra], supervisor, results)
     finally:
         close(run, supervisor)
-    if supervisor.signal:
-        say("\nStopped. The same command resumes it.")
-        return 128 + supervisor.signal
-    if status:
-        if status < 0:
-            say(killed(-status), error=True)
-            status = 128 - status
-        say("\nThe run stopped. The same command resumes it.", error=True)
-    elif not arguments.no_report and whole:
+    if status == 0 and not arguments.no_report and whole:
         report([*here, *extra], results)
     return status
 

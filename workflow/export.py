@@ -11,15 +11,12 @@ import sys
 from pathlib import Path
 
 import yaml
+from pipeline import ROOT
+from pipeline.combinations import reads_as_value
+from pipeline.config_file import read_study
+from pipeline.study import Study
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "src"), *(str(ROOT / "workflow" / folder) for folder in ("lib", "scripts"))]
-
-from _integrity import CONFIG, advice, faults_of  # noqa: E402
-from combinations import reads_as_value  # noqa: E402
-from config_file import read_study  # noqa: E402
-from layout import Layout  # noqa: E402
-from study import Study  # noqa: E402
+from safety_geometry.artefacts.integrity import CONFIG, advice, faults_of
 
 
 def main() -> None:
@@ -70,7 +67,7 @@ def located(study: Study, checkpoint: str, seed: int | None) -> tuple[dict[str, 
     if step not in study.steps(regime):
         known = ", ".join([*study.anchors(regime), *map(str, study.steps(regime))])
         sys.exit(f"error: {regime} has no step {at!r}; it has {', '.join(dict.fromkeys(known.split(', ')))}")
-    files = {key: Path(path) for key, path in Layout(study).weights(regime, step, seed).items()}
+    files = {key: Path(path) for key, path in study.layout.weights(regime, step, seed).items()}
     if missing := [path for path in files.values() if not path.is_dir()]:
         sys.exit(
             f"error: {missing[0]} is not there: run the study first (or it has train.keep: anchors, and this is no anchor)"
@@ -79,7 +76,8 @@ def located(study: Study, checkpoint: str, seed: int | None) -> tuple[dict[str, 
 
 
 def write(files: dict[str, Path], folder: Path, dtype: str) -> None:
-    from safety_geometry.models import load_model, load_tokenizer, save_plain
+    from safety_geometry.models.loading import load_model, save_plain
+    from safety_geometry.models.tokenizer import load_tokenizer
 
     save_plain(load_model(files["model"], dtype, adapter=files.get("adapter")), load_tokenizer(files["model"]), folder)
 

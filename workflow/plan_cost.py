@@ -13,17 +13,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.config_file import read_study
+from pipeline.costs.check import COLUMNS, compare
+from pipeline.costs.facts import Facts, Need
+from pipeline.costs.rates import Rates, read_rates
+from pipeline.snakemake_internals import PlanError, dry_run
+from pipeline.stages import TITLES, Stages
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "workflow" / "lib"))
-
-from config_file import read_study  # noqa: E402
-from costs.check import COLUMNS, compare, measured  # noqa: E402
-from costs.facts import Facts, Need  # noqa: E402
-from costs.jobs import STAGES, need, stage  # noqa: E402
-from costs.rates import Rates, read_rates  # noqa: E402
-from dry_run import PlanError, dry_run  # noqa: E402
-
-Job = tuple[str, dict[str, str]]
 
 
 def main() -> None:
@@ -49,20 +46,20 @@ def main() -> None:
     study = read_study(Path(options.configfile))
     files = [options.rates] if options.rates else None
     rates = read_rates(study.config["model"]["device"], ROOT, options.device, files)
-    facts = Facts(study, rates, ROOT / "results" / study.config["study"])
+    stages = Stages(study, Facts(study, rates, ROOT / study.layout.root), ROOT)
+    jobs = planned(Path(options.configfile), options.all or options.against is not None)
     if options.against is None:
-        print("\n".join(lines(facts, summed(facts, planned(Path(options.configfile), options.all)), options.rules)))
+        print("\n".join(lines(stages, summed(stages, jobs), options.rules)))
     else:
-        print("\n".join(beside(facts, options.against, options.csv)))
+        print("\n".join(beside(stages, jobs, options.against, options.csv)))
 
 
-def planned(config: Path, everything: bool = False) -> list[Job]:
-    """(rule, wildcards) of every job that Snakemake would run."""
+def planned(config: Path, everything: bool = False) -> list:
+    """Every job that Snakemake would run: `rule.name`, `wildcards_dict`, `benchmark`."""
     try:
-        jobs, _ = dry_run(ROOT, config, everything, cores=1)
+        return dry_run(ROOT, config, everything, cores=1)[0]
     except PlanError as error:
         sys.exit(f"error: {error}")
-    return [(job.rule.name, dict(job.wildcards_dict)) for job in jobs]
 
 
 @dataclass
@@ -88,11 +85,11 @@ class Total:
         self.disk, self.passing = self.disk + need.disk, max(self.passing, need.passing)
 
 
-def summed(facts: Facts, jobs: Iterable[Job]) -> dict[str, Total]:
+def summed(stages: Stages, jobs: Iterable) -> dict[str, Total]:
     """Totals by rule."""
     totals: dict[str, Total] = {}
-    for rule, wildcards in jobs:
-        totals.setdefault(rule, Total()).add(need(facts, rule, wildcards))
+    for job in jobs:
+        totals.setdefault(job.rule.name, Total()).add(stages.need(job.rule.name, job.wildcards_dict))
     return totals
 
 
@@ -109,17 +106,17 @@ def together(totals: Iterable[Total]) -> Total:
     return out
 
 
-def lines(facts: Facts, totals: dict[str, Total], by_rule: bool = False) -> list[str]:
+def lines(stages: Stages, totals: dict[str, Total], by_rule: bool = False) -> list[str]:
     """The report, line by line."""
-    rates, c = facts.rates, facts.c
+    facts, rates, c = stages.facts, stages.facts.rates, stages.facts.c
     out = [
         f"study {c['study']}, {len(c['seeds'])} seed(s): {c['model']['name']}, {facts.base.describe()}, {c['model']['dtype']}",
         f"rates: {rates.name}, {said(rates)}",
         "",
         row("stage", "jobs", *(["GPU-hours"] if facts.on_gpu else []), "CPU-hours", "memory GB", *(["GPU GB"] if facts.on_gpu else []), "disk GB"),
     ]  # fmt: skip
-    for name in STAGES:
-        mine = {rule: t for rule, t in totals.items() if stage(rule) == name}
+    for name in TITLES:
+        mine = {rule: t for rule, t in totals.items() if stages.title(rule) == name}
         if not mine:
             continue
         out.append(numbers(name, together(mine.values()), facts.on_gpu))
@@ -143,23 +140,28 @@ def lines(facts: Facts, totals: dict[str, Total], by_rule: bool = False) -> list
     return out
 
 
-def beside(facts: Facts, results: Path, file: Path | None) -> list[str]:
+def beside(stages: Stages, jobs: Iterable, results: Path, file: Path | None) -> list[str]:
     """A finished run and what is said of it, by rule."""
-    found = compare(facts, measured(results))
-    if not found:
+    facts, root = stages.facts, Path(stages.study.layout.root)
+    rows = compare(
+        (job.rule.name, stages.need(job.rule.name, job.wildcards_dict), results / Path(job.benchmark).relative_to(root))
+        for job in jobs
+        if job.benchmark
+    )
+    if not rows:
         sys.exit(f"error: {results} has no benchmark files of finished jobs; name the folder of a study that was run")
     if file is not None:
         with file.open("w", newline="", encoding="utf-8") as out:
             writer = csv.writer(out, lineterminator="\n")
             writer.writerow(COLUMNS)
-            writer.writerows([f"{v:.1f}" if isinstance(v, float) else v for v in row.values()] for row in found)
+            writer.writerows([f"{v:.1f}" if isinstance(v, float) else v for v in row.values()] for row in rows)
     out = [
         f"rates: {facts.rates.name}, {said(facts.rates)}",
         "",
         row("rule", "jobs", "seconds", "said", "ratio", "memory MB", "said", "ratio"),
     ]
-    whole = {name: sum(r[name] for r in found) for name in ("jobs", "seconds", "said_seconds")}
-    for r in [*found, {"rule": "total", "memory_mb": 0.0, "said_memory_mb": 0.0} | whole]:
+    whole = {name: sum(r[name] for r in rows) for name in ("jobs", "seconds", "said_seconds")}
+    for r in [*rows, {"rule": "total", "memory_mb": 0.0, "said_memory_mb": 0.0} | whole]:
         pairs = [(r["seconds"], r["said_seconds"]), (r["memory_mb"], r["said_memory_mb"])]
         cells = [cell for took, said in pairs if took for cell in (f"{took:.0f}", f"{said:.0f}", f"{said / took:.2f}")]
         out.append(row(str(r["rule"]), r["jobs"], *cells))

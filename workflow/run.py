@@ -10,49 +10,31 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-NEEDED = ("psutil", "tqdm", "yaml", "jsonschema", "snakemake")
+NEEDED = ("psutil", "tqdm", "yaml", "pydantic", "snakemake")
 if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
     sys.exit(
         f"error: {sys.executable} has no {', '.join(missing)}: it is not this project's environment, or that is broken. `make run`"
         " makes it anew after .venv is deleted"
     )
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "workflow" / "lib"))
+from pipeline import ROOT  # noqa: E402
+from pipeline.at_work import RUN_FILE, begin, is_locked, members, recover  # noqa: E402
+from pipeline.config_file import results_folder  # noqa: E402
+from pipeline.damage import stop_if_damaged  # noqa: E402
+from pipeline.places import check_places, settle_caches  # noqa: E402
+from pipeline.snakemake_internals import only_looks, whole_study  # noqa: E402
+from pipeline.supervise import Supervisor, say  # noqa: E402
 
-from asked import only_looks, whole_study  # noqa: E402
-from at_work import RUN_FILE, begin, is_locked, members, recover  # noqa: E402
-from config_file import results_folder  # noqa: E402
-from damage import stop_if_damaged  # noqa: E402
-from failures import Failures  # noqa: E402
-from places import check_places, settle_caches  # noqa: E402
-from progress import Memory, Progress, write_timings  # noqa: E402
-from supervise import Supervisor, say  # noqa: E402
+LAST = 60  # lines of Snakemake's text, where it ended before it could say what failed
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--configfile", default="config.yaml")
-    parser.add_argument("--cores", type=int, default=2)
-    parser.add_argument(
-        "--dead", action="store_true", help="the run that left its note in this folder is known to be dead"
-    )
-    parser.add_argument("--no-report", action="store_true", help="leave out the HTML report")
-    parser.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="overlay of the configuration")
-    arguments, extra = parser.parse_known_args()
-    os.chdir(ROOT)
-    os.environ["PYTHONUTF8"] = "1"  # Snakemake and its jobs write UTF-8 whatever the login's locale
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode every start takes seconds longer
-    results = results_folder(Path(arguments.configfile), arguments.config)
-    command = ["snakemake", "--configfile", arguments.configfile, "--cores", str(arguments.cores), *extra]
-    if arguments.config:
-        command += ["--config", *arguments.config]
-
+    arguments, extra, config, results = read_arguments(argument_parser(__doc__))
+    command = ["snakemake", *config, "--cores", str(arguments.cores), *extra]
     if only_looks(extra):
         settle_caches()
         return subprocess.run(command, check=False).returncode
@@ -75,6 +57,31 @@ def main() -> int:
     return status
 
 
+def argument_parser(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--configfile", default="config.yaml")
+    parser.add_argument("--cores", type=int, default=2, help="of this machine")
+    parser.add_argument("--dead", action="store_true", help="the run that left its note here is known to be dead")
+    parser.add_argument("--no-report", action="store_true", help="leave out the HTML report")
+    parser.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="overlay of the configuration")
+    return parser
+
+
+def read_arguments(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[str], list[str], Path]:
+    """Arguments; those for Snakemake; how it is given the configuration; the study's folder. Settles folder and environment."""
+    arguments, extra = parser.parse_known_args()
+    os.chdir(ROOT)
+    os.environ["PYTHONUTF8"] = "1"  # Snakemake and its jobs write UTF-8 whatever the login's locale
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # without bytecode every start takes seconds longer
+    # Where Snakemake looks for the logger plugin.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "workflow"), os.environ.get("PYTHONPATH")]))
+    overlay = ["--config", *arguments.config] if arguments.config else []
+    results = results_folder(Path(arguments.configfile), arguments.config)
+    return arguments, extra, ["--configfile", arguments.configfile, *overlay], results
+
+
 def close(run: dict, supervisor: Supervisor) -> None:
     """Take away the note of a run, unless something of it is left that the next one has to end: a process, a lock."""
     if members(run["id"]):
@@ -84,41 +91,32 @@ def close(run: dict, supervisor: Supervisor) -> None:
 
 
 def execute(command: list[str], supervisor: Supervisor, results: Path, first: bool = False) -> int:
-    """Run Snakemake, show progress, keep its whole output in logs/snakemake.log; on failure show what failed, and its log.
+    """Run Snakemake with the logger plugin, and keep its whole output in logs/snakemake.log; on failure say what failed.
 
     first: a preparation, whose end is not worth a word. Returns the exit status, 128 and the signal's number after a signal.
     """
     log = Log(results / "logs" / ("prompts.log" if first else "snakemake.log"))
-    progress, failures, memory = Progress(results.name), Failures(), Memory()
-    idle = False
-
-    def read(line: str) -> None:
-        nonlocal idle
-        idle |= "Nothing to be done" in line
-        log.write(line)
-        failures.read(line)
-        progress.read(line)
-
-    status = supervisor.run(command, read)
-    memory.stop()
-    progress.close()
+    failures = log.path.with_name("failures.txt").absolute()
+    failures.unlink(missing_ok=True)
+    terminal = os.dup(sys.stderr.fileno())
+    ours = "--logger-safety-geometry"
+    options = ["--logger", "safety-geometry", f"{ours}-terminal", str(terminal), f"{ours}-failures", str(failures)]
+    options += [f"{ours}-preparation"] * first
+    status = supervisor.run([command[0], *options, *command[1:]], log.write, terminal)
+    os.close(terminal)
     log.close()
     if supervisor.signal:
         say(f"Stopped. The same command resumes it. Full log: {log.path}")
         return 128 + supervisor.signal
     if status:
-        for line in failures.describe() if status > 0 or failures.jobs else ():
-            say(line, error=True)
+        if failures.exists():
+            say(failures.read_text(encoding="utf-8").rstrip(), error=True)
+        elif status > 0:
+            say("".join(log.last).rstrip(), error=True)
         if status < 0:
             say(killed(-status), error=True)
             status = 128 - status
         say(f"\nThe run stopped (exit status {status}). The same command resumes it. Full log: {log.path}", error=True)
-    elif progress.took and not first:
-        write_timings(progress.took, results / "timings.csv")
-        minutes = (time.monotonic() - progress.started) / 60
-        say(f"Done in {minutes:.1f} min; peak memory {memory.peak / 2**30:.1f} GiB.")
-    elif idle and not first:
-        say("Nothing to do: all results are up to date.")
     return status
 
 
@@ -138,6 +136,7 @@ class Log:
 
     def __init__(self, path: Path):
         self.path, self._told = path, False
+        self.last: deque[str] = deque(maxlen=LAST)
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             self._file = path.open("wb", buffering=0)
@@ -145,6 +144,7 @@ class Log:
             sys.exit(f"error: {path} cannot be written ({error.strerror}); make it writable, or make room")
 
     def write(self, line: str) -> None:
+        self.last.append(line)
         try:
             self._file.write(line.encode())
         except OSError as error:
@@ -163,6 +163,7 @@ def report(command: list[str], results: Path) -> None:
         *(results / "tables").glob("*"),
         *(results / "figures").glob("*"),
         *(ROOT / "workflow/report").glob("*"),
+        *(ROOT / "src/safety_geometry/artefacts/tables").glob("*.py"),  # captions of tables
     ]
     newest = max((path.stat().st_mtime for path in shown), default=0.0)
     # One of the future says nothing: the clock was set back since.

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import yaml
 from cluster_runs import at, kill_and_resume, site
-from dry_run import dry_run
 from harness import ROOT, SMOKE, command, copy_project
+from pipeline.config_file import read_config, written
+from pipeline.snakemake_internals import dry_run
 from plans import plan
 
 PROFILES = ROOT / "profiles"
 CLUSTERS = ("slurm", "slurm-gpu", "cluster-generic")
+PLACE = ("gpu", "slurm_partition", "constraint", "queue", "nodes", "threads")
 SHARED = ("rerun-triggers", "max-checksum-file-size", "rerun-incomplete", "show-failed-logs")
 
 
@@ -48,14 +50,18 @@ def dry_run_of(project: Path, name: str, config: str, settings: str) -> str:
 
 
 def resources(project: Path, name: str, config: str = SMOKE) -> dict[str, dict[str, str]]:
-    """Rule -> resources and threads of a job of it, as a dry run with the profile prints them."""
+    """Rule -> resources and threads of its largest job, as a dry run with the profile prints them. All its jobs go to one place."""
     found = {}
     for block in re.split(r"\n(?= *(?:local)?rule )", shown(project, name, config)):
         rule, told = re.match(r" *(?:local)?rule (\w+):", block), re.search(r"^ +resources: (.*)$", block, re.M)
         if rule and told:
             threads = re.search(r"^ +threads: (\d+)$", block, re.M)
-            found[rule[1]] = dict(entry.split("=", 1) for entry in told[1].split(", "))
-            found[rule[1]] |= {"threads": threads[1] if threads else "1"}
+            job = dict(entry.split("=", 1) for entry in told[1].split(", ")) | {
+                "threads": threads[1] if threads else "1"
+            }
+            other = found.setdefault(rule[1], job)
+            assert [job.get(key) for key in PLACE] == [other.get(key) for key in PLACE], rule[1]
+            found[rule[1]] = max(job, other, key=lambda job: sorted(job.items()))
     return found
 
 
@@ -86,14 +92,13 @@ def judges(folder: Path, config: str) -> dict[str, str | None]:
     return {
         job.rule.name: job.rule._group  # `group` is None where no scheduler is asked
         for job in dry_run(folder, folder / config)[0]
-        if re.fullmatch(r"judge(_saves_.*|_sweep|_follow_up|_transfer)?", job.rule.name)
+        if re.fullmatch(r"judge(_saves__.*|_sweep|_follow_up|_transfer)?", job.rule.name)
     }
 
 
 def test_every_figure_and_every_judgement_is_in_a_group(rules):
     groups, sizes = profile("slurm")["groups"], profile("slurm")["group-components"]
-    short = {rule for rule in rules if rule.startswith("figure_")}
-    assert len(short) > 8 and short <= set(groups)
+    assert "figure" in rules and groups["figure"] == "figures"
     found = judges(ROOT, "configs/full.yaml")
     assert len(found) > 5 and {"judge", "judge_sweep", "judge_follow_up", "judge_transfer"} < set(found)
     assert set(found.values()) == {"judge", "judge_saves", "judge_sweep", "judge_follow_up", "judge_transfer"}
@@ -115,7 +120,7 @@ def test_slurm_takes_no_gpu_and_one_partition(project):
     jobs = resources(project, "slurm")
     assert {job["slurm_partition"] for job in jobs.values()} == {"cpu"}
     assert not any("gpu" in job for job in jobs.values())
-    assert (jobs["train_r2d2_0_2"]["mem_mb"], jobs["train_r2d2_0_2"]["runtime"]) == (
+    assert (jobs["train__r2d2__0_2"]["mem_mb"], jobs["train__r2d2__0_2"]["runtime"]) == (
         "2000",
         "60",
     )  # a tiny model: the least
@@ -163,7 +168,7 @@ def runs_a_model(rule: str) -> bool:
     return (
         rule.startswith(model)
         and not rule.endswith("_tables")
-        and not re.match(r"follow_up_(choice|table)|judge_(contextual_)?template|training_table", rule)
+        and not re.match(r"follow_up_(choice|table)|judge_template|training_table", rule)
     )
 
 
@@ -177,10 +182,10 @@ def test_the_site_profile_of_the_page_gives_gpus_to_what_runs_a_model_and_to_not
         rule: tuple(job.get(key) for key in ("slurm_partition", "gpu", "constraint")) for rule, job in jobs.items()
     }
     with_model = {rule for rule in jobs if runs_a_model(rule)}
-    assert {"judge", "judge_saves_sft_0_25", "attack_gcg", "train_sft_0_25"} < with_model
+    assert {"judge", "judge_saves__sft__0_25", "attack_gcg", "train__sft__0_25"} < with_model
     assert {asked[rule] for rule in with_model} == {("gpu", "1", "a100")}
     assert {asked[rule] for rule in set(jobs) - with_model} == {("short", "0", None)}
-    assert jobs["sweep"]["runtime"] == "720" and jobs["train_r2d2_0_25"]["nodes"] == "1"
+    assert jobs["sweep"]["runtime"] == "720" and jobs["train__r2d2__0_25"]["nodes"] == "1"
     assert not [rule for rule, job in jobs.items() if "nodes" in job and not rule.startswith("train_")]
 
 
@@ -201,10 +206,10 @@ def test_training_on_several_gpus_as_the_page_says(project, site):
     if site == "the page's":
         site = "mysite"
         write_profile(project, site, block("A small site profile, complete:"))
-    config = yaml.safe_load((project / "configs/paper.yaml").read_text())
+    config = read_config(ROOT / "configs/paper.yaml")
     (several,) = block("The configuration says how many:")["train"].values()
     config["train"]["processes"] = several
-    (project / "several.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    (project / "several.yaml").write_text(written(config))
     one, four = (resources(project, site, name) for name in ("configs/paper.yaml", "several.yaml"))
     assert several == 4 and set(one) == set(four)
     cores = config["model"]["threads"]
@@ -228,7 +233,7 @@ def test_another_executor_plans_the_same_jobs(project):
 
 
 def test_nothing_in_rules_and_scripts_knows_a_scheduler():
-    texts = {p: p.read_text() for folder in ("workflow/rules", "workflow/lib", "workflow/scripts", "src")
+    texts = {p: p.read_text() for folder in ("workflow/rules", "workflow/pipeline", "workflow/scripts", "src")
              for p in (ROOT / folder).rglob("*") if p.suffix in (".smk", ".py")}  # fmt: skip
     texts[ROOT / "Snakefile"] = (ROOT / "Snakefile").read_text()
     assert [str(p) for p, text in texts.items() if re.search(r"slurm|sbatch|\bPBS\b|\bqsub\b", text, re.I)] == []

@@ -107,7 +107,7 @@ def tokenizer():
 
 @pytest.fixture(scope="session")
 def chat(tokenizer):
-    from safety_geometry.chat import ChatFormat
+    from safety_geometry.models.chat import ChatFormat
 
     return ChatFormat(tokenizer)
 

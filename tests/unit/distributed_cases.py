@@ -13,16 +13,16 @@ import torch
 from conftest import REQUESTS, VOCABULARY, make_model, make_tokenizer
 from safetensors.torch import load_file, save_file
 
-from safety_geometry.adversarial import Pool, PoolConfig, clean_rows
-from safety_geometry.chat import ChatFormat
-from safety_geometry.distributed import ONE, Ranks, RanksError, launched, shard
-from safety_geometry.gcg import GCGConfig, attack_many
-from safety_geometry.gcg_batches import BatchSize
-from safety_geometry.generation import generate
-from safety_geometry.models import add_lora
-from safety_geometry.runner import Runner
-from safety_geometry.suffix import allowed_tokens, initial_suffix
-from safety_geometry.training import TrainConfig, Trainer
+from safety_geometry.attacks.gcg.batches import BatchSize
+from safety_geometry.attacks.gcg.search import GCGConfig, attack_many
+from safety_geometry.attacks.gcg.suffix import allowed_tokens, initial_suffix
+from safety_geometry.models.chat import ChatFormat
+from safety_geometry.models.generation import generate
+from safety_geometry.models.loading import add_lora
+from safety_geometry.models.processes import ONE, Ranks, RanksError, launched, shard
+from safety_geometry.models.runner import Runner
+from safety_geometry.training.loop import TrainConfig, Trainer
+from safety_geometry.training.pool import Pool, PoolConfig, clean_rows
 
 STEPS, HALF = 4, 2
 # Three rows in parts of one: of two ranks one has two passes and the other one.

@@ -27,7 +27,13 @@ if "prompt_sets" in sys.argv:
     sys.exit()
 {deed}
 """
-PLAN = "print('job count\\n--- ---\\na 2\\nall 1\\ntotal 3', flush=True)"
+# Runs the logger plugin as Snakemake would: three jobs are planned; `plugin.do(n, "a")` does one, `plugin.close()` is the end.
+PLAN = f"""
+sys.path.append({str(Path(__file__).parent)!r})
+from plugin_records import Plugin
+plugin = Plugin.of(sys.argv)
+plugin.plan(Path("results/smoke"), {{"a": 2, "all": 1}})
+"""
 
 
 class Folder:
@@ -35,9 +41,13 @@ class Folder:
 
     def __init__(self, path: Path):
         self.path = path
-        for name in ("workflow/lib", "workflow/schemas", "workflow/scripts", "src"):
+        for name in (
+            "workflow/pipeline",
+            "workflow/snakemake_logger_plugin_safety_geometry",
+            "src",
+        ):
             shutil.copytree(ROOT / name, path / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("workflow/run.py", "workflow/cluster.py", "configs/smoke.yaml"):
+        for name in ("workflow/run.py", "workflow/cluster.py", "configs/smoke.yaml", "config.yaml"):
             (path / name).parent.mkdir(exist_ok=True)
             shutil.copy2(ROOT / name, path / name)
         (path / "there").mkdir()

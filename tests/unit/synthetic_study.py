@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import pandas as pd
 
-from safety_geometry.tables import (
+from safety_geometry.claims.tables import (
     Checkpoint,
     behaviour_table,
     contrasts_table,

@@ -4,9 +4,10 @@ import pytest
 import torch
 from conftest import REQUESTS
 
-from safety_geometry.activations import PositionError, RunningMean, evaluation_layers, position_indices, record, stream
-from safety_geometry.chat import Rendered
-from safety_geometry.runner import Runner
+from safety_geometry.geometry.activations import RunningMean, evaluation_layers, record, stream
+from safety_geometry.models.chat import Rendered
+from safety_geometry.models.positions import PositionError, position_indices
+from safety_geometry.models.runner import Runner
 
 POSITIONS = [-5, -2, -1, "t_inst"]
 

@@ -7,9 +7,9 @@ import torch
 from conftest import TEMPLATE, make_model, make_tokenizer
 from safetensors.torch import load_file, save_file
 
-from safety_geometry.adapter_intake import take_in
-from safety_geometry.adapters import with_adapter
-from safety_geometry.models import ModelError, add_lora, load_model
+from safety_geometry.models.adapter_intake import take_in
+from safety_geometry.models.adapters import with_adapter
+from safety_geometry.models.loading import ModelError, add_lora, load_model
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,12 @@ import torch
 import yaml
 from conftest import VOCABULARY
 
-from safety_geometry.adversarial import Pool, PoolCase, PoolConfig, adversarial_rows, clean_rows, derived_seed
-from safety_geometry.gcg import GCGConfig, attack
-from safety_geometry.gcg_losses import uncached_loss
-from safety_geometry.runner import Runner
-from safety_geometry.suffix import allowed_tokens, place
+from safety_geometry.attacks.gcg.losses import uncached_loss
+from safety_geometry.attacks.gcg.search import GCGConfig, attack
+from safety_geometry.attacks.gcg.suffix import allowed_tokens, place
+from safety_geometry.models.runner import Runner
+from safety_geometry.stats.seeds import derived_seed
+from safety_geometry.training.pool import Pool, PoolCase, PoolConfig, adversarial_rows, clean_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 GCG = GCGConfig(steps=1, width=6, top_k=30, suffix_length=4, batch_size=6)

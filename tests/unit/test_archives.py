@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from safety_geometry import archives, fetchers, source_files
-from safety_geometry.sources import SourceError, fetch
+from safety_geometry.prompts import archives, fetchers, source_files
+from safety_geometry.prompts.sources import SourceError, fetch
 
 TEXT = b"Bake bread\n"
 

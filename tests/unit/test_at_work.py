@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import at_work
 import psutil
 import pytest
 from fake_runs import ROOT, Folder, is_alive, wait_for
+from pipeline import at_work
 
 DEAD = {"id": "a" * 32, "pid": 2**22 + 1, "started": 1.0}
 BY_HAND = Path(".snakemake/safety-geometry-by-hand-there-7.json")
@@ -195,10 +195,10 @@ def test_one_that_left_no_note_is_known_by_its_lock(here, job):
 
 def enter(**variables: str) -> subprocess.CompletedProcess:
     """A process that starts jobs; prints the notes that there are meanwhile, and the tag that its jobs get."""
-    code = f"import at_work, os; at_work.enter(False); print(len(at_work.notes_by_hand()), os.environ['{at_work.TAG}'])"
+    code = f"from pipeline import at_work; import os; at_work.enter(False); print(len(at_work.notes_by_hand()), os.environ['{at_work.TAG}'])"
     return subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=False,
-        env={k: v for k, v in os.environ.items() if k != at_work.TAG} | {"PYTHONPATH": str(ROOT / "workflow/lib")} | variables,
+        env={k: v for k, v in os.environ.items() if k != at_work.TAG} | {"PYTHONPATH": str(ROOT / "workflow")} | variables,
     )  # fmt: skip
 
 

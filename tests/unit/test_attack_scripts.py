@@ -3,22 +3,24 @@
 import json
 import sys
 
-import _model
-import _store
+import _job
 import attack_autodan
 import attack_gcg
 import choose_behaviours
 import pandas as pd
 import pytest
 from _job import Job, JobError
-from _store import UnitStore, job_key
-from _tables import check_table
 from conftest import REQUESTS, make_model, make_tokenizer
 from test_memory import Small
-from transfer_tables import answers, with_success
 
-from safety_geometry.tables import Checkpoint, stack
-from safety_geometry.transfer import identified
+from safety_geometry.artefacts.attacks import read_attack_parts
+from safety_geometry.artefacts.tables.files import check_table
+from safety_geometry.artefacts.tables.registry import TABLES
+from safety_geometry.artefacts.unit_store import UnitStore, content_key
+from safety_geometry.attacks.transfer import attacks_table, judged_attacks
+from safety_geometry.claims.tables import stack
+from safety_geometry.models import loaded
+from safety_geometry.settings.identity import Checkpoint
 
 PARAMS = {
     "model": {"dtype": "float32", "device": "cpu", "threads": 1, "system": None}, "seed": 3, "source": "sft:4",
@@ -109,17 +111,17 @@ def rows_of_table(parts, judged_source, *answered):
     """The table `attacks` made of the scripts' tables, with these (arm, behaviour, success) as judged answers of the source."""
     judged = pd.DataFrame(answered, columns=["arm", "prompt_id", "attack_success"])
     judged["arm"] += "@sft:4"
-    table = with_success(
-        identified(stack([pd.read_csv(p) for p in parts], []), "sft:4"), answers(judged, judged_source)
-    )
-    check_table(table, "attacks")
+    answers = judged_attacks(judged, judged_source.seed, judged_source.regime, judged_source.step)
+    table = attacks_table(stack([read_attack_parts(path) for path in parts], []), answers, "sft:4")
+    check_table(table, TABLES["attacks"])
     return table.set_index(["attack", "behaviour"])
 
 
 def test_attacks_that_could_not_be_made_have_a_clear_row(monkeypatch, inputs, tmp_path):
     """GCG none of whose candidates re-tokenise, AutoDAN all of whose seeds are too long: through script, success and schema."""
     monkeypatch.setattr(
-        "safety_geometry.gcg.surviving", lambda chat, cases, tokens: [[None] * len(own) for own in tokens]
+        "safety_geometry.attacks.gcg.search.surviving",
+        lambda chat, cases, tokens: [[None] * len(own) for own in tokens],
     )
     run(monkeypatch, inputs, tmp_path / "gcg", PARAMS | {"behaviours": 1})
     (tmp_path / "seeds.jsonl").write_text(
@@ -159,10 +161,10 @@ def sidecar_of(path) -> dict:
     return json.loads(path.with_name(f"{path.name}.provenance.json").read_text())
 
 
-@pytest.mark.filterwarnings("ignore::safety_geometry.memory.LessMemory")
+@pytest.mark.filterwarnings("ignore::safety_geometry.models.memory.LessMemory")
 def test_autodan_remembers_a_smaller_batch_and_says_so(monkeypatch, inputs, tmp_path):
     """Memory ends at two rows: the second behaviour must not find that out again, and table and sidecars tell it."""
-    monkeypatch.setattr(_model, "Runner", Small)
+    monkeypatch.setattr(loaded, "Runner", Small)
     monkeypatch.setattr(Small, "most", 2)
     monkeypatch.setattr(Small, "refused", 0)
     search = {"form": "ga", "steps": 1, "population": 3, "batch_size": 8, "max_prompt_tokens": 480}
@@ -174,9 +176,9 @@ def test_autodan_remembers_a_smaller_batch_and_says_so(monkeypatch, inputs, tmp_
         assert sidecar_of(tmp_path / name)["layout_changed"] == {"AutoDAN's prompts": {"asked": 8, "used": used[0]}}
 
 
-@pytest.mark.filterwarnings("ignore::safety_geometry.memory.LessMemory")
+@pytest.mark.filterwarnings("ignore::safety_geometry.models.memory.LessMemory")
 def test_autodan_that_goes_on_still_says_that_memory_was_short(monkeypatch, inputs, tmp_path):
-    monkeypatch.setattr(_model, "Runner", Small)
+    monkeypatch.setattr(loaded, "Runner", Small)
     monkeypatch.setattr(Small, "most", 2)
     search = {"form": "ga", "steps": 1, "population": 3, "batch_size": 8, "max_prompt_tokens": 480}
     params, files = PARAMS | {"behaviours": 1, "seeds": 3, "autodan": search}, autodan_files(tmp_path)
@@ -189,11 +191,11 @@ def test_autodan_that_goes_on_still_says_that_memory_was_short(monkeypatch, inpu
     assert Small.refused == 0 and "layout_changed" in sidecar_of(tmp_path / "step4.csv")
 
 
-@pytest.mark.filterwarnings("ignore::safety_geometry.memory.LessMemory")
+@pytest.mark.filterwarnings("ignore::safety_geometry.models.memory.LessMemory")
 def test_gcg_says_that_memory_was_short(monkeypatch, inputs, tmp_path):
     run(monkeypatch, inputs, tmp_path / "whole")
     assert "layout_changed" not in sidecar_of(tmp_path / "whole/step4.csv")
-    monkeypatch.setattr(_model, "Runner", Small)
+    monkeypatch.setattr(loaded, "Runner", Small)
     monkeypatch.setattr(Small, "most", 3)
     monkeypatch.setattr(attack_gcg.BatchSize, "on", classmethod(lambda cls, device, rows, ranks=None: cls(rows, True)))
     run(monkeypatch, inputs, tmp_path / "small")
@@ -205,11 +207,12 @@ def test_gcg_says_that_memory_was_short(monkeypatch, inputs, tmp_path):
 def test_the_key_of_unfinished_work(monkeypatch, inputs, tmp_path):
     def key(**params):
         monkeypatch.setattr(sys, "argv", ["x", "--model", str(inputs / "model"), "--out", str(tmp_path / "out"), "--params", json.dumps(params)])  # fmt: skip
-        return job_key(Job("", inputs=["model"], outputs=["out"]), behaviour="b0")
+        job = Job("", inputs=["model"], outputs=["out"])
+        return content_key(job.facts(job.inputs, job.params), "b0")
 
     assert key(a=1) == key(a=1) != key(a=2)
     before = key(a=1)
-    monkeypatch.setattr(_store, "content_digest", lambda path: "other")
+    monkeypatch.setattr(_job, "content_digest", lambda path: "other")
     assert key(a=1) != before
 
 

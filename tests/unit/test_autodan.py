@@ -11,13 +11,13 @@ import pytest
 import torch
 from conftest import REQUESTS, make_tokenizer
 
-from safety_geometry import autodan as module
-from safety_geometry import mutation
-from safety_geometry.autodan import AutoDANConfig, autodan, roulette_probabilities
-from safety_geometry.chat import ChatFormat
-from safety_geometry.fitness import Fitness
-from safety_geometry.mutation import PLACEHOLDER, crossover, fill, join, sentences
-from safety_geometry.runner import Runner
+from safety_geometry.attacks.autodan import mutation
+from safety_geometry.attacks.autodan import search as module
+from safety_geometry.attacks.autodan.fitness import Fitness
+from safety_geometry.attacks.autodan.mutation import PLACEHOLDER, crossover, fill, join, sentences
+from safety_geometry.attacks.autodan.search import AutoDANConfig, autodan, roulette_probabilities
+from safety_geometry.models.chat import ChatFormat
+from safety_geometry.models.runner import Runner
 
 DATA = Path(__file__).resolve().parents[2] / "data"
 REQUEST, TARGET = REQUESTS[0], "Sure, here is a list"

@@ -7,8 +7,16 @@ import pandas as pd
 import pytest
 from synthetic_study import judged
 
-from safety_geometry.behaviour import METRICS, BehaviourError, arm_contrast, contrast, metrics, outcomes, paired_rates
-from safety_geometry.stats import wilson
+from safety_geometry.judges.behaviour import (
+    METRICS,
+    BehaviourError,
+    arm_contrast,
+    contrast,
+    metrics,
+    outcomes,
+    paired_rates,
+)
+from safety_geometry.stats.estimates import wilson
 
 
 @pytest.fixture(scope="module")

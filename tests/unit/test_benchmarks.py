@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from conftest import make_model, make_tokenizer
+from pipeline.config_file import read_config, written
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = "--prompts 4 --controls 2 --strengths 1.0 --batches 2,4 --naive-cells 2 --answers 2 --tokens 3 --batch-size 4 --threads 1"
@@ -99,9 +99,9 @@ def test_scoring(monkeypatch, model, tmp_path, capsys):
 
 
 def test_r2d2_step(monkeypatch, model, tmp_path, capsys):
-    config = yaml.safe_load((ROOT / "configs/smoke.yaml").read_text())
+    config = read_config(ROOT / "configs/smoke.yaml")
     config["train"]["max_length"] = 400
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "config.yaml").write_text(written(config))
     module = script("r2d2_step")
     for names in module.TIMED.values():  # put back afterwards: the benchmark times them by replacing them
         for name in names:
@@ -115,3 +115,18 @@ def test_r2d2_step(monkeypatch, model, tmp_path, capsys):
     assert all(before["floor_s"][part] > 0 for part in ("scoring", "gradient", "prefix", "training", "total"))
     assert after["before"]["seconds"] == before["seconds"]
     assert "before   share" in capsys.readouterr().out
+
+
+def test_statements_are_counted_without_docstrings():
+    spec = importlib.util.spec_from_file_location("statements", ROOT / "benchmarks" / "statements.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.statements('"""Says."""\n\n\ndef f():\n    """Does."""\n    if True:\n        return 1; x = 2\n') == 4
+    places = (
+        "src/safety_geometry/geometry/coupling.py",
+        "src/safety_geometry/old.py",
+        "workflow/scripts/tables.py",
+        "workflow/run.py",
+    )
+    assert [module.area(path) for path in places] == ["geometry", "(library)", "workflow/scripts", "workflow"]
+    assert next(module.table([module.count(None)])).split() == ["area", "statements", "lines"]

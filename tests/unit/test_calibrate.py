@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import make_model
-from costs.rates import read_rates
+from pipeline.config_file import read_config, written
+from pipeline.costs.rates import read_rates
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,14 +28,14 @@ def calibrate(monkeypatch):
 def test_rates_of_this_machine(calibrate, tmp_path, monkeypatch, capsys, there, large):
     if large:  # too large to be written, were it not there
         monkeypatch.setattr(calibrate, "LARGE", 0)
-    config = yaml.safe_load((ROOT / "configs/smoke.yaml").read_text())
+    config = read_config(ROOT / "configs/smoke.yaml")
     monkeypatch.setattr(calibrate, "ROOT", tmp_path)
     if there:  # the study's own model, fetched before
         make_model("llama").save_pretrained(tmp_path / "results/smoke/models/base")
         del config["model"]["tiny"]
         config["model"] |= {"format": "folder", "source": "mine"}
         config["sources"]["mine"] = {"kind": "path", "path": "there"}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    (tmp_path / "config.yaml").write_text(written(config))
     out = tmp_path / "rates.json"
     out.write_text(json.dumps({"devices": [{"name": "another", "kind": "cuda"}]}))
     words = [

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from safety_geometry.carriers import (
-    CandidateScores,
-    Carrier,
+from safety_geometry.artefacts.candidate_scores import CandidateScores
+from safety_geometry.artefacts.carriers import Carrier, CarrierPair, read_carriers, write_carriers
+from safety_geometry.artefacts.errors import ArtefactError
+from safety_geometry.geometry.carriers import (
     candidate_table,
     harmfulness_profile,
     mean_difference,
@@ -39,7 +40,7 @@ def make_scores(seed=0, count=6, n=5, m=7, d=8, n_layers=10, **changes):
         "clean_harmful": rng.normal(size=(n, d)).astype(np.float32) + 1,
         "clean_benign": rng.normal(size=(m, d)).astype(np.float32) + 1,
     }
-    return CandidateScores.from_arrays(arrays | changes, n_layers)
+    return CandidateScores(**arrays | changes, n_layers=n_layers)
 
 
 def make_table(rows):
@@ -62,11 +63,29 @@ def test_mean_difference_and_unit():
 
 
 def test_carrier_refuses_a_direction_that_is_no_unit_vector():
-    Carrier("H", 3, "t_inst", np.array([0.6, 0.8]), 5.0, 1.0, None)
+    Carrier("H", 3, "t_inst", np.array([0.6, 0.8]), 5.0, 1.0, None, np.eye(2))
     with pytest.raises(ValueError, match="norm 1"):
-        Carrier("R", 3, -1, np.array([1.0, 1.0]), 5.0, 1.0, True)
+        Carrier("R", 3, -1, np.array([1.0, 1.0]), 5.0, 1.0, True, np.eye(2))
     with pytest.raises(ValueError, match="kind H or R"):
-        Carrier("X", 3, -1, np.array([1.0]), 5.0, 1.0, True)
+        Carrier("X", 3, -1, np.array([1.0]), 5.0, 1.0, True, np.eye(1))
+    with pytest.raises(ValueError, match="subspace"):
+        Carrier("R", 3, -1, np.array([0.6, 0.8]), 5.0, 1.0, True, np.eye(3))
+
+
+def test_carriers_come_back_from_their_file(tmp_path):
+    h = Carrier("H", 3, "t_inst", np.array([0.6, 0.8]), 5.0, 1.5, None, np.eye(2)[:, :1])
+    r = Carrier("R", 2, -1, np.array([1.0, 0.0]), 2.0, float("nan"), True, np.eye(2))
+    path = tmp_path / "carriers.safetensors"
+    write_carriers(path, {4: CarrierPair("reference", "own", h, r), 8: CarrierPair(None, "frozen", h, None, "too few")})
+    pair = read_carriers(path, 4)
+    assert (pair.anchor, pair.selection, pair.h.site, pair.r.site) == ("reference", "own", ("t_inst", 3), (-1, 2))
+    assert (pair.h.norm, pair.h.score, pair.h.admissible, pair.r.admissible) == (5.0, 1.5, None, True)
+    assert pair.r.score != pair.r.score and pair.h.subspace.shape == (2, 1)
+    np.testing.assert_array_equal(pair.h.direction, np.array([0.6, 0.8], np.float32))
+    less = read_carriers(path, 8)
+    assert (less.anchor, less.r, less.r_missing) == (None, None, "too few")
+    with pytest.raises(ArtefactError, match="no carriers of step 5; it has 4, 8"):
+        read_carriers(path, 5)
 
 
 def test_harmfulness_profile_matches_brute_force():
@@ -210,12 +229,13 @@ def test_selection_stability_matches_a_loop_over_resamples():
 def test_scores_with_wrong_shapes_are_named():
     with pytest.raises(ValueError, match=r"kl has shape \(6, 3\), expected \(6, 7\)"):
         make_scores(kl=np.zeros((6, 3)))
-    with pytest.raises(ValueError, match="lack layers"):
-        CandidateScores.from_arrays({}, 4)
+    with pytest.raises(ValueError, match="no candidate"):
+        make_scores(count=0)
 
 
 def test_the_analysis_modules_do_not_need_torch():
-    modules = ", ".join(f"safety_geometry.{name}" for name in ("carriers", "coupling", "companions", "stats"))
+    names = ("geometry.tables", "geometry.measures", "causal.quadrants", "training.table", "stats.estimates")
+    modules = ", ".join(f"safety_geometry.{name}" for name in names)
     code = f"import sys; import {modules}; assert not {{'torch', 'transformers', 'sklearn'}} & set(sys.modules)"
     source = Path(__file__).parents[2] / "src"
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(source)})

@@ -3,7 +3,6 @@
 import json
 import sys
 
-import _activations
 import carriers as script
 import numpy as np
 import pandas as pd
@@ -12,17 +11,23 @@ from _job import JobError
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from safety_geometry.carriers import unit
-from safety_geometry.coupling import layer_coupling, position_subspace, subspace_coupling
+from safety_geometry.artefacts.activations import Activations
+from safety_geometry.artefacts.candidate_scores import read_scores
+from safety_geometry.artefacts.errors import ArtefactError
+from safety_geometry.artefacts.tensor_file import Tensors
+from safety_geometry.geometry.carriers import unit
+from safety_geometry.geometry.coupling import layer_coupling, position_subspace, subspace_coupling
 
 POSITIONS = [-3, -2, -1, "t_inst"]
 L, D, N, M = 5, 16, 12, 6
 STEPS, SCORED = [0, 4, 8, 12], [4, 12]
 PARAMS = {
     "seed": 3, "regime": "r2d2", "steps": STEPS, "anchors": {"reference": 4, "12": 12}, "reference": 4,
-    "scored_steps": SCORED, "positions": POSITIONS, "harmfulness": {"position": "t_inst", "score": "dprime"},
-    "refusal": {"kl_max": 0.1, "beta_kl": 1.0, "max_layer_fraction": 0.8}, "subspace_k": 3, "tau": 4.0, "fixed_layers": [1, 3],
-    "bootstrap": 40, "shuffles": 20, "splits": 6, "stats_seed": 0,
+    "scored_steps": SCORED, "settings": {
+        "h_position": "t_inst", "h_score": "dprime", "kl_max": 0.1, "beta_kl": 1.0, "max_layer_fraction": 0.8,
+        "positions": POSITIONS[:3], "subspace_k": 3, "tau": 4.0, "fixed_layers": [1, 3], "bootstrap": 40, "shuffles": 20,
+        "splits": 6, "seed": 0,
+    },
 }  # fmt: skip
 OUTPUTS = {"carriers": "carriers.safetensors", "coupling": "coupling.csv", "geometry": "geometry.csv",
            "controls": "coupling_controls.csv", "profile": "profile.csv"}  # fmt: skip
@@ -221,14 +226,14 @@ def test_same_bytes_again_and_in_any_order_of_the_inputs(result, tmp_path, monke
         ({"steps": [0, 4]}, "one file per step"),
         ({"reference": 7}, r"steps \[7\] have no activations"),
         ({"anchors": {"reference": 4, "4": 4}}, "two anchors share a step"),
-        ({"harmfulness": {"position": -5, "score": "dprime"}}, "no position -5"),
-        ({"fixed_layers": [1, 9]}, r"fixed_layers \[9\] .* 5 blocks"),
-        ({"subspace_k": 4}, "k = 4"),
+        ({"settings": {"h_position": -5}}, "no position -5"),
+        ({"settings": {"fixed_layers": [1, 9]}}, r"fixed_layers \[9\] .* 5 blocks"),
+        ({"settings": {"subspace_k": 4}}, "k = 4"),
     ],
 )
 def test_bad_settings_end_with_one_line(change, message, tmp_path, monkeypatch):
     with pytest.raises(JobError, match=message):
-        run(tmp_path, monkeypatch, PARAMS | change)
+        run(tmp_path, monkeypatch, PARAMS | change | {"settings": PARAMS["settings"] | change.get("settings", {})})
     assert not (tmp_path / "coupling.csv").exists()
 
 
@@ -248,7 +253,7 @@ def test_half_precision_and_bfloat16_are_widened(tmp_path):
     text = json.dumps(header).encode()
     (tmp_path / "brain.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + blob)
     for name, tolerance in (("half", 1e-3), ("brain", 1e-2)):
-        found, n = _activations.Activations(tmp_path / f"{name}.safetensors").fit("t_inst", 2)
+        found, n = Activations(tmp_path / f"{name}.safetensors").fit("t_inst", 2)
         expected = np.concatenate([data["fit.harmful"], data["fit.benign"]])[:, 3, 2]
         assert n == N and found.dtype == np.float64
         np.testing.assert_allclose(found, expected, rtol=tolerance, atol=1e-6)
@@ -257,17 +262,17 @@ def test_half_precision_and_bfloat16_are_widened(tmp_path):
 def test_broken_files_are_named(tmp_path):
     cut = tmp_path / "cut.safetensors"
     cut.write_bytes(b"\xff" * 20)
-    with pytest.raises(JobError, match="cut off"):
-        _activations.Tensors(cut)
+    with pytest.raises(ArtefactError, match="cut off"):
+        Tensors(cut)
     data = activations(0)
     data["fit.harmful"][0, 3, 2, 0] = np.inf
     save_file(data, tmp_path / "inf.safetensors", {"positions": json.dumps(POSITIONS)})
-    store = _activations.Activations(tmp_path / "inf.safetensors")
-    with pytest.raises(JobError, match="wider dtype"):
+    store = Activations(tmp_path / "inf.safetensors")
+    with pytest.raises(ArtefactError, match="wider dtype"):
         store.fit("t_inst", 2)
     save_file({"layers": np.arange(3)}, tmp_path / "scores.safetensors", {"n_layers": "5"})
-    with pytest.raises(JobError, match="holds no tensor 'positions'"):
-        _activations.read_scores(tmp_path / "scores.safetensors")
+    with pytest.raises(ArtefactError, match="holds no tensor 'positions'"):
+        read_scores(tmp_path / "scores.safetensors")
 
 
 def test_saves_that_kept_their_means_only(result, tmp_path, monkeypatch):
@@ -374,9 +379,7 @@ def test_a_checkpoint_without_r_has_empty_cells(tmp_path, monkeypatch, capsys):
     assert "step8.r" not in load_file(tmp_path / "less/carriers.safetensors")
     with safe_open(tmp_path / "less/carriers.safetensors", "np") as file:
         facts = json.loads(file.metadata()["carriers"])
-    assert facts["12"]["r"] == {
-        "missing": "refusal.contrast: behaviour: 0 of 24 fit prompts refused, one class is too small"
-    }
+    assert facts["12"]["r"] == {"missing": "0 of 24 fit prompts refused, one class is too small"}
     assert "step 12: no refusal carrier: refusal.contrast: behaviour" in capsys.readouterr().err
 
 

@@ -8,7 +8,8 @@ import pytest
 from scipy.linalg import subspace_angles
 
 from safety_geometry.causal import controls as controls_module
-from safety_geometry.causal.cells import Carriers, Target, scan_unit, shared_units, target_unit
+from safety_geometry.causal import plan
+from safety_geometry.causal.cells import Carriers, Unit, make_unit
 from safety_geometry.causal.controls import (
     Source,
     draw_shared,
@@ -17,8 +18,9 @@ from safety_geometry.causal.controls import (
     wrong_layers,
     wrong_positions,
 )
-from safety_geometry.causal.modes import MODES, Part, cosine, orthonormal, without
-from safety_geometry.causal.names import KINDS, SHARED
+from safety_geometry.causal.modes import Part, cosine, orthonormal, without
+from safety_geometry.causal.names import KINDS, MODES, SHARED
+from safety_geometry.causal.plan import SweepPlan, Target
 
 D, LAYERS, POSITIONS = 10, 8, (-3, -2, -1, "t_inst")
 H_SITE, R_SITE = ("t_inst", 5), (-1, 3)
@@ -51,6 +53,19 @@ def checkpoint(rank=1, sites=(H_SITE, R_SITE), scale=(1.0, 1.0, 1.0)) -> Carrier
     sources = {c: source(c, site, rank) for c, site in zip("HR", sites, strict=True)}
     h, r = (sources[c].directions(*sources[c].site) for c in "HR")
     return Carriers(h, r, sources, Streams(), dict(zip(("H", "R", "HR"), scale, strict=True)))
+
+
+def target_unit(target, at, counts, seed, generate=None) -> Unit:
+    return make_unit(plan.target_unit(target, counts, generate), at, seed)
+
+
+def shared_units(targets, at, counts, seed, permutations=0, generate=None) -> list[Unit]:
+    made = (make_unit(unit, at, seed) for unit in plan.shared_units(targets, counts, permutations, generate))
+    return [unit for unit in made if unit is not None]
+
+
+def scan_unit(mode, family, strength, layers, at) -> Unit | None:
+    return make_unit(plan.scan_unit(Target(family, mode, strength), layers), at, 1)
 
 
 def rows_of(controls) -> np.ndarray:
@@ -478,3 +493,66 @@ def test_perpendicular_targets_do_not_exist_where_both_subspaces_are_one():
         True, True, False, False,
     ]  # fmt: skip
     assert at.has(Target("ablate", "h_perp_r", 1.0, rank=3))
+
+
+def test_norm_matched_directions_are_drawn_once_for_all_targets(monkeypatch):
+    """The same bytes from a checkpoint that keeps them as from one that draws them for each target; parts that need more draw again."""
+    drawn, qr = [], np.linalg.qr
+    monkeypatch.setattr(np.linalg, "qr", lambda values: drawn.append(len(values)) or qr(values))
+    kept, targets = checkpoint(), [Target("ablate", mode, x) for mode in ("r_only", "r_perp_h") for x in (1.0, 0.5)]
+    units = [target_unit(target, kept, {"norm_matched": 3}, 1) for target in targets]
+    assert 3 <= len(drawn) <= 6  # of one carrier at one layer
+    drawn.clear()
+    anew = [target_unit(target, checkpoint(), {"norm_matched": 3}, 1) for target in targets]
+    assert len(drawn) == 12
+    assert [unit.digests for unit in units] == [unit.digests for unit in anew]
+    assert all(len(basis.T) < D for _, basis in kept.random_bases.values())
+
+
+# -------------------------------------------------------------------------------------------------------------- plan
+
+
+@pytest.mark.parametrize("strength", [1, 1.0, -0.5, 0.1, 1 / 3, 1e-7, 123456.5])
+def test_a_target_has_one_text(strength):
+    target = Target("steer", "r_perp_h", strength, "all_layers", 3)
+    assert Target.parse(target.id) == target and Target.parse(target.id).id == target.id
+    assert (
+        Target.of({"family": "steer", "mode": "r_perp_h", "lambda": strength, "scope": "all_layers", "rank": 3})
+        == target
+    )
+    assert Target.parse(target.id, primary=True).primary
+
+
+def test_strengths_that_differ_have_ids_that_differ():
+    assert Target("ablate", "h_only", 0.1234567).id != Target("ablate", "h_only", 0.1234568).id
+    assert Target("ablate", "h_only", 0.5).id == "ablate:h_only:0.5:layer:1"
+
+
+@pytest.mark.parametrize("text", ["", "ablate:h_only:1:layer", "ablate:h_only:x:layer:1", "ablate:h_only:1:layer:1.0"])
+def test_what_is_no_target(text):
+    with pytest.raises(ValueError, match="is no target"):
+        Target.parse(text)
+
+
+def test_the_cells_of_a_plan_are_those_that_are_made_where_all_exist():
+    settings = {
+        "targets": ["ablate:h_only:1:layer:1", "ablate:h_perp_r:1:layer:1", "steer:r_only:-1:layer:1", "ablate:r_only:1:layer:1"],
+        "primary": ["ablate:h_only:1:layer:1"], "controls": COUNTS | {"wrong_layer": 1}, "permutations": 12,
+        "generate": {"cells": ["steer:r_only:-1:layer:1"], "controls": {"random": 2, "norm_matched": 1}},
+        "layer_scan": {"layers": [2, 3], "modes": ["r_only"], "family": "ablate", "lambda": 1.0},
+    }  # fmt: skip
+    at, planned = checkpoint(), list(SweepPlan.of(settings).units())
+    made = [make_unit(unit, at, 1) for unit in planned]
+    assert [unit.name for unit in made] == [unit.name for unit in planned]
+    for unit, wanted in zip(made, planned, strict=True):
+        assert [(c.id, c.kl, c.generated) for c in unit.cells] == [(c.id, c.kl, c.answers) for c in wanted.cells]
+        assert [[row.get("target") for row in c.rows] for c in unit.cells if unit.group and unit.name != "clean"] == [
+            [target.id for target in c.targets] for c in wanted.cells if wanted.group and wanted.name != "clean"
+        ]
+    assert (
+        sum(cell.answers for unit in planned for cell in unit.cells) == 1 + 1 + 2 + 1
+    )  # clean, target, random, norm-matched
+    assert (
+        next(unit.name for unit in SweepPlan.of(settings).units(lambda target: target.mode == "r_only"))
+        == "steer:r_only:-1:layer:1"
+    )

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic_sweep as made
-from _tables import check_table
 
+from safety_geometry.artefacts.tables.files import check_table
+from safety_geometry.artefacts.tables.registry import TABLES
 from safety_geometry.causal.effects import (
     control_normalised,
     exchanged_p,
@@ -41,8 +42,8 @@ def values(readout, cell, quantity="log_odds"):
 
 
 def test_tables_fit_their_schemas(sweep, table):
-    check_table(made.named(sweep_table(*sweep)), "causal_sweep")
-    check_table(holm_primary(made.named(table)), "control_normalised")
+    check_table(made.named(sweep_table(*sweep)), TABLES["causal_sweep"])
+    check_table(holm_primary(made.named(table)), TABLES["control_normalised"])
 
 
 def test_every_number_against_a_loop_over_cells_and_prompts(sweep, table):
@@ -221,7 +222,7 @@ def test_sweep_table_numbers(sweep):
     assert shared["target"].nunique() == 2 and len(set(shared["log_odds"])) == 1
     unmeasured = sweep_table(cells, readout, None)
     assert unmeasured["asr"].isna().all() and unmeasured["n_asr"].isna().all()
-    check_table(made.named(unmeasured), "causal_sweep")
+    check_table(made.named(unmeasured), TABLES["causal_sweep"])
 
 
 def test_seeds_are_written_in_full(sweep):
@@ -280,7 +281,7 @@ def test_layer_scan_reads_the_layer_and_keeps_the_carriers_own():
     cells = pd.concat([cells, pd.DataFrame(scan)], ignore_index=True)
     readout = made.readout(cells, {"scan/r_only/9": EFFECT}, n=20)
     table = layer_scan(cells, readout, (14, 9), rng_seed=0, draws=300)
-    check_table(made.named(table), "layer_scan")
+    check_table(made.named(table), TABLES["layer_scan"])
     assert table["layer"].tolist() == [2, 2, 9, 9] and (table[["layer_h", "layer_r"]] == [14, 9]).all(axis=None)
     row = table[(table["mode"] == "r_only") & (table["layer"] == 9)].iloc[0]
     mine, clean = values(readout, "scan/r_only/9"), values(readout, "clean")

@@ -23,11 +23,11 @@ from safety_geometry.causal.readout import (
     start_layer,
     tokens_of,
 )
-from safety_geometry.chat import ChatFormat
-from safety_geometry.generation import Completion, generate
-from safety_geometry.interventions import Intervention
-from safety_geometry.restart import edited_prefix, restart
-from safety_geometry.runner import Runner
+from safety_geometry.models.chat import ChatFormat
+from safety_geometry.models.generation import Completion, generate
+from safety_geometry.models.interventions import Intervention
+from safety_geometry.models.restart import edited_prefix, restart
+from safety_geometry.models.runner import Runner
 
 PREFIX = [1, 40, 41, 42, 43]
 PROMPTS = [

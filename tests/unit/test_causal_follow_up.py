@@ -4,12 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic_sweep as made
-from _tables import check_table
 
-from safety_geometry.behaviour import paired_rates
+from safety_geometry.artefacts.tables.files import check_table
+from safety_geometry.artefacts.tables.registry import TABLES
 from safety_geometry.causal.follow_up import choose, follow_up_table, split_half
-from safety_geometry.stats import wilson
-from safety_geometry.tables import Checkpoint
+from safety_geometry.judges.behaviour import paired_rates
+from safety_geometry.settings.identity import Checkpoint
+from safety_geometry.stats.estimates import wilson
 
 EARLY, LATE = Checkpoint(1, "r2d2", 5, "reference"), Checkpoint(1, "r2d2", 30, "30")
 H, R = "ablate:h_only:1", "ablate:r_only:1"
@@ -108,7 +109,7 @@ def test_table_scores_the_other_half(sweeps):
     chosen = choose(cells, judged, 2, 3, seed=2)
     scoring = split_half(DIRECT, 2).scoring
     table = follow_up_table(chosen, judged, scoring, seed=1, draws=300)
-    check_table(table, "follow_up")
+    check_table(table, TABLES["follow_up"])
     assert len(table) == len(chosen) == 2 * 4 + 1
     frame = judged[LATE]
     for row, cell in zip(table.to_dict("records"), chosen["cell"], strict=True):
@@ -172,7 +173,7 @@ def test_suites_that_were_not_run_stay_empty_and_lost_cells_are_named(sweeps):
     direct = {LATE: judged[LATE].query("suite == 'direct'")}
     table = follow_up_table(chosen, direct)
     assert table["usefulness"].isna().all() and table["n_asr"].eq(12).all()
-    check_table(table, "follow_up")
+    check_table(table, TABLES["follow_up"])
     lost = {LATE: judged[LATE][judged[LATE]["arm"] != R]}
     with pytest.raises(ValueError, match=f"cell {R}: no judged follow-up answers"):
         follow_up_table(chosen, lost)

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic_sweep as made
-from _tables import check_table
 
-from safety_geometry.causal.aligned import ARMS, COLUMNS, aligned_row
-from safety_geometry.causal.quadrants import COLUMNS as QUADRANT_COLUMNS
+from safety_geometry.artefacts.tables.files import check_table
+from safety_geometry.artefacts.tables.registry import TABLES
+from safety_geometry.causal.aligned import ARMS, aligned_row
 from safety_geometry.causal.quadrants import QUADRANTS, projection, quadrants, sample
-from safety_geometry.stats import mcnemar_exact, wilson
+from safety_geometry.stats.estimates import mcnemar_exact, wilson
 
 SITES = {"layer_h": 14, "pos_h": "t_inst", "layer_r": 19, "pos_r": -1}
 
@@ -54,8 +54,8 @@ def test_sample_takes_as_many_as_there_are_and_says_so():
     assert not found.duplicated(["step", "id"]).any()
     everything = sample(frame, 500, seed=3)
     assert len(everything) == counts.sum()
-    table = found.assign(proj_h=0.1, proj_r=-0.1)[list(QUADRANT_COLUMNS)]
-    check_table(table, "quadrants")
+    table = found.assign(proj_h=0.1, proj_r=-0.1)[TABLES["quadrants"].names]
+    check_table(table, TABLES["quadrants"])
 
 
 def test_sample_depends_on_content_and_seed_only():
@@ -114,8 +114,8 @@ def test_aligned_row_against_its_arms():
         family="ablate",
         strength=1.0,
     )
-    assert list(row) == list(COLUMNS)
-    check_table(pd.DataFrame([row]), "aligned_anchors")
+    assert list(row) == TABLES["aligned_anchors"].names
+    check_table(pd.DataFrame([row]), TABLES["aligned_anchors"])
     for arm, cell in arms.items():
         rate = wilson(round(20 * share[cell]), 20)
         assert (row[f"asr_{arm}"], row[f"asr_{arm}_lo"], row[f"asr_{arm}_hi"]) == (rate.value, rate.lo, rate.hi)

@@ -5,8 +5,8 @@ import json
 import pytest
 from conftest import REQUESTS, TEMPLATE, make_tokenizer
 
-from safety_geometry.chat import ZEPHYR, ChatFormat, TemplateError
-from safety_geometry.models import ModelError, end_ids
+from safety_geometry.models.chat import ZEPHYR, ChatFormat, TemplateError
+from safety_geometry.models.loading import ModelError, end_ids
 
 
 @pytest.fixture(scope="module")

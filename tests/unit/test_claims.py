@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic_study as made
-from _tables import check_table
 
-from safety_geometry.claims import CLAIMS, TUNED, claims_table, decided
+from safety_geometry.artefacts.tables.files import check_table
+from safety_geometry.artefacts.tables.registry import TABLES
+from safety_geometry.claims.decide import CLAIMS, TUNED, claims_table, decided
 from safety_geometry.claims.evidence import Evidence, Outcome, Undecidable, any_greater, greater, negated, over_seeds
-from safety_geometry.dense import dense_correlations
+from safety_geometry.geometry.dense import dense_correlations
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,7 @@ def verdict(tables, claim):
 
 
 def test_the_papers_shape_holds_and_short_series_are_inconclusive(study, verdicts):
-    check_table(verdicts.reset_index(), "claims")
+    check_table(verdicts.reset_index(), TABLES["claims"])
     dense = verdicts.index.str.startswith("dense_")
     causal = verdicts.index.str.startswith(
         ("aligned_", "sweep_", "late_", "follow_up_", "transfer_")

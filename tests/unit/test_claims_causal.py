@@ -5,10 +5,10 @@ import math
 import pandas as pd
 import pytest
 
-from safety_geometry.behaviour import paired_rates
-from safety_geometry.claims import CLAIMS, claims_of, decided, sweep_claims
+from safety_geometry.claims.decide import CLAIMS, claims_of, decided, sweep_claims
 from safety_geometry.claims.evidence import Evidence
-from safety_geometry.stats import mcnemar_exact
+from safety_geometry.judges.behaviour import paired_rates
+from safety_geometry.stats.estimates import mcnemar_exact
 
 IDS = ("aligned_r_reopens", "aligned_orthogonal", "sweep_refusal_r2d2", "sweep_asr_r2d2", "sweep_refusal_sft_refusal", "late_r2d2_ablation_lowers_asr", "follow_up_broken_text")  # fmt: skip
 

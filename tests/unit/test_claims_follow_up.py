@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from safety_geometry.causal.follow_up import follow_up_table
-from safety_geometry.claims import CLAIMS, decided
+from safety_geometry.claims.decide import CLAIMS, decided
 from safety_geometry.claims.evidence import Evidence
 from safety_geometry.claims.follow_up import over_targets
-from safety_geometry.tables import Checkpoint
+from safety_geometry.settings.identity import Checkpoint
 
 AT = Checkpoint(1, "r2d2", 500, "500")
 BASELINE = (0.1, 0.02, 0.05)

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 import synthetic_transfer as made
 
-from safety_geometry.claims import CLAIMS, decided
+from safety_geometry.attacks.transfer import transfer_predictors, transfer_table
+from safety_geometry.claims.decide import CLAIMS, decided
 from safety_geometry.claims.evidence import Evidence
 from safety_geometry.claims.transfer import folded, judge
-from safety_geometry.transfer import transfer_predictors, transfer_table
 
 IDS = ("transfer_coupling_r2d2", "transfer_tie_r2d2", "transfer_coupling_sft", "transfer_behaviour_sft", "transfer_drift_sft", "transfer_weaker_sft")  # fmt: skip
 SIX = (10, 20, 30, 40, 50, 60)

@@ -1,102 +1,77 @@
 """The shell command of every rule, given paths that no shell should read: each stays one word, and nothing in it runs."""
 
-import ast
 import re
 import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
-from command import given_gpus, options, patterns
+import yaml
+from pipeline.costs.facts import Facts
+from pipeline.costs.rates import read_rates
+from pipeline.devices import given_gpus
+from pipeline.stages import STAGES, Stages
+from pipeline.stages.stage import GUARDS, briefly, options
+from pipeline.study import Study
 from snakemake.iocontainers import InputFiles, Log, OutputFiles, Params
 from snakemake.utils import format as snakemake_format
 
+from safety_geometry.artefacts.errors import ArtefactError
+from safety_geometry.judges.labels import matched
+
 ROOT = Path(__file__).parents[2]
 HOSTILE = 'my {x} {{y}} it\'s $(touch PWN) `touch PWN` "q" a;b&c|d>e *.[ab]? #h ~ é'
-OPTIONS = {
-    "files",
-    "adapters",
-    "labels",
-    "previous",
-    "model",
-    "refusal_files",
-    "harm_files",
-}  # params that are options already
-FIELD = re.compile(r"\{(input|output|params|log)(?:\.(\w+))?(:q)?\}")
+ALONE = {
+    '"export HF_HUB_OFFLINE=$USER_HUB_OFFLINE; " + ',
+    '"{params.launcher}" + ',
+}  # what stands before a stage's command
 
 
-def commands() -> dict[str, str]:
-    """File and line of every `shell:` of the rules -> its command, before Snakemake fills it."""
-    found = {}
+def bound(name: str):
+    study = Study(yaml.safe_load((ROOT / "config.yaml").read_text(encoding="utf-8")))
+    stages = Stages(study, Facts(study, read_rates("cpu", ROOT)), ROOT)
+    return stages.groups(name)[0] if name in ("train", "probe_saves") else stages[name]
+
+
+def test_every_rule_runs_the_command_of_its_stage():
+    met = 0
     for path in sorted(ROOT.glob("workflow/rules/*.smk")):
-        text = path.read_text(encoding="utf-8")
-        for match in re.finditer(r'^ *shell:\n((?: +".*"\n?)+)', text, re.M):
-            line = text[: match.start()].count("\n") + 1
-            found[f"{path.name}:{line}"] = ast.literal_eval("(" + match[1].strip() + ")")
-        assert text.count("shell:\n") == sum(place.startswith(f"{path.name}:") for place in found)
-    return found
+        for command in re.findall(r"^ *shell:\n +(.*)$", path.read_text(encoding="utf-8"), re.M):
+            met += 1
+            assert re.fullmatch(f"(?:{'|'.join(map(re.escape, ALONE))})?[a-z_]+\\.command", command), (
+                path.name,
+                command,
+            )
+    assert met > 25
 
 
-COMMANDS = commands()
-
-
-def filled(command: str) -> tuple[str, list[str]]:
-    """A command as Snakemake fills it, with a hostile path for every field; and the words that it has to have."""
-    groups, words = {"input": {}, "output": {}, "params": {}}, []
-    for group, name, _ in FIELD.findall(command):
-        if group == "log":
-            continue
-        path = f"{HOSTILE} {group}.{name}"
-        many = [f"{path} {n}" for n in range(2)]
-        if group != "params":
-            groups[group][name], given = many, many
-        elif name == "launcher":
-            groups[group][name], given = "accelerate launch ", []
-        elif name in OPTIONS:
-            groups[group][name], given = options({name: many}), many
-        else:
-            groups[group][name], given = path, [path]
-        words += given
-    kinds = {"input": InputFiles, "output": OutputFiles, "params": Params}
-    values = {group: kinds[group](fromdict=fields) for group, fields in groups.items()}
-    log = f"{HOSTILE} log"
-    return snakemake_format(command, **values, log=Log(toclone=[log])), [*words, log]
-
-
-def test_the_rules_are_found():
-    assert len(COMMANDS) > 30 and any("train_segment.py" in command for command in COMMANDS.values())
-
-
-@pytest.mark.parametrize("place", COMMANDS)
-def test_every_path_is_one_word(place):
-    command, words = filled(COMMANDS[place])
-    found = shlex.split(command, comments=False)
-    assert [word for word in words if found.count(word) != 1] == []
+@pytest.mark.parametrize("name", ["train", "sweep", "tables", "judge", "prompt_sets"])
+def test_every_path_is_one_word(name):
+    """As Snakemake fills it, with a hostile path for every file and a hostile setting."""
+    stage, paths = bound(name), [f"{HOSTILE} {n}" for n in range(3)]
+    files = {"some_input": paths[0], "others": paths[1:], "none": []}
+    setting = f'{{"system": "{HOSTILE}"}}'
+    params = Params(fromdict={"files": briefly(options(files)), "settings": briefly([setting]), "code": "0a1b"})
+    command = snakemake_format(
+        stage.command, input=InputFiles(), output=OutputFiles(), params=params, log=Log(toclone=[f"{HOSTILE} log"])
+    )
+    words = shlex.split(command.removeprefix("export OMP_NUM_THREADS=1; "))
+    script = f"workflow/scripts/{STAGES[name].script}.py"
+    end = ["--params", setting, "--code", "0a1b", ">", f"{HOSTILE} log", "2>&1"]
+    assert words == ["python", script, "--some-input", paths[0], "--others", *paths[1:], *end]
     assert "PWN" not in re.sub(r"'(?:[^']|'\"'\"')*'", "", command)  # nothing of it outside quotes
 
 
-@pytest.mark.parametrize("place", COMMANDS)
-def test_a_field_without_quotes_is_options_that_have_them(place):
-    bare = {(group, name) for group, name, quoted in FIELD.findall(COMMANDS[place]) if not quoted}
-    assert bare <= {("params", name) for name in OPTIONS | {"launcher"}}
-
-
-def test_those_params_are_made_of_quoted_words():
-    made = r"(options\(|fixed\(|always\((JUDGE_OPTIONS|options\(|patterns\()|named\b)"
-    for path in ROOT.glob("workflow/rules/*.smk"):
-        text = path.read_text(encoding="utf-8")
-        for block in re.findall(r"^( +)params:\n((?:\1    .*\n|\n)+)", text, re.M):
-            for name, value in re.findall(r"^ +(\w+)=((?:.|\n)*?)(?=^ +\w+=|\Z)", block[1], re.M):
-                assert name not in OPTIONS or re.search(made, value), (path.name, name, value)
-
-
-def test_plain_words_are_left_as_they_are():
+def test_plain_words_are_left_as_they_are_and_guards_are_no_options():
     """So that the commands of a finished study, and the params that are compared with it, are the same text."""
-    files = {"model": "results/a/models/base", "harmful_labels": ["a.csv", "b/c-1.jsonl"], "none": []}
-    assert options(files) == "--model results/a/models/base --harmful-labels a.csv b/c-1.jsonl"
-    assert (
-        patterns([], ["results/a/private/sources/s/**/*_[a-z]?.csv"]) == "results/a/private/sources/s/**/*_[a-z]?.csv"
-    )
+    files = {
+        "model": "results/a/models/base",
+        "harmful_labels": ["a.csv", "b/c-1.jsonl"],
+        "none": [],
+        "layers": "l.json",
+    }
+    words = options(files, GUARDS)
+    assert briefly(words) == "--model results/a/models/base --harmful-labels a.csv b/c-1.jsonl"
 
 
 @pytest.mark.parametrize(
@@ -107,11 +82,10 @@ def test_patterns_find_the_files_of_a_source(glob, tmp_path):
     for name in ("it's (1)/x.csv", "$(touch PWN)/axc1.csv", "{x}/a b.csv", "deep/er/`id`.csv", "one/`id`.csv"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
-    script = f"shopt -s globstar; printf '%s\\n' {patterns(['plain name'], [f'{folder}/{glob}'])}"
-    done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True)
-    wanted = sorted(str(path) for path in folder.glob(glob.replace("[!b]", "x")) if path.is_file())
-    assert done.stdout.splitlines()[0] == "plain name" and sorted(done.stdout.splitlines()[1:]) == wanted
-    assert wanted and not (tmp_path / "PWN").exists()
+    wanted = sorted(path for path in folder.glob(glob.replace("[!b]", "x")) if path.is_file())
+    assert wanted and matched(folder, [glob]) == wanted
+    with pytest.raises(ArtefactError, match=r"has no file none\*\.csv; correct the names"):
+        matched(folder, [glob, "none*.csv"])
 
 
 def test_a_gpu_that_is_not_there(monkeypatch):

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from safety_geometry.carriers import unit
-from safety_geometry.companions import (
+from safety_geometry.geometry.carriers import unit
+from safety_geometry.geometry.companions import (
     PairSites,
     bootstrap_intervals,
     bootstrap_weights,
@@ -18,7 +18,7 @@ from safety_geometry.companions import (
     reliability,
     shuffled_weights,
 )
-from safety_geometry.coupling import couple, position_subspace, subspace_coupling
+from safety_geometry.geometry.coupling import couple, position_subspace, subspace_coupling
 
 N_H, N_B, D, P = 10, 12, 9, 5
 

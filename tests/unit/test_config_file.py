@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
-from config_file import read_config, read_study
+from pipeline.config_file import read_config, read_study, written
 
 ROOT = Path(__file__).parents[2]
 BAD = {
@@ -14,7 +13,7 @@ BAD = {
     "\xff": "is not YAML",
     "- a list\n": "holds no keys",
     "": "holds no keys",
-    "study: x\n": "seeds is missing: add it",
+    "study: x\nseeds:\n": "seeds is missing: add it",
 }
 
 
@@ -37,7 +36,7 @@ def test_a_combination_that_cannot_work(tmp_path):
     config = read_config(ROOT / "configs/smoke.yaml")
     config["transfer"]["behaviours"] = config["attacks"]["behaviours"] + 1
     file = tmp_path / "study.yaml"
-    file.write_text(yaml.safe_dump(config, sort_keys=False))
+    file.write_text(written(config))
     with pytest.raises(SystemExit, match=r"transfer\.behaviours = "):
         read_study(file)
 

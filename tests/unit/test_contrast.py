@@ -2,7 +2,7 @@
 
 import torch
 
-from safety_geometry.contrast import large_enough
+from safety_geometry.geometry.contrast import large_enough
 
 
 def test_the_smaller_class_decides():

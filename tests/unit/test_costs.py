@@ -7,16 +7,19 @@ import math
 from pathlib import Path
 
 import pytest
-import yaml
 from conftest import make_model
-from costs import check, sizes
-from costs.cells import count_cells
-from costs.facts import Facts
-from costs.jobs import RESOURCES, need, stage, stated
-from costs.rates import Rates, RatesError, Work, read_rates
-from costs.shapes import KNOWN, fetched, given, named, shape_of, tiny
-from params import Params
-from study import Study
+from pipeline.config_file import read_config
+from pipeline.costs import check, sizes
+from pipeline.costs.facts import Facts, Need
+from pipeline.costs.rates import Rates, RatesError, Work, read_rates
+from pipeline.costs.resources import RESOURCES, stated
+from pipeline.costs.shapes import KNOWN, fetched, given, named, shape_of, tiny
+from pipeline.identity import At
+from pipeline.stages import Stages
+from pipeline.stages.causal import share, sweep
+from pipeline.study import Study
+
+from safety_geometry.causal.plan import SweepPlan
 
 ROOT = Path(__file__).parents[2]
 CPU = read_rates("cpu", ROOT, files=[ROOT / "docs/results/cost_rates.json"])
@@ -31,11 +34,15 @@ PUBLISHED = {
 
 
 def config(name: str = "config.yaml") -> dict:
-    return yaml.safe_load((ROOT / name).read_text())
+    return read_config(ROOT / name)
 
 
 def facts(of: dict | None = None, rates: Rates = CPU) -> Facts:
     return Facts(Study(of or config()), rates)
+
+
+def need(f: Facts, rule: str, at: dict[str, str]) -> Need:
+    return Stages(f.study, f, ROOT).need(rule, at)
 
 
 def of_7b(saves: int = 100, keep: str = "anchors") -> dict:
@@ -63,7 +70,7 @@ def test_known_shapes_have_the_published_number_of_parameters():
 
 
 def test_a_shape_counts_the_parameters_of_a_real_model_and_of_its_adapter(tmp_path):
-    from safety_geometry.models import add_lora
+    from safety_geometry.models.loading import add_lora
 
     for tied in (False, True):
         model = make_model("llama", tie_word_embeddings=tied)
@@ -127,7 +134,7 @@ def test_two_hundred_checkpoints_of_a_7b_model_fit_into_the_stated_budget():
     text = (ROOT / "docs/cluster.md").read_text()
     assert f"{(sum(saves) + sum(anchors)) / 1e9:.1f} GB" in text and sum(saves) + sum(anchors) < 25e9
     by_rules = sum(
-        need(f, f"probe_saves_{s.regime}_{s.start}_{s.stop}", {}).disk
+        need(f, f"probe_saves__{s.regime}__{s.start}_{s.stop}", {}).disk
         for r in c["regimes"]
         for s in f.study.segments(r)
     )
@@ -138,7 +145,7 @@ def test_two_hundred_checkpoints_of_a_7b_model_fit_into_the_stated_budget():
 
 def test_adapters_that_pass_are_not_counted_among_what_stays():
     kept, passing = (facts(of_7b(keep=keep)) for keep in ("all", "anchors"))
-    rule = "train_sft_50_100"  # no anchor in it
+    rule = "train__sft__50_100"  # no anchor in it
     adapter = sizes.adapter(kept.base, 64, config()["lora"]["targets"]) / 1e6
     assert adapter == pytest.approx(218, rel=0.01)  # 54.5 million parameters in float32
     assert need(kept, rule, {}).disk - need(passing, rule, {}).disk == pytest.approx(10 * adapter)
@@ -151,7 +158,7 @@ def test_adapters_that_pass_are_not_counted_among_what_stays():
 def test_memory_grows_with_model_batch_and_attempt():
     small, large = facts(), facts(of_7b())
     at = {"regime": "r2d2", "step": "30", "seed": "42"}
-    for rule in ("train_r2d2_0_15", "probe_anchor_r2d2", "completions", "sweep", "clean_rows"):
+    for rule in ("train__r2d2__0_15", "probe_anchor", "completions", "sweep", "clean_rows"):
         other = rule.replace("_0_15", "_0_50")
         assert need(large, other, at).gpu > 14_483 > need(small, rule, at).memory  # bfloat16 weights alone
     c = of_7b()
@@ -164,35 +171,72 @@ def test_memory_grows_with_model_batch_and_attempt():
     assert stated(need(small, "sweep", at), 1)["gpu_mem_mb"] == 0
 
 
+def test_a_brought_7b_checkpoint_is_attacked_with_the_memory_of_its_own_model():
+    """Whatever the study's own model is."""
+    c = config()
+    c["sources"]["big"] = {"kind": "path", "path": "big"}
+    steps = {step: {"source": "big", "format": "folder"} for step in (1, 2)}
+    c["checkpoints"] = {"mistral_7b": {"reference": 1, "steps": steps}}
+    c["attacks"] |= {"source": {"regime": "mistral_7b", "step": 1}, "require_refusal": True}
+    c["transfer"]["sources"] = {"mistral_7b": ["reference"]}
+    weights = KNOWN["mistral-7b"].parameters * 4 / 1e6
+    f = facts(c)
+    assert f.base.parameters * 4 / 1e6 < weights / 10
+    for rule in ("attacked_behaviours", "attack_gcg", "attack_autodan", "transfer"):
+        said = need(f, rule, {"regime": "mistral_7b", "step": "1", "seed": "42"})
+        assert weights < said.memory < 3 * weights, rule
+    own = need(f, "attack_autodan", {"regime": "sft_refusal", "step": "30", "seed": "42"})
+    assert own.memory < weights / 4
+
+
+def test_a_model_whose_name_begins_like_another_s_is_not_taken_for_it():
+    c = config()
+    folder = {"source": "big", "format": "folder"}
+    c["sources"] |= {"big": {"kind": "path", "path": "big"}}
+    c["aligned"]["models"] = {"mistral": folder, "mistral_7b": folder}
+    shape = {"layers": 2, "hidden": 64, "intermediate": 128, "heads": 4, "vocabulary": 99}
+    c["checkpoints"] = {"small": {"reference": 1, "shape": shape, "steps": {1: folder}},
+                        "small_7b": {"reference": 1, "steps": {1: folder}, "base": folder}}  # fmt: skip
+    f = facts(c)
+    root = f.study.layout.root
+    for name in ("mistral_7b", "small_7b/step1", "small_7b/base"):
+        assert f.shape_in(f"{root}/models/{name}").parameters == f.shape(name.split("/")[0]).parameters > 6e9, name
+    assert f.shape_in(f"{root}/models/small/step1") == f.shape("small")
+    assert f.shape_in(f.study.layout.base) == f.base
+
+
 def test_jobs_state_more_memory_than_a_run_of_the_default_study_took():
     """docs/results/cost_check.csv: the largest resident memory of each rule's jobs there, from Snakemake's benchmark files."""
     f, rows = facts(), list(csv.DictReader((ROOT / "docs/results/cost_check.csv").open()))
-    assert len(rows) > 20
+    assert len(rows) > 15 and sum(int(row["jobs"]) for row in rows) > 40
     for row in rows:
-        at = {"regime": "sft_refusal" if "attack" in row["rule"] else "r2d2", "step": "30", "seed": "42"}
+        at = {
+            "regime": "sft_refusal" if "attack" in row["rule"] else "r2d2",
+            "step": "30",
+            "seed": "42",
+            "model": "base",
+        }
         said, taken = need(f, row["rule"], at), float(row["memory_mb"])
         assert taken < stated(said, 1)["mem_mb"], row["rule"]
         if said.model:
             assert 0.75 < said.memory / taken < 1.6, row["rule"]
 
 
-def test_benchmark_files_are_named_for_their_jobs():
-    assert check.job_of("probe_sft_refusal_step20") == (
-        "probe_anchor_sft_refusal",
-        {"regime": "sft_refusal", "step": "20"},
-    )
-    assert check.job_of("probe_saves_sft_refusal_0_15") == ("probe_saves_sft_refusal_0_15", {})
-    assert check.job_of("attack_gcg_sft_step4") == ("attack_gcg", {"regime": "sft", "step": "4"})
-    assert check.job_of("train_sft_0_15") == ("train_sft_0_15", {})
-
-
 def test_a_run_beside_what_was_said_of_it(tmp_path):
-    place = tmp_path / "seed42" / "benchmarks"
-    place.mkdir(parents=True)
-    for step, seconds, memory in ((20, 40.0, 1000.0), (30, 60.0, 900.0)):
-        (place / f"completions_r2d2_step{step}.tsv").write_text(f"s\tmax_rss\n{seconds}\t{memory}\n")
     f = facts()
-    (row,) = check.compare(f, check.measured(tmp_path))
+    completions, jobs = Stages(f.study, f, ROOT)["completions"], []
+    for regime, step, seconds, memory in (
+        ("r2d2", 20, 40.0, 1000.0),
+        ("r2d2", 30, 60.0, 900.0),
+        ("sft", 30, None, None),
+    ):
+        at = {"regime": regime, "step": str(step), "seed": "42"}
+        file = tmp_path / completions.benchmark.format(**at)
+        jobs.append((completions.rule, completions.need(at), file))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if seconds is not None:  # the last one has not run
+            file.write_text(f"s\tmax_rss\n{seconds}\t{memory}\n")
+    (row,) = check.compare(jobs)
     said = need(f, "completions", {"regime": "r2d2", "step": "20", "seed": "42"})
     assert (row["rule"], row["jobs"], row["seconds"]) == ("completions", 2, 100.0)
     assert row["memory_mb"] == pytest.approx(1048.576) and row["said_seconds"] == pytest.approx(2 * said.seconds)
@@ -226,7 +270,7 @@ def test_several_processes_take_less_time_and_more_memory(regime):
     one, four, spread = (config("configs/paper.yaml") for _ in range(3))
     four["train"]["processes"] = 4
     spread["train"] |= {"processes": 4, "sharding": "full"}
-    alone, shared, thin = (need(facts(c, H100), f"train_{regime}_0_25", {}) for c in (one, four, spread))
+    alone, shared, thin = (need(facts(c, H100), f"train__{regime}__0_25", {}) for c in (one, four, spread))
     assert 0.25 < shared.seconds / alone.seconds < 0.6  # reading, gradients of attacks and monitoring are repeated
     assert (shared.processes, alone.processes) == (4, 1)
     assert shared.memory == pytest.approx(4 * alone.memory) and shared.gpu == alone.gpu and shared.disk == alone.disk
@@ -237,11 +281,14 @@ def test_several_processes_take_less_time_and_more_memory(regime):
 def timings() -> list[tuple[str, float, float]]:
     """(rule, seconds of all its jobs, what the cost model says) of the reference run."""
     f, out = facts(), []
-    places = {"fetch_source": [{"name": name} for name in f.c["sources"]]}
+    places = {"fetch_source": [{"name": name} for name in f.c["sources"]], "convert_model": [{"model": "base"}]}
     anchors = [(r, s) for r in f.study.regimes for s in f.study.anchor_steps(r)]
     points = {"completions": anchors, "judge": anchors, "sweep": [p[1:] for p in f.study.swept()],
               "attack_gcg": f.study.attack_sources, "attack_autodan": f.study.at_anchors(f.c["transfer"]["sources"]),
               "transfer": f.study.attack_sources}  # fmt: skip
+    points["probe_anchor"] = anchors
+    points["carriers"] = [(r, 0) for r in f.study.regimes]
+    points["judge_transfer"] = points["transfer"]
     for name in ("follow_up", "judge_sweep", "judge_follow_up"):
         points[name] = points["sweep"]
     for rule, found in points.items():
@@ -255,11 +302,11 @@ def timings() -> list[tuple[str, float, float]]:
 
 
 def test_the_reference_run_took_about_as_long_as_the_cost_model_says():
-    found = timings()
+    found, title = timings(), Stages(facts().study, facts(), ROOT).title
     assert 0.5 < sum(said for *_, said in found) / sum(took for _, took, _ in found) < 2
     stages: dict[str, list[float]] = {}
     for rule, took, said in found:
-        total = stages.setdefault(stage(rule), [0.0, 0.0])
+        total = stages.setdefault(title(rule), [0.0, 0.0])
         total[0], total[1] = total[0] + took, total[1] + said
     far = {name: said / took for name, (took, said) in stages.items() if took > 60 and not 0.5 < said / took < 2}
     assert far == {}
@@ -268,9 +315,9 @@ def test_the_reference_run_took_about_as_long_as_the_cost_model_says():
 def test_more_of_everything_takes_longer():
     at = {"regime": "r2d2", "step": "30", "seed": "42"}
     for key, value, rule in (
-        (("sweep", "permutations"), 600, "sweep"), (("refusal", "layers"), "all", "probe_anchor_r2d2"),
-        (("pool", "gcg", "width"), 64, "train_r2d2_0_15"), (("completions", "max_new_tokens", "utility"), 500, "completions"),
-        (("attacks", "gcg", "steps"), 80, "attack_gcg"), (("train", "rows"), 16, "train_sft_0_15"),
+        (("sweep", "permutations"), 600, "sweep"), (("refusal", "layers"), "all", "probe_anchor"),
+        (("pool", "gcg", "width"), 64, "train__r2d2__0_15"), (("completions", "max_new_tokens", "utility"), 500, "completions"),
+        (("attacks", "gcg", "steps"), 80, "attack_gcg"), (("train", "rows"), 16, "train__sft__0_15"),
     ):  # fmt: skip
         c = copy.deepcopy(config())
         place = c
@@ -283,11 +330,15 @@ def test_more_of_everything_takes_longer():
 
 def test_cells_are_counted_as_a_reader_would():
     """The default's sweep: five ablations and five additions of rank 1, three groups each; two primary targets."""
-    found = count_cells(Params(Study(config())), "r2d2", 30, 42, 30)
+    of = Study(config())
+    cells = [cell for unit in SweepPlan.of(sweep(of, At(42, "r2d2", 30))).units() for cell in unit.cells]
+    read = [cell for cell in cells if cell.kind != "baseline"]
     own, shared, primary = 10 * (1 + 3), 6 * 9, 2 * 3 * (67 - 3)
-    assert (found.log_odds, found.kl) == (own + shared + primary + 35, own + shared + 35)
-    assert found.spoken == 1 + 3 + 3 * 2  # clean, three targets, random, covariance and shuffled of H and of R
-    assert found.log_odds_blocks < found.log_odds
+    assert (len(read), sum(cell.kl for cell in read)) == (own + shared + primary + 35, own + shared + 35)
+    assert (
+        sum(cell.answers for cell in cells) == 1 + 3 + 3 * 2
+    )  # clean, three targets, random, covariance and shuffled of H and of R
+    assert sum(share(cell, 30) for cell in read) < len(read)
 
 
 def test_rates_that_were_measured_here_come_first_and_others_have_names(tmp_path):

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from safety_geometry.carriers import unit
-from safety_geometry.coupling import (
+from safety_geometry.geometry.carriers import unit
+from safety_geometry.geometry.coupling import (
     components_for,
     cosine_coupling,
     couple,

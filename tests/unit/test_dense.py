@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic_transfer as made
-from _tables import check_table
 
-from safety_geometry.dense import (
-    CORRELATIONS,
+from safety_geometry.artefacts.tables.dense import COUPLING_TRANSITION, DENSE_CORRELATIONS
+from safety_geometry.artefacts.tables.files import check_table
+from safety_geometry.artefacts.tables.registry import TABLES
+from safety_geometry.geometry.dense import (
     FEWEST_SIDE,
-    TRANSITION,
     best_split,
     change_point,
     coupling_transition,
@@ -94,14 +94,14 @@ def test_change_points_refuse_what_they_cannot_use():
 def test_short_series_have_rho_and_n_only():
     frame = made.saves(19, 8)
     table = dense_correlations(frame, (5,), 50)
-    check_table(table, "dense_correlations")
+    check_table(table, TABLES["dense_correlations"])
     assert table["block_length"].isna().all() and table[["lo", "hi"]].isna().all(axis=None)
     assert set(table["n"]) == {19, 18}
     assert table["rho"].notna().any()
     short = coupling_transition(frame, 50)
-    check_table(short, "coupling_transition")
+    check_table(short, TABLES["coupling_transition"])
     assert (short["n"] == 19).all() and short[
-        [c for c in TRANSITION if c not in ("seed", "regime", "quantity", "sites", "n")]
+        [c for c in COUPLING_TRANSITION.names if c not in ("seed", "regime", "quantity", "sites", "n")]
     ].isna().all(axis=None)
 
 
@@ -127,8 +127,8 @@ def test_series_that_move_together_correlate_in_both():
 def test_block_lengths_have_rows_of_their_own():
     frame = pd.concat([made.saves(), made.saves(regime="sft", seed=4)])
     table = dense_correlations(frame, (10, 5, 25), 100)
-    check_table(table, "dense_correlations")
-    assert list(table.columns) == list(CORRELATIONS)
+    check_table(table, TABLES["dense_correlations"])
+    assert list(table.columns) == DENSE_CORRELATIONS.names
     assert set(table["outcome"]) == {"fixed_asr", "any_refusal", "benign_refusal"}  # the others were not measured
     assert table.query("outcome == 'benign_refusal'")["rho"].isna().all()  # the same at every save
     mine = "regime == 'sft' and predictor == 'hrci_repr' and sites == 'frozen' and outcome == 'fixed_asr' and form == 'levels'"

@@ -15,8 +15,8 @@ import torch
 from distributed_cases import ATTACKS, CONFIG, HALF, POOLS, SHARDED, STEPS, Cases, rank_main, restore, run, save
 from safetensors.torch import load_file
 
-from safety_geometry import distributed
-from safety_geometry.distributed import ONE, Ranks, RanksError, launched
+from safety_geometry.models import processes as distributed
+from safety_geometry.models.processes import ONE, Ranks, RanksError, launched
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PATIENCE = 300  # seconds; a rank that waits for ever is a failure

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from study import Study
+from pipeline.config_file import read_config
+from pipeline.stages import STAGES, Stages
+from pipeline.study import Study
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "workflow" / "scripts"
@@ -22,12 +24,13 @@ PACKAGE = {"sklearn": "scikit-learn", "yaml": "pyyaml", "huggingface_hub": "hugg
 
 # (script, environment) -> packages that only functions import which the rule does not call.
 NOT_REACHED = {
-    ("fetch_source", "sources"): {"pandas", "pyyaml"},  # writes no table
-    ("model_layers", "sources"): {"pandas", "pyyaml"},  # writes no table
+    ("fetch_source", "sources"): {"pandas"},  # writes no table
+    ("model_layers", "sources"): {"pandas"},  # writes no table
     ("prompt_sets", "analysis"): {"huggingface-hub", "tqdm"},  # reads prompts that were fetched, fetches nothing
-    ("judge", "analysis"): {"torch", "transformers", "peft"},  # this environment is that of rules and trained judges
-    ("train_judges", "analysis"): {"torch", "transformers", "peft"},  # published judges are not trained
-    ("judge_agreement", "analysis"): {"torch", "transformers", "peft"},  # reads judgements, makes none
+    # Artefacts that hold torch's tensors when they are written are read by numpy.
+    **{(script, "analysis"): {"torch"} for script in ("carriers", "causal_tables", "quadrants")},
+    # `analysis` is the environment of rules, trained judges and what reads judgements; no published judge is made in it.
+    ("judge", "analysis"): {"torch", "transformers", "peft"},
 }
 # environment -> packages that no rule imports itself, and why they are there.
 RUNTIME: dict[str, dict[str, str]] = {}
@@ -40,6 +43,8 @@ def imports(path: Path) -> tuple[tuple[tuple[str, ...], bool], ...]:
 
     def visit(node: ast.AST, top: bool) -> None:
         for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.If) and getattr(child.test, "id", "") == "TYPE_CHECKING":
+                continue  # no run gets there
             if isinstance(child, ast.Import):
                 found.extend(((alias.name,), top) for alias in child.names)
             elif isinstance(child, ast.ImportFrom):
@@ -86,7 +91,7 @@ def needs(script: Path) -> tuple[set[str], set[str]]:
 @functools.cache
 def launcher() -> str:
     """The program that starts the processes of a training job, which is named as its package."""
-    config = yaml.safe_load((ROOT / "configs/smoke.yaml").read_text())
+    config = read_config(ROOT / "configs/smoke.yaml")
     config["train"]["processes"] = 2
     return Study(config).launcher(0).split()[0]
 
@@ -102,27 +107,35 @@ def environments() -> dict[str, dict[str, str]]:
 
 
 def rules() -> set[tuple[str, str]]:
-    """(script, environment) of every rule. A rule names its environment first, then runs its script."""
-    pattern = re.compile(r"^ +conda:\n(?P<conda>.*envs/.*)$|python workflow/scripts/(?P<script>\w+)\.py", re.M)
-    found = set()
-    for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
-        named: list[str] = []
-        for match in pattern.finditer(path.read_text()):
-            if match["conda"]:
-                assert not named, (
-                    f"{path.name}: the rule above the second `conda: {match['conda'].strip()}` runs no script"
-                )
-                named = re.findall(r"envs/(\w+)\.yaml", match["conda"])
-            else:
-                assert named, f"{path.name}: no environment for {match['script']}.py"
-                found |= {(match["script"], environment) for environment in named}
-                named = []
-    return found
+    """(script, environment) of every rule, in studies with and without judges that are models."""
+    studies = [Study(read_config(ROOT / f"configs/{name}.yaml")) for name in ("full", "paper")]
+    return {
+        (stage.script, Stages(study, None, ROOT)[name].environment)
+        for study in studies
+        for name, stage in STAGES.items()
+    }
 
 
 ENVIRONMENTS, RULES = environments(), rules()
 TEXT = "\n".join(path.read_text() for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")))
-LAUNCHED = set(re.findall(r"\{params\.launcher\}python workflow/scripts/(\w+)\.py", TEXT))
+LAUNCHED = {STAGES[name].script for name in re.findall(r"\{params\.launcher\}\" \+ (\w+)\.command", TEXT)}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "workflow" / "rules").glob("*.smk")), ids=lambda file: file.stem)
+def test_a_rule_has_command_environment_and_settings_of_one_stage(file):
+    """What is found here by the records of the stages is what the rules run."""
+    for rule in re.split(r"\n(?= *(?:use )?rule\b.*:\n)", file.read_text()):
+        parts = {
+            key: re.search(pattern, rule)
+            for key, pattern in (("command", r"(\w+)\.command"), ("conda", r"conda:\n +(\w+)\.conda\n"),
+                                 ("params", r"(\w+)\.params"), ("log", r"log:\n +(\w+)\.log"),
+                                 ("resources", r"\*\*(\w+)\.resources"))
+        }  # fmt: skip
+        named = {match[1] for match in parts.values() if match}
+        assert len(named) <= 1, rule
+        if "shell:" in rule:
+            assert all(parts.values()), rule
+    assert not re.search(r"workflow/scripts|envs/", file.read_text())
 
 
 def test_every_script_of_a_rule_is_seen():
@@ -160,7 +173,9 @@ def test_pins_are_those_of_make_run():
 def test_make_run_installs_nothing_else():
     """Beside what rules need: what the workflow itself imports."""
     files = [
-        path for folder in ("workflow", "workflow/lib", "workflow/lib/costs") for path in (ROOT / folder).glob("*.py")
+        path
+        for folder in ("workflow", "workflow/pipeline", "workflow/pipeline/costs", "workflow/pipeline/stages")
+        for path in (ROOT / folder).glob("*.py")
     ]
     workflow = {names[0].split(".")[0] for path in files for names, _ in imports(path)}
     known = set().union(*ENVIRONMENTS.values()) | {PACKAGE.get(name, name) for name in workflow}

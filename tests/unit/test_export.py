@@ -10,10 +10,11 @@ import convert_model
 import probe
 import pytest
 import yaml
-from _integrity import CONFIG, content_digest, sidecar
 from conftest import REQUESTS
 from test_adapters import folder, save_adapter  # noqa: F401  (a fixture)
 from test_own_families import MODEL, PROBE, SCORES, SETS, run
+
+from safety_geometry.artefacts.integrity import CONFIG, content_digest, sidecar
 
 ROOT = Path(__file__).parents[2]
 

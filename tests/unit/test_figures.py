@@ -8,7 +8,7 @@ import pytest
 import synthetic_study as made
 from _job import JobError
 
-from safety_geometry.figures import NoData, make_figure
+from safety_geometry.figures.draw import NoData, make_figure
 from safety_geometry.figures.style import across_seeds, counts, looks
 
 # Those of the sweeps have tests of their own.

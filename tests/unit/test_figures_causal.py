@@ -14,8 +14,8 @@ from synthetic_causal import (
     quadrants,
 )
 
-from safety_geometry.figures import FIGURES, NoData, make_figure, save
 from safety_geometry.figures.dose_response import apart
+from safety_geometry.figures.draw import FIGURES, NoData, make_figure, save
 from safety_geometry.figures.follow_up import APART
 from safety_geometry.figures.modes import MODES, checkpoints
 from safety_geometry.figures.style import NAMED, columns_for

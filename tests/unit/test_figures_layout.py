@@ -10,7 +10,7 @@ from figure_layout import boxes, unreadable
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from safety_geometry.figures import FIGURES, make_figure
+from safety_geometry.figures.draw import FIGURES, make_figure
 from safety_geometry.figures.style import (
     NAMED,
     headline,

@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 import synthetic_transfer as made
 
-from safety_geometry.dense import coupling_transition, dense_correlations
-from safety_geometry.figures import FIGURES, NoData, make_figure, save
+from safety_geometry.attacks.transfer import PREDICTORS, transfer_predictors, transfer_table
 from safety_geometry.figures.dense import why_not
+from safety_geometry.figures.draw import FIGURES, NoData, make_figure, save
 from safety_geometry.figures.style import GREY
 from safety_geometry.figures.transfer import places
 from safety_geometry.figures.transfer_predictors import LABELS
-from safety_geometry.transfer import PREDICTORS, transfer_predictors, transfer_table
+from safety_geometry.geometry.dense import coupling_transition, dense_correlations
 
 NEEDS = {
     "transfer": ("transfer", "tasr"),

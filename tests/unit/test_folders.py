@@ -13,9 +13,16 @@ from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from test_adapters import save_adapter
 
-from safety_geometry.chat import ZEPHYR, ChatFormat
-from safety_geometry.folders import check_adapter_folder, check_alike, check_model_folder, tensor_shapes, use_template
-from safety_geometry.models import ModelError, load_model, load_tokenizer, save_plain
+from safety_geometry.models.chat import ZEPHYR, ChatFormat
+from safety_geometry.models.folders import (
+    check_adapter_folder,
+    check_alike,
+    check_model_folder,
+    tensor_shapes,
+    use_template,
+)
+from safety_geometry.models.loading import ModelError, load_model, save_plain
+from safety_geometry.models.tokenizer import load_tokenizer
 
 
 @pytest.fixture(scope="module")

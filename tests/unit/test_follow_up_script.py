@@ -9,11 +9,20 @@ import pytest
 import torch
 from conftest import REQUESTS
 
-from safety_geometry.causal.cells import Cell, Unit
-from safety_geometry.interventions import Intervention
-from safety_geometry.runner import Runner
+from safety_geometry.causal.cells import Cell, Unit, make_unit
+from safety_geometry.causal.plan import clean_unit
+from safety_geometry.models.interventions import Intervention
+from safety_geometry.models.loaded import Loaded
+from safety_geometry.models.runner import Runner
 
-SWEEP = {"model": {"dtype": "float32"}, "ablate": [1.0], "controls": {"random": 3}}
+SWEEP = {
+    "model": {"dtype": "float32"},
+    "step": 4,
+    "batch_size": 8,
+    "prompts": {"harmful": 1},
+    "ablate": [1.0],
+    "controls": {"random": 3},
+}
 PARAMS = SWEEP | {
     "checkpoint": {"regime": "r2d2", "step": 4},
     "answers": {"suites": {"direct": 4, "usefulness": 2}, "max_new_tokens": 4, "batch_size": 8},
@@ -42,17 +51,21 @@ def run(llama, chat, tmp_path, monkeypatch):
         Intervention("ablate", 1, torch.nn.functional.normalize(torch.randn(1, 32, generator=g)), 1.0) for _ in NAMES
     ]
     units = [Unit("u", tuple(Cell(name, (edit,), ()) for name, edit in zip(NAMES, edits, strict=True)))]
-    loaded = SimpleNamespace(runner=Runner(llama), chat=chat, tokenizer=chat.tokenizer)
+    loaded = Loaded(llama, chat.tokenizer, chat, Runner(llama))
     answered = []
     monkeypatch.setattr(follow_up, "load", lambda *args: loaded)
-    monkeypatch.setattr(follow_up, "Sweep", lambda job, model: SimpleNamespace(loaded=model, units=lambda: units))
-    plain = follow_up.answer_missing
+    monkeypatch.setattr(follow_up, "Tensors", lambda path: None)
+    monkeypatch.setattr(follow_up, "Activations", lambda path: None)
+    monkeypatch.setattr(follow_up, "SweptCarriers", SimpleNamespace(read=lambda file, step: None))
+    sweep = SimpleNamespace(units=lambda: [*units, make_unit(clean_unit(), None, 1)])
+    monkeypatch.setattr(follow_up, "Sweep", SimpleNamespace(of=lambda *args: sweep))
+    plain = follow_up.answer_cells
 
-    def watched(job, model, missing, *rest):
-        answered.append(sorted(cell for cells in missing.values() for cell in cells))
-        plain(job, model, missing, *rest)
+    def watched(model, cells, *rest):
+        answered.append(sorted(cells))
+        return plain(model, cells, *rest)
 
-    monkeypatch.setattr(follow_up, "answer_missing", watched)
+    monkeypatch.setattr(follow_up, "answer_cells", watched)
 
     def main(*chosen: dict, scoring=("p0", "p2"), **params) -> tuple[bytes, list]:
         (tmp_path / "choice.json").write_text(json.dumps({"chosen": chosen, "scoring": scoring}))
@@ -62,7 +75,7 @@ def run(llama, chat, tmp_path, monkeypatch):
         monkeypatch.setattr(sys, "argv", ["follow_up.py", *words, "--params", json.dumps(PARAMS | params)])
         answered.clear()
         main_of_script()
-        return (tmp_path / "follow_up.jsonl").read_bytes(), [cell for call in answered for cell in call]
+        return (tmp_path / "follow_up.jsonl").read_bytes(), sorted(cell for call in answered for cell in call)
 
     main_of_script = follow_up.main
     return main

@@ -6,15 +6,15 @@ import pytest
 import torch
 from conftest import REQUESTS, VOCABULARY, make_tokenizer
 
-from safety_geometry import gcg
-from safety_geometry.chat import ChatFormat
-from safety_geometry.gcg import GCGConfig, attack
-from safety_geometry.gcg_batches import BatchSize
-from safety_geometry.gcg_candidates import propose
-from safety_geometry.gcg_losses import uncached_loss
-from safety_geometry.gcg_scoring import look, prefix, score
-from safety_geometry.runner import Runner
-from safety_geometry.suffix import SuffixError, allowed_tokens, initial_suffix, place, surviving
+from safety_geometry.attacks.gcg import search as gcg
+from safety_geometry.attacks.gcg.batches import BatchSize
+from safety_geometry.attacks.gcg.candidates import propose
+from safety_geometry.attacks.gcg.losses import uncached_loss
+from safety_geometry.attacks.gcg.scoring import look, prefix, score
+from safety_geometry.attacks.gcg.search import GCGConfig, attack
+from safety_geometry.attacks.gcg.suffix import SuffixError, allowed_tokens, initial_suffix, place, surviving
+from safety_geometry.models.chat import ChatFormat
+from safety_geometry.models.runner import Runner
 
 REQUEST, TARGET = REQUESTS[0], "Sure, here is a list"
 CONFIG = GCGConfig(steps=4, width=24, top_k=40, suffix_length=5, batch_size=7)

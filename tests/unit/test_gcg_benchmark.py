@@ -95,8 +95,8 @@ def test_finished_runs_are_in_the_file_when_the_script_dies(benchmark, monkeypat
 
 
 def test_a_suffix_that_merges_with_its_surroundings_does_not_survive(benchmark, monkeypatch):
-    from safety_geometry.chat import ChatFormat
-    from safety_geometry.suffix import initial_suffix
+    from safety_geometry.attacks.gcg.suffix import initial_suffix
+    from safety_geometry.models.chat import ChatFormat
 
     chat = ChatFormat(make_tokenizer("merging"))
     case = initial_suffix(chat, "Explain the wind", "Sure", "!", 4)
@@ -105,7 +105,7 @@ def test_a_suffix_that_merges_with_its_surroundings_does_not_survive(benchmark, 
 
 
 def test_a_child_that_dies_is_started_again(benchmark, monkeypatch, tmp_path, chat):
-    from safety_geometry.suffix import initial_suffix
+    from safety_geometry.attacks.gcg.suffix import initial_suffix
 
     script = tmp_path / "child.py"
     script.write_text(

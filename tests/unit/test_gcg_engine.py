@@ -8,16 +8,17 @@ import pytest
 import torch
 from conftest import FAMILIES, REQUESTS, VOCABULARY
 
-from safety_geometry import gcg, gcg_scoring
-from safety_geometry.gcg import GCGConfig, attack, attack_many
-from safety_geometry.gcg_batches import OVERHEAD, BatchSize, plan
-from safety_geometry.gcg_candidates import echo_phrase, merged, propose
-from safety_geometry.gcg_losses import CacheError, mellowmax, uncached_loss
-from safety_geometry.gcg_probe import Probe, screen, spearman
-from safety_geometry.gcg_scoring import check_cache, draft, look, prefix, score
-from safety_geometry.memory import LessMemory
-from safety_geometry.runner import Runner
-from safety_geometry.suffix import allowed_tokens, initial_suffix
+from safety_geometry.attacks.gcg import scoring as gcg_scoring
+from safety_geometry.attacks.gcg import search as gcg
+from safety_geometry.attacks.gcg.batches import OVERHEAD, BatchSize, plan
+from safety_geometry.attacks.gcg.candidates import echo_phrase, merged, propose
+from safety_geometry.attacks.gcg.losses import CacheError, mellowmax, uncached_loss
+from safety_geometry.attacks.gcg.scoring import check_cache, draft, look, prefix, score
+from safety_geometry.attacks.gcg.screening import Probe, screen, spearman
+from safety_geometry.attacks.gcg.search import GCGConfig, attack, attack_many
+from safety_geometry.attacks.gcg.suffix import allowed_tokens, initial_suffix
+from safety_geometry.models.memory import LessMemory
+from safety_geometry.models.runner import Runner
 
 SIZE = VOCABULARY + 40
 TARGETS = ["Sure, here is a list", "Sure", "Sure, here is a short poem about the sea"]

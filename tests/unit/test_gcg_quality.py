@@ -6,9 +6,9 @@ import pytest
 import torch
 from conftest import VOCABULARY, make_model
 
-from safety_geometry.gcg import GCGConfig, attack_many
-from safety_geometry.runner import Runner
-from safety_geometry.suffix import allowed_tokens, initial_suffix, place
+from safety_geometry.attacks.gcg.search import GCGConfig, attack_many
+from safety_geometry.attacks.gcg.suffix import allowed_tokens, initial_suffix, place
+from safety_geometry.models.runner import Runner
 
 REQUEST, TARGET, REFUSAL = "Explain the wind", "Sure, here is a list", "Sorry, I can't do that"
 SUFFIX, SEEDS = 6, [0, 1, 2, 3]

@@ -4,9 +4,9 @@ import pytest
 import torch
 from conftest import FAMILIES, make_model
 
-from safety_geometry.generation import DROP_BELOW, Completion, generate, length_batches
-from safety_geometry.interventions import Intervention
-from safety_geometry.runner import ContextError, Runner
+from safety_geometry.models.generation import DROP_BELOW, Completion, generate, length_batches
+from safety_geometry.models.interventions import Intervention
+from safety_geometry.models.runner import ContextError, Runner
 
 PREFIX = [1, 40, 41, 42, 43]
 PROMPTS = [

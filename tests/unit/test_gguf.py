@@ -11,10 +11,11 @@ import torch
 from conftest import TEMPLATE, make_model, make_tokenizer
 from gguf_file import write
 
-from safety_geometry.folders import check_model_folder
-from safety_geometry.gguf_header import read_header
-from safety_geometry.gguf_model import check_rereading, convert_gguf
-from safety_geometry.models import ModelError, load_model, load_tokenizer
+from safety_geometry.models.folders import check_model_folder
+from safety_geometry.models.gguf.conversion import check_rereading, convert_gguf
+from safety_geometry.models.gguf.header import read_header
+from safety_geometry.models.loading import ModelError, load_model
+from safety_geometry.models.tokenizer import load_tokenizer
 
 pytest.importorskip("gguf")
 
@@ -185,13 +186,18 @@ def test_weights_that_are_no_numbers_or_not_there(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("key", "size"), [("hidden_size", 2**31), ("num_hidden_layers", 10**9), ("num_attention_heads", 5)]
+    ("key", "size", "message"),
+    [
+        ("hidden_size", 2**31, f"hidden_size is {2**31}"),
+        ("num_hidden_layers", 10**9, f"num_hidden_layers is {10**9}"),
+        ("num_attention_heads", 5, "5 heads in a width of 32, which gives them no even width"),
+    ],
 )
-def test_sizes_that_no_model_has(tmp_path, key, size):
+def test_sizes_that_no_model_has(tmp_path, key, size, message):
     model = make_model("qwen2", layers=2, window=None)
     setattr(model.config, key, size)
     start = time.perf_counter()
-    with pytest.raises(ModelError, match=f"{key} is {size}"):
+    with pytest.raises(ModelError, match=message):
         converted(tmp_path, model, "qwen2")
     assert time.perf_counter() - start < 2
 

@@ -9,11 +9,11 @@ from conftest import make_tokenizer
 from gguf_file import close, write_tokenizer
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from safety_geometry.gguf_header import read_header
-from safety_geometry.gguf_model import TEXT, check_rereading
-from safety_geometry.gguf_tokenizer import CUTS
-from safety_geometry.gguf_tokenizer import make_tokenizer as tokenizer_of
-from safety_geometry.models import ModelError
+from safety_geometry.models.gguf.conversion import TEXT, check_rereading
+from safety_geometry.models.gguf.header import read_header
+from safety_geometry.models.gguf.tokenizer import CUTS
+from safety_geometry.models.gguf.tokenizer import make_tokenizer as tokenizer_of
+from safety_geometry.models.loading import ModelError
 
 gguf = pytest.importorskip("gguf")
 

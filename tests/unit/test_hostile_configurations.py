@@ -8,10 +8,10 @@ import re
 from pathlib import Path
 
 import pytest
-import strict_yaml
 import yaml
-from combinations import reads_as_value
-from config_file import checked_study, read_study, results_folder
+from pipeline import strict_yaml
+from pipeline.combinations import reads_as_value
+from pipeline.config_file import checked_study, read_config, read_study, results_folder
 
 ROOT = Path(__file__).parents[2]
 WORD = "a name of at most 64 letters, digits, _ and -"
@@ -34,7 +34,7 @@ def text(name: str) -> str:
 
 @functools.cache
 def smoke() -> dict:
-    return yaml.safe_load(text("configs/smoke.yaml"))
+    return read_config(ROOT / "configs/smoke.yaml")
 
 
 def edited(changes: dict) -> dict:
@@ -271,7 +271,7 @@ def test_the_same_in_other_writings(tmp_path):
     for name, content in (
         ("bom", b"\xef\xbb\xbf" + text("configs/smoke.yaml").encode()),
         ("windows", text("configs/smoke.yaml").replace("\n", "\r\n").encode()),
-        ("json", json.dumps(plain, indent="\t").encode()),
+        ("json", json.dumps(yaml.safe_load(text("configs/smoke.yaml")), indent="\t").encode()),
         (
             "anchors",
             re.sub("controls: {random: 2, (.*)}", r"controls: &c {random: 2, \1}", text("configs/smoke.yaml")).encode(),

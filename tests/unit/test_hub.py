@@ -12,10 +12,11 @@ import torch
 from conftest import make_model, make_tokenizer
 from hub_server import COMMIT, OLDER, Hub, serving
 
-from safety_geometry import fetchers
-from safety_geometry.models import load_model, load_tokenizer
-from safety_geometry.source_files import digest
-from safety_geometry.sources import SourceError, fetch
+from safety_geometry.models.loading import load_model
+from safety_geometry.models.tokenizer import load_tokenizer
+from safety_geometry.prompts import fetchers
+from safety_geometry.prompts.source_files import digest
+from safety_geometry.prompts.sources import SourceError, fetch
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 BIG = bytes(range(256)) * 40

@@ -5,7 +5,6 @@ import shutil
 import struct
 import time
 
-import model_layers
 import pytest
 import torch
 from _job import JobError
@@ -14,8 +13,10 @@ from safetensors.torch import load_file, save_file
 from test_adapters import save_adapter
 from test_folders import PARAMS, convert, edit
 
-from safety_geometry.models import load_tokenizer, save_plain
-from safety_geometry.templates import checked_format
+from safety_geometry.models.configuration import ModelError, read_config
+from safety_geometry.models.loading import save_plain
+from safety_geometry.models.templates import checked_format
+from safety_geometry.models.tokenizer import load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +72,9 @@ HOSTILE = {
     "the same of a family with a list": (configured(model_type="qwen2", num_hidden_layers=10**9), "more than any model"),
     "blocks that are not there": (configured(num_hidden_layers=900), "is 900, and there are weights of 2 blocks"),
     "a huge vocabulary": (configured(vocab_size=10**12), "vocab_size is 1000000000000"),
-    "shared heads": (configured(num_key_value_heads=3), "num_attention_heads is 4, not a multiple of num_key_value_heads, 3"),
-    "heads": (configured(num_attention_heads=6, num_key_value_heads=2, head_dim=None), "hidden_size is 32, not a multiple"),
-    "odd heads": (configured(head_dim=7), "head_dim is 7, and rotary positions need an even number"),
+    "shared heads": (configured(num_key_value_heads=3), "4 heads for 3 of keys and values, which do not share evenly"),
+    "heads": (configured(num_attention_heads=6, num_key_value_heads=2, head_dim=None), "6 heads in a width of 32, which gives them no even width"),
+    "odd heads": (configured(head_dim=7), "heads of width 7, and rotary positions need an even number"),
     "epsilon": (configured(rms_norm_eps=float("nan")), "rms_norm_eps is nan"),
     "kinds of blocks": (configured(layer_types=["full_attention"]), "layer_types is not a list"),
     "an unknown rope": (configured(rope_parameters={"rope_type": "spiral", "rope_theta": 1e4}), "spiral"),
@@ -157,8 +158,8 @@ def test_an_adapter_with_a_number_that_is_none(made, tmp_path, monkeypatch):
 )
 def test_layers_of_a_damaged_configuration(tmp_path, text, message):
     (tmp_path / "config.json").write_text(text, encoding="utf-8")
-    with pytest.raises(JobError, match=message):
-        model_layers.read(tmp_path)
+    with pytest.raises(ModelError, match=message):
+        read_config(tmp_path)
 
 
 # ------------------------------------------------------------------------------------------------------------ templates
@@ -182,7 +183,7 @@ TEMPLATES = {
 @pytest.mark.parametrize("what", TEMPLATES)
 def test_templates(made, tmp_path, monkeypatch, what):
     template, message = TEMPLATES[what]
-    monkeypatch.setattr("safety_geometry.templates.SECONDS", 1)
+    monkeypatch.setattr("safety_geometry.models.templates.SECONDS", 1)
     (tmp_path / "t.jinja").write_text(template, encoding="utf-8")
     began = time.perf_counter()
     with pytest.raises(JobError, match=message) as refused:

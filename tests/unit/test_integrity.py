@@ -11,17 +11,21 @@ import threading
 import time
 from pathlib import Path
 
-import _integrity
 import _job
-import damage
 import numpy as np
 import pytest
-from _activations import Activations, Tensors, read_scores
-from _integrity import IntegrityError, content_digest, fault_of, sidecar
 from _job import Job, JobError, read_jsonl
-from _store import UnitStore, job_key
+from pipeline import damage
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
+
+from safety_geometry.artefacts import integrity as _integrity
+from safety_geometry.artefacts.activations import Activations
+from safety_geometry.artefacts.candidate_scores import read_scores
+from safety_geometry.artefacts.errors import ArtefactError
+from safety_geometry.artefacts.integrity import IntegrityError, content_digest, fault_of, sidecar
+from safety_geometry.artefacts.tensor_file import Tensors
+from safety_geometry.artefacts.unit_store import UnitStore, content_key
 
 STUDY = Path("results/mine")
 TABLE = STUDY / "seed1/judged/sft/step4/judged.csv"
@@ -274,7 +278,7 @@ def test_what_stands_in_the_way_of_an_output_is_replaced(study, monkeypatch, pat
 def test_a_file_where_the_folder_of_an_output_has_to_be(study, monkeypatch):
     to_file(TABLE.parent)
     for make in (lambda: put(job(monkeypatch, {}), TABLE / "x.csv", b""), lambda: UnitStore(TABLE.parent)):
-        with pytest.raises(JobError, match=f"{TABLE.parent} is a file where a folder has to be"):
+        with pytest.raises((JobError, ArtefactError), match=f"{TABLE.parent} is a file where a folder has to be"):
             make()
 
 
@@ -463,6 +467,22 @@ def test_every_kind_of_fault_is_listed(study, monkeypatch):
         damage.check_study(Path("results/none"))
 
 
+@pytest.mark.parametrize(
+    ("path", "changed"),
+    [
+        (CACHE, {"script": "probe_saves.py"}),
+        (CLAIMS, {"kind": None}),
+    ],
+)
+def test_results_of_the_first_edition_are_recognised(study, path, changed):
+    """Saves that are no anchors stood beside those that are, and sidecars did not tell files from folders."""
+    record = json.loads(sidecar(path).read_text()) | changed
+    sidecar(path).write_text(json.dumps({key: value for key, value in record.items() if value is not None}))
+    with pytest.raises(SystemExit, match=r"results/mine was made by the first edition .*docs/moving\.md") as stopped:
+        damage.stop_if_damaged(study, "config.yaml")
+    assert "\n" not in str(stopped.value)
+
+
 def test_a_run_stops_at_damage_and_at_nothing_else(study, monkeypatch):
     STATE.unlink()  # a failed job's output
     (study / "notes.txt").write_text("mine")
@@ -543,10 +563,14 @@ def test_the_key_of_unfinished_work_is_of_contents_not_of_what_a_sidecar_says(tm
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("one")
     sidecar(prompts).write_text(json.dumps({"sha256": "0" * 64}))
-    first = job_key(job(monkeypatch, {"prompts": prompts}))
-    assert job_key(job(monkeypatch, {"prompts": prompts})) == first
+
+    def key() -> str:
+        return content_key(job(monkeypatch, {"prompts": prompts}).facts(["prompts"], []))
+
+    first = key()
+    assert key() == first
     flip(prompts)
-    assert job_key(job(monkeypatch, {"prompts": prompts})) != first
+    assert key() != first
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"3", b"null", b"{}", b'{"digest": 1}', b"\xff\xfe\x00"])
@@ -589,7 +613,7 @@ def test_no_value_of_a_tensor_file_is_read_that_is_not_finite(tmp_path, dtype, v
     save_tensors({"mean.harmful": values, "prompts": values.clone()}, path, {"positions": "[-1]"})
     assert Tensors(path).read("prompts", np.s_[:, 0]).sum() == 4  # the slice that is asked for is checked
     for read in (lambda: Activations(path).mean("harmful"), lambda: Tensors(path).read("prompts", np.s_[:, 1])):
-        with pytest.raises(JobError, match=rf"{path}: (mean.harmful|prompts) holds NaN or infinity"):
+        with pytest.raises(ArtefactError, match=rf"{path}: (mean.harmful|prompts) holds NaN or infinity"):
             read()
 
 
@@ -599,7 +623,7 @@ def test_candidate_scores_that_are_not_finite(tmp_path):
     arrays |= {"clean_harmful": np.ones((1, 4)), "clean_benign": np.ones((3, 4))}
     arrays["kl"][1, 2] = np.nan
     save_file(arrays, tmp_path / "scores.safetensors", {"n_layers": "4"})
-    with pytest.raises(JobError, match=r"scores.safetensors: kl holds NaN or infinity"):
+    with pytest.raises(ArtefactError, match=r"scores.safetensors: kl holds NaN or infinity"):
         read_scores(tmp_path / "scores.safetensors")
 
 
@@ -612,13 +636,13 @@ def test_a_tensor_file_that_is_none(tmp_path, spoil):
     path = tmp_path / "cache.safetensors"
     save_file(TENSORS, path)
     spoil(path)
-    with pytest.raises(JobError, match=f"{path} is not a safetensors file, or is cut off"):
+    with pytest.raises(ArtefactError, match=f"{path} is not a safetensors file, or is cut off"):
         Tensors(path)
 
 
 def test_metadata_that_is_damaged(tmp_path):
     save_file(TENSORS, tmp_path / "cache.safetensors", {"positions": "[-1"})
-    with pytest.raises(JobError, match="'positions' in its metadata is damaged"):
+    with pytest.raises(ArtefactError, match="'positions' in its metadata is damaged"):
         Activations(tmp_path / "cache.safetensors")
 
 

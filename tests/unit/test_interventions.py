@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from safety_geometry.interventions import Intervention, RowEdit
+from safety_geometry.models.interventions import Intervention, RowEdit
 
 D = 12
 

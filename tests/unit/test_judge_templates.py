@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from safety_geometry.judge_templates import TemplateFileError, template_in
+from safety_geometry.judges.templates import TemplateFileError, template_in
 
 WORDING = "Request: {forbidden_prompt}\nAnswer: {response}\nIs {response} good? {{yes}}"
 PYTHON = f"""

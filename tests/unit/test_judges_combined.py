@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from safety_geometry.judges import Judge, available, judge_completions, make, register
+from safety_geometry.artefacts.errors import ArtefactError
+from safety_geometry.judges.judging import Judge, available_judges, judge_completions, make_judge, register_judge
 from safety_geometry.judges.quality import count_words
 from safety_geometry.judges.utility import UtilityItem
 
@@ -45,12 +46,12 @@ def completions() -> pd.DataFrame:
 
 
 def test_registry():
-    assert {"refusal_rules", "refusal_trained", "harm_trained", "harmbench", "strongreject"} <= set(available())
-    assert isinstance(make("refusal_rules"), Judge)
+    assert {"refusal_rules", "refusal_trained", "harm_trained", "harmbench", "strongreject"} <= set(available_judges())
+    assert isinstance(make_judge("refusal_rules"), Judge)
     with pytest.raises(ValueError, match=r"known: .*refusal_rules"):
-        make("refusal_rulez")
+        make_judge("refusal_rulez")
     with pytest.raises(ValueError, match="exists already"):
-        register("refusal_rules", Fixed)
+        register_judge("refusal_rules", Fixed)
 
 
 def test_combination():
@@ -168,7 +169,7 @@ def test_judges_learn_from_their_role_only(tmp_path, run, capsys):
         judges("none", data)
 
 
-def test_scripts_from_labels_to_agreement(tmp_path, run, capsys):
+def test_scripts_from_labels_to_agreement(tmp_path, run, caplog):
     data, refusal, harm, table = (
         ROOT / "data/smoke_labelled.jsonl",
         *(tmp_path / n for n in ("r.json", "h.json", "t/judges.csv")),
@@ -201,13 +202,12 @@ def test_scripts_from_labels_to_agreement(tmp_path, run, capsys):
     assert out["language"].eq("latin").all() and out["on_topic"].tolist() == [False, True, False, True, True, False]
 
     file.write_text(json.dumps(rows[0] | {"completion": "Λυπάμαι, αλλά δεν μπορώ να βοηθήσω"}) + "\n")
-    capsys.readouterr()
     run("judge", "--completions", file, "--judged", judged)
-    assert "1 of 1 answers not judged, in a language" in capsys.readouterr().err
+    assert "1 of 1 answers not judged, in a language" in caplog.text
     assert pd.read_csv(judged)[["language", "refusal", "attack_success"]].to_numpy().tolist() == [
         ["other", "none", False]
     ]
 
     file.write_text('{"id": "c0"}\n')
-    with pytest.raises(SystemExit, match="row 1: missing suite"):
+    with pytest.raises(ArtefactError, match="row 1: missing suite"):
         run("judge", "--completions", file, "--judged", judged)

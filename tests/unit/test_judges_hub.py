@@ -144,7 +144,7 @@ def test_script_with_published_judges(model, tokenizer, tmp_path, monkeypatch):
     assert out["attack_success"].tolist() == harm["label"].tolist()
 
 
-@pytest.mark.filterwarnings("ignore::safety_geometry.memory.LessMemory")
+@pytest.mark.filterwarnings("ignore::safety_geometry.models.memory.LessMemory")
 def test_a_published_judge_says_that_memory_was_short(model, tokenizer, tmp_path, monkeypatch):
     import judge as script
 

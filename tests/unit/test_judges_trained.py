@@ -11,7 +11,7 @@ from safety_geometry.judges import labels, trained
 from safety_geometry.judges.agreement import agreement, cohen_kappa, compare
 from safety_geometry.judges.features import NAMES, clip, content_stems, feature_matrix
 from safety_geometry.judges.training import train_harm, train_refusal
-from safety_geometry.stats import wilson
+from safety_geometry.stats.estimates import wilson
 
 TOPICS = [
     "pancakes",

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from safety_geometry.losses import away_loss, cross_entropy, log_one_minus_p, token_log_p
+from safety_geometry.training.losses import away_loss, cross_entropy, log_one_minus_p, token_log_p
 
 
 def two_way(p: float, dtype=torch.float64) -> torch.Tensor:

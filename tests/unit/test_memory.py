@@ -12,15 +12,15 @@ from test_adapters import folder  # noqa: F401  (a fixture)
 from test_generation import NEVER, PROMPTS
 from test_scoring import directions
 
-from safety_geometry.activations import record
+from safety_geometry.attacks.autodan.fitness import Fitness
 from safety_geometry.causal.readout import clean_prompts, read_kl, read_log_odds
-from safety_geometry.fitness import Fitness
-from safety_geometry.generation import generate
-from safety_geometry.interventions import Intervention
+from safety_geometry.geometry.activations import record
+from safety_geometry.geometry.candidate_scores import score_candidates
 from safety_geometry.judges.hub import last_logits
-from safety_geometry.memory import BatchSize, LessMemory
-from safety_geometry.runner import Runner
-from safety_geometry.scoring import score_candidates
+from safety_geometry.models.generation import generate
+from safety_geometry.models.interventions import Intervention
+from safety_geometry.models.memory import BatchSize, LessMemory
+from safety_geometry.models.runner import Runner
 
 
 class Small(Runner):
@@ -112,7 +112,7 @@ def test_candidate_scores(small, llama64, chat, most, where, left):
     assert {str(w.message).split(":")[0] for w in told} == {where}  # scores start with what the clean run found out
     assert size.rows == left
     for name in ("ablate_harmful", "add_benign", "kl", "clean_harmful", "clean_benign"):
-        torch.testing.assert_close(getattr(got, name), getattr(want, name), atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(getattr(got, name), getattr(want, name), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("most", "where"), [(3, "clean run"), (5, "readout")])
@@ -184,7 +184,7 @@ def test_a_job_records_a_changed_layout_beside_what_it_made(folder, tmp_path, mo
         clean_rows.main()
     else:
         Small.most = 3
-        monkeypatch.setattr("_model.Runner", Small)
+        monkeypatch.setattr("safety_geometry.models.loaded.Runner", Small)
         with pytest.warns(LessMemory, match="clean rows: out of memory with 5 rows"):
             clean_rows.main()
     record = json.loads((tmp_path / "out.jsonl.provenance.json").read_text())

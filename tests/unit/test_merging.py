@@ -6,8 +6,8 @@ import pytest
 import torch
 from conftest import make_model
 
-from safety_geometry.merging import merged
-from safety_geometry.models import add_lora
+from safety_geometry.models.loading import add_lora
+from safety_geometry.models.merging import merged
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])  # without and with a bias

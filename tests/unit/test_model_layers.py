@@ -8,14 +8,13 @@ from pathlib import Path
 import model_layers
 import numpy as np
 import pytest
-import yaml
-from layout import Layout
-from params import Params
+from pipeline.config_file import read_config
+from pipeline.limits import layers_of, limits_of
+from pipeline.study import Study
 from safetensors.numpy import save_file
-from study import Study
 
 ROOT = Path(__file__).parents[2]
-SMOKE = yaml.safe_load((ROOT / "configs/smoke.yaml").read_text())
+SMOKE = read_config(ROOT / "configs/smoke.yaml")
 
 
 @pytest.fixture
@@ -77,7 +76,7 @@ def test_other_limits_of_a_fetched_model(models, monkeypatch):
     config = beside()
     config["attacks"]["source"] = {"regime": "mine", "step": 3}
     config["transfer"]["sources"] = {}
-    limits = {name: Params(Study(config)).limits(name) for name in ("base", "mine", "refuser")}
+    limits = {name: limits_of(Study(config), name) for name in ("base", "mine", "refuser")}
     assert limits["base"]["vocabulary"] == {"pool.gcg.top_k": 16} and limits["mine"]["vocabulary"] == {
         "attacks.gcg.top_k": 16
     }
@@ -90,7 +89,7 @@ def test_other_limits_of_a_fetched_model(models, monkeypatch):
         model_layers.main()
     assert all(part in str(refused.value) for part in ("refusal.layers has 7", "pool.gcg.top_k is 51"))
     (models[0] / "config.json").write_text(json.dumps({"num_attention_heads": 3, "hidden_size": 8}))
-    with pytest.raises(SystemExit, match="hidden_size is 8, not a multiple of num_attention_heads, 3"):
+    with pytest.raises(SystemExit, match="3 heads in a width of 8, which gives them no even width"):
         model_layers.main()
 
 
@@ -111,19 +110,19 @@ def beside() -> dict:
 def test_models_are_the_first_of_each_trajectory():
     config = beside()
     folder = "results/smoke/models"
-    assert Layout(Study(config)).models() == {
+    assert Study(config).layout.models() == {
         "base": f"{folder}/base", "mine": f"{folder}/mine/base", "refuser": f"{folder}/refuser",
     }  # fmt: skip
     config["regimes"] = {}
     config["checkpoints"]["mine"]["steps"][3]["format"] = "gguf"
-    assert Layout(Study(config)).models() == {"mine": f"{folder}/mine/step3", "refuser": f"{folder}/refuser"}
+    assert Study(config).layout.models() == {"mine": f"{folder}/mine/step3", "refuser": f"{folder}/refuser"}
 
 
 def test_layers_are_those_that_are_read_of_a_model():
     config = beside()
     everywhere = {"refusal.layers": [1, 3], "coupling.fixed_layers": [2]}
     scan = {"sweep.layer_scan.layers": [1, 3, 4]}
-    found = {name: Params(Study(config)).layers(name) for name in ("base", "mine", "refuser")}
+    found = {name: layers_of(Study(config), name) for name in ("base", "mine", "refuser")}
     assert found == {"base": everywhere | scan, "mine": everywhere, "refuser": everywhere | scan}
 
     config["refusal"]["layers"], config["sweep"]["layer_scan"] = "all", None
@@ -131,8 +130,8 @@ def test_layers_are_those_that_are_read_of_a_model():
     config["transfer"]["sources"] = {}
     config["pool"]["gcg"]["probe"] = {"layers": 5}
     fixed = {"coupling.fixed_layers": [2]}
-    assert Params(Study(config)).layers("base") == fixed | {"pool.gcg.probe.layers": [5]}
-    assert Params(Study(config)).layers("mine") == fixed | {"attacks.gcg.probe.layers": [6]}
+    assert layers_of(Study(config), "base") == fixed | {"pool.gcg.probe.layers": [5]}
+    assert layers_of(Study(config), "mine") == fixed | {"attacks.gcg.probe.layers": [6]}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from safety_geometry.model_limits import Asked, faults
+from safety_geometry.models.limits import Asked, faults
 
 MODEL = {
     "num_hidden_layers": 4, "vocab_size": 100, "max_position_embeddings": 64, "hidden_size": 32, "num_attention_heads": 4,

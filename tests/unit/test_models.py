@@ -6,16 +6,9 @@ import pytest
 import torch
 from conftest import make_model
 
-from safety_geometry.models import (
-    ModelError,
-    _drop_paths,
-    add_lora,
-    check_vocabulary,
-    configure,
-    load_model,
-    load_tokenizer,
-)
-from safety_geometry.runner import Runner, pack
+from safety_geometry.models.loading import ModelError, _drop_paths, add_lora, configure, load_model
+from safety_geometry.models.runner import Runner, pack
+from safety_geometry.models.tokenizer import check_vocabulary, load_tokenizer
 
 IDS = torch.tensor([[1, 50, 60, 70, 80]])
 

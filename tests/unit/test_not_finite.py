@@ -8,12 +8,12 @@ import pytest
 import torch
 from conftest import REQUESTS, make_model, make_tokenizer
 
-from safety_geometry.activations import record
-from safety_geometry.gcg_losses import uncached_loss
-from safety_geometry.generation import generate
-from safety_geometry.models import load_model, save_plain
-from safety_geometry.runner import NotFinite, Runner
-from safety_geometry.suffix import place
+from safety_geometry.attacks.gcg.losses import uncached_loss
+from safety_geometry.attacks.gcg.suffix import place
+from safety_geometry.geometry.activations import record
+from safety_geometry.models.generation import generate
+from safety_geometry.models.loading import load_model, save_plain
+from safety_geometry.models.runner import NotFinite, Runner
 
 SENTENCE = "not finite in float16: its activations exceed what float16 can hold; set model.dtype to bfloat16 or float32"
 

@@ -23,9 +23,10 @@ import transfer
 from conftest import REQUESTS, make_model, make_tokenizer
 from safetensors.torch import load_file
 
-from safety_geometry.chat import ChatFormat
-from safety_geometry.models import load_model, load_tokenizer
-from safety_geometry.suffix import allowed_tokens
+from safety_geometry.attacks.gcg.suffix import allowed_tokens
+from safety_geometry.models.chat import ChatFormat
+from safety_geometry.models.loading import load_model
+from safety_geometry.models.tokenizer import load_tokenizer
 
 FAMILIES = {
     "llama": {"tie_word_embeddings": False},
@@ -38,14 +39,16 @@ SCORES = {"layers": [1, 2], "max_layer_fraction": None, "candidate_positions": [
           "evaluation_share": 0.3, "score_batch": 8}  # fmt: skip
 CARRIERS = {
     "seed": 3, "regime": "mine", "steps": [1], "anchors": {"reference": 1}, "reference": 1, "scored_steps": [1],
-    "positions": [-2, -1, "t_inst"], "harmfulness": {"position": -1, "score": "dprime"},
-    "refusal": {"kl_max": 1e9, "beta_kl": 1.0, "max_layer_fraction": 1.0}, "subspace_k": 2, "tau": 4.0, "fixed_layers": [1, 2],
-    "bootstrap": 4, "shuffles": 2, "splits": 2, "stats_seed": 0,
+    "settings": {
+        "positions": [-2, -1], "h_position": -1, "h_score": "dprime", "kl_max": 1e9, "beta_kl": 1.0,
+        "max_layer_fraction": 1.0, "subspace_k": 2, "tau": 4.0, "fixed_layers": [1, 2], "bootstrap": 4, "shuffles": 2, "splits": 2,
+        "seed": 0,
+    },
 }  # fmt: skip
 OPENINGS = ["Sorry", "I"]
 SWEEP = {
     "model": MODEL, "seed": 3, "step": 1, "primary": [], "permutations": 0, "openings": OPENINGS, "batch_size": 8,
-    "targets": [{"family": "ablate", "mode": mode, "lambda": 1.0, "scope": "layer", "rank": 1} for mode in ("h_only", "r_only")],
+    "targets": ["ablate:h_only:1:layer:1", "ablate:r_only:1:layer:1"],
     "controls": {"random": 1, "covariance": 1, "shuffled": 1, "wrong_layer": 1, "wrong_position": 1, "norm_matched": 0},
     "prompts": {"harmful": 4, "benign": 2}, "steer_scale": "unit", "layer_scan": None, "subspace_positions": [-2, -1],
     "generate": {"cells": ["ablate:r_only:1:layer:1"], "controls": {}, "suites": {"direct": 2}, "max_new_tokens": 4, "batch_size": 4},

@@ -5,9 +5,9 @@ import os
 import subprocess
 from pathlib import Path
 
-import places
 import pytest
 from fake_runs import PLAN, Folder
+from pipeline import places
 
 
 def refuse(monkeypatch, folder: Path, number: int = errno.EROFS) -> None:

@@ -3,7 +3,6 @@
 import json
 import sys
 
-import _activations
 import fit_labels
 import numpy as np
 import probe
@@ -11,11 +10,14 @@ import probe_saves
 import pytest
 from _job import JobError
 from conftest import REQUESTS
-from costs import shapes, sizes
+from pipeline.costs import shapes, sizes
 from safetensors.numpy import load_file
 from test_adapters import folder, save_adapter  # noqa: F401  (a fixture)
 
-from safety_geometry.activations import T_INST
+from safety_geometry.artefacts.activations import Activations
+from safety_geometry.artefacts.candidate_scores import read_scores
+from safety_geometry.artefacts.errors import ArtefactError
+from safety_geometry.models.positions import T_INST
 
 PARAMS = {
     "model": {"dtype": "float32", "device": "cpu", "threads": 1, "system": None},
@@ -75,12 +77,12 @@ def test_an_anchor_gives_the_same_activations(study, tmp_path, monkeypatch):
 def test_means_only(study, tmp_path, monkeypatch):
     probed(monkeypatch, study, tmp_path / "all", [1])
     probed(monkeypatch, study, tmp_path / "less", [1], keep="anchors", select_position=T_INST)
-    whole, less = (_activations.Activations(tmp_path / name / "step1.safetensors") for name in ("all", "less"))
+    whole, less = (Activations(tmp_path / name / "step1.safetensors") for name in ("all", "less"))
     assert whole.per_prompt and not less.per_prompt
     for label in ("harmful", "benign"):
         assert (whole.mean(label) == less.mean(label)).all()
         assert (whole.select(label, T_INST) == less.select(label, T_INST)).all()
-    with pytest.raises(JobError, match=r"no tensor 'select\.harmful\.-1'"):
+    with pytest.raises(ArtefactError, match=r"no tensor 'select\.harmful\.-1'"):
         less.select("harmful", -1)
 
 
@@ -110,10 +112,11 @@ def test_a_cache_is_what_all_activations_in_memory_give(study, tmp_path, monkeyp
     """The file against the same tensors recorded whole, their means in float64, written in one go."""
     from safetensors.torch import save_file
 
-    from safety_geometry.activations import record
-    from safety_geometry.chat import ChatFormat
-    from safety_geometry.models import load_model, load_tokenizer
-    from safety_geometry.runner import Runner
+    from safety_geometry.geometry.activations import record
+    from safety_geometry.models.chat import ChatFormat
+    from safety_geometry.models.loading import load_model
+    from safety_geometry.models.runner import Runner
+    from safety_geometry.models.tokenizer import load_tokenizer
 
     probed(monkeypatch, study, tmp_path, [2], dtype="float16", batch_size=2)
     chat = ChatFormat(load_tokenizer(study / "base"))
@@ -170,15 +173,15 @@ def test_an_anchor_by_behaviour(study, tmp_path, monkeypatch):
 def test_an_anchor_that_refuses_too_little(study, tmp_path, monkeypatch):
     files = {"adapter": [study / "step2"], "activations": [tmp_path / "a"], "scores": [tmp_path / "s"]}
     run(monkeypatch, probe, study, files | {"labels": [labelled(tmp_path)]}, PARAMS | SCORING | {"class_min": 5})
-    store = _activations.Activations(tmp_path / "a")
+    store = Activations(tmp_path / "a")
     assert store.r_classes() is None and store.refused().sum() == 4
-    assert _activations.read_scores(tmp_path / "s") is None
+    assert read_scores(tmp_path / "s") is None
 
 
 def test_labels_of_other_prompts_are_refused(study, tmp_path, monkeypatch):
     files = {"adapter": [study / "step2"], "activations": [tmp_path / "a"], "scores": [tmp_path / "s"]}
     labels = labelled(tmp_path, LABELS | {"benign": [True]})
-    with pytest.raises(JobError, match=r"\[5, 1\] labels for \[5, 5\] prompts"):
+    with pytest.raises(ArtefactError, match=r"\[5, 1\] labels for \[5, 5\] prompts"):
         run(monkeypatch, probe, study, files | {"labels": [labels]}, PARAMS | SCORING | {"class_min": 4})
 
 
@@ -199,8 +202,9 @@ def test_fit_labels_are_those_of_each_checkpoints_own_answers(study, tmp_path, m
     """Against Hugging Face's own greedy decoding; the rule is replaced by one that these random models can fulfil."""
     import torch
 
-    from safety_geometry.chat import ChatFormat
-    from safety_geometry.models import load_model, load_tokenizer
+    from safety_geometry.models.chat import ChatFormat
+    from safety_geometry.models.loading import load_model
+    from safety_geometry.models.tokenizer import load_tokenizer
 
     def rule(text: str) -> str:
         return "full" if len(text) % 2 else "none"

@@ -5,17 +5,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
-import progress
 import pytest
-
-KNOWN = {
-    "train_a_0_10": 100.0,
-    "train_a_10_20": 140.0,
-    "train_b_0_10": 30.0,
-    "probe_anchor_a": 7.0,
-    "probe_saves_b_0_10": 9.0,
-}
+from pipeline import progress
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +20,28 @@ def run():
     return module
 
 
-@pytest.mark.parametrize(
-    ("rule", "seconds"),
-    [("train_a_0_10", 100), ("train_a_20_30", 120), ("train_c_0_10", 90), ("probe_saves_a_0_10", 9), ("figure", 5)],
-)
-def test_a_rule_that_never_ran_is_taken_for_those_that_are_called_alike(rule, seconds):
-    assert progress.expected(rule, KNOWN) == pytest.approx(seconds)
+CONFIG = {"study": "mine", "model": {"device": "cuda:1"}}
+
+
+def job(rule: str, threads: int = 1, **wildcards: str) -> SimpleNamespace:
+    return SimpleNamespace(rule=SimpleNamespace(name=rule), threads=threads, wildcards_dict=wildcards)
+
+
+def need(rule: str, wildcards: dict) -> SimpleNamespace:
+    return SimpleNamespace(seconds=100.0 * int(wildcards.get("step", 1)))
+
+
+def test_a_rule_that_never_ran_takes_what_its_jobs_cost(tmp_path):
+    (tmp_path / "timings.csv").write_text("rule,jobs,seconds,total\nclaims,1,30.0,30.0\n")
+    jobs = [job("train__a__0_10", 2), job("probe", step="1"), job("probe", step="3"), job("claims")]
+    outlook = progress.Outlook.of(CONFIG, tmp_path, jobs, need, 2)
+    assert outlook.seconds == {"train__a__0_10": 100.0, "probe": 200.0, "claims": 30.0}
+    assert outlook.minutes == pytest.approx((2 * 100 + 100 + 300 + 30) / 2 / 60)
+    assert outlook.describe(5) == "Study mine on cuda:1: 5 jobs, about 5.2 min"
+    one = progress.Outlook.of(CONFIG, tmp_path, jobs, need, 1)  # more threads than there are cores
+    assert one.minutes == pytest.approx(530 / 60)
+    elsewhere = progress.Outlook.of(CONFIG, tmp_path, jobs, need, None)
+    assert elsewhere.minutes is None and elsewhere.describe(1) == "Study mine on cuda:1: 1 job"
 
 
 SMOKE = Path(__file__).parents[2] / "configs/smoke.yaml"
@@ -65,10 +74,11 @@ def test_a_study_name_of_the_command_line_is_checked(run, monkeypatch, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("edited", ["tables/a.csv", "figures/a.png", "caption", "clock", None])
+@pytest.mark.parametrize("edited", ["tables/a.csv", "figures/a.png", "caption", "specification", "clock", None])
 def test_the_report_is_made_again_when_what_it_shows_changes(run, edited, monkeypatch, tmp_path):
     results, captions = tmp_path / "results/my", tmp_path / "workflow/report"
     files = {name: results / name for name in ("tables/a.csv", "figures/a.png")} | {"caption": captions / "a.rst"}
+    files["specification"] = tmp_path / "src/safety_geometry/artefacts/tables/a.py"
     for file in files.values():
         file.parent.mkdir(parents=True)
         file.write_text("")
@@ -118,6 +128,6 @@ def test_damaged_timings_are_begun_anew(content, tmp_path):
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_timings_that_cannot_be_written_are_told_and_end_nothing(tmp_path, capsys):
-    progress.write_timings({"claims": [3.0]}, tmp_path / "gone" / "timings.csv")
-    assert "timings.csv could not be written (No such file or directory)" in capsys.readouterr().out
+def test_timings_that_cannot_be_written_are_told_and_end_nothing(tmp_path):
+    why = progress.write_timings({"claims": [3.0]}, tmp_path / "gone" / "timings.csv")
+    assert "timings.csv could not be written (No such file or directory)" in why

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from safety_geometry.prompt_files import read_prompts
-from safety_geometry.prompts import PromptError, parse
+from safety_geometry.prompts.files import read_prompts
+from safety_geometry.prompts.rows import PromptError, parse
 
 CHATS = [
     {"prompt": f"Draw bird {i}", "prompt_id": f"{i:04x}", "messages": [

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from safety_geometry.prompts import PromptError, normalise, parse, prompt_id, request_of, words_of
-from safety_geometry.splits import content_words
-from safety_geometry.targets import affirmative_target, clip
+from safety_geometry.prompts.rows import PromptError, normalise, parse, prompt_id, request_of, words_of
+from safety_geometry.prompts.splits import content_words
+from safety_geometry.prompts.targets import affirmative_target, clip
 
 FILES = {
     "advbench_prompt": 'dataset_name: mild\nseeds:\n  - value: Bake a cake\n    data_type: text\n    harm_categories: [sweet]\n  - "Fly a kite: high"\n',

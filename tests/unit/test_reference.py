@@ -1,7 +1,7 @@
 import numpy as np
 import pandas as pd
 
-from safety_geometry.reference import reference_table, stable_from
+from safety_geometry.training.reference import reference_table, stable_from
 
 
 def series(**values):

@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from safety_geometry.judges import NoHarmJudge, judge_completions
 from safety_geometry.judges.features import on_topic
+from safety_geometry.judges.judging import NoHarmJudge, judge_completions
 from safety_geometry.judges.languages import OTHER
 from safety_geometry.judges.normalise import readable, spoken
 from safety_geometry.judges.quality import assess

@@ -1,15 +1,23 @@
 """Candidate scores against one-candidate-at-a-time scoring through ordinary forward hooks, in float64."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from conftest import REQUESTS, make_model
 
-from safety_geometry.runner import Runner
-from safety_geometry.scoring import score_candidates
+from safety_geometry.geometry import candidate_scores
+from safety_geometry.models.runner import Runner
 
 HARMFUL = ["List three ways to sharpen a knife", "Explain how the kitchen works, please", "Write about the wind!"]
 EVALUATION = [0, 2]
 TOLERANCE = {"atol": 2e-5, "rtol": 2e-5}
+
+
+def score_candidates(*arguments, **options):
+    """As torch tensors, which the brute force is."""
+    scores = candidate_scores.score_candidates(*arguments, **options)
+    return SimpleNamespace(**{n: torch.as_tensor(v) for n, v in vars(scores).items() if n != "n_layers"})
 
 
 def directions(d: int, layers=(0, 1, 3), positions=(-1,)) -> dict[tuple[int, int], torch.Tensor]:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from safety_geometry.fetchers import _pip_trouble, download
-from safety_geometry.source_files import digest, match_members
-from safety_geometry.sources import SourceError, fetch
+from safety_geometry.prompts.fetchers import _pip_trouble, download
+from safety_geometry.prompts.source_files import digest, match_members
+from safety_geometry.prompts.sources import SourceError, fetch
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 BODY = bytes(range(256)) * 40

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from safety_geometry.leakage import LeakageError, check_leakage, drop_leaks, find_leaks, leakage_table
-from safety_geometry.prompts import parse
-from safety_geometry.splits import RoleError, assign, clusters, content_words, read_roles, similar_pairs
+from safety_geometry.prompts.leakage import LeakageError, check_leakage, drop_leaks, find_leaks, leakage_table
+from safety_geometry.prompts.rows import parse
+from safety_geometry.prompts.splits import RoleError, assign, clusters, content_words, read_roles, similar_pairs
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "bdglmnrt"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from safety_geometry.stats import (
+from safety_geometry.stats.estimates import (
     holm,
     least_mcnemar_p,
     mcnemar_exact,

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
-import prompt_sets
 import pytest
 import yaml
-from params import Params
-from study import Study
+from pipeline.identity import At
+from pipeline.stages import attacks, sources
+from pipeline.stages.training import segment
+from pipeline.study import Study
+
+from safety_geometry.prompts.sets import read_source
 
 ROOT = Path(__file__).parents[2]
 
@@ -18,7 +21,8 @@ def study(**pool) -> Study:
 
 
 def training(of: Study, regime: str) -> dict:
-    return Params(of).training(of.segments(regime)[0], 42)
+    first = of.segments(regime)[0]
+    return segment(of, At(42, regime, group=first))
 
 
 def test_frozen_suffixes_depend_on_their_start_and_not_on_how_they_would_be_searched():
@@ -30,11 +34,10 @@ def test_frozen_suffixes_depend_on_their_start_and_not_on_how_they_would_be_sear
 
 def test_the_fixed_source_is_attacked_with_all_behaviours_and_the_others_with_the_first():
     found = study()
-    params = Params(found)
     assert found.attack_sources[0] == found.fixed_source
-    assert params.gcg_attacks(*found.fixed_source, 42)["behaviours"] == found.config["attacks"]["behaviours"]
+    assert attacks.gcg(found, At(42, *found.fixed_source))["behaviours"] == found.config["attacks"]["behaviours"]
     for source in found.attack_sources[1:]:
-        assert params.gcg_attacks(*source, 42)["behaviours"] == found.config["transfer"]["behaviours"]
+        assert attacks.gcg(found, At(42, *source))["behaviours"] == found.config["transfer"]["behaviours"]
         assert found.attack_targets(*source)[0] == source
 
 
@@ -48,12 +51,9 @@ def test_a_set_is_read_from_all_its_own_files(tmp_path):
     of.config["prompts"]["sets"] |= {
         "two": own | {"files": [str(files["b"]), str(files["a"])]}, "one": own | {"files": [str(files["c"])]},
     }  # fmt: skip
-    inputs, spec = [Path(p) for p in of.prompt_sources("private")], Params(of).prompt_sets("private")["sources"]
+    inputs, spec = [Path(p) for p in of.prompt_sources()], sources.prompt_sets(of, At())["sources"]
     assert set(files.values()) < set(inputs)
-    prompts = {
-        name: [row["prompt"][-1] for row in prompt_sets.read_source(name, inputs, spec[name], 0)]
-        for name in ("two", "one")
-    }
+    prompts = {name: [row["prompt"][-1] for row in read_source(name, inputs, spec[name], 0)] for name in ("two", "one")}
     assert prompts == {"two": ["b", "a"], "one": ["c"]}
 
 

@@ -79,7 +79,7 @@ def test_the_second_signal_kills_everything_and_the_next_run_recovers(folder, se
 def test_a_terminal_that_is_gone_stops_nothing(folder):
     """Closed between two lines; the program ends as if somebody had read."""
     folder.stand_in(f"{PLAN}\nnote('ready', 1)\nwhile not Path('go').exists(): time.sleep(0.02)\nfor n in range(3):\n"
-                    "  print(f'Finished jobid: {n} (Rule: a)', flush=True)\nnote('end')")  # fmt: skip
+                    "  plugin.do(n, 'a')\n  print('done', flush=True)\nplugin.close()\nnote('end')")  # fmt: skip
     process = folder.start("--no-report")
     wait_for(ready(folder))
     process.stdout.close()
@@ -135,7 +135,7 @@ def test_bytes_that_are_no_text_and_letters_that_a_terminal_lacks(folder):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_a_full_disk_under_the_log_costs_lines_and_not_the_run(folder):
-    folder.stand_in(f"{PLAN}\nfor n in range(3): print(f'Finished jobid: {{n}} (Rule: a)', flush=True)\nnote('end')")
+    folder.stand_in(f"{PLAN}\nfor n in range(3): plugin.do(n, 'a'); print(n)\nplugin.close()\nnote('end')")
     folder.log.parent.mkdir(parents=True)
     folder.log.symlink_to("/dev/full")
     status, said = folder.run("--no-report")

@@ -2,23 +2,29 @@
 
 import errno
 import json
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
-from _job import JobError
-from _store import UnitStore
-from _unit_key import answer_key, fingerprint, readout_key
-from _units import answer_missing
+from _completions import answer_cells
+from _job import Job
 from conftest import REQUESTS
-from test_causal_controls import COUNTS, checkpoint
+from test_causal_controls import COUNTS, checkpoint, shared_units, target_unit
 
-from safety_geometry import generation
-from safety_geometry.causal.cells import Cell, Target, Unit, answer_units, clean_unit, shared_units, target_unit
-from safety_geometry.interventions import Intervention
-from safety_geometry.runner import Runner
+from safety_geometry.artefacts.errors import ArtefactError
+from safety_geometry.artefacts.unit_store import UnitStore
+from safety_geometry.causal import plan
+from safety_geometry.causal.cells import Cell, Unit, answer_units, make_unit
+from safety_geometry.causal.plan import Target
+from safety_geometry.causal.sweep import answer_key, readout_key
+from safety_geometry.models import generation
+from safety_geometry.models.interventions import Intervention
+from safety_geometry.models.loaded import Loaded
+from safety_geometry.models.memory import BatchSize
+from safety_geometry.models.runner import Runner
 
 FILES = ("model", "adapter", "harmful", "benign")
 PARAMS = {
@@ -28,28 +34,35 @@ PARAMS = {
     "model": {"dtype": "float32"},
 }
 CELL = Cell("r", (Intervention("ablate", 1, torch.eye(1, 4), 1.0),), ())
-UNIT = Unit("ablate", (*clean_unit().cells, CELL))
+UNIT = Unit("ablate", (*make_unit(plan.clean_unit(), None, 1).cells, CELL))
 ASKED = [("direct", {"id": "p1", "prompt": "How?"}), ("utility", {"id": "p2", "prompt": "Why?", "must": ["so"]})]
 SETTINGS = {"suites": {"direct": 4}, "max_new_tokens": 16, "batch_size": 8, "cells": [], "controls": {}}
 
 
-def job(folder: Path, changed: str = "", **more) -> SimpleNamespace:
-    """A sweep's job whose files hold their names; the content of `changed` is another."""
-    folder.mkdir()
+def facts(folder: Path, changed: str = "", read=True, **params) -> dict:
+    """Of a sweep's job whose files hold their names; the content of `changed` is another."""
+    files = FILES if read else ("model", "adapter")
+    return job(folder, changed, **params).facts(
+        files, ("model", "prompts", "openings", "batch_size") if read else ("model",)
+    )
+
+
+def job(folder: Path, changed: str = "", code: str = "c", without: str = "", **params) -> Job:
+    folder.mkdir(exist_ok=True)
     paths = {name: folder / f"{name}.jsonl" for name in FILES}
     for name, path in paths.items():
         path.write_text(f"{name}{' anew' if name == changed else ''}\n")
-    return SimpleNamespace(**({"params": PARAMS, "code": "c", "batches": [], "layout_changed": dict} | paths | more))
-
-
-def fingerprints(unit: Unit) -> dict[str, str]:
-    return {cell.id: fingerprint(cell) for cell in unit.cells}
+    words = [word for name, path in paths.items() if name != without for word in (f"--{name}", str(path))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["sweep.py", *words, "--params", json.dumps(PARAMS | params), "--code", code])
+        return Job("", inputs=["model", "adapter?", "harmful", "benign"])
 
 
 def test_a_readouts_key_names_everything_that_it_depends_on(tmp_path):
     edit = replace(CELL.interventions[0], strength=0.5)
-    found = [readout_key(job(tmp_path / "same"), UNIT), readout_key(job(tmp_path / "adapterless", adapter=None), UNIT)]
-    found += [readout_key(job(tmp_path / name, name), UNIT) for name in FILES]
+    same = facts(tmp_path / "same")
+    keys = [readout_key(UNIT, same), readout_key(UNIT, facts(tmp_path / "adapterless", without="adapter"))]
+    keys += [readout_key(UNIT, facts(tmp_path / name, name)) for name in FILES]
     for i, settings in enumerate(
         (
             {"prompts": {"harmful": 3, "benign": 2}},
@@ -58,35 +71,32 @@ def test_a_readouts_key_names_everything_that_it_depends_on(tmp_path):
             {"model": {"dtype": "float64"}},
         )
     ):
-        found.append(readout_key(job(tmp_path / str(i), params=PARAMS | settings), UNIT))
-    found.append(readout_key(job(tmp_path / "code", code="d"), UNIT))
-    for i, other in enumerate((replace(CELL, interventions=(edit,)), replace(CELL, kl=False))):
-        found.append(readout_key(job(tmp_path / f"cell{i}"), Unit("ablate", (UNIT.cells[0], other))))
-    assert len(set(found)) == len(found)
+        keys.append(readout_key(UNIT, facts(tmp_path / str(i), **settings)))
+    keys.append(readout_key(UNIT, facts(tmp_path / "code", code="d")))
+    for other in (replace(CELL, interventions=(edit,)), replace(CELL, kl=False)):
+        keys.append(readout_key(Unit("ablate", (UNIT.cells[0], other)), same))
+    assert len(set(keys)) == len(keys)
     speaking = Unit("ablate", (UNIT.cells[0], replace(CELL, generated=True)))
-    assert readout_key(job(tmp_path / "speaking"), speaking) == found[0]  # answers are units of their own
+    assert readout_key(speaking, facts(tmp_path / "speaking")) == keys[0]  # answers are units of their own
 
 
 def test_an_answers_key_names_everything_that_it_depends_on_and_no_readout(tmp_path):
-    same = job(tmp_path / "same")
-    first, cells = answer_key(same, fingerprints(UNIT), ASKED, SETTINGS), fingerprints(UNIT)
-    found = [first, answer_key(same, {"r": cells["r"]}, ASKED, SETTINGS), answer_key(same, cells, ASKED[:1], SETTINGS)]
-    found += [answer_key(job(tmp_path / name, name), cells, ASKED, SETTINGS) for name in ("model", "adapter")]
-    found += [answer_key(same, cells, ASKED, SETTINGS | {name: 4}) for name in ("max_new_tokens", "batch_size")]
-    found.append(
-        answer_key(job(tmp_path / "dtype", params=PARAMS | {"model": {"dtype": "float64"}}), cells, ASKED, SETTINGS)
-    )
-    found.append(answer_key(job(tmp_path / "code", code="d"), cells, ASKED, SETTINGS))
-    turned = fingerprints(
-        Unit("ablate", (replace(CELL, interventions=(replace(CELL.interventions[0], strength=0.5),)),))
-    )
-    found.append(answer_key(same, cells | turned, ASKED, SETTINGS))
-    assert len(set(found)) == len(found)
-    read = PARAMS | {"prompts": {"harmful": 8, "benign": 8}, "openings": ["Sorry"], "batch_size": 4}
+    same, cells = facts(tmp_path / "same", read=False), UNIT.digests
+    first = answer_key(cells, ASKED, SETTINGS, same)
+    keys = [first, answer_key({"r": cells["r"]}, ASKED, SETTINGS, same), answer_key(cells, ASKED[:1], SETTINGS, same)]
+    keys += [
+        answer_key(cells, ASKED, SETTINGS, facts(tmp_path / name, name, read=False)) for name in ("model", "adapter")
+    ]
+    keys += [answer_key(cells, ASKED, SETTINGS | {name: 4}, same) for name in ("max_new_tokens", "batch_size")]
+    keys.append(answer_key(cells, ASKED, SETTINGS, facts(tmp_path / "dtype", read=False, model={"dtype": "float64"})))
+    keys.append(answer_key(cells, ASKED, SETTINGS, facts(tmp_path / "code", code="d", read=False)))
+    turned = Unit("ablate", (replace(CELL, interventions=(replace(CELL.interventions[0], strength=0.5),)),)).digests
+    keys.append(answer_key(cells | turned, ASKED, SETTINGS, same))
+    assert len(set(keys)) == len(keys)
+    read = {"prompts": {"harmful": 8, "benign": 8}, "openings": ["Sorry"], "batch_size": 4}
     other = SETTINGS | {"cells": ["ablate:r_only:1:layer:1"], "controls": {"random": 2}, "suites": {}}
-    assert (
-        answer_key(job(tmp_path / "harm", "harmful", params=read), dict(reversed(cells.items())), ASKED, other) == first
-    )
+    of_other = facts(tmp_path / "harm", "harmful", read=False, **read)
+    assert answer_key(dict(reversed(cells.items())), ASKED, other, of_other) == first
 
 
 MODES, SPEAKING = ("r_only", "r_perp_h"), {"random": 1, "shuffled": 1, "wrong_layer": 1}
@@ -99,7 +109,7 @@ def spoken(counts: dict = COUNTS, permutations: int = 0, modes=MODES) -> list[Un
     units = [target_unit(target, at, counts, 1, SPEAKING) for target in targets]
     units += shared_units(targets, at, counts, 1, permutations, SPEAKING)
     units += [target_unit(silent, at, counts, 1), *shared_units([silent], at, counts, 1)]
-    return answer_units([*units, clean_unit(generated=True)])
+    return answer_units([*units, make_unit(plan.clean_unit(True), None, 1)])
 
 
 def test_targets_and_their_controls_are_one_unit_of_answers():
@@ -113,10 +123,10 @@ def test_targets_and_their_controls_are_one_unit_of_answers():
 
 
 def test_more_directions_that_are_only_read_leave_the_answers(tmp_path):
-    at = job(tmp_path / "job")
+    same = facts(tmp_path / "job", read=False)
 
     def keys(*changes, **more) -> list[str]:
-        return [answer_key(at, fingerprints(unit), ASKED, SETTINGS) for unit in spoken(*changes, **more)]
+        return [answer_key(unit.digests, ASKED, SETTINGS, same) for unit in spoken(*changes, **more)]
 
     before = keys()
     for kind in COUNTS:
@@ -125,8 +135,8 @@ def test_more_directions_that_are_only_read_leave_the_answers(tmp_path):
     assert keys(modes=("r_only",))[1:] == before[1:] and keys(modes=("r_only",))[0] != before[0]
 
 
-def tiny(llama, chat) -> SimpleNamespace:
-    return SimpleNamespace(runner=Runner(llama), chat=chat, tokenizer=chat.tokenizer)
+def tiny(llama, chat) -> Loaded:
+    return Loaded(llama, chat.tokenizer, chat, Runner(llama))
 
 
 def edits(n: int) -> dict[str, tuple[Intervention, ...]]:
@@ -145,14 +155,12 @@ def test_a_prompt_is_answered_under_all_cells_of_a_unit_in_one_batch(llama, chat
 
     monkeypatch.setattr(generation, "_generate_batch", watched)
     asked = [("direct", {"id": str(i), "prompt": text}) for i, text in enumerate(REQUESTS)]
-    settings, store = {"max_new_tokens": 5, "batch_size": size}, UnitStore(tmp_path / "store")
-    answer_missing(job(tmp_path / "job"), tiny(llama, chat), {"k": cells}, asked, settings, store)
+    rows = answer_cells(tiny(llama, chat), cells, asked, 5, size, lambda n: None)
     assert sorted({len(batch) for batch in seen}) == {8: [4, 8], 4: [4], 2: [2]}[size]
     directions = sorted(cell[0].basis.tolist() for cell in cells.values())
     for batch in seen if size >= len(cells) else []:
         for prompt in {p for p, _ in batch}:
             assert sorted(direction for p, direction in batch if p == prompt) == directions
-    rows = store.get("k")["answers"]
     assert [(r["arm"], r["prompt_id"]) for r in rows] == [(cell, row["id"]) for cell in cells for _, row in asked]
     assert len({r["completion"] for r in rows}) > len(asked)  # the edits tell
 
@@ -161,12 +169,28 @@ def test_answers_of_a_unit_do_not_depend_on_what_else_is_missing(llama, chat, tm
     cells = edits(6)
     units = {"a": dict(list(cells.items())[:4]), "b": dict(list(cells.items())[4:])}
     asked = [("direct", {"id": str(i), "prompt": text}) for i, text in enumerate(REQUESTS)]
-    whole, resumed = UnitStore(tmp_path / "whole"), UnitStore(tmp_path / "resumed")
-    settings, of = {"max_new_tokens": 5, "batch_size": 8}, job(tmp_path / "job")
-    answer_missing(of, tiny(llama, chat), units, asked, settings, whole)
-    for name in ("b", "a"):
-        answer_missing(of, tiny(llama, chat), {name: units[name]}, asked, settings, resumed)
-    assert all(json.dumps(whole.get(name)) == json.dumps(resumed.get(name)) for name in units)
+
+    def answers(*names: str) -> dict[str, list[dict]]:
+        size = BatchSize(8, "answers")
+        return {name: answer_cells(tiny(llama, chat), units[name], asked, 5, size, lambda n: None) for name in names}
+
+    assert answers("a", "b") == answers("b") | answers("a")
+
+
+def test_a_store_computes_what_it_lacks_and_forgets_the_rest(tmp_path):
+    store, asked = UnitStore(tmp_path), []
+
+    def compute(lacking: list[str]) -> Iterator[tuple[str, dict]]:
+        asked.append(lacking)
+        yield from ((name, {"of": name}) for name in lacking)
+
+    keys = {"one": "k1", "two": "k2"}
+    assert store.completed(keys, compute) == {"one": {"of": "one"}, "two": {"of": "two"}}
+    keys = {"two": "k2", "three": "k3"}
+    assert list(store.completed(keys, compute)) == ["two", "three"] and asked == [["one", "two"], ["three"]]
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["k2", "k3"]
+    with pytest.raises(ArtefactError, match="results of four cannot be read back"):
+        store.completed({"four": "k4"}, lambda lacking: ())
 
 
 def test_store_returns_what_was_put_and_nothing_from_a_damaged_file(tmp_path):
@@ -191,6 +215,6 @@ def test_a_full_disk_is_said_in_words(tmp_path, monkeypatch):
 
     store = UnitStore(tmp_path)
     monkeypatch.setattr(Path, "write_text", full)
-    with pytest.raises(JobError, match=r"no space left on the disk while writing .*a\.json"):
+    with pytest.raises(ArtefactError, match=r"no space left on the disk while writing .*a\.json"):
         store.put("a", {})
     assert not list(tmp_path.iterdir())

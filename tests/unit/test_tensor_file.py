@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from safety_geometry.tensor_file import TensorFile
+from safety_geometry.artefacts.tensor_file import TensorFile
 
 TENSORS = {
     "select.harmful.-1": torch.arange(24.0).reshape(4, 3, 2).bfloat16() / 7,
@@ -13,7 +13,7 @@ TENSORS = {
     "mean.benign": -torch.arange(6.0).reshape(2, 3) / 11,
     "refused.harmful": torch.tensor([1, 0, 1], dtype=torch.uint8),
 }
-SHAPES = {name: (t.dtype, tuple(t.shape)) for name, t in TENSORS.items()}
+SHAPES = {name: (str(t.dtype).removeprefix("torch."), tuple(t.shape)) for name, t in TENSORS.items()}
 
 
 @pytest.mark.parametrize("metadata", [{"positions": '[-5, "t_inst"]'}, {}])
@@ -30,7 +30,7 @@ def test_the_bytes_are_those_of_save_file(tmp_path, metadata):
 def test_a_row_that_was_not_written_is_an_error(tmp_path):
     with (
         pytest.raises(ValueError, match=r"2 rows of mean.harmful were not written"),
-        TensorFile(tmp_path / "a", {"mean.harmful": (torch.float32, (3, 2))}, {}) as file,
+        TensorFile(tmp_path / "a", {"mean.harmful": ("float32", (3, 2))}, {}) as file,
     ):
         file.write("mean.harmful", torch.zeros(1, 2), [1])
 

@@ -4,7 +4,15 @@ import json
 
 import pytest
 
-from safety_geometry.text_files import TextFileError, below_comments, decoded, json_lines, json_value, read_text, table
+from safety_geometry.artefacts.text_files import (
+    TextFileError,
+    below_comments,
+    decoded,
+    json_lines,
+    json_value,
+    read_text,
+    table,
+)
 
 COLUMNS = ("text", "kind")
 SEPARATORS = "a\u2028b\u2029c\u0085d\x0be\x0cf\x1cg"  # where str.splitlines cuts

@@ -1,6 +1,6 @@
 import pytest
 
-from safety_geometry.thinking import answer_of
+from safety_geometry.judges.thinking import answer_of
 
 
 @pytest.mark.parametrize(

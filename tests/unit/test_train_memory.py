@@ -8,6 +8,8 @@ import train_segment as script
 from conftest import REQUESTS, make_model, make_tokenizer
 from test_memory import Small
 
+from safety_geometry.training import monitor, segment
+
 PARAMS = {
     "model": {"dtype": "float32", "device": "cpu", "threads": 1, "system": None}, "seed": 1, "regime": "r2d2", "start": 0, "stop": 1, "saves": [1],
     "lora": {"rank": 2, "alpha": 4, "dropout": 0.0, "targets": ["q_proj"]}, "base_name": "tiny", "max_length": 64,
@@ -20,7 +22,7 @@ PARAMS = {
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.mark.filterwarnings("ignore::safety_geometry.memory.LessMemory")
+@pytest.mark.filterwarnings("ignore::safety_geometry.models.memory.LessMemory")
 def test_a_segment_says_that_memory_was_short(monkeypatch, tmp_path):
     make_model(layers=2).save_pretrained(tmp_path / "model")
     make_tokenizer().save_pretrained(tmp_path / "model")
@@ -30,12 +32,16 @@ def test_a_segment_says_that_memory_was_short(monkeypatch, tmp_path):
     ]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     inputs = {"model": "model"} | dict.fromkeys(("clean", "pool", "monitor-harmful", "monitor-benign"), "rows.jsonl")
-    outputs = {"adapters": "adapter", "new-state": "state", "new-progress": "progress.json", "log": "training.csv"}
+    outputs = {"adapters": "adapter", "new-state": "state", "new-progress": "progress.json", "log": "log.csv",
+               "answers": "answers.jsonl"}  # fmt: skip
     words = [word for name, file in (inputs | outputs).items() for word in (f"--{name}", str(tmp_path / file))]
     monkeypatch.setattr(sys, "argv", ["train_segment.py", *words, "--params", json.dumps(PARAMS)])
-    monkeypatch.setattr(script, "Runner", Small)
+    for module in (segment, monitor):
+        monkeypatch.setattr(module, "Runner", Small)
     monkeypatch.setattr(Small, "most", 2)
-    monkeypatch.setattr(script.BatchSize, "on", classmethod(lambda cls, device, rows, ranks: cls(rows, True, ranks)))
+    monkeypatch.setattr(
+        segment.AttackBatches, "on", classmethod(lambda cls, device, rows, ranks: cls(rows, True, ranks))
+    )
     script.main()
     for name in outputs.values():
         changed = json.loads((tmp_path / f"{name}.provenance.json").read_text())["layout_changed"]

@@ -9,12 +9,12 @@ import pytest
 import torch
 from conftest import REQUESTS, VOCABULARY, make_model
 
-from safety_geometry.adversarial import Pool, PoolConfig, adversarial_rows, clean_rows
-from safety_geometry.gcg import GCGConfig
-from safety_geometry.models import add_lora
-from safety_geometry.runner import Runner
-from safety_geometry.suffix import allowed_tokens
-from safety_geometry.training import TrainConfig, Trainer, clean_order, cosine_rate
+from safety_geometry.attacks.gcg.search import GCGConfig
+from safety_geometry.attacks.gcg.suffix import allowed_tokens
+from safety_geometry.models.loading import add_lora
+from safety_geometry.models.runner import Runner
+from safety_geometry.training.loop import TrainConfig, Trainer, clean_order, cosine_rate
+from safety_geometry.training.pool import Pool, PoolConfig, adversarial_rows, clean_rows
 
 CONFIG = TrainConfig(learning_rate=5e-3, schedule_steps=10, rows=3, micro_rows=2, weight_decay=0.1, clip=1.0)
 POOL = PoolConfig(size=4, per_step=2, reset_every=3, reset_share=0.5, refresh=True)

@@ -9,21 +9,22 @@ import numpy as np
 import pandas as pd
 import pytest
 import synthetic_transfer as made
-from _tables import check_table
 from scipy.stats import spearmanr
 
-from safety_geometry.stats import mcnemar_exact, spearman, spearman_tie_ceiling, wilson
-from safety_geometry.transfer import (
+from safety_geometry.artefacts.tables.files import check_table
+from safety_geometry.artefacts.tables.registry import TABLES
+from safety_geometry.attacks.transfer import (
     BY_NAME,
     analysis_rows,
     attack_id,
     checkpoint_values,
     family_rows,
-    identified,
     transfer_predictors,
     transfer_table,
+    with_ids,
 )
-from safety_geometry.transfer_stats import Rows, mean_spearman, pigeonhole, relabelled_p, weighted_spearman
+from safety_geometry.attacks.transfer_statistics import Rows, mean_spearman, pigeonhole, relabelled_p, weighted_spearman
+from safety_geometry.stats.estimates import mcnemar_exact, spearman, spearman_tie_ceiling, wilson
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def stacked(*seeds: Rows) -> Rows:
 
 
 def test_cells_are_counted_and_named(table):
-    check_table(table, "transfer")
+    check_table(table, TABLES["transfer"])
     row = one(table, attack="gcg", source_regime="r2d2", source=10, target_regime="r2d2", target=40)
     assert (row["regime"], row["n"], row["tasr"], row["diagonal"]) == ("r2d2", 20, 0.5, False)
     assert (row["lo"], row["hi"]) == pytest.approx((wilson(10, 20).lo, wilson(10, 20).hi))
@@ -87,7 +88,7 @@ def test_an_attacks_id_is_of_its_method_source_behaviour_and_budget():
             "width": 24,
         }
     )
-    found = identified(rows, "sft:30")
+    found = with_ids(rows, "sft:30")
     assert list(found)[:4] == ["seed", "id", "attack", "kind"] and found["kind"].tolist() == ["adaptive", "fixed"]
     assert found["id"].tolist() == [attack_id("gcg", s, "b1", 8, 24) for s in ("sft:5", "sft:30")]
     whole = ("gcg", "sft:30", "b1", 8, 24)
@@ -201,7 +202,7 @@ def test_sampled_orders_agree_with_all_orders(monkeypatch):
     tasr = 0.1 * target + 0.2 * rng.normal(size=18)
     rows = rows_of(target + 6, target, np.r_[rng.permutation(6), np.zeros(6)] + 0.0, tasr)
     exact, _ = relabelled_p(rows, rng)
-    monkeypatch.setattr("safety_geometry.transfer_stats.EXHAUSTIVE", 1)
+    monkeypatch.setattr("safety_geometry.attacks.transfer_statistics.EXHAUSTIVE", 1)
     sampled, smallest = relabelled_p(rows, rng, orders=4000)
     assert sampled == pytest.approx(exact, abs=0.03)
     assert smallest >= 1 / 4001
@@ -252,7 +253,7 @@ def test_the_interval_of_a_difference_is_zero_for_one_predictor_twice():
 
 
 def test_every_predictor_has_its_rows(table, predictors):
-    check_table(predictors, "transfer_predictors")
+    check_table(predictors, TABLES["transfer_predictors"])
     row = one(predictors, regime="r2d2", attack="all", predictor="target_hrci_repr")
     assert (row["n"], row["n_sources"], row["n_targets"]) == (40, 5, 5)
     cells = table[(table["regime"] == "r2d2") & table["attack"].isin(["gcg", "autodan"]) & ~table["diagonal"]]
@@ -280,7 +281,7 @@ def test_a_predictor_that_is_unknown_at_a_checkpoint_loses_its_rows_only(table):
     parts["coupling"] = parts["coupling"].assign(s_total=parts["coupling"]["s_total"].where(late))
     parts["geometry"] = parts["geometry"].assign(norm_h=np.nan)
     rows = transfer_predictors(table[table["regime"] == "sft"], **parts, draws=50)
-    check_table(rows, "transfer_predictors")
+    check_table(rows, TABLES["transfer_predictors"])
     gap = one(rows, attack="gcg", predictor="gap_refusal_score")
     assert (gap["n"], gap["n_targets"]) == (6, 3) and math.isnan(gap["lo"])
     lost = one(rows, attack="gcg", predictor="target_h_norm")
@@ -335,7 +336,7 @@ def test_values_are_dealt_within_each_seed_by_brute_force():
 def test_random_joint_dealings_agree_with_all(monkeypatch):
     rows = three_seeds(lambda rng: np.round(rng.random(4), 1))
     exact, _ = relabelled_p(rows, np.random.default_rng(0))
-    monkeypatch.setattr("safety_geometry.transfer_stats.JOINT", 100)
+    monkeypatch.setattr("safety_geometry.attacks.transfer_statistics.JOINT", 100)
     sampled, smallest = relabelled_p(rows, np.random.default_rng(0), orders=20000)
     assert sampled == pytest.approx(exact, abs=0.02) and smallest >= 1 / 20001
 
@@ -390,7 +391,7 @@ def test_the_interval_over_seeds_resamples_steps_and_seeds():
 def test_all_seeds_together_are_a_row_of_their_own():
     table = transfer_table(made.judged(seeds=(1, 2), regimes=("r2d2",), attacks=("gcg",)))
     found = transfer_predictors(table, **made.carriers(seeds=(1, 2)), draws=50)
-    check_table(found, "transfer_predictors")
+    check_table(found, TABLES["transfer_predictors"])
     rows = found[(found["attack"] == "gcg") & (found["predictor"] == "target_hrci_repr")]
     assert rows["seed"].isna().tolist() == [False, False, True]
     assert rows[["n", "n_sources", "n_targets", "n_seeds"]].to_numpy().tolist() == [

@@ -1,11 +1,12 @@
-"""The script of the transfer tables: which answer belongs to which attack, and whether an attack worked on its own source."""
+"""The transfer tables: which answer belongs to which attack, and whether an attack worked on its own source."""
 
 import pandas as pd
-from transfer_tables import answers, with_success
+import pytest
 
-from safety_geometry.tables import Checkpoint
+from safety_geometry.attacks.transfer import judged_attacks, with_success
+from safety_geometry.settings.attack_arm import AttackArm, Place
 
-SOURCE = Checkpoint(4, "sft_refusal", 30)
+SOURCE = (4, "sft_refusal", 30)
 
 
 def judged():
@@ -18,7 +19,7 @@ def judged():
 
 
 def test_answers_know_attack_source_and_target():
-    found = answers(judged(), SOURCE)
+    found = judged_attacks(judged(), *SOURCE)
     assert found["attack"].tolist()[:4] == ["gcg", "gcg_init", "gcg", "gcg"]
     assert found[["target_regime", "target_step"]].iloc[3].tolist() == ["r2d2", 5]
     assert set(found["source_regime"]) == {"sft_refusal"} and set(found["source_step"]) == {30}
@@ -30,7 +31,7 @@ def test_success_is_that_on_the_attacks_own_source():
         [(4, "gcg", "a"), (4, "gcg", "b"), (4, "autodan", "a"), (4, "autodan", "b")],
         columns=["seed", "attack", "behaviour"],
     ).assign(source="sft_refusal:30")
-    found = with_success(attacks, answers(judged(), SOURCE))
+    found = with_success(attacks, judged_attacks(judged(), *SOURCE))
     assert found["success"].tolist() == [
         True,
         False,
@@ -38,3 +39,15 @@ def test_success_is_that_on_the_attacks_own_source():
         pd.NA,
     ]  # b succeeds on r2d2:5 only; AutoDAN's b was not asked
     assert found["success_start"].tolist() == [False, pd.NA, True, pd.NA]
+
+
+@pytest.mark.parametrize("text", ["gcg@r2d2:30", "gcg_init@sft_refusal:0"])
+def test_an_arm_has_one_text(text):
+    arm = AttackArm.parse(text)
+    assert arm.text == text and AttackArm(arm.method, Place(arm.target.regime, arm.target.step)) == arm
+
+
+@pytest.mark.parametrize("text", ["", "gcg", "gcg@r2d2", "gcg@:30", "@r2d2:30", "gcg@r2d2:x", "gcg@r2d2:-1"])
+def test_what_is_no_arm(text):
+    with pytest.raises(ValueError, match="it is written"):
+        AttackArm.parse(text)

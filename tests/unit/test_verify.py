@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import verify as script
 
-from safety_geometry.verify import compare_tables
+from safety_geometry.claims.verify import compare_tables
 
 BASE = pd.DataFrame({
     "regime": ["a", "b", "c"], "x": [0.5, 0.25, 1.0], "x_lo": [0.4, 0.1, 0.9], "x_hi": [0.6, 0.4, 1.0], "layer": [3, 4, 5],

@@ -7,12 +7,24 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
-from dry_run import dry_run
+from pipeline.config_file import differences, merged
+from pipeline.snakemake_internals import dry_run
+from pipeline.strict_yaml import read_keys
 
 
 def plan(folder: Path, config: str = "configs/smoke.yaml") -> Counter[str]:
     """Number of jobs per rule that a run would execute now, `all` left out. Empty: nothing to be done."""
     return Counter(name for name, _ in planned(folder, config))
+
+
+# Rules whose jobs are told apart by a wildcard.
+DETAILS = {"figure": "figure", "probe_anchor": "regime", "carriers": "regime", "convert_model": "model"}
+
+
+def detailed(folder: Path, config: str = "configs/smoke.yaml") -> Counter[str]:
+    """As `plan`, with the figure, regime or model behind the names of DETAILS: carriers_sft."""
+    jobs = planned(folder, config)
+    return Counter(f"{name}_{wildcards[DETAILS[name]]}" if name in DETAILS else name for name, wildcards in jobs)
 
 
 def planned(folder: Path, config: str = "configs/smoke.yaml") -> list[tuple[str, dict[str, str]]]:
@@ -32,29 +44,29 @@ def _dry_run(folder: Path, config: str) -> tuple[list, Mapping]:
 
 
 def forget_modules() -> None:
-    """The Snakefile imports its helpers by path; another copy of the project must not get those of the last one. What `code_digest`
+    """The Snakefile imports `pipeline` by path; another copy of the project must not get that of the last one. What `digests`
     knows of a text stays, of a path it does not."""
-    folders = [p for p in sys.path if p.endswith("workflow/lib")]
-    for path in folders:
+    for path in [path for path in sys.path if path.endswith("/workflow")]:
         sys.path.remove(path)
-    own = {path.stem for path in (Path(__file__).parents[2] / "workflow" / "lib").iterdir()}
-    for name in [name for name in sys.modules if name.split(".")[0] in own - {"code_digest"}]:
+    for name in [name for name in sys.modules if name.split(".")[0] == "pipeline" and name != "pipeline.digests"]:
         del sys.modules[name]
-    if "code_digest" in sys.modules:
-        sys.modules["code_digest"]._module.cache_clear()
+    if "pipeline.digests" in sys.modules:
+        sys.modules["pipeline.digests"]._module.cache_clear()
     importlib.invalidate_caches()
 
 
 def change(folder: Path, key: str, value: object, config: str = "configs/smoke.yaml") -> None:
-    """Set one key (dots between its parts) of a configuration; the order of all others stays."""
+    """Set one key (dots between its parts) of a study's file; the order of all others stays."""
     path = folder / config
-    whole = yaml.safe_load(path.read_text())
+    default = folder / "config.yaml"
+    whole = read_keys(path) if path == default else merged({"default": read_keys(default), "study": read_keys(path)})
     *parents, last = key.split(".")
     place = whole
     for parent in parents:
         place = place[parent]
     place[last] = value
-    path.write_text(yaml.safe_dump(whole, sort_keys=False))
+    keys = whole if path == default else differences(read_keys(default), whole)
+    path.write_text(yaml.safe_dump(keys, sort_keys=False))
 
 
 def edit(path: Path, old: str, new: str) -> None:

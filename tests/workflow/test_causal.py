@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-import yaml
 from harness import CORES, ROOT, SMOKE, environment, snakemake
-from plans import change, plan, planned
+from pipeline.config_file import read_config, written
+from plans import change, detailed, planned
 from test_plan import CAUSAL, SWEEPS
 
 pytestmark = pytest.mark.slow
@@ -43,12 +43,12 @@ CLAIMS = {"claims": 1}
 )
 def test_a_changed_sweep_reruns_sweeps_only(study, key, value):
     change(study, key, value)
-    assert plan(study) == SWEEPS | CLAIMS
+    assert detailed(study) == SWEEPS | CLAIMS
 
 
 def test_a_primary_cell_concerns_its_checkpoint_only(study):
     change(study, "sweep.primary", [])
-    assert plan(study) == CAUSAL | CLAIMS | {"sweep": 1, "judge_sweep": 1}
+    assert detailed(study) == CAUSAL | CLAIMS | {"sweep": 1, "judge_sweep": 1}
     assert swept(study) == {"r2d2"}
 
 
@@ -60,7 +60,7 @@ def test_another_checkpoint_leaves_the_others_alone(study):
 
 def test_the_choice_of_rows_runs_no_sweep(study):
     change(study, "follow_up.targets", 1)
-    jobs = plan(study)
+    jobs = detailed(study)
     assert "sweep" not in jobs and jobs["follow_up_choice"] == 1
 
 
@@ -140,13 +140,15 @@ def test_a_refuser_comes_in_with_four_lines(study, form):
         own = study / "refuser.gguf"
         subprocess.run([sys.executable, ROOT / "tests/unit/gguf_file.py", own], env=environment(), check=True)
     path = study / SMOKE
-    config = yaml.safe_load(path.read_text())
+    config = read_config(ROOT / SMOKE)
     config["sources"] = {"refuser": {"kind": "path", "path": str(own)}}
     config["aligned"]["models"] = {"refuser": {"source": "refuser", "format": form}}
-    path.write_text(yaml.safe_dump(config, sort_keys=False))
-    jobs = plan(study)
+    path.write_text(written(config))
+    jobs = detailed(study)
     assert not [rule for rule in jobs if rule.startswith(("train_", "completions"))]
-    assert jobs["model_refuser"] == jobs["probe_anchor_refuser"] == jobs["carriers_refuser"] == jobs["sweep"] == 1
+    assert (
+        jobs["convert_model_refuser"] == jobs["probe_anchor_refuser"] == jobs["carriers_refuser"] == jobs["sweep"] == 1
+    )
     done = snakemake(study, "results/smoke/tables/aligned_anchors.csv")
     assert done.returncode == 0, done.stdout
     rows = (study / "results/smoke/tables/aligned_anchors.csv").read_text().splitlines()

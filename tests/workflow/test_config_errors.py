@@ -1,24 +1,19 @@
 """A configuration that cannot work is refused before any job, with the key, its value and what to do."""
 
 import copy
-import sys
 from pathlib import Path
 
 import pytest
-import yaml
 from harness import ROOT, SMOKE, command, copy_project, snakemake
+from pipeline.combinations import ConfigError, check_combinations
+from pipeline.config_check import check
+from pipeline.config_file import read_config
+from pipeline.study import Study
 from plans import change, edit
-
-sys.path.insert(0, str(ROOT / "workflow" / "lib"))
-from combinations import ConfigError, check_combinations
-from config_check import check
-from study import Study
-
-SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 
 
 def read(name: str) -> dict:
-    return yaml.safe_load((ROOT / name).read_text())
+    return read_config(ROOT / name)
 
 
 def with_value(key: str, value: object) -> dict:
@@ -36,7 +31,7 @@ def with_value(key: str, value: object) -> dict:
 )
 def test_shipped_configurations_are_valid(name):
     config = read(name)
-    check(config, SCHEMA)
+    check(config)
     check_combinations(Study(config))
 
 
@@ -76,7 +71,7 @@ FAULTS = [
 @pytest.mark.parametrize(("key", "value", "fix"), FAULTS, ids=[f"{k}={v}" for k, v, _ in FAULTS])
 def test_schema_names_key_value_and_fix(key, value, fix):
     with pytest.raises(SystemExit) as refused:
-        check(with_value(key, value), SCHEMA)
+        check(with_value(key, value))
     lines = str(refused.value).split("\n")
     assert any(line.startswith(f"config error: {key} = {value!r}: ") and fix in line for line in lines)
 
@@ -85,7 +80,7 @@ def test_missing_key_is_named():
     config = read(SMOKE)
     del config["refusal"]["kl_max"]
     with pytest.raises(SystemExit, match=r"config error: refusal\.kl_max is missing: add it"):
-        check(config, SCHEMA)
+        check(config)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +99,7 @@ def test_missing_key_is_named():
 )
 def test_what_goes_with_a_value_is_named(key, value, missing):
     with pytest.raises(SystemExit, match=rf"config error: {missing} is missing: add it"):
-        check(with_value(key, value), SCHEMA)
+        check(with_value(key, value))
 
 
 @pytest.mark.parametrize(
@@ -119,7 +114,7 @@ def test_what_goes_with_a_value_is_named(key, value, missing):
     ],
 )
 def test_other_forms_of_a_value(key, value):
-    check(with_value(key, value), SCHEMA)
+    check(with_value(key, value))
 
 
 def test_every_fault_is_told_at_once():
@@ -127,7 +122,7 @@ def test_every_fault_is_told_at_once():
     config["lora"]["rank"] = 0
     config["pool"]["per_stepp"] = 1
     with pytest.raises(SystemExit) as refused:
-        check(config, SCHEMA)
+        check(config)
     assert [line.split(" = ")[0] for line in str(refused.value).split("\n")] == [
         "config error: lora.rank", "config error: pool.per_stepp", "config error: refusal.kl_max",
     ]  # fmt: skip
@@ -151,7 +146,7 @@ COMBINATIONS = [
     ("refusal.validation", 5, "refusal.validation = 5", "has only 4 prompts"),
     ("pool.size", 9, "pool.size = 9", "has only 8 prompts"),
     ("pool.per_step", 4, "pool.per_step = 4", "at most pool.size (3)"),
-    ("prompts.roles.clean.set", "ultrachat", "prompts.roles.clean.set = 'ultrachat'", "harmful, benign, chat"),
+    ("prompts.roles.clean.set", "ultrachat", "prompts.roles.clean.set = 'ultrachat'", "benign, chat, lookalikes"),
     ("prompts.sets.chat.source", "hub", "prompts.sets.chat.source = 'hub'", "no such source"),
     ("sweep.checkpoints.r2d2", [3], "sweep.checkpoints.r2d2 = 3", "reference, 4"),
     ("sweep.checkpoints.dpo", [4], "sweep.checkpoints.dpo = [4]", "sft, r2d2"),
@@ -199,7 +194,7 @@ COMBINATIONS = [
 @pytest.mark.parametrize(("key", "value", "shown", "fix"), COMBINATIONS, ids=[shown for _, _, shown, _ in COMBINATIONS])
 def test_impossible_combinations(key, value, shown, fix):
     config = with_value(key, value)
-    check(config, SCHEMA)  # each value is fine by itself
+    check(config)  # each value is fine by itself
     with pytest.raises(ConfigError) as refused:
         check_combinations(Study(config))
     message = str(refused.value)
@@ -211,7 +206,7 @@ def test_a_class_that_the_fit_prompts_cannot_fill():
     config["refusal"]["contrast"] = "behaviour"
     config["sweep"] |= {"checkpoints": {}, "primary": []}
     config["aligned"]["anchors"] = {}
-    check(config, SCHEMA)
+    check(config)
     with pytest.raises(ConfigError, match=r"refusal.class_min = 9: roles fit_harmful and fit_benign have 16 prompts"):
         check_combinations(Study(config))
 
@@ -235,10 +230,10 @@ def test_command_line_stops_before_any_job(project: Path, key, value, message):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("  kl_max: 0.10\n", "  kl_max: 0.10\n  kl_max: 0.5\n", "config error: refusal.kl_max is given twice"),
+        ("  micro_rows: 2\n", "  micro_rows: 2\n  micro_rows: 1\n", "config error: train.micro_rows is given twice"),
         ("seeds: [1]", "seeds: [1.0]", "config error: seeds[0] = 1.0: has to be a whole number; write 1"),
         (
-            "sources: {}",
+            "sources: null",
             "sources: {x$(touch PWN): {kind: path, path: data}}",
             "config error: sources = 'x$(touch PWN)'",
         ),

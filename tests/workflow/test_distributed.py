@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from harness import ROOT, SMOKE, copy_project, environment, snakemake
-from params import Params
+from pipeline.combinations import ConfigError, check_combinations
+from pipeline.config_file import read_config
+from pipeline.identity import At
+from pipeline.stages.training import segment
+from pipeline.study import Study
 from plans import change
 from safetensors.torch import load_file
-
-sys.path.insert(0, str(ROOT / "workflow" / "lib"))
-from combinations import ConfigError, check_combinations
-from study import Study
 
 LAUNCH = "accelerate launch --config_file workflow/accelerate.yaml --num_processes"
 SEED = "results/smoke/seed1"
@@ -25,7 +24,7 @@ STATE = "results/smoke/private/seed1/training/r2d2/{}/state.safetensors"
 
 
 def of(device: str = "cpu", **train) -> Study:
-    config = yaml.safe_load((ROOT / SMOKE).read_text())
+    config = read_config(ROOT / SMOKE)
     config["model"]["device"] = device
     config["train"] |= train
     return Study(config)
@@ -40,10 +39,8 @@ def test_the_number_of_gpus_decides_and_then_the_configuration():
     assert of(processes=2, sharding="full").launcher(0) == f"{LAUNCH} 2 --use_fsdp --no_python "
     assert of(sharding="full").launcher(0) == ""
     for changed in (of(processes=2), of(sharding="full")):
-        first = changed.segments("r2d2")[0]
-        assert Params(changed).training(first, 1) == Params(of()).training(
-            first, 1
-        )  # what is trained is not trained again
+        first = At(1, "r2d2", group=changed.segments("r2d2")[0])
+        assert segment(changed, first) == segment(of(), first)  # what is trained is not trained again
 
 
 @pytest.mark.parametrize(
@@ -60,7 +57,7 @@ def test_a_failing_process_ends_the_others_and_the_job(tmp_path):
     script = tmp_path / "fails.py"
     script.write_text(
         "import sys, time\n"
-        "from safety_geometry.distributed import launched\n"
+        "from safety_geometry.models.processes import launched\n"
         "with launched('cpu') as ranks:\n"
         "    ranks.sum(1.0)\n"
         "    if not ranks.first:\n"
@@ -92,9 +89,9 @@ def trained(tmp_path_factory) -> dict[str, Path]:
     change(folder, "train.processes", 2)
     idle = snakemake(folder, STATE.format(4), "-n")
     assert "Nothing to be done" in idle.stdout, idle.stdout[-3000:]  # what is trained is not trained again
-    train(2, "--forcerun", "train_r2d2_0_2")
+    train(2, "--forcerun", "train__r2d2__0_2")
     change(folder, "train.sharding", "full")
-    train(4, "--forcerun", "train_r2d2_2_4")
+    train(4, "--forcerun", "train__r2d2__2_4")
     return {"one": one, "two": folder}
 
 

@@ -2,21 +2,19 @@
 
 import copy
 import shutil
-import sys
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 from harness import ROOT, SMOKE, command, snakemake
+from pipeline.combinations import ConfigError, check_combinations
+from pipeline.config_check import check
+from pipeline.config_file import read_config, written
+from pipeline.study import Study
 from plans import plan, planned
 
-sys.path.insert(0, str(ROOT / "workflow" / "lib"))
-from combinations import ConfigError, check_combinations
-from config_check import check
-from study import Study
-
-SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 TRAINING = ("clean_rows", "lora", "train", "pool", "anchors")  # sections that only training reads
 FILE = "configs/own.yaml"
 STEPS = {
@@ -27,7 +25,7 @@ STEPS = {
 
 
 def smoke() -> dict:
-    return yaml.safe_load((ROOT / SMOKE).read_text())
+    return read_config(ROOT / SMOKE)
 
 
 def beside(**changes) -> dict:
@@ -59,39 +57,45 @@ def alone(**changes) -> dict:
 
 
 def write(folder: Path, config: dict) -> str:
-    (folder / FILE).write_text(yaml.safe_dump(config, sort_keys=False))
+    (folder / FILE).write_text(written(config))
     return FILE
 
 
 # ----------------------------------------------------------------------------------------------------------- what is planned
 
+MINE = ["mine/step1", "mine/step2", "mine/step4"]
+
+
+def converted(jobs: list[tuple[str, dict]]) -> list[str]:
+    return sorted(wildcards["model"] for rule, wildcards in jobs if rule == "convert_model")
+
 
 def test_nothing_is_trained_for_a_study_of_own_checkpoints(project):
-    jobs = plan(project, write(project, alone()))
-    assert not [
-        rule
-        for rule in jobs
-        if rule.startswith(("train_", "tiny_model", "base_model", "clean_rows", "reference_anchors"))
-    ]
-    assert {rule: jobs[rule] for rule in jobs if rule.startswith(("checkpoint_", "base_of_", "fetch_source"))} == {
-        "checkpoint_mine_1": 1, "checkpoint_mine_2": 1, "checkpoint_mine_4": 1, "base_of_mine": 1, "fetch_source": 3,
-    }  # fmt: skip
-    assert jobs["probe_anchor_mine"] == 3 and jobs["carriers_mine"] == 1
+    each = planned(project, write(project, alone()))
+    jobs = Counter(rule for rule, _ in each)
+    assert not [rule for rule in jobs if rule.startswith(("train_", "tiny_model", "clean_rows", "reference_anchors"))]
+    assert converted(each) == ["mine/base", *MINE] and jobs["fetch_source"] == 3
+    assert {w["regime"] for _, w in each if "regime" in w} == {"mine"}
+    assert jobs["probe_anchor"] == 3 and jobs["carriers"] == 1
     assert jobs["completions"] == jobs["judge"] == 3
     assert (
         jobs["attack_gcg"] == jobs["attack_autodan"] == jobs["transfer"] == 1
         and jobs["sweep"] == jobs["follow_up"] == 2
     )
-    assert jobs["tables"] == jobs["claims"] == jobs["figure_five_anchor"] == jobs["figure_dense"] == 1
-    assert "figure_training_curves" not in jobs
+    assert jobs["tables"] == jobs["claims"] == 1
+    drawn = [w["figure"] for rule, w in each if rule == "figure"]
+    assert len(drawn) == len(set(drawn)) and {"five_anchor", "dense"} <= set(drawn) and "training_curves" not in drawn
 
 
 def test_beside_the_regimes_their_jobs_stay(project):
     before = plan(project)
-    jobs = plan(project, write(project, beside(anchors=[4])))
-    added = {"checkpoint_mine_1": 1, "checkpoint_mine_2": 1, "checkpoint_mine_4": 1, "fetch_source": 3, "probe_anchor_mine": 2,
-             "probe_saves_mine_2": 1, "carriers_mine": 1, "completions": 2, "judge": 2}  # fmt: skip
-    assert jobs == before + type(before)(added)  # an adapter without a base of its own belongs to the regimes' model
+    each = planned(project, write(project, beside(anchors=[4])))
+    added = {"convert_model": 3, "fetch_source": 3, "probe_anchor": 2, "probe_saves__mine__2": 1, "carriers": 1, "completions": 2,
+             "judge": 2}  # fmt: skip
+    assert Counter(rule for rule, _ in each) == before + Counter(added)
+    assert converted(each) == MINE  # an adapter without a base of its own belongs to the regimes' model
+    mine = Counter(rule for rule, w in each if w.get("regime") == "mine")
+    assert mine == {"probe_anchor": 2, "carriers": 1, "completions": 2, "judge": 2}
 
 
 def test_own_and_trained_checkpoints_attack_each_other(project):
@@ -108,13 +112,15 @@ def test_labels_of_each_own_checkpoint(project):
     config["sweep"] |= {"checkpoints": {}, "primary": []}
     config["aligned"]["anchors"] = {}
     jobs = plan(project, write(project, config))
-    assert {rule for rule in jobs if rule.startswith("fit_labels")} == {f"fit_labels_mine_{step}" for step in (1, 2, 4)}
+    assert {rule for rule in jobs if rule.startswith("fit_labels")} == {
+        f"fit_labels__mine__{step}" for step in (1, 2, 4)
+    }
 
 
 def test_every_seed_has_the_own_checkpoints_beside_its_regimes():
     config = beside()
     config["seeds"] = [1, 2]
-    check(config, SCHEMA)
+    check(config)
     check_combinations(Study(config))
 
 
@@ -164,7 +170,7 @@ FAULTS += [
 
 @pytest.mark.parametrize(("config", "shown", "fix"), FAULTS, ids=[shown for _, shown, _ in FAULTS])
 def test_impossible_combinations(config, shown, fix):
-    check(config, SCHEMA)  # each value is fine by itself
+    check(config)  # each value is fine by itself
     with pytest.raises(ConfigError) as refused:
         check_combinations(Study(config))
     assert str(refused.value).startswith(f"config error: {shown}") and fix in str(refused.value)
@@ -183,7 +189,7 @@ def test_impossible_combinations(config, shown, fix):
 )
 def test_the_schema_knows_checkpoints(config, message):
     with pytest.raises(SystemExit, match=message.replace("?", r"\?")):
-        check(config, SCHEMA)
+        check(config)
 
 
 # ------------------------------------------------------------------------------------- exported checkpoints give the same tables
@@ -246,7 +252,7 @@ def read(folder: Path, study: str, table: str) -> pd.DataFrame:
 @pytest.mark.long
 def test_exported_checkpoints_give_the_same_tables(study):
     config = exported(study)
-    check(config, SCHEMA)
+    check(config)
     done = snakemake(study, config=write(study, config))
     assert done.returncode == 0, done.stdout[-6000:]
     for table in SAME:

@@ -9,6 +9,7 @@ import json
 import re
 import socket
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from harness import CAUSAL_FIGURES, ROOT, command
-from plans import plan
+from pipeline.config_file import read_config, written
+from plans import planned
 
 sys.path.append(str(ROOT / "tests" / "unit"))
 from hub_server import Hub, digest, serving
@@ -28,7 +30,7 @@ PAPER = "configs/paper.yaml"
 
 @pytest.fixture(scope="module")
 def config() -> dict:
-    return yaml.safe_load((ROOT / PAPER).read_text())
+    return read_config(ROOT / PAPER)
 
 
 VALUES = {
@@ -161,9 +163,19 @@ def marked(text: str) -> dict[str, str]:
     return found
 
 
+def taken_away(config: dict, key: str) -> bool:
+    """Whether a key is not in the whole configuration: it is null, to be rid of config.yaml's."""
+    for part in key.split("."):
+        if not isinstance(config, dict) or part not in config:
+            return isinstance(config, dict)
+        config = config[part]
+    return False
+
+
 def unmarked(text: str) -> list[str]:
     """Leaves of SECTIONS that neither the papers back nor a mark covers."""
-    keys = [key for key, _ in keys_of(yaml.compose(text))]
+    config = read_config(ROOT / PAPER)
+    keys = [key for key, _ in keys_of(yaml.compose(text)) if not taken_away(config, key)]
     leaves = [key for key in keys if not any(other.startswith(f"{key}.") for other in keys)]
     known = (*marked(text), *BACKED)
     return [
@@ -217,38 +229,36 @@ def test_the_plan_needs_no_network_and_has_these_jobs(project, monkeypatch):
 
     monkeypatch.setattr(socket.socket, "connect", closed)
     monkeypatch.setattr(socket, "create_connection", closed)
-    jobs = plan(project, PAPER)
-    stages = {
-        rule: count for rule, count in jobs.items() if not rule.startswith(("train_", "probe_", "figure_", "judge_"))
-    }
+    each = planned(project, PAPER)
+    jobs = Counter(rule for rule, _ in each)
+    per_regime = Counter((rule, w["regime"]) for rule, w in each if "regime" in w)
     # 2 regimes of 100 saves in 20 segments of 25 steps; 5 anchors each; 2 models that are not trained here.
     for regime in ("sft", "r2d2"):
-        assert sum(count for rule, count in jobs.items() if rule.startswith(f"train_{regime}_")) == 20
-        assert jobs[f"probe_anchor_{regime}"] == 5 and jobs[f"carriers_{regime}"] == 1
+        assert sum(count for rule, count in jobs.items() if rule.startswith(f"train__{regime}__")) == 20
+        assert per_regime["probe_anchor", regime] == 5 and per_regime["carriers", regime] == 1
         ends = pairwise(range(0, 501, 25))
-        others = [(a, b) for a, b in ends if any(f"probe_saves_{regime}_{a}_{b}" == rule for rule in jobs)]
+        others = [(a, b) for a, b in ends if any(f"probe_saves__{regime}__{a}_{b}" == rule for rule in jobs)]
         assert len(others) == 20  # every segment has saves that are no anchors
-        between = [rule for rule in jobs if rule.startswith(f"completions_saves_{regime}_")]
+        between = [rule for rule in jobs if rule.startswith(f"completions_saves__{regime}__")]
         assert len(between) == 20 and all(f"judge_{rule.removeprefix('completions_')}" in jobs for rule in between)
     assert jobs["completions"] == jobs["judge"] == 10  # the anchors
     assert jobs["sweep"] == jobs["judge_sweep"] == jobs["follow_up"] == 12
     assert jobs["attack_gcg"] == jobs["attack_autodan"] == jobs["transfer"] == jobs["judge_transfer"] == 6
-    assert jobs["fetch_source"] == 16 and jobs["base_model"] == jobs["prompt_sets"] == jobs["clean_rows"] == 1
-    assert jobs["model_llama_3_1_8b_instruct"] == jobs["model_qwen2_5_7b_instruct"] == 1
-    assert {r for r in jobs if r.startswith(("judge_template", "judge_contextual"))} == {
-        "judge_template_harmbench", "judge_contextual_template_harmbench", "judge_template_strongreject",
-    }  # fmt: skip
-    assert "train_judges" not in stages and "judge_agreement" not in stages
-    assert {f"figure_{name}" for name in CAUSAL_FIGURES} - set(jobs) == {"figure_causal_layers"}  # no layer scan
+    assert jobs["fetch_source"] == 16 and jobs["prompt_sets"] == jobs["clean_rows"] == 1
+    converted = sorted(w["model"] for rule, w in each if rule == "convert_model")
+    assert converted == ["base", "llama_3_1_8b_instruct", "qwen2_5_7b_instruct"]
+    assert sorted((w["judge"], w["part"]) for rule, w in each if rule == "judge_template") == [
+        ("harmbench", "contextual_template"), ("harmbench", "template"), ("strongreject", "template"),
+    ]  # fmt: skip
+    assert "train_judges" not in jobs and "judge_agreement" not in jobs
+    drawn = {w["figure"] for rule, w in each if rule == "figure"}
+    assert set(CAUSAL_FIGURES) - drawn == {"causal_layers"}  # no layer scan
 
 
 def test_the_gpu_profile_knows_the_judges_by_the_names_of_their_inputs(config):
-    from layout import Layout
-    from study import Study
+    from pipeline.study import Study
 
-    inputs = set(
-        Layout(Study(config)).published_judges({k: config["judges"][k] for k in ("harmbench", "strongreject")})
-    )
+    inputs = set(Study(config).layout.judges())
     profile = yaml.safe_load((ROOT / "profiles/slurm-gpu/profile.yaml").read_text())["default-resources"]
     for key in ("gpu", "slurm_partition"):
         named = set(re.findall(r"'(\w+_model)'", profile[key]))
@@ -344,7 +354,7 @@ def fetched(tmp_path_factory):
     from harness import copy_project
 
     folder = copy_project(tmp_path_factory.mktemp("paper") / "project")
-    whole = yaml.safe_load((folder / PAPER).read_text())
+    whole = read_config(folder / PAPER)
     shards = [member["path"] for member in whole["sources"]["ultrachat"]["members"]]
     content = {path: chats(100 * k, 6) for k, path in enumerate(shards)}
     revision = whole["sources"]["ultrachat"]["revision"]
@@ -371,7 +381,7 @@ def fetched(tmp_path_factory):
         whole["prompts"]["sets"]["ultrachat"]["sample"] = 10
         whole["refusal"]["validation"] = 3
         whole["train"]["monitor"]["prompts"] = 2
-        (folder / "paper.yaml").write_text(yaml.safe_dump(whole, sort_keys=False))
+        (folder / "paper.yaml").write_text(written(whole))
         done = command(
             folder, "-m", "snakemake", "--configfile", "paper.yaml", "--cores", "2", "results/paper/private/clean_rows.jsonl",
             HF_ENDPOINT=hub.url, HF_HOME=str(folder / "cache"), HF_TOKEN="", HF_HUB_OFFLINE="0",

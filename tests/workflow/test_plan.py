@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 from harness import ATTACK_FIGURES, CAUSAL_FIGURES, FIGURES, ROOT, SMOKE, copy_project, snakemake
-from plans import change, edit, jobs_of, plan, planned
+from pipeline.config_file import read_config
+from plans import change, detailed, edit, jobs_of, planned
 
 REGIMES = ("sft", "r2d2")
 PARTS = ("0_2", "2_4")  # their segments
@@ -35,7 +36,7 @@ MODEL = (
     "transfer",
     "clean_rows",
     "tiny_model",
-    "base_model",
+    "convert_model",
 )
 
 
@@ -59,13 +60,13 @@ def full_plan(config: dict, base: str) -> dict[str, int]:
         anchors = {settings["reference"], *settings.get("anchors", config["anchors"])}
         saves = sorted(settings.get("saves", config["train"]["saves"]))
         ends = [*range(0, saves[-1], config["train"]["segment_length"]), saves[-1]]
-        out |= {f"train_{regime}_{a}_{b}": seeds for a, b in pairwise(ends)}
+        out |= {f"train__{regime}__{a}_{b}": seeds for a, b in pairwise(ends)}
         out[f"probe_anchor_{regime}"] = len(anchors) * seeds
         between = [f"{a}_{b}" for a, b in pairwise(ends) if any(a < step <= b for step in set(saves) - anchors)]
-        out |= {f"probe_saves_{regime}_{part}": seeds for part in between}
+        out |= {f"probe_saves__{regime}__{part}": seeds for part in between}
         out[f"carriers_{regime}"] = seeds
         if config["completions"]["every_save"] and between:
-            out |= {f"{rule}_saves_{regime}_{part}": seeds for part in between for rule in ("completions", "judge")}
+            out |= {f"{rule}_saves__{regime}__{part}": seeds for part in between for rule in ("completions", "judge")}
         for rule in ("completions", "judge"):
             out[rule] = out.get(rule, 0) + len(anchors) * seeds
     out |= {"attacked_behaviours": seeds, "training_table": seeds} | attack_plan(config)
@@ -94,16 +95,16 @@ def attack_plan(config: dict) -> dict[str, int]:
     return {rule: seeds * count for rule, count in counts.items() if count}
 
 
-@pytest.mark.parametrize(("name", "base"), [("config.yaml", "base_model"), (SMOKE, "tiny_model")])
+@pytest.mark.parametrize(("name", "base"), [("config.yaml", "convert_model_base"), (SMOKE, "tiny_model")])
 def test_full_plan(project, name, base):
-    assert plan(project, name) == full_plan(yaml.safe_load((project / name).read_text()), base)
+    assert detailed(project, name) == full_plan(read_config(ROOT / name), base)
 
 
 def test_keeping_less_plans_the_same_jobs(project):
-    before = plan(project)
+    before = detailed(project)
     change(project, "train.keep", "anchors")
     change(project, "activations.keep", "anchors")
-    assert plan(project) == before
+    assert detailed(project) == before
 
 
 def without_sweeps(folder: Path) -> None:
@@ -113,18 +114,18 @@ def without_sweeps(folder: Path) -> None:
 
 def test_a_contrast_of_behaviour_labels_the_fit_prompts_of_each_segment(project):
     without_sweeps(project)
-    before = plan(project)
+    before = detailed(project)
     change(project, "refusal.contrast", "behaviour")
-    assert plan(project) == before | {f"fit_labels_{regime}_{part}": 1 for regime in REGIMES for part in PARTS}
+    assert detailed(project) == before | {f"fit_labels__{regime}__{part}": 1 for regime in REGIMES for part in PARTS}
 
 
 def test_full_plan_of_the_smoke_study(project):
     """Counted by hand: 2 regimes × 3 saves of which 2 are anchors, in 2 segments."""
-    jobs = plan(project)
+    jobs = detailed(project)
     for regime in REGIMES:
-        assert jobs[f"train_{regime}_0_2"] == jobs[f"train_{regime}_2_4"] == 1
+        assert jobs[f"train__{regime}__0_2"] == jobs[f"train__{regime}__2_4"] == 1
         assert jobs[f"probe_anchor_{regime}"] == 2
-        assert jobs[f"probe_saves_{regime}_0_2"] == 1 and f"probe_saves_{regime}_2_4" not in jobs
+        assert jobs[f"probe_saves__{regime}__0_2"] == 1 and f"probe_saves__{regime}__2_4" not in jobs
     assert jobs["completions"] == jobs["judge"] == 4
     assert jobs["attack_gcg"] == jobs["attack_autodan"] == jobs["transfer"] == 1
 
@@ -158,29 +159,29 @@ def test_a_model_chooses_the_behaviours_only_where_refusals_decide(project, requ
 @pytest.mark.slow
 class TestAfterARun:
     def test_nothing_is_left_to_do(self, study):
-        assert plan(study) == {}
+        assert detailed(study) == {}
         done = snakemake(study)
         assert done.returncode == 0 and "Nothing to be done" in done.stdout
 
     def test_writing_the_configuration_anew_changes_nothing(self, study):
         path = study / SMOKE
         path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()), sort_keys=False))
-        assert plan(study) == {}
+        assert detailed(study) == {}
 
     def test_touch_reruns_nothing(self, study):
         for folder in ("workflow", "src", "data", "configs", "envs"):
             for path in (study / folder).rglob("*"):
                 os.utime(path)
         os.utime(study / "Snakefile")
-        assert plan(study) == {}
+        assert detailed(study) == {}
 
     def test_docstrings_comments_and_layout_rerun_nothing(self, study):
         for path in [*study.glob("src/**/*.py"), *study.glob("workflow/scripts/*.py")]:
             text = path.read_text()
             path.write_text(f"# A comment above.\n{text}\n\n\n# A comment below.\n")
-        losses = study / "src/safety_geometry/losses.py"
+        losses = study / "src/safety_geometry/training/losses.py"
         edit(losses, '"""Mean −log p(label) over N tokens."""', '"""Another description."""')
-        assert plan(study) == {}
+        assert detailed(study) == {}
 
     @pytest.mark.parametrize(
         ("key", "value"), [("refusal.kl_max", 0.2), ("refusal.beta_kl", 0.5), ("refusal.max_layer_fraction", 0.5)]
@@ -188,16 +189,16 @@ class TestAfterARun:
     def test_a_threshold_scores_nothing_again(self, study, key, value):
         """Only what acts with the carriers follows them; a sweep whose carriers come out the same computes no cell."""
         change(study, key, value)
-        assert plan(study) == CARRIERS | SUMMARY | SWEEPS
+        assert detailed(study) == CARRIERS | SUMMARY | SWEEPS
 
     def test_statistics_score_nothing_again(self, study):
         change(study, "statistics.bootstrap", 60)
-        assert plan(study) == CARRIERS | SUMMARY | SWEEPS
+        assert detailed(study) == CARRIERS | SUMMARY | SWEEPS
 
     def test_an_r2d2_switch_leaves_the_other_regimes_alone(self, study):
         change(study, "regimes.r2d2.away", False)
-        assert plan(study) == SUMMARY | {
-            "train_r2d2_0_2": 1, "train_r2d2_2_4": 1, "training_table": 1, "probe_anchor_r2d2": 2, "probe_saves_r2d2_0_2": 1,
+        assert detailed(study) == SUMMARY | {
+            "train__r2d2__0_2": 1, "train__r2d2__2_4": 1, "training_table": 1, "probe_anchor_r2d2": 2, "probe_saves__r2d2__0_2": 1,
             "carriers_r2d2": 1, "completions": 2, "judge": 2, **CAUSAL, "sweep": 1, "judge_sweep": 1,
             "transfer": 1, "judge_transfer": 1,  # the attacks made on sft are asked of r2d2
         }  # fmt: skip
@@ -206,21 +207,25 @@ class TestAfterARun:
 
     def test_the_attack_of_the_pool_concerns_the_regime_with_a_pool_only(self, study):
         change(study, "pool.gcg.width", 6)
-        jobs = plan(study)
-        assert not [rule for rule in jobs if rule.endswith("_sft") or "_sft_" in rule]
-        assert jobs["train_r2d2_0_2"] == 1 and jobs["completions"] == 2
+        jobs = detailed(study)
+        assert not [rule for rule in jobs if rule.endswith("_sft") or "__sft__" in rule]
+        assert jobs["train__r2d2__0_2"] == 1 and jobs["completions"] == 2
 
     def test_an_anchor_beyond_the_last_trains_one_segment_of_each_regime(self, study):
         change(study, "train.saves", [1, 2, 4, 6])
         change(study, "anchors", [4, 6])
-        new = {f"train_{regime}_4_6": 1 for regime in REGIMES} | {f"probe_anchor_{regime}": 1 for regime in REGIMES}
-        assert plan(study) == SUMMARY | CARRIERS | SWEEPS | new | {"training_table": 1, "completions": 2, "judge": 2}
+        new = {f"train__{regime}__4_6": 1 for regime in REGIMES} | {f"probe_anchor_{regime}": 1 for regime in REGIMES}
+        assert detailed(study) == SUMMARY | CARRIERS | SWEEPS | new | {
+            "training_table": 1,
+            "completions": 2,
+            "judge": 2,
+        }
 
     def test_saves_beyond_the_last_are_trained_and_probed_together(self, study):
         change(study, "train.saves", [1, 2, 4, 5, 6])
-        new = {f"{rule}_{regime}_4_6": 1 for regime in REGIMES for rule in ("train", "probe_saves")}
+        new = {f"{rule}__{regime}__4_6": 1 for regime in REGIMES for rule in ("train", "probe_saves")}
         # A sweep reads the carriers of all saves; what it finds unchanged in them it takes from its store.
-        assert plan(study) == TABLES | CARRIERS | SWEEPS | new | {
+        assert detailed(study) == TABLES | CARRIERS | SWEEPS | new | {
             "training_table": 1,
             "quadrants": 1,
             "figure_quadrants": 1,
@@ -228,7 +233,7 @@ class TestAfterARun:
 
     def test_a_save_that_becomes_an_anchor_is_probed_again_and_nothing_is_trained(self, study):
         change(study, "anchors", [2, 4])
-        jobs = plan(study)
+        jobs = detailed(study)
         assert not [rule for rule in jobs if rule.startswith("train_")]
         assert {w["step"] for rule, w in planned(study) if rule.startswith("probe_") or rule == "completions"} == {"2"}
 
@@ -237,37 +242,37 @@ class TestAfterARun:
         file = study / "results/smoke/models/layers.json"
         assert json.loads(file.read_text()) == {"base": 6}
         file.write_text(file.read_text() + "\n")
-        assert plan(study) == {}
+        assert detailed(study) == {}
         change(study, "refusal.layers", [1, 2])
         change(study, "coupling.fixed_layers", [3])
-        jobs = plan(study)
+        jobs = detailed(study)
         assert "model_layers" not in jobs and jobs["probe_anchor_sft"] == 2
         assert not [rule for rule in jobs if rule.startswith(("train_", "completions"))]
 
     def test_a_second_seed_leaves_the_first_alone(self, study, project):
-        before = plan(project)
+        before = detailed(project)
         change(study, "seeds", [1, 2])
         jobs = planned(study)
         assert {w["seed"] for _, w in jobs if "seed" in w} == {"2"}
         shared = {"tiny_model": 1, "model_layers": 1, "prompt_sets": 1, "clean_rows": 1}
-        assert plan(study) == before - type(before)(shared)
+        assert detailed(study) == before - type(before)(shared)
 
     def test_a_suite_setting_trains_nothing(self, study):
         change(study, "completions.max_new_tokens.utility", 8)
-        assert plan(study) == SUMMARY | {"completions": 4, "judge": 4}
+        assert detailed(study) == SUMMARY | {"completions": 4, "judge": 4}
         assert {w["step"] for rule, w in planned(study) if rule == "completions"} == {"1", "4"}  # the anchors
 
     def test_a_suite_at_every_save_adds_the_other_saves(self, study):
         change(study, "completions.every_save", {"direct": 2})
-        asked = {f"{rule}_saves_{r}_0_2": 1 for r in REGIMES for rule in ("completions", "judge")}
-        assert plan(study) == TABLES | asked
+        asked = {f"{rule}_saves__{r}__0_2": 1 for r in REGIMES for rule in ("completions", "judge")}
+        assert detailed(study) == TABLES | asked
 
     def test_another_contrast_trains_nothing(self, study):
         without_sweeps(study)
         change(study, "refusal.contrast", "behaviour")
-        probes = {f"probe_anchor_{r}": 2 for r in REGIMES} | {f"probe_saves_{r}_0_2": 1 for r in REGIMES}
-        labels = {f"fit_labels_{r}_{part}": 1 for r in REGIMES for part in PARTS}
-        jobs = plan(study)
+        probes = {f"probe_anchor_{r}": 2 for r in REGIMES} | {f"probe_saves__{r}__0_2": 1 for r in REGIMES}
+        labels = {f"fit_labels__{r}__{part}": 1 for r in REGIMES for part in PARTS}
+        jobs = detailed(study)
         assert not [rule for rule in jobs if rule.startswith(("train_", "completions"))]
         assert (probes | labels | CARRIERS).items() <= jobs.items()
 
@@ -278,57 +283,44 @@ class TestCode:
 
     def test_coupling(self, study):
         edit(
-            study / "src/safety_geometry/coupling.py",
+            study / "src/safety_geometry/geometry/coupling.py",
             "HRCI_WEIGHTS = (0.4, 0.4, 0.2)",
             "HRCI_WEIGHTS = (0.5, 0.3, 0.2)",
         )
-        assert plan(study) == CARRIERS | SUMMARY | SWEEPS
+        assert detailed(study) == CARRIERS | SUMMARY | SWEEPS
 
     def test_losses_are_used_in_training_only(self, study):
-        edit(study / "src/safety_geometry/losses.py", "/ len(labels)", "/ (1 * len(labels))")
-        jobs = plan(study)
+        edit(study / "src/safety_geometry/training/losses.py", "/ len(labels)", "/ (1 * len(labels))")
+        jobs = detailed(study)
         assert {rule for rule in jobs if rule.startswith("train_")} == {
-            f"train_{regime}_{part}" for regime in REGIMES for part in ("0_2", "2_4")
+            f"train__{regime}__{part}" for regime in REGIMES for part in ("0_2", "2_4")
         }
         assert not set(jobs) & {"tiny_model", "prompt_sets", "clean_rows"}
 
     def test_scoring_reruns_the_probes_of_the_anchors_and_no_training(self, study):
-        edit(study / "src/safety_geometry/scoring.py", "coefficient: float = 1.0,", "coefficient: float = 2.0,")
+        edit(
+            study / "src/safety_geometry/geometry/candidate_scores.py",
+            "coefficient: float = 1.0,",
+            "coefficient: float = 2.0,",
+        )
         probes = {f"probe_anchor_{r}": 2 for r in REGIMES}
-        assert plan(study) == SUMMARY | CARRIERS | SWEEPS | probes
+        assert detailed(study) == SUMMARY | CARRIERS | SWEEPS | probes
 
     def test_the_refusal_rules_are_used_where_answers_are_judged(self, study):
         path = study / "src/safety_geometry/judges/refusal.py"
         edit(path, "HELP_WORDS = 30", "HELP_WORDS = 35")
-        jobs = plan(study)
-        assert jobs["judge"] == 4 and jobs["train_sft_0_2"] == 1  # training watches refusals
-        assert not set(jobs) & {"tiny_model", "prompt_sets", "clean_rows"}
+        jobs = detailed(study)
+        assert jobs["judge"] == 4 and jobs["training_table"] == 1  # the monitor's answers are judged there
+        assert not {rule for rule in jobs if rule.startswith(("train__", "tiny_model", "prompt_sets", "clean_rows"))}
 
     def test_a_script(self, study):
-        edit(study / "workflow/scripts/concatenate.py", "ignore_index=True", "ignore_index=bool(1)")
-        assert plan(study) == TABLES | {"training_table": 1}
+        edit(study / "workflow/scripts/training_table.py", "ignore_index=True", "ignore_index=bool(1)")
+        assert detailed(study) == TABLES | {"training_table": 1}
 
 
-# Scripts that load a model.
-OF_MODELS = {
-    "attack_autodan",
-    "attack_gcg",
-    "choose_behaviours",
-    "clean_rows",
-    "complete",
-    "complete_saves",
-    "convert_model",
-    "fit_labels",
-    "follow_up",
-    "probe",
-    "probe_saves",
-    "sweep",
-    "train_segment",
-    "transfer",
-}
 IMPORTS = {
     # module of the library -> scripts that import it, directly or not
-    "stats": {
+    "stats/estimates": {
         "carriers",
         "causal_tables",
         "claims",
@@ -337,41 +329,60 @@ IMPORTS = {
         "follow_up_choice",
         "follow_up_table",
         "judge_agreement",
-        "quadrants",
         "tables",
         "train_judges",
         "transfer_tables",
     },
-    "transfer": {"claims", "figure", "transfer_tables"},
-    "transfer_stats": {"claims", "figure", "transfer_tables"},
-    "dense": {"claims", "dense_tables", "figure"},
-    "autodan": {"attack_autodan"},
+    "artefacts/tables/causal": set(),  # what a table is, is seen by whoever writes or reads it
+    "artefacts/tables/files": set(),
+    "attacks/transfer": {"claims", "figure", "transfer_tables"},
+    "attacks/transfer_statistics": {"claims", "figure", "transfer_tables"},
+    "geometry/dense": {"claims", "dense_tables", "figure"},
+    "attacks/autodan/search": {"attack_autodan"},
     "causal/cells": {"sweep", "follow_up"},
     "causal/effects": {"causal_tables"},
-    "coupling": {"carriers", "causal_tables", "follow_up", "sweep"},
-    "companions": {"carriers"},
-    "losses": {"train_segment"},
-    "training": {"train_segment"},
-    "scoring": {"probe"},
-    "adapters": OF_MODELS,
-    "contrast": {"probe", "probe_saves"},
-    "activations": OF_MODELS,
-    "folders": {"convert_model"},
-    "leakage": {"prompt_sets"},
-    "targets": {"prompt_sets"},
-    "generation": OF_MODELS,
+    "geometry/coupling": {"carriers", "causal_tables", "follow_up", "sweep"},
+    "geometry/companions": {"carriers"},
+    "training/losses": {"train_segment"},
+    "training/loop": {"train_segment"},
+    "geometry/candidate_scores": {"probe"},
+    "models/saves": {"complete_saves", "fit_labels", "probe_saves"},
+    "models/intake": {"convert_model"},
+    "models/answers": {"complete", "complete_saves", "fit_labels", "follow_up", "sweep", "transfer"},
+    "models/recording": {"complete"},
+    "geometry/measures": {"carriers"},
+    "training/table": {"training_table"},
+    "artefacts/carriers": {"carriers", "quadrants"},
+    "geometry/contrast": {"probe", "probe_saves"},
+    "geometry/activations": {"probe", "probe_saves"},
+    "models/folders": {"convert_model"},
+    "prompts/leakage": {"prompt_sets"},
+    "prompts/targets": {"prompt_sets"},
+    "models/generation": {
+        "attack_autodan",
+        "choose_behaviours",
+        "clean_rows",
+        "complete",
+        "complete_saves",
+        "fit_labels",
+        "follow_up",
+        "probe",
+        "probe_saves",
+        "sweep",
+        "train_segment",
+        "transfer",
+    },
 }
 
 
 def digests(root: Path) -> dict[str, str]:
-    import sys
-
-    sys.path.insert(0, str(ROOT / "workflow" / "lib"))
-    from code_digest import _module, code_digest
+    """Of the rules' scripts."""
+    from pipeline.digests import _module, code_digest
+    from pipeline.stages import STAGES
 
     _module.cache_clear()
-    scripts = [p for p in (root / "workflow/scripts").glob("*.py") if not p.name.startswith("_")]
-    return {p.stem: code_digest(root, f"workflow/scripts/{p.name}") for p in scripts}
+    scripts = {stage.script for stage in STAGES.values()}
+    return {script: code_digest(root, f"workflow/scripts/{script}.py") for script in scripts}
 
 
 @pytest.fixture(scope="module")
@@ -392,6 +403,15 @@ def test_digests_change_for_the_users_of_a_module(undisturbed, module):
     finally:
         path.write_text(text)
     assert {name for name in before if before[name] != after[name]} == IMPORTS[module]
+
+
+@pytest.mark.parametrize("script", ["train_segment", "probe", "probe_saves", "complete", "complete_saves", "sweep"])
+def test_no_judge_and_no_intake_is_behind_the_work_of_models(script):
+    from pipeline.digests import closure
+
+    behind = closure(Path(__file__).parents[2], f"workflow/scripts/{script}.py")
+    for module in ("judges/", "claims/", "models/folders", "models/intake", "models/gguf/"):
+        assert not [path for path in behind if path.startswith(f"src/safety_geometry/{module}")]
 
 
 # ------------------------------------------------------------------------------------------------------------ prompts
@@ -419,12 +439,12 @@ def test_a_prompt_file_reruns_what_reads_it(study):
     roles = study / "results/smoke/private/prompts"
     before = {path.name: path.read_bytes() for path in roles.glob("*.jsonl")}
     rewrite_answered_lookalikes(study)
-    assert plan(study)["prompt_sets"] == 1
+    assert detailed(study)["prompt_sets"] == 1
     done = snakemake(study, "--until", "prompt_sets")
     assert done.returncode == 0, done.stdout
     changed = {name for name, content in before.items() if (roles / name).read_bytes() != content}
     assert changed == {"lookalike.jsonl"}
-    assert plan(study) == SUMMARY | SWEEPS | {"completions": 4, "judge": 4}
+    assert detailed(study) == SUMMARY | SWEEPS | {"completions": 4, "judge": 4}
 
 
 @pytest.mark.slow
@@ -435,6 +455,6 @@ def test_an_unused_line_of_a_prompt_file_reruns_the_split_only(study):
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     spare = next(row for row in rows if row["prompt"] not in prompts)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows if row is not spare))
-    assert plan(study)["prompt_sets"] == 1
+    assert detailed(study)["prompt_sets"] == 1
     assert snakemake(study, "--until", "prompt_sets").returncode == 0
-    assert plan(study) == {}
+    assert detailed(study) == {}

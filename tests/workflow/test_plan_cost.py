@@ -4,13 +4,15 @@ import csv
 import json
 
 import pytest
-import yaml
-from costs.cells import count_cells
-from costs.jobs import RESOURCES
-from harness import SMOKE, command
-from params import Params
+from harness import ROOT, SMOKE, command
+from pipeline.config_file import read_config, written
+from pipeline.costs.resources import RESOURCES
+from pipeline.identity import At
+from pipeline.stages.causal import sweep
+from pipeline.study import Study
 from plans import change, jobs_of, plan
-from study import Study
+
+from safety_geometry.causal.plan import SweepPlan
 
 SEVEN = "configs/seven.yaml"
 
@@ -18,11 +20,11 @@ SEVEN = "configs/seven.yaml"
 @pytest.fixture
 def seven(project):
     """The wide study on a 7B model and GPUs, one seed, with 40 saves of each regime."""
-    config = yaml.safe_load((project / "configs/full.yaml").read_text())
+    config = read_config(ROOT / "configs/full.yaml")
     config |= {"study": "seven", "seeds": [42]}
     config["model"] |= {"name": "Mistral-7B-v0.1", "dtype": "bfloat16", "device": "cuda"}
     config["train"] |= {"saves": list(range(5, 201, 5)), "segment_length": 50, "schedule_steps": 200}
-    (project / SEVEN).write_text(yaml.safe_dump(config, sort_keys=False))
+    (project / SEVEN).write_text(written(config))
     return project
 
 
@@ -110,19 +112,18 @@ def test_another_shape_or_other_rates_rerun_nothing(study):
 
 
 def test_cells_are_counted_before_they_are_made(finished):
-    of = Study(yaml.safe_load((finished.folder / SMOKE).read_text()))
+    of = Study(read_config(ROOT / SMOKE))
     for seed, name, step in of.swept():
         rows = list(csv.DictReader((finished.results / f"seed{seed}/sweep/{name}/step{step}/cells.csv").open()))
         cells = {row["cell"]: row["generated"] == "True" for row in rows}
-        counted = count_cells(Params(of), name, step, seed, 6)
-        assert (
-            0.5 * counted.log_odds <= len(cells) - 1 <= counted.log_odds
-        )  # controls that do not exist are counted too
-        assert sum(cells.values()) <= counted.spoken
+        planned = [cell for unit in SweepPlan.of(sweep(of, At(seed, name, step))).units() for cell in unit.cells]
+        assert 0.5 * len(planned) <= len(cells) <= len(planned)  # controls that do not exist are planned too
+        assert set(cells) <= {cell.id for cell in planned}
+        assert sum(cells.values()) <= sum(cell.answers for cell in planned)
 
 
 def test_a_finished_run_stands_beside_what_was_said(finished):
     text = command(
         finished.folder, "workflow/plan_cost.py", "--configfile", SMOKE, "--against", str(finished.results)
     ).stdout
-    assert "train_r2d2_0_2" in text and "ratio" in text
+    assert "train__r2d2__0_2" in text and "ratio" in text

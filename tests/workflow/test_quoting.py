@@ -3,8 +3,9 @@
 import shlex
 from pathlib import Path
 
-import yaml
-from dry_run import dry_run
+from harness import ROOT
+from pipeline.config_file import read_config, written
+from pipeline.snakemake_internals import dry_run
 from plans import forget_modules
 
 ODD = 'my {b c} it\'s $(touch PWN) `touch PWN` "q" [1]'
@@ -15,7 +16,7 @@ def hostile(project: Path) -> Path:
     """The study of existing checkpoints, every file of the user's in such a folder. Nothing is read in a plan."""
     folder = project / ODD
     folder.mkdir()
-    config = yaml.safe_load((project / CHECKPOINTS).read_text(encoding="utf-8"))
+    config = read_config(ROOT / CHECKPOINTS)
 
     def own(name: str) -> str:
         (folder / name).write_text("{}")
@@ -32,13 +33,14 @@ def hostile(project: Path) -> Path:
     config["judges"]["harmbench"] = {"source": "pyrit", "template": own("judge.txt")}
     config["model"]["system"] = "You are {name}, {regime}."
     file = project / "my {x} study.yaml"
-    file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    file.write_text(written(config))
     return file
 
 
 def test_every_file_is_one_word(project: Path):
+    file = hostile(project)
     forget_modules()
-    jobs, _ = dry_run(project, hostile(project))
+    jobs, _ = dry_run(project, file)
     met = set()
     for job in jobs:
         words = shlex.split(job.shellcmd)

@@ -119,7 +119,7 @@ def test_the_orphan_is_gone(killed):
 def test_it_resumes_and_does_not_start_anew(killed):
     """What stood before the kill is not made again."""
     log = (killed.folder / "results/smoke/logs/snakemake.log").read_text()
-    assert "rule train_r2d2_2_4:" in log
+    assert "rule train__r2d2__2_4:" in log
     assert not re.findall(r"^rule (?:tiny_model|prompt_sets|clean_rows):", log, re.MULTILINE)
 
 

@@ -4,171 +4,136 @@ The fixed-source attacks are GCG's on one checkpoint that refuses; every other s
 all targets a source's attacks, so that a new source adds its own jobs only.
 """
 
-ATTACKS = f"{PSEED}/attacks/{{method}}/{{regime}}/step{{step}}.jsonl"
-ATTACK_PARTS = f"{SEED}/attacks/{{method}}/{{regime}}/step{{step}}.csv"
-BEHAVIOURS = f"{PSEED}/attacks/behaviours.jsonl"
-
-
-ATTACKED = [(seed, *source) for seed in config["seeds"] for source in study.attack_sources]
+pick = stages["attacked_behaviours"]
+gcg = stages["attack_gcg"]
+autodan = stages["attack_autodan"]
+ask = stages["transfer"]
+judge_asked = stages["judge_transfer"]
+tabulate_attacks = stages["transfer_tables"]
 
 
 rule attacked_behaviours:
     input:
         unpack(lambda wc: layout.weights(*study.fixed_source, wc.seed) if config["attacks"]["require_refusal"] else {}),
-        requests=role("direct"),
+        requests=layout.role("direct"),
         layers=ancient(layout.layers),
     output:
-        behaviours=BEHAVIOURS,
+        behaviours=layout.behaviours,
     log:
-        f"{SEED}/logs/attacked_behaviours.log",
+        pick.log,
     priority: 90
     conda:
-        "../../envs/torch.yaml"
-    threads: config["model"]["threads"]
+        pick.conda
+    threads: pick.threads
     resources:
-        **needs("attacked_behaviours"),
+        **pick.resources,
     params:
-        code=code("choose_behaviours"),
-        files=named,
-        settings=fixed(**params_of.attacked_behaviours),
+        **pick.params,
     shell:
-        "python workflow/scripts/choose_behaviours.py {params.files} --requests {input.requests:q}"
-        " --behaviours {output.behaviours:q} --params {params.settings:q} --code {params.code:q} > {log:q} 2>&1"
+        pick.command
 
 
 rule attack_gcg:
     input:
         unpack(weights),
-        behaviours=BEHAVIOURS,
+        behaviours=layout.behaviours,
     output:
-        attacks=ATTACKS.replace("{method}", "gcg"),
-        table=ATTACK_PARTS.replace("{method}", "gcg"),
+        attacks=layout.attacks("gcg"),
+        table=layout.attack_parts("gcg"),
     log:
-        f"{SEED}/logs/attack_gcg/{{regime}}_step{{step}}.log",
+        gcg.log,
     benchmark:
-        f"{SEED}/benchmarks/attack_gcg_{{regime}}_step{{step}}.tsv"
+        gcg.benchmark
     priority: 90
     conda:
-        "../../envs/torch.yaml"
-    threads: config["model"]["threads"]
+        gcg.conda
+    threads: gcg.threads
     resources:
-        **needs("attack_gcg"),
+        **gcg.resources,
     params:
-        code=code("attack_gcg"),
-        files=named,
-        settings=lambda wc: settings(**params_of.gcg_attacks(wc.regime, int(wc.step), int(wc.seed))),
+        **gcg.params,
     shell:
-        "python workflow/scripts/attack_gcg.py {params.files} --behaviours {input.behaviours:q}"
-        " --attacks {output.attacks:q} --table {output.table:q}"
-        " --params {params.settings:q} --code {params.code:q} > {log:q} 2>&1"
+        gcg.command
 
 
 rule attack_autodan:
     input:
         unpack(weights),
-        behaviours=BEHAVIOURS,
+        behaviours=layout.behaviours,
         seeds="data/autodan_seeds.jsonl",
         synonyms="data/synonyms.jsonl",
     output:
-        attacks=ATTACKS.replace("{method}", "autodan"),
-        table=ATTACK_PARTS.replace("{method}", "autodan"),
+        attacks=layout.attacks("autodan"),
+        table=layout.attack_parts("autodan"),
     log:
-        f"{SEED}/logs/attack_autodan/{{regime}}_step{{step}}.log",
+        autodan.log,
     benchmark:
-        f"{SEED}/benchmarks/attack_autodan_{{regime}}_step{{step}}.tsv"
+        autodan.benchmark
     conda:
-        "../../envs/torch.yaml"
-    threads: config["model"]["threads"]
+        autodan.conda
+    threads: autodan.threads
     resources:
-        **needs("attack_autodan"),
+        **autodan.resources,
     params:
-        code=code("attack_autodan"),
-        files=named,
-        settings=lambda wc: settings(**params_of.autodan_attacks(wc.regime, int(wc.step), int(wc.seed))),
+        **autodan.params,
     shell:
-        "python workflow/scripts/attack_autodan.py {params.files} --behaviours {input.behaviours:q}"
-        " --seeds {input.seeds:q} --synonyms {input.synonyms:q} --attacks {output.attacks:q} --table {output.table:q}"
-        " --params {params.settings:q} --code {params.code:q} > {log:q} 2>&1"
+        autodan.command
 
 
 rule transfer:
     input:
-        model=lambda wc: [layout.model(*target) for target in study.attack_targets(wc.regime, int(wc.step))],
-        adapters=lambda wc: [
-            adapter.format(seed=wc.seed)
-            for target in study.attack_targets(wc.regime, int(wc.step))
-            for adapter in layout.adapter(*target)
-        ],
-        attacks=lambda wc: [
-            ATTACKS.format(seed=wc.seed, method=method, regime=wc.regime, step=wc.step)
-            for method in study.methods(wc.regime, int(wc.step))
-        ],
+        unpack(asked),
     output:
-        completions=f"{PSEED}/transfer/{{regime}}/step{{step}}.jsonl",
+        completions=layout.transfer_answers,
     log:
-        f"{SEED}/logs/transfer/{{regime}}_step{{step}}.log",
+        ask.log,
     benchmark:
-        f"{SEED}/benchmarks/transfer_{{regime}}_step{{step}}.tsv"
+        ask.benchmark
     conda:
-        "../../envs/torch.yaml"
-    threads: config["model"]["threads"]
+        ask.conda
+    threads: ask.threads
     resources:
-        **needs("transfer"),
+        **ask.resources,
     params:
-        code=code("transfer"),
-        settings=lambda wc: settings(**params_of.transfer(wc.regime, int(wc.step))),
+        **ask.params,
     shell:
-        "python workflow/scripts/transfer.py --model {input.model:q} --adapters {input.adapters:q} --attacks {input.attacks:q}"
-        " --completions {output.completions:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+        ask.command
 
 
 use rule judge as judge_transfer with:
     input:
-        **JUDGE_FILES,
-        completions=f"{PSEED}/transfer/{{regime}}/step{{step}}.jsonl",
+        **layout.judges(),
+        completions=layout.transfer_answers,
     output:
-        judged=f"{SEED}/transfer/{{regime}}/step{{step}}/judged.csv",
+        judged=layout.transfer_judged,
     log:
-        f"{SEED}/logs/judge/transfer_{{regime}}_step{{step}}.log",
+        judge_asked.log,
     group:
-        None if PUBLISHED else "judge_transfer"
+        "judge_transfer" if GROUPED else None
+    resources:
+        **judge_asked.resources,
 
 
 rule transfer_tables:
     input:
         attacks_parts=[
-            ATTACK_PARTS.format(seed=seed, method=method, regime=regime, step=step)
-            for seed, regime, step in ATTACKED
-            for method in study.methods(regime, step)
+            at(layout.attack_parts(method), *source)
+            for source in study.attacked()
+            for method in study.methods(*source[1:])
         ],
-        judged=[f"{R}/seed{seed}/transfer/{regime}/step{step}/judged.csv" for seed, regime, step in ATTACKED],
+        judged=layout.each(layout.transfer_judged, study.attacked()),
         trajectory=layout.table("trajectory"),
         coupling=layout.table("coupling"),
         geometry=layout.table("geometry"),
     output:
-        attacks=reported("attacks", "Attacks"),
-        transfer=reported("transfer", "Attacks"),
-        transfer_predictors=reported("transfer_predictors", "Attacks"),
+        **{name: reported(name) for name in tables.ATTACKS},
     log:
-        f"{R}/logs/transfer_tables.log",
+        tabulate_attacks.log,
     conda:
-        "../../envs/analysis.yaml"
+        tabulate_attacks.conda
     resources:
-        **needs("transfer_tables"),
+        **tabulate_attacks.resources,
     params:
-        code=code("transfer_tables"),
-        settings=fixed(
-            sources=[dict(zip(("seed", "regime", "step"), source)) for source in ATTACKED],
-            fixed_source="{}:{}".format(*study.fixed_source),
-            untrained=list(study.own),
-            stats_seed=config["statistics"]["seed"],
-            draws=config["statistics"]["bootstrap"],
-        ),
+        **tabulate_attacks.params,
     shell:
-        "export OMP_NUM_THREADS=1; python workflow/scripts/transfer_tables.py --attacks-parts {input.attacks_parts:q}"
-        " --judged {input.judged:q} --trajectory {input.trajectory:q} --coupling {input.coupling:q} --geometry {input.geometry:q}"
-        " --attacks {output.attacks:q} --transfer {output.transfer:q} --transfer-predictors {output.transfer_predictors:q}"
-        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
-
-
-ATTACK_TABLES = ["attacks", "transfer", "transfer_predictors"]
+        tabulate_attacks.command

@@ -1,62 +1,54 @@
 """Completions of the evaluation suites: all of them at anchors, what completions.every_save names at the other saves."""
 
+answer = stages["completions"]
+
 
 rule completions:
     input:
         unpack(weights),
-        prompts=lambda wc: [layout.suite(s) for s in study.suites(wc.regime, int(wc.step))],
+        prompts=lambda wc: layout.suites(wc.regime, int(wc.step)),
         layers=ancient(layout.layers),
     output:
-        completions=f"{PSEED}/completions/{{regime}}/step{{step}}.jsonl",
-        activations=f"{SEED}/completions/{{regime}}/step{{step}}.safetensors",
+        completions=layout.anchor_completions,
+        activations=layout.prompt_activations,
     log:
-        f"{SEED}/logs/completions/{{regime}}_step{{step}}.log",
+        answer.log,
     benchmark:
-        f"{SEED}/benchmarks/completions_{{regime}}_step{{step}}.tsv"
+        answer.benchmark
     conda:
-        "../../envs/torch.yaml"
-    threads: config["model"]["threads"]
+        answer.conda
+    threads: answer.threads
     resources:
-        **needs("completions"),
+        **answer.resources,
     params:
-        code=code("complete"),
-        files=named,
-        settings=lambda wc: settings(**params_of.completions(wc.regime, int(wc.step))),
+        **answer.params,
     shell:
-        "python workflow/scripts/complete.py {params.files} --prompts {input.prompts:q}"
-        " --completions {output.completions:q} --activations {output.activations:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+        answer.command
 
 
-# (trajectory, name of the group, its saves that are no anchors) where these are asked anything.
-ANSWERED = [(name, *group) for name in study.trajectories for group in study.between_anchors(name)]
-ANSWERED = ANSWERED if config["completions"]["every_save"] else []
-
-for regime, group, others in ANSWERED:
+# A rule for each group of saves: how many files it makes depends on it, and the outputs of a rule cannot.
+for answer_saves in stages.groups("completions_saves"):
 
     rule:
         name:
-            f"completions_saves_{regime}_{group}"
+            answer_saves.rule
         input:
-            model=layout.model(regime, others[0]),
-            adapters=[adapter for step in others for adapter in layout.adapter(regime, step)],
-            prompts=[layout.suite(s) for s in study.suites(regime, others[0])],
+            **layout.group_weights(answer_saves.group),
+            prompts=layout.suites(answer_saves.group.regime, answer_saves.group.steps[0]),
             layers=ancient(layout.layers),
         output:
-            completions=[layout.completions(regime, step) for step in others],
+            completions=[layout.completions(answer_saves.group.regime, step) for step in answer_saves.group.steps],
         log:
-            f"{SEED}/logs/completions/{regime}_{group}.log",
+            answer_saves.log,
         benchmark:
-            f"{SEED}/benchmarks/completions_saves_{regime}_{group}.tsv"
-        priority: study.saves_priority(regime)
+            answer_saves.benchmark
+        priority: study.saves_priority(answer_saves.group.regime)
         conda:
-            "../../envs/torch.yaml"
-        threads: config["model"]["threads"]
+            answer_saves.conda
+        threads: answer_saves.threads
         resources:
-            **needs(f"completions_saves_{regime}_{group}"),
+            **answer_saves.resources,
         params:
-            code=code("complete_saves"),
-            adapters=lambda wc, input: options({"adapters": input.adapters}),
-            settings=fixed(**params_of.saves_completions),
+            **answer_saves.params,
         shell:
-            "python workflow/scripts/complete_saves.py --model {input.model:q} {params.adapters} --prompts {input.prompts:q}"
-            " --completions {output.completions:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+            answer_saves.command

@@ -4,215 +4,171 @@ A swept checkpoint is (seed, regime or aligned model, step). Everything of one c
 number of controls reruns its job, which computes the cells concerned and takes the others from its store.
 """
 
-SWEEP, FOLLOW, QUADRANTS = config["sweep"], config["follow_up"], config["quadrants"]
-SWEPT = f"{SEED}/sweep/{{regime}}/step{{step}}"
-PSWEPT = f"{PSEED}/sweep/{{regime}}/step{{step}}"
-SWEPT_CHECKPOINTS = study.identities(study.swept())
+sweep_cells = stages["sweep"]
+choose = stages["follow_up_choice"]
+follow = stages["follow_up"]
+judge_cells = stages["judge_sweep"]
+judge_followed = stages["judge_follow_up"]
+tabulate = stages["causal_tables"]
+tabulate_follow_up = stages["follow_up_table"]
+sample = stages["quadrants"]
 
 
 rule sweep:
     input:
-        unpack(swept_inputs),
-        harmful=role("direct"),
-        benign=role("utility"),
-        suites=[role(suite) for suite in SWEEP["generate"]["suites"]],
+        unpack(swept),
+        harmful=layout.role("direct"),
+        benign=layout.role("utility"),
+        suites=[layout.role(suite) for suite in config["sweep"]["generate"]["suites"]],
     output:
-        cells=f"{SWEPT}/cells.csv",
-        readout=f"{SWEPT}/readout.csv",
-        completions=f"{PSWEPT}/completions.jsonl",
+        cells=layout.cells,
+        readout=layout.readout,
+        completions=layout.sweep_answers,
     log:
-        f"{SEED}/logs/sweep/{{regime}}_step{{step}}.log",
+        sweep_cells.log,
     benchmark:
-        f"{SEED}/benchmarks/sweep_{{regime}}_step{{step}}.tsv"
+        sweep_cells.benchmark
     priority: 80
     conda:
-        "../../envs/torch.yaml"
-    threads: config["model"]["threads"]
+        sweep_cells.conda
+    threads: sweep_cells.threads
     resources:
-        **needs("sweep"),
+        **sweep_cells.resources,
     params:
-        code=code("sweep"),
-        files=named,
-        settings=lambda wc: settings(**params_of.sweep(wc.regime, int(wc.step), int(wc.seed))),
+        **sweep_cells.params,
     shell:
-        "python workflow/scripts/sweep.py {params.files} --harmful {input.harmful:q} --benign {input.benign:q} --suites {input.suites:q}"
-        " --cells {output.cells:q} --readout {output.readout:q} --completions {output.completions:q}"
-        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+        sweep_cells.command
 
 
 rule follow_up_choice:
     input:
-        cells=lambda wc: layout.swept("cells.csv", int(wc.seed)),
-        readout=lambda wc: layout.swept("readout.csv", int(wc.seed)),
-        judged=lambda wc: layout.swept("sweep/judged.csv", int(wc.seed)),
+        cells=lambda wc: layout.swept(layout.cells, int(wc.seed)),
+        readout=lambda wc: layout.swept(layout.readout, int(wc.seed)),
+        judged=lambda wc: layout.swept(layout.sweep_judged, int(wc.seed)),
     output:
-        choice=f"{SEED}/sweep/choice.json",
+        choice=layout.follow_up_choice,
     log:
-        f"{SEED}/logs/follow_up_choice.log",
+        choose.log,
     priority: 80
     conda:
-        "../../envs/analysis.yaml"
+        choose.conda
     resources:
-        **needs("follow_up_choice"),
+        **choose.resources,
     params:
-        code=code("follow_up_choice"),
-        settings=lambda wc: settings(
-            checkpoints=[c for c in SWEPT_CHECKPOINTS if c["seed"] == int(wc.seed)],
-            targets=FOLLOW["targets"],
-            controls=FOLLOW["controls"],
-            stats_seed=config["statistics"]["seed"],
-        ),
+        **choose.params,
     shell:
-        "export OMP_NUM_THREADS=1; python workflow/scripts/follow_up_choice.py --cells {input.cells:q} --readout {input.readout:q}"
-        " --judged {input.judged:q} --choice {output.choice:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+        choose.command
 
 
 rule follow_up:
     input:
-        unpack(swept_inputs),
-        choice=f"{SEED}/sweep/choice.json",
-        harmful=role("direct"),
-        suites=[role(suite) for suite in FOLLOW["suites"]],
+        unpack(swept),
+        choice=layout.follow_up_choice,
+        harmful=layout.role("direct"),
+        suites=[layout.role(suite) for suite in config["follow_up"]["suites"]],
     output:
-        completions=f"{PSWEPT}/follow_up.jsonl",
+        completions=layout.follow_up_answers,
     log:
-        f"{SEED}/logs/follow_up/{{regime}}_step{{step}}.log",
+        follow.log,
     benchmark:
-        f"{SEED}/benchmarks/follow_up_{{regime}}_step{{step}}.tsv"
+        follow.benchmark
     priority: 80
     conda:
-        "../../envs/torch.yaml"
-    threads: config["model"]["threads"]
+        follow.conda
+    threads: follow.threads
     resources:
-        **needs("follow_up"),
+        **follow.resources,
     params:
-        code=code("follow_up"),
-        files=named,
-        settings=lambda wc: settings(**params_of.follow_up(wc.regime, int(wc.step), int(wc.seed))),
+        **follow.params,
     shell:
-        "python workflow/scripts/follow_up.py {params.files} --choice {input.choice:q} --harmful {input.harmful:q}"
-        " --suites {input.suites:q} --completions {output.completions:q}"
-        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+        follow.command
 
 
 use rule judge as judge_sweep with:
     input:
-        **JUDGE_FILES,
-        completions=f"{PSWEPT}/completions.jsonl",
+        **layout.judges(),
+        completions=layout.sweep_answers,
     output:
-        judged=f"{SWEPT}/sweep/judged.csv",
+        judged=layout.sweep_judged,
     log:
-        f"{SEED}/logs/judge/sweep_{{regime}}_step{{step}}.log",
+        judge_cells.log,
     priority: 80
     group:
-        None if PUBLISHED else "judge_sweep"
+        "judge_sweep" if GROUPED else None
+    resources:
+        **judge_cells.resources,
 
 
 use rule judge as judge_follow_up with:
     input:
-        **JUDGE_FILES,
-        completions=f"{PSWEPT}/follow_up.jsonl",
+        **layout.judges(),
+        completions=layout.follow_up_answers,
     output:
-        judged=f"{SWEPT}/follow_up/judged.csv",
+        judged=layout.follow_up_judged,
     log:
-        f"{SEED}/logs/judge/follow_up_{{regime}}_step{{step}}.log",
+        judge_followed.log,
     priority: 80
     group:
-        None if PUBLISHED else "judge_follow_up"
+        "judge_follow_up" if GROUPED else None
+    resources:
+        **judge_followed.resources,
 
 
 rule causal_tables:
     input:
-        cells=layout.swept("cells.csv"),
-        readout=layout.swept("readout.csv"),
-        judged=layout.swept("sweep/judged.csv"),
-        carriers=[f"{R}/seed{s}/carriers/{name}/carriers.safetensors" for s, name, _ in study.swept()],
+        cells=layout.swept(layout.cells),
+        readout=layout.swept(layout.readout),
+        judged=layout.swept(layout.sweep_judged),
+        carriers=layout.swept(layout.carriers),
     output:
-        causal_sweep=reported("causal_sweep", "Causal"),
-        control_normalised=reported("control_normalised", "Causal"),
-        layer_scan=reported("layer_scan", "Causal"),
-        aligned_anchors=reported("aligned_anchors", "Causal"),
+        **{name: reported(name) for name in tables.CAUSAL},
     log:
-        f"{R}/logs/causal_tables.log",
+        tabulate.log,
     conda:
-        "../../envs/analysis.yaml"
+        tabulate.conda
     resources:
-        **needs("causal_tables"),
+        **tabulate.resources,
     params:
-        code=code("causal_tables"),
-        settings=fixed(
-            checkpoints=SWEPT_CHECKPOINTS,
-            aligned=[f"{regime}:{a}" for regime, anchors in config["aligned"]["anchors"].items() for a in anchors],
-            models=list(study.models),
-            stats_seed=config["statistics"]["seed"],
-            draws=config["statistics"]["bootstrap"],
-        ),
+        **tabulate.params,
     shell:
-        "export OMP_NUM_THREADS=1; python workflow/scripts/causal_tables.py --cells {input.cells:q} --readout {input.readout:q}"
-        " --judged {input.judged:q} --carriers {input.carriers:q} --causal-sweep {output.causal_sweep:q}"
-        " --control-normalised {output.control_normalised:q} --layer-scan {output.layer_scan:q}"
-        " --aligned-anchors {output.aligned_anchors:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+        tabulate.command
 
 
 rule follow_up_table:
     input:
-        choices=expand(f"{SEED}/sweep/choice.json", seed=config["seeds"]),
-        judged=layout.swept("follow_up/judged.csv"),
+        choices=expand(layout.follow_up_choice, seed=config["seeds"]),
+        judged=layout.swept(layout.follow_up_judged),
     output:
-        table=reported("follow_up", "Causal"),
+        table=reported("follow_up"),
     log:
-        f"{R}/logs/follow_up_table.log",
+        tabulate_follow_up.log,
     conda:
-        "../../envs/analysis.yaml"
+        tabulate_follow_up.conda
     resources:
-        **needs("follow_up_table"),
+        **tabulate_follow_up.resources,
     params:
-        code=code("follow_up_table"),
-        settings=fixed(
-            checkpoints=SWEPT_CHECKPOINTS,
-            stats_seed=config["statistics"]["seed"],
-            draws=config["statistics"]["bootstrap"],
-        ),
+        **tabulate_follow_up.params,
     shell:
-        "export OMP_NUM_THREADS=1; python workflow/scripts/follow_up_table.py --choices {input.choices:q} --judged {input.judged:q}"
-        " --table {output.table:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
-
-
-EVALUATED = [point for point in layout.judged_checkpoints() if study.anchor_name(*point[1:])]
+        tabulate_follow_up.command
 
 
 rule quadrants:
     input:
-        judged=[f"{R}/seed{s}/judged/{name}/step{step}/judged.csv" for s, name, step in EVALUATED],
-        completions=[f"{P}/seed{s}/completions/{name}/step{step}.jsonl" for s, name, step in EVALUATED],
-        prompts=[f"{R}/seed{s}/completions/{name}/step{step}.safetensors" for s, name, step in EVALUATED],
-        activations=[f"{R}/seed{s}/activations/{name}/step{step}.safetensors" for s, name, step in EVALUATED],
-        carriers=[f"{R}/seed{s}/carriers/{name}/carriers.safetensors" for s, name, _ in EVALUATED],
+        judged=layout.each(layout.anchor_judged, study.evaluated()),
+        completions=layout.each(layout.anchor_completions, study.evaluated()),
+        prompts=layout.each(layout.prompt_activations, study.evaluated()),
+        activations=layout.each(layout.anchor_activations, study.evaluated()),
+        carriers=layout.each(layout.carriers, study.evaluated()),
     output:
-        table=reported("quadrants", "Causal"),
-        texts=f"{P}/quadrants.jsonl",
+        table=reported("quadrants"),
+        texts=layout.quadrant_texts,
     log:
-        f"{R}/logs/quadrants.log",
+        sample.log,
     conda:
-        "../../envs/analysis.yaml"
+        sample.conda
     resources:
-        **needs("quadrants"),
+        **sample.resources,
     params:
-        code=code("quadrants"),
-        settings=fixed(
-            checkpoints=study.identities(EVALUATED),
-            **QUADRANTS,
-            stats_seed=config["statistics"]["seed"],
-        ),
+        **sample.params,
     shell:
-        "export OMP_NUM_THREADS=1; python workflow/scripts/quadrants.py --judged {input.judged:q} --completions {input.completions:q}"
-        " --prompts {input.prompts:q} --activations {input.activations:q} --carriers {input.carriers:q} --table {output.table:q}"
-        " --texts {output.texts:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
-
-
-CAUSAL_TABLES = ["quadrants"]
-if study.swept():
-    CAUSAL_TABLES += ["causal_sweep", "control_normalised"]
-    CAUSAL_TABLES += ["layer_scan"] if SWEEP["layer_scan"] else []
-    CAUSAL_TABLES += ["aligned_anchors"] if config["aligned"]["anchors"] or study.models else []
-    CAUSAL_TABLES += ["follow_up"] if FOLLOW["targets"] else []
+        sample.command

@@ -1,156 +1,119 @@
-"""Judges trained on human labels, and the judged completions. Trained judges hold words of harmful answers: private."""
+"""Judges trained on human labels, and the judged completions."""
 
-JUDGES = config["judges"]
-LABELLED = JUDGES.get("labelled")
-PUBLISHED = {name: JUDGES[name] for name in ("harmbench", "strongreject") if JUDGES.get(name)}
-HAND_LABELS = JUDGES.get("hand_labels")
+# Judging takes seconds, and a profile may put several jobs of a group into one of the scheduler's. Judges that are models are
+# in no group: its members run beside each other, on the same GPU.
+GROUPED = not study.published_judges
+judge_anchor = stages["judge"]
+agree = stages["judge_agreement"]
+HAND_LABELS = config["judges"].get("hand_labels")
 
-
-if LABELLED:
+if study.labelled:
+    teach = stages["train_judges"]
 
     rule train_judges:
         input:
-            refusal_labels=layout.labelled_place(LABELLED["refusal"]),
-            harm_labels=layout.labelled_place(LABELLED["harm"]),
-            judge_train=role("judge_train"),
+            refusal_labels=layout.labelled("refusal"),
+            harm_labels=layout.labelled("harm"),
+            judge_train=layout.role("judge_train"),
         output:
-            refusal=f"{P}/judges/refusal.json",
-            harm=f"{P}/judges/harm.json",
-            table=f"{R}/judges/judges.csv",
+            refusal=layout.trained_judge("refusal"),
+            harm=layout.trained_judge("harm"),
+            table=layout.judges_table,
         log:
-            f"{R}/logs/train_judges.log",
+            teach.log,
         benchmark:
-            f"{R}/benchmarks/train_judges.tsv"
+            teach.benchmark
         conda:
-            "../../envs/analysis.yaml"
+            teach.conda
         resources:
-            **needs("train_judges"),
+            **teach.resources,
         params:
-            code=code("train_judges"),
-            refusal_files=always(patterns(*layout.labelled_files(LABELLED["refusal"]))),
-            harm_files=always(patterns(*layout.labelled_files(LABELLED["harm"]))),
-            settings=fixed(
-                refusal_dataset=LABELLED["refusal"]["name"],
-                harm_dataset=LABELLED["harm"]["name"],
-                n_folds=LABELLED["folds"],
-                seed=config["statistics"]["seed"],
-            ),
+            **teach.params,
         shell:
-            "shopt -s globstar; export OMP_NUM_THREADS=1; python workflow/scripts/train_judges.py"
-            " --refusal-labels {params.refusal_files} --harm-labels {params.harm_files} --judge-train {input.judge_train:q}"
-            " --refusal {output.refusal:q} --harm {output.harm:q} --table {output.table:q}"
-            " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+            teach.command
 
     rule judge_agreement:
         input:
             **({"hand_labels": HAND_LABELS} if HAND_LABELS else {}),
-            trained=f"{R}/judges/judges.csv",
-            judged=layout.judged() if HAND_LABELS else [],
+            trained=layout.judges_table,
+            judged=layout.all_judged() if HAND_LABELS else [],
         output:
-            table=reported("judges", "Checks"),
+            table=reported("judges"),
         log:
-            f"{R}/logs/judge_agreement.log",
+            agree.log,
         conda:
-            "../../envs/analysis.yaml"
+            agree.conda
         resources:
-            **needs("judge_agreement"),
+            **agree.resources,
         params:
-            code=code("judge_agreement"),
-            files=lambda wc, input: (
-                options({"judged": input.judged, "hand_labels": HAND_LABELS}) if HAND_LABELS else ""
-            ),
-            settings=fixed(
-                seed=config["statistics"]["seed"],
-                prefixes=[f"{seed}:{regime}:{step}:" for seed, regime, step in layout.judged_checkpoints()],
-            ),
+            **agree.params,
         shell:
-            "export OMP_NUM_THREADS=1; python workflow/scripts/judge_agreement.py --trained {input.trained:q} {params.files}"
-            " --table {output.table:q} --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+            agree.command
 
 
-for judge, spec in PUBLISHED.items():
-    for part, given in spec.items():
-        if part in ("template", "contextual_template") and isinstance(given, dict):
-
-            rule:
-                name:
-                    f"judge_{part}_{judge}"
-                input:
-                    source=f"{P}/sources/{given['source']}",
-                output:
-                    template=layout.judge_template(judge, part),
-                log:
-                    f"{R}/logs/judge_{part}_{judge}.log",
-                conda:
-                    "../../envs/analysis.yaml"
-                resources:
-                    **needs(f"judge_template_{judge}"),
-                params:
-                    code=code("judge_template"),
-                    settings=fixed(name=f"judges.{judge}.{part}", **{k: v for k, v in given.items() if k != "source"}),
-                shell:
-                    "python workflow/scripts/judge_template.py --source {input.source:q} --template {output.template:q}"
-                    " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+wording = stages["judge_template"]
 
 
-JUDGE_FILES = layout.published_judges(PUBLISHED)
-JUDGE_FILES |= {kind: f"{P}/judges/{kind}.json" for kind in ("refusal", "harm")} if LABELLED else {}
-
-
-JUDGE_SETTINGS = settings(
-    decision=JUDGES.get("decision", "rules"),
-    **({k: config["model"][k] for k in ("device", "dtype")} | {"batch_size": 8} if PUBLISHED else {}),
-)
-JUDGE_OPTIONS = options(JUDGE_FILES)
-# Judging takes seconds, and a profile may put several jobs of a group into one of the scheduler's. Judges that are models are
-# in no group: its members run beside each other, on the same GPU.
+rule judge_template:
+    input:
+        source=lambda wc: layout.source(config["judges"][wc.judge][wc.part]["source"]),
+    output:
+        template=layout.judge_template(),
+    log:
+        wording.log,
+    wildcard_constraints:
+        judge="harmbench|strongreject",
+        part="template|contextual_template",
+    conda:
+        wording.conda
+    resources:
+        **wording.resources,
+    params:
+        **wording.params,
+    shell:
+        wording.command
 
 
 rule judge:
     input:
-        **JUDGE_FILES,
-        completions=f"{PSEED}/completions/{{regime}}/step{{step}}.jsonl",
+        **layout.judges(),
+        completions=layout.anchor_completions,
     output:
-        judged=f"{SEED}/judged/{{regime}}/step{{step}}/judged.csv",
+        judged=layout.anchor_judged,
     log:
-        f"{SEED}/logs/judge/{{regime}}_step{{step}}.log",
+        judge_anchor.log,
     group:
-        None if PUBLISHED else "judge"
+        "judge" if GROUPED else None
     conda:
-        "../../envs/torch.yaml" if PUBLISHED else "../../envs/analysis.yaml"
+        judge_anchor.conda
     resources:
-        **needs("judge"),
+        **judge_anchor.resources,
     params:
-        code=code("judge"),
-        files=always(JUDGE_OPTIONS),
-        settings=always(JUDGE_SETTINGS),
+        **judge_anchor.params,
     shell:
-        "export OMP_NUM_THREADS=1; python workflow/scripts/judge.py {params.files} --completions {input.completions:q} --judged {output.judged:q}"
-        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+        judge_anchor.command
 
 
-for regime, group, others in ANSWERED:
+# A rule for each group of saves, as for their completions.
+for judge_group in stages.groups("judge_saves"):
 
     rule:
         name:
-            f"judge_saves_{regime}_{group}"
+            judge_group.rule
         input:
-            **JUDGE_FILES,
-            completions=[layout.completions(regime, step) for step in others],
+            **layout.judges(),
+            completions=[layout.completions(judge_group.group.regime, step) for step in judge_group.group.steps],
         output:
-            judged=[layout.judgement(regime, step) for step in others],
+            judged=[layout.judged(judge_group.group.regime, step) for step in judge_group.group.steps],
         log:
-            f"{SEED}/logs/judge/{regime}_{group}.log",
+            judge_group.log,
         group:
-            None if PUBLISHED else "judge_saves"
+            "judge_saves" if GROUPED else None
         conda:
-            "../../envs/torch.yaml" if PUBLISHED else "../../envs/analysis.yaml"
+            judge_group.conda
         resources:
-            **needs(f"judge_saves_{regime}_{group}"),
+            **judge_group.resources,
         params:
-            code=code("judge"),
-            files=always(JUDGE_OPTIONS),
-            settings=always(JUDGE_SETTINGS),
+            **judge_group.params,
         shell:
-            "export OMP_NUM_THREADS=1; python workflow/scripts/judge.py {params.files} --completions {input.completions:q} --judged {output.judged:q}"
-            " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+            judge_group.command

@@ -1,21 +1,26 @@
 """Fetched sources, the base model and the models that were not trained here, their layers, and the prompt sets by role."""
 
+fetch = stages["fetch_source"]
+tiny = stages["tiny_model"]
+convert = stages["convert_model"]
+find_layers = stages["model_layers"]
+sets = stages["prompt_sets"]
+clean = stages["clean_rows"]
+
 
 rule fetch_source:
     output:
-        folder=directory(f"{P}/sources/{{name}}"),
+        folder=directory(layout.source()),
     log:
-        f"{R}/logs/fetch_source/{{name}}.log",
+        fetch.log,
     conda:
-        "../../envs/sources.yaml"
+        fetch.conda
     resources:
-        **needs("fetch_source"),
+        **fetch.resources,
     params:
-        code=code("fetch_source"),
-        settings=lambda wc: settings(name=wc.name, source=config["sources"][wc.name]),
+        **fetch.params,
     shell:
-        "HF_HUB_OFFLINE=$USER_HUB_OFFLINE python workflow/scripts/fetch_source.py --folder {output.folder:q}"
-        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+        "export HF_HUB_OFFLINE=$USER_HUB_OFFLINE; " + fetch.command
 
 
 if config["model"]["format"] == "tiny":
@@ -24,114 +29,99 @@ if config["model"]["format"] == "tiny":
         input:
             texts="data/benign_instructions.jsonl",
         output:
-            folder=directory(BASE),
+            folder=directory(layout.base),
         log:
-            f"{R}/logs/tiny_model.log",
+            tiny.log,
         conda:
-            "../../envs/torch.yaml"
+            tiny.conda
         resources:
-            **needs("tiny_model"),
+            **tiny.resources,
         params:
-            code=code("tiny_model"),
-            settings=fixed(**config["model"]["tiny"], system=config["model"]["system"]),
+            **tiny.params,
         shell:
-            "python workflow/scripts/tiny_model.py --texts {input.texts:q} --folder {output.folder:q}"
-            " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+            tiny.command
 
 
-for name, spec in layout.converted().items():
-
-    rule:
-        name:
-            name
-        input:
-            **spec["files"],
-        output:
-            folder=directory(spec["folder"]),
-        log:
-            f"{R}/logs/{name}.log",
-        benchmark:
-            f"{R}/benchmarks/{name}.tsv"
-        conda:
-            "../../envs/torch.yaml"
-        resources:
-            **needs(name),
-        params:
-            code=code("convert_model"),
-            files=lambda wc, input: options(dict(input.items())),
-            settings=fixed(format=spec["format"], **{k: config["model"][k] for k in ("dtype", "threads", "system")}),
-        shell:
-            "python workflow/scripts/convert_model.py {params.files} --folder {output.folder:q}"
-            " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+rule convert_model:
+    input:
+        unpack(lambda wc: layout.converted()[f"{layout.root}/models/{wc.model}"][1]),
+    output:
+        folder=directory(f"{layout.root}/models/{{model}}"),
+    log:
+        convert.log,
+    benchmark:
+        convert.benchmark
+    wildcard_constraints:
+        model="|".join(folder.removeprefix(f"{layout.root}/models/") for folder in layout.converted()) or "none",
+    conda:
+        convert.conda
+    resources:
+        **convert.resources,
+    params:
+        **convert.params,
+    shell:
+        convert.command
 
 
 # What runs a model waits for this, and is never run anew because of it (`ancient`). So it must not run for a reason of its own:
 # a job that Snakemake plans hides the reasons of those below it, which an `ancient` file then does not carry on. Its params are
-# therefore functions, which Snakemake does not compare; layers that are changed in a finished study are checked where they are read.
+# therefore functions of its input, which Snakemake does not compare; layers that are changed in a finished study are checked where
+# they are read.
 rule model_layers:
     input:
         models=list(layout.models().values()),
     output:
         layers=layout.layers,
     log:
-        f"{R}/logs/model_layers.log",
+        find_layers.log,
     conda:
-        "../../envs/sources.yaml"
+        find_layers.conda
     resources:
-        **needs("model_layers"),
+        **find_layers.resources,
     params:
-        code=lambda wc, input: code("model_layers"),
-        settings=lambda wc, input: settings(
-            models={name: params_of.layers(name) for name in layout.models()},
-            limits={name: params_of.limits(name) for name in layout.models()},
-            **({"lora_targets": config["lora"]["targets"]} if study.regimes else {}),
-        ),
+        code=lambda wc, input: find_layers.params["code"],
+        files=find_layers.params["files"],
+        settings=lambda wc, input: find_layers.params["settings"](wc),
     shell:
-        "python workflow/scripts/model_layers.py --models {input.models:q} --layers {output.layers:q}"
-        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+        find_layers.command
 
 
 rule prompt_sets:
     input:
-        sources=study.prompt_sources(P),
+        sources=study.prompt_sources(),
     output:
-        roles=[role(name) for name in config["prompts"]["roles"]],
-        leakage=reported("leakage", "Checks"),
+        roles=[layout.role(name) for name in config["prompts"]["roles"]],
+        leakage=reported("leakage"),
     log:
-        f"{R}/logs/prompt_sets.log",
+        sets.log,
     conda:
-        "../../envs/analysis.yaml"
+        sets.conda
     resources:
-        **needs("prompt_sets"),
+        **sets.resources,
     params:
-        code=code("prompt_sets"),
-        settings=fixed(**params_of.prompt_sets(P)),
+        **sets.params,
     shell:
-        "python workflow/scripts/prompt_sets.py --sources {input.sources:q} --roles {output.roles:q} --leakage {output.leakage:q}"
-        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+        sets.command
 
 
 if study.regimes:
 
     rule clean_rows:
         input:
-            **({} if study.answered else {"model": BASE, "layers": ancient(layout.layers)}),
-            prompts=[role(name) for name in config["clean_rows"]["roles"]],
+            **({} if study.answered else {"model": layout.base, "layers": ancient(layout.layers)}),
+            prompts=[layout.role(name) for name in config["clean_rows"]["roles"]],
         output:
-            rows=f"{P}/clean_rows.jsonl",
+            rows=layout.clean_rows,
         log:
-            f"{R}/logs/clean_rows.log",
+            clean.log,
         benchmark:
-            f"{R}/benchmarks/clean_rows.tsv"
+            clean.benchmark
         conda:
-            "../../envs/torch.yaml"
-        threads: config["model"]["threads"]
+            clean.conda
+        threads: clean.threads
         resources:
-            **needs("clean_rows"),
+            **clean.resources,
         params:
-            code=code("clean_rows"),
-            model=always(options({} if study.answered else {"model": BASE})),
-            settings=fixed(**params_of.clean_rows),
+            **clean.params,
         shell:
-            "python workflow/scripts/clean_rows.py {params.model} --prompts {input.prompts:q} --rows {output.rows:q}"
-            " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+            clean.command

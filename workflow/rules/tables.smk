@@ -1,50 +1,35 @@
-"""The study's tables over all seeds and trajectories, and what they say about the papers' claims."""
+"""The study's tables over all seeds and trajectories, what they say about the papers' claims, and the figures."""
 
-TABLE_KINDS = {
-    "five_anchor": "Results",
-    "trajectory": "Results",
-    "behaviour": "Results",
-    "contrasts": "Results",
-    "coupling": "Geometry",
-    "coupling_controls": "Geometry",
-    "geometry": "Geometry",
-    "profile": "Geometry",
-} | ({"training": "Training"} if study.regimes else {})
+gather = stages["tables"]
+refer = stages["reference_anchors"]
+follow_saves = stages["dense_tables"]
+decide = stages["claims"]
+draw = stages["figure"]
+
+
+report: "../report/workflow.rst"
 
 
 rule tables:
     input:
         **{
-            f"{name}_parts": [
-                f"{R}/seed{seed}/carriers/{regime}/{name}.csv"
-                for seed in config["seeds"]
-                for regime in study.trajectories
-            ]
-            for name in ("coupling", "geometry", "coupling_controls", "profile")
+            f"{name}_parts": expand(layout.regime_table(name), seed=config["seeds"], regime=study.trajectories)
+            for name in tables.OF_REGIMES
         },
-        training_parts=expand(f"{SEED}/training.csv", seed=config["seeds"]) if study.regimes else [],
-        judged=layout.judged(),
+        training_parts=expand(layout.training_table, seed=config["seeds"]) if study.regimes else [],
+        judged=layout.all_judged(),
     output:
-        **{name: reported(name, category) for name, category in TABLE_KINDS.items()},
+        **{name: reported(name) for name in tables.together(study)},
     log:
-        f"{R}/logs/tables.log",
+        gather.log,
     conda:
-        "../../envs/analysis.yaml"
+        gather.conda
     resources:
-        **needs("tables"),
+        **gather.resources,
     params:
-        code=code("tables"),
-        files=lambda wc, input, output: options(dict(input.items()) | dict(output.items())),
-        settings=fixed(
-            regimes=study.trajectories,
-            judged=study.identities(layout.judged_checkpoints()),
-            every_save=config["completions"]["every_save"],
-            seed=config["statistics"]["seed"],
-            draws=config["statistics"]["bootstrap"],
-        ),
+        **gather.params,
     shell:
-        "export OMP_NUM_THREADS=1; python workflow/scripts/tables.py {params.files}"
-        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+        gather.command
 
 
 if study.regimes:
@@ -53,81 +38,72 @@ if study.regimes:
         input:
             training=layout.table("training"),
         output:
-            table=reported("reference_anchors", "Training"),
+            table=reported("reference_anchors"),
         log:
-            f"{R}/logs/reference_anchors.log",
+            refer.log,
         conda:
-            "../../envs/analysis.yaml"
+            refer.conda
         resources:
-            **needs("reference_anchors"),
+            **refer.resources,
         params:
-            code=code("reference_anchors"),
-            settings=fixed(configured={name: regime["reference"] for name, regime in study.regimes.items()}),
+            **refer.params,
         shell:
-            "export OMP_NUM_THREADS=1; python workflow/scripts/reference_anchors.py --training {input.training:q} --table {output.table:q}"
-            " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+            refer.command
 
 
 rule dense_tables:
     input:
         trajectory=layout.table("trajectory"),
     output:
-        dense_correlations=reported("dense_correlations", "Dense"),
-        coupling_transition=reported("coupling_transition", "Dense"),
+        **{name: reported(name) for name in tables.DENSE},
     log:
-        f"{R}/logs/dense_tables.log",
+        follow_saves.log,
     conda:
-        "../../envs/analysis.yaml"
+        follow_saves.conda
     resources:
-        **needs("dense_tables"),
+        **follow_saves.resources,
     params:
-        code=code("dense_tables"),
-        settings=fixed(
-            stats_seed=config["statistics"]["seed"],
-            draws=config["statistics"]["bootstrap"],
-            block_lengths=config["statistics"]["block_lengths"],
-        ),
+        **follow_saves.params,
     shell:
-        "export OMP_NUM_THREADS=1; python workflow/scripts/dense_tables.py --trajectory {input.trajectory:q}"
-        " --dense-correlations {output.dense_correlations:q} --coupling-transition {output.coupling_transition:q}"
-        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
-
-
-DENSE_TABLES = ["dense_correlations", "coupling_transition"]
-CLAIM_TABLES = ["five_anchor", "trajectory", "coupling", "contrasts", "coupling_controls", "geometry", "profile"]
-
-CAUSAL_CLAIMS = [name for name in CAUSAL_TABLES if name not in ("layer_scan", "quadrants")]
+        follow_saves.command
 
 
 rule claims:
     input:
-        tables=[layout.table(name) for name in [*CLAIM_TABLES, "dense_correlations", *ATTACK_TABLES, *CAUSAL_CLAIMS]],
+        tables=[layout.table(name) for name in tables.claim_tables(study)],
     output:
-        claims=reported("claims", "Results"),
+        claims=reported("claims"),
     log:
-        f"{R}/logs/claims.log",
+        decide.log,
     conda:
-        "../../envs/analysis.yaml"
+        decide.conda
     resources:
-        **needs("claims"),
+        **decide.resources,
     params:
-        code=code("claims"),
-        settings=fixed(**({} if study.regimes else {"tuned": []})),
+        **decide.params,
     shell:
-        "export OMP_NUM_THREADS=1; python workflow/scripts/claims.py --tables {input.tables:q} --claims {output.claims:q}"
-        " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+        decide.command
 
 
-ALL_TABLES = [
-    layout.table(name)
-    for name in [
-        *TABLE_KINDS,
-        *CAUSAL_TABLES,
-        *ATTACK_TABLES,
-        *DENSE_TABLES,
-        "claims",
-        *(["reference_anchors"] if study.regimes else []),
-        "leakage",
-        *(["judges"] if LABELLED else []),
-    ]
-]
+rule figure:
+    input:
+        tables=lambda wc: [layout.table(name) for name in tables.FIGURES[wc.figure]],
+    output:
+        svg=report(
+            layout.figure("{figure}", "svg"),
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{figure}"},
+        ),
+        png=layout.figure("{figure}", "png"),
+    log:
+        draw.log,
+    conda:
+        draw.conda
+    resources:
+        **draw.resources,
+    params:
+        **draw.params,
+        caption=lambda wc: (ROOT / f"workflow/report/figure_{wc.figure}.rst").read_text(encoding="utf-8"),
+    shell:
+        draw.command

@@ -1,63 +1,63 @@
 """Training: every regime is a chain of segments, each a job from one saved state to the next."""
 
-for segment in [s for regime in study.regimes for s in study.segments(regime)]:
+# A rule for each segment: how many adapters it saves depends on it, and the outputs of a rule cannot.
+for train in stages.groups("train"):
 
     rule:
         name:
-            f"train_{segment.regime}_{segment.start}_{segment.stop}"
+            train.rule
         input:
-            model=BASE,
-            clean=f"{P}/clean_rows.jsonl",
-            pool=role("train_pool"),
-            monitor_harmful=role("monitor_harmful"),
-            monitor_benign=role("monitor_benign"),
+            **(layout.state(train.group, start=True) if train.group.start else {}),
+            model=layout.base,
+            clean=layout.clean_rows,
+            pool=layout.role("train_pool"),
+            monitor_harmful=layout.role("monitor_harmful"),
+            monitor_benign=layout.role("monitor_benign"),
             layers=ancient(layout.layers),
-            previous=list(layout.state(segment.regime, segment.start).values()) if segment.start else [],
         output:
-            **layout.state(segment.regime, segment.stop),
+            **{f"new_{name}": path for name, path in layout.state(train.group).items()},
             adapters=[
-                temp(directory(adapter)) if study.passing(segment.regime, step) else directory(adapter)
-                for step in segment.saves
-                for adapter in [layout.checkpoint(segment.regime, step)]
+                temp(directory(folder)) if study.passing(train.group.regime, step) else directory(folder)
+                for step in train.group.steps
+                for folder in [layout.checkpoint(train.group.regime, step)]
             ],
-            log=layout.training_log(segment),
+            log=layout.training_log(train.group),
+            answers=layout.monitor_answers(train.group),
         log:
-            f"{SEED}/logs/train/{segment.regime}_{segment.start}_{segment.stop}.log",
+            train.log,
         benchmark:
-            f"{SEED}/benchmarks/train_{segment.regime}_{segment.start}_{segment.stop}.tsv"
-        priority: study.training_priority(segment.regime)
+            train.benchmark
+        priority: study.training_priority(train.group.regime)
         conda:
-            "../../envs/torch.yaml"
-        threads: config["model"]["threads"] * study.processes
+            train.conda
+        threads: train.threads * study.processes
         resources:
-            **needs(f"train_{segment.regime}_{segment.start}_{segment.stop}"),
+            **train.resources,
             **study.training_gpus,
         params:
+            **train.params,
             launcher=lambda wc, resources: study.launcher(resources.get("gpu", 0)),
-            code=code("train_segment"),
-            previous=lambda wc, input: options(dict(zip(("state", "progress"), input.previous))),
-            settings=lambda wc, segment=segment: settings(**params_of.training(segment, int(wc.seed))),
         shell:
-            "{params.launcher}python workflow/scripts/train_segment.py --model {input.model:q} --clean {input.clean:q} --pool {input.pool:q}"
-            " --monitor-harmful {input.monitor_harmful:q} --monitor-benign {input.monitor_benign:q} {params.previous}"
-            " --adapters {output.adapters:q} --new-state {output.state:q} --new-progress {output.progress:q} --log {output.log:q}"
-            " --params {params.settings:q} --code {params.code:q} 2> {log:q}"
+            "{params.launcher}" + train.command
 
 
 if study.regimes:
+    log_table = stages["training_table"]
+    trained = [group for regime in study.regimes for group in study.segments(regime)]
 
     rule training_table:
         input:
-            logs=[layout.training_log(s) for regime in study.regimes for s in study.segments(regime)],
+            logs=[layout.training_log(group) for group in trained],
+            answers=[layout.monitor_answers(group) for group in trained],
         output:
-            table=f"{SEED}/training.csv",
+            table=layout.training_table,
         log:
-            f"{SEED}/logs/training_table.log",
+            log_table.log,
         conda:
-            "../../envs/analysis.yaml"
+            log_table.conda
         resources:
-            **needs("training_table"),
+            **log_table.resources,
         params:
-            code=code("concatenate"),
+            **log_table.params,
         shell:
-            "python workflow/scripts/concatenate.py --parts {input.logs:q} --table {output.table:q} --code {params.code:q} 2> {log:q}"
+            log_table.command

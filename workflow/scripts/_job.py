@@ -8,19 +8,31 @@ What is read is hashed before the work begins, and has to be what its sidecar sa
 
 import argparse
 import contextlib
-import csv
-import errno
+import copy
 import functools
 import json
+import logging
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
+from types import TracebackType
 
-from _integrity import IntegrityError, advice, coming, content_digest, faults_of, kind_of, place, sidecar
-
-from safety_geometry.disk import disk_full
+from safety_geometry.artefacts import jsonl
+from safety_geometry.artefacts.disk import make_folder, remove, writing
+from safety_geometry.artefacts.errors import ArtefactError
+from safety_geometry.artefacts.integrity import (
+    IntegrityError,
+    advice,
+    coming,
+    content_digest,
+    faults_of,
+    kind_of,
+    place,
+    sidecar,
+)
+from safety_geometry.artefacts.tables.specification import Table
 
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib")
 
@@ -37,7 +49,11 @@ class Job:
 
     def __init__(self, doc: str, inputs: Iterable[str] = (), outputs: Iterable[str] = ()):
         """`inputs` and `outputs` are option names; a trailing ``*`` takes several paths, a trailing ``?`` none or one."""
-        parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser = argparse.ArgumentParser(
+            description=doc,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            fromfile_prefix_chars="@",  # @FILE: its lines are arguments, where they are too many for a command
+        )
         self.inputs, self.outputs = [], []
         for names, known in ((inputs, self.inputs), (outputs, self.outputs)):
             for name in names:
@@ -51,6 +67,9 @@ class Job:
         parser.add_argument("--params", type=json.loads, default={}, metavar="JSON", help="settings of the rule")
         parser.add_argument("--code", default="", help="digest of the code, recorded in the sidecars")
         arguments = parser.parse_args()
+        sys.excepthook = say_artefact_errors
+        logging.basicConfig(format="%(message)s")
+        logging.getLogger("safety_geometry").setLevel(logging.INFO)
         self.params: dict = arguments.params
         self.code: str = arguments.code
         self.batches: list = []  # BatchSize: where memory makes them smaller, the sidecars of what comes out say so
@@ -76,6 +95,13 @@ class Job:
         value = getattr(self, name)
         return value if isinstance(value, list) else [value] if value is not None else []
 
+    def part(self, **inputs: Path | list[Path]) -> "Job":
+        """This job where it makes one of several outputs: of these inputs only those named go into it, and into its sidecar."""
+        part = copy.copy(self)
+        for name, value in inputs.items():
+            setattr(part, name, value)
+        return part
+
     @contextlib.contextmanager
     def publish(self, path: Path) -> Iterator[Path]:
         """A scratch path beside `path` (file or folder); renamed to it, with a sidecar, when the block succeeds.
@@ -83,8 +109,9 @@ class Job:
         Raises JobError when the disk is full, the place cannot be written to, or an input is no longer what it was.
         """
         scratch = path.with_name(f".{path.name}.partial-{os.getpid()}{path.suffix}")
-        make_folder(path.parent)
-        with writing(path):
+        with explained():
+            make_folder(path.parent)
+        with explained(), writing(path):
             try:
                 yield scratch
                 record = json.dumps(self._record(scratch, path), indent=1, sort_keys=True) + "\n"
@@ -94,26 +121,34 @@ class Job:
             finally:
                 remove(scratch)
 
+    def write(self, path: Path, writer: Callable, *contents: object) -> None:
+        """`path` by a function of the library: writer(scratch path, *contents)."""
+        with self.publish(path) as scratch:
+            writer(scratch, *contents)
+
     def layout_changed(self) -> dict[str, dict[str, int]]:
         """Rows of a forward pass, asked for and used, where memory made them fewer."""
         return {b.what: {"asked": b.asked, "used": b.rows} for b in self.batches if b.changed}
+
+    def facts(self, inputs: Iterable[str], settings: Iterable[str]) -> dict:
+        """What work depends on that reads these inputs and settings: contents, values and the code."""
+        files = [[name, content_digest(path)] for name in inputs for path in self._paths(name)]
+        return {"files": files, "settings": {name: self.params[name] for name in settings}, "code": self.code}
 
     def write_json(self, value: object, path: Path) -> None:
         with self.publish(path) as scratch:
             scratch.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     def write_jsonl(self, rows: Iterable[dict], path: Path) -> None:
-        with self.publish(path) as scratch, scratch.open("w", encoding="utf-8") as file:
-            for row in rows:
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-    def write_table(self, frame, path: Path) -> None:
-        """CSV, six significant digits, empty cell for a missing value; checked against workflow/schemas/tables/."""
-        from _tables import check_table  # pandas only where tables are written
-
-        check_table(frame, path.stem)
         with self.publish(path) as scratch:
-            frame.to_csv(scratch, index=False, float_format="%.6g", quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
+            jsonl.write_jsonl(rows, scratch)
+
+    def write_table(self, frame, path: Path, table: Table | None = None) -> None:
+        """CSV of the table that the file's name says, or of `table`; see safety_geometry.artefacts.tables.files."""
+        from safety_geometry.artefacts.tables.files import table_of, write_table  # pandas only where tables are written
+
+        with self.publish(path) as scratch:
+            write_table(frame, scratch, table or table_of(path))
 
     def _record(self, scratch: Path, path: Path) -> dict:
         """The sidecar of what `scratch` holds. No time stamp, no path but places in the study: equal runs have equal sidecars."""
@@ -157,45 +192,43 @@ class Job:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Raises JobError when the disk gets full while `path` is written, or its folder cannot be written to."""
+def explained(*kinds: type[Exception], of: object = "", fix: str = "") -> Iterator[None]:
+    """Raises JobError with the sentence of an ArtefactError, or of an error of `kinds`; `of` says what it is about, and `fix` where
+    to mend it."""
     try:
         yield
-    except Exception as error:
-        if disk_full(error):
-            raise JobError(f"no space left on the disk while writing {path}; free some and run again") from error
-        refused = isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-        if refused and path.parent in Path(error.filename or path).parents:
-            raise JobError(f"{path.parent} cannot be written to ({error.strerror}); make it writable") from error
-        raise
+    except (ArtefactError, *kinds) as error:
+        raise JobError(f"{of}: {error}{fix}" if str(of) else f"{error}{fix}") from error
 
 
-def make_folder(folder: Path) -> None:
-    """Raises JobError when a file stands in its way, or its place cannot be written to."""
-    try:
-        with writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        blocking = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
-        raise JobError(f"{blocking} is a file where a folder has to be; move it away and run again") from error
+def say_artefact_errors(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """An ArtefactError that nothing caught ends a job with its sentence."""
+    if issubclass(kind, ArtefactError):
+        print(f"error: {error}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def read_jsonl(path: Path) -> list[dict]:
-    """Rows of a JSON Lines file. Raises JobError with file and line when one is no JSON object, or the file no UTF-8."""
-    rows = []
+    """Raises JobError with file and line when one is no JSON object, or the file no UTF-8."""
+    with explained():
+        return jsonl.read_jsonl(path)
+
+
+def read_table(path: Path, table: Table | None = None):
+    """The table that the file's name says, or `table`. Raises JobError when the file is none, or does not fit it."""
+    from safety_geometry.artefacts.tables.files import TableError
+    from safety_geometry.artefacts.tables.files import read_table as read
+
     try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise JobError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise JobError(f"{path}, line {number}: not a JSON object ({error.msg})") from error
-            if not isinstance(rows[-1], dict):
-                raise JobError(f"{path}, line {number}: not a JSON object but a {type(rows[-1]).__name__}")
-    return rows
+        return read(path, table)
+    except TableError as error:
+        raise JobError(str(error)) from error
+
+
+def read_tables(paths: list[Path]) -> dict:
+    """Tables by name."""
+    return {path.stem: read_table(path) for path in paths}
 
 
 @functools.cache
@@ -216,13 +249,3 @@ def _replace(scratch: Path, path: Path) -> None:
     if scratch.is_dir():
         path.unlink(missing_ok=True)
     os.replace(scratch, path)
-
-
-def remove(path: Path) -> None:
-    """A file or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        import shutil
-
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -1,42 +1,33 @@
-"""Loading what a model job works with: threads, tokenizer, chat format, weights; and progress that suits the stream."""
+"""What a job with a model needs besides its files: settings and messages for what the library raises, batches, progress."""
 
+import contextlib
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from _job import Job, JobError, read_jsonl
+from _job import Job, JobError
 
-from safety_geometry.activations import PositionError
-from safety_geometry.chat import ChatFormat, Rendered, TemplateError
-from safety_geometry.memory import BatchSize
-from safety_geometry.models import ModelError, check_vocabulary, configure, end_ids, load_model, load_tokenizer
-from safety_geometry.runner import ContextError, Runner, UnsupportedModel
+from safety_geometry.models import loaded as models
+from safety_geometry.models.chat import Rendered, TemplateError
+from safety_geometry.models.loaded import Loaded
+from safety_geometry.models.loading import ModelError, configure
+from safety_geometry.models.memory import BatchSize
+from safety_geometry.models.positions import PositionError
+from safety_geometry.models.runner import ContextError, UnsupportedModel
 
 BAD_INPUT = (ModelError, TemplateError, UnsupportedModel, PositionError, ContextError)
 
 
-@dataclass
-class Loaded:
-    model: object
-    tokenizer: object
-    chat: ChatFormat
-    runner: Runner
-
-    def prompts(self, path: Path, limit: int | None = None, new_tokens: int = 0) -> list[Rendered]:
-        """The first prompts of a role, rendered, with room for an answer of so many tokens."""
-        return rendered(self, read_jsonl(path)[:limit], new_tokens)
-
-
-def rendered(loaded: Loaded, rows: Sequence[dict], new_tokens: int | Sequence[int] = 0) -> list[Rendered]:
-    """The prompts of `rows`. Raises JobError with the id of one that, with its answer, is longer than the model's context."""
-    prompts = loaded.chat.render_many([row["prompt"] for row in rows])
-    names = [str(row.get("id", place)) for place, row in enumerate(rows, 1)]
+@contextlib.contextmanager
+def said(where: str = "") -> Iterator[None]:
+    """What the library cannot use ends the job with a sentence that names the setting, where there is one."""
     try:
-        loaded.runner.check_context([len(r.ids) for r in prompts], new_tokens, names)
-    except ContextError as error:
-        raise JobError(str(error)) from error
-    return prompts
+        yield
+    except BAD_INPUT as error:
+        hint = "; see activations.positions in the configuration" * isinstance(error, PositionError)
+        raise JobError(f"{where}{error}{hint}") from error
+    except OverflowError as error:
+        raise JobError(f"{where}{error}; set activations.dtype to bfloat16 or float32") from error
 
 
 def load(job: Job, adapter: Path | None = None, folder: Path | None = None, device: str | None = None) -> Loaded:
@@ -47,14 +38,8 @@ def load(job: Job, adapter: Path | None = None, folder: Path | None = None, devi
     settings, folder = job.params["model"], folder or job.model
     configure(settings["threads"])
     say_not_finite(folder)
-    try:
-        tokenizer = load_tokenizer(folder)
-        chat = ChatFormat(tokenizer, settings.get("system"), end_ids(folder))
-        model = load_model(folder, settings["dtype"], device or settings["device"], adapter)
-        check_vocabulary(tokenizer, model.config.vocab_size)
-        return Loaded(model, tokenizer, chat, Runner(model))
-    except BAD_INPUT as error:
-        raise JobError(f"model {folder}: {error}") from error
+    with said(f"model {folder}: "):
+        return models.load(folder, settings["dtype"], device or settings["device"], settings.get("system"), adapter)
 
 
 def say_not_finite(folder: Path) -> None:
@@ -68,6 +53,12 @@ def say_not_finite(folder: Path) -> None:
             before(kind, error, trace)
 
     sys.excepthook = hook
+
+
+def rendered(loaded: Loaded, rows: Sequence[dict], new_tokens: int | Sequence[int] = 0) -> list[Rendered]:
+    """The prompts of `rows`, with room for answers of so many tokens."""
+    with said():
+        return loaded.render(rows, new_tokens)
 
 
 def batch_size(job: Job, what: str, rows: int) -> BatchSize:

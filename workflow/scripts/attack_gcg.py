@@ -8,83 +8,52 @@ together, and a killed job goes on with the step it was in. params: model, seed,
 import sys
 import time
 
-import pandas as pd
-from _job import Job, JobError, read_jsonl
+from _job import Job, explained
 from _model import load, progress
-from _store import UnitStore, job_key
 
-from safety_geometry.adversarial import derived_seed
-from safety_geometry.gcg import GCGConfig, attack_many
-from safety_geometry.gcg_batches import BatchSize
-from safety_geometry.gcg_losses import CacheError, uncached_loss
-from safety_geometry.gcg_scoring import check_cache
-from safety_geometry.runner import ContextError
-from safety_geometry.suffix import SuffixError, allowed_tokens, initial_suffix
+from safety_geometry.artefacts.attacks import attack, write_attack_parts
+from safety_geometry.artefacts.prompts import read_behaviours
+from safety_geometry.artefacts.unit_store import UnitStore, content_key
+from safety_geometry.attacks.gcg.batches import BatchSize
+from safety_geometry.attacks.gcg.losses import CacheError
+from safety_geometry.attacks.gcg.numbers import numbers
+from safety_geometry.attacks.gcg.scoring import check_cache
+from safety_geometry.attacks.gcg.search import GCGConfig, attack_many
+from safety_geometry.attacks.gcg.suffix import SuffixError, allowed_tokens, initial_suffix
+from safety_geometry.models.runner import ContextError
+from safety_geometry.stats.seeds import derived_seed
 
 
 def main() -> None:
     job = Job(__doc__, inputs=["model", "adapter?", "behaviours"], outputs=["attacks", "table"])
-    loaded, p = load(job, job.adapter), job.params
-    config = GCGConfig(**p["gcg"])
-    rows = read_jsonl(job.behaviours)[: p["behaviours"]]
-    starts = [started(loaded.chat, row, config) for row in rows]
-    results = searched(job, loaded, rows, starts, config)
+    loaded, params, config = load(job, job.adapter), job.params, GCGConfig(**job.params["gcg"])
+    runner, chat, rows, starts = loaded.runner, loaded.chat, read_behaviours(job.behaviours, params["behaviours"]), []
+    for row in rows:
+        with explained(SuffixError, of=f"attacks.gcg on {row['id']}"):
+            starts.append(initial_suffix(chat, row["prompt"], row["target"], config.init, config.suffix_length))
+    store, key = UnitStore(job.attacks.with_suffix(".store")), content_key(job.facts(job.inputs, params))
+    batch = BatchSize.on(runner.device, config.batch_size)
+    job.batches.extend(batch.both)
+    if state := store.get(key):
+        print(f"going on after step {state['step']} of {config.steps}", file=sys.stderr, flush=True)
+    allowed = allowed_tokens(loaded.tokenizer, loaded.model.config.vocab_size)
+    seeds = [derived_seed(params["seed"], "attack", row["id"]) for row in rows]
+    bar, begun = progress(len(rows) * max(1, config.steps), "attack steps"), time.perf_counter()
+    with explained(CacheError, ContextError, of=f"source {params['source']}"):
+        runner.check_context([len(start.ids) for start in starts], names=[row["id"] for row in rows])
+        check_cache(runner, starts[0], int(allowed.nonzero()[0]))
+        keep = {"state": state, "save": lambda now: store.put(key, now)}
+        results = attack_many(runner, chat, starts, config, allowed, seeds, lambda *_: bar(1), batch=batch, **keep)
+    seconds, tokens = time.perf_counter() - begun, sum(result.tokens for result in results)
+    print(f"{len(rows)} attacks in {seconds:.0f} s, {tokens} tokens", flush=True)
     attacks, table = [], []
     for row, start, result in zip(rows, starts, results, strict=True):
-        for arm, suffix in (("gcg", result.suffix), ("gcg_init", start)):
-            attacks.append(
-                {
-                    "id": row["id"],
-                    "arm": arm,
-                    "request": row["prompt"],
-                    "prompt": suffix.prompt,
-                    "target": row["target"],
-                }
-            )
-        first = result.losses[0] if config.mellowmax is None else uncached_loss(loaded.runner, start)
-        table.append({
-            "seed": p["seed"], "attack": "gcg", "source": p["source"], "behaviour": row["id"], "budget_steps": config.steps,
-            "width": config.width, "steps": len(result.losses) - 1, "loss_start": first, "loss": result.loss,
-            "candidates": result.scored, "rejected": result.rejected, "tokens": result.tokens, "batch_size": result.batch_size,
-            "stopped": result.stopped,
-        })  # fmt: skip
-        print(f"{row['id']}: loss {first:.3f} -> {result.loss:.3f} ({result.stopped})", flush=True)
+        attacks += [attack(row, "gcg", result.suffix.prompt), attack(row, "gcg_init", start.prompt)]
+        about = {"seed": params["seed"], "attack": "gcg", "source": params["source"], "behaviour": row["id"]}
+        table.append(about | numbers(runner, config, start, result))
     job.write_jsonl(attacks, job.attacks)
-    with job.publish(job.table) as scratch:  # the table `attacks` without success, which is not known yet
-        pd.DataFrame(table).to_csv(scratch, index=False, float_format="%.6g", lineterminator="\n")
-    UnitStore(job.attacks.with_suffix(".store")).keep([])
-
-
-def started(chat, row: dict, config: GCGConfig):
-    try:
-        return initial_suffix(chat, row["prompt"], row["target"], config.init, config.suffix_length)
-    except SuffixError as error:
-        raise JobError(f"attacks.gcg on {row['id']}: {error}") from error
-
-
-def searched(job: Job, loaded, rows: list[dict], starts: list, config: GCGConfig) -> list:
-    """The attacks on all cases, going on from a saved state if there is one."""
-    allowed = allowed_tokens(loaded.tokenizer, loaded.model.config.vocab_size)
-    store, key = UnitStore(job.attacks.with_suffix(".store")), job_key(job)
-    batch = BatchSize.on(loaded.runner.device, config.batch_size)
-    job.batches.extend(batch.both)
-    state = store.get(key)
-    if state is not None:
-        print(f"going on after step {state['step']} of {config.steps}", file=sys.stderr, flush=True)
-    seeds = [derived_seed(job.params["seed"], "attack", row["id"]) for row in rows]
-    bar, begun = progress(len(rows) * max(1, config.steps), "attack steps"), time.perf_counter()
-    try:
-        loaded.runner.check_context([len(start.ids) for start in starts], names=[row["id"] for row in rows])
-        check_cache(loaded.runner, starts[0], int(allowed.nonzero()[0]))
-        results = attack_many(
-            loaded.runner, loaded.chat, starts, config, allowed, seeds, progress=lambda *_: bar(1), state=state,
-            save=lambda now: store.put(key, now), batch=batch,
-        )  # fmt: skip
-    except (CacheError, ContextError) as error:
-        raise JobError(f"source {job.params['source']}: {error}") from error
-    seconds, tokens = time.perf_counter() - begun, sum(r.tokens for r in results)
-    print(f"{len(rows)} attacks in {seconds:.0f} s, {tokens} tokens", flush=True)
-    return results
+    job.write(job.table, write_attack_parts, table)
+    store.keep([])
 
 
 if __name__ == "__main__":

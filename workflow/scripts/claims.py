@@ -3,10 +3,9 @@
 params: tuned, ids of the claims that hyper-parameters were chosen for (the default study's, where it is left out).
 """
 
-from _job import Job, JobError
-from _read import read_tables
+from _job import Job, JobError, read_tables
 
-from safety_geometry.claims import TUNED, claims_table
+from safety_geometry.claims.decide import TUNED, claims_table
 
 NEEDED = ("five_anchor", "trajectory", "coupling", "contrasts", "coupling_controls", "geometry", "profile")
 

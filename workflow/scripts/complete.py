@@ -7,48 +7,25 @@ request), completion, n_tokens, hit_limit and the fields that judges need (type,
 nothing, since the prompts are run anyway.
 """
 
-import json
+from _job import Job, read_jsonl
+from _model import batch_size, load, progress, rendered, said
 
-import torch
-from _completions import answer_suites, read_suites
-from _job import Job, JobError
-from _model import BAD_INPUT, batch_size, load, rendered
-from safetensors.torch import save_file
-
-from safety_geometry.activations import position_indices
-from safety_geometry.models import DTYPES
+from safety_geometry.artefacts.prompt_activations import write_prompt_activations
+from safety_geometry.models.answers import answer_suites, first_rows
+from safety_geometry.models.recording import PromptRecorder
 
 
 def main() -> None:
     job = Job(__doc__, inputs=["model", "adapter?", "prompts*"], outputs=["completions", "activations"])
     loaded, p = load(job, job.adapter), job.params
-    asked = read_suites(dict.fromkeys(p["suites"]), job.prompts)
+    asked = first_rows(dict.fromkeys(p["suites"]), map(read_jsonl, job.prompts))
     prompts = rendered(loaded, [row for _, row in asked], [p["suites"][suite] for suite, _ in asked])
-    kept, observe = recorder(loaded, prompts, p)
-    size = batch_size(job, "completions", p["batch_size"])
-    job.write_jsonl(answer_suites(loaded, asked, prompts, p["suites"], size, observe), job.completions)
-    if not torch.isfinite(kept).all():
-        raise JobError(f"activations overflow {p['dtype']}; set activations.dtype to bfloat16 or float32")
-    with job.publish(job.activations) as scratch:
-        save_file({"prompts": kept}, scratch, {"positions": json.dumps(p["positions"])})
-
-
-def recorder(loaded, prompts: list, p: dict):
-    """A tensor [n, P, L, d] of the prompts' activations, and what fills it while the prompts are run."""
-    try:
-        where = position_indices(prompts, p["positions"])
-    except BAD_INPUT as error:
-        raise JobError(f"{error}; see activations.positions in the configuration") from error
-    kept = torch.empty(
-        len(prompts), len(p["positions"]), loaded.runner.n_layers, loaded.runner.d, dtype=DTYPES[p["dtype"]]
-    )
-
-    def observe(rows: list[int], layer: int, h: torch.Tensor, offset: torch.Tensor) -> None:
-        if layer < loaded.runner.n_layers:
-            columns = where[rows].to(h.device) + offset[:, None]
-            kept[rows, :, layer] = h[torch.arange(len(rows), device=h.device)[:, None], columns].to(kept.dtype).cpu()
-
-    return kept, observe
+    with said():
+        recorder = PromptRecorder(loaded.runner, prompts, p["positions"], p["dtype"])
+    size, bar = batch_size(job, "completions", p["batch_size"]), progress(len(asked), "completions")
+    job.write_jsonl(answer_suites(loaded, asked, prompts, p["suites"], size, recorder.observe, bar), job.completions)
+    with said():
+        job.write(job.activations, write_prompt_activations, recorder.values, p["positions"])
 
 
 if __name__ == "__main__":

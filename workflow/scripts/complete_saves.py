@@ -5,20 +5,22 @@ Without --adapters, of the model itself.
 how many of the suite's first are asked, null for all}, batch_size. Rows are those of complete.py.
 """
 
-from _adapters import each_save
-from _completions import answer_suites, read_suites
-from _job import Job
-from _model import batch_size, load, rendered
+from _job import Job, read_jsonl
+from _model import batch_size, load, progress, rendered
+from _saves import saves
+
+from safety_geometry.models.answers import answer_suites, first_rows
 
 
 def main() -> None:
     job = Job(__doc__, inputs=["model", "adapters*", "prompts*"], outputs=["completions*"])
     p, base = job.params, load(job)
-    asked = read_suites({suite: p["prompts"][suite] for suite in p["suites"]}, job.prompts)
+    asked = first_rows({suite: p["prompts"][suite] for suite in p["suites"]}, map(read_jsonl, job.prompts))
     prompts = rendered(base, [row for _, row in asked], [p["suites"][suite] for suite, _ in asked])
     size = batch_size(job, "completions", p["batch_size"])
-    for loaded, path in each_save(job, base, job.completions):
-        job.write_jsonl(answer_suites(loaded, asked, prompts, p["suites"], size), path)
+    for part, loaded, path in saves(job, base, job.completions):
+        bar = progress(len(asked), "completions")
+        part.write_jsonl(answer_suites(loaded, asked, prompts, p["suites"], size, progress=bar), path)
 
 
 if __name__ == "__main__":

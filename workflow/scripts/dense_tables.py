@@ -1,9 +1,8 @@
 """What goes with what over all saves, and when coupling changes level. params: stats_seed, draws, block_lengths."""
 
-from _job import Job, JobError
-from _read import read_table
+from _job import Job, JobError, read_table
 
-from safety_geometry.dense import coupling_transition, dense_correlations
+from safety_geometry.geometry.dense import coupling_transition, dense_correlations
 
 
 def main() -> None:

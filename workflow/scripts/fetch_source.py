@@ -8,7 +8,7 @@ import sys
 
 from _job import Job, JobError
 
-from safety_geometry.sources import Fetched, SourceError, fetch
+from safety_geometry.prompts.sources import Fetched, SourceError, fetch
 
 
 def main() -> None:

@@ -1,14 +1,13 @@
 """One figure of the study as SVG and PNG, from its tables. A table or column that is missing or empty is an error.
 
-params: name, one of safety_geometry.figures.FIGURES; may_be_empty: a page that says what lacks, instead of the error; prompts:
+params: name, one of safety_geometry.figures.draw.FIGURES; may_be_empty: a page that says what lacks, instead of the error; prompts:
 what -> n, numbers of prompts that stand in no table.
 """
 
 import pandas as pd
-from _job import Job, JobError
-from _read import read_tables
+from _job import Job, JobError, read_tables
 
-from safety_geometry.figures import NoData, empty_figure, make_figure, save
+from safety_geometry.figures.draw import NoData, empty_figure, make_figure, save
 
 
 def main() -> None:

@@ -5,34 +5,25 @@ greedy answer.
 params: model, answer_tokens, batch_size.
 """
 
-from _adapters import each_save
-from _job import Job
-from _model import Loaded, batch_size, load, progress
+from _job import Job, read_jsonl
+from _model import batch_size, load, progress, rendered
+from _saves import saves
 
-from safety_geometry.generation import generate
+from safety_geometry.artefacts.fit_labels import CLASSES, write_fit_labels
 from safety_geometry.judges.refusal import classify
-from safety_geometry.memory import BatchSize
+from safety_geometry.models.answers import holds
 
 
 def main() -> None:
     job = Job(__doc__, inputs=["model", "adapters*", "fit_harmful", "fit_benign"], outputs=["labels*"])
-    base = load(job)
-    limit = job.params["answer_tokens"]
-    prompts = {
-        c: [r.ids for r in base.prompts(getattr(job, f"fit_{c}"), new_tokens=limit)] for c in ("harmful", "benign")
-    }
-    for loaded, path in each_save(job, base, job.labels):
-        size = batch_size(job, "answers", job.params["batch_size"])
-        job.write_json({c: refused(loaded, ids, limit, size) for c, ids in prompts.items()}, path)
-
-
-def refused(loaded: Loaded, prompts: list[tuple[int, ...]], limit: int, size: BatchSize) -> list[bool]:
-    """Whether the answer to each tokenised prompt refuses, in part or in full."""
-    answers = generate(
-        loaded.runner, prompts, loaded.chat.stop_ids, limit, size, loaded.chat.n_prefix,
-        progress=progress(len(prompts), "answers to fit prompts"),
-    )  # fmt: skip
-    return [classify(loaded.tokenizer.decode(a.ids, skip_special_tokens=True)) != "none" for a in answers]
+    base, limit = load(job), job.params["answer_tokens"]
+    prompts = {label: rendered(base, read_jsonl(getattr(job, f"fit_{label}")), limit) for label in CLASSES}
+    for part, loaded, path in saves(job, base, job.labels):
+        size, refused = batch_size(job, "answers", job.params["batch_size"]), {}
+        for label, each in prompts.items():
+            bar = progress(len(each), "answers to fit prompts")
+            refused[label] = holds(loaded, each, lambda text: classify(text) != "none", limit, size, bar)
+        part.write(path, write_fit_labels, refused)
 
 
 if __name__ == "__main__":

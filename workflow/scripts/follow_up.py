@@ -8,62 +8,50 @@ others are made anew from the same settings as in the sweep. params: those of sw
 
 import json
 
-from _completions import read_suites
+from _completions import answer_cells, read_suites
 from _job import Job, JobError
-from _model import load
-from _store import UnitStore
-from _sweep import Sweep
-from _unit_key import answer_key
-from _units import answer_missing, completed
+from _model import batch_size, load, progress, recall, rendered
 
-from safety_geometry.causal.cells import Target, clean_unit
-from safety_geometry.causal.names import CLEAN
+from safety_geometry.artefacts.activations import Activations
+from safety_geometry.artefacts.prompts import read_role
+from safety_geometry.artefacts.tensor_file import Tensors
+from safety_geometry.artefacts.unit_store import UnitStore
+from safety_geometry.causal.follow_up import answering_together
+from safety_geometry.causal.sweep import Sweep, SweptCarriers, answer_key
 
 
 def main() -> None:
-    job = Job(
-        __doc__,
-        inputs=["model", "adapter?", "activations", "carriers", "choice", "harmful", "suites*"],
-        outputs=["completions"],
-    )
-    p, choice = job.params, json.loads(job.choice.read_text(encoding="utf-8"))
-    store = UnitStore(job.completions.with_suffix(".store"))
-    asked = [
-        (suite, row)
-        for suite, row in read_suites(p["answers"]["suites"], job.suites)
-        if suite != "direct" or row["id"] in choice["scoring"]
-    ]
-    here = [row for row in choice["chosen"] if {k: row[k] for k in p["checkpoint"]} == p["checkpoint"]]
-    units = together(here)
-    keys = {group: answer_key(job, cells, asked, p["answers"]) for group, cells in units.items()}
+    inputs = ["model", "adapter?", "activations", "carriers", "choice", "harmful", "suites*"]
+    job = Job(__doc__, inputs=inputs, outputs=["completions"])
+    params, answers = job.params, job.params["answers"]
+    choice = json.loads(job.choice.read_text(encoding="utf-8"))
+    store, suites = UnitStore(job.completions.with_suffix(".store")), read_suites(answers["suites"], job.suites)
+    asked = [(suite, row) for suite, row in suites if suite != "direct" or row["id"] in choice["scoring"]]
+    groups = answering_together(choice["chosen"], params["checkpoint"])
+    facts = job.facts(("model", "adapter"), ("model",))
+    keys = {group: answer_key(digests, asked, answers, facts) for group, digests in groups.items()}
 
-    def compute_missing(lacking: list[str]) -> None:
-        if lacking:
-            compute(job, {keys[group]: units[group] for group in lacking}, asked, store)
+    def compute(lacking: list[str]):
+        loaded = load(job, job.adapter)
+        harmful = [prompt.ids for prompt in rendered(loaded, read_role(job.harmful, params["prompts"]["harmful"]))]
+        carriers, activations = SweptCarriers.read(Tensors(job.carriers), params["step"]), Activations(job.activations)
+        size, rows = batch_size(job, "readout", params["batch_size"]), batch_size(job, "answers", answers["batch_size"])
+        sweep = Sweep.of(params, loaded.runner, loaded.chat, carriers, activations, harmful, size)
+        there = {cell: edits for unit in sweep.units() for cell, edits in unit.interventions.items()}
+        if lost := sorted({cell for group in lacking for cell in groups[group]} - set(there)):
+            raise JobError(
+                f"{job.choice} names the cell {lost[0]}, which the sweep does not have; run follow_up_choice again"
+            )
+        bar = progress(len(asked) * sum(len(groups[group]) for group in lacking), "answers")
+        for group in lacking:
+            cells = {cell: there[cell] for cell in groups[group]}
+            said = answer_cells(loaded, cells, asked, answers["max_new_tokens"], rows, bar)
+            yield group, {"answers": said, "layout_changed": job.layout_changed()}
 
-    results = completed(job, store, keys, compute_missing)
-    job.write_jsonl((row for found in results.values() for row in found["answers"]), job.completions)
-
-
-def together(chosen: list[dict]) -> dict[str, dict[str, str]]:
-    """Cells and their digests, by id, of each group of targets, and of the baseline (a group of its own)."""
-    groups: dict[str, dict[str, str]] = {}
-    for row in chosen:
-        what = (row[name] for name in ("family", "mode", "lambda", "scope", "rank"))
-        group = CLEAN if row["role"] == "baseline" else Target(*what).group
-        groups.setdefault(group, {})[row["cell"]] = row["digest"]
-    return {group: dict(sorted(cells.items())) for group, cells in groups.items()}
-
-
-def compute(job: Job, missing: dict[str, dict[str, str]], asked: list, store: UnitStore) -> None:
-    sweep = Sweep(job, load(job, job.adapter))
-    known = {cell.id: cell.interventions for unit in (clean_unit(), *sweep.units()) for cell in unit.cells}
-    if lost := sorted({cell for cells in missing.values() for cell in cells} - set(known)):
-        raise JobError(
-            f"{job.choice} names the cell {lost[0]}, which the sweep does not have; run follow_up_choice again"
-        )
-    units = {key: {cell: known[cell] for cell in cells} for key, cells in missing.items()}
-    answer_missing(job, sweep.loaded, units, asked, job.params["answers"], store)
+    results = store.completed(keys, compute)
+    for result in results.values():
+        recall(job, result["layout_changed"])
+    job.write_jsonl((row for result in results.values() for row in result["answers"]), job.completions)
 
 
 if __name__ == "__main__":

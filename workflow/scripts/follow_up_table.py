@@ -7,31 +7,25 @@ without a chosen cell has an empty file. params: checkpoints, stats_seed, draws.
 import json
 
 import pandas as pd
-from _job import Job, JobError
-from _per_checkpoint import by_checkpoint, read_judged
+from _job import Job, explained
 
-from safety_geometry.causal.follow_up import follow_up_table
-from safety_geometry.tables import Checkpoint
-
-NAMES = ("seed", "regime", "step", "anchor")
+from safety_geometry.artefacts.judged import read_judged
+from safety_geometry.artefacts.per_checkpoint import by_checkpoint
+from safety_geometry.causal.follow_up import chosen_of, follow_up_table
+from safety_geometry.settings.identity import Checkpoint
 
 
 def main() -> None:
     job = Job(__doc__, inputs=["choices*", "judged*"], outputs=["table"])
-    p = job.params
-    judged = by_checkpoint(p["checkpoints"], job.judged, read_judged)
+    params = job.params
+    checkpoints = [Checkpoint(**identity) for identity in params["checkpoints"]]
+    judged = by_checkpoint(checkpoints, job.judged, read_judged)
     tables = []
     for path in job.choices:
         choice = json.loads(path.read_text(encoding="utf-8"))
-        rows = [
-            {k: v for k, v in row.items() if k not in NAMES} | {"checkpoint": Checkpoint(**{k: row[k] for k in NAMES})}
-            for row in choice["chosen"]
-        ]
-        try:
-            chosen = pd.DataFrame(rows)
-            tables.append(follow_up_table(chosen, judged, choice["scoring"], p["stats_seed"], p["draws"]))
-        except ValueError as error:
-            raise JobError(f"{path}: {error}") from error
+        with explained(ValueError, of=path):
+            table = follow_up_table(chosen_of(choice), judged, choice["scoring"], params["stats_seed"], params["draws"])
+        tables.append(table)
     job.write_table(pd.concat(tables, ignore_index=True), job.table)
 
 

@@ -4,9 +4,9 @@ params: name (where the configuration has it), file (below --source), at (keys),
 """
 
 from _job import Job, JobError
-from _text import text_of
 
-from safety_geometry.judge_templates import TemplateFileError, template_in
+from safety_geometry.artefacts.text_files import text_of
+from safety_geometry.judges.templates import TemplateFileError, template_in
 
 
 def main() -> None:

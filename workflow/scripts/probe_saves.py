@@ -6,22 +6,28 @@ positions, dtype, batch_size, keep (all, or anchors: these saves keep no fit act
 validation prompts at select_position only), class_min (with --labels).
 """
 
-from _adapters import each_save
-from _job import Job, JobError
-from _model import load
-from _probe import SETS, write_activations
+from _job import Job, read_jsonl
+from _model import batch_size, load, progress, rendered, said
+from _saves import saves
+
+from safety_geometry.artefacts.activations import CLASSES, SETS
+from safety_geometry.artefacts.fit_labels import read_fit_labels
+from safety_geometry.geometry.activations import CacheSettings, cache_activations
+from safety_geometry.models.positions import T_INST
 
 
 def main() -> None:
     job = Job(__doc__, inputs=["model", "adapters*", *SETS, "labels*"], outputs=["activations*"])
-    labels = job.labels or [None] * len(job.activations)
-    if len(labels) != len(job.activations):
-        raise JobError(f"{len(labels)} files of labels for {len(job.activations)} activation files; name one for each")
-    base = load(job)
-    prompts = {name: base.prompts(getattr(job, name)) for name in SETS}
-    for (loaded, path), mine in zip(each_save(job, base, job.activations), labels, strict=True):
-        job.labels = [mine] if mine else []  # as with the adapters
-        write_activations(job, path, loaded, prompts, mine, whole=job.params["keep"] == "all")
+    p, base = job.params, load(job)
+    prompts = {name: rendered(base, read_jsonl(getattr(job, name))) for name in SETS}
+    counts = {label: len(prompts[f"fit_{label}"]) for label in CLASSES}
+    only = None if p["keep"] == "all" else p["select_position"]
+    settings = CacheSettings((*p["positions"], T_INST), p["dtype"], only, p.get("class_min", 0))
+    for part, loaded, path in saves(job, base, job.activations, labels=job.labels):
+        refused = read_fit_labels(part.labels[0], counts) if part.labels else None
+        size, share = batch_size(job, "activations", p["batch_size"]), loaded.chat.n_prefix
+        with said(), part.publish(path) as scratch:
+            cache_activations(scratch, loaded.runner, prompts, settings, size, refused, share, progress)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """Which reference anchor the papers' rule would choose, beside the configured one. params: configured {regime: step}."""
 
-from _job import Job
-from _read import read_table
+from _job import Job, read_table
 
-from safety_geometry.reference import reference_table
+from safety_geometry.training.reference import reference_table
 
 
 def main() -> None:

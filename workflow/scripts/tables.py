@@ -5,11 +5,11 @@ training tables. Behaviour in the trajectory is that of the same prompts at ever
 params: regimes (all trajectories, in order), judged, every_save (suite: rows that every save answers), seed and draws of the bootstrap.
 """
 
-from _job import Job, JobError
-from _per_checkpoint import by_checkpoint, read_judged
-from _read import read_table
+from _job import Job, JobError, read_table
 
-from safety_geometry.tables import (
+from safety_geometry.artefacts.judged import read_judged
+from safety_geometry.artefacts.per_checkpoint import by_checkpoint
+from safety_geometry.claims.tables import (
     behaviour_table,
     contrasts_table,
     first_rows,
@@ -17,6 +17,7 @@ from safety_geometry.tables import (
     stack,
     trajectory_table,
 )
+from safety_geometry.settings.identity import Checkpoint
 
 STACKED = ("coupling", "geometry", "coupling_controls", "profile")
 MADE = ("behaviour", "contrasts", "trajectory", "five_anchor")
@@ -29,7 +30,7 @@ def main() -> None:
     try:
         for name in (*STACKED, "training") if job.training else STACKED:
             tables[name] = stack([read_table(path) for path in getattr(job, f"{name}_parts")], p["regimes"])
-        judged = by_checkpoint(p["judged"], job.judged, read_judged)
+        judged = by_checkpoint([Checkpoint(**c) for c in p["judged"]], job.judged, read_judged)
         tables["behaviour"] = behaviour_table(judged, p["seed"], p["draws"])
         tables["contrasts"] = contrasts_table(judged, p["regimes"], p["seed"], p["draws"])
         same = {c: first_rows(frame, p["every_save"]) for c, frame in judged.items()}

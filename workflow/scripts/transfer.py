@@ -7,85 +7,52 @@ order of --model; --adapters are those of the targets that are not in `whole`), 
 those of complete.py, `arm` is attack@regime:step.
 """
 
-import hashlib
-import json
-from pathlib import Path
-
 from _completions import completion_row
-from _integrity import content_digest
-from _job import Job, JobError, read_jsonl
-from _model import Loaded, batch_size, load, progress, recall, rendered
-from _store import UnitStore
+from _job import Job, JobError
+from _model import batch_size, load, progress, recall, rendered
 
-from safety_geometry.generation import generate
+from safety_geometry.artefacts.attacks import of_first, read_attacks
+from safety_geometry.artefacts.integrity import content_digest
+from safety_geometry.artefacts.unit_store import UnitStore, content_key
+from safety_geometry.models.generation import generate
+from safety_geometry.settings.attack_arm import AttackArm, Place
 
 
 def main() -> None:
     job = Job(__doc__, inputs=["model*", "adapters*", "attacks*"], outputs=["completions"])
-    p = job.params
-    methods = [rows for path in job.attacks if (rows := read_jsonl(path))]
-    store = UnitStore(job.completions.with_suffix(".store"))
-    bar, keys, out = progress(len(p["targets"]), "targets"), [], []
-    for target, files in weights(job).items():
-        loaded = None
-        for attacks in methods:
-            asked = asked_of(target, attacks, p)
-            keys.append(key_of(job, files, asked))
-            found = store.get(keys[-1])
-            if found is None:
-                loaded = loaded or load(job, adapter=files[1], folder=files[0])
-                found = answered(job, loaded, target, asked)
-                store.put(keys[-1], found)
-            recall(job, found.get("layout_changed", {}))
-            out += found["rows"]
-        bar(1)
-    job.write_jsonl(out, job.completions)
-    store.keep(keys)
-
-
-def asked_of(target: str, attacks: list[dict], p: dict) -> list[dict]:
-    """What a target is asked of one method's attacks: the source all of them, another those on the first behaviours."""
-    first = list(dict.fromkeys(row["id"] for row in attacks))[: p["behaviours"]]
-    return [row for row in attacks if target == p["source"] or row["id"] in first]
-
-
-def weights(job: Job) -> dict[str, tuple[Path, Path | None]]:
-    """Target -> its model folder, and its adapter where it has one."""
-    targets, whole = job.params["targets"], job.params.get("whole", [])
+    params, facts = job.params, job.facts((), ("model", "max_new_tokens", "batch_size"))
+    targets, whole, limit = params["targets"], params.get("whole", []), params["max_new_tokens"]
     if (len(job.model), len(job.adapters)) != (len(targets), len(targets) - len(whole)):
         raise JobError(
             f"{len(job.model)} models and {len(job.adapters)} adapters for {len(targets)} targets, {len(whole)} of them whole"
         )
-    adapters = iter(job.adapters)
-    return {t: (model, None if t in whole else next(adapters)) for t, model in zip(targets, job.model, strict=True)}
-
-
-def answered(job: Job, loaded: Loaded, target: str, asked: list[dict]) -> dict:
-    """`rows` of a target's answers to one method's attacks, in batches of their own, and `layout_changed` where memory was short."""
-    size = batch_size(job, f"answers to {asked[0]['arm']}", job.params["batch_size"])
-    prompts = [r.ids for r in rendered(loaded, asked, job.params["max_new_tokens"])]
-    found = generate(
-        loaded.runner, prompts, loaded.chat.stop_ids, job.params["max_new_tokens"], size, loaded.chat.n_prefix
-    )
-    rows = [
-        completion_row(
-            f"{row['arm']}@{target}:{row['id']}",
-            "transfer",
-            row | {"arm": f"{row['arm']}@{target}"},
-            answer,
-            loaded.tokenizer,
-        )
-        for row, answer in zip(asked, found, strict=True)
-    ]
-    return {"rows": rows} | ({"layout_changed": changed} if (changed := job.layout_changed()) else {})
-
-
-def key_of(job: Job, files: tuple[Path, Path | None], asked: list[dict]) -> str:
-    """Key of a target's answers to one method's attacks: everything that they depend on, and nothing of another method."""
-    settings = {name: job.params[name] for name in ("model", "max_new_tokens", "batch_size")}
-    digests = [content_digest(path) for path in files if path is not None]
-    whole = [settings, digests, job.code, [[row["arm"], row["id"], row["prompt"]] for row in asked]]
-    return hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()
+    adapters, methods = iter(job.adapters), [rows for path in job.attacks if (rows := read_attacks(path))]
+    store = UnitStore(job.completions.with_suffix(".store"))
+    bar, keys, completions = progress(len(targets), "targets"), [], []
+    for target, folder in zip(targets, job.model, strict=True):
+        adapter, loaded = None if target in whole else next(adapters), None
+        weights = [content_digest(path) for path in (folder, adapter) if path is not None]
+        for attacks in methods:
+            asked = attacks if target == params["source"] else of_first(attacks, params["behaviours"])
+            keys.append(content_key(facts, weights, [[row["arm"], row["id"], row["prompt"]] for row in asked]))
+            result = store.get(keys[-1])
+            if result is None:
+                loaded = loaded or load(job, adapter=adapter, folder=folder)
+                size = batch_size(job, f"answers to {asked[0]['arm']}", params["batch_size"])
+                prompts = [prompt.ids for prompt in rendered(loaded, asked, limit)]
+                answers = generate(loaded.runner, prompts, loaded.chat.stop_ids, limit, size, loaded.chat.n_prefix)
+                rows = []
+                for row, answer in zip(asked, answers, strict=True):
+                    arm = AttackArm(row["arm"], Place.parse(target)).text
+                    named = f"{arm}:{row['id']}"
+                    rows.append(completion_row(named, "transfer", row | {"arm": arm}, answer, loaded.tokenizer))
+                result = {"rows": rows, "layout_changed": job.layout_changed()}
+                store.put(keys[-1], result)
+            recall(job, result["layout_changed"])
+            completions += result["rows"]
+        bar(1)
+    job.write_jsonl(completions, job.completions)
+    store.keep(keys)
 
 
 if __name__ == "__main__":

@@ -5,12 +5,14 @@ params: sources, fixed_source (regime:step), untrained (trajectories that are th
 """
 
 import pandas as pd
-from _job import Job, JobError
-from _per_checkpoint import by_checkpoint, read_judged
-from _read import read_table
+from _job import Job, explained, read_table
 
-from safety_geometry.tables import Checkpoint, stack
-from safety_geometry.transfer import ARMS, identified, transfer_predictors, transfer_table
+from safety_geometry.artefacts.attacks import read_attack_parts
+from safety_geometry.artefacts.judged import read_judged
+from safety_geometry.artefacts.per_checkpoint import by_checkpoint
+from safety_geometry.attacks.transfer import attacks_table, judged_attacks, transfer_predictors, transfer_table
+from safety_geometry.claims.tables import stack
+from safety_geometry.settings.identity import Checkpoint
 
 
 def main() -> None:
@@ -18,44 +20,23 @@ def main() -> None:
         __doc__, inputs=["attacks_parts*", "judged*", "trajectory", "coupling", "geometry"],
         outputs=["attacks", "transfer", "transfer_predictors"],
     )  # fmt: skip
-    p = job.params
-    by_source = by_checkpoint(p["sources"], job.judged, read_judged)
-    judged = pd.concat([answers(frame, source) for source, frame in by_source.items()], ignore_index=True)
+    params, sources = job.params, [Checkpoint(**source) for source in job.params["sources"]]
+    by_source = by_checkpoint(sources, job.judged, read_judged)
     others = [read_table(path) for path in (job.trajectory, job.coupling, job.geometry)]
-    try:
-        attacks = identified(stack([pd.read_csv(path) for path in job.attacks_parts], []), p["fixed_source"])
-        attacks = with_success(attacks, judged)
-        transfer = transfer_table(judged, p["fixed_source"])
+    parts = [read_attack_parts(path) for path in job.attacks_parts]
+    with explained(ValueError, of="transfer"):
+        answers = [
+            judged_attacks(frame, source.seed, source.regime, source.step) for source, frame in by_source.items()
+        ]
+        judged = pd.concat(answers, ignore_index=True)
+        attacks = attacks_table(stack(parts, []), judged, params["fixed_source"])
+        transfer = transfer_table(judged, params["fixed_source"])
         predictors = transfer_predictors(
-            transfer, *others, seed=p["stats_seed"], draws=p["draws"], untrained=p["untrained"]
+            transfer, *others, seed=params["stats_seed"], draws=params["draws"], untrained=params["untrained"]
         )
-    except ValueError as error:
-        raise JobError(f"transfer: {error}") from error
     job.write_table(attacks, job.attacks)
     job.write_table(transfer, job.transfer)
     job.write_table(predictors, job.transfer_predictors)
-
-
-def answers(judged: pd.DataFrame, source: Checkpoint) -> pd.DataFrame:
-    """Judged attacks of one source: the arm says which attack was asked of whom, as `attack@regime:step`."""
-    parts = judged["arm"].str.extract(r"^(?P<attack>\w+)@(?P<target_regime>\w+):(?P<target_step>\d+)$")
-    return parts.astype({"target_step": int}).assign(
-        seed=source.seed, source_regime=source.regime, source_step=source.step,
-        behaviour=judged["prompt_id"], success=judged["attack_success"].astype(bool),
-    )  # fmt: skip
-
-
-def with_success(attacks: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
-    """The attacks with `success` and `success_start`: of the attack and of its unoptimised arm on the source itself."""
-    own = judged[
-        (judged["source_regime"] == judged["target_regime"]) & (judged["source_step"] == judged["target_step"])
-    ]
-    sources = own["source_regime"] + ":" + own["source_step"].astype(str)
-    known = own.assign(source=sources).set_index(["seed", "attack", "source", "behaviour"])["success"]
-    for name, arms in (("success", {attack: attack for attack in ARMS}), ("success_start", ARMS)):
-        keys = zip(attacks["seed"], attacks["attack"].map(arms), attacks["source"], attacks["behaviour"], strict=True)
-        attacks[name] = pd.array([known.get(key) for key in keys], dtype="boolean")
-    return attacks
 
 
 if __name__ == "__main__":

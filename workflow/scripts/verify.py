@@ -10,10 +10,9 @@ import sys
 from pathlib import Path
 
 import pandas as pd
-import yaml
-from _tables import SCHEMAS
 
-from safety_geometry.verify import Comparison, compare_tables
+from safety_geometry.artefacts.tables.registry import TABLES
+from safety_geometry.claims.verify import Comparison, compare_tables
 
 SHOWN = 12
 
@@ -62,8 +61,7 @@ def verify(results: Path, reference: Path, tolerance: float) -> tuple[list[str],
         if mine.read_bytes() == path.read_bytes():
             lines.append(f"  {path.stem}: identical")
             continue
-        schema = SCHEMAS / path.name.replace(".csv", ".yaml")
-        key = yaml.safe_load(schema.read_text(encoding="utf-8")).get("key", []) if schema.exists() else []
+        key = TABLES[path.stem].key if path.stem in TABLES else ()
         new, old = (pd.read_csv(p, keep_default_na=False, na_values=[""]) for p in (mine, path))
         if "seed" not in old and seeds(results) != seeds(reference):
             lines.append(f"  {path.stem}: over all seeds, and those differ: not compared")

@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 
-from safety_geometry.behaviour import paired_rates
+from safety_geometry.causal.names import CLEAN
 from safety_geometry.causal.outcomes import outcome_matrix
-from safety_geometry.stats import mcnemar_exact, wilson
+from safety_geometry.geometry.coupling import cosine_coupling, principal_angles
+from safety_geometry.judges.behaviour import paired_rates
+from safety_geometry.stats.estimates import mcnemar_exact, wilson
 
 ARMS = ("baseline", "h_only", "r_only", "r_perp_h")
 CONTRASTS = {"r_minus_h": ("r_only", "h_only"), "r_perp_minus_h": ("r_perp_h", "h_only")}
-COLUMNS = ("model", "seed", "layer_h", "pos_h", "layer_r", "pos_r", "c_cos", "angle_1", "angle_2", "angle_3", "family",
-           "lambda", "scope", "rank", "n", *(f"asr_{arm}{end}" for arm in ARMS for end in ("", "_lo", "_hi")),
-           *(name + end for name in CONTRASTS for end in ("", "_lo", "_hi", "_p")))  # fmt: skip
 
 
 def aligned_row(
@@ -29,7 +29,7 @@ def aligned_row(
     scope: str = "layer",
     rank: int = 1,
 ) -> dict:
-    """One row of aligned_anchors, in the order of COLUMNS.
+    """One row of aligned_anchors, in the order of its columns.
 
     judged: rows of judge.py, `arm` the cell, with the suite direct. cells: the cell of each of ARMS (baseline is `clean`).
     sites: layer_h, pos_h, layer_r, pos_r. angles: up to three principal angles between the subspaces, degrees, ascending.
@@ -56,3 +56,24 @@ def aligned_row(
         lo, hi = paired_rates(a, b)
         row |= {name: (a - b).mean(), f"{name}_lo": lo, f"{name}_hi": hi, f"{name}_p": mcnemar_exact(a, b)}
     return row
+
+
+def aligned_rows(name: str, seed: int, cells: pd.DataFrame, judged: pd.DataFrame, carriers, step: int) -> list[dict]:
+    """A row for each family, λ, scope and rank that gave answers for H-only, R-only and R⊥H.
+
+    carriers: the open file of the checkpoint's carriers.
+    """
+    facts, prefix = carriers.describe("carriers")[str(step)], f"step{step}"
+    h, r, h_space, r_space = (carriers.read(f"{prefix}.{part}") for part in ("h", "r", "h_subspace", "r_subspace"))
+    angles = principal_angles(h_space, r_space) if min(h_space.shape[1], r_space.shape[1]) else []
+    sites = {f"{what}_{k}": facts[k][full] for k in "hr" for what, full in (("layer", "layer"), ("pos", "position"))}
+    rows = []
+    spoken = cells[(cells["control"] == "target") & cells["generated"]]
+    for (family, strength, scope, rank), group in spoken.groupby(["family", "lambda", "scope", "rank"], sort=False):
+        arms = {"baseline": CLEAN} | dict(zip(group["mode"], group["cell"], strict=True))
+        if all(arm in arms for arm in ARMS):
+            rows.append(aligned_row(
+                judged, arms, model=name, seed=seed, sites=sites, c_cos=cosine_coupling(h, r),
+                angles=np.asarray(angles).tolist(), family=family, strength=strength, scope=scope, rank=int(rank),
+            ))  # fmt: skip
+    return rows

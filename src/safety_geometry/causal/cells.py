@@ -1,12 +1,12 @@
-"""The cells of a sweep at one checkpoint: targets, their controls, and the layer scan, in units that are run together.
+"""The cells of a sweep's plan at one checkpoint: what each does to the model, and its rows of cells.csv.
 
-A *cell* is one intervention on all prompts. A *unit* is what is computed and kept as a whole. Of readouts: a target with the
-controls of its own, or the shared controls of one kind at one carrier. Of answers: all cells that answer of the targets that
-share controls, and of these, since they are to decode in the same batches. The batches of a unit do not depend on other
-units, so that a sweep that is resumed or extended gives the same numbers as one made in one go.
+The batches of a unit do not depend on other units, so that a sweep that is resumed or extended gives the same numbers as one made
+in one go.
 """
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,39 +20,12 @@ from safety_geometry.causal.controls import (
     wrong_layers,
     wrong_positions,
 )
-from safety_geometry.causal.modes import CARRIER, Part, cosine, interventions, mode_parts, without
-from safety_geometry.causal.names import CLEAN, SHARED
-from safety_geometry.interventions import Intervention
+from safety_geometry.causal.modes import Part, cosine, interventions, mode_parts, without
+from safety_geometry.causal.names import OWN
+from safety_geometry.causal.plan import PlannedCell, PlannedUnit, Target
+from safety_geometry.models.interventions import Intervention
 
 SAME = 0.999  # |cos| from which two interventions are one
-
-
-@dataclass(frozen=True)
-class Target:
-    """A named intervention: family, mode, λ, scope and number of directions (rank 1, or k of a subspace).
-
-    A primary target has its effect tested against many control directions.
-    """
-
-    family: str
-    mode: str
-    strength: float
-    scope: str = "layer"
-    rank: int = 1
-    primary: bool = False
-
-    @property
-    def id(self) -> str:
-        return f"{self.family}:{self.mode}:{self.strength:g}:{self.scope}:{self.rank}"
-
-    @property
-    def carrier(self) -> str:
-        return CARRIER.get(self.mode, "HR")
-
-    @property
-    def group(self) -> str:
-        """Targets of one group share their random, covariance and shuffled controls."""
-        return f"{self.family}:{self.carrier}:{self.strength:g}:{self.scope}:{self.rank}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +38,15 @@ class Cell:
     kl: bool = True
     generated: bool = False
 
+    @property
+    def digest(self) -> str:
+        """Of what the cell does to the model."""
+        edits = [
+            [item.family, item.layer, item.strength, hashlib.sha256(item.basis.numpy().tobytes()).hexdigest()]
+            for item in self.interventions
+        ]
+        return hashlib.sha256(json.dumps(edits).encode()).hexdigest()
+
 
 @dataclass(frozen=True, eq=False)
 class Unit:
@@ -74,13 +56,24 @@ class Unit:
     cells: tuple[Cell, ...]
     group: str = ""
 
+    @property
+    def interventions(self) -> dict[str, tuple[Intervention, ...]]:
+        """By cell."""
+        return {cell.id: cell.interventions for cell in self.cells}
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """By cell."""
+        return {cell.id: cell.digest for cell in self.cells}
+
 
 @dataclass(frozen=True, eq=False)
 class Carriers:
     """Carriers of one checkpoint as the sweep needs them, for one rank.
 
     h, r: orthonormal rows [k, d]; sources: where controls come from, by carrier; stream(layer) -> clean stream [M, d] at the
-    input of a block, tokens after the template's prefix; scale: length of the added vector by carrier (H, R, HR).
+    input of a block, tokens after the template's prefix; scale: length of the added vector by carrier (H, R, HR); random_bases:
+    what `norm_matched` keeps, which ranks share.
     """
 
     h: np.ndarray
@@ -88,6 +81,7 @@ class Carriers:
     sources: Mapping[str, Source]
     stream: Mapping[int, np.ndarray]
     scale: Mapping[str, float] = field(default_factory=lambda: {"H": 1.0, "R": 1.0, "HR": 1.0})
+    random_bases: dict = field(default_factory=dict)
 
     @property
     def layers(self) -> tuple[int, int]:
@@ -111,71 +105,31 @@ class Carriers:
         return mode_parts(target.mode, h, r, layer_h, layer_r, target.family)
 
 
-def clean_unit(generated: bool = False) -> Unit:
-    """The model as it is, without an intervention: a cell and a group of its own."""
-    cell = Cell(CLEAN, (), ({"control": "baseline", "number": 0, "primary": False},), generated=generated)
-    return Unit(CLEAN, (cell,), CLEAN)
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """Parts that act in a target's place, the controls that they were drawn as, and factors on the strength of each part."""
+
+    parts: tuple[Part, ...]
+    controls: Sequence[Control] = ()
+    factors: Sequence[float] | None = None
 
 
-def target_unit(
-    target: Target, at: Carriers, counts: Mapping[str, int], seed: int, generate: Mapping[str, int] | None = None
-) -> Unit:  # fmt: skip
-    """The target and the controls of its own: wrong_layer, wrong_position, norm_matched, counts[kind] of each.
-
-    generate: None (no answers), or how many controls of each kind give answers beside the target.
-    """
-    parts = at.parts(target)
-    cells = [_cell(target.id, target, parts, at, [(target, parts)], "target", generated=generate is not None)]
-    for kind in ("wrong_layer", "wrong_position"):
-        find = wrong_layers if kind == "wrong_layer" else wrong_positions
-        found = [find(at.sources[c], counts.get(kind, 0), seed) for c in _carriers(target)]
-        for controls in zip(*found, strict=False):
-            replaced = _assemble(target, controls, at)
-            if replaced is not None and cosine(replaced, parts) < SAME:  # H's and R's may be the target, swapped
-                cells.append(_control(target, controls, replaced, at, parts, generate))
-    drawn = [norm_matched(part, at.stream[part.layer], counts.get("norm_matched", 0), seed) for part in parts]
-    for pairs in zip(*drawn, strict=False):
-        controls = [control for control, _ in pairs]
-        made = tuple(c.part for c in controls)
-        factors = [factor if target.family == "ablate" else 1.0 for _, factor in pairs]
-        if target.family == "steer":  # one random vector of the same length
-            made = tuple(Part(part.carrier, part.layer, part.basis[:1]) for part in made)
-        cells.append(_control(target, controls, made, at, parts, generate, factors))
-    return Unit(target.id, tuple(cells), target.group)
-
-
-def shared_units(
-    targets: Sequence[Target], at: Carriers, counts: Mapping[str, int], seed: int, permutations: int = 0,
-    generate: Mapping[str, int] | None = None,
-) -> list[Unit]:  # fmt: skip
-    """Units of the shared controls of `targets`, which are of one group; a unit per kind.
-
-    With a primary target among them every kind has at least permutations / 3 directions. Those beyond counts[kind] serve
-    primary targets only, and give log-odds only.
-    """
-    least = -(-permutations // len(SHARED)) if any(t.primary for t in targets) else 0
-    first, units = targets[0], []
-    for kind in SHARED:
-        count = max(counts.get(kind, 0), least)
-        drawn = [draw_shared(kind, at.sources[c], count, seed) for c in _carriers(first)]
-        found = [{control.number: control for control in controls} for controls in drawn]
+def make_unit(planned: PlannedUnit, carriers: Carriers, seed: int) -> Unit | None:
+    """The planned cells that exist at a checkpoint; None where none does. `seed` of the controls."""
+    target = planned.acts
+    if target is None:  # the model as it is
+        row = {"control": "baseline", "number": 0, "primary": False}
+        cells = [Cell(cell.id, (), (row,), cell.kl, cell.answers) for cell in planned.cells]
+    else:
         cells = []
-        for number in sorted(set.intersection(*(set(numbers) for numbers in found))):
-            controls = [numbers[number] for numbers in found]
-            made = _assemble(first, controls, at, project=False)
-            if made is None:
+        for kind in dict.fromkeys(cell.kind for cell in planned.cells):
+            if kind == "layer_scan":
+                cells += _scanned(planned, carriers)
                 continue
-            known = number < counts.get(kind, 0)
-            of = [(t, at.parts(t)) for t in targets if known or t.primary]
-            cells.append(
-                _cell(
-                    f"{first.group}/{kind}/{number}", first, made, at, of, kind, number, controls, kl=known,
-                    generated=generate is not None and number < generate.get(kind, 0),
-                )
-            )  # fmt: skip
-        if cells:
-            units.append(Unit(f"{first.group}/{kind}", tuple(cells), first.group))
-    return units
+            there = _drawn(kind, target, carriers, planned.count(kind), seed)
+            of_kind = [cell for cell in planned.cells if cell.kind == kind and cell.number in there]
+            cells += [_cell(cell, target, there[cell.number], carriers) for cell in of_kind]
+    return Unit(planned.name, tuple(cells), planned.group) if cells else None
 
 
 def answer_units(units: Sequence[Unit]) -> list[Unit]:
@@ -187,107 +141,130 @@ def answer_units(units: Sequence[Unit]) -> list[Unit]:
     return [Unit(f"{group}/answers", tuple(cells), group) for group, cells in by_id.items()]
 
 
-def scan_unit(mode: str, family: str, strength: float, layers: Sequence[int], at: Carriers) -> Unit | None:
-    """The mode with H and R both read at, and acting at, each of `layers`; layers without a direction are left out."""
-    h, r = at.sources["H"], at.sources["R"]
-    cells = []
-    for layer in layers:
+def _scanned(planned: PlannedUnit, carriers: Carriers) -> Iterator[Cell]:
+    """The mode with H and R both read at, and acting at, each layer; layers without a direction are left out."""
+    h, r, target = carriers.sources["H"], carriers.sources["R"], planned.acts
+    for cell in planned.cells:
+        layer = cell.number
         rows = h.directions(h.site[0], layer), r.directions(r.site[0], layer)
-        if any(x is None for x in rows):
+        if any(directions is None for directions in rows):
             continue
         try:
-            parts = mode_parts(mode, *rows, layer, layer, family)
+            parts = mode_parts(target.mode, *rows, layer, layer, target.family)
         except ValueError:  # one position: the carriers are one vector
             continue
         about = {
-            "family": family, "mode": mode, "scope": "layer", "rank": 1, "lambda": strength, "control": "layer_scan",
-            "number": layer, "layer_h": layer if mode != "r_only" else None, "layer_r": layer if mode != "h_only" else None,
-            "abs_cos": None, "energy": _energy(parts, at, family, [strength] * len(parts)), "primary": False,
+            "family": target.family, "mode": target.mode, "scope": "layer", "rank": 1, "lambda": target.strength,
+            "control": "layer_scan", "number": layer, "layer_h": layer if target.mode != "r_only" else None,
+            "layer_r": layer if target.mode != "h_only" else None, "abs_cos": None,
+            "energy": _energy(parts, carriers, target.family, [target.strength] * len(parts)), "primary": False,
         }  # fmt: skip
-        edits = interventions(parts, family, strength, at.scale)
-        cells.append(Cell(f"{family}:{mode}:{strength:g}:layer:1/layer_scan/{layer}", edits, (about,)))
-    return Unit(f"{family}:{mode}:{strength:g}/layer_scan", tuple(cells)) if cells else None
+        yield Cell(cell.id, interventions(parts, target.family, target.strength, carriers.scale), (about,))
 
 
-def _carriers(target: Target) -> tuple[str, ...]:
-    return ("H", "R") if target.carrier == "HR" else (target.carrier,)
+def _drawn(kind: str, target: Target, carriers: Carriers, count: int, seed: int) -> dict[int, Drawn]:
+    """The target itself, or its controls of a kind that exist, by number."""
+    if kind == "target":
+        return {0: Drawn(carriers.parts(target))}
+    if kind == "norm_matched":
+        return _norm_matched(target, carriers, count, seed)
+    sources = [carriers.sources[carrier] for carrier in target.carriers]
+    if kind == "wrong_layer":
+        drawn = [wrong_layers(source, count, seed) for source in sources]
+    elif kind == "wrong_position":
+        drawn = [wrong_positions(source, count, seed) for source in sources]
+    else:
+        drawn = [draw_shared(kind, source, count, seed) for source in sources]
+    by_number = [{control.number: control for control in controls} for controls in drawn]
+    there = {}
+    for number in sorted(set.intersection(*(set(controls) for controls in by_number))):
+        controls = [of_carrier[number] for of_carrier in by_number]
+        parts = _assemble(target, controls, carriers, project=kind in OWN)
+        if parts is None or (kind in OWN and cosine(parts, carriers.parts(target)) >= SAME):
+            continue  # H's and R's own may be the target, swapped
+        there[number] = Drawn(parts, controls)
+    return there
+
+
+def _norm_matched(target: Target, carriers: Carriers, count: int, seed: int) -> dict[int, Drawn]:
+    drawn = [
+        norm_matched(part, carriers.stream[part.layer], count, seed, carriers.random_bases)
+        for part in carriers.parts(target)
+    ]
+    there = {}
+    for number, pairs in enumerate(zip(*drawn, strict=True)):
+        controls = [control for control, _ in pairs]
+        parts = tuple(control.part for control in controls)
+        if target.family == "steer":  # one random vector of the same length
+            parts = tuple(Part(part.carrier, part.layer, part.basis[:1]) for part in parts)
+        there[number] = Drawn(parts, controls, [factor if target.family == "ablate" else 1.0 for _, factor in pairs])
+    return there
 
 
 def _assemble(
-    target: Target, controls: Sequence[Control], at: Carriers, project: bool = True
+    target: Target, controls: Sequence[Control], carriers: Carriers, project: bool
 ) -> tuple[Part, ...] | None:
     """Parts of the target's mode with the controls in the carriers' places; None where nothing is left of them."""
-    rows = {c.part.carrier: c.part.basis for c in controls}
+    rows = {control.part.carrier: control.part.basis for control in controls}
     try:
         if target.mode == "h_plus_r":
             if np.linalg.norm(rows["H"] @ rows["R"].T) > SAME * np.sqrt(len(rows["R"])):
                 return None  # one position for both: there are no two directions
-            return at.assemble(target, rows["H"], rows["R"])
+            return carriers.assemble(target, rows["H"], rows["R"])
         part = controls[0].part
         basis = part.basis
         if project and target.mode in ("h_perp_r", "r_perp_h"):
-            basis = without(basis, at.r if target.mode == "h_perp_r" else at.h)
+            basis = without(basis, carriers.r if target.mode == "h_perp_r" else carriers.h)
         return (Part(part.carrier, part.layer, basis),)
     except ValueError:
         return None
 
 
-def _control(target, controls, made, at, parts, generate, factors=None) -> Cell:
-    kind, number = controls[0].kind, controls[0].number
-    generated = generate is not None and number < generate.get(kind, 0)
-    return _cell(
-        f"{target.id}/{kind}/{number}", target, made, at, [(target, parts)], kind, number, controls,
-        generated=generated, factors=factors,
-    )  # fmt: skip
-
-
-def _cell(
-    cell_id, target, parts, at, of, kind, number=0, controls=(), *, kl=True, generated=False, factors=None
-) -> Cell:  # fmt: skip
-    """A cell that acts as `target` does with `parts`; `of`: the targets that it belongs to, each with its own parts."""
-    factors = factors or [1.0] * len(parts)
-    strengths = [target.strength * f for f in factors]
+def _cell(planned: PlannedCell, target: Target, drawn: Drawn, carriers: Carriers) -> Cell:
+    """A cell that acts as `target` does with the drawn parts, with a row for each target that it belongs to."""
+    factors = drawn.factors or [1.0] * len(drawn.parts)
+    strengths = [target.strength * factor for factor in factors]
     edits = tuple(
         edit
-        for part, strength in zip(parts, strengths, strict=True)
-        for edit in interventions((part,), target.family, strength, at.scale, target.scope)
+        for part, strength in zip(drawn.parts, strengths, strict=True)
+        for edit in interventions((part,), target.family, strength, carriers.scale, target.scope)
     )
-    drawn = _drawn(controls)
-    acting = {c: part.layer for part in parts for c in part.carrier}
+    acting = {carrier: part.layer for part in drawn.parts for carrier in part.carriers}
+    read, spent = _origin(drawn.controls), _energy(drawn.parts, carriers, target.family, strengths)
     rows = tuple(
         {
-            "target": t.id, "family": t.family, "mode": t.mode, "scope": t.scope, "rank": t.rank, "lambda": t.strength,
-            "control": kind, "number": number, "layer_h": acting.get("H"), "layer_r": acting.get("R"), **drawn,
-            "abs_cos": 1.0 if kind == "target" else cosine(parts, theirs),
-            "energy": _energy(parts, at, target.family, strengths),
-            "primary": t.primary,
+            "target": served.id, "family": served.family, "mode": served.mode, "scope": served.scope, "rank": served.rank,
+            "lambda": served.strength, "control": planned.kind, "number": planned.number,
+            "layer_h": acting.get("H"), "layer_r": acting.get("R"), **read,
+            "abs_cos": 1.0 if planned.kind == "target" else cosine(drawn.parts, carriers.parts(served)),
+            "energy": spent, "primary": served.primary,
         }
-        for t, theirs in of
+        for served in planned.targets
     )  # fmt: skip
-    return Cell(cell_id, edits, rows, kl, generated)
+    return Cell(planned.id, edits, rows, planned.kl, planned.answers)
 
 
-def _drawn(controls: Sequence[Control]) -> dict:
+def _origin(controls: Sequence[Control]) -> dict:
     """Seed, layer and position of the direction in H's place and of that in R's: a control of both carriers is two draws."""
-    by_carrier = {carrier: control for control in controls for carrier in control.part.carrier}
-    found = {}
-    for carrier in "HR":
+    by_carrier = {carrier: control for control in controls for carrier in control.part.carriers}
+    columns = {}
+    for carrier in ("H", "R"):
         control, end = by_carrier.get(carrier), carrier.lower()
         position, layer = (control and control.source) or (None, None)
-        found |= {
+        columns |= {
             f"control_seed_{end}": control and control.seed, f"source_layer_{end}": layer,
             f"source_position_{end}": None if position is None else str(position),
         }  # fmt: skip
-    return found
+    return columns
 
 
-def _energy(parts: Sequence[Part], at: Carriers, family: str, strengths: Sequence[float]) -> float:
+def _energy(parts: Sequence[Part], carriers: Carriers, family: str, strengths: Sequence[float]) -> float:
     """Share of the stream's energy that is removed or added, summed over the parts, each at its own layer."""
     total = 0.0
     for part, strength in zip(parts, strengths, strict=True):
-        stream = at.stream[part.layer]
+        stream = carriers.stream[part.layer]
         if family == "ablate":
             total += strength**2 * energy(part.basis, stream)
         else:
-            total += (strength * at.scale[part.carrier]) ** 2 * len(stream) / float(np.sum(stream**2))
+            total += (strength * carriers.scale[part.carrier]) ** 2 * len(stream) / float(np.sum(stream**2))
     return total

@@ -19,14 +19,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from safety_geometry.carriers import NEGLIGIBLE
 from safety_geometry.causal.modes import Part, orthonormal
 from safety_geometry.causal.names import SHARED
-from safety_geometry.coupling import position_subspace
+from safety_geometry.geometry.carriers import NEGLIGIBLE
+from safety_geometry.geometry.coupling import position_subspace
+from safety_geometry.settings.identity import Site
 
 REDRAWS = 20
-Site = tuple[int | str, int]
-"""Position as the configuration names it, and layer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,24 +136,37 @@ def energy(basis: np.ndarray, stream: np.ndarray) -> float:
     return float(np.sum((stream @ basis.T) ** 2) / np.sum(stream**2))
 
 
-def norm_matched(part: Part, stream: np.ndarray, count: int, seed: int) -> list[tuple[Control, float]]:
+def norm_matched(
+    part: Part, stream: np.ndarray, count: int, seed: int, bases: dict | None = None
+) -> list[tuple[Control, float]]:
     """Random subspaces that take away as much energy of `stream` [M, d] as `part`, each with the factor on its strength.
 
     Random directions are added until they hold at least the target's energy; the strength is then lowered by
-    √(target's / theirs), since the energy that is removed grows with λ².
+    √(target's / theirs), since the energy that is removed grows with λ². `bases` keeps the directions from call to call, each by
+    its seed and the layer whose stream this is, and as many of its directions as a part needed.
     """
-    wanted = energy(part.basis, stream)
+    wanted, bases, d = energy(part.basis, stream), {} if bases is None else bases, stream.shape[1]
     found = []
     for number in range(count):
         own = _seed(seed, "norm_matched", part.carrier, number)
-        rng = np.random.default_rng(own)
-        q, _ = np.linalg.qr(rng.standard_normal((stream.shape[1], stream.shape[1])))
-        shares = np.cumsum(np.sum((stream @ q) ** 2, axis=0)) / np.sum(stream**2)
-        k = min(int(np.searchsorted(shares, wanted)) + 1, len(shares))
+        shares, basis = bases.get((part.layer, own), (None, np.empty((d, 0))))
+        k = 0 if shares is None else _fewest(shares, wanted)
+        if shares is None or k > basis.shape[1]:  # of the d × d directions only those are kept that were needed
+            basis, _ = np.linalg.qr(np.random.default_rng(own).standard_normal((d, d)))
+            shares = np.cumsum(np.sum((stream @ basis) ** 2, axis=0)) / np.sum(stream**2)
+            k = _fewest(shares, wanted)
+            bases[part.layer, own] = shares, basis[:, :k].copy()
         factor = math.sqrt(min(wanted / shares[k - 1], 1.0))
-        control = Control("norm_matched", number, Part(part.carrier, part.layer, np.ascontiguousarray(q.T[:k])), own)
+        control = Control(
+            "norm_matched", number, Part(part.carrier, part.layer, np.ascontiguousarray(basis.T[:k])), own
+        )
         found.append((control, factor))
     return found
+
+
+def _fewest(shares: np.ndarray, wanted: float) -> int:
+    """How many directions hold as much energy as is wanted, from what the first 1, 2 … of them hold."""
+    return min(int(np.searchsorted(shares, wanted)) + 1, len(shares))
 
 
 def _seed(seed: int, *names) -> int:

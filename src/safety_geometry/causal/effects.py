@@ -9,19 +9,19 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from safety_geometry.behaviour import paired_rates
-from safety_geometry.causal.names import CLEAN, DESCRIPTION, KINDS, SHARED, WHOLE
+from safety_geometry.artefacts.cells import DESCRIPTION, WHOLE_NUMBERS
+from safety_geometry.artefacts.tables import causal as specified
+from safety_geometry.artefacts.tables.causal import CONTROL_NORMALISED, LAYER_SCAN
+from safety_geometry.artefacts.tables.families import CHECKPOINT
+from safety_geometry.artefacts.tables.specification import names
+from safety_geometry.causal.names import CLEAN, KINDS, SHARED
 from safety_geometry.causal.outcomes import RATES, outcome_matrices, outcome_matrix
-from safety_geometry.stats import holm, percentiles, permutation_p, resampling_weights, wilson
+from safety_geometry.judges.behaviour import paired_rates
+from safety_geometry.stats.estimates import holm, percentiles, permutation_p, resampling_weights, wilson
 
-MEASURED = ("log_odds", "log_odds_delta", "n_log_odds", "kl_benign", "n_kl", "asr", "asr_lo", "asr_hi", "n_asr",
-            "asr_delta", "asr_delta_lo", "asr_delta_hi", "any_refusal", "any_refusal_lo", "any_refusal_hi",
-            "n_any_refusal", "benign_mean", "n_benign", "degenerate", "degenerate_lo", "degenerate_hi",
-            "n_degenerate")  # fmt: skip
-NORMALISED = ("target", "family", "mode", "scope", "rank", "lambda", "metric", "control", "value", "baseline", "delta",
-              "control_mean", "delta_control", "lo", "hi", "n_prompts", "n_controls", "removed_energy",
-              "control_energy", "control_cos", "primary", "p_permutation", "p_holm", "p_smallest")  # fmt: skip
-SCAN = ("family", "mode", "lambda", "layer", "log_odds_delta", "lo", "hi", "n", "kl_benign", "layer_h", "layer_r")
+MEASURED = names(specified.MEASURED)
+NORMALISED = CONTROL_NORMALISED.names[len(CHECKPOINT) :]  # rows here are of one checkpoint
+SCAN = LAYER_SCAN.names[len(CHECKPOINT) :]
 TESTED = "log_odds"  # the metric with a permutation p: cheap enough for the hundreds of directions that a p needs
 PROMPTS, CONTROLS = 1, 2  # streams of the bootstrap
 
@@ -52,7 +52,7 @@ def sweep_table(cells: pd.DataFrame, readout: pd.DataFrame | None, judged: pd.Da
             by_cell.loc[CLEAN, ["asr_delta_lo", "asr_delta_hi"]] = 0.0  # the same answers, not a second sample
         table = table.join(by_cell, on="cell")
     table = table.reindex(columns=[*DESCRIPTION, *MEASURED])
-    return table.astype(dict.fromkeys([*WHOLE, *(name for name in MEASURED if name.startswith("n_"))], "Int64"))
+    return table.astype(dict.fromkeys([*WHOLE_NUMBERS, *(name for name in MEASURED if name.startswith("n_"))], "Int64"))
 
 
 def control_normalised(
@@ -77,7 +77,7 @@ def control_normalised(
             controls = mine[mine["cell"].isin(matrix.index)]
             if target["cell"] in matrix.index and len(controls):
                 rows += _normalised(target, controls, metric, matrix, rng_seed, draws)
-    table = pd.DataFrame(rows, columns=list(NORMALISED))
+    table = pd.DataFrame(rows, columns=NORMALISED)
     return table.astype({"p_permutation": float, "p_holm": float, "p_smallest": float})
 
 
@@ -173,7 +173,7 @@ def layer_scan(
             "kl_benign": kl.loc[cell["cell"]].mean() if kl is not None and cell["cell"] in kl.index else np.nan,
             "layer_h": carrier_layers[0], "layer_r": carrier_layers[1],
         })  # fmt: skip
-    return pd.DataFrame(rows, columns=list(SCAN))
+    return pd.DataFrame(rows, columns=SCAN)
 
 
 @lru_cache(maxsize=8)

@@ -11,24 +11,22 @@ from itertools import chain, zip_longest
 import numpy as np
 import pandas as pd
 
-from safety_geometry.behaviour import paired_rates
+from safety_geometry.artefacts.tables.families import CHECKPOINT
+from safety_geometry.artefacts.tables.follow_up import FOLLOW_UP, FOLLOWED
+from safety_geometry.artefacts.tables.specification import names
 from safety_geometry.causal.names import CLEAN, KINDS, SHARED
 from safety_geometry.causal.outcomes import RATES, outcome_matrix
-from safety_geometry.stats import percentiles, resampling_weights, wilson
-from safety_geometry.tables import Checkpoint
+from safety_geometry.causal.plan import Target
+from safety_geometry.judges.behaviour import paired_rates
+from safety_geometry.settings.identity import Checkpoint
+from safety_geometry.stats.estimates import percentiles, resampling_weights, wilson
 
-WHAT = ("target", "family", "mode", "lambda", "scope", "rank", "role", "control", "number", "chosen_delta")
+WHAT = names(FOLLOWED)
 # column -> metric and name of its n; usefulness is what carries a reopened attack, benign_mean what is left of the model
 SCORES = {"asr": ("asr", "n_asr"), "any_refusal": ("direct_refusal", "n_asr"), "usefulness": ("usefulness", "n_usefulness"),
           "benign_mean": ("benign_mean", "n_benign"), "degenerate": ("degenerate", "n_degenerate"),
           "degenerate_direct": ("degenerate_direct", "n_asr")}  # fmt: skip
 DIFFERENCES = ("asr", "usefulness", "degenerate_direct")  # that stand less the baseline's too, paired by prompt
-SCORED = ("asr", "asr_lo", "asr_hi", "n_asr", "any_refusal", "any_refusal_lo", "any_refusal_hi", "usefulness",
-          "usefulness_lo", "usefulness_hi", "n_usefulness", "benign_mean", "benign_mean_lo", "benign_mean_hi", "n_benign",
-          "degenerate", "degenerate_lo", "degenerate_hi", "n_degenerate", "degenerate_direct", "degenerate_direct_lo",
-          "degenerate_direct_hi", *(f"{name}_delta{end}" for name in (*DIFFERENCES, "usefulness_control")
-                                    for end in ("", "_lo", "_hi")))  # fmt: skip
-COLUMNS = ("seed", "regime", "step", "anchor", *WHAT, *SCORED)
 
 
 @dataclass(frozen=True)
@@ -123,6 +121,45 @@ def _chosen(checkpoint: Checkpoint, cell: dict, role: str, delta: float | None, 
     return {"checkpoint": checkpoint, "cell": cell["cell"], "chosen_delta": delta} | operation | of
 
 
+def choice_of(
+    chosen: pd.DataFrame,
+    cells: Mapping[Checkpoint, pd.DataFrame],
+    judged: Mapping[Checkpoint, pd.DataFrame],
+    seed: int,
+) -> dict:
+    """The file of a choice: `chosen`, rows of `choose` with checkpoint and digest as plain values, and `scoring`, the direct
+    prompts that score them."""
+    direct = {i for frame in judged.values() for i in frame.loc[frame["suite"] == "direct", "prompt_id"]}
+    digests = {c: dict(zip(frame["cell"], frame["digest"], strict=True)) for c, frame in cells.items()}
+    rows = [
+        {name: None if pd.isna(value) else value for name, value in row.items() if name != "checkpoint"}
+        | row["checkpoint"].columns()
+        | {"digest": digests[row["checkpoint"]][row["cell"]]}
+        for row in chosen.to_dict("records")
+    ]
+    return {"chosen": rows, "scoring": list(split_half(direct, seed).scoring)}
+
+
+def chosen_of(choice: Mapping) -> pd.DataFrame:
+    """The rows of `choose` that a choice was made of."""
+    rows = []
+    for row in choice["chosen"]:
+        checkpoint = Checkpoint(**{name: row[name] for name in names(CHECKPOINT)})
+        rows.append({k: v for k, v in row.items() if k not in names(CHECKPOINT)} | {"checkpoint": checkpoint})
+    return pd.DataFrame(rows)
+
+
+def answering_together(chosen: Sequence[Mapping], checkpoint: Mapping) -> dict[str, dict[str, str]]:
+    """Cells chosen at a checkpoint ({regime, step}) and their digests, by id, of each group of targets; the baseline is a group of
+    its own."""
+    groups: dict[str, dict[str, str]] = {}
+    for row in chosen:
+        if all(row[name] == value for name, value in checkpoint.items()):
+            group = CLEAN if row["role"] == "baseline" else Target.of(row).group
+            groups.setdefault(group, {})[row["cell"]] = row["digest"]
+    return {group: dict(sorted(cells.items())) for group, cells in groups.items()}
+
+
 def follow_up_table(
     chosen: pd.DataFrame,
     judged: Mapping[Checkpoint, pd.DataFrame],
@@ -159,7 +196,7 @@ def follow_up_table(
         | scores[row["checkpoint"]].get(row["cell"], {})
         for row in chosen.to_dict("records")
     ]
-    return pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+    return pd.DataFrame(rows).reindex(columns=FOLLOW_UP.names)
 
 
 def _scores(frame: pd.DataFrame, seed: int, draws: int) -> dict[str, dict]:

@@ -11,14 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from safety_geometry.interventions import Intervention
+from safety_geometry.causal.names import FAMILIES, MODES, SCOPES
+from safety_geometry.models.interventions import Intervention
 
-MODES = ("h_only", "r_only", "h_plus_r", "h_perp_r", "r_perp_h")
-CARRIER = {"h_only": "H", "h_perp_r": "H", "r_only": "R", "r_perp_h": "R"}
-"""The carrier at whose layer a mode acts; `h_plus_r` acts at both."""
-FAMILIES = ("ablate", "steer")
-SCOPES = ("layer", "all_layers")
-NEGLIGIBLE = 1e-6  # of a unit vector: what is shorter after a projection counts as nothing
+NOTHING_LEFT = 1e-6  # of a unit vector: what is shorter after a projection counts as nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +24,11 @@ class Part:
     carrier: str
     layer: int
     basis: np.ndarray
+
+    @property
+    def carriers(self) -> tuple[str, ...]:
+        """H, R or both."""
+        return tuple(self.carrier)
 
 
 def orthonormal(rows: np.ndarray) -> np.ndarray:
@@ -44,7 +45,7 @@ def orthonormal(rows: np.ndarray) -> np.ndarray:
         for _ in range(2):  # twice is enough against rounding
             for other in found:
                 left = left - (left @ other) * other
-        if np.linalg.norm(left) > NEGLIGIBLE:
+        if np.linalg.norm(left) > NOTHING_LEFT:
             found.append(left / np.linalg.norm(left))
     if not found:
         raise ValueError("no direction is left: the rows are zero")
@@ -58,7 +59,7 @@ def without(basis: np.ndarray, other: np.ndarray) -> np.ndarray:
     """
     other = orthonormal(other)
     left = basis - (basis @ other.T) @ other
-    left = left[np.linalg.norm(left, axis=1) > NEGLIGIBLE]
+    left = left[np.linalg.norm(left, axis=1) > NOTHING_LEFT]
     if not len(left):
         raise ValueError("the carriers span the same directions: nothing is left of one without the other")
     return orthonormal(left)

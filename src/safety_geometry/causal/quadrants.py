@@ -5,10 +5,11 @@ from collections.abc import Collection
 import numpy as np
 import pandas as pd
 
+from safety_geometry.artefacts.activations import CLASSES, Activations
+from safety_geometry.artefacts.carriers import CarrierPair
+from safety_geometry.artefacts.prompt_activations import PromptActivations
+
 QUADRANTS = ("harmful_refused", "harmful_complied", "benign_refused", "benign_complied", "benign_degenerate")
-COLUMNS = ("seed", "regime", "step", "anchor", "quadrant", "id", "suite", "prompt_id", "digest", "refusal",
-           "refusal_score", "harm_score", "attack_success", "degenerate", "utility", "proj_h", "proj_r", "available",
-           "sampled")  # fmt: skip
 IDENTITY = ("seed", "regime", "step", "arm", "id")
 
 
@@ -53,6 +54,21 @@ def sample(frame: pd.DataFrame, per_quadrant: int, seed: int) -> pd.DataFrame:
         parts.append(rows.iloc[np.sort(drawn)].assign(available=len(rows), sampled=taken) if taken else rows.iloc[:0])
     table = pd.concat([part for part in parts if len(part)] or [present.assign(available=0, sampled=0)])
     return table.reset_index(drop=True)
+
+
+def projections(prompts: PromptActivations, activations: Activations, carriers: CarrierPair) -> dict[str, np.ndarray]:
+    """`proj_h` and `proj_r` [n] of the asked prompts on a checkpoint's carriers, each at its site, −1 and +1 at the means of the
+    classes that it contrasts in the fit set. NaN where the checkpoint has no such carrier."""
+    columns = {}
+    for carrier, classes in ((carriers.h, CLASSES), (carriers.r, activations.r_classes())):
+        if carrier is None:
+            columns["proj_r"] = np.full(len(prompts), np.nan)
+            continue
+        site = activations.index(carrier.position), carrier.layer
+        means = [activations.mean(label)[site] for label in classes]
+        values = prompts.read(carrier.position, carrier.layer)
+        columns[f"proj_{carrier.kind.lower()}"] = projection(values, *means, carrier.direction)
+    return columns
 
 
 def projection(

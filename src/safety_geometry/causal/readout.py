@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from safety_geometry.chat import ChatFormat
-from safety_geometry.interventions import Intervention
-from safety_geometry.memory import BatchSize
-from safety_geometry.restart import CleanRun, clean_run, edited_prefix, restart
-from safety_geometry.runner import Runner
+from safety_geometry.models.chat import ChatFormat
+from safety_geometry.models.interventions import Intervention
+from safety_geometry.models.memory import BatchSize
+from safety_geometry.models.restart import CleanRun, clean_run, edited_prefix, restart
+from safety_geometry.models.runner import Runner
 
 TOGETHER = 64  # cells whose edited prefixes are held at one time
 

@@ -11,17 +11,17 @@ from safety_geometry.claims.evidence import (
     greater,
     negated,
 )
-from safety_geometry.stats import wilson
+from safety_geometry.stats.estimates import wilson
 
 
 def before_last(evidence: Evidence, metric: str):
     """r2d2 minus sft at every anchor of the same name but r2d2's last."""
-    found = evidence.contrasts("regime", metric, ADVERSARIAL, PLAIN)
+    differences = evidence.contrasts("regime", metric, ADVERSARIAL, PLAIN)
     last = evidence.rows("five_anchor", ADVERSARIAL)["anchor"].iloc[-1]
-    found = found[found["anchor"] != last].reset_index(drop=True)
-    if not len(found):
+    differences = differences[differences["anchor"] != last].reset_index(drop=True)
+    if not len(differences):
         raise Undecidable("no anchor before the last that both regimes have")
-    return found
+    return differences
 
 
 def resists_early(evidence: Evidence) -> Outcome:
@@ -45,14 +45,15 @@ def over_refuses(evidence: Evidence) -> Outcome:
 
 
 def share_at(evidence: Evidence, regime: str, metric: str, threshold: float, *, lowest: bool) -> Outcome:
-    """A regime's lowest (or highest) rate over its anchors against a threshold, Wilson at a level shared by the anchors."""
+    """A regime's lowest (or highest) rate over its anchors against a threshold, Wilson at a level shared by the
+    anchors."""
     rows = evidence.anchors(regime, metric)
     row = rows.loc[rows[metric].idxmin() if lowest else rows[metric].idxmax()]
     n = int(row[f"{metric}_n"])
-    found = wilson(round(row[metric] * n), n, 1 - ALPHA / len(rows))
+    estimate = wilson(round(row[metric] * n), n, 1 - ALPHA / len(rows))
     which = "lowest" if lowest else "highest"
     what = f"{which} {metric} of {regime} (anchor {row['anchor']})"
-    return greater(found.value, found.lo, found.hi, threshold, what, n=n)
+    return greater(estimate.value, estimate.lo, estimate.hi, threshold, what, n=n)
 
 
 def refusal_falls(evidence: Evidence) -> Outcome:
@@ -93,5 +94,5 @@ def low_coupling_is_not_safe(evidence: Evidence) -> Outcome:
             f"sft's coupling is at no anchor below r2d2's for certain (closest: anchor {row['anchor']}, "
             f"{row['hrci_repr_sft']:.3f} against {row['hrci_repr_r2d2']:.3f})"
         )
-    found = evidence.contrasts("regime", "fixed_asr", PLAIN, ADVERSARIAL)
-    return any_greater(found[found["anchor"] == row["anchor"]].reset_index(drop=True), "fixed_asr")
+    differences = evidence.contrasts("regime", "fixed_asr", PLAIN, ADVERSARIAL)
+    return any_greater(differences[differences["anchor"] == row["anchor"]].reset_index(drop=True), "fixed_asr")

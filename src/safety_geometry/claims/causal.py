@@ -21,7 +21,7 @@ from safety_geometry.claims.evidence import (
     Undecidable,
     less,
 )
-from safety_geometry.stats import holm, least_mcnemar_p, wilson
+from safety_geometry.stats.estimates import holm, least_mcnemar_p, wilson
 
 SMALLEST_LOG_ODDS = 0.4  # moves a probability of one half by a tenth, the smallest effect of interest of a rate
 FEWEST_CONTROLS = 5  # from which resampling them covers their choice; the interval is too narrow with two or three
@@ -29,7 +29,8 @@ NEARLY_RIGHT = 75.0  # degrees from which two directions count as nearly orthogo
 
 
 def aligned(evidence: Evidence) -> pd.DataFrame:
-    """One ablation row per aligned model: of several the one nearest to a full ablation of one direction at its own layer."""
+    """One ablation row per aligned model: of several the one nearest to a full ablation of one direction at its own
+    layer."""
     rows = evidence.table("aligned_anchors")
     rows = rows[rows["family"] == "ablate"]
     if not len(rows):
@@ -47,7 +48,8 @@ def aligned_r_reopens(evidence: Evidence) -> Outcome:
         if least_mcnemar_p(room) > ALPHA:
             closed.append(
                 f"{row['model']}: attack success is {row['asr_baseline']:.2f} without and {row['asr_h_only']:.2f} with "
-                f"H-only, which leaves {round(room)} of {row['n']:.0f} requests to reopen (least p {least_mcnemar_p(room):.2g})"
+                f"H-only, which leaves {round(room)} of {row['n']:.0f} requests to reopen (least p "
+                f"{least_mcnemar_p(room):.2g})"
             )
             continue
         for name, arm in (("r_minus_h", "r_only"), ("r_perp_minus_h", "r_perp_h")):
@@ -78,9 +80,13 @@ def aligned_orthogonal(evidence: Evidence) -> Outcome:
     )
     coupling = coupling.dropna(subset=["c_cos_lo", "c_cos_hi"])
     names = {
-        name: (c.c_cos_lo, c.c_cos_hi)
-        for c in coupling.itertuples()
-        for name in (c.regime, f"{c.regime}:{c.step}", f"{c.regime}:{c.anchor}")
+        name: (checkpoint.c_cos_lo, checkpoint.c_cos_hi)
+        for checkpoint in coupling.itertuples()
+        for name in (
+            checkpoint.regime,
+            f"{checkpoint.regime}:{checkpoint.step}",
+            f"{checkpoint.regime}:{checkpoint.anchor}",
+        )
     }
     known, words = [], []
     for row in aligned(evidence).to_dict("records"):
@@ -96,14 +102,17 @@ def aligned_orthogonal(evidence: Evidence) -> Outcome:
         raise Undecidable("no aligned model has an interval of its coupling: " + "; ".join(words))
     frame = pd.DataFrame(known)
     worst = frame.loc[frame["hi"].idxmax()]
-    found = less(worst["value"], worst["lo"], worst["hi"], threshold, "largest C_cos", n=len(frame))
-    if found.verdict == "holds" and (frame["angle"] < NEARLY_RIGHT).any():
-        found = replace(found, verdict="inconclusive", reason=found.reason + "; the subspaces come closer than that")
-    return replace(found, reason="; ".join([found.reason, *words]))
+    outcome = less(worst["value"], worst["lo"], worst["hi"], threshold, "largest C_cos", n=len(frame))
+    if outcome.verdict == "holds" and (frame["angle"] < NEARLY_RIGHT).any():
+        outcome = replace(
+            outcome, verdict="inconclusive", reason=outcome.reason + "; the subspaces come closer than that"
+        )
+    return replace(outcome, reason="; ".join([outcome.reason, *words]))
 
 
 def primary(evidence: Evidence, regime: str) -> pd.DataFrame:
-    """Primary cells of a regime on the log-odds, pooled controls; `smallest`: least p after Holm over all that were tested."""
+    """Primary cells of a regime on the log-odds, pooled controls; `smallest`: least p after Holm over all that were
+    tested."""
     frame = evidence.table("control_normalised")
     tested = frame["primary"].astype(bool) & (frame["metric"] == "log_odds") & (frame["control"] == "pooled")
     tested &= frame["p_holm"].notna()
@@ -113,7 +122,8 @@ def primary(evidence: Evidence, regime: str) -> pd.DataFrame:
     rows = rows.assign(smallest=rows["p_smallest"] * tested.sum()).reset_index(drop=True)
     if rows["smallest"].min() > ALPHA:
         raise Undecidable(
-            f"{rows['n_controls'].max():.0f} control directions cannot give a p below {ALPHA} over {tested.sum()} primary "
+            f"{rows['n_controls'].max():.0f} control directions cannot give a p below {ALPHA} over "
+            f"{tested.sum()} primary "
             f"cells (least possible {rows['smallest'].min():.2g})"
         )
     if rows["n_prompts"].max() < FEWEST_CHANGES:
@@ -133,16 +143,16 @@ def moves_refusal(regime: str):
         rows = primary(evidence, regime)
         ahead = (rows["p_holm"] < ALPHA) & ((rows["lo"] > 0) | (rows["hi"] < 0))
         row = rows.loc[(rows[ahead] if ahead.any() else rows)["delta_control"].abs().idxmax()]
-        found = Outcome("inconclusive", "", row["delta_control"], row["lo"], row["hi"], 0.0, row["p_holm"],
+        outcome = Outcome("inconclusive", "", row["delta_control"], row["lo"], row["hi"], 0.0, row["p_holm"],
                         min(1.0, row["smallest"]), row["n_prompts"])  # fmt: skip
         where = f"{cell_name(row)} against {row['n_controls']:.0f} controls{norm_matched(evidence, row)}"
         if ahead.any():
             some = f"{int(ahead.sum())} of {len(rows)} primary cells; largest: {where}"
-            return replace(found, verdict="holds", reason=some)
+            return replace(outcome, verdict="holds", reason=some)
         if ((rows["lo"] > -SMALLEST_LOG_ODDS) & (rows["hi"] < SMALLEST_LOG_ODDS)).all():
             none = f"no primary cell leaves room for {SMALLEST_LOG_ODDS:g}; largest: {where}"
-            return replace(found, verdict="fails", reason=none)
-        return replace(found, reason=f"none of {len(rows)} primary cells stands out for certain; largest: {where}")
+            return replace(outcome, verdict="fails", reason=none)
+        return replace(outcome, reason=f"none of {len(rows)} primary cells stands out for certain; largest: {where}")
 
     return decide
 
@@ -177,7 +187,8 @@ def moves_attacks(regime: str):
         controls = rows["n_controls"].min()
         if controls < FEWEST_CONTROLS:
             raise Undecidable(
-                f"{controls:.0f} pooled controls that answered are too few for an interval over controls (at least {FEWEST_CONTROLS})"
+                f"{controls:.0f} pooled controls that answered are too few for an interval over controls (at "
+                f"least {FEWEST_CONTROLS})"
             )
         # The table's intervals are of 95 % each; the best of k cells needs the level that they share.
         wider = ndtri(1 - ALPHA / 2 / len(rows)) / ndtri(1 - ALPHA / 2)
@@ -187,19 +198,19 @@ def moves_attacks(regime: str):
         ahead = (rows["p_holm"] < ALPHA) & ((lo > 0) | (hi < 0)) & changed
         i = value[ahead if ahead.any() else slice(None)].abs().idxmax()
         row = rows.loc[i]
-        found = Outcome("inconclusive", "", value[i], lo[i], hi[i], 0.0, row["p_holm"], min(1.0, row["smallest"]),
+        outcome = Outcome("inconclusive", "", value[i], lo[i], hi[i], 0.0, row["p_holm"], min(1.0, row["smallest"]),
                         row["n_prompts"])  # fmt: skip
         where = f"{cell_name(row)} against {row['n_controls']:.0f} controls "
         where += f"(attack success {row['value']:.2f}, without {row['baseline']:.2f})"
         if ahead.any():
             some = f"{int(ahead.sum())} of {len(rows)} primary cells; largest: {where}"
-            return replace(found, verdict="holds", reason=some)
+            return replace(outcome, verdict="holds", reason=some)
         unseen = rows["n_prompts"].map(lambda n: wilson(0, int(n)).hi)  # what a sample without a change leaves open
         reach = pd.concat([rows["hi"], -rows["lo"], value.abs() + unseen], axis=1).max(axis=1)
         if (reach < SMALLEST_RATE).all():
             none = f"no primary cell leaves room for {SMALLEST_RATE:g}; largest: {where}"
-            return replace(found, verdict="fails", reason=none)
-        return replace(found, reason=f"none of {len(rows)} primary cells stands out for certain; largest: {where}")
+            return replace(outcome, verdict="fails", reason=none)
+        return replace(outcome, reason=f"none of {len(rows)} primary cells stands out for certain; largest: {where}")
 
     return decide
 

@@ -1,11 +1,12 @@
-"""Claims about coupling: how HRCI_repr moves, what moves it, and what stands beside it (arXiv 2606.16349, Tables 2-3)."""
+"""Claims about coupling: how HRCI_repr moves, what moves it, and what stands beside it (arXiv 2606.16349, Tables
+2-3)."""
 
 import math
 
 import pandas as pd
 
 from safety_geometry.claims.evidence import ADVERSARIAL, PLAIN, Evidence, Outcome, Undecidable, greater, less
-from safety_geometry.dense import FEWEST_SAVES, FORMS
+from safety_geometry.geometry.dense import FEWEST_SAVES, FORMS
 
 DROP = 3.0  # the papers' .0674 to .0205, and .0784 to .0205
 FLAT = 1.5  # the papers' .0217 to .0190 is 1.14
@@ -51,11 +52,12 @@ def companion(evidence: Evidence, regime: str, name: str, quantity: str) -> pd.D
 
 
 def above_shuffled(evidence: Evidence) -> Outcome:
-    """At every anchor of both regimes: value minus the upper end of the shuffled range, interval from the value's own."""
+    """At every anchor of both regimes: value minus the upper end of the shuffled range, interval from the value's
+    own."""
     parts = []
     for regime in (ADVERSARIAL, PLAIN):
-        own, null = (companion(evidence, regime, c, "hrci_repr") for c in ("own_sites", "shuffled"))
-        parts.append(pd.DataFrame({k: own[k] - null["hi"] for k in ("value", "lo", "hi")}).assign(n=null["n"]))
+        observed, null = (companion(evidence, regime, name, "hrci_repr") for name in ("own_sites", "shuffled"))
+        parts.append(pd.DataFrame({k: observed[k] - null["hi"] for k in ("value", "lo", "hi")}).assign(n=null["n"]))
     margin = pd.concat(parts).dropna()
     if not len(margin):
         raise Undecidable("no anchor has a coupling value with a shuffled floor")
@@ -69,8 +71,8 @@ def distinct_directions(evidence: Evidence) -> Outcome:
     """C_cos against the split-half ceiling, highest share of the ceiling over both regimes' anchors."""
     parts = []
     for regime in (ADVERSARIAL, PLAIN):
-        own, top = (companion(evidence, regime, *c) for c in (("own_sites", "c_cos"), ("split_half", "ceiling")))
-        parts.append(own[["value", "lo", "hi"]].div(top["value"], axis=0))
+        observed, top = (companion(evidence, regime, *c) for c in (("own_sites", "c_cos"), ("split_half", "ceiling")))
+        parts.append(observed[["value", "lo", "hi"]].div(top["value"], axis=0))
     share = pd.concat(parts).dropna().sort_values("value", kind="stable")
     if not len(share):
         raise Undecidable("no anchor has a split-half ceiling")
@@ -84,16 +86,21 @@ def relocation_explains(evidence: Evidence) -> Outcome:
     _, lo, _ = ratio(peak, last)
     if not lo > 1:
         raise Undecidable("the coupling of r2d2 does not fall for certain between its peak and its last anchor")
-    own = companion(evidence, ADVERSARIAL, "own_sites", "c_cos")
-    low, high = fall(own.loc[peak["anchor"]], own.loc[last["anchor"]])
+    at_own_sites = companion(evidence, ADVERSARIAL, "own_sites", "c_cos")
+    low, high = fall(at_own_sites.loc[peak["anchor"]], at_own_sites.loc[last["anchor"]])
     fixed = companion(evidence, ADVERSARIAL, "fixed_layer", "c_cos").set_index("layer_r", append=True)
     falls = [
         fall(*(fixed.loc[(a["anchor"], k)] for a in (peak, last))) for k in sorted(set(fixed.index.get_level_values(1)))
     ]
     most = max(top for _, top in falls)  # the most that any common layer may have fallen
     least = max(bottom for bottom, _ in falls)
-    numbers = {"value": own.loc[peak["anchor"], "value"] - own.loc[last["anchor"], "value"], "lo": low, "hi": high,
-               "threshold": most, "n": len(falls)}  # fmt: skip
+    numbers = {
+        "value": at_own_sites.loc[peak["anchor"], "value"] - at_own_sites.loc[last["anchor"], "value"],
+        "lo": low,
+        "hi": high,
+        "threshold": most,
+        "n": len(falls),
+    }
     if peak["layer_r"] == last["layer_r"]:
         return Outcome("fails", f"R stays at layer {last['layer_r']:.0f} while the coupling falls", **numbers)
     if low > most:
@@ -109,10 +116,11 @@ def fall(before: pd.Series, after: pd.Series) -> tuple[float, float]:
 
 
 def follows(metric: str, sign: int):
-    """Spearman of HRCI_repr at frozen sites with a behaviour over all saves of r2d2 has the paper's sign, and so do their changes from save to save.
+    """Spearman of HRCI_repr at frozen sites with a behaviour over all saves of r2d2 has the paper's sign, and so do
+    their changes from save to save.
 
-    Two series that both trend always correlate. So the levels (at every block length that fits the series) and the first differences
-    have to say the same; levels alone decide nothing.
+    Two series that both trend always correlate. So the levels (at every block length that fits the series) and the
+    first differences have to say the same; levels alone decide nothing.
     """
 
     def decide(evidence: Evidence) -> Outcome:
@@ -125,22 +133,27 @@ def follows(metric: str, sign: int):
             raise Undecidable(f"{metric} is the same at every save")
         levels, changes = (correlation(evidence, metric, form) for form in FORMS)
         rho = f"Spearman's rho (greatest that the ties allow: {levels['rho_tie_ceiling']:.3f})"
-        told = f"{rho}; of first differences {changes['rho']:.3f} [{changes['lo']:.3f}, {changes['hi']:.3f}]"
+        correlations = f"{rho}; of first differences {changes['rho']:.3f} [{changes['lo']:.3f}, {changes['hi']:.3f}]"
         numbers = {"value": levels["rho"], "lo": levels["lo"], "hi": levels["hi"], "threshold": 0.0, "n": levels["n"]}
         if not (side := side_of_zero(levels)):
-            return Outcome("inconclusive", f"{told}: at some block length the levels' interval holds 0", **numbers)
+            return Outcome(
+                "inconclusive", f"{correlations}: at some block length the levels' interval holds 0", **numbers
+            )
         if side_of_zero(changes) != side:
             return Outcome(
-                "inconclusive", f"{told}: shared trend: the levels go together, the changes do not", **numbers
+                "inconclusive", f"{correlations}: shared trend: the levels go together, the changes do not", **numbers
             )
         words = "the claimed sign" if side == sign else "the other sign"
-        return Outcome("holds" if side == sign else "fails", f"{told}: both have {words} for certain", **numbers)
+        return Outcome(
+            "holds" if side == sign else "fails", f"{correlations}: both have {words} for certain", **numbers
+        )
 
     return decide
 
 
 def correlation(evidence: Evidence, metric: str, form: str) -> pd.Series:
-    """r2d2's row of dense_correlations at frozen sites with the widest interval over the block lengths (lo and hi NaN where one is missing)."""
+    """r2d2's row of dense_correlations at frozen sites with the widest interval over the block lengths (lo and hi NaN
+    where one is missing)."""
     rows = evidence.table("dense_correlations")
     rows = rows[(rows["regime"] == ADVERSARIAL) & (rows["predictor"] == QUANTITY) & (rows["outcome"] == metric)]
     rows = rows[(rows["sites"] == "frozen") & (rows["form"] == form) & (2 * rows["block_length"] <= rows["n"])]

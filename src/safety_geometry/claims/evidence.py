@@ -1,8 +1,9 @@
 """How a claim is decided: outcomes, decisions by interval, and what has to be true before a claim can be tested at all.
 
-Two rules keep the decisions honest. An interval decides, never a point: a difference holds when its interval lies on the
-claimed side of the threshold, fails when its interval excludes even the smallest effect of interest, and is inconclusive
-between. And where several comparisons could make a claim hold, the p that decides is Holm's over all of them.
+Two rules keep the decisions honest. An interval decides, never a point: a difference holds when its interval lies on
+the claimed side of the threshold, fails when its interval excludes even the smallest effect of interest, and is
+inconclusive between. And where several comparisons could make a claim hold, the p that decides is Holm's over all of
+them.
 """
 
 import math
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from safety_geometry.stats import holm
+from safety_geometry.stats.estimates import holm
 
 ADVERSARIAL, PLAIN = "r2d2", "sft"  # the regimes that the claims are about
 ALPHA = 0.05
@@ -75,18 +76,19 @@ class Evidence:
         frame = self.table("contrasts")
         frame = frame[(frame["contrast"] == kind) & (frame["metric"] == metric)]
         other = other or regime
-        found = frame[(frame["regime"] == regime) & (frame["other_regime"] == other)]
-        if not len(found):
-            found = negated(frame[(frame["regime"] == other) & (frame["other_regime"] == regime)])
-        if not len(found):
+        rows = frame[(frame["regime"] == regime) & (frame["other_regime"] == other)]
+        if not len(rows):
+            rows = negated(frame[(frame["regime"] == other) & (frame["other_regime"] == regime)])
+        if not len(rows):
             missing = {regime, other} - set(self.table("five_anchor")["regime"])
             raise Undecidable(
                 f"the study has no regime {', '.join(sorted(missing))}" if missing else f"no paired {metric} to compare"
             )
-        return found.sort_values(["step", "other_step"], kind="stable").reset_index(drop=True)
+        return rows.sort_values(["step", "other_step"], kind="stable").reset_index(drop=True)
 
     def require_moved(self, *regimes: str) -> None:
-        """A regime moved when a behaviour changed since its reference (Holm), or a carrier turned at the reference's site."""
+        """A regime moved when a behaviour changed since its reference (Holm), or a carrier turned at the reference's
+        site."""
         for regime in regimes:
             last = self.rows("geometry", regime).iloc[-1]
             turned = min(last["cos_fixed_h_ref"], last["cos_fixed_r_ref"])
@@ -94,7 +96,8 @@ class Evidence:
             changes = changes[(changes["contrast"] == "time") & (changes["regime"] == regime)]
             if turned >= MOVED_COSINE and not (len(changes) and (holm(changes["p"]) < ALPHA).any()):
                 raise Undecidable(
-                    f"{regime} did not move: no behaviour differs between its anchors and its carriers keep a cosine of "
+                    f"{regime} did not move: no behaviour differs between its anchors and its carriers keep "
+                    "a cosine of "
                     f"{turned:.3f} with the reference's"
                 )
 
@@ -132,8 +135,8 @@ def smallest_effect(metric: str) -> float:
 
 
 def any_greater(contrasts: pd.DataFrame, metric: str) -> Outcome:
-    """Holds when at least one of the contrasts is above 0 with Holm's p over all; fails when every interval excludes the
-    smallest effect of interest. The numbers are those of the decisive (or largest) contrast."""
+    """Holds when at least one of the contrasts is above 0 with Holm's p over all; fails when every interval excludes
+    the smallest effect of interest. The numbers are those of the decisive (or largest) contrast."""
     effect, adjusted = smallest_effect(metric), holm(contrasts["p"])
     smallest = contrasts["p_smallest"] * len(contrasts)
     ahead = (contrasts["value"] > 0) & (adjusted < ALPHA) & (contrasts["lo"] > 0)
@@ -170,9 +173,9 @@ def greater(value: float, lo: float, hi: float, threshold: float, what: str, **n
 
 def less(value: float, lo: float, hi: float, threshold: float, what: str, **numbers: float) -> Outcome:
     """Holds when the whole interval is below the threshold."""
-    found = greater(value, lo, hi, threshold, what, **numbers)
+    reverse = greater(value, lo, hi, threshold, what, **numbers)
     turned = {"holds": "fails", "fails": "holds", "inconclusive": "inconclusive"}
-    return replace(found, verdict=turned[found.verdict])
+    return replace(reverse, verdict=turned[reverse.verdict])
 
 
 def over_seeds(outcomes: Sequence[Outcome]) -> Outcome:

@@ -1,8 +1,8 @@
 """Claims about transfer: what an attack's success on another checkpoint follows (arXiv 2606.16349, Table 5).
 
-All seeds of a study are tested together (`transfer_stats`). Four things can make such a claim undecidable: attacks that do not beat
-their unoptimised arm, too few targets for any p below ALPHA, too few checkpoints for an interval, and predictors that rank the
-targets alike (no outcome could tell them apart).
+All seeds of a study are tested together (`transfer_stats`). Four things can make such a claim undecidable: attacks that
+do not beat their unoptimised arm, too few targets for any p below ALPHA, too few checkpoints for an interval, and
+predictors that rank the targets alike (no outcome could tell them apart).
 """
 
 import math
@@ -10,10 +10,10 @@ import math
 import numpy as np
 import pandas as pd
 
+from safety_geometry.attacks.transfer import ARMS, BY_NAME, FAMILIES, analysis_rows, checkpoint_values, family_rows
+from safety_geometry.attacks.transfer_statistics import FEWEST_LABELS, pigeonhole
 from safety_geometry.claims.evidence import ADVERSARIAL, ALPHA, PLAIN, Evidence, Outcome, Undecidable, greater
-from safety_geometry.stats import holm, sign_flip_exact, spearman
-from safety_geometry.transfer import ARMS, BY_NAME, FAMILIES, analysis_rows, checkpoint_values, family_rows
-from safety_geometry.transfer_stats import FEWEST_LABELS, pigeonhole
+from safety_geometry.stats.estimates import holm, sign_flip_exact, spearman
 
 COUPLING, BEHAVIOUR, DRIFT = "target_hrci_repr", "target_fixed_asr", "target_refusal_score_drift"
 WEAK = 0.3  # a correlation that is smaller for certain does not follow
@@ -30,34 +30,37 @@ def transfers(evidence: Evidence, regime: str) -> pd.DataFrame:
 
 
 def strong_attacks(evidence: Evidence, regime: str) -> tuple[set[str], str]:
-    """Optimised attacks that beat their unoptimised arm on the checkpoints of the regime that they were made on, and what is to be said
-    of the others. Signs are flipped by behaviour: one behaviour's attacks on several checkpoints, and under several seeds, are no
-    independent tries."""
+    """Optimised attacks that beat their unoptimised arm on the checkpoints of the regime that they were made on, and
+    what is to be said of the others. Signs are flipped by behaviour: one behaviour's attacks on several checkpoints,
+    and under several seeds, are no independent tries."""
     transferred, strong, weak = set(transfers(evidence, regime)["attack"]), set(), []
     rows = evidence.table("attacks")
     rows = rows[rows["source"].str.startswith(f"{regime}:")]
     for attack, arm in ARMS.items():
-        own = rows[rows["attack"] == attack].dropna(subset=["success", "success_start"])
+        tried = rows[rows["attack"] == attack].dropna(subset=["success", "success_start"])
         if attack not in transferred:
             continue
-        if not len(own):
+        if not len(tried):
             weak.append(f"{attack} was not compared with {arm} on its own sources")
             continue
-        gain = own["success"].astype(int) - own["success_start"].astype(int)
-        p, smallest = sign_flip_exact(gain.groupby(own["behaviour"]).sum())
+        gain = tried["success"].astype(int) - tried["success_start"].astype(int)
+        p, smallest = sign_flip_exact(gain.groupby(tried["behaviour"]).sum())
         if p < ALPHA and gain.mean() > 0:
             strong.add(attack)
         else:
-            weak.append(f"{attack} does not beat {arm} on its own sources (by {gain.mean():.3f}, p = {p:.3g}, least possible {smallest:.3g}, "
-                        f"{own['behaviour'].nunique()} behaviours on {own['source'].nunique()} sources)")  # fmt: skip
+            weak.append(
+                f"{attack} does not beat {arm} on its own sources (by {gain.mean():.3f}, p = {p:.3g}, least "
+                f"possible {smallest:.3g}, "
+                f"{tried['behaviour'].nunique()} behaviours on {tried['source'].nunique()} sources)"
+            )
     return strong, "; ".join(weak) or "no optimised attack was transferred"
 
 
 def deciding_family(evidence: Evidence, *regimes: str) -> str:
     """`all` where every optimised attack that was transferred is strong in all the regimes, else the one that is."""
-    found = [strong_attacks(evidence, regime) for regime in regimes]
-    common = set.intersection(*(strong for strong, _ in found))
-    for regime, (strong, words) in zip(regimes, found, strict=True):
+    strong_by_regime = [strong_attacks(evidence, regime) for regime in regimes]
+    common = set.intersection(*(strong for strong, _ in strong_by_regime))
+    for regime, (strong, words) in zip(regimes, strong_by_regime, strict=True):
         if not strong:
             raise Undecidable(f"{regime}: {words}")
     if not common:
@@ -83,7 +86,8 @@ def enough_targets(row: pd.Series, comparisons: int = 1) -> None:
     least = row["p_smallest"] * comparisons
     if not least < ALPHA:
         raise Undecidable(
-            f"relabelling the {checkpoints(row, 'target')} of {row['regime']} cannot give a p below {min(least, 1.0):.3f}"
+            f"relabelling the {checkpoints(row, 'target')} of {row['regime']} cannot give a p below "
+            f"{min(least, 1.0):.3f}"
         )
 
 
@@ -110,16 +114,20 @@ def p_of(evidence: Evidence, regime: str, family: str, name: str) -> float:
 
 
 def judge(row: pd.Series, p: float, sign: int, comparisons: int) -> Outcome:
-    """Holds with the claimed sign, p below ALPHA and no zero in the interval; fails with the other sign alike, or when the interval
-    excludes all but weak correlations; decides nothing without an interval."""
+    """Holds with the claimed sign, p below ALPHA and no zero in the interval; fails with the other sign alike, or when
+    the interval excludes all but weak correlations; decides nothing without an interval."""
     rho, lo, hi = row["rho"], row["lo"], row["hi"]
     what = (f"Spearman's rho of {row['predictor']} with transfer within {row['regime']} ({row['attack']} attacks, "
             f"{checkpoints(row, 'target')}; ties allow {row['rho_tie_ceiling']:.3f})")  # fmt: skip
     numbers = {"value": rho, "lo": lo, "hi": hi, "threshold": 0.0, "p": p, "n": row["n"],
                "p_smallest": min(1.0, row["p_smallest"] * comparisons)}  # fmt: skip
     if not math.isfinite(lo):
-        return Outcome("inconclusive", f"{what} has no interval: it takes {FEWEST_LABELS} source and target checkpoints, and here are "
-                       f"{checkpoints(row, 'source')}", **numbers)  # fmt: skip
+        return Outcome(
+            "inconclusive",
+            f"{what} has no interval: it takes {FEWEST_LABELS} source and target checkpoints, and here are "
+            f"{checkpoints(row, 'source')}",
+            **numbers,
+        )
     ends = sorted((sign * lo, sign * hi))
     if p < ALPHA and ends[0] > 0:
         return Outcome("holds", f"{what} has the claimed sign, p is below {ALPHA}", **numbers)
@@ -150,15 +158,15 @@ def predictors_tie(evidence: Evidence) -> Outcome:
     x = [part.numbers() for part in rows]
     if all(math.isclose(abs(spearman(*(v[rows[0].seed == g] for v in x))), 1.0) for g in set(rows[0].seed)):
         raise Undecidable("coupling and fixed ASR rank the targets alike: no outcome could tell them apart")
-    found = pigeonhole(rows, np.random.default_rng([0, 5]), DRAWS)
-    what = f"|rho| of coupling less |rho| of fixed ASR over {found.n} rows ({family} attacks)"
-    if not math.isfinite(found.lo):
+    difference = pigeonhole(rows, np.random.default_rng([0, 5]), DRAWS)
+    what = f"|rho| of coupling less |rho| of fixed ASR over {difference.n} rows ({family} attacks)"
+    if not math.isfinite(difference.lo):
         raise Undecidable(f"{what}: too few sources or targets for an interval")
-    numbers = vars(found) | {"threshold": ALIKE}
-    if max(abs(found.lo), abs(found.hi)) < ALIKE:
+    numbers = vars(difference) | {"threshold": ALIKE}
+    if max(abs(difference.lo), abs(difference.hi)) < ALIKE:
         return Outcome("holds", f"{what}: the interval lies within {ALIKE} of 0", **numbers)
-    if found.lo > ALIKE or found.hi < -ALIKE:
-        return Outcome("fails", f"{what}: {'coupling' if found.lo > 0 else 'fixed ASR'} is ahead", **numbers)
+    if difference.lo > ALIKE or difference.hi < -ALIKE:
+        return Outcome("fails", f"{what}: {'coupling' if difference.lo > 0 else 'fixed ASR'} is ahead", **numbers)
     return Outcome("inconclusive", f"{what}: the interval allows a tie and a lead", **numbers)
 
 

@@ -1,4 +1,5 @@
-"""Which carrier holds refusal in an aligned model: attack success with H, R, or R without H edited (arXiv 2606.16349, Table 1)."""
+"""Which carrier holds refusal in an aligned model: attack success with H, R, or R without H edited (arXiv 2606.16349,
+Table 1)."""
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -13,8 +14,9 @@ BASELINE = {"label": "no intervention", "color": GREY, "marker": "D"}
 
 
 def aligned_anchors(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Attack success of each aligned model without intervention and with H-only, R-only and R⊥H, with Wilson intervals. Beside
-    it the paired difference of R-only and H-only. One row of dots per row of the table. Needs aligned_anchors."""
+    """Attack success of each aligned model without intervention and with H-only, R-only and R⊥H, with Wilson intervals.
+    Beside it the paired difference of R-only and H-only. One row of dots per row of the table. Needs
+    aligned_anchors."""
     frame = need(tables, "aligned_anchors", ["asr_baseline", "asr_h_only", "asr_r_only", "asr_r_perp_h"]).reset_index(
         drop=True
     )

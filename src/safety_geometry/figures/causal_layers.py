@@ -24,9 +24,10 @@ NOT_SCANNED = "#DADADA"
 
 
 def causal_layers(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Heat maps, modes by layers, of the change of the refusal log-odds: one panel per checkpoint (and family and strength,
-    where the scan has several), one diverging scale for all. H and R stand at the carriers' own layers; a hatched cell has an
-    interval that includes zero, a cross a KL on benign prompts above MUCH_KL. The first seed is drawn. Needs layer_scan."""
+    """Heat maps, modes by layers, of the change of the refusal log-odds: one panel per checkpoint (and family and
+    strength, where the scan has several), one diverging scale for all. H and R stand at the carriers' own layers; a
+    hatched cell has an interval that includes zero, a cross a KL on benign prompts above MUCH_KL. The first seed is
+    drawn. Needs layer_scan."""
     frame, note = first_seed(need(tables, "layer_scan", ["log_odds_delta"]))
     frame = frame.dropna(subset=["log_odds_delta"])
     kinds = frame[["family", "lambda"]].drop_duplicates().sort_values(["family", "lambda"]).itertuples(index=False)
@@ -81,8 +82,8 @@ def scale(values: pd.Series) -> tuple[float, bool]:
 
 
 def heat(ax: Axes, rows: pd.DataFrame, modes: list[str], norm: Normalize) -> AxesImage:
-    """One panel; the layers scanned stand side by side, however sparse they are. A carrier's own layer that was not scanned has
-    a column of its own, without values."""
+    """One panel; the layers scanned stand side by side, however sparse they are. A carrier's own layer that was not
+    scanned has a column of its own, without values."""
     layers = sorted({*rows["layer"], *rows["layer_h"].dropna(), *rows["layer_r"].dropna()})
     cells = np.full((len(modes), len(layers)), np.nan)
     small = len(layers) > TICKS
@@ -104,9 +105,9 @@ def heat(ax: Axes, rows: pd.DataFrame, modes: list[str], norm: Normalize) -> Axe
     step = -(-len(layers) // TICKS)
     ax.set_xticks(np.arange(len(layers))[::step], [str(int(layer)) for layer in layers[::step]])
     for y, mode in enumerate(modes):
-        own, marks = rows[rows["mode"] == mode], {}
+        of_mode, marks = rows[rows["mode"] == mode], {}
         for name, column in (("H", "layer_h"), ("R", "layer_r")):
-            site = own[column].dropna()
+            site = of_mode[column].dropna()
             if name in carrier(mode) and len(site):
                 x = layers.index(site.iloc[0])
                 marks[x] = marks.get(x, "") + name

@@ -1,4 +1,5 @@
-"""Is an effect the carrier's own? The primary cells, before and after the mean of their matched controls is taken off."""
+"""Is an effect the carrier's own? The primary cells, before and after the mean of their matched controls is taken
+off."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -46,9 +47,11 @@ METRICS = {  # label, factor, half the least width of the axis
 
 
 def control_effects(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Forest plot of the primary cells: the raw change, and the change less the mean of the controls with its interval, pooled
-    and per kind. Left: refusal log-odds with Holm's p; right, where measured: attack success. The first seed is drawn, the
-    pooled values of other seeds as hollow circles. Where no cell is primary, the largest effects. Needs control_normalised."""
+    """Forest plot of the primary cells: the raw change, and the change less the mean of the controls with its interval,
+    pooled
+    and per kind. Left: refusal log-odds with Holm's p; right, where measured: attack success. The first seed is drawn,
+    the pooled values of other seeds as hollow circles. Where no cell is primary, the largest effects. Needs
+    control_normalised."""
     frame = need(tables, "control_normalised", ["delta_control"]).dropna(subset=["delta_control"])
     frame = frame[frame["metric"].isin(METRICS) & frame["control"].isin(KINDS)].reset_index(drop=True)
     if not (frame["metric"] == "log_odds").any():
@@ -76,7 +79,8 @@ def control_effects(tables: dict[str, pd.DataFrame]) -> Figure:
         ax.set_xlabel(METRICS[metric][0])
         pooled = mine[(mine["metric"] == metric) & (mine["control"] == "pooled")]
         if len(pooled):
-            n = f"{counts(pooled, 'n_prompts')} prompts,\n{counts(pooled, 'n_controls').removeprefix('n = ')} pooled controls"
+            controls = counts(pooled, "n_controls").removeprefix("n = ")
+            n = f"{counts(pooled, 'n_prompts')} prompts,\n{controls} pooled controls"
             title(ax, f"{NAMES[metric]}: {n}", 3.3)
         least = METRICS[metric][2]  # no zoom into a change of nothing
         ax.set_xlim(min(ax.get_xlim()[0], -least), max(ax.get_xlim()[1], least))
@@ -90,8 +94,18 @@ def control_effects(tables: dict[str, pd.DataFrame]) -> Figure:
         text, colour, marker = KINDS[kind]
         entries.append(Line2D([], [], color=colour, marker=marker, label=text, **weight(kind)))
     if len(set(frame["seed"])) > 1:
-        entries.append(Line2D([], [], linestyle="none", marker="o", markersize=4.5, markerfacecolor="none", color="black",
-                              label="other seeds, pooled"))  # fmt: skip
+        entries.append(
+            Line2D(
+                [],
+                [],
+                linestyle="none",
+                marker="o",
+                markersize=4.5,
+                markerfacecolor="none",
+                color="black",
+                label="other seeds, pooled",
+            )
+        )
     drawn = mine["metric"].isin(shown)
     if (drawn & (mine["lo"] == mine["hi"])).any():
         entries.append(Line2D([], [], label="interval without width: every prompt gave the same", **NO_WIDTH))
@@ -110,26 +124,39 @@ def forest(ax: Axes, frame: pd.DataFrame, seed: int, rows: dict[tuple, int], kin
     striped(ax, len(rows), zero=True)
     gap = 0.84 / (len(kinds) + 0.6)
     for order, kind in enumerate(kinds):
-        own = frame[frame["control"] == kind]
-        y = own["cell"].map(rows) - 0.42 + gap * (order + (0.5 if kind == "pooled" else 0.9))
-        first, (_, colour, marker) = own["seed"] == seed, KINDS[kind]
+        of_kind = frame[frame["control"] == kind]
+        y = of_kind["cell"].map(rows) - 0.42 + gap * (order + (0.5 if kind == "pooled" else 0.9))
+        first, (_, colour, marker) = of_kind["seed"] == seed, KINDS[kind]
         style = weight(kind)
-        known = first & own["lo"].notna() & own["hi"].notna()
+        known = first & of_kind["lo"].notna() & of_kind["hi"].notna()
         ax.hlines(
-            y[known], own["lo"][known] * unit, own["hi"][known] * unit, color=colour, linewidth=style["linewidth"]
+            y[known],
+            of_kind["lo"][known] * unit,
+            of_kind["hi"][known] * unit,
+            color=colour,
+            linewidth=style["linewidth"],
         )
-        ax.plot(own["delta_control"][first] * unit, y[first], color=colour, marker=marker, markersize=style["markersize"], linestyle="none",
-                zorder=3)  # fmt: skip
-        flat = known & own["lo"].eq(own["hi"])  # a bar without width would look like a missing one
-        for x, at in zip(own["delta_control"][flat] * unit, y[flat], strict=True):
+        ax.plot(
+            of_kind["delta_control"][first] * unit,
+            y[first],
+            color=colour,
+            marker=marker,
+            markersize=style["markersize"],
+            linestyle="none",
+            zorder=3,
+        )
+        flat = known & of_kind["lo"].eq(of_kind["hi"])  # a bar without width would look like a missing one
+        for x, at in zip(of_kind["delta_control"][flat] * unit, y[flat], strict=True):
             ax.annotate(
                 "±0", (x, at), (5, 0), textcoords="offset points", va="center", fontsize=6.5, color=colour, zorder=4
             )
         if kind == kinds[0]:
-            ax.plot(own["delta"][first] * unit, y[first], "|", color=GREY, markersize=10, markeredgewidth=1.8, zorder=2)
+            ax.plot(
+                of_kind["delta"][first] * unit, y[first], "|", color=GREY, markersize=10, markeredgewidth=1.8, zorder=2
+            )
         if kind == "pooled":
             ax.plot(
-                own["delta_control"][~first] * unit,
+                of_kind["delta_control"][~first] * unit,
                 y[~first],
                 "o",
                 markersize=4.5,

@@ -32,34 +32,34 @@ APART = 0.15  # of the distance of two anchors
 
 
 def coupling_controls(tables: dict[str, pd.DataFrame]) -> Figure:
-    """C_cos at the anchors of each regime, in order of their steps, on a log axis with its companions. The first seed is drawn.
-    Needs coupling_controls; coupling, where given, tells the number of prompts."""
+    """C_cos at the anchors of each regime, in order of their steps, on a log axis with its companions. The first seed
+    is drawn. Needs coupling_controls; coupling, where given, tells the number of prompts."""
     frame, note = first_seed(need(tables, "coupling_controls", ["value"]))
     frame = frame[frame["anchor"].notna()]
     regimes = {regime: frame[frame["regime"] == regime] for regime in dict.fromkeys(frame["regime"])}
     if not regimes:
         raise NoData("the table coupling_controls has no anchor")
     steps = {regime: anchor_steps(mine) for regime, mine in regimes.items()}
-    most = max(len(own) for own in steps.values())
-    widths = [max(len(own), 0.5 * most) for own in steps.values()]
+    most = max(len(places) for places in steps.values())
+    widths = [max(len(places), 0.5 * most) for places in steps.values()]
     room = panel_width(len(regimes))
     figure = Figure(figsize=(max(6.5, room * len(regimes)), 4.6))
     axes = figure.subplots(1, len(regimes), sharey=True, squeeze=False, width_ratios=widths)[0]
-    for ax, (regime, mine), own, share in zip(axes, regimes.items(), steps.values(), widths, strict=True):
+    for ax, (regime, mine), places, share in zip(axes, regimes.items(), steps.values(), widths, strict=True):
         for i, (companion, _, look) in enumerate(SHOWN):
             wanted = ("split_half", "ceiling") if companion == "ceiling" else (companion, "c_cos")
             rows = mine[(mine["companion"] == wanted[0]) & (mine["quantity"] == wanted[1])]
             rows = rows[rows["value"] > 0]
-            x = rows["step"].map(own.index).astype(float) + APART * (i - (len(SHOWN) - 1) / 2)
+            x = rows["step"].map(places.index).astype(float) + APART * (i - (len(SHOWN) - 1) / 2)
             ax.plot(x, rows["value"], **{"linestyle": "none", "markersize": 6} | look)
             known = rows["lo"].gt(0) & rows["hi"].notna()
             ax.vlines(x[known], rows["lo"][known], rows["hi"][known], color=look["color"], linewidth=1.1)
         title(ax, regime, room * len(regimes) * share / sum(widths) - 0.5)
-        ax.set_xticks(range(len(own)), anchor_ticks(mine, own))
-        ax.set_xlim(-0.5, len(own) - 0.5)
+        ax.set_xticks(range(len(places)), anchor_ticks(mine, places))
+        ax.set_xlim(-0.5, len(places) - 0.5)
         ax.set_xlabel("anchor (optimiser step)")
         ax.grid(False, axis="x")
-        for place in range(1, len(own)):
+        for place in range(1, len(places)):
             ax.axvline(place - 0.5, color="#E4E4E4", linewidth=0.6, zorder=0)
     if not any(line.get_xdata().size for ax in axes for line in ax.lines if line.get_linestyle() == "None"):
         raise NoData("the table coupling_controls has no positive value of c_cos at an anchor")

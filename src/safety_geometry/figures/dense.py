@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from safety_geometry.dense import SITES
 from safety_geometry.figures.modes import BROWN
 from safety_geometry.figures.style import (
     GREY,
@@ -26,13 +25,18 @@ from safety_geometry.figures.style import (
     title,
 )
 from safety_geometry.figures.trajectory import BEHAVIOUR, SHORT
+from safety_geometry.geometry.dense import SITES
 
 QUANTITY, FROZEN = "hrci_repr", "hrci_repr_frozen"
 FORMS = {"levels": ("levels", "black"), "first_differences": ("first differences", BROWN)}
 WORDS = {
-    "fixed_asr": "fixed ASR", "direct_asr": "direct ASR", "any_refusal": "refusal of look-alikes", "benign_refusal": "benign refusal",
-    "benign_mean": "benign helpfulness", "usefulness": "harmful usefulness",
-}  # fmt: skip
+    "fixed_asr": "fixed ASR",
+    "direct_asr": "direct ASR",
+    "any_refusal": "refusal of look-alikes",
+    "benign_refusal": "benign refusal",
+    "benign_mean": "benign helpfulness",
+    "usefulness": "harmful usefulness",
+}
 
 
 BAND, LEVEL = {"color": PURPLE, "alpha": 0.25, "linewidth": 0}, {"color": PURPLE, "linestyle": "--", "linewidth": 1.4}
@@ -42,10 +46,11 @@ COLUMN_OF_N = 1.12  # where n stands beside the axis of ρ
 
 
 def dense(tables: dict[str, pd.DataFrame]) -> Figure:
-    """One column per regime. Above: HRCI_repr at frozen sites with its change point and interval, in grey that at selected sites.
-    Middle: behaviour. Below: ρ of HRCI_repr with behaviour, levels and first differences, per block length, with its n. Change points,
-    ρ and their intervals are the first seed's (crosses: ρ of the others), curves the mean over seeds. Needs trajectory,
-    dense_correlations and coupling_transition."""
+    """One column per regime. Above: HRCI_repr at frozen sites with its change point and interval, in grey that at
+    selected sites.
+    Middle: behaviour. Below: ρ of HRCI_repr with behaviour, levels and first differences, per block length, with its n.
+    Change points, ρ and their intervals are the first seed's (crosses: ρ of the others), curves the mean over seeds.
+    Needs trajectory, dense_correlations and coupling_transition."""
     frame = need(tables, "trajectory", [FROZEN])
     if (rho := tables.get("dense_correlations")) is None:  # it may have no rows: too few saves with behaviour
         raise NoData("the table dense_correlations is missing")
@@ -95,8 +100,8 @@ def dense(tables: dict[str, pd.DataFrame]) -> Figure:
     axes[2, 0].set_yticks(range(len(outcomes)), [WORDS[name] for name in outcomes])
     axes[2, 0].set_ylim(max(len(outcomes), 2) - 0.5, -0.5)
     moved = any(line.get_marker() == "^" and line.get_color() == GREY for ax in axes[0] for line in ax.lines)
-    found = any(ax.patches for ax in axes[0])
-    legend_below(figure, entries(frame, behaviour, rho, found, moved, len(others) > 0))
+    jumps = any(ax.patches for ax in axes[0])
+    legend_below(figure, entries(frame, behaviour, rho, jumps, moved, len(others) > 0))
     bars = (
         f"bars: blocks of {', '.join(map(str, lengths))} saves, short above"
         if lengths
@@ -110,10 +115,10 @@ def dense(tables: dict[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def entries(frame: pd.DataFrame, behaviour: list, rho: pd.DataFrame, found: bool, moved: bool, others: bool) -> list:
+def entries(frame: pd.DataFrame, behaviour: list, rho: pd.DataFrame, jumps: bool, moved: bool, others: bool) -> list:
     """The legend: everything that is drawn and not named where it stands."""
     out: list = []
-    if found:
+    if jumps:
         out += [
             Patch(label="change of level, 95 % band", **BAND),
             Line2D([], [], label="level before and after it", **LEVEL),
@@ -196,19 +201,21 @@ def forest(ax: Axes, rows: pd.DataFrame, outcomes: list[str], saves: pd.DataFram
                 bbox={"color": "white", "pad": 1, "alpha": 0.8},
             )
         for j, (form, (_, colour)) in enumerate(FORMS.items()):
-            own = rows[(rows["outcome"] == outcome) & (rows["form"] == form)].sort_values("block_length", kind="stable")
-            gap, middle = 0.36 / max(len(own), 1), i - 0.22 + 0.42 * j
-            for k, row in enumerate(own.itertuples()):
+            by_length = rows[(rows["outcome"] == outcome) & (rows["form"] == form)].sort_values(
+                "block_length", kind="stable"
+            )
+            gap, middle = 0.36 / max(len(by_length), 1), i - 0.22 + 0.42 * j
+            for k, row in enumerate(by_length.itertuples()):
                 y = i - 0.4 + 0.42 * j + gap * (k + 0.5)
                 if np.isfinite(row.lo):
                     ax.hlines(y, row.lo, row.hi, color=colour, linewidth=1.1)
                 face = "white" if j else colour
                 ax.plot(row.rho, y, "o", color=colour, markerfacecolor=face, markersize=3.6, zorder=3)
-            if len(own):
-                n = f"n = {int(own['n'].iloc[0])}"
+            if len(by_length):
+                n = f"n = {int(by_length['n'].iloc[0])}"
                 ax.text(COLUMN_OF_N, middle, n, va="center", fontsize=6.5, color=colour)
-                if np.isfinite(own["rho_tie_ceiling"].iloc[0]):
-                    ends = own["rho_tie_ceiling"].iloc[0] * np.array([-1, 1])
+                if np.isfinite(by_length["rho_tie_ceiling"].iloc[0]):
+                    ends = by_length["rho_tie_ceiling"].iloc[0] * np.array([-1, 1])
                     ax.plot(ends, [middle, middle], color=colour, zorder=2, **CEILING)
 
 
@@ -217,5 +224,5 @@ def crosses(ax: Axes, rows: pd.DataFrame, outcomes: list[str]) -> None:
     rows = rows.drop_duplicates(["seed", "outcome", "form"])
     for i, outcome in enumerate(outcomes):
         for j, (form, (_, colour)) in enumerate(FORMS.items()):
-            found = rows.loc[(rows["outcome"] == outcome) & (rows["form"] == form), "rho"]
-            ax.plot(found, [i - 0.19 + 0.42 * j] * len(found), "x", color=colour, markersize=4.5, zorder=3)
+            values = rows.loc[(rows["outcome"] == outcome) & (rows["form"] == form), "rho"]
+            ax.plot(values, [i - 0.19 + 0.42 * j] * len(values), "x", color=colour, markersize=4.5, zorder=3)

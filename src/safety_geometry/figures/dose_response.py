@@ -30,8 +30,9 @@ RANGE = (0.025, 0.975)
 def dose_response(tables: dict[str, pd.DataFrame]) -> Figure:
     """Change of the refusal log-odds over λ: a line per mode, a band per carrier with 95 % of its pooled controls.
 
-    Panels: family by checkpoint. λ = 0 is the clean run, 0 by definition. A family with one strength has no dose: points with
-    their values on bars, and the title says so. Only scope `layer` and the smallest rank are drawn where a sweep has more. Needs causal_sweep.
+    Panels: family by checkpoint. λ = 0 is the clean run, 0 by definition. A family with one strength has no dose:
+    points with their values on bars, and the title says so. Only scope `layer` and the smallest rank are drawn where a
+    sweep has more. Needs causal_sweep.
     """
     frame = need(tables, "causal_sweep", ["log_odds_delta", "lambda"]).dropna(
         subset=["log_odds_delta", "lambda", "family"]
@@ -58,7 +59,9 @@ def dose_response(tables: dict[str, pd.DataFrame]) -> Figure:
     acting = set(frame.loc[frame["control"] != "target", "mode"].map(carrier))
     several = any(len(strengths) > 1 for strengths in doses.values())
     entries = [handle(mode, linestyle="-" if several else "none") for mode in modes]
-    entries += [Patch(color=HUES[c], alpha=0.35, linewidth=0, label=f"controls of {c}") for c in HUES if c in acting]
+    entries += [
+        Patch(color=HUES[kind], alpha=0.35, linewidth=0, label=f"controls of {kind}") for kind in HUES if kind in acting
+    ]
     legend_below(figure, entries)
     alone = [FAMILIES.get(family, family).lower() for family, strengths in doses.items() if len(strengths) == 1]
     what = (
@@ -97,12 +100,12 @@ def panel(ax: Axes, rows: pd.DataFrame, modes: Sequence[str], strengths: Sequenc
     ax.axhline(0, color="#888888", linewidth=0.8, zorder=1)
     single = len(strengths) == 1
     for acting in HUES:
-        own = controls[controls["mode"].map(carrier) == acting]
+        band_controls = controls[controls["mode"].map(carrier) == acting]
         # A control that serves several modes stands in several rows: it counts once.
-        own = own.drop_duplicates(
+        band_controls = band_controls.drop_duplicates(
             ["seed", "control", "number", "control_seed_h", "control_seed_r", "layer_h", "layer_r", "lambda"]
         )
-        by_strength = own.groupby("lambda")["log_odds_delta"]
+        by_strength = band_controls.groupby("lambda")["log_odds_delta"]
         band = pd.DataFrame({"lo": by_strength.quantile(RANGE[0]), "hi": by_strength.quantile(RANGE[1])})
         if not len(band):
             continue
@@ -117,10 +120,10 @@ def panel(ax: Axes, rows: pd.DataFrame, modes: Sequence[str], strengths: Sequenc
             ax.plot(band.index, band, color=HUES[acting], linewidth=0.7, alpha=0.8, zorder=1.5)
     width = 0.012 * (max(strengths) - min(0.0, *strengths)) if not single else 0.0
     for i, mode in enumerate(modes):
-        own = targets[targets["mode"] == mode]
-        if not len(own):
+        of_mode = targets[targets["mode"] == mode]
+        if not len(of_mode):
             continue
-        points = across_seeds(own, "lambda", "log_odds_delta")
+        points = across_seeds(of_mode, "lambda", "log_odds_delta")
         style = {key: look(mode)[key] for key in ("color", "marker")}
         if single:
             draw(ax, points.assign(x=i), style | {"linestyle": "none", "markersize": 6})

@@ -36,8 +36,8 @@ NULL = {"linewidth": 7, "alpha": 0.22}  # the range of shuffled labels
 def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
     """Four panels over the anchors: HRCI_repr, fixed ASR (unoptimised suffixes faint), any-refusal, benign mean.
 
-    Needs five_anchor; coupling_controls, where given, adds the range of shuffled labels of each anchor, coupling the number of
-    prompts behind the carriers.
+    Needs five_anchor; coupling_controls, where given, adds the range of shuffled labels of each anchor, coupling the
+    number of prompts behind the carriers.
     """
     frame = need(tables, "five_anchor", [name for name, _, _ in PANELS])
     places = {step: i for i, step in enumerate(sorted(frame["step"].unique()))}
@@ -88,8 +88,8 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
 def null(
     ax: Axes, tables: dict[str, pd.DataFrame], regime: str, places: dict[int, int], shift: float, colour: str
 ) -> bool:
-    """The 95 % range of HRCI_repr with shuffled labels behind each point, from the same anchor; the mean of the seeds' ends. Says
-    whether there is any."""
+    """The 95 % range of HRCI_repr with shuffled labels behind each point, from the same anchor; the mean of the seeds'
+    ends. Says whether there is any."""
     controls = tables.get("coupling_controls")
     if controls is None:
         return False
@@ -104,10 +104,10 @@ def null(
 
 
 def entries(shuffled: bool, before: bool) -> Sequence[Line2D]:
-    found = [Line2D([], [], label="reference anchor of the regime", **RING)]
+    handles = [Line2D([], [], label="reference anchor of the regime", **RING)]
     if shuffled:
-        found.append(Line2D([], [], color=GREY, label="wide bar: shuffled labels at that anchor, 95 % range", **NULL))
+        handles.append(Line2D([], [], color=GREY, label="wide bar: shuffled labels at that anchor, 95 % range", **NULL))
     if before:
         faint = {"linestyle": ":", "marker": ".", "alpha": 0.6}
-        found.append(Line2D([], [], color=GREY, label="faint: attack before its optimisation", **faint))
-    return found
+        handles.append(Line2D([], [], color=GREY, label="faint: attack before its optimisation", **faint))
+    return handles

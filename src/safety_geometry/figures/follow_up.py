@@ -1,4 +1,5 @@
-"""Does reopened attack success carry usefulness, or is it broken text? The followed rows beside their controls and baseline."""
+"""Does reopened attack success carry usefulness, or is it broken text? The followed rows beside their controls and
+baseline."""
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -19,8 +20,9 @@ HOLLOW = {"marker": "o", "markerfacecolor": "white", "color": "black", "markersi
 
 
 def follow_up(tables: dict[str, pd.DataFrame]) -> Figure:
-    """One line per followed target, by its effect on the choosing half: the target with its interval, its controls and its
-    baseline, for attack success, usefulness, benign helpfulness and degeneration. The first seed is drawn. Needs follow_up."""
+    """One line per followed target, by its effect on the choosing half: the target with its interval, its controls and
+    its baseline, for attack success, usefulness, benign helpfulness and degeneration. The first seed is drawn. Needs
+    follow_up."""
     frame, note = first_seed(need(tables, "follow_up", ["asr"]))
     targets = frame[frame["role"] == "target"]
     if not len(targets):
@@ -40,8 +42,19 @@ def follow_up(tables: dict[str, pd.DataFrame]) -> Figure:
     axes[0].set_yticks(range(len(targets)), [label(target) for _, target in targets.iterrows()])
     axes[0].set_ylim(len(targets) - 0.5, -0.5)
     entries = [handle(mode, linestyle="-") for mode in present(targets["mode"], list(MODES))]
-    entries += [Line2D([], [], linestyle="none", marker="|", color=GREY, markersize=8, markeredgewidth=1.4, label="controls (below)"),
-                Line2D([], [], linestyle="none", label="the checkpoint without it (above)", **HOLLOW)]  # fmt: skip
+    entries += [
+        Line2D(
+            [],
+            [],
+            linestyle="none",
+            marker="|",
+            color=GREY,
+            markersize=8,
+            markeredgewidth=1.4,
+            label="controls (below)",
+        ),
+        Line2D([], [], linestyle="none", label="the checkpoint without it (above)", **HOLLOW),
+    ]
     legend_below(figure, entries)
     headline(figure, "What the strongest interventions leave of the answers", f"bars: 95 % intervals; {note}")
     return figure
@@ -49,12 +62,12 @@ def follow_up(tables: dict[str, pd.DataFrame]) -> Figure:
 
 def line(ax: Axes, y: float, metric: str, target: pd.Series, frame: pd.DataFrame) -> None:
     """One target with its interval; above it the baseline, joined by a thin line, below it the controls as ticks."""
-    style, own = look(target["mode"]), of_target(frame, target)
-    controls = own.loc[own["role"] == "control", metric].dropna()
+    style, around = look(target["mode"]), of_target(frame, target)
+    controls = around.loc[around["role"] == "control", metric].dropna()
     ax.plot(
         controls, [y + APART] * len(controls), "|", color=GREY, markersize=8, markeredgewidth=1.4, alpha=0.8, zorder=2
     )
-    base = own.loc[own["role"] == "baseline", metric].dropna()
+    base = around.loc[around["role"] == "baseline", metric].dropna()
     value, lo, hi = target[metric], target[f"{metric}_lo"], target[f"{metric}_hi"]
     if len(base):
         ax.plot([base.iloc[0], value], [y - APART, y], color="#BBBBBB", linewidth=1.0, zorder=1)

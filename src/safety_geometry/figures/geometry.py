@@ -33,9 +33,9 @@ ANGLES = [name for name, _, _ in ROWS[1]]
 
 
 def geometry(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Over all saves, a line per regime. Above: effective rank, cosine of each carrier with the reference's at the reference's
-    site, S_total's change. Below: the principal angles to the reference, a panel each. Needs geometry; coupling, where given, tells
-    the number of prompts."""
+    """Over all saves, a line per regime. Above: effective rank, cosine of each carrier with the reference's at the
+    reference's site, S_total's change. Below: the principal angles to the reference, a panel each. Needs geometry;
+    coupling, where given, tells the number of prompts."""
     frame = need(tables, "geometry", ["erank", "angle_1", "cos_fixed_r_ref", "cos_fixed_h_ref"])
     styles = looks(frame["regime"])
     figure = Figure(figsize=(12.4, 6.2))

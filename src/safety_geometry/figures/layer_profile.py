@@ -22,9 +22,9 @@ GREYS = {"color": "#555555", "linestyle": "none"}
 
 
 def layer_profile(tables: dict[str, pd.DataFrame]) -> Figure:
-    """One column per regime, lines shaded by the anchor's step. Above: validation score of H by layer. Below: the best S_total of
-    R by layer, filled where that candidate is admissible; stars mark the chosen sites, titles name them. The first seed is drawn.
-    Needs profile; prompts, where given, tells how many stand behind the scores of H and of R."""
+    """One column per regime, lines shaded by the anchor's step. Above: validation score of H by layer. Below: the best
+    S_total of R by layer, filled where that candidate is admissible; stars mark the chosen sites, titles name them. The
+    first seed is drawn. Needs profile; prompts, where given, tells how many stand behind the scores of H and of R."""
     frame, note = first_seed(need(tables, "profile", ["value"]))
     frame = frame[frame["anchor"].notna()]
     steps = anchor_steps(frame)
@@ -37,18 +37,18 @@ def layer_profile(tables: dict[str, pd.DataFrame]) -> Figure:
     for column, regime in enumerate(regimes):
         top, bottom = axes[:, column]
         mine = frame[frame["regime"] == regime]
-        own = anchor_steps(mine)
-        for i, step in enumerate(own):
+        scored = anchor_steps(mine)
+        for i, step in enumerate(scored):
             rows = mine[mine["step"] == step]
             h = rows[(rows["carrier"] == "H") & (rows["quantity"] == score)].sort_values("layer")
             top.plot(h["layer"], h["value"], color=shade[step])
             star(top, h, shade[step])
-            shift = 0.12 * (i - (len(own) - 1) / 2)
+            shift = 0.12 * (i - (len(scored) - 1) / 2)
             refusal(bottom, rows[(rows["carrier"] == "R") & (rows["quantity"] == "s_total")], shade[step], shift)
         reference = sorted(set(mine.loc[mine["anchor"] == "reference", "step"].astype(int)))
-        words = f" (reference: {reference[0]})" if reference and len(own) > 1 else ""
-        title(top, f"{regime}{words}\nH at {chosen(mine, 'H', score, own)}", room - 0.5)
-        title(bottom, f"R at {chosen(mine, 'R', 's_total', own)}", room - 0.5)
+        words = f" (reference: {reference[0]})" if reference and len(scored) > 1 else ""
+        title(top, f"{regime}{words}\nH at {chosen(mine, 'H', score, scored)}", room - 0.5)
+        title(bottom, f"R at {chosen(mine, 'R', 's_total', scored)}", room - 0.5)
         if not len(mine[(mine["carrier"] == "R") & (mine["quantity"] == "s_total")].dropna(subset=["value"])):
             bottom.text(0.5, 0.5, "no candidate was scored", transform=bottom.transAxes, ha="center", fontsize=8)
         for ax in (top, bottom):

@@ -1,7 +1,7 @@
 """How the modes of an intervention look in every causal figure, and how checkpoints become panels.
 
-Modes that act on harmfulness are warm, those that act on refusal cold; the one that does both stands between. None of the
-colours belongs to a regime.
+Modes that act on harmfulness are warm, those that act on refusal cold; the one that does both stands between. None of
+the colours belongs to a regime.
 """
 
 from collections.abc import Sequence
@@ -35,8 +35,8 @@ def carrier(mode: str) -> str:
 
 def present(values: pd.Series, order: Sequence[str]) -> list[str]:
     """The values that occur: known ones in `order`, others behind them by name."""
-    found = set(values.dropna())
-    return [v for v in order if v in found] + sorted(found - set(order))
+    there = set(values.dropna())
+    return [v for v in order if v in there] + sorted(there - set(order))
 
 
 def handle(mode: str, **extra) -> Line2D:
@@ -59,7 +59,8 @@ def place(regime: str, anchor: str | float, step: float) -> str:
 
 
 def dose(cell: pd.Series) -> str:
-    """Family and strength of a target, with its scope and rank where they are not the usual ones: `ablate, λ = 1, rank 3`."""
+    """Family and strength of a target, with its scope and rank where they are not the usual ones: `ablate, λ = 1, rank
+    3`."""
     extra = "" if cell["scope"] == "layer" else ", all layers"
     extra += f", rank {int(cell['rank'])}" if cell["rank"] > 1 else ""
     return f"{cell['family']}, λ = {number(cell['lambda'])}{extra}"
@@ -71,11 +72,11 @@ def label(cell: pd.Series) -> str:
 
 
 def checkpoints(frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Name and rows of each checkpoint: named regimes first, others as they appear, then steps. Raises NoData when there is
-    none."""
+    """Name and rows of each checkpoint: named regimes first, others as they appear, then steps. Raises NoData when
+    there is none."""
     if not len(frame):
         raise NoData("the table has no checkpoint to draw")
     regimes = list(dict.fromkeys([*NAMED, *frame["regime"]]))
     parts = frame.groupby(["regime", "step", "anchor"], dropna=False, sort=False)
-    found = sorted(parts, key=lambda part: (regimes.index(part[0][0]), part[0][1], str(part[0][2])))
-    return [(place(regime, anchor, step), rows) for (regime, step, anchor), rows in found]
+    ordered = sorted(parts, key=lambda part: (regimes.index(part[0][0]), part[0][1], str(part[0][2])))
+    return [(place(regime, anchor, step), rows) for (regime, step, anchor), rows in ordered]

@@ -34,8 +34,8 @@ SCALE = "(−1 benign mean, +1 harmful mean)"
 
 
 def quadrants(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Scatter of proj_h and proj_r, one panel per checkpoint, medians of the groups as large symbols. At most six panels: the
-    last anchors of every regime in turn. The first seed is drawn. Needs quadrants."""
+    """Scatter of proj_h and proj_r, one panel per checkpoint, medians of the groups as large symbols. At most six
+    panels: the last anchors of every regime in turn. The first seed is drawn. Needs quadrants."""
     frame, note = first_seed(need(tables, "quadrants", ["proj_h", "proj_r"]).dropna(subset=["proj_h", "proj_r"]))
     everything = checkpoints(frame)
     panels = latest(everything, PANELS)
@@ -56,10 +56,10 @@ def quadrants(tables: dict[str, pd.DataFrame]) -> Figure:
     axes[0].set(xlim=(min(left, -1.25), max(right, 1.25)), ylim=(min(bottom, -1.25), max(top, 1.25)))
     for axis in (axes[0].xaxis, axes[0].yaxis):
         axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
-    found = [key for key in LOOKS if (frame["quadrant"] == key).any()]
+    shown = [key for key in LOOKS if (frame["quadrant"] == key).any()]
     entries = [
         Line2D([], [], linestyle="none", marker=LOOKS[k][2], color=LOOKS[k][1], label=LOOKS[k][0], markersize=6)
-        for k in found
+        for k in shown
     ]
     entries.append(
         Line2D(
@@ -103,5 +103,14 @@ def scatter(ax: Axes, rows: pd.DataFrame) -> None:
     for (_, colour, marker), group in groups:
         if len(group) < ENOUGH:
             continue
-        ax.plot(group["proj_h"].median(), group["proj_r"].median(), marker=marker, color=colour, markersize=10, markeredgecolor="black",
-                markeredgewidth=1.1, linestyle="none", zorder=3)  # fmt: skip
+        ax.plot(
+            group["proj_h"].median(),
+            group["proj_r"].median(),
+            marker=marker,
+            color=colour,
+            markersize=10,
+            markeredgecolor="black",
+            markeredgewidth=1.1,
+            linestyle="none",
+            zorder=3,
+        )

@@ -1,7 +1,8 @@
 """One look for all figures, and files with the same bytes for the same data.
 
-Colours are Okabe and Ito's and, for what is no regime, Paul Tol's: told apart with every common colour blindness. The colours of the
-named regimes mean these regimes in every figure and nothing else; regimes differ in marker and line as well.
+Colours are Okabe and Ito's and, for what is no regime, Paul Tol's: told apart with every common colour blindness. The
+colours of the named regimes mean these regimes in every figure and nothing else; regimes differ in marker and line as
+well.
 """
 
 import re
@@ -26,12 +27,30 @@ WINE, INDIGO, OLIVE, ROSE = "#882255", "#332288", "#8A8A2B", "#DD7788"  # of beh
 NAMED = {"sft": (BLUE, "o", "-"), "r2d2": (VERMILION, "s", "-"), "sft_refusal": (GREEN, "^", "--")}
 OTHERS = ((PURPLE, "D", "-."), (ORANGE, "v", ":"), (SKY, "P", "--"), (GREY, "X", "-."))
 STYLE = {
-    "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 9.5, "axes.titlelocation": "left", "axes.labelsize": 9,
-    "xtick.labelsize": 8, "ytick.labelsize": 8, "legend.fontsize": 8, "legend.frameon": False, "figure.titlesize": 11,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#E4E4E4", "grid.linewidth": 0.6,
-    "axes.axisbelow": True, "lines.linewidth": 1.6, "lines.markersize": 4.5, "errorbar.capsize": 2.0, "savefig.dpi": 160,
-    "svg.hashsalt": "safety-geometry", "svg.fonttype": "path", "figure.constrained_layout.use": True,
-}  # fmt: skip
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "figure.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#E4E4E4",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+    "errorbar.capsize": 2.0,
+    "savefig.dpi": 160,
+    "svg.hashsalt": "safety-geometry",
+    "svg.fonttype": "path",
+    "figure.constrained_layout.use": True,
+}
 HINTED = 1.05
 MANY = 15  # points of a line, from which bars and large markers hide more than they show
 
@@ -72,7 +91,7 @@ def need(tables: dict[str, pd.DataFrame], name: str, columns: Collection[str] = 
     if name not in tables or not len(tables[name]):
         raise NoData(f"the table {name} is missing or empty")
     frame = tables[name]
-    if missing := [c for c in columns if c not in frame or frame[c].isna().all()]:
+    if missing := [column for column in columns if column not in frame or frame[column].isna().all()]:
         raise NoData(f"the table {name} has no values in {', '.join(missing)}")
     return frame
 
@@ -91,15 +110,15 @@ def across_seeds(frame: pd.DataFrame, x: str, value: str, lo: str | None = None,
     """`x, value, lo, hi` to draw: one seed's values with their interval, or the mean of several with their range."""
     frame = frame.dropna(subset=[value])
     if len(set(frame["seed"])) > 1:
-        found = frame.groupby(x)[value].agg(["mean", "min", "max"]).reset_index()
-        return found.set_axis(["x", "value", "lo", "hi"], axis=1)
+        over_seeds = frame.groupby(x)[value].agg(["mean", "min", "max"]).reset_index()
+        return over_seeds.set_axis(["x", "value", "lo", "hi"], axis=1)
     bounds = {"lo": frame[lo] if lo else np.nan, "hi": frame[hi] if hi else np.nan}
     return pd.DataFrame({"x": frame[x], "value": frame[value], **bounds}).sort_values("x", ignore_index=True)
 
 
 def draw(ax: Axes, points: pd.DataFrame, look: dict, shift: float = 0.0, **extra) -> None:
-    """A line with markers and, where there are intervals, bars; a bar that leaves out its own value is drawn as it is. More than
-    MANY points have small markers, and a band in place of bars."""
+    """A line with markers and, where there are intervals, bars; a bar that leaves out its own value is drawn as it is.
+    More than MANY points have small markers, and a band in place of bars."""
     x, many = points["x"].astype(float) + shift, len(points) > MANY
     ax.plot(x, points["value"], **({"markersize": 2.2, "linewidth": 1.3} if many else {}) | look | extra)
     known = points["lo"].notna() & points["hi"].notna()
@@ -135,7 +154,8 @@ def fit_prompts(tables: Mapping[str, pd.DataFrame]) -> str:
 
 
 def stated_prompts(tables: Mapping[str, pd.DataFrame], what: str) -> str:
-    """`n = 12`, from the frame `prompts` (columns what, n) of numbers that stand in no table; empty where it does not say."""
+    """`n = 12`, from the frame `prompts` (columns what, n) of numbers that stand in no table; empty where it does not
+    say."""
     stated = tables.get("prompts", pd.DataFrame(columns=["what", "n"])).dropna()
     return counts(stated[stated["what"] == what], "n") if (stated["what"] == what).any() else ""
 
@@ -160,7 +180,8 @@ def is_true(values: pd.Series) -> pd.Series:
 
 
 def striped(ax: Axes, rows: int, zero: bool = False) -> None:
-    """An axis whose y is a list of `rows` lines from the top: every second one shaded, no grid; `zero`: a line at x = 0."""
+    """An axis whose y is a list of `rows` lines from the top: every second one shaded, no grid; `zero`: a line at x =
+    0."""
     if zero:
         ax.axvline(0, color="#888888", linewidth=0.8, zorder=1)
     ax.grid(False, axis="y")
@@ -188,8 +209,8 @@ def width(text: str, size: float) -> float:
 
 
 def wrapped(text: str, room: float, size: float) -> str:
-    """The text on as many lines as keep it within `room` inches: cut at blanks, and in a longer word behind any of `_-/` or,
-    where that is not enough, anywhere."""
+    """The text on as many lines as keep it within `room` inches: cut at blanks, and in a longer word behind any of
+    `_-/` or, where that is not enough, anywhere."""
     lines = [""]
     for part in re.findall(r"\n|[^\s_\-/]*[_\-/]|[^\s_\-/]+ *| +", text):
         if part == "\n":
@@ -249,8 +270,9 @@ def legend_below(figure: Figure, entries: Sequence[Artist], names: Sequence[str]
 def label_ends(
     figure: Figure, ends: Mapping[Axes, Sequence[tuple[float, str, str]]], room: float = 0.95, size: float = 7.5
 ) -> None:
-    """Names of lines at the right of their panel, each as near to its line's last value as the others let it: lists of (value,
-    name, colour) by panel. A name wider than `room` inches is wrapped. To be called when the panels are complete."""
+    """Names of lines at the right of their panel, each as near to its line's last value as the others let it: lists of
+    (value, name, colour) by panel. A name wider than `room` inches is wrapped. To be called when the panels are
+    complete."""
     placed = []
     for ax, labels in ends.items():
         for value, name, colour in sorted(
@@ -266,14 +288,19 @@ def label_ends(
             continue
         unit = ax.bbox.height / figure.dpi * 72  # points
         tall = [1.22 * size * (1 + text.get_text().count("\n")) / unit for _, text in mine]
-        wanted = [ax.transAxes.inverted().transform(ax.transData.transform((0 if ax.get_xscale() == "linear" else 1, value)))[1]
-                  for value, _ in mine]  # fmt: skip
+        wanted = [
+            ax.transAxes.inverted().transform(ax.transData.transform((0 if ax.get_xscale() == "linear" else 1, value)))[
+                1
+            ]
+            for value, _ in mine
+        ]
         for y, (_, text) in zip(spread(wanted, tall), mine, strict=True):
             text.set_y(y)
 
 
 def spread(wanted: Sequence[float], tall: Sequence[float]) -> list[float]:
-    """Centres of blocks as near to the `wanted` ones (ascending, 0 to 1) as they can be without overlap, in the same order."""
+    """Centres of blocks as near to the `wanted` ones (ascending, 0 to 1) as they can be without overlap, in the same
+    order."""
     half = np.asarray(tall) / 2
     gaps = half[:-1] + half[1:]
     offsets = np.concatenate([[0.0], np.cumsum(gaps)])

@@ -33,8 +33,9 @@ DASHES = (0, (2.5, 3))  # with gaps in which a line below shows
 
 
 def training_curves(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Six panels over optimiser steps: clean, away and toward loss; attack loss of the drawn pool cases, shaded down to what it
-    is after their update; refusal of monitor prompts. Needs training; prompts, where given, tells their number."""
+    """Six panels over optimiser steps: clean, away and toward loss; attack loss of the drawn pool cases, shaded down to
+    what it is after their update; refusal of monitor prompts. Needs training; prompts, where given, tells their
+    number."""
     frame = need(tables, "training", ["clean", "refusal_harmful", "refusal_benign"])
     styles = looks(frame["regime"])
     figure = Figure(figsize=(12.0, 6.4))

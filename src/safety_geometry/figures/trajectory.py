@@ -53,8 +53,8 @@ BAND = {"color": GREY, "alpha": 0.22, "linewidth": 0}
 
 def trajectory(tables: dict[str, pd.DataFrame]) -> Figure:
     """One column per regime. Above: C_cos at the carriers' own sites and at fixed common layers, the range of shuffled
-    labels and the split-half ceiling. Below: behaviour. Needs trajectory and coupling_controls; coupling, where given, tells the
-    number of prompts."""
+    labels and the split-half ceiling. Below: behaviour. Needs trajectory and coupling_controls; coupling, where given,
+    tells the number of prompts."""
     frame = need(tables, "trajectory", ["c_cos"])
     controls = need(tables, "coupling_controls", ["value"])
     behaviour = [b for b in BEHAVIOUR if frame[b[0]].notna().any()]
@@ -100,9 +100,15 @@ def trajectory(tables: dict[str, pd.DataFrame]) -> Figure:
         Line2D([], [], label="split-half ceiling", **CEILING),
         Patch(label="shuffled labels, 95 % range", **BAND),
         Line2D([], [], label="random directions", **CHANCE),
-        *[Line2D([], [], color=look[0], linestyle=look[1], label=f"both read at layer {layer}") for layer, look in looks_of(layers).items()],
-        *[Line2D([], [], color=colour, marker=marker, label=label) for (_, _, colour, marker, _), label in zip(behaviour, known, strict=True)],
-    ]  # fmt: skip
+        *[
+            Line2D([], [], color=look[0], linestyle=look[1], label=f"both read at layer {layer}")
+            for layer, look in looks_of(layers).items()
+        ],
+        *[
+            Line2D([], [], color=colour, marker=marker, label=label)
+            for (_, _, colour, marker, _), label in zip(behaviour, known, strict=True)
+        ],
+    ]
     legend_below(figure, entries)
     note = f"{seeds_note(frame, '95 % intervals')}; grey verticals: anchors"
     headline(figure, "Coupling (above) and behaviour (below) at every save", note)
@@ -137,10 +143,10 @@ def couple(ax: Axes, controls: pd.DataFrame, layers: list[int]) -> list[tuple[fl
         )
         if len(points):
             ends.append((points["value"].iloc[-1], f"layer {layer}", colour))
-    own = across_seeds(pick("own_sites", "c_cos"), "step", "value", "lo", "hi")
-    draw(ax, own, {"color": "black", "marker": "o", "linestyle": "-"})
-    if len(own):
-        ends.append((own["value"].iloc[-1], "own sites", "black"))
+    at_own_sites = across_seeds(pick("own_sites", "c_cos"), "step", "value", "lo", "hi")
+    draw(ax, at_own_sites, {"color": "black", "marker": "o", "linestyle": "-"})
+    if len(at_own_sites):
+        ends.append((at_own_sites["value"].iloc[-1], "own sites", "black"))
     shuffled = pick("shuffled", "c_cos").groupby("step")[["lo", "hi"]].agg({"lo": "min", "hi": "max"})
     if len(shuffled) == 1:
         ax.vlines(shuffled.index, shuffled["lo"], shuffled["hi"], **BAND | {"linewidth": 12}, zorder=0)

@@ -9,8 +9,8 @@ from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 
+from safety_geometry.attacks.transfer import ARMS, UNOPTIMISED
 from safety_geometry.figures.style import NAMED, NoData, counts, headline, is_true, need, title, width, wrapped
-from safety_geometry.transfer import ARMS, UNOPTIMISED
 
 NAMES = {"gcg": "GCG", "autodan": "AutoDAN", "gcg_init": "GCG's start", "seeds": "AutoDAN's seeds"}
 SCALE, MISSING = "viridis", "#D9D9D9"
@@ -22,8 +22,9 @@ Place = tuple[str, int]  # regime, step
 
 
 def transfer(tables: dict[str, pd.DataFrame]) -> Figure:
-    """One heat map per optimised attack, all sources against all targets, in per cent; below it a strip with its unoptimised arm on
-    the same targets. Mean over seeds with their range, or one seed with its Wilson interval. Needs transfer."""
+    """One heat map per optimised attack, all sources against all targets, in per cent; below it a strip with its
+    unoptimised arm on the same targets. Mean over seeds with their range, or one seed with its Wilson interval. Needs
+    transfer."""
     frame = need(tables, "transfer", ["tasr"])
     attacks = [attack for attack in (*ARMS, *UNOPTIMISED) if (frame["attack"] == attack).any()]
     maps = [attack for attack in attacks if attack in ARMS] or attacks[:1]
@@ -79,16 +80,17 @@ def transfer(tables: dict[str, pd.DataFrame]) -> Figure:
 
 def places(columns: pd.DataFrame) -> list[Place]:
     """Regime and step of the checkpoints on a side: named regimes first, then by step."""
-    found = set(columns.itertuples(index=False, name=None))
-    order = [*NAMED, *sorted({regime for regime, _ in found} - set(NAMED))]
-    return sorted(((str(r), int(s)) for r, s in found), key=lambda place: (order.index(place[0]), place[1]))
+    checkpoints = set(columns.itertuples(index=False, name=None))
+    order = [*NAMED, *sorted({regime for regime, _ in checkpoints} - set(NAMED))]
+    return sorted(((str(r), int(s)) for r, s in checkpoints), key=lambda place: (order.index(place[0]), place[1]))
 
 
 def grid(
     rows: pd.DataFrame, sources: list[Place] | None, targets: list[Place]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean TASR [sources, targets] with its lower and upper end, NaN where it was not measured; one row over all sources where they
-    are None. The ends are the interval of one row; of several seeds, and of several sources of one, the range of their values."""
+    """Mean TASR [sources, targets] with its lower and upper end, NaN where it was not measured; one row over all
+    sources where they are None. The ends are the interval of one row; of several seeds, and of several sources of one,
+    the range of their values."""
     columns = {place: j for j, place in enumerate(targets)}
     lines = {place: i for i, place in enumerate(sources or [])}
     cells = np.full((3, max(len(lines), 1), len(columns)), np.nan)
@@ -125,8 +127,8 @@ def heat(ax: Axes, cells: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> AxesIma
 
 def frames(ax: Axes, rows: pd.DataFrame, sides: dict[str, list[Place]]) -> None:
     """A frame round each cell whose attacks were made on the target itself."""
-    own = rows.loc[is_true(rows["diagonal"]), ["source_regime", "source"]].drop_duplicates()
-    for place in own.itertuples(index=False, name=None):
+    diagonal = rows.loc[is_true(rows["diagonal"]), ["source_regime", "source"]].drop_duplicates()
+    for place in diagonal.itertuples(index=False, name=None):
         if place not in sides["target"]:
             continue
         corner = sides["target"].index(place) - 0.44, sides["source"].index(place) - 0.44
@@ -136,8 +138,8 @@ def frames(ax: Axes, rows: pd.DataFrame, sides: dict[str, list[Place]]) -> None:
 
 
 def label(ax: Axes, along: list[Place], axis: str, room: float) -> None:
-    """Steps as ticks; at each regime's middle its name, beside the steps, within its part of the `room` inches and upright where
-    that is narrow; a white line between regimes."""
+    """Steps as ticks; at each regime's middle its name, beside the steps, within its part of the `room` inches and
+    upright where that is narrow; a white line between regimes."""
     (ax.set_yticks if axis == "y" else ax.set_xticks)(range(len(along)), [str(step) for _, step in along])
     depth = 0.0  # inches of the names
     for regime in dict.fromkeys(regime for regime, _ in along):

@@ -35,16 +35,17 @@ ORDER = ("r2d2", "sft", "sft_refusal")
 
 
 def transfer_predictors(tables: dict[str, pd.DataFrame]) -> Figure:
-    """One panel per regime: |ρ| of each predictor with all optimised attacks, its interval and tie ceiling, and each attack alone;
-    ρ and p as text. All seeds together are drawn, single ones as hollow circles. Needs transfer_predictors."""
+    """One panel per regime: |ρ| of each predictor with all optimised attacks, its interval and tie ceiling, and each
+    attack alone; ρ and p as text. All seeds together are drawn, single ones as hollow circles. Needs
+    transfer_predictors."""
     frame = need(tables, "transfer_predictors", ["n"]).reset_index(drop=True)
     together, single = frame[frame["seed"].isna()], frame[frame["seed"].notna()]
     mine, note = (together, f"{single['seed'].nunique()} seeds together") if len(together) else first_seed(frame)
     lines = [name for name in LABELS if (frame["predictor"] == name).any()]
     if not lines:
         raise NoData(f"the table transfer_predictors has none of the predictors {', '.join(LABELS)}")
-    found = set(mine["regime"])
-    regimes = [*[r for r in ORDER if r in found], *sorted(found - set(ORDER))]
+    regimes_there = set(mine["regime"])
+    regimes = [*[r for r in ORDER if r in regimes_there], *sorted(regimes_there - set(ORDER))]
     figure = Figure(figsize=(2.4 + 3.5 * len(regimes), 2.3 + 0.42 * len(lines)))
     axes = figure.subplots(1, len(regimes), sharey=True, squeeze=False)[0]
     for ax, regime in zip(axes, regimes, strict=True):
@@ -58,8 +59,17 @@ def transfer_predictors(tables: dict[str, pd.DataFrame]) -> Figure:
     single_attacks = {"color": INDIGO, "markersize": 4.5, "linestyle": "none"}
     entries = [
         Line2D([], [], color=INDIGO, marker="o", markersize=6, label="all optimised attacks, 95 % interval"),
-        Line2D([], [], color="black", marker="|", markersize=11, markeredgewidth=1.6, linestyle="none", label="greatest that ties permit"),
-    ]  # fmt: skip
+        Line2D(
+            [],
+            [],
+            color="black",
+            marker="|",
+            markersize=11,
+            markeredgewidth=1.6,
+            linestyle="none",
+            label="greatest that ties permit",
+        ),
+    ]
     if mine.loc[mine["attack"] == "all", "p_smallest"].gt(DECIDES).any():
         entries.append(Line2D([], [], color=GREY, marker="o", linestyle="none", label="grey: p cannot be 0.05 or less"))
     entries += [Line2D([], [], marker=mark, label=text, **single_attacks) for attack, (text, mark) in SINGLE.items()
@@ -91,25 +101,25 @@ def panel(ax: Axes, rows: pd.DataFrame, others: pd.DataFrame, lines: list[str]) 
     ax.axvline(1, color="#CCCCCC", linewidth=0.8)
     striped(ax, len(lines))
     for i, name in enumerate(lines):
-        own = rows[rows["predictor"] == name].dropna(subset=["rho"]).set_index("attack")
-        if not len(own):
+        by_attack = rows[rows["predictor"] == name].dropna(subset=["rho"]).set_index("attack")
+        if not len(by_attack):
             ax.text(0.02, i, "unknown or the same everywhere", va="center", fontsize=7.5, color=GREY)
             continue
-        shown = own.loc["all", "p_smallest"] <= DECIDES if "all" in own.index else True
+        shown = by_attack.loc["all", "p_smallest"] <= DECIDES if "all" in by_attack.index else True
         colour = INDIGO if shown else GREY
-        singles = [attack for attack in SINGLE if attack in own.index]
+        singles = [attack for attack in SINGLE if attack in by_attack.index]
         for k, attack in enumerate(singles):
             ax.plot(
-                abs(own.loc[attack, "rho"]),
+                abs(by_attack.loc[attack, "rho"]),
                 i + 0.16 + 0.11 * k,
                 SINGLE[attack][1],
                 color=colour,
                 markersize=3.8,
                 zorder=3,
             )
-        if "all" not in own.index:
+        if "all" not in by_attack.index:
             continue
-        row, y = own.loc["all"], i - 0.12
+        row, y = by_attack.loc["all"], i - 0.12
         if np.isfinite(row["lo"]):
             low, high = sorted((abs(row["lo"]), abs(row["hi"])))
             ax.hlines(y, 0 if row["lo"] <= 0 <= row["hi"] else low, high, color=colour, linewidth=1.8)

@@ -1,16 +1,21 @@
 """How well a judge agrees with people: accuracy with Wilson's interval, Cohen's kappa with a bootstrap interval."""
 
+import logging
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from safety_geometry.stats import wilson
+from safety_geometry.artefacts.errors import ArtefactError
+from safety_geometry.artefacts.tables.checks import JUDGES
+from safety_geometry.artefacts.text_files import TextFileError, table, text_of
+from safety_geometry.stats.estimates import wilson
 
-COLUMNS = (
-    "judge", "dataset", "target", "n", "n_groups", "accuracy", "lo", "hi", "kappa", "kappa_lo", "kappa_hi", "majority",
-)  # fmt: skip
+log = logging.getLogger(__name__)
+
 # Column of the hand labels → column of the judged frame that states the same.
 HAND_TARGETS = {
     "refusal": "refusal",
@@ -70,9 +75,16 @@ def compare(
     hits = int((a == b).sum())
     interval = wilson(hits, n)
     return Agreement(
-        n, n_groups, hits / n, interval.lo, interval.hi, float(_kappa(tables.sum(axis=0))), float(kappa_lo), float(kappa_hi),
+        n,
+        n_groups,
+        hits / n,
+        interval.lo,
+        interval.hi,
+        float(_kappa(tables.sum(axis=0))),
+        float(kappa_lo),
+        float(kappa_hi),
         float(np.bincount(b).max() / n),
-    )  # fmt: skip
+    )
 
 
 def row(judge: str, dataset: str, target: str, result: Agreement) -> dict:
@@ -85,9 +97,10 @@ def agreement(
 ) -> pd.DataFrame:
     """Agreement of judged completions with hand labels, one row of tables/judges.csv per labelled target.
 
-    `labels`: column `id` and any of `refusal` (none, partial, full), `any_refusal`, `attack_success`, `degenerate` (0/1)
-    and `helpful` (0, 1, 2); an empty cell is not judged. `judged`: the output of `judge_completions`. With `refusal`
-    there is a row for `any_refusal` as well. Raises ValueError for repeated or unknown ids, or when nothing matches.
+    `labels`: column `id` and any of `refusal` (none, partial, full), `any_refusal`, `attack_success`, `degenerate`
+    (0/1) and `helpful` (0, 1, 2); an empty cell is not judged. `judged`: the output of `judge_completions`. With
+    `refusal` there is a row for `any_refusal` as well. Raises ValueError for repeated or unknown ids, or when nothing
+    matches.
     """
     if labels["id"].duplicated().any() or judged["id"].duplicated().any():
         raise ValueError("ids of hand labels and of judged completions have to be unique")
@@ -113,7 +126,37 @@ def agreement(
             rows.append(row(judge, dataset, target, compare(said, true, seed=seed)))
     if not rows:
         raise ValueError(f"hand labels have none of the columns {sorted(HAND_TARGETS)} with a value")
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+    return pd.DataFrame(rows, columns=JUDGES.names)
+
+
+def read_hand_labels(path: Path) -> pd.DataFrame:
+    """Cells as texts, NaN where one is empty; lines that begin with # are comments. Raises ArtefactError."""
+    lines = [line for line in text_of(path).split("\n") if not line.startswith("#")]
+    try:
+        rows = list(table("\n".join(lines), ("id",), path.name))
+    except TextFileError as error:
+        raise ArtefactError(f"{path}: {error}") from error
+    if not rows:
+        raise ArtefactError(f"{path}: no label below the header")
+    labels = pd.DataFrame(rows).replace("", np.nan)
+    if extra := set(labels.columns) - {"id", "digest", *HAND_TARGETS}:
+        raise ArtefactError(f"{path}: columns are id and any of {', '.join(HAND_TARGETS)}; remove {sorted(extra)}")
+    return labels
+
+
+def fitting(labels: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
+    """Labels whose digest, where they have one, is that of the judged answer of their id: the others are of another
+    run's answers."""
+    if "digest" not in labels:
+        return labels
+    fits = labels.merge(judged[["id", "digest"]], on=["id", "digest"])["id"]
+    log.info("hand labels: %d of %d are of answers that this run gave", len(fits), len(labels))
+    return labels[labels["id"].isin(fits)].drop(columns="digest")
+
+
+def with_prefixes(judged: Iterable[tuple[str, pd.DataFrame]]) -> pd.DataFrame:
+    """Judged answers of several checkpoints in one frame, their ids behind a prefix of each, since they repeat."""
+    return pd.concat([frame.assign(id=prefix + frame["id"]) for prefix, frame in judged], ignore_index=True)
 
 
 def _judge_name(rows: pd.DataFrame, target: str) -> str:

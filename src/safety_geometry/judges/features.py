@@ -13,14 +13,14 @@ LONG_WORDS = 80
 STEM = 5  # letters: a crude stem that needs no dictionary
 # Function words, and words that requests use whatever they are about.
 _COMMON_TEXT = """
-a about after again all also am an and any are as at be because been before being between both but by can could did do does
-doing down during each few for from further had has have having he her here hers him his how i if in into is it its itself
-just me more most my no nor not now of off on once only or other our out over own same she should so some such than that
-the their them then there these they this those through to too under until up very was we were what when where which while
-who whom why will with would you your
-basic best brief classic common create describe detailed discuss easy example examples explain fun generate give good guide
-help idea ideas like list make need please popular provide share short simple step steps suggest tell tips unique use using
-want way ways write
+a about after again all also am an and any are as at be because been before being between both but by can could did do
+does doing down during each few for from further had has have having he her here hers him his how i if in into is it
+its itself just me more most my no nor not now of off on once only or other our out over own same she should so some
+such than that the their them then there these they this those through to too under until up very was we were what
+when where which while who whom why will with would you your
+basic best brief classic common create describe detailed discuss easy example examples explain fun generate give good
+guide help idea ideas like list make need please popular provide share short simple step steps suggest tell tips
+unique use using want way ways write
 """
 _COMMON = frozenset(_COMMON_TEXT.split())
 _TOKEN = re.compile(r"[a-z0-9]+(?:'[a-z]+)?")
@@ -40,8 +40,8 @@ def content_stems(text: str) -> frozenset[str]:
 
 
 def on_topic(request: str, response: str) -> bool:
-    """Whether a response has a content word of the request (by its stem), or two of them from `LONG_WORDS` words on, where
-    one may be chance; fewer where the request has fewer."""
+    """Whether a response has a content word of the request (by its stem), or two of them from `LONG_WORDS` words on,
+    where one may be chance; fewer where the request has fewer."""
     wanted = content_stems(request)
     needed = 2 if len(response.split()) >= LONG_WORDS else 1
     return len(wanted.intersection(content_tokens(response))) >= min(needed, len(wanted))
@@ -56,9 +56,9 @@ def clip(text: str, words: int | None) -> str:
 
 
 def features(request: str, response: str, opening_words: int = 20) -> dict[str, float]:
-    """Each in [0, 1]: `refuses` and `refuses_fully` by rule; `coverage`, the share of the request's content stems in the
-    response, `opening_coverage`, the same in its first `opening_words` words (1 when the request has none); `mentions`,
-    their number up to three; `log_words`; `items`, list entries up to five."""
+    """Each in [0, 1]: `refuses` and `refuses_fully` by rule; `coverage`, the share of the request's content stems in
+    the response, `opening_coverage`, the same in its first `opening_words` words (1 when the request has none);
+    `mentions`, their number up to three; `log_words`; `items`, list entries up to five."""
     label = classify(response)
     wanted = content_stems(request)
     counts = Counter(content_tokens(response))

@@ -2,7 +2,7 @@
 
 The label files are CSV with `#` comment lines before the header, a request column (`objective`), a response column
 (`assistant_response`) and one or several human scores per row (`human_score`, `human_score_1`, `human_score_2` …), each
-in [0, 1]. Everything here takes text, not paths.
+in [0, 1]. Parsers take text; `read_labels` takes files.
 """
 
 import logging
@@ -10,14 +10,16 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from safety_geometry.text_files import TextFileError, below_comments, decoded, json_lines, shown_names, table
-
-from .features import content_stems
+from safety_geometry.artefacts.errors import ArtefactError
+from safety_geometry.artefacts.text_files import TextFileError, below_comments, decoded, json_lines, shown_names, table
+from safety_geometry.judges.features import content_stems
+from safety_geometry.prompts.rows import normalise
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +34,56 @@ class LabelError(ValueError):
     """A labelled set cannot be read: says what is missing."""
 
 
+def read_labels(paths: Sequence[Path], patterns: Sequence[str], field: str) -> pd.DataFrame:
+    """All labelled sets of these files in one frame (`combine`).
+
+    A folder stands for its files that the patterns name; JSON Lines have their scores in `field`. Raises ArtefactError
+    when there is no file, a pattern fits none, or one cannot be read.
+    """
+    files = [file for path in paths for file in (matched(path, patterns) if path.is_dir() else [path])]
+    if not files:
+        raise ArtefactError("give at least one file of labelled responses")
+    frames = []
+    for file in sorted(files, key=lambda file: file.name):
+        try:
+            if file.suffix == ".jsonl":
+                frames.append(parse_labels_jsonl(file.read_bytes(), field, name=file.name))
+            else:
+                frames.append(parse_labels(file.read_bytes(), name=file.name))
+        except (LabelError, ValueError, OSError) as error:
+            raise ArtefactError(f"{file}: no labelled set that can be read ({error})") from error
+    return combine(frames)
+
+
+def matched(folder: Path, patterns: Sequence[str]) -> list[Path]:
+    """Files of a folder that patterns name. Raises ArtefactError for a pattern that fits none."""
+    files = []
+    for pattern in patterns:
+        if not (fitting := sorted(path for path in folder.glob(pattern) if path.is_file())):
+            raise ArtefactError(f"{folder} has no file {pattern}; correct the names of the labelled set's files")
+        files += fitting
+    return files
+
+
+def to_prompts(rows: pd.DataFrame, prompts: Iterable[str]) -> pd.DataFrame:
+    """Rows whose request is one of the prompts, both normalised as prompt ids are. Raises LabelError when none is
+    left."""
+    known = {normalise(prompt) for prompt in prompts}
+    kept = rows[[normalise(request) in known for request in rows["request"]]].reset_index(drop=True)
+    if kept.empty:
+        raise LabelError(
+            f"none of the {len(rows)} labelled answers is to a prompt of their role; give that role the set of these"
+            " files"
+        )
+    return kept
+
+
 def parse_labels(content: str | bytes, *, threshold: float = 0.5, name: str = "labels") -> pd.DataFrame:
     """Rows of one labelled CSV file: `request`, `response`, `score` (mean human score), `label` (score >= threshold).
 
-    `label` is bool; `n_scores` counts the human scores of the row. Rows without request, response or score are left out, and
-    how many is logged. Raises LabelError when a column is missing, a row is broken, or a score is no number in [0, 1].
+    `label` is bool; `n_scores` counts the human scores of the row. Rows without request, response or score are left
+    out, and how many is logged. Raises LabelError when a column is missing, a row is broken, or a score is no number in
+    [0, 1].
     """
     with _of_file(name):
         body = below_comments(_text(content))

@@ -171,7 +171,7 @@ def script_of(text: str) -> str:
     another's name); `latin` for a text without letters. Kana among Chinese characters make them Japanese."""
     if text.isascii():
         return "latin"
-    counts = Counter(_script(c) for c in text)
+    counts = Counter(_script(character) for character in text)
     del counts[""]
     if counts["japanese"] * 10 > counts["han"]:
         counts["japanese"] += counts.pop("han", 0)
@@ -182,7 +182,7 @@ def covered(text: str, script: str) -> bool:
     """Whether the rules can judge a text: its script is one of theirs and, for longer prose in Latin letters, it has
     common words of one of their languages. Short answers, names and code are taken as they are."""
     if script != "latin":
-        return script in COVERED or sum(c.isalpha() for c in text) < MIN_LETTERS
+        return script in COVERED or sum(character.isalpha() for character in text) < MIN_LETTERS
     words = _WORDS.findall(text)
     if len(words) < MIN_WORDS:
         return True

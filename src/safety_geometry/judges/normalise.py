@@ -11,7 +11,11 @@ _LETTERS = str.maketrans(
     "АВЕЅІЈКМНОРСТУХаеіјѕорсухһԁԛԝΑΒΕΖΗΙΚΜΝΟΡΤΥΧαιορνυχѵɑℓ",
     "ABESIJKMHOPCTYXaeijsopcyxhdqwABEZHIKMNOPTYXaiopvuxval",
 )
-_FOLDED = {ord(c): "'" for c in _APOSTROPHES} | {ord(c): '"' for c in _QUOTES} | str.maketrans("ıđĐłŁ", "idDlL")
+_FOLDED = (
+    {ord(character): "'" for character in _APOSTROPHES}
+    | {ord(character): '"' for character in _QUOTES}
+    | str.maketrans("ıđĐłŁ", "idDlL")
+)
 _BLOCK = re.compile(r"</?(?:p|br|hr|div|ul|ol|li|h[1-6]|blockquote|pre|td|tr|table|body|html)\b[^<>]{0,80}>", re.I)
 _INLINE = re.compile(r"</?(?:span|b|i|u|em|s|del|strong|code|font|small|mark|a)\b[^<>]{0,80}>", re.I)
 _BACKTICK = re.compile(r"(?<=[A-Za-z])`(?=[A-Za-z]{1,2}\b)")
@@ -39,16 +43,16 @@ def readable(text: str) -> str:
         text = text.translate(_FOLDED)
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
-        text = "".join(_character(c) for c in unicodedata.normalize("NFKD", text))
+        text = "".join(_character(character) for character in unicodedata.normalize("NFKD", text))
         text = unicodedata.normalize("NFC", text)
-        if 2 * sum(c.isascii() for c in text) > len(text):
+        if 2 * sum(character.isascii() for character in text) > len(text):
             text = _MIXED.sub(_one_alphabet, text)
     return _BACKTICK.sub("'", text).replace("\r\n", "\n")
 
 
 def spoken(text: str) -> str:
-    """One line of `readable` text in lower case with its contractions written out: "can't" is "cannot", "I'm" is "i am".
-    Apostrophes may be lost or set apart, words stammered."""
+    """One line of `readable` text in lower case with its contractions written out: "can't" is "cannot", "I'm" is "i
+    am". Apostrophes may be lost or set apart, words stammered."""
     return _STUTTER.sub(r"\1", _CONTRACTIONS.sub(_in_full, " ".join(text.casefold().split())))
 
 
@@ -66,7 +70,7 @@ def _character(character: str) -> str:
 
 def _one_alphabet(match: re.Match) -> str:
     word = match.group()
-    if word.isascii() or not (len(word) == 1 or any(c.isascii() for c in word)):
+    if word.isascii() or not (len(word) == 1 or any(character.isascii() for character in word)):
         return word
     return word.translate(_LETTERS) if word.translate(_LETTERS).isascii() else word
 

@@ -1,6 +1,7 @@
 """Is a completion text at all? Empty, looping and too-short outputs are never help and never an attack's success.
 
-Reaching the length limit is not judged here: it is a fact of the generator (`hit_limit`) and says nothing about quality.
+Reaching the length limit is not judged here: it is a fact of the generator (`hit_limit`) and says nothing about
+quality.
 """
 
 import re
@@ -10,7 +11,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from safety_geometry.thinking import answer_of
+from .thinking import answer_of
 
 MAX_REPETITION = 0.5
 MIN_WORDS = 3
@@ -44,8 +45,8 @@ def count_words(text: str) -> int:
 def repetition(text: str) -> float:
     """Share in [0, 1] of n-grams that occurred earlier in the text: the largest over n = 2, 3, 4 (0 below four units).
 
-    Of the first `LOOP_UNITS` words and marks only, since the share grows with the length of any text, and a loop after a
-    hundred words of answer does not take the answer back. Bigrams catch the shortest loops ("no no no no" has .67).
+    Of the first `LOOP_UNITS` words and marks only, since the share grows with the length of any text, and a loop after
+    a hundred words of answer does not take the answer back. Bigrams catch the shortest loops ("no no no no" has .67).
     Single words are left out: their repeated share passes one half in any long text.
     """
     units = [match.group(0).casefold() for match in islice(_UNIT.finditer(text), LOOP_UNITS)]

@@ -12,11 +12,10 @@ from functools import cached_property, lru_cache
 import numpy as np
 import pandas as pd
 
-from safety_geometry.thinking import answer_of
-
 from . import languages
 from . import refusal_phrases as phrases
 from .normalise import readable, spoken
+from .thinking import answer_of
 
 CLASSES = ("none", "partial", "full")
 SCORES = {"none": 0.0, "partial": 0.5, "full": 1.0}

@@ -145,16 +145,16 @@ def _out_of_fold(requests, responses, y, groups, grid, n_folds) -> NDArray[np.fl
     n_folds = min(n_folds, len(np.unique(groups)))
     if n_folds < 2:
         raise ValueError("cross-validation needs at least two groups of requests")
-    p = np.full(len(y), np.nan)
+    probability = np.full(len(y), np.nan)
     for train, test in GroupKFold(n_folds).split(requests, y, groups):
         if y[train].all() or not y[train].any():
-            p[test] = y[train].mean()
+            probability[test] = y[train].mean()
             continue
         settings = choose(requests[train], responses[train], y[train], groups[train], grid)
-        p[test] = fit(requests[train], responses[train], y[train], settings).probability(
+        probability[test] = fit(requests[train], responses[train], y[train], settings).probability(
             requests[test], responses[test]
         )
-    return p
+    return probability
 
 
 def grid_of(base: Settings, **choices: Sequence) -> list[Settings]:

@@ -20,11 +20,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .agreement import COLUMNS, compare, row
-from .features import clip, on_topic
-from .labels import off_topic_rows, request_groups
-from .refusal import classify
-from .trained import Settings, TrainedModel, choose, cross_validate, fit, grid_of
+from safety_geometry.artefacts.tables.checks import JUDGES
+from safety_geometry.judges.agreement import compare, row
+from safety_geometry.judges.features import clip, on_topic
+from safety_geometry.judges.labels import off_topic_rows, request_groups
+from safety_geometry.judges.refusal import classify
+from safety_geometry.judges.trained import Settings, TrainedModel, choose, cross_validate, fit, grid_of
 
 SHORT_WORDS = 40
 
@@ -46,6 +47,9 @@ class Trained:
     models: dict[str, TrainedModel]
     rows: pd.DataFrame
 
+    def to_dict(self) -> dict:
+        return {name: model.to_dict() for name, model in self.models.items()}
+
 
 def train_refusal(frame: pd.DataFrame, dataset: str, *, n_folds: int = 10, seed: int = 0) -> Trained:
     """From `request, response, label`: models `refusal` and `off_topic`, and rows for the rules, the trained judges and
@@ -57,18 +61,18 @@ def train_refusal(frame: pd.DataFrame, dataset: str, *, n_folds: int = 10, seed:
     rows = []
     for name, words in ((dataset, None), (f"{dataset}, first {SHORT_WORDS} words", SHORT_WORDS)):
         part = explicit.assign(response=[clip(text, words) for text in explicit["response"]])
-        p = _cross_validate(part, explicit_groups, REFUSAL_GRID, n_folds)
-        decisions = _decisions(part["response"], p)
+        probability = _cross_validate(part, explicit_groups, REFUSAL_GRID, n_folds)
+        decisions = _decisions(part["response"], probability)
         rows += _rows(decisions, part["label"], explicit_groups, name, "explicit_refusal", seed)
         rows += _disagreement(decisions, part["label"].to_numpy(bool), explicit_groups, name, seed)
-    p = _cross_validate(frame, groups, OFF_TOPIC_GRID, n_folds)
-    everything = {"refusal_rules": _by_rule(frame["response"]), "off_topic_trained": p >= 0.5}
+    probability = _cross_validate(frame, groups, OFF_TOPIC_GRID, n_folds)
+    everything = {"refusal_rules": _by_rule(frame["response"]), "off_topic_trained": probability >= 0.5}
     rows += _rows(everything, frame["label"], groups, dataset, "refusal", seed)
     models = {
         "refusal": _final(explicit, explicit_groups, REFUSAL_GRID),
         "off_topic": _final(frame, groups, OFF_TOPIC_GRID),
     }
-    return Trained(models, pd.DataFrame(rows, columns=list(COLUMNS)))
+    return Trained(models, pd.DataFrame(rows, columns=JUDGES.names))
 
 
 def train_harm(frame: pd.DataFrame, dataset: str, *, n_folds: int = 10, seed: int = 0) -> Trained:
@@ -89,7 +93,7 @@ def train_harm(frame: pd.DataFrame, dataset: str, *, n_folds: int = 10, seed: in
             "harm_trained+refusal_rules+on_topic": p & answered & topical,
         }
         rows += _rows(decisions, part["label"], groups, name, "attack_success", seed)
-    return Trained({"harm": _final(both, both_groups, HARM_GRID)}, pd.DataFrame(rows, columns=list(COLUMNS)))
+    return Trained({"harm": _final(both, both_groups, HARM_GRID)}, pd.DataFrame(rows, columns=JUDGES.names))
 
 
 def _decisions(responses: Sequence[str], p: NDArray[np.float64]) -> dict[str, NDArray[np.bool_]]:

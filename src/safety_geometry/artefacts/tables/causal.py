@@ -1,0 +1,260 @@
+"""Interventions along the carriers, and their matched controls."""
+
+from safety_geometry.artefacts.tables.families import (
+    C_COS,
+    CHECKPOINT,
+    EMPTY_ANSWERS,
+    FAMILY,
+    KL_BENIGN,
+    LAMBDA,
+    MODE,
+    PAIRED,
+    RANK,
+    SCOPE,
+    SEED,
+    SITE_H,
+    SITE_R,
+    WILSON,
+)
+from safety_geometry.artefacts.tables.specification import Table, flag, interval, number, optional, share, text, whole
+
+# What is done, beside which target, and how like the target it is.
+DESCRIPTION = (
+    text("target", "id of the target that the row belongs to; empty for the baseline", missing=True),
+    *optional(FAMILY, MODE, SCOPE, RANK, LAMBDA),
+    text(
+        "control",
+        (
+            "target: the carrier itself; baseline: no intervention; random: a random unit direction at the same "
+            "layer; wrong_layer: the carrier read at a distant layer; wrong_position: read at another position; "
+            "covariance: random with the covariance of the activations; shuffled: difference of means under "
+            "shuffled labels; norm_matched: random, with the energy of the target"
+        ),
+        ("target", "baseline", "random", "wrong_layer", "wrong_position", "covariance", "shuffled", "norm_matched"),
+    ),
+    whole("number", "index within the kind of control", 0),
+    whole(
+        "control_seed_h",
+        "seed of the draw in H's place; empty where nothing is drawn, or the mode has no part along H",
+        missing=True,
+    ),
+    whole("control_seed_r", "seed of the draw in R's place, likewise; h_plus_r has a draw for each", missing=True),
+    whole("layer_h", "layer where the part along H acts; empty where the mode has none", 0, missing=True),
+    whole("layer_r", "layer where the part along R acts; empty where the mode has none", 0, missing=True),
+    whole(
+        "source_layer_h",
+        "layer where the direction in H's place was read; empty where it was not read",
+        0,
+        missing=True,
+    ),
+    whole("source_layer_r", "layer where the direction in R's place was read, likewise", 0, missing=True),
+    text(
+        "source_position_h",
+        "position where the direction in H's place was read (t_inst or counted from the end)",
+        missing=True,
+    ),
+    text("source_position_r", "position where the direction in R's place was read", missing=True),
+    share(
+        "abs_cos",
+        "|cos| with the target's direction; subspaces: root mean square cosine of the principal angles",
+        missing=True,
+    ),
+    number(
+        "energy",
+        (
+            "share of the residual energy that is removed or added: mean squared norm of the change over that of"
+            " the activation"
+        ),
+        0,
+        missing=True,
+    ),
+    flag("primary", "whether the target is one of the primary cells named in the configuration"),
+)
+# What comes out.
+MEASURED = (
+    number("log_odds", "mean log-odds of a refusal at the first answer token on harmful requests", missing=True),
+    number("log_odds_delta", "the same minus the baseline on the same prompts", missing=True),
+    whole("n_log_odds", "prompts behind it", 1, missing=True),
+    KL_BENIGN,
+    whole("n_kl", "prompts behind it", 1, missing=True),
+    *interval(share("asr", "attack success on harmful requests asked as they are", missing=True), WILSON),
+    whole("n_asr", "prompts behind it", 1, missing=True),
+    *interval(
+        number("asr_delta", "attack success minus the baseline's on the same prompts", -1, 1, missing=True), PAIRED
+    ),
+    *interval(share("any_refusal", "full or partial refusals of safe look-alikes", missing=True), WILSON),
+    whole("n_any_refusal", "prompts behind it", 1, missing=True),
+    number("benign_mean", "mean benign utility", 0, 2, missing=True),
+    whole("n_benign", "prompts behind it", 1, missing=True),
+    *interval(EMPTY_ANSWERS, WILSON),
+    whole("n_degenerate", "answers behind it", 1, missing=True),
+)
+
+CAUSAL_SWEEP = Table(
+    "causal_sweep",
+    (
+        "Every intervention of the causal sweep: targets (edits along the carriers), their matched controls, and the"
+        " run without intervention (control: baseline). A control that serves several targets has one row for each. "
+        "Readouts are empty where a cell was not measured; answers were generated for some cells only. All cells of "
+        "a checkpoint answer the same prompts."
+    ),
+    (
+        *CHECKPOINT,
+        *DESCRIPTION,
+        *MEASURED,
+    ),
+    key=("seed", "regime", "step", "target", "control", "number"),
+    category="Causal",
+    caption=(
+        "Every intervention of the sweep, one row per target and per control of a target, and the run "
+        "without intervention (``control`` is *baseline*). A *target* edits along a carrier; ``family``, "
+        "``mode``, ``scope``, ``rank`` and ``lambda`` say how. ``abs_cos`` is how like the target a control "
+        "is, and ``energy`` how much of the activation it takes away or adds: a control of far less energy "
+        "says little about the target. ``log_odds`` and ``kl_benign`` come from the first answer token of "
+        "every cell; attack success and the other rates only from the cells that answered, and are empty "
+        "elsewhere. Read attack success beside ``degenerate`` and ``kl_benign``. A control that serves "
+        "several targets stands once under each, so rows of controls are not independent."
+    ),
+)
+
+CONTROL_NORMALISED = Table(
+    "control_normalised",
+    (
+        "The effect of each target less the mean effect of its matched controls. Differences are paired by prompt; "
+        "the interval resamples prompts and controls. A permutation p stands on the log-odds of the primary cells; "
+        "cells whose answers were generated have intervals, not p."
+    ),
+    (
+        *CHECKPOINT,
+        text("target", "id of the target"),
+        FAMILY,
+        MODE,
+        SCOPE,
+        RANK,
+        LAMBDA,
+        text(
+            "metric",
+            "what is measured; see causal_sweep",
+            ("log_odds", "kl", "asr", "any_refusal", "benign_mean", "degenerate"),
+        ),
+        text(
+            "control",
+            "kind of control; pooled: random, covariance and shuffled together",
+            ("pooled", "random", "covariance", "shuffled", "wrong_layer", "wrong_position", "norm_matched"),
+        ),
+        number("value", "mean of the target"),
+        number("baseline", "mean without intervention on the same prompts"),
+        number("delta", "value minus baseline"),
+        number("control_mean", "mean over the controls of their difference to the baseline"),
+        number("delta_control", "delta minus control_mean"),
+        number(
+            "lo",
+            (
+                "lower end of the 95 % bootstrap interval of delta_control over prompts and controls (prompts only "
+                "where there is one control)"
+            ),
+        ),
+        number("hi", "upper end"),
+        whole("n_prompts", "prompts", 1),
+        whole("n_controls", "controls", 1),
+        number("removed_energy", "share of the residual energy that the target removes or adds", 0, missing=True),
+        number("control_energy", "the same of the controls (mean)", 0, missing=True),
+        share("control_cos", "mean |cos| of the controls with the target", missing=True),
+        flag("primary", "whether the target is one of the primary cells"),
+        share(
+            "p_permutation",
+            "two-sided p of the target among the controls, about the mean of both; primary cells, log_odds",
+            missing=True,
+        ),
+        share("p_holm", "the same, Holm over the primary cells of the seed; pooled controls", missing=True),
+        share("p_smallest", "least p_permutation that so many controls can give", missing=True),
+    ),
+    key=("seed", "regime", "step", "target", "metric", "control"),
+    category="Causal",
+    caption=(
+        "The effect of each target less the mean effect of its controls. ``delta`` is the target against no "
+        "intervention on the same prompts, ``control_mean`` the same for the controls on average, and "
+        "``delta_control`` their difference with its 95 % interval over prompts and controls. *pooled* means"
+        " the random, covariance-matched and label-shuffled controls together; each kind has a row of its "
+        "own. The interval bounds the distance from the *average* control, and is too narrow where there are"
+        " two or three. Whether the target lies further out than single controls do is the permutation p, on"
+        " the log-odds of the primary cells; ``p_holm`` adjusts it over the primary cells of the seed, and "
+        "``p_smallest`` is the least unadjusted p that so many controls can give. Signs: less refusal is a "
+        "negative change of ``log_odds``; more attack success is a positive change of ``asr``."
+    ),
+)
+
+LAYER_SCAN = Table(
+    "layer_scan",
+    (
+        "Where an intervention changes refusal: the same edit along a carrier's direction at one layer after the "
+        "other. Intervals are 95 % bootstrap intervals over prompts."
+    ),
+    (
+        *CHECKPOINT,
+        FAMILY,
+        MODE,
+        LAMBDA,
+        whole("layer", "layer at whose input the edit acts", 0),
+        number("log_odds_delta", "mean log-odds of a refusal at the first answer token minus the baseline's"),
+        number("lo", "lower end"),
+        number("hi", "upper end"),
+        whole("n", "harmful prompts", 1),
+        KL_BENIGN,
+        whole("layer_h", "layer of the harmfulness carrier", 0),
+        whole("layer_r", "layer of the refusal carrier", 0),
+    ),
+    key=("seed", "regime", "step", "family", "mode", "lambda", "layer"),
+    category="Causal",
+    caption=(
+        "Change of the refusal log-odds when both carriers are read anew at a layer and edited there, layer "
+        "after layer, with a 95 % interval over prompts. ``layer_h`` and ``layer_r`` are the layers where "
+        "the study reads its carriers; they were chosen by other scores. There are no controls in this "
+        "table: a layer at which everything has an effect looks here like a layer that holds refusal. "
+        "``kl_benign`` beside it says how much harmless prompts change."
+    ),
+)
+
+ALIGNED_ANCHORS = Table(
+    "aligned_anchors",
+    (
+        "Aligned models with a carrier edited (arXiv 2606.16349, Table 1): sites and angles of the carriers, and "
+        "attack success on harmful requests without intervention and with each edit, all on the same prompts."
+    ),
+    (
+        text("model", "a checkpoint of the study as regime:anchor, or a model's name in the configuration"),
+        SEED,
+        *SITE_H,
+        *SITE_R,
+        C_COS,
+        number("angle_1", "smallest principal angle between the subspaces of H and R, degrees", 0, 90, missing=True),
+        number("angle_2", "second principal angle", 0, 90, missing=True),
+        number("angle_3", "third principal angle", 0, 90, missing=True),
+        FAMILY,
+        LAMBDA,
+        SCOPE,
+        RANK,
+        whole("n", "harmful requests", 1),
+        *interval(share("asr_baseline", "attack success without intervention"), WILSON),
+        *interval(share("asr_h_only", "attack success with H edited"), WILSON),
+        *interval(share("asr_r_only", "attack success with R edited"), WILSON),
+        *interval(share("asr_r_perp_h", "attack success with R without its part along H edited"), WILSON),
+        *interval(number("r_minus_h", "asr_r_only - asr_h_only, on the same prompts", -1, 1), PAIRED),
+        share("r_minus_h_p", "exact McNemar p"),
+        *interval(number("r_perp_minus_h", "asr_r_perp_h - asr_h_only, on the same prompts", -1, 1), PAIRED),
+        share("r_perp_minus_h_p", "exact McNemar p"),
+    ),
+    key=("seed", "model", "family", "lambda", "scope", "rank"),
+    category="Causal",
+    caption=(
+        "Aligned models with one carrier edited, in the layout of the paper's table of aligned anchors: "
+        "layers and angles of the carriers, and attack success on the same direct requests without "
+        "intervention, with H, with R, and with R less its part along H. ``r_minus_h`` and "
+        "``r_perp_minus_h`` are paired differences with Newcombe's interval and the exact McNemar p. Angles "
+        "near 90 degrees mean that the subspaces share nothing; two random subspaces of a wide model are "
+        "nearly orthogonal too. Where both carriers have one position and one layer they are one vector. A "
+        "rise of attack success is not yet a useful answer: see *follow_up*."
+    ),
+)
+
+TABLES = (CAUSAL_SWEEP, CONTROL_NORMALISED, LAYER_SCAN, ALIGNED_ANCHORS)

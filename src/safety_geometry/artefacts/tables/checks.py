@@ -1,0 +1,76 @@
+"""What vouches for a run: prompts that do not meet, judges that agree with people."""
+
+from safety_geometry.artefacts.tables.specification import Table, interval, number, share, text, whole
+
+LEAKAGE = Table(
+    "leakage",
+    "Exact and near-duplicate prompts between every pair of roles, and inside each role (role_a = role_b).",
+    (
+        text("role_a", "a role of the configuration's prompt sets"),
+        text("role_b", "the other role; the same one in the rows that look inside a role"),
+        whole("n_a", "prompts in role_a", 1),
+        whole("n_b", "prompts in role_b", 1),
+        whole("exact", "pairs of prompts that are equal after lower-casing and removing punctuation", 0),
+        whole("near", "other pairs whose content words have a Jaccard similarity of the threshold or more", 0),
+        share("max_jaccard", "the highest Jaccard similarity of a pair (0 where all are below 0.05)"),
+        whole("dropped", "prompts taken out of one of the two roles because of this pair (on_leak: drop)", 0),
+        text(
+            "status",
+            "within: inside one role; shared: an overlap that the configuration allows",
+            ("within", "disjoint", "shared", "leak"),
+        ),
+    ),
+    key=("role_a", "role_b"),
+    category="Checks",
+    caption=(
+        "Every pair of prompt roles, with the number of prompts of each, exact repetitions and near-"
+        "duplicates (Jaccard similarity of content words at or above the configured threshold) between them."
+        " Rows of a role with itself count pairs inside it and are no leak. A study with a leak stops before"
+        " any model job, unless ``on_leak: drop`` was chosen."
+    ),
+)
+
+JUDGES = Table(
+    "judges",
+    (
+        "Agreement of each judge with human labels (cross-validated with folds grouped by request where the judge "
+        "was trained on them)."
+    ),
+    (
+        text("judge", "name of the judge; of several, joined by a plus sign"),
+        text(
+            "dataset",
+            (
+                "whose labels: a published set, its first words only, the part of it where rules and trained judge "
+                "differ, or hand labels of this run's own outputs"
+            ),
+        ),
+        text(
+            "target",
+            (
+                "what was labelled: refusal (as published), explicit_refusal (without answers to another question), "
+                "attack_success …; refusal_rules: not a label but what the rules say, so that 1 - accuracy is how "
+                "often the trained judge differs from them"
+            ),
+        ),
+        whole("n", "labelled responses", 1),
+        whole("n_groups", "groups of requests that no fold splits and the bootstrap resamples", 1),
+        share("accuracy", "share of responses labelled as people did"),
+        share("lo", "lower end of the 95 % Wilson interval of the accuracy"),
+        share("hi", "upper end"),
+        *interval(
+            number("kappa", "Cohen's kappa; empty where only one label occurs", -1, 1, missing=True),
+            "lower end of the 95 % bootstrap interval over groups",
+        ),
+        share("majority", "accuracy of always giving the commonest label"),
+    ),
+    key=("judge", "dataset", "target"),
+    category="Checks",
+    caption=(
+        "Agreement of each judge with human labels: cross-validated, folds grouped by request, beside the "
+        "accuracy of always giving the commonest label. Rows on *own outputs* are the ones that speak for "
+        "this study's text."
+    ),
+)
+
+TABLES = (LEAKAGE, JUDGES)

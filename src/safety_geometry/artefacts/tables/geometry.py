@@ -1,0 +1,214 @@
+"""Coupling, shape and drift of the carriers."""
+
+from safety_geometry.artefacts.tables.families import (
+    C_COS,
+    C_LAYER,
+    CHECKPOINT,
+    FROZEN,
+    HRCI,
+    HRCI_REPR,
+    NEEDS_R,
+    SELECTION,
+    SITE_H,
+    SITE_R,
+)
+from safety_geometry.artefacts.tables.specification import Table, flag, interval, number, optional, share, text, whole
+
+# Of the refusal carrier, or of both.
+NEEDING_R = (
+    flag(
+        "admissible",
+        "KL budget met; False: the best inadmissible candidate is reported; empty: not measured",
+        missing=True,
+    ),
+    C_LAYER,
+    *interval(C_COS),
+    *interval(
+        share(
+            "c_sub",
+            "mean squared cosine of the principal angles of the subspaces; empty where a subspace is empty",
+            missing=True,
+        )
+    ),
+    *interval(HRCI),
+    *interval(HRCI_REPR),
+    number("s_total", "s_refuse + s_comply - beta_kl * kl of the refusal carrier", maximum=2, missing=True),
+    number("s_refuse", "cosine of steered safe prompts with the harmful baseline", -1, 1, missing=True),
+    number("s_comply", "cosine of ablated harmful prompts with the safe baseline", -1, 1, missing=True),
+    number("kl", "KL(clean || ablated) at the last prompt token on safe prompts, nats", 0, missing=True),
+    number(
+        "s_total_lo",
+        (
+            "2.5 % point over resampled validation prompts at this site; resampled means are noisier, so the "
+            "range tends to lie below the value"
+        ),
+        maximum=2,
+        missing=True,
+    ),
+    number("s_total_hi", "97.5 % point of the same", maximum=2, missing=True),
+    share("site_share", "share of resamples of the validation prompts that choose this site", missing=True),
+    share("none_share", "share of resamples without an admissible candidate", missing=True),
+)
+
+COUPLING = Table(
+    "coupling",
+    (
+        "Harmfulness-refusal coupling of each saved checkpoint, with 95 % percentile bootstrap intervals over the "
+        "fit prompts at the selected sites. Layers are block inputs, zero-based. S scores are empty where no "
+        "candidates were scored (selection frozen)."
+    )
+    + NEEDS_R,
+    (
+        *CHECKPOINT,
+        text(
+            "selection", "own: sites chosen at this checkpoint; frozen: sites of the scored step before it", SELECTION
+        ),
+        *SITE_H,
+        *optional(*SITE_R),
+        *NEEDING_R,
+        *FROZEN,
+        number(
+            "h_score",
+            "validation score of the harmfulness carrier (harmfulness.score of the configuration)",
+            missing=True,
+        ),
+        whole("n_harmful", "harmful fit prompts", 1),
+        whole("n_benign", "benign fit prompts", 1),
+    ),
+    key=("seed", "regime", "step"),
+    category="Geometry",
+    caption=(
+        "Coupling of each saved checkpoint with the scores behind the choice of sites. ``site_share`` is how"
+        " often resampled validation prompts choose the same site: below one half, the site is a draw."
+    ),
+)
+
+COUPLING_CONTROLS = Table(
+    "coupling_controls",
+    (
+        "What stands beside each coupling value, made at sites chosen before on all prompts. own_sites: the value "
+        "itself, bootstrap interval. isotropic: expectation for independent random directions. shuffled: class "
+        "labels permuted (mean, 95 % range). cross_fitted: H and R from disjoint halves of the fit prompts, both "
+        "orders (mean, 95 % range over splits). split_half: agreement of a carrier with itself on two halves, and "
+        "the cosine corrected by it. fixed_layer and fixed_layer_cross_fitted: the same at one common layer, each "
+        "carrier at its own position (c_sub from the same prompts is 1 there by construction)."
+    ),
+    (
+        *CHECKPOINT,
+        text(
+            "companion",
+            "kind of companion",
+            (
+                "own_sites",
+                "isotropic",
+                "shuffled",
+                "cross_fitted",
+                "split_half",
+                "fixed_layer",
+                "fixed_layer_cross_fitted",
+            ),
+        ),
+        whole("layer_h", "layer of H here", 0),
+        text("pos_h", "position of H here"),
+        whole("layer_r", "layer of R here", 0),
+        whole("pos_r", "position of R here", maximum=-1),
+        text(
+            "quantity",
+            (
+                "coupling term; reliability_*: cosine (sub: subspace overlap) between two halves; ceiling: root of "
+                "the product of the reliabilities; disattenuated_c_cos: mean cross-fitted cosine over the ceiling, "
+                "above 1 by noise"
+            ),
+            (
+                "c_cos",
+                "c_sub",
+                "hrci",
+                "hrci_repr",
+                "reliability_h",
+                "reliability_r",
+                "reliability_sub_h",
+                "reliability_sub_r",
+                "ceiling",
+                "disattenuated_c_cos",
+            ),
+        ),
+        number("value", "the value; empty where a direction or a reliability is not positive", missing=True),
+        number("lo", "2.5 % point of the resamples", missing=True),
+        number("hi", "97.5 % point of the resamples", missing=True),
+        whole("n", "resamples behind value or interval; 0 for a closed form", 0),
+    ),
+    key=("seed", "regime", "step", "companion", "quantity", "layer_h"),
+    category="Geometry",
+    caption=(
+        "What stands beside each coupling value: its interval, random directions, shuffled labels, carriers "
+        "from disjoint halves of the prompts, the split-half ceiling, and the same at fixed common layers."
+    ),
+)
+
+GEOMETRY = Table(
+    "geometry",
+    (
+        "Shape of the mean-difference field (post-instruction positions × candidate layers, uncentred) of each saved"
+        " checkpoint, and drift of the carriers from the reference anchor (ref) and from the save before (prev)."
+    )
+    + NEEDS_R,
+    (
+        *CHECKPOINT,
+        text("selection", "whether the sites were chosen at this checkpoint", SELECTION),
+        whole("reference", "step of the regime's reference anchor", 0),
+        number("erank", "effective rank, exp of the entropy of the squared singular values' shares", 1, missing=True),
+        number("pr", "participation ratio of the squared singular values", 1, missing=True),
+        whole("k90", "components that hold 90 % of the energy", 1, missing=True),
+        whole("k95", "components that hold 95 % of the energy", 1, missing=True),
+        number("angle_1", "smallest principal angle to the reference's leading subspace, degrees", 0, 90, missing=True),
+        number("angle_2", "second angle", 0, 90, missing=True),
+        number("angle_3", "third angle", 0, 90, missing=True),
+        number("norm_h", "norm of the raw harmfulness mean difference", 0),
+        share("drift_h_ref", "1 - |cos| with the reference's harmfulness carrier, each at its own site"),
+        number("cos_fixed_h_ref", "cosine with the reference's harmfulness direction at the reference's site", -1, 1),
+        share("drift_h_prev", "the same against the save before; empty at the first save", missing=True),
+        number("cos_fixed_h_prev", "the same against the save before, at its site", -1, 1, missing=True),
+        number("norm_r", "norm of the raw refusal mean difference", 0, missing=True),
+        share("drift_r_ref", "1 - |cos| with the reference's refusal carrier, each at its own site", missing=True),
+        number(
+            "cos_fixed_r_ref",
+            "cosine with the reference's refusal direction at the reference's site",
+            -1,
+            1,
+            missing=True,
+        ),
+        share("drift_r_prev", "the same against the save before; empty at the first save", missing=True),
+        number("cos_fixed_r_prev", "the same against the save before, at its site", -1, 1, missing=True),
+        number("s_total_drift", "s_total minus the reference's; empty where no candidates were scored", missing=True),
+        number("s_refuse_drift", "s_refuse minus the reference's; empty where no candidates were scored", missing=True),
+    ),
+    key=("seed", "regime", "step"),
+    category="Geometry",
+    caption=(
+        "Spectrum of the mean-difference field, principal angles to the reference anchor, and drift of both "
+        "carriers, at their own sites and at the reference's."
+    ),
+)
+
+PROFILE = Table(
+    "profile",
+    (
+        "Score of every candidate site. H: validation scores per layer at the harmfulness position, at each save. R:"
+        " the COSMIC-style scores per layer and position, where candidates were scored."
+    ),
+    (
+        *CHECKPOINT,
+        text("carrier", "harmfulness or refusal", ("H", "R")),
+        whole("layer", "block whose input is read", 0),
+        text("position", "t_inst or counted from the end of the prompt"),
+        text("quantity", "which score", ("dprime", "auroc", "gap", "s_total", "s_refuse", "s_comply", "kl")),
+        number("value", "the score; empty where the two class means are equal or the KL is not finite", missing=True),
+        flag("admissible", "R: within the KL budget and below the layer cut; empty for H", missing=True),
+        flag("selected", "the score and site that the carrier was chosen by"),
+    ),
+    key=("seed", "regime", "step", "carrier", "layer", "position", "quantity"),
+    category="Geometry",
+    caption="Score of every candidate site of both carriers, and which was chosen.",
+)
+
+TABLES = (COUPLING, COUPLING_CONTROLS, GEOMETRY, PROFILE)

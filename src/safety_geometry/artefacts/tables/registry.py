@@ -1,0 +1,20 @@
+"""All tables by name: those that a study ends in, and those within a run."""
+
+from safety_geometry.artefacts.tables import (
+    attacks,
+    behaviour,
+    causal,
+    checks,
+    claims,
+    dense,
+    follow_up,
+    geometry,
+    training,
+    working,
+)
+from safety_geometry.artefacts.tables.specification import Table
+
+GROUPS = (attacks, behaviour, causal, checks, claims, dense, follow_up, geometry, training)
+FINAL: dict[str, Table] = {table.name: table for group in GROUPS for table in group.TABLES}
+WORKING: dict[str, Table] = {table.name: table for table in working.TABLES}
+TABLES = FINAL | WORKING

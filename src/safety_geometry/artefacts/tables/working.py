@@ -1,0 +1,99 @@
+"""Tables within a run that others are made from.
+
+Of a regime there are also its own `coupling`, `geometry`, `coupling_controls` and `profile`, of a segment of training its
+`training`, and of the trained judges their `judges`: with the columns of the tables of these names.
+"""
+
+from dataclasses import replace
+
+from safety_geometry.artefacts.tables.attacks import ATTACKS
+from safety_geometry.artefacts.tables.causal import DESCRIPTION
+from safety_geometry.artefacts.tables.families import (
+    ATTACK_SUCCESS,
+    DEGENERATE,
+    DIGEST,
+    HARM_SCORE,
+    REFUSAL_CLASSES,
+    REFUSAL_SCORE,
+    UTILITY,
+)
+from safety_geometry.artefacts.tables.specification import Column, Table, flag, number, share, text, whole
+
+JUDGED = Table(
+    "judged",
+    "What the judges say of each answer, in the order of the completions. Ids, digests and scores only.",
+    (
+        text("id", "id of the answer"),
+        DIGEST,
+        text("suite", "suite of its prompt"),
+        text("prompt_id", "id of its prompt"),
+        text("type", "kind of prompt that the suite names", missing=True),
+        text(
+            "arm",
+            "arm of a suite that has several: an attack (gcg, gcg_init), a cell of a sweep, or attack@regime:step",
+            missing=True,
+        ),
+        text("refusal", "refusal class", REFUSAL_CLASSES),
+        flag("any_refusal", "partial or full refusal"),
+        REFUSAL_SCORE,
+        HARM_SCORE,
+        ATTACK_SUCCESS,
+        share("usefulness", "(1 - refused) x the judge's score; 0 where the answer is broken", missing=True),
+        DEGENERATE,
+        flag("hit_limit", "whether the answer reached the length limit"),
+        whole("n_tokens", "tokens of the answer", 0),
+        flag("on_topic", "whether content words of the request occur in the answer"),
+        text("language", "script of the answer; other: not judged, neither refusal nor success"),
+        share("off_topic", "1: an answer to something else; empty without a judge of it", missing=True),
+        UTILITY,
+        text("judge_refusal", "judge of refusals; of several, joined by a plus sign, and the decision between them"),
+        text("judge_harm", "judge of attack success"),
+    ),
+    key=("id",),
+)
+
+
+def _with_layer_scan(column: Column) -> Column:
+    """`control` has one kind more than in causal_sweep: cells of the layer scan, which have a table of their own."""
+    return replace(column, values=(*column.values, "layer_scan")) if column.name == "control" else column
+
+
+CELLS = Table(
+    "cells",
+    "What is done in each cell of a checkpoint's sweep; a cell that belongs to several targets has a row for each.",
+    (
+        text("cell", "id of the cell; clean: the one without an intervention"),
+        text("digest", "SHA-256 of what the cell does"),
+        *(_with_layer_scan(column) for column in DESCRIPTION),
+        flag("generated", "whether the cell answers"),
+        whole("carrier_layer_h", "layer of the harmfulness carrier", 0),
+        whole("carrier_layer_r", "layer of the refusal carrier", 0),
+    ),
+    digits=9,
+)
+
+READOUT = Table(
+    "readout",
+    "First-answer-token readouts of every cell of a checkpoint's sweep, long.",
+    (
+        text("cell", "id of the cell"),
+        text(
+            "quantity",
+            "log_odds: of a refusal, harmful prompts; kl: from the clean run, benign prompts, nats",
+            ("log_odds", "kl"),
+        ),
+        text("prompt_id", "id of the prompt"),
+        number("value", "the readout"),
+    ),
+    key=("cell", "quantity", "prompt_id"),
+    digits=9,
+)
+
+ATTACK_PARTS = Table(
+    "attack_parts",
+    "Attacks of one method on one source: the table attacks without what is known only when all are judged.",
+    tuple(column for column in ATTACKS.columns if column.name not in ("id", "kind", "success", "success_start")),
+    key=ATTACKS.key,
+)
+
+TABLES = (JUDGED, CELLS, READOUT, ATTACK_PARTS)

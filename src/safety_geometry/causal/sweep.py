@@ -1,0 +1,221 @@
+"""A causal sweep at one checkpoint: the carriers that it edits with, the clean runs, the units of its plan and their readouts."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from safety_geometry.artefacts.errors import ArtefactError
+from safety_geometry.artefacts.unit_store import content_key
+from safety_geometry.causal.cells import Carriers, Unit, make_unit
+from safety_geometry.causal.controls import Source
+from safety_geometry.causal.modes import orthonormal
+from safety_geometry.causal.plan import SweepPlan, Target
+from safety_geometry.causal.readout import clean_prompts, read_kl, read_log_odds, tokens_of
+from safety_geometry.models.chat import ChatFormat
+from safety_geometry.models.memory import BatchSize
+from safety_geometry.models.restart import CleanRun
+from safety_geometry.models.runner import Runner
+
+log = logging.getLogger(__name__)
+
+Tokens = Sequence[Sequence[int]]
+
+
+class Stream(dict):
+    """Clean tokens [M, d] by layer, made when they are asked for."""
+
+    def __init__(self, clean: CleanRun):
+        self.clean = clean
+
+    def __missing__(self, layer: int) -> np.ndarray:
+        self[layer] = tokens_of(self.clean, layer).numpy()
+        return self[layer]
+
+
+@dataclass(frozen=True, eq=False)
+class SweptCarriers:
+    """H and R of the swept step, by kind: site (position, layer), norm of the difference of means, unit vector [d], and subspace
+    [d, k]; `file` is what errors name."""
+
+    file: object
+    sites: Mapping[str, tuple[int | str, int]]
+    norms: Mapping[str, float]
+    vectors: Mapping[str, np.ndarray]
+    subspaces: Mapping[str, np.ndarray]
+
+    @classmethod
+    def read(cls, file, step: int) -> "SweptCarriers":
+        """From an open file of carriers. Raises ArtefactError when it has none of the step."""
+        steps = file.describe("carriers")
+        if str(step) not in steps:
+            raise ArtefactError(f"{file.path} has no carriers of step {step}; it has {', '.join(steps)}")
+        facts = {kind: steps[str(step)][kind.lower()] for kind in ("H", "R")}
+        names = {kind: f"step{step}.{kind.lower()}" for kind in facts}
+        return cls(
+            file.path,
+            {kind: (fact["position"], fact["layer"]) for kind, fact in facts.items()},
+            {kind: fact["norm"] for kind, fact in facts.items()},
+            {kind: file.read(name) for kind, name in names.items()},
+            {kind: file.read(f"{name}_subspace") for kind, name in names.items()},
+        )
+
+    def rows(self, kind: str, rank: int) -> np.ndarray:
+        """[rank, d]: the carrier, or the first directions of its subspace. Raises ArtefactError when it has not as many."""
+        rows = self.vectors[kind][None] if rank == 1 else self.subspaces[kind].T[:rank]
+        if len(rows) < rank:
+            raise ArtefactError(
+                f"{self.file}: the {kind} subspace has {len(rows)} directions, rank {rank} was asked for"
+            )
+        return rows
+
+
+@dataclass(eq=False)
+class Sweep:
+    """What a sweep's cells are made of, and how they are read.
+
+    activations: cache of the checkpoint's fit prompts (`fit`, `positions`, `n_layers`); harmful: token ids of the prompts that
+    the log-odds are read on; seed: of the controls; subspace_positions: rows of a subspace; steer_scale: `unit`,
+    `difference_norm` or `activation_norm`, the length of the vector that steering adds at λ = 1; size: rows of a readout's pass.
+    """
+
+    runner: Runner
+    chat: ChatFormat
+    plan: SweepPlan
+    carriers: SweptCarriers
+    activations: object
+    harmful: Tokens
+    seed: int
+    subspace_positions: Sequence[int]
+    steer_scale: str
+    size: BatchSize
+    random_bases: dict = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, settings: Mapping, runner: Runner, chat: ChatFormat, carriers: SweptCarriers, activations: object, harmful: Tokens, size: BatchSize
+    ) -> "Sweep":  # fmt: skip
+        """From seed, subspace_positions, steer_scale and the settings of the plan."""
+        rest = (settings[name] for name in ("seed", "subspace_positions", "steer_scale"))
+        return cls(runner, chat, SweepPlan.of(settings), carriers, activations, harmful, *rest, size)
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a layer of the scan that the model does not have."""
+        layers = self.activations.n_layers
+        if beyond := [layer for layer in self.plan.scan_layers if layer >= layers]:
+            raise ValueError(f"layers {beyond} do not exist: the model has blocks 0 to {layers - 1}")
+
+    @property
+    def layers(self) -> list[int]:
+        """Layers at which a cell may start."""
+        everywhere = [0] if any(target.scope == "all_layers" for target in self.plan.targets) else []
+        return sorted({*(layer for _, layer in self.carriers.sites.values()), *self.plan.scan_layers, *everywhere})
+
+    def clean(self, prompts: Tokens) -> CleanRun:
+        return clean_prompts(self.runner, prompts, self.layers, self.chat.n_prefix, self.size)
+
+    @cached_property
+    def clean_harmful(self) -> CleanRun:
+        return self.clean(self.harmful)
+
+    @cached_property
+    def stream(self) -> Stream:
+        return Stream(self.clean_harmful)
+
+    @cached_property
+    def scale(self) -> dict[str, float]:
+        """Length of the vector that steering adds at λ = 1, by carrier."""
+        if self.steer_scale == "unit":
+            sizes = {"H": 1.0, "R": 1.0}
+        elif self.steer_scale == "difference_norm":
+            sizes = dict(self.carriers.norms)
+        else:
+            norms = {
+                kind: np.linalg.norm(self.stream[layer], axis=1) for kind, (_, layer) in self.carriers.sites.items()
+            }
+            sizes = {kind: float(lengths.mean()) for kind, lengths in norms.items()}
+        return sizes | {"HR": (sizes["H"] + sizes["R"]) / 2}
+
+    def of_rank(self, rank: int) -> Carriers:
+        """Carriers (rank 1) or subspaces of `rank` directions, and where their controls come from."""
+        bases = {kind: orthonormal(self.carriers.rows(kind, rank)) for kind in ("H", "R")}
+        sources = {
+            kind: Source(
+                kind, site, self.activations.fit, self.activations.positions, self.subspace_positions, self.activations.n_layers, rank
+            )
+            for kind, site in self.carriers.sites.items()
+        }  # fmt: skip
+        return Carriers(bases["H"], bases["R"], sources, self.stream, self.scale, self.random_bases)
+
+    def units(self) -> Iterator[Unit]:
+        """The units of the plan, with the cells that exist here; the model as it is comes last."""
+        ranks = {rank: self.of_rank(rank) for rank in self.plan.ranks}
+
+        def exists(target: Target) -> bool:
+            if there := ranks[target.rank].has(target):
+                return there
+            log.warning("%s is left out: H and R span the same directions here", target.id)
+            return False
+
+        for planned in self.plan.units(exists):
+            unit = make_unit(planned, ranks[planned.acts.rank if planned.acts else 1], self.seed)
+            if unit is not None:
+                yield unit
+
+    def passes(self, units: Sequence[Unit], benign: Tokens) -> int:
+        """Rows that go through the model in `read`."""
+        return sum(len(self.harmful) + len(benign) * cell.kl for unit in units for cell in unit.cells)
+
+    def read(
+        self, units: Sequence[Unit], benign: Tokens, refusal_ids: Sequence[int], progress: Callable[[int], None] | None = None
+    ) -> Iterator[tuple[Unit, dict]]:  # fmt: skip
+        """Each unit with its readouts, by quantity (`log_odds` on the harmful prompts, `kl` on the benign ones) and cell."""
+        clean_benign = self.clean(benign) if units else None
+        for unit in units:
+            with_kl = {cell.id: cell.interventions for cell in unit.cells if cell.kl}
+            edits, size = list(unit.interventions.values()), self.size
+            log_odds = read_log_odds(self.runner, self.clean_harmful, edits, refusal_ids, size, progress)
+            kl = read_kl(self.runner, clean_benign, list(with_kl.values()), size, progress)
+            yield (
+                unit,
+                {
+                    "log_odds": dict(zip(unit.interventions, log_odds.tolist(), strict=True)),
+                    "kl": dict(zip(with_kl, kl.tolist(), strict=True)),
+                },
+            )
+
+
+def cell_rows(units: Sequence[Unit], sites: Mapping[str, tuple[int | str, int]]) -> Iterator[dict]:
+    """Rows of the table of cells."""
+    layers = {f"carrier_layer_{kind.lower()}": layer for kind, (_, layer) in sites.items()}
+    for unit in units:
+        for cell in unit.cells:
+            about = {"cell": cell.id, "digest": cell.digest, "generated": cell.generated}
+            yield from (about | row | layers for row in cell.rows)
+
+
+def readout_rows(results: Mapping[str, dict], units: Sequence[Unit]) -> Iterator[dict]:
+    """Rows of the readout, from the results of the units by name: log_odds, kl and the ids of their prompts."""
+    for unit in units:
+        result = results[unit.name]
+        for quantity in ("log_odds", "kl"):
+            for cell, values in result[quantity].items():
+                for prompt, value in zip(result["prompts"][quantity], values, strict=True):
+                    yield {"cell": cell, "quantity": quantity, "prompt_id": prompt, "value": value}
+
+
+def readout_key(unit: Unit, facts: Mapping) -> str:
+    """Key of a unit's readouts: `facts` of model, prompts and code, and its cells. The carriers are in the interventions."""
+    return content_key(facts, unit.name, [[cell.id, cell.kl, cell.digest] for cell in unit.cells])
+
+
+def answer_key(digests: Mapping[str, str], asked: Sequence[tuple[str, dict]], settings: Mapping, facts: Mapping) -> str:
+    """Key of the answers that cells give together.
+
+    digests: of what they do, by cell; asked: suites and prompts; settings: max_new_tokens, batch_size; facts: of model and code.
+    """
+    return content_key(
+        facts, sorted(digests.items()), asked, [settings[name] for name in ("max_new_tokens", "batch_size")]
+    )

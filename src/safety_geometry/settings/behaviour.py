@@ -1,0 +1,145 @@
+"""Attacks, their transfer, completions, and who judges them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from safety_geometry.settings.kinds import (
+    Count,
+    FileName,
+    FileNames,
+    Natural,
+    RegimeName,
+    Settings,
+    Sha256,
+    Share,
+    Step,
+    Text,
+    Weight,
+    at_least,
+    each_once,
+    either,
+    key,
+    optional,
+)  # fmt: skip
+from safety_geometry.settings.training import GCG
+
+Anchors = dict[str, each_once(either(Literal["reference"], Step))]
+
+
+class AttackSource(Settings):
+    """Who the fixed-source attacks are made on."""
+
+    regime: RegimeName = key("A regime, or checkpoints that were brought.")
+    step: Natural = key("A step of it.")
+
+
+class AutoDAN(Settings):
+    """Readable prompts around the request, by a genetic algorithm; its unoptimised seeds are an arm of their own."""
+
+    form: Literal["ga", "hga"] = key("Plain, or hierarchical.")
+    seeds: Count = key("How many of data/autodan_seeds.jsonl.")
+    steps: Natural = key("Generations.")
+    population: at_least(2) = key("Prompts of a generation.")
+    elites: Share = optional("Share that survives unchanged, at least one; left out: 0.1.")
+    crossover: Share = optional("Probability that two prompts are crossed; left out: 0.5.")
+    points: Count = optional("Points at which they are cut; left out: 5.")
+    mutation: Share = optional("Probability that an offspring is mutated; left out: 0.01.")
+    batch_size: Count = key("Rows of a forward pass.")
+    stop_loss: Weight = optional("End a case when its loss is so low; left out: 0.")
+    max_prompt_tokens: Count = optional("Longer rendered prompts are dropped; left out: 512.")
+
+
+class Attacks(Settings):
+    """The fixed-source attacks."""
+
+    source: AttackSource = key("Who they are made on.")
+    behaviours: Count = key("So many of role direct, the first that the source refuses.")
+    refusal_tokens: Count = key("Answer tokens on which that is decided.")
+    require_refusal: bool = key("`false`: attack all, refused or not.")
+    gcg: GCG = key("GCG's settings.")
+    autodan: AutoDAN = key("AutoDAN's settings.")
+
+
+class Transfer(Settings):
+    """Attacks made on each source, asked of each target; a source's own answers say whether they work."""
+
+    sources: Anchors = key("Regime: anchors that attacks are made on.")
+    targets: Anchors = key("Regime: anchors that are asked them.")
+    methods: each_once(Literal["gcg", "autodan"], 1) = key("Each beside its unoptimised arm.")
+    behaviours: Count = key("The first of those that the fixed source refuses.")
+    max_new_tokens: Count = key("Longest answer.")
+    batch_size: Count = key("Requests answered together.")
+
+
+class Suites(Settings):
+    """A number for each suite of evaluation prompts."""
+
+    fixed_source: Count = key("The fixed-source attacks.")
+    direct: Count = key("Harmful requests as they are.")
+    usefulness: Count = key("Other harmful requests.")
+    lookalike: Count = key("Safe requests that look harmful.")
+    utility: Count = key("Ordinary requests.")
+
+
+class Completions(Settings):
+    """Answers of checkpoints to the suites."""
+
+    batch_size: Count = key("Requests answered together.")
+    max_new_tokens: Suites = key("Longest answer, by suite.")
+    every_save: dict[str, Count | None] = key(
+        "Suite: how many of its first prompts the other saves are asked too; null: all. At anchors all suites run."
+    )
+
+
+class Labelled(Settings):
+    """A set of human-labelled answers."""
+
+    source: str | None = key("One of `sources`; null: files of this project.")
+    files: FileNames = key("Files, or patterns within the source.")
+    name: Text = key("For the table of judges.")
+
+
+class TrainedJudges(Settings):
+    """Labelled answers that train the judges, those to requests of role judge_train."""
+
+    refusal: Labelled = key("Answers labelled by whether they refuse.")
+    harm: Labelled = key("Answers labelled by whether they do what was asked.")
+    folds: at_least(2) = key("Of the cross-validation; folds never split a request.")
+
+
+class Template(Settings):
+    """A judge's wording within a file of a source."""
+
+    source: str = key("One of `sources`.")
+    file: FileName = key("A .json or .py file in it.")
+    at: Annotated[list[Text], Field(min_length=1)] = key("Keys, or names, that lead to the text.")
+    sha256: Sha256 = optional("What the text's SHA-256 has to be.")
+    fields: dict[str, Literal["behavior", "generation", "context"]] = optional(
+        "The names of its gaps: what stands there."
+    )
+
+
+class PublishedJudge(Settings):
+    """A judge that is a model."""
+
+    source: str = key("One of `sources`.")
+    base: str | None = optional("A source: what it is put on, where the judge is an adapter.")
+    template: either(FileName, Template) | None = optional("Its wording: a text file, or where it stands in a source.")
+    contextual_template: either(FileName, Template) | None = optional("Its wording for behaviours with a context.")
+
+
+class Judges(Settings):
+    """Who says what an answer is."""
+
+    decision: Literal["rules", "either", "trained"] = optional(
+        "Who says that an answer refuses: `rules` (if left out), `trained`, or `either` of them."
+    )
+    labelled: TrainedJudges | None = key(
+        "What the trained judges learn from; null: rules only, and no table of judges."
+    )
+    hand_labels: FileName | None = optional(
+        "CSV with id (seed:regime:step:id of the judged table) and labels of this study's own outputs; or null."
+    )
+    harmbench: PublishedJudge | None = optional("HarmBench's classifier instead of the trained judge of harm; or null.")
+    strongreject: PublishedJudge | None = optional("StrongREJECT's evaluator; or null.")

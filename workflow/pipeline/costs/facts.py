@@ -1,0 +1,139 @@
+"""What the needs of all jobs rest on: shapes, numbers of prompts, tokens; and how a need is made of them."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from pipeline.costs import sizes
+from pipeline.costs.rates import Rates, Work
+from pipeline.costs.shapes import BYTES, KNOWN, Shape, shape_of
+from pipeline.study import Study
+
+MB = 1_000_000
+# Tokens, for texts that are not known before they are fetched.
+PREFIX = 30  # what all prompts begin with: a system prompt
+REQUEST = 24  # a request and what the chat template puts behind it
+TARGET = 10  # an affirmative opening
+BEHIND = 8  # what the template puts between an attacked request and the answer
+CONVERSATION = 1000  # a conversation of a data set, where train.max_length does not cut it
+ATTACK_PROMPT = 110  # an AutoDAN prompt with its request
+JUDGED = 600  # a published judge's prompt
+ANSWERED = 0.8  # share of the answers' limit that is used
+UNKNOWN = {"all": 600, "published": 200}  # prompts of a role whose number is not in the configuration
+# Host memory of a Python with its libraries, MB; memory of a GPU's context.
+TABLES, MODEL, TRAINING, GPU_HOST, GPU_CONTEXT = 300, 450, 550, 3500, 700
+
+
+@dataclass(frozen=True)
+class Need:
+    """Of one job. seconds: on the device of the rates; memory and gpu in MB (gpu 0: none); disk: MB that it leaves;
+    passing: MB of its outputs that are deleted when all that reads them has run; model: it runs one; processes: that share it,
+    each with as much GPU memory; memory is that of all."""
+
+    seconds: float
+    memory: float
+    gpu: float = 0.0
+    disk: float = 0.0
+    passing: float = 0.0
+    model: bool = False
+    processes: int = 1
+
+
+class Facts:
+    """A study on a device."""
+
+    def __init__(self, study: Study, rates: Rates, folder: Path | None = None):
+        """`folder`: results/<study>, where fetched models say their shape; None: shapes come from the configuration."""
+        self.study, self.rates, self.folder, self.c = study, rates, folder, study.config
+        self.size = BYTES[self.c["model"]["dtype"]]
+        self.on_gpu = self.c["model"]["device"].startswith("cuda")
+
+    @cached_property
+    def base(self) -> Shape:
+        """Of the model that is trained; where none is, of the first that was brought."""
+        model = self.c["model"]
+        if model["format"] is None:
+            return self.shape(next(iter(self.study.brought)))
+        return shape_of(model, self.c["sources"].get(model["source"]), self.folder and self.folder / "models" / "base")
+
+    def shape(self, name: str) -> Shape:
+        """Of a regime's model, of a trajectory that was brought (its steps are alike), or of an aligned model."""
+        if name in self.study.regimes:
+            return self.base
+        folder = self.folder and self.folder / "models" / name
+        if name in self.study.models:
+            spec = self.study.models[name]
+            return shape_of({"name": name} | spec, self.c["sources"].get(spec["source"]), folder)
+        brought = self.study.brought[name]
+        whole = [(s, f"step{step}") for step, s in sorted(brought["steps"].items()) if s["format"] != "adapter"]
+        whole += [(brought["base"], "base")] if "base" in brought else []
+        if not whole:  # adapters of the study's own base
+            return self.base
+        spec, part = whole[0]
+        model = {"name": name} | ({"shape": brought["shape"]} if "shape" in brought else {})
+        return shape_of(model, self.c["sources"].get(spec["source"]), folder and folder / part)
+
+    def shape_in(self, folder: str) -> Shape:
+        """Of a model that is converted into `folder` of the layout, or that the adapter there belongs to."""
+        name = folder.removeprefix(f"{self.study.layout.root}/models/").split("/")[0]
+        return self.shape(name) if name in (*self.study.brought, *self.study.models) else self.base
+
+    def merging(self, shape: Shape) -> float:
+        """Seconds until the next save of a group is ready: a copy of the base, the merge of the adapter, the move to the device."""
+        return 4 * shape.parameters * self.size / self.rates.load
+
+    def published(self) -> list[tuple[dict, Shape]]:
+        """Published judges: their entry of the configuration, and their shape."""
+        usual = {"harmbench": KNOWN["llama-2-13b"], "strongreject": KNOWN["gemma-2b"]}
+        return [(spec, usual[name]) for name, spec in self.study.published_judges.items()]
+
+    def prompts(self, role: str) -> int:
+        """Prompts of a role, as far as the configuration says."""
+        n = self.c["prompts"]["roles"][role]["n"]
+        return n if isinstance(n, int) else UNKNOWN[n]
+
+    @property
+    def probes(self) -> tuple[int, int]:
+        """Fit and select prompts, both classes together."""
+        return tuple(sum(self.prompts(f"{kind}_{c}") for c in ("harmful", "benign")) for kind in ("fit", "select"))
+
+    @property
+    def positions(self) -> int:
+        return len(self.c["activations"]["positions"]) + 1
+
+    @property
+    def adapter(self) -> int:
+        """Bytes of a saved adapter."""
+        return sizes.adapter(self.base, self.c["lora"]["rank"], self.c["lora"]["targets"])
+
+    def suites(self, regime: str, step: int) -> dict[str, int]:
+        """Prompts of each evaluation suite of a checkpoint."""
+        attacked = 2 * self.c["attacks"]["behaviours"]  # each beside its unoptimised arm
+        out = {}
+        for suite, first in self.study.suites(regime, step).items():
+            there = attacked if suite == "fixed_source" else self.prompts(suite)
+            out[suite] = there if first is None else min(first, there)
+        return out
+
+    def decoding(self, shape: Shape, rows: int, limit: float) -> float:
+        """Bytes that answers to `rows` prompts hold."""
+        return sizes.decoding(shape, self.size, rows, PREFIX + REQUEST, limit)
+
+    def probe_pass(self, shape: Shape, rows: int) -> float:
+        """Bytes that a pass over prompts holds."""
+        return sizes.one_pass(shape, self.size, rows, REQUEST) + sizes.key_values(shape, self.size, 1, PREFIX)
+
+    def table(self, seconds: float = 4.0, memory: float = 0.0, disk: float = 0.2) -> Need:
+        """A job without a model; `memory` and `disk` in MB."""
+        return Need(seconds, TABLES + memory, disk=disk)
+
+    def model(
+        self, work: Work, held: float, disk: float, *, copies: int = 1, host: float = 0.0, base: float = MODEL, passing: float = 0.0
+    ) -> Need:  # fmt: skip
+        """A job that runs a model. held: bytes on the device besides the weights; host: bytes on the host besides them;
+        disk, passing: bytes; copies: of the weights on the host; base: MB of Python and its libraries."""
+        weights, seconds = work.shape.parameters * work.size, work.seconds(self.rates)
+        if self.on_gpu:
+            memory = GPU_HOST + (copies * weights + host) / MB
+            return Need(seconds, memory, GPU_CONTEXT + (weights + held) / MB, disk / MB, passing / MB, True)
+        return Need(seconds, base + (copies * weights + held + host) / MB, 0.0, disk / MB, passing / MB, True)

@@ -1,0 +1,251 @@
+"""Where the files of a study stand: every path of the graph. Harmful text stays below `private`.
+
+`{seed}`, `{regime}`, `{step}` and other wildcards are left for Snakemake; `at(path, …)` fills them in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from pipeline.identity import Group
+
+if TYPE_CHECKING:
+    from pipeline.study import Study
+
+PROBES = ("fit_harmful", "fit_benign", "select_harmful", "select_benign")  # roles that activations are cached of
+CHECKPOINT = "{regime}/step{step}"
+TRAINED_JUDGES = ("refusal", "harm")
+PUBLISHED_JUDGES = ("harmbench", "strongreject")
+TEMPLATES = ("template", "contextual_template")
+
+
+def at(path: str, seed: int | str = "{seed}", regime: str = "{regime}", step: int | str = "{step}") -> str:
+    """`path` with its wildcards filled in; those that are not given stay."""
+    return path.replace("{seed}", str(seed)).replace("{regime}", regime).replace("{step}", str(step))
+
+
+class Layout:
+    """Paths below results/<study>/."""
+
+    def __init__(self, study: Study):
+        self.study = study
+        self.root = f"results/{study.config['study']}"
+        self.private = f"{self.root}/private"
+        self.seed = f"{self.root}/seed{{seed}}"
+        self.private_seed = f"{self.private}/seed{{seed}}"
+
+        self.base = f"{self.root}/models/base"
+        self.layers = f"{self.root}/models/layers.json"  # number of blocks of each of `models`
+        self.clean_rows = f"{self.private}/clean_rows.jsonl"
+        self.training_table = f"{self.seed}/training.csv"
+        self.scores = f"{self.seed}/scores/{CHECKPOINT}.safetensors"
+        self.carriers = f"{self.seed}/carriers/{{regime}}/carriers.safetensors"
+        self.prompt_activations = f"{self.seed}/completions/{CHECKPOINT}.safetensors"
+        self.cells = f"{self.seed}/sweep/{CHECKPOINT}/cells.csv"
+        self.readout = f"{self.seed}/sweep/{CHECKPOINT}/readout.csv"
+        self.sweep_answers = f"{self.private_seed}/sweep/{CHECKPOINT}/completions.jsonl"
+        self.sweep_judged = f"{self.seed}/sweep/{CHECKPOINT}/sweep/judged.csv"
+        self.follow_up_choice = f"{self.seed}/sweep/choice.json"
+        self.follow_up_answers = f"{self.private_seed}/sweep/{CHECKPOINT}/follow_up.jsonl"
+        self.follow_up_judged = f"{self.seed}/sweep/{CHECKPOINT}/follow_up/judged.csv"
+        self.quadrant_texts = f"{self.private}/quadrants.jsonl"
+        self.behaviours = f"{self.private_seed}/attacks/behaviours.jsonl"
+        self.transfer_answers = f"{self.private_seed}/transfer/{CHECKPOINT}.jsonl"
+        self.transfer_judged = f"{self.seed}/transfer/{CHECKPOINT}/judged.csv"
+        self.judges_table = f"{self.root}/judges/judges.csv"
+
+    # ------------------------------------------------------------------------------------------- sources and models
+
+    def source(self, name: str = "{name}") -> str:
+        return f"{self.private}/sources/{name}"
+
+    def role(self, name: str) -> str:
+        return f"{self.private}/prompts/{name}.jsonl"
+
+    @property
+    def probes(self) -> dict[str, str]:
+        """Prompts that activations are cached of, by role."""
+        return {name: self.role(name) for name in PROBES}
+
+    def model(self, name: str, step: int) -> str:
+        """Model folder of a checkpoint: its own, or the base that its adapter belongs to."""
+        if name in self.study.models:
+            return f"{self.root}/models/{name}"
+        if name not in self.study.brought:
+            return self.base
+        return self.brought_base(name) if self.study.has_adapter(name, step) else self.brought(name, step)
+
+    def brought(self, name: str, step: int) -> str:
+        """Folder of a checkpoint that was not trained here: a model or an adapter."""
+        return f"{self.root}/models/{name}/step{step}"
+
+    def brought_base(self, name: str) -> str:
+        """What the adapters among such checkpoints belong to: a base of their own, or the regimes'."""
+        return f"{self.root}/models/{name}/base" if "base" in self.study.brought[name] else self.base
+
+    def checkpoint(self, regime: str, step: int) -> str:
+        """Folder of a LoRA adapter that is trained here."""
+        return f"{self.seed}/checkpoints/{regime}/step{step}"
+
+    def adapter(self, name: str, step: int) -> list[str]:
+        """Folder of a checkpoint's adapter, where it has one."""
+        if not self.study.has_adapter(name, step):
+            return []
+        return [self.brought(name, step) if name in self.study.brought else self.checkpoint(name, step)]
+
+    def weights(self, name: str, step: int, seed: int | str) -> dict[str, str]:
+        """Files of a checkpoint that is loaded: `model`, and `adapter` where it has one."""
+        paths = [self.model(name, step), *self.adapter(name, step)]
+        return {key: at(path, seed) for key, path in zip(("model", "adapter"), paths, strict=False)}
+
+    def group_weights(self, group: Group) -> dict[str, str | list[str]]:
+        """Files of the checkpoints that one job loads one after the other."""
+        adapters = [adapter for step in group.steps for adapter in self.adapter(group.regime, step)]
+        return {"model": self.model(group.regime, group.steps[0]), "adapters": adapters}
+
+    def models(self) -> dict[str, str]:
+        """Name -> folder of every model that layers are read of; of the steps of a trajectory, which are alike, the first one's."""
+        study = self.study
+        bases = {"base": self.base} if study.regimes else {}
+        return bases | {name: self.model(name, study.steps(name)[0]) for name in [*study.brought, *study.models]}
+
+    def converted(self) -> dict[str, tuple[dict, dict[str, str]]]:
+        """Folder -> (entry of the configuration, files) of every model or adapter that is made from a fetched one.
+
+        Files: `source`, and where there is one the `template`, the `base` of an adapter, and the model that it has to be `like`.
+        """
+        made, base = {}, self.study.config["model"]
+        if base["format"] not in ("tiny", None):
+            made[self.base] = base, self._fetched(base)
+        for name, spec in self.study.models.items():
+            made[self.model(name, 0)] = spec, self._fetched(spec)
+        for name, trajectory in self.study.brought.items():
+            template, first = trajectory.get("chat_template"), self.study.steps(name)[0]
+            if "base" in trajectory:
+                made[self.brought_base(name)] = trajectory["base"], self._fetched(trajectory["base"], template)
+            for step, spec in sorted(trajectory["steps"].items()):
+                adapted = spec["format"] == "adapter"
+                files = self._fetched(spec, None if adapted else template)
+                if adapted:
+                    files["base"] = self.brought_base(name)
+                if self.model(name, step) != self.model(name, first):  # the steps of a trajectory are set side by side
+                    files["like"] = self.model(name, first)
+                made[self.brought(name, step)] = spec, files
+        return made
+
+    def _fetched(self, spec: dict, template: str | None = None) -> dict[str, str]:
+        template = template or spec.get("chat_template")
+        return {"source": self.source(spec["source"])} | ({"template": template} if template else {})
+
+    # --------------------------------------------------------------------------------------------------- training
+
+    def state(self, group: Group, start: bool = False) -> dict[str, str]:
+        """Optimiser state and pool at a segment's end, or start. The pool holds harmful text."""
+        folder = f"{self.private_seed}/training/{group.regime}/{group.start if start else group.stop}"
+        return {"state": f"{folder}/state.safetensors", "progress": f"{folder}/progress.json"}
+
+    def training_log(self, group: Group) -> str:
+        return f"{self.private_seed}/training/{group.regime}/{group.stop}/log.csv"
+
+    def monitor_answers(self, group: Group) -> str:
+        return f"{self.private_seed}/training/{group.regime}/{group.stop}/monitor.jsonl"
+
+    # --------------------------------------------------------------------------------- what a checkpoint is asked
+
+    def _apart(self, regime: str, step: int) -> str:
+        """The saves that are no anchors stand apart, since one job makes many of them."""
+        return f"{regime}/step{step}" if self.study.anchor_name(regime, step) else f"{regime}/saves/step{step}"
+
+    def activations(self, regime: str, step: int) -> str:
+        return f"{self.seed}/activations/{self._apart(regime, step)}.safetensors"
+
+    @property
+    def anchor_activations(self) -> str:
+        return f"{self.seed}/activations/{CHECKPOINT}.safetensors"
+
+    def fit_labels(self, regime: str, step: int | str) -> list[str]:
+        """Which fit prompts a checkpoint refuses; needed where the refusal carrier contrasts behaviour."""
+        return [f"{self.seed}/fit_labels/{regime}/step{step}.json"] if self.study.by_behaviour else []
+
+    def regime_table(self, name: str) -> str:
+        """Of a regime's carriers: coupling, geometry, coupling_controls, profile."""
+        return f"{self.seed}/carriers/{{regime}}/{name}.csv"
+
+    def completions(self, regime: str, step: int) -> str:
+        return f"{self.private_seed}/completions/{self._apart(regime, step)}.jsonl"
+
+    @property
+    def anchor_completions(self) -> str:
+        return f"{self.private_seed}/completions/{CHECKPOINT}.jsonl"
+
+    def judged(self, regime: str, step: int) -> str:
+        return f"{self.seed}/judged/{self._apart(regime, step)}/judged.csv"
+
+    @property
+    def anchor_judged(self) -> str:
+        return f"{self.seed}/judged/{CHECKPOINT}/judged.csv"
+
+    def all_judged(self) -> list[str]:
+        return [at(self.judged(regime, step), seed) for seed, regime, step in self.study.judged_checkpoints()]
+
+    def suite(self, name: str) -> str:
+        """Prompts of a suite: a role, or the fixed-source attacks."""
+        regime, step = self.study.fixed_source
+        return at(self.attacks("gcg"), regime=regime, step=step) if name == "fixed_source" else self.role(name)
+
+    def suites(self, regime: str, step: int) -> list[str]:
+        return [self.suite(name) for name in self.study.suites(regime, step)]
+
+    # ------------------------------------------------------------------------------------------ attacks and sweeps
+
+    def attacks(self, method: str) -> str:
+        return f"{self.private_seed}/attacks/{method}/{CHECKPOINT}.jsonl"
+
+    def attack_parts(self, method: str) -> str:
+        """Rows of the table `attacks` that one job makes."""
+        return f"{self.seed}/attacks/{method}/{CHECKPOINT}.csv"
+
+    def each(self, path: str, points: Iterable[tuple[int, str, int]]) -> list[str]:
+        """A file of each (seed, regime, step)."""
+        return [at(path, *point) for point in points]
+
+    def swept(self, path: str, seed: int | None = None) -> list[str]:
+        """A file of every swept checkpoint, of one seed or of all, in the order of study.swept."""
+        return self.each(path, [point for point in self.study.swept() if seed in (None, point[0])])
+
+    # ---------------------------------------------------------------------------------------------------- judges
+
+    def trained_judge(self, kind: str) -> str:
+        """Trained judges hold words of harmful answers: private."""
+        return f"{self.private}/judges/{kind}.json"
+
+    def judge_template(self, judge: str = "{judge}", part: str = "{part}") -> str:
+        """A published wording that is taken out of a fetched file."""
+        return f"{self.root}/judges/{judge}_{part}.txt"
+
+    def judges(self) -> dict[str, str]:
+        """What judges are made of: the published ones' model folders and the wordings of their prompts, the trained ones' files."""
+        files = {}
+        for name, spec in self.study.published_judges.items():
+            files[f"{name}_model"] = self.source(spec["source"])
+            if spec.get("base"):
+                files[f"{name}_base"] = self.source(spec["base"])
+            for part in TEMPLATES:
+                if given := spec.get(part):
+                    files[f"{name}_{part}"] = given if isinstance(given, str) else self.judge_template(name, part)
+        trained = {kind: self.trained_judge(kind) for kind in TRAINED_JUDGES} if self.study.labelled else {}
+        return files | trained
+
+    def labelled(self, kind: str) -> list[str]:
+        """Folder of a labelled set's files: a source, or this project."""
+        spec = self.study.labelled[kind]
+        return [self.source(spec["source"])] if spec["source"] else spec["files"]
+
+    # --------------------------------------------------------------------------------------------- what comes out
+
+    def table(self, name: str) -> str:
+        return f"{self.root}/tables/{name}.csv"
+
+    def figure(self, name: str, kind: str) -> str:
+        return f"{self.root}/figures/{name}.{kind}"

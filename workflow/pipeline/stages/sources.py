@@ -1,0 +1,126 @@
+"""Fetched sources, models made of them, their layers, the prompt sets by role, and the clean rows."""
+
+from pipeline.costs.facts import CONVERSATION, MB, MODEL, REQUEST, Facts, Need
+from pipeline.costs.rates import Work
+from pipeline.costs.shapes import Shape
+from pipeline.identity import At
+from pipeline.limits import layers_of, limits_of
+from pipeline.stages.stage import Stage
+from pipeline.study import Study
+
+
+def model_settings(study: Study) -> dict:
+    """What every model job needs to know of the model."""
+    return {key: study.config["model"][key] for key in ("dtype", "device", "threads", "system")}
+
+
+# --------------------------------------------------------------------------------------------------------- settings
+
+
+def fetched(study: Study, at: At) -> dict:
+    return {"name": at.other["name"], "source": study.config["sources"][at.other["name"]]}
+
+
+def tiny(study: Study, at: At) -> dict:
+    return {**study.config["model"]["tiny"], "system": study.config["model"]["system"]}
+
+
+def converted(study: Study, at: At) -> dict:
+    spec, _ = study.layout.converted()[f"{study.layout.root}/models/{at.other['model']}"]
+    return {"format": spec["format"], **{k: study.config["model"][k] for k in ("dtype", "threads", "system")}}
+
+
+def layers(study: Study, at: At) -> dict:
+    names = study.layout.models()
+    trained = {"lora_targets": study.config["lora"]["targets"]} if study.regimes else {}
+    return {
+        "models": {name: layers_of(study, name) for name in names}, "limits": {name: limits_of(study, name) for name in names},
+        **trained,
+    }  # fmt: skip
+
+
+def prompt_sets(study: Study, at: At) -> dict:
+    """The sets point into `study.prompt_sources` by index."""
+    prompts, paths, layout = study.config["prompts"], study.prompt_sources(), study.layout
+    sources = {}
+    for name, spec in prompts["sets"].items():
+        if spec["source"] is None:
+            place = {"path": [paths.index(file) for file in spec["files"]]}
+        else:
+            place = {"path": paths.index(layout.source(spec["source"])), "files": spec["files"]}
+        sources[name] = place | {k: spec[k] for k in ("format", "label", "sample") if k in spec}
+        if targets := spec.get("targets"):
+            sources[name]["targets"] = {
+                "path": paths.index(layout.source(targets["source"])),
+                "files": targets["files"],
+            }
+    roles = {
+        name: {"source": role["set"], **{k: v for k, v in role.items() if k != "set"}}
+        for name, role in prompts["roles"].items()
+    }
+    return {
+        "sources": sources, "roles": roles, "seed": prompts["seed"], "threshold": prompts["near_duplicate"],
+        "on_leak": prompts["on_leak"], "target_words": prompts["target_words"],
+    }  # fmt: skip
+
+
+def clean_rows(study: Study, at: At) -> dict:
+    """How the clean rows are made, or that the data has them."""
+    if study.answered:
+        return {"answers": "data"}
+    return {
+        "model": model_settings(study),
+        **{k: study.config["clean_rows"][k] for k in ("max_new_tokens", "batch_size")},
+    }
+
+
+# ------------------------------------------------------------------------------------------------------------- work
+
+
+def fetching(facts: Facts, at: At) -> Need:
+    """Files of models take half-precision weights, GGUF ones a third of that, adapters little; data sets are small."""
+    bytes_of = {"gguf": 0.6, "folder": 2.0, "adapter": 0.1}
+    sizes = [(spec["source"], bytes_of[spec["format"]] * shape.parameters) for spec, shape in brought(facts)]
+    sizes += [(spec["source"], 2.0 * judge.parameters) for spec, judge in facts.published()]
+    size = max((size for source, size in sizes if source == at.other["name"]), default=None)
+    return facts.table(5, disk=60) if size is None else facts.table(5 + size / 50e6, disk=size / MB)
+
+
+def brought(facts: Facts) -> list[tuple[dict, Shape]]:
+    """Entries of the configuration that name a fetched model or adapter, with the shape of the model."""
+    return [(spec, facts.shape_in(folder)) for folder, (spec, _) in facts.study.layout.converted().items()]
+
+
+def converting(facts: Facts, at: At) -> Need:
+    folder = f"{facts.study.layout.root}/models/{at.other['model']}"
+    spec, shape = facts.study.layout.converted()[folder][0], facts.shape_in(folder)
+    work = Work(shape, facts.size)
+    if spec["format"] != "gguf":  # copied as it is
+        share = 0.05 if spec["format"] == "adapter" else 1.0
+        work.bytes_loaded = 2 * 2 * share * shape.parameters
+        return Need(work.seconds(facts.rates), MODEL, disk=2 * share * shape.parameters / MB)
+    weights = shape.parameters * facts.size
+    work.seconds_besides = 0.25e-6 * shape.parameters  # unpacking its numbers
+    return Need(work.seconds(facts.rates), MODEL + 2 * weights / MB, disk=weights / MB)
+
+
+def cleaning(facts: Facts, at: At) -> Need:
+    spec = facts.c["clean_rows"]
+    rows = sum(facts.prompts(role) for role in spec["roles"])
+    if spec.get("answers") == "data":
+        return facts.table(disk=rows * CONVERSATION * 5 / MB)
+    work = Work(facts.base, facts.size)
+    work.load()
+    work.answers(rows, REQUEST, spec["max_new_tokens"], spec["batch_size"])  # a base model goes on to the limit
+    held = facts.decoding(facts.base, min(rows, spec["batch_size"]), spec["max_new_tokens"])
+    return facts.model(work, held, rows * 500)
+
+
+STAGES = {
+    "fetch_source": Stage("fetch_source", "sources", fetched, fetching, place="{name}"),
+    "tiny_model": Stage("tiny_model", "torch", tiny),
+    "convert_model": Stage("convert_model", "torch", converted, converting, place="{model}"),
+    "model_layers": Stage("model_layers", "sources", layers),
+    "prompt_sets": Stage("prompt_sets", "analysis", prompt_sets),
+    "clean_rows": Stage("clean_rows", "torch", clean_rows, cleaning),
+}

@@ -1,0 +1,251 @@
+"""What the configuration means for the graph: checkpoints, anchors, segments, what is swept and attacked."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cached_property
+from itertools import pairwise
+
+from pipeline.identity import Group
+from pipeline.layout import PUBLISHED_JUDGES, Layout
+from safety_geometry.causal.plan import Target
+
+
+class Study:
+    """Read-only view of the configuration (see `combinations` for what is checked)."""
+
+    def __init__(self, config: dict):
+        self.config = config
+        self.regimes: dict[str, dict] = config["regimes"]
+        self.brought: dict[str, dict] = config.get("checkpoints") or {}
+        self.models: dict[str, dict] = config["aligned"]["models"]
+
+    @cached_property
+    def layout(self) -> Layout:
+        """Where its files stand."""
+        return Layout(self)
+
+    @property
+    def trajectories(self) -> list[str]:
+        """What has rows in every table: the regimes that are trained here, then the checkpoints that were not."""
+        return [*self.regimes, *self.brought]
+
+    def steps(self, name: str) -> list[int]:
+        """Steps of a trajectory; an aligned model has step 0 only."""
+        if name in self.brought:
+            return sorted(self.brought[name]["steps"])
+        return [0] if name in self.models else sorted(self.regimes[name].get("saves", self.config["train"]["saves"]))
+
+    def anchors(self, regime: str) -> dict[str, int]:
+        """Anchor name -> step, in order; the reference first. Of checkpoints that were not trained here, all that are listed."""
+        if regime in self.models:
+            return {"model": 0}
+        if regime in self.brought:
+            settings = self.brought[regime]
+            others = settings.get("anchors", [step for step in self.steps(regime) if step != settings["reference"]])
+        else:
+            settings = self.regimes[regime]
+            others = settings.get("anchors", self.config["anchors"])
+        return {"reference": settings["reference"], **{str(step): step for step in sorted(others)}}
+
+    def anchor_steps(self, regime: str) -> list[int]:
+        return sorted(set(self.anchors(regime).values()))
+
+    def anchor_name(self, regime: str, step: int) -> str | None:
+        return {s: name for name, s in self.anchors(regime).items()}.get(step)
+
+    def has_adapter(self, name: str, step: int) -> bool:
+        """A checkpoint is a model with an adapter on it, or a model of its own."""
+        return name in self.regimes or (
+            name in self.brought and self.brought[name]["steps"][step]["format"] == "adapter"
+        )
+
+    def identities(self, points: Iterable[tuple[int, str, int]]) -> list[dict]:
+        """{seed, regime, step, anchor} of each (seed, regime, step): how tables name a checkpoint."""
+        return [
+            {"seed": seed, "regime": regime, "step": step, "anchor": self.anchor_name(regime, step)}
+            for seed, regime, step in points
+        ]
+
+    def training_priority(self, regime: str) -> int:
+        """Longest first: the dynamic regime, then the source of the attacks, which every completion waits for."""
+        if self.regimes[regime].get("refresh"):
+            return 100
+        return 95 if regime == self.config["attacks"]["source"]["regime"] else 50
+
+    def sweep_priority(self, regime: str) -> int:
+        """Of a regime's way to its carriers: sweeps are the longest jobs, and what follows them waits for both."""
+        return 80 if regime in self.config["sweep"]["checkpoints"] or regime in self.models else 0
+
+    def segments(self, regime: str) -> list[Group]:
+        """Segments end at the multiples of train.segment_length and at the last save; what is not trained here has none."""
+        if regime not in self.regimes:
+            return []
+        saves, length = self.steps(regime), self.config["train"]["segment_length"]
+        last = saves[-1]
+        ends = [0, *range(length, last, length), last]
+        return [
+            Group(regime, stop, tuple(s for s in saves if start < s <= stop), start) for start, stop in pairwise(ends)
+        ]
+
+    def groups(self, name: str) -> list[Group]:
+        """Steps that one job reads: those of a training segment, or a single one that was not trained here."""
+        return self.segments(name) or [Group(name, step, (step,)) for step in self.steps(name)]
+
+    def passing(self, regime: str, step: int) -> bool:
+        """Whether the adapter is deleted once everything that reads it has run."""
+        return self._adapters_pass(regime) and step not in self.anchor_steps(regime)
+
+    def _adapters_pass(self, regime: str) -> bool:
+        return regime in self.regimes and self.config["train"]["keep"] == "anchors"
+
+    def saves_priority(self, regime: str, otherwise: int = 0) -> int:
+        """Of what reads the saves between anchors: those that pass come before the next segment, so that few adapters wait."""
+        return 200 if self._adapters_pass(regime) else otherwise
+
+    def checkpoints(self) -> list[tuple[str, int]]:
+        return [(name, step) for name in self.trajectories for step in self.steps(name)]
+
+    def judged_checkpoints(self) -> list[tuple[int, str, int]]:
+        """(seed, regime, step) of every checkpoint with a suite, in the order of seeds, regimes and steps."""
+        points = [point for point in self.checkpoints() if self.suites(*point)]
+        return [(seed, *point) for seed in self.config["seeds"] for point in points]
+
+    def evaluated(self) -> list[tuple[int, str, int]]:
+        """Those of them that are anchors."""
+        return [point for point in self.judged_checkpoints() if self.anchor_name(*point[1:])]
+
+    @property
+    def labelled(self) -> dict | None:
+        """Sets of human labels that judges are trained on."""
+        return self.config["judges"].get("labelled")
+
+    @property
+    def published_judges(self) -> dict[str, dict]:
+        """Judges that are models, by name."""
+        judges = self.config["judges"]
+        return {name: judges[name] for name in PUBLISHED_JUDGES if judges.get(name)}
+
+    def suites(self, regime: str, step: int) -> dict[str, int | None]:
+        """Evaluation suites of a checkpoint, in the order of the configuration: how many first prompts; None: all."""
+        wanted = self.config["completions"]["max_new_tokens"]
+        if step in self.anchor_steps(regime):
+            return dict.fromkeys(wanted)
+        every = self.config["completions"]["every_save"]
+        return {s: every[s] for s in wanted if s in every}
+
+    def between_anchors(self, name: str) -> list[Group]:
+        """Groups of the steps that are no anchors; those that would be empty are left out."""
+        anchors = set(self.anchor_steps(name))
+        groups = [replace(g, steps=tuple(s for s in g.steps if s not in anchors)) for g in self.groups(name)]
+        return [group for group in groups if group.steps]
+
+    def project_files(self) -> list[str]:
+        """Prompt files of this project that the study reads."""
+        sets = self.config["prompts"]["sets"].values()
+        return sorted({file for s in sets if s["source"] is None for file in s["files"]})
+
+    def prompt_sources(self) -> list[str]:
+        """Files and folders that the prompt sets are read from, each once."""
+        sets = self.config["prompts"]["sets"].values()
+        fetched = sorted(
+            {s["source"] for s in sets if s["source"] is not None}
+            | {s["targets"]["source"] for s in sets if "targets" in s}
+        )
+        return [self.layout.source(name) for name in fetched] + self.project_files()
+
+    @property
+    def answered(self) -> bool:
+        """Clean rows are the conversations of the data, not the base model's answers."""
+        return bool(self.regimes) and self.config["clean_rows"].get("answers") == "data"
+
+    @property
+    def processes(self) -> int:
+        """Of a training job, unless the profile gives it several GPUs."""
+        return self.config["train"].get("processes", 1) if self.regimes else 1
+
+    @property
+    def training_gpus(self) -> dict[str, int]:
+        """What training jobs ask for where several processes need a GPU each; elsewhere the profile says it."""
+        several = self.processes > 1 and self.config["model"]["device"].startswith("cuda")
+        return {"gpu": self.processes} if several else {}
+
+    def launcher(self, gpus: int) -> str:
+        """What stands before the command of a training job that has so many GPUs (0: not stated): nothing for one process.
+
+        It is no param that reruns jobs: another number of processes gives the same training but for rounding.
+        """
+        on_gpus = self.config["model"]["device"].startswith("cuda")
+        several = on_gpus and isinstance(gpus, int) and gpus > 1  # a plan may not know it yet
+        processes = gpus if several else self.processes
+        if processes == 1:
+            return ""
+        sharded = "--use_fsdp " if self.config["train"].get("sharding", "none") == "full" else ""
+        return f"accelerate launch --config_file workflow/accelerate.yaml --num_processes {processes} {sharded}--no_python "
+
+    def answered_groups(self) -> list[Group]:
+        """Groups of saves that are no anchors, where these are asked anything."""
+        if not self.config["completions"]["every_save"]:
+            return []
+        return [group for name in self.trajectories for group in self.between_anchors(name)]
+
+    @property
+    def by_behaviour(self) -> bool:
+        """R is the contrast of refused and other prompts."""
+        return self.config["refusal"]["contrast"] == "behaviour"
+
+    # ---------------------------------------------------------------------------------------------- causal sweep
+
+    def swept(self) -> list[tuple[int, str, int]]:
+        """(seed, trajectory or aligned model, step) of every swept checkpoint. An aligned model has no seed: the first stands."""
+        points = self.at_anchors(self.config["sweep"]["checkpoints"])
+        found = [(seed, *point) for seed in self.config["seeds"] for point in points]
+        return found + [(self.config["seeds"][0], name, 0) for name in self.models]
+
+    def targets(self) -> list[Target]:
+        """Every target of the sweep: family × λ × mode × scope × rank. Steering adds single directions only."""
+        s = self.config["sweep"]
+        return [
+            Target(family, mode, strength, scope, rank)
+            for family in ("ablate", "steer")
+            for strength in s[family]
+            for mode in s["modes"]
+            for scope in s["scopes"]
+            for rank in s["ranks"]
+            if family == "ablate" or rank == 1
+        ]
+
+    def generated(self) -> list[str]:
+        """Ids of the targets that give answers."""
+        return [Target.of(target).id for target in self.config["sweep"]["generate"]["cells"]]
+
+    # --------------------------------------------------------------------------------------------------- attacks
+
+    @property
+    def fixed_source(self) -> tuple[str, int]:
+        source = self.config["attacks"]["source"]
+        return source["regime"], source["step"]
+
+    def at_anchors(self, named: dict[str, list]) -> list[tuple[str, int]]:
+        """(regime, step) of anchors that the configuration lists by regime."""
+        return [(regime, self.anchors(regime)[str(a)]) for regime, anchors in named.items() for a in anchors]
+
+    @property
+    def attack_sources(self) -> list[tuple[str, int]]:
+        """Checkpoints that attacks are made on, the fixed source first."""
+        return list(dict.fromkeys([self.fixed_source, *self.at_anchors(self.config["transfer"]["sources"])]))
+
+    def attacked(self) -> list[tuple[int, str, int]]:
+        """(seed, regime, step) of every source."""
+        return [(seed, *source) for seed in self.config["seeds"] for source in self.attack_sources]
+
+    def methods(self, regime: str, step: int) -> list[str]:
+        """Attacks made on a source: GCG on the fixed one, whatever transfer asks for."""
+        transferred = (regime, step) in self.at_anchors(self.config["transfer"]["sources"])
+        wanted = set(self.config["transfer"]["methods"] if transferred else [])
+        return [m for m in ("gcg", "autodan") if m in wanted or (m == "gcg" and (regime, step) == self.fixed_source)]
+
+    def attack_targets(self, regime: str, step: int) -> list[tuple[str, int]]:
+        """Checkpoints that are asked the attacks of a source: itself first."""
+        t = self.config["transfer"]
+        others = self.at_anchors(t["targets"]) if (regime, step) in self.at_anchors(t["sources"]) else []
+        return list(dict.fromkeys([(regime, step), *others]))

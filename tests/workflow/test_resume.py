@@ -56,9 +56,9 @@ def training_job(run: psutil.Process, folder: Path) -> psutil.Process | None:
 
 
 def log_of(words: list[str]) -> str:
-    """`regime_start_stop`, as the log of a training command is called."""
+    """`regime__start_stop`, as the log of a training command is called."""
     params = json.loads(words[words.index("--params") + 1])
-    return f"{params['regime']}_{params['start']}_{params['stop']}"
+    return f"{params['regime']}__{params['start']}_{params['stop']}"
 
 
 def alive(process: psutil.Process) -> bool:

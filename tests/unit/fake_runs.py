@@ -92,11 +92,11 @@ def ended(process: subprocess.Popen, *signals: int, after: Callable[[], bool]) -
     for number in signals:
         process.send_signal(number)
         time.sleep(0.5)
-    said, _ = process.communicate(timeout=30)
+    said, _ = process.communicate(timeout=120)
     return process.returncode, said
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 30) -> None:
+def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
     until = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < until, "it did not come about"

@@ -13,9 +13,9 @@ from _job import Job, JobError
 from conftest import REQUESTS, make_model, make_tokenizer
 from test_memory import Small
 
-from safety_geometry.artefacts.attacks import read_attack_parts
-from safety_geometry.artefacts.tables.files import check_table
+from safety_geometry.artefacts.tables.files import check_table, read_table
 from safety_geometry.artefacts.tables.registry import TABLES
+from safety_geometry.artefacts.tables.working import ATTACK_PARTS
 from safety_geometry.artefacts.unit_store import UnitStore, content_key
 from safety_geometry.attacks.transfer import attacks_table, judged_attacks
 from safety_geometry.claims.tables import stack
@@ -112,7 +112,7 @@ def rows_of_table(parts, judged_source, *answered):
     judged = pd.DataFrame(answered, columns=["arm", "prompt_id", "attack_success"])
     judged["arm"] += "@sft:4"
     answers = judged_attacks(judged, judged_source.seed, judged_source.regime, judged_source.step)
-    table = attacks_table(stack([read_attack_parts(path) for path in parts], []), answers, "sft:4")
+    table = attacks_table(stack([read_table(path, ATTACK_PARTS) for path in parts], []), answers, "sft:4")
     check_table(table, TABLES["attacks"])
     return table.set_index(["attack", "behaviour"])
 

@@ -9,9 +9,9 @@ import synthetic_study as made
 import tables as script
 from _job import JobError
 
-from safety_geometry.artefacts.judged import JUDGED
 from safety_geometry.artefacts.tables.files import check_table, read_table
 from safety_geometry.artefacts.tables.registry import TABLES
+from safety_geometry.artefacts.tables.working import JUDGED
 from safety_geometry.claims.tables import (
     Checkpoint,
     behaviour_table,
@@ -111,8 +111,9 @@ def test_the_script_writes_what_the_library_makes(tmp_path, monkeypatch):
     command.append("--judged")
     for regime in regimes:
         for step, place in ((5, 0), (40, 4)):
-            path = tmp_path / regime / f"judged{step}.csv"
-            made.judged(regime, place).assign(digest="0" * 12, on_topic=True, language="en")[list(JUDGED)].to_csv(
+            path = tmp_path / regime / str(step) / "judged.csv"
+            path.parent.mkdir()
+            made.judged(regime, place).assign(digest="0" * 12, on_topic=True, language="en")[JUDGED.names].to_csv(
                 path, index=False
             )
             command.append(str(path))

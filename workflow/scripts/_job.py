@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -149,6 +149,12 @@ class Job:
 
         with self.publish(path) as scratch:
             write_table(frame, scratch, table or table_of(path))
+
+    def write_rows(self, rows: Iterable[Mapping], path: Path, table: Table) -> None:
+        """The same from rows; what a row does not have is missing."""
+        from safety_geometry.artefacts.tables.files import frame_of
+
+        self.write_table(frame_of(rows, table), path, table)
 
     def _record(self, scratch: Path, path: Path) -> dict:
         """The sidecar of what `scratch` holds. No time stamp, no path but places in the study: equal runs have equal sidecars."""

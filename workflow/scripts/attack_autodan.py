@@ -10,9 +10,10 @@ import time
 from _job import Job, explained
 from _model import batch_size, load, progress
 
-from safety_geometry.artefacts.attacks import attack, write_attack_parts
+from safety_geometry.artefacts.attacks import attack
 from safety_geometry.artefacts.jsonl import read_jsonl
 from safety_geometry.artefacts.prompts import read_behaviours
+from safety_geometry.artefacts.tables.working import ATTACK_PARTS
 from safety_geometry.artefacts.unit_store import UnitStore, content_key
 from safety_geometry.attacks.autodan.search import AutoDANConfig, autodan, numbers
 from safety_geometry.stats.seeds import derived_seed
@@ -44,7 +45,7 @@ def main() -> None:
         print(f"{row['id']}: loss {result.seed_loss:.3f} -> {result.loss:.3f}, {seconds:.0f} s", flush=True)
         bar(1)
     job.write_jsonl(attacks, job.attacks)
-    job.write(job.table, write_attack_parts, table)
+    job.write_rows(table, job.table, ATTACK_PARTS)
     store.keep([])
 
 

@@ -11,8 +11,9 @@ import time
 from _job import Job, explained
 from _model import load, progress
 
-from safety_geometry.artefacts.attacks import attack, write_attack_parts
+from safety_geometry.artefacts.attacks import attack
 from safety_geometry.artefacts.prompts import read_behaviours
+from safety_geometry.artefacts.tables.working import ATTACK_PARTS
 from safety_geometry.artefacts.unit_store import UnitStore, content_key
 from safety_geometry.attacks.gcg.batches import BatchSize
 from safety_geometry.attacks.gcg.losses import CacheError
@@ -52,7 +53,7 @@ def main() -> None:
         about = {"seed": params["seed"], "attack": "gcg", "source": params["source"], "behaviour": row["id"]}
         table.append(about | numbers(runner, config, start, result))
     job.write_jsonl(attacks, job.attacks)
-    job.write(job.table, write_attack_parts, table)
+    job.write_rows(table, job.table, ATTACK_PARTS)
     store.keep([])
 
 

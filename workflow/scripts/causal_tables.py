@@ -7,10 +7,9 @@ aligned (`regime:anchor` of this study's aligned checkpoints), models (names of 
 import pandas as pd
 from _job import Job, explained
 
-from safety_geometry.artefacts.cells import read_cells, read_readout
-from safety_geometry.artefacts.judged import read_judged
 from safety_geometry.artefacts.per_checkpoint import by_checkpoint, identified
 from safety_geometry.artefacts.tables.causal import ALIGNED_ANCHORS
+from safety_geometry.artefacts.tables.files import read_table
 from safety_geometry.artefacts.tensor_file import Tensors
 from safety_geometry.causal.aligned import aligned_rows
 from safety_geometry.causal.effects import control_normalised, holm_primary, layer_scan, sweep_table
@@ -26,7 +25,7 @@ def main() -> None:
     cells, readouts, judged, carriers = (
         by_checkpoint(checkpoints, paths, read)
         for paths, read in (
-            (job.cells, read_cells), (job.readout, read_readout), (job.judged, read_judged), (job.carriers, Tensors),
+            (job.cells, read_table), (job.readout, read_table), (job.judged, read_table), (job.carriers, Tensors),
         )
     )  # fmt: skip
     sweeps, effects, scans, aligned, bootstrap = [], [], [], [], (params["stats_seed"], params["draws"])

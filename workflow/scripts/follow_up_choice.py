@@ -7,9 +7,8 @@ prompts of the other half, which score them.
 
 from _job import Job, explained
 
-from safety_geometry.artefacts.cells import read_cells, read_readout
-from safety_geometry.artefacts.judged import read_judged
 from safety_geometry.artefacts.per_checkpoint import by_checkpoint
+from safety_geometry.artefacts.tables.files import read_table
 from safety_geometry.causal.follow_up import choice_of, choose
 from safety_geometry.settings.identity import Checkpoint
 
@@ -17,9 +16,9 @@ from safety_geometry.settings.identity import Checkpoint
 def main() -> None:
     job = Job(__doc__, inputs=["cells*", "readout*", "judged*"], outputs=["choice"])
     params, checkpoints = job.params, [Checkpoint(**identity) for identity in job.params["checkpoints"]]
-    cells = by_checkpoint(checkpoints, job.cells, read_cells)
-    judged = by_checkpoint(checkpoints, job.judged, read_judged)
-    readout = by_checkpoint(checkpoints, job.readout, read_readout)
+    cells = by_checkpoint(checkpoints, job.cells, read_table)
+    judged = by_checkpoint(checkpoints, job.judged, read_table)
+    readout = by_checkpoint(checkpoints, job.readout, read_table)
     with explained(ValueError, of="follow-up"):
         chosen = choose(cells, judged, params["targets"], params["controls"], params["stats_seed"], readout)
         choice = choice_of(chosen, cells, judged, params["stats_seed"])

@@ -9,8 +9,8 @@ import json
 import pandas as pd
 from _job import Job, explained
 
-from safety_geometry.artefacts.judged import read_judged
 from safety_geometry.artefacts.per_checkpoint import by_checkpoint
+from safety_geometry.artefacts.tables.files import read_table
 from safety_geometry.causal.follow_up import chosen_of, follow_up_table
 from safety_geometry.settings.identity import Checkpoint
 
@@ -19,7 +19,7 @@ def main() -> None:
     job = Job(__doc__, inputs=["choices*", "judged*"], outputs=["table"])
     params = job.params
     checkpoints = [Checkpoint(**identity) for identity in params["checkpoints"]]
-    judged = by_checkpoint(checkpoints, job.judged, read_judged)
+    judged = by_checkpoint(checkpoints, job.judged, read_table)
     tables = []
     for path in job.choices:
         choice = json.loads(path.read_text(encoding="utf-8"))

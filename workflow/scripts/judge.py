@@ -12,7 +12,7 @@ from pathlib import Path
 from _job import Job, JobError, explained
 
 from safety_geometry.artefacts.completions import read_completions
-from safety_geometry.artefacts.judged import write_judged
+from safety_geometry.artefacts.tables.working import JUDGED
 from safety_geometry.artefacts.text_files import text_of
 from safety_geometry.judges.judging import judge_rows, trained_judge
 from safety_geometry.judges.published import Published, Said
@@ -39,7 +39,7 @@ def main() -> None:
         judges = trained | {"harm": harm.get(path, by_words), "usefulness": usefulness.get(path)}
         with explained(ValueError, of=path):
             table = judge_rows(rows[path], path, **judges)
-        job.write(output, write_judged, table)
+        job.write_table(table, output, JUDGED)
 
 
 def said(job: Job, name: str, rows: dict[Path, list[dict]]) -> dict[Path, Said]:

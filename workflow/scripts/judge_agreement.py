@@ -10,7 +10,6 @@ with none that fits, the table passes unchanged.
 import pandas as pd
 from _job import Job, JobError, explained, read_table
 
-from safety_geometry.artefacts.judged import read_judged
 from safety_geometry.judges.agreement import agreement, fitting, read_hand_labels, with_prefixes
 
 
@@ -21,7 +20,7 @@ def main() -> None:
         if not job.judged:
             raise JobError("--hand-labels needs the judged completions of the same run in --judged")
         prefixes = job.params.get("prefixes") or [""] * len(job.judged)
-        judged = with_prefixes([(prefix, read_judged(path)) for prefix, path in zip(prefixes, job.judged, strict=True)])
+        judged = with_prefixes([(prefix, read_table(path)) for prefix, path in zip(prefixes, job.judged, strict=True)])
         labels = fitting(read_hand_labels(job.hand_labels), judged)
         if len(labels):
             with explained(ValueError, of=job.hand_labels):

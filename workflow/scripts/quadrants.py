@@ -11,9 +11,9 @@ from _job import Job, JobError, read_jsonl
 
 from safety_geometry.artefacts.activations import Activations
 from safety_geometry.artefacts.carriers import read_carriers
-from safety_geometry.artefacts.judged import read_judged
 from safety_geometry.artefacts.per_checkpoint import by_checkpoint
 from safety_geometry.artefacts.prompt_activations import PromptActivations
+from safety_geometry.artefacts.tables.files import read_table
 from safety_geometry.artefacts.tables.follow_up import QUADRANTS
 from safety_geometry.causal.quadrants import projections, quadrants, sample
 from safety_geometry.settings.identity import Checkpoint
@@ -31,7 +31,7 @@ def main() -> None:
     prompts = by_checkpoint(checkpoints, job.prompts, PromptActivations)
     activations = by_checkpoint(checkpoints, job.activations, Activations)
     carriers = by_checkpoint(checkpoints, job.carriers, lambda path: path)
-    for c, judged in by_checkpoint(checkpoints, job.judged, read_judged).items():
+    for c, judged in by_checkpoint(checkpoints, job.judged, read_table).items():
         rows = completions[c]
         if list(judged["id"]) != [row["id"] for row in rows]:
             raise JobError(f"{c.regime} at step {c.step}: judged answers and completions differ; judge them again")

@@ -9,8 +9,8 @@ from _job import Job, explained
 from _model import batch_size, load, progress, recall, rendered
 
 from safety_geometry.artefacts.activations import Activations
-from safety_geometry.artefacts.cells import write_cells, write_readout
 from safety_geometry.artefacts.prompts import read_role
+from safety_geometry.artefacts.tables.working import CELLS, READOUT
 from safety_geometry.artefacts.tensor_file import Tensors
 from safety_geometry.artefacts.unit_store import UnitStore
 from safety_geometry.causal import sweep as causal
@@ -52,8 +52,8 @@ def main() -> None:
     results = store.completed(keys, compute)
     for result in results.values():
         recall(job, result["layout_changed"])
-    job.write(job.cells, write_cells, causal.cell_rows(units, carriers.sites))
-    job.write(job.readout, write_readout, causal.readout_rows(results, units))
+    job.write_rows(causal.cell_rows(units, carriers.sites), job.cells, CELLS)
+    job.write_rows(causal.readout_rows(results, units), job.readout, READOUT)
     job.write_jsonl((row for unit in answering for row in results[unit.name]["answers"]), job.completions)
 
 

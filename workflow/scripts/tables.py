@@ -7,7 +7,6 @@ params: regimes (all trajectories, in order), judged, every_save (suite: rows th
 
 from _job import Job, JobError, read_table
 
-from safety_geometry.artefacts.judged import read_judged
 from safety_geometry.artefacts.per_checkpoint import by_checkpoint
 from safety_geometry.claims.tables import (
     behaviour_table,
@@ -30,7 +29,7 @@ def main() -> None:
     try:
         for name in (*STACKED, "training") if job.training else STACKED:
             tables[name] = stack([read_table(path) for path in getattr(job, f"{name}_parts")], p["regimes"])
-        judged = by_checkpoint([Checkpoint(**c) for c in p["judged"]], job.judged, read_judged)
+        judged = by_checkpoint([Checkpoint(**c) for c in p["judged"]], job.judged, read_table)
         tables["behaviour"] = behaviour_table(judged, p["seed"], p["draws"])
         tables["contrasts"] = contrasts_table(judged, p["regimes"], p["seed"], p["draws"])
         same = {c: first_rows(frame, p["every_save"]) for c, frame in judged.items()}

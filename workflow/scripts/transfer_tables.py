@@ -5,11 +5,11 @@ params: sources, fixed_source (regime:step), untrained (trajectories that are th
 """
 
 import pandas as pd
-from _job import Job, explained, read_table
+from _job import Job, explained
 
-from safety_geometry.artefacts.attacks import read_attack_parts
-from safety_geometry.artefacts.judged import read_judged
 from safety_geometry.artefacts.per_checkpoint import by_checkpoint
+from safety_geometry.artefacts.tables.files import read_table
+from safety_geometry.artefacts.tables.working import ATTACK_PARTS
 from safety_geometry.attacks.transfer import attacks_table, judged_attacks, transfer_predictors, transfer_table
 from safety_geometry.claims.tables import stack
 from safety_geometry.settings.identity import Checkpoint
@@ -21,9 +21,9 @@ def main() -> None:
         outputs=["attacks", "transfer", "transfer_predictors"],
     )  # fmt: skip
     params, sources = job.params, [Checkpoint(**source) for source in job.params["sources"]]
-    by_source = by_checkpoint(sources, job.judged, read_judged)
+    by_source = by_checkpoint(sources, job.judged, read_table)
     others = [read_table(path) for path in (job.trajectory, job.coupling, job.geometry)]
-    parts = [read_attack_parts(path) for path in job.attacks_parts]
+    parts = [read_table(path, ATTACK_PARTS) for path in job.attacks_parts]
     with explained(ValueError, of="transfer"):
         answers = [
             judged_attacks(frame, source.seed, source.regime, source.step) for source, frame in by_source.items()

@@ -9,9 +9,8 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from safety_geometry.artefacts.cells import DESCRIPTION, WHOLE_NUMBERS
 from safety_geometry.artefacts.tables import causal as specified
-from safety_geometry.artefacts.tables.causal import CONTROL_NORMALISED, LAYER_SCAN
+from safety_geometry.artefacts.tables.causal import CAUSAL_SWEEP, CONTROL_NORMALISED, LAYER_SCAN
 from safety_geometry.artefacts.tables.families import CHECKPOINT
 from safety_geometry.artefacts.tables.specification import names
 from safety_geometry.causal.names import CLEAN, KINDS, SHARED
@@ -19,7 +18,7 @@ from safety_geometry.causal.outcomes import RATES, outcome_matrices, outcome_mat
 from safety_geometry.judges.behaviour import paired_rates
 from safety_geometry.stats.estimates import holm, percentiles, permutation_p, resampling_weights, wilson
 
-MEASURED = names(specified.MEASURED)
+DESCRIPTION, MEASURED = names(specified.DESCRIPTION), names(specified.MEASURED)
 NORMALISED = CONTROL_NORMALISED.names[len(CHECKPOINT) :]  # rows here are of one checkpoint
 SCAN = LAYER_SCAN.names[len(CHECKPOINT) :]
 TESTED = "log_odds"  # the metric with a permutation p: cheap enough for the hundreds of directions that a p needs
@@ -52,7 +51,7 @@ def sweep_table(cells: pd.DataFrame, readout: pd.DataFrame | None, judged: pd.Da
             by_cell.loc[CLEAN, ["asr_delta_lo", "asr_delta_hi"]] = 0.0  # the same answers, not a second sample
         table = table.join(by_cell, on="cell")
     table = table.reindex(columns=[*DESCRIPTION, *MEASURED])
-    return table.astype(dict.fromkeys([*WHOLE_NUMBERS, *(name for name in MEASURED if name.startswith("n_"))], "Int64"))
+    return table.astype({name: "Int64" for name in CAUSAL_SWEEP.whole_numbers if name in table})
 
 
 def control_normalised(

@@ -15,9 +15,9 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import pandas as pd
 
-from safety_geometry.artefacts.completions import request
+from safety_geometry.artefacts.completions import digest, request
 from safety_geometry.artefacts.errors import ArtefactError
-from safety_geometry.artefacts.judged import JUDGED, digest
+from safety_geometry.artefacts.tables.working import JUDGED
 from safety_geometry.judges.features import on_topic
 from safety_geometry.judges.languages import OTHER
 from safety_geometry.judges.quality import assess
@@ -211,12 +211,12 @@ def trained_judge(path: Path | None, model: str, name: str) -> Judge | None:
 
 
 def judge_rows(rows: Sequence[dict], name: object, **judges) -> pd.DataFrame:
-    """Rows of `artefacts.judged` from those of `artefacts.completions`, in order; `name` is for the log.
+    """Rows of the working table `judged` from those of `artefacts.completions`, in order; `name` is for the log.
 
     judges: of `judge_completions`. Raises ValueError for a row of benign utility that cannot be scored.
     """
     if not rows:  # a checkpoint without a followed-up cell
-        return pd.DataFrame(columns=list(JUDGED))
+        return pd.DataFrame(columns=JUDGED.names)
     frame = pd.DataFrame(
         {key: [row[key] for row in rows] for key in ("id", "suite", "prompt_id", "completion", "n_tokens", "hit_limit")}
         | {"request": [request(row) for row in rows]}
@@ -232,7 +232,7 @@ def judge_rows(rows: Sequence[dict], name: object, **judges) -> pd.DataFrame:
     for column in ("suite", "prompt_id", "type", "arm", "n_tokens"):
         judged[column] = frame[column].to_numpy()
     judged["digest"] = [digest(text) for text in frame["completion"]]
-    return judged
+    return judged[JUDGED.names]
 
 
 def utility_items(rows: Sequence[dict]) -> dict[str, UtilityItem]:

@@ -5,6 +5,7 @@ from what stands in it: text stays text, and whole numbers and flags that may be
 """
 
 import csv
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -87,6 +88,14 @@ def _check_column(values: pd.Series, column: Column, name: str) -> None:
         bad = present[~present.isin(column.values)]
     if not bad.empty:
         raise TableError(f"{name}: {bad.iloc[0]!r} is not a valid {column.kind} ({column})")
+
+
+def frame_of(rows: Iterable[Mapping], table: Table) -> pd.DataFrame:
+    """Rows as a frame, typed by their table; what a row does not have is missing. A whole number is never a float between."""
+    rows = list(rows)
+    columns = {column.name: pd.Series([row.get(column.name) for row in rows], dtype=object) for column in table.columns}
+    types = {column.name: DTYPES[column.kind][column.missing_allowed] for column in table.columns}
+    return pd.DataFrame(columns).astype(types)
 
 
 def write_table(frame: pd.DataFrame, path: Path, table: Table | None = None) -> None:

@@ -37,6 +37,10 @@ class Table:
         """Of the columns, in order."""
         return names(self.columns)
 
+    @property
+    def whole_numbers(self) -> list[str]:
+        return [column.name for column in self.columns if column.kind == "integer"]
+
 
 def names(columns: Iterable[Column]) -> list[str]:
     return [column.name for column in columns]

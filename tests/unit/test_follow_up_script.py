@@ -54,9 +54,8 @@ def run(llama, chat, tmp_path, monkeypatch):
     loaded = Loaded(llama, chat.tokenizer, chat, Runner(llama))
     answered = []
     monkeypatch.setattr(follow_up, "load", lambda *args: loaded)
-    monkeypatch.setattr(follow_up, "Tensors", lambda path: None)
     monkeypatch.setattr(follow_up, "Activations", lambda path: None)
-    monkeypatch.setattr(follow_up, "SweptCarriers", SimpleNamespace(read=lambda file, step: None))
+    monkeypatch.setattr(follow_up, "read_carriers", lambda path, step: None)
     sweep = SimpleNamespace(units=lambda: [*units, make_unit(clean_unit(), None, 1)])
     monkeypatch.setattr(follow_up, "Sweep", SimpleNamespace(of=lambda *args: sweep))
     plain = follow_up.answer_cells

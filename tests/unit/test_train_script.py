@@ -15,7 +15,8 @@ from conftest import REQUESTS, make_model, make_tokenizer
 
 from safety_geometry.artefacts.errors import ArtefactError
 from safety_geometry.artefacts.tables.files import read_table
-from safety_geometry.artefacts.training_log import MonitorAnswer, read_answers, read_log
+from safety_geometry.artefacts.tables.working import TRAINING_LOG
+from safety_geometry.artefacts.training_log import MonitorAnswer, read_answers
 from safety_geometry.training import table
 
 PARAMS = {
@@ -109,15 +110,15 @@ def test_the_monitors_answers_are_judged_in_the_table(monkeypatch, models, tmp_p
     lines = [MonitorAnswer(step, role, "p", text) for step, role, text in (
         (1, "monitor_harmful", "no"), (1, "monitor_harmful", "yes"), (1, "monitor_benign", "yes"), (3, "monitor_harmful", "no"))]  # fmt: skip
     monkeypatch.setattr(table, "classify", lambda text: "full" if text == "no" else "none")
-    judged = table.with_refusals(read_log(tmp_path / "log.csv"), lines)
+    judged = table.with_refusals(read_table(tmp_path / "log.csv", TRAINING_LOG), lines)
     assert judged["refusal_harmful"].fillna(-1).tolist() == [0.5, -1, 1]
     assert judged["refusal_benign"].fillna(-1).tolist() == [0, -1, -1]
 
 
 def test_files_of_a_segment_that_are_damaged(tmp_path):
     (tmp_path / "log.csv").write_text("seed,regime\n1,sft\n")
-    with pytest.raises(ArtefactError, match=r"log.csv: the columns are not seed, regime, step"):
-        read_log(tmp_path / "log.csv")
+    with pytest.raises(ArtefactError, match=r"log.csv: columns \['step', "):
+        read_table(tmp_path / "log.csv", TRAINING_LOG)
     (tmp_path / "answers.jsonl").write_text('{"step": 1}\n')
     with pytest.raises(ArtefactError, match=r"answers.jsonl: not a monitor's answers"):
         read_answers(tmp_path / "answers.jsonl")
@@ -137,4 +138,4 @@ def test_a_script_that_reads_a_damaged_artefact_ends_in_a_sentence(tmp_path):
     command = [sys.executable, training_table.__file__, *map(str, words)]
     ended = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": "src"}, cwd=ROOT)
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
-    assert ended.stderr.startswith("error: ") and "log.csv: the columns are not seed, regime, step" in ended.stderr
+    assert ended.stderr.startswith("error: ") and "log.csv: columns ['step', " in ended.stderr

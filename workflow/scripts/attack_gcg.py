@@ -1,8 +1,7 @@
 """GCG attacks on a source checkpoint: made once, frozen, and asked of other checkpoints.
 
-The search stops on its loss, never on a judge; the final loss is recomputed without the prefix cache. All cases are attacked
-together, and a killed job goes on with the step it was in. params: model, seed, source, behaviours, gcg. The suffixes go to
---attacks (private); --table carries ids and numbers only. Seconds are in the log and in the rule's benchmark file.
+The search stops on its loss, never on a judge; the final loss is recomputed without the prefix cache. A killed job goes on with
+the step it was in. params: model, seed, source, behaviours, gcg. --attacks is private; --table carries ids and numbers only.
 """
 
 import sys
@@ -45,13 +44,13 @@ def main() -> None:
         check_cache(runner, starts[0], int(allowed.nonzero()[0]))
         keep = {"state": state, "save": lambda now: store.put(key, now)}
         results = attack_many(runner, chat, starts, config, allowed, seeds, lambda *_: bar(1), batch=batch, **keep)
-    seconds, tokens = time.perf_counter() - begun, sum(result.tokens for result in results)
-    print(f"{len(rows)} attacks in {seconds:.0f} s, {tokens} tokens", flush=True)
+    tokens = sum(result.tokens for result in results)
+    print(f"{len(rows)} attacks in {time.perf_counter() - begun:.0f} s, {tokens} tokens", flush=True)
     attacks, table = [], []
     for row, start, result in zip(rows, starts, results, strict=True):
         attacks += [attack(row, "gcg", result.suffix.prompt), attack(row, "gcg_init", start.prompt)]
-        about = {"seed": params["seed"], "attack": "gcg", "source": params["source"], "behaviour": row["id"]}
-        table.append(about | numbers(runner, config, start, result))
+        of = {"seed": params["seed"], "attack": "gcg", "source": params["source"], "behaviour": row["id"]}
+        table.append(of | numbers(runner, config, start, result))
     job.write_jsonl(attacks, job.attacks)
     job.write_rows(table, job.table, ATTACK_PARTS)
     store.keep([])

@@ -4,13 +4,15 @@
 aligned (`regime:anchor` of this study's aligned checkpoints), models (names of the other aligned models), stats_seed, draws.
 """
 
+from pathlib import Path
+
 import pandas as pd
 from _job import Job, explained
 
+from safety_geometry.artefacts.carriers import read_carriers
 from safety_geometry.artefacts.per_checkpoint import by_checkpoint, identified
 from safety_geometry.artefacts.tables.causal import ALIGNED_ANCHORS
 from safety_geometry.artefacts.tables.files import read_table
-from safety_geometry.artefacts.tensor_file import Tensors
 from safety_geometry.causal.aligned import aligned_rows
 from safety_geometry.causal.effects import control_normalised, holm_primary, layer_scan, sweep_table
 from safety_geometry.settings.identity import Checkpoint
@@ -22,12 +24,10 @@ def main() -> None:
         outputs=["causal_sweep", "control_normalised", "layer_scan", "aligned_anchors"],
     )  # fmt: skip
     params, checkpoints = job.params, [Checkpoint(**identity) for identity in job.params["checkpoints"]]
-    cells, readouts, judged, carriers = (
-        by_checkpoint(checkpoints, paths, read)
-        for paths, read in (
-            (job.cells, read_table), (job.readout, read_table), (job.judged, read_table), (job.carriers, Tensors),
-        )
-    )  # fmt: skip
+    cells, readouts, judged = (
+        by_checkpoint(checkpoints, paths, read_table) for paths in (job.cells, job.readout, job.judged)
+    )
+    carriers = by_checkpoint(checkpoints, job.carriers, Path)
     sweeps, effects, scans, aligned, bootstrap = [], [], [], [], (params["stats_seed"], params["draws"])
     for checkpoint in checkpoints:
         frame, readout, answers = cells[checkpoint], readouts[checkpoint], judged[checkpoint]
@@ -42,7 +42,9 @@ def main() -> None:
             effects.append(identified(control_normalised(*data, *bootstrap), columns))
             scans.append(identified(layer_scan(frame, readout, layers, *bootstrap), columns))
             if model or name in params["aligned"]:
-                aligned += aligned_rows(name, checkpoint.seed, frame, answers, carriers[checkpoint], checkpoint.step)
+                aligned += aligned_rows(
+                    name, checkpoint.seed, frame, answers, read_carriers(carriers[checkpoint], checkpoint.step)
+                )
     job.write_table(pd.concat(sweeps, ignore_index=True), job.causal_sweep)
     job.write_table(holm_primary(pd.concat(effects, ignore_index=True)), job.control_normalised)
     job.write_table(pd.concat(scans, ignore_index=True), job.layer_scan)

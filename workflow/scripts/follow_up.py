@@ -13,11 +13,11 @@ from _job import Job, JobError
 from _model import batch_size, load, progress, recall, rendered
 
 from safety_geometry.artefacts.activations import Activations
+from safety_geometry.artefacts.carriers import read_carriers
 from safety_geometry.artefacts.prompts import read_role
-from safety_geometry.artefacts.tensor_file import Tensors
 from safety_geometry.artefacts.unit_store import UnitStore
 from safety_geometry.causal.follow_up import answering_together
-from safety_geometry.causal.sweep import Sweep, SweptCarriers, answer_key
+from safety_geometry.causal.sweep import Sweep, answer_key
 
 
 def main() -> None:
@@ -34,7 +34,7 @@ def main() -> None:
     def compute(lacking: list[str]):
         loaded = load(job, job.adapter)
         harmful = [prompt.ids for prompt in rendered(loaded, read_role(job.harmful, params["prompts"]["harmful"]))]
-        carriers, activations = SweptCarriers.read(Tensors(job.carriers), params["step"]), Activations(job.activations)
+        carriers, activations = read_carriers(job.carriers, params["step"]), Activations(job.activations)
         size, rows = batch_size(job, "readout", params["batch_size"]), batch_size(job, "answers", answers["batch_size"])
         sweep = Sweep.of(params, loaded.runner, loaded.chat, carriers, activations, harmful, size)
         there = {cell: edits for unit in sweep.units() for cell, edits in unit.interventions.items()}

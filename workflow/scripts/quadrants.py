@@ -6,6 +6,8 @@ carriers. --table carries ids, hashes, labels and scores; the texts go to --text
 and benign (suites), stats_seed.
 """
 
+from pathlib import Path
+
 import pandas as pd
 from _job import Job, JobError, read_jsonl
 
@@ -30,7 +32,7 @@ def main() -> None:
     completions = by_checkpoint(checkpoints, job.completions, read_jsonl)
     prompts = by_checkpoint(checkpoints, job.prompts, PromptActivations)
     activations = by_checkpoint(checkpoints, job.activations, Activations)
-    carriers = by_checkpoint(checkpoints, job.carriers, lambda path: path)
+    carriers = by_checkpoint(checkpoints, job.carriers, Path)
     for c, judged in by_checkpoint(checkpoints, job.judged, read_table).items():
         rows = completions[c]
         if list(judged["id"]) != [row["id"] for row in rows]:

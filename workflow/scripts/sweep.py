@@ -9,9 +9,9 @@ from _job import Job, explained
 from _model import batch_size, load, progress, recall, rendered
 
 from safety_geometry.artefacts.activations import Activations
+from safety_geometry.artefacts.carriers import read_carriers
 from safety_geometry.artefacts.prompts import read_role
 from safety_geometry.artefacts.tables.working import CELLS, READOUT
-from safety_geometry.artefacts.tensor_file import Tensors
 from safety_geometry.artefacts.unit_store import UnitStore
 from safety_geometry.causal import sweep as causal
 from safety_geometry.causal.cells import answer_units
@@ -25,9 +25,9 @@ def main() -> None:
     harmful, benign = (read_role(getattr(job, name), params["prompts"][name]) for name in ("harmful", "benign"))
     ids = {name: [row["id"] for row in rows] for name, rows in (("log_odds", harmful), ("kl", benign))}
     tokens = [[prompt.ids for prompt in rendered(loaded, rows)] for rows in (harmful, benign)]
-    carriers, cache = causal.SweptCarriers.read(Tensors(job.carriers), params["step"]), Activations(job.activations)
+    carriers, cache = read_carriers(job.carriers, params["step"]), Activations(job.activations)
     size = batch_size(job, "readout", params["batch_size"])
-    with explained(ValueError, of="sweep.layer_scan"):
+    with explained(ValueError, of=f"sweep of {job.carriers}"):
         sweep = causal.Sweep.of(params, loaded.runner, loaded.chat, carriers, cache, tokens[0], size)
     store, asked = UnitStore(job.completions.parent / "store"), read_suites(generate["suites"], job.suites)
     answering = answer_units(units := list(sweep.units()))
@@ -52,7 +52,7 @@ def main() -> None:
     results = store.completed(keys, compute)
     for result in results.values():
         recall(job, result["layout_changed"])
-    job.write_rows(causal.cell_rows(units, carriers.sites), job.cells, CELLS)
+    job.write_rows(causal.cell_rows(units, carriers), job.cells, CELLS)
     job.write_rows(causal.readout_rows(results, units), job.readout, READOUT)
     job.write_jsonl((row for unit in answering for row in results[unit.name]["answers"]), job.completions)
 

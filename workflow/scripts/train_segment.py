@@ -7,10 +7,11 @@ start is 0. --answers are the monitor's (private). Under `accelerate launch` pro
 import os
 import sys
 
-from _job import Job, JobError, read_jsonl
+from _job import Job, explained, read_jsonl
 from _model import batch_size, load, said
 
-from safety_geometry.artefacts.training_log import StepLog, write_answers, write_log
+from safety_geometry.artefacts.tables.working import TRAINING_LOG
+from safety_geometry.artefacts.training_log import StepLog, write_answers
 from safety_geometry.artefacts.training_state import read_state, write_progress, write_tensors
 from safety_geometry.attacks.gcg.suffix import SuffixError
 from safety_geometry.models.loading import save_adapter
@@ -21,12 +22,13 @@ from safety_geometry.training.segment import ROWS, UNUSABLE, Segment, make_train
 def main() -> None:
     outputs = ["adapters*", "new_state", "new_progress", "log", "answers"]
     job = Job(__doc__, ["model", *ROWS, "state?", "progress?"], outputs)
-    try:
+    regime, fix = (
+        f"regime {job.params['regime']}",
+        "; choose another pool.gcg.init, or other prompts for role train_pool",
+    )
+    with explained(RanksError, *UNUSABLE, of=regime), explained(SuffixError, of=regime, fix=fix):
         with launched(job.params["model"]["device"], os.environ.get("ACCELERATE_USE_FSDP") == "true") as ranks:
             train(job, Segment.of(job.params), ranks)
-    except (RanksError, *UNUSABLE) as error:
-        hint = "; choose another pool.gcg.init, or other prompts for role train_pool" * isinstance(error, SuffixError)
-        raise JobError(f"regime {job.params['regime']}: {error}{hint}") from error
 
 
 def train(job: Job, segment: Segment, ranks: Ranks) -> None:
@@ -52,7 +54,8 @@ def train(job: Job, segment: Segment, ranks: Ranks) -> None:
         tensors, progress = trainer.state()
         job.write(job.new_state, write_tensors, tensors)
         job.write(job.new_progress, write_progress, progress)
-        job.write(job.log, write_log, segment.seed, segment.regime, log)
+        of = {"seed": segment.seed, "regime": segment.regime}
+        job.write_rows([of | vars(line) for line in log], job.log, TRAINING_LOG)
         job.write(job.answers, write_answers, answers)
 
 

@@ -51,6 +51,13 @@ class Carrier:
     def site(self) -> Site:
         return self.position, self.layer
 
+    def rows(self, rank: int) -> np.ndarray:
+        """[rank, d]: the direction, or the first ones of the subspace. Raises ValueError when it has not as many."""
+        rows = self.direction[None] if rank == 1 else self.subspace.T[:rank]
+        if len(rows) < rank:
+            raise ValueError(f"the {self.kind} subspace has {len(rows)} directions, rank {rank} was asked for")
+        return rows
+
 
 @dataclass(frozen=True, eq=False)
 class CarrierPair:
@@ -62,6 +69,11 @@ class CarrierPair:
     h: Carrier
     r: Carrier | None
     r_missing: str = ""
+
+    @property
+    def by_kind(self) -> dict[str, Carrier]:
+        """H, and R where there is one."""
+        return {carrier.kind: carrier for carrier in (self.h, self.r) if carrier is not None}
 
 
 def write_carriers(path: Path, pairs: Mapping[int, CarrierPair]) -> None:

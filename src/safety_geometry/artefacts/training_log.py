@@ -1,15 +1,13 @@
 """What a segment of training leaves beside its adapters: a line for each step, and the monitor's answers, which are judged later.
 
-The log is CSV: `seed`, `regime` and the fields of `StepLog`. The answers are JSON Lines (private): the fields of `MonitorAnswer`.
+The log is the working table `training_log`: `seed`, `regime` and the fields of `StepLog`. The answers are JSON Lines (private): the fields of `MonitorAnswer`.
 """
 
 import json
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import pandas as pd
 
 from safety_geometry.artefacts.errors import ArtefactError
 from safety_geometry.artefacts.text_files import TextFileError, json_lines, read_text
@@ -51,26 +49,6 @@ class MonitorAnswer:
     role: str
     prompt_id: str
     text: str
-
-
-COLUMNS = ("seed", "regime", *(field.name for field in fields(StepLog)))
-
-
-def write_log(path: Path, seed: int, regime: str, lines: Sequence[StepLog]) -> None:
-    rows = [{"seed": seed, "regime": regime, **asdict(line)} for line in lines]
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    frame.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
-
-
-def read_log(path: Path) -> pd.DataFrame:
-    """Raises ArtefactError when it has other columns."""
-    try:
-        frame = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise ArtefactError(f"{path}: not a table ({error}); run its rule again") from error
-    if list(frame.columns) != list(COLUMNS):
-        raise ArtefactError(f"{path}: the columns are not {', '.join(COLUMNS)}; run its rule again")
-    return frame
 
 
 def write_answers(path: Path, answers: Iterable[MonitorAnswer]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from safety_geometry.artefacts.carriers import CarrierPair
 from safety_geometry.causal.names import CLEAN
 from safety_geometry.causal.outcomes import outcome_matrix
 from safety_geometry.geometry.coupling import cosine_coupling, principal_angles
@@ -58,22 +59,19 @@ def aligned_row(
     return row
 
 
-def aligned_rows(name: str, seed: int, cells: pd.DataFrame, judged: pd.DataFrame, carriers, step: int) -> list[dict]:
-    """A row for each family, λ, scope and rank that gave answers for H-only, R-only and R⊥H.
-
-    carriers: the open file of the checkpoint's carriers.
-    """
-    facts, prefix = carriers.describe("carriers")[str(step)], f"step{step}"
-    h, r, h_space, r_space = (carriers.read(f"{prefix}.{part}") for part in ("h", "r", "h_subspace", "r_subspace"))
-    angles = principal_angles(h_space, r_space) if min(h_space.shape[1], r_space.shape[1]) else []
-    sites = {f"{what}_{k}": facts[k][full] for k in "hr" for what, full in (("layer", "layer"), ("pos", "position"))}
+def aligned_rows(name: str, seed: int, cells: pd.DataFrame, judged: pd.DataFrame, carriers: CarrierPair) -> list[dict]:
+    """A row for each family, λ, scope and rank that gave answers for H-only, R-only and R⊥H."""
+    h, r = carriers.h, carriers.r
+    shared = min(h.subspace.shape[1], r.subspace.shape[1])
+    angles = principal_angles(h.subspace, r.subspace) if shared else []
+    sites = {"layer_h": h.layer, "layer_r": r.layer, "pos_h": h.position, "pos_r": r.position}
     rows = []
     spoken = cells[(cells["control"] == "target") & cells["generated"]]
     for (family, strength, scope, rank), group in spoken.groupby(["family", "lambda", "scope", "rank"], sort=False):
         arms = {"baseline": CLEAN} | dict(zip(group["mode"], group["cell"], strict=True))
         if all(arm in arms for arm in ARMS):
             rows.append(aligned_row(
-                judged, arms, model=name, seed=seed, sites=sites, c_cos=cosine_coupling(h, r),
+                judged, arms, model=name, seed=seed, sites=sites, c_cos=cosine_coupling(h.direction, r.direction),
                 angles=np.asarray(angles).tolist(), family=family, strength=strength, scope=scope, rank=int(rank),
             ))  # fmt: skip
     return rows

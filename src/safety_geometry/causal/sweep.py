@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from safety_geometry.artefacts.errors import ArtefactError
+from safety_geometry.artefacts.carriers import CarrierPair
 from safety_geometry.artefacts.unit_store import content_key
 from safety_geometry.causal.cells import Carriers, Unit, make_unit
 from safety_geometry.causal.controls import Source
@@ -35,43 +35,6 @@ class Stream(dict):
         return self[layer]
 
 
-@dataclass(frozen=True, eq=False)
-class SweptCarriers:
-    """H and R of the swept step, by kind: site (position, layer), norm of the difference of means, unit vector [d], and subspace
-    [d, k]; `file` is what errors name."""
-
-    file: object
-    sites: Mapping[str, tuple[int | str, int]]
-    norms: Mapping[str, float]
-    vectors: Mapping[str, np.ndarray]
-    subspaces: Mapping[str, np.ndarray]
-
-    @classmethod
-    def read(cls, file, step: int) -> "SweptCarriers":
-        """From an open file of carriers. Raises ArtefactError when it has none of the step."""
-        steps = file.describe("carriers")
-        if str(step) not in steps:
-            raise ArtefactError(f"{file.path} has no carriers of step {step}; it has {', '.join(steps)}")
-        facts = {kind: steps[str(step)][kind.lower()] for kind in ("H", "R")}
-        names = {kind: f"step{step}.{kind.lower()}" for kind in facts}
-        return cls(
-            file.path,
-            {kind: (fact["position"], fact["layer"]) for kind, fact in facts.items()},
-            {kind: fact["norm"] for kind, fact in facts.items()},
-            {kind: file.read(name) for kind, name in names.items()},
-            {kind: file.read(f"{name}_subspace") for kind, name in names.items()},
-        )
-
-    def rows(self, kind: str, rank: int) -> np.ndarray:
-        """[rank, d]: the carrier, or the first directions of its subspace. Raises ArtefactError when it has not as many."""
-        rows = self.vectors[kind][None] if rank == 1 else self.subspaces[kind].T[:rank]
-        if len(rows) < rank:
-            raise ArtefactError(
-                f"{self.file}: the {kind} subspace has {len(rows)} directions, rank {rank} was asked for"
-            )
-        return rows
-
-
 @dataclass(eq=False)
 class Sweep:
     """What a sweep's cells are made of, and how they are read.
@@ -84,7 +47,7 @@ class Sweep:
     runner: Runner
     chat: ChatFormat
     plan: SweepPlan
-    carriers: SweptCarriers
+    carriers: CarrierPair
     activations: object
     harmful: Tokens
     seed: int
@@ -95,14 +58,16 @@ class Sweep:
 
     @classmethod
     def of(
-        cls, settings: Mapping, runner: Runner, chat: ChatFormat, carriers: SweptCarriers, activations: object, harmful: Tokens, size: BatchSize
+        cls, settings: Mapping, runner: Runner, chat: ChatFormat, carriers: CarrierPair, activations: object, harmful: Tokens, size: BatchSize
     ) -> "Sweep":  # fmt: skip
         """From seed, subspace_positions, steer_scale and the settings of the plan."""
         rest = (settings[name] for name in ("seed", "subspace_positions", "steer_scale"))
         return cls(runner, chat, SweepPlan.of(settings), carriers, activations, harmful, *rest, size)
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a layer of the scan that the model does not have."""
+        """Raises ValueError without a refusal carrier, and for a layer of the scan that the model does not have."""
+        if self.carriers.r is None:
+            raise ValueError(f"the checkpoint has no refusal carrier ({self.carriers.r_missing}): it cannot be swept")
         layers = self.activations.n_layers
         if beyond := [layer for layer in self.plan.scan_layers if layer >= layers]:
             raise ValueError(f"layers {beyond} do not exist: the model has blocks 0 to {layers - 1}")
@@ -111,7 +76,9 @@ class Sweep:
     def layers(self) -> list[int]:
         """Layers at which a cell may start."""
         everywhere = [0] if any(target.scope == "all_layers" for target in self.plan.targets) else []
-        return sorted({*(layer for _, layer in self.carriers.sites.values()), *self.plan.scan_layers, *everywhere})
+        return sorted(
+            {*(carrier.layer for carrier in self.carriers.by_kind.values()), *self.plan.scan_layers, *everywhere}
+        )
 
     def clean(self, prompts: Tokens) -> CleanRun:
         return clean_prompts(self.runner, prompts, self.layers, self.chat.n_prefix, self.size)
@@ -130,22 +97,22 @@ class Sweep:
         if self.steer_scale == "unit":
             sizes = {"H": 1.0, "R": 1.0}
         elif self.steer_scale == "difference_norm":
-            sizes = dict(self.carriers.norms)
+            sizes = {kind: carrier.norm for kind, carrier in self.carriers.by_kind.items()}
         else:
-            norms = {
-                kind: np.linalg.norm(self.stream[layer], axis=1) for kind, (_, layer) in self.carriers.sites.items()
+            sizes = {
+                kind: float(np.linalg.norm(self.stream[carrier.layer], axis=1).mean())
+                for kind, carrier in self.carriers.by_kind.items()
             }
-            sizes = {kind: float(lengths.mean()) for kind, lengths in norms.items()}
         return sizes | {"HR": (sizes["H"] + sizes["R"]) / 2}
 
     def of_rank(self, rank: int) -> Carriers:
         """Carriers (rank 1) or subspaces of `rank` directions, and where their controls come from."""
-        bases = {kind: orthonormal(self.carriers.rows(kind, rank)) for kind in ("H", "R")}
+        bases = {kind: orthonormal(carrier.rows(rank)) for kind, carrier in self.carriers.by_kind.items()}
         sources = {
             kind: Source(
-                kind, site, self.activations.fit, self.activations.positions, self.subspace_positions, self.activations.n_layers, rank
+                kind, carrier.site, self.activations.fit, self.activations.positions, self.subspace_positions, self.activations.n_layers, rank
             )
-            for kind, site in self.carriers.sites.items()
+            for kind, carrier in self.carriers.by_kind.items()
         }  # fmt: skip
         return Carriers(bases["H"], bases["R"], sources, self.stream, self.scale, self.random_bases)
 
@@ -187,9 +154,9 @@ class Sweep:
             )
 
 
-def cell_rows(units: Sequence[Unit], sites: Mapping[str, tuple[int | str, int]]) -> Iterator[dict]:
+def cell_rows(units: Sequence[Unit], carriers: CarrierPair) -> Iterator[dict]:
     """Rows of the table of cells."""
-    layers = {f"carrier_layer_{kind.lower()}": layer for kind, (_, layer) in sites.items()}
+    layers = {f"carrier_layer_{kind.lower()}": carrier.layer for kind, carrier in carriers.by_kind.items()}
     for unit in units:
         for cell in unit.cells:
             about = {"cell": cell.id, "digest": cell.digest, "generated": cell.generated}

@@ -1,7 +1,7 @@
 """Tables within a run that others are made from.
 
-Of a regime there are also its own `coupling`, `geometry`, `coupling_controls` and `profile`, of a segment of training its
-`training`, and of the trained judges their `judges`: with the columns of the tables of these names.
+Of a regime there are also its own `coupling`, `geometry`, `coupling_controls` and `profile`, of a seed its `training`, and of the
+trained judges their `judges`: with the columns of the tables of these names.
 """
 
 from dataclasses import replace
@@ -18,6 +18,7 @@ from safety_geometry.artefacts.tables.families import (
     UTILITY,
 )
 from safety_geometry.artefacts.tables.specification import Column, Table, flag, number, share, text, whole
+from safety_geometry.artefacts.tables.training import TRAINING
 
 JUDGED = Table(
     "judged",
@@ -96,4 +97,11 @@ ATTACK_PARTS = Table(
     key=ATTACKS.key,
 )
 
-TABLES = (JUDGED, CELLS, READOUT, ATTACK_PARTS)
+TRAINING_LOG = Table(
+    "training_log",
+    "A segment's lines of the table training, without what is known only when the monitor's answers are judged.",
+    tuple(column for column in TRAINING.columns if column.name not in ("refusal_harmful", "refusal_benign")),
+    key=TRAINING.key,
+)
+
+TABLES = (JUDGED, CELLS, READOUT, ATTACK_PARTS, TRAINING_LOG)

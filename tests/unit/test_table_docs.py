@@ -11,7 +11,7 @@ TEXT = (Path(__file__).resolve().parents[2] / "docs/tables.md").read_text(encodi
 
 
 def test_documentation_is_in_sync():
-    assert document() == TEXT, "run python workflow/scripts/table_docs.py"
+    assert document() == TEXT, "run PYTHONPATH=src python workflow/scripts/table_docs.py"
 
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)

@@ -1,7 +1,7 @@
 """One segment of a regime's training: from the state at its start to the state at its end, with the saves between.
 
-params: model, base_name and the fields of training.segment.Segment. --state and --progress are those of the segment before, unless
-start is 0. --answers are the monitor's (private). Under `accelerate launch` processes share the work, and the first one writes.
+params: model, base_name, the fields of Segment. --state, --progress: of the segment before, unless start is 0. --answers (private): the
+monitor's. Under `accelerate launch` processes share the work, and the first one writes.
 """
 
 import os
@@ -18,27 +18,25 @@ from safety_geometry.models.loading import save_adapter
 from safety_geometry.models.processes import Ranks, RanksError, launched
 from safety_geometry.training.segment import ROWS, UNUSABLE, Segment, make_trainer, train_to
 
+OUTPUTS = ("adapters*", "new_state", "new_progress", "log", "answers")
+FIX = "; choose another pool.gcg.init, or other prompts for role train_pool"
+
 
 def main() -> None:
-    outputs = ["adapters*", "new_state", "new_progress", "log", "answers"]
-    job = Job(__doc__, ["model", *ROWS, "state?", "progress?"], outputs)
-    regime, fix = (
-        f"regime {job.params['regime']}",
-        "; choose another pool.gcg.init, or other prompts for role train_pool",
-    )
-    with explained(RanksError, *UNUSABLE, of=regime), explained(SuffixError, of=regime, fix=fix):
-        with launched(job.params["model"]["device"], os.environ.get("ACCELERATE_USE_FSDP") == "true") as ranks:
-            train(job, Segment.of(job.params), ranks)
+    job = Job(__doc__, ["model", *ROWS, "state?", "progress?"], OUTPUTS)
+    of, sharded = f"regime {job.params['regime']}", os.environ.get("ACCELERATE_USE_FSDP") == "true"
+    unusable, suffix = explained(RanksError, *UNUSABLE, of=of), explained(SuffixError, of=of, fix=FIX)
+    with unusable, suffix, launched(job.params["model"]["device"], sharded) as ranks:
+        train(job, Segment.of(job.params), ranks)
 
 
 def train(job: Job, segment: Segment, ranks: Ranks) -> None:
     if ranks.world > 1:
         job.params |= {"processes": ranks.world, "sharded": ranks.sharded}  # for the record: they change the rounding
-    loaded = load(job, device="cpu" if ranks.sharded else None)
+    loaded, device = load(job, device="cpu" if ranks.sharded else None), job.params["model"]["device"]
     rows = {name: read_jsonl(getattr(job, name)) for name in ROWS}
     with said():
-        trainer, batches = make_trainer(loaded, segment, rows, ranks, job.params["model"]["device"])
-    job.batches.extend(batches)
+        trainer, job.batches = make_trainer(loaded, segment, rows, ranks, device)
     if segment.start:
         trainer.restore(*read_state(job.state, job.progress))
 
@@ -48,14 +46,13 @@ def train(job: Job, segment: Segment, ranks: Ranks) -> None:
             folder = job.adapters[segment.saves.index(line.step)]
             job.write(folder, save_adapter, trainer.model, job.params["base_name"])
 
-    size = batch_size(job, "monitor's answers", segment.monitor.batch_size)
-    log, answers = train_to(trainer, segment, loaded, rows, size, on_step)
+    monitor = batch_size(job, "monitor's answers", segment.monitor.batch_size)
+    log, answers = train_to(trainer, segment, loaded, rows, monitor, on_step)
     if ranks.first:
         tensors, progress = trainer.state()
         job.write(job.new_state, write_tensors, tensors)
         job.write(job.new_progress, write_progress, progress)
-        of = {"seed": segment.seed, "regime": segment.regime}
-        job.write_rows([of | vars(line) for line in log], job.log, TRAINING_LOG)
+        job.write_rows(segment.rows(log), job.log, TRAINING_LOG)
         job.write(job.answers, write_answers, answers)
 
 

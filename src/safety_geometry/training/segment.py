@@ -61,6 +61,10 @@ class Segment:
         records = {name: settings[name] and kind(**settings[name]) for name, kind in kinds.items()}
         return cls(**plain, **records)
 
+    def rows(self, log: Sequence[StepLog]) -> list[dict]:
+        """Of the table training_log."""
+        return [{"seed": self.seed, "regime": self.regime} | vars(line) for line in log]
+
 
 def make_trainer(
     loaded: Loaded, segment: Segment, rows: Mapping[str, Sequence[dict]], ranks: Ranks, device: str

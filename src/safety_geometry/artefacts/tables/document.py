@@ -7,7 +7,7 @@ from safety_geometry.artefacts.tables.specification import Column, Table
 
 HEAD = """# Tables
 
-Made from `src/safety_geometry/artefacts/tables` by `python workflow/scripts/table_docs.py`; do not edit by hand. Tables are
+Made from `src/safety_geometry/artefacts/tables` by `PYTHONPATH=src python workflow/scripts/table_docs.py`; do not edit by hand. Tables are
 CSV, numbers have six significant digits, and a missing value is an empty cell. `anchor` is `reference` or a step, and empty
 at saves that are no anchor.
 """

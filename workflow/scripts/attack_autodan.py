@@ -1,8 +1,8 @@
 """AutoDAN attacks on a source checkpoint, and the unoptimised seeds that they started from.
 
---behaviours are requests with their affirmative targets; a killed job goes on from the generation it had reached. params: model,
-seed, source, behaviours, seeds (how many of --seeds), autodan. The prompts go to --attacks (private) in two arms, autodan and
-seeds; --table carries ids and numbers only.
+--behaviours are requests with their affirmative targets; a killed job goes on from the generation it had reached.
+params: model, seed, source, behaviours, seeds (how many of --seeds), autodan. The prompts go to --attacks (private) in
+two arms, autodan and seeds; --table carries ids and numbers only.
 """
 
 import time

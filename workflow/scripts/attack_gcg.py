@@ -1,8 +1,8 @@
 """GCG attacks on a source checkpoint: made once, frozen, and asked of other checkpoints.
 
-The search stops on its loss, never on a judge; the final loss is recomputed without the prefix cache. All cases are attacked
-together, and a killed job goes on with the step it was in. params: model, seed, source, behaviours, gcg. The suffixes go to
---attacks (private); --table carries ids and numbers only. Seconds are in the log and in the rule's benchmark file.
+The search stops on its loss, never on a judge; the final loss is recomputed without the prefix cache. All cases are
+attacked together, and a killed job goes on with the step it was in. params: model, seed, source, behaviours, gcg. The
+suffixes go to --attacks (private); --table carries ids and numbers only. Seconds are in the log and the benchmark file.
 """
 
 import sys

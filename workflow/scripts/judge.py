@@ -1,10 +1,10 @@
 """Judge completions: refusal class, attack success, usefulness, quality, benign utility. The output carries no text.
 
 --completions and --judged come in the same order. Completions are JSON Lines (safety_geometry.artefacts.completions).
---refusal, --harm: artefacts of train_judges.py (without them: rules only). --harmbench-model, --strongreject-model: folders of the
-published judges, which then give attack success and usefulness (-base: the folder of the base model where that is an adapter); the
-published prompts come in --harmbench-template (and -contextual-template, for rows with a context) and --strongreject-template.
---params: decision (rules, either, trained), device, dtype, batch_size.
+--refusal, --harm: artefacts of train_judges.py (without them: rules only). --harmbench-model, --strongreject-model:
+folders of the published judges, which then give attack success and usefulness (-base: the folder of the base model
+where that is an adapter); the published prompts come in --harmbench-template (and -contextual-template, for rows with a
+context) and --strongreject-template. --params: decision (rules, either, trained), device, dtype, batch_size.
 """
 
 from pathlib import Path
@@ -35,11 +35,10 @@ def main() -> None:
     harm, usefulness = (said(job, name, rows) for name in ("harmbench", "strongreject"))
     by_words = trained_judge(job.harm, "harm", "harm_trained")
     for path, output in zip(files, job.judged, strict=True):
-        job.completions = [path]  # the sidecar names what this file was made from
         judges = trained | {"harm": harm.get(path, by_words), "usefulness": usefulness.get(path)}
         with explained(ValueError, of=path):
             table = judge_rows(rows[path], path, **judges)
-        job.write(output, write_judged, table)
+        job.part(completions=[path]).write(output, write_judged, table)
 
 
 def said(job: Job, name: str, rows: dict[Path, list[dict]]) -> dict[Path, Said]:

@@ -1,9 +1,9 @@
-"""The number of blocks of every model that layers are read of, before any job runs one. Ends where a setting is beyond a model,
-or where the model that is trained has not each of params.lora_targets (left out where nothing is trained).
+"""The number of blocks of every model that layers are read of, before any job runs one. Ends where a setting is beyond
+a model, or where the model that is trained has not each of params.lora_targets (left out where nothing is trained).
 
---models: model folders, in the order of params.models {name: {key of the configuration: layers}}; params.limits {name: {vocabulary,
-context}} has what else is asked of them (safety_geometry.models.limits). --layers: {name: number of blocks}, null where config.json
-does not tell it; the jobs that read layers check it then.
+--models: model folders, in the order of params.models {name: {key of the configuration: layers}}; params.limits {name:
+{vocabulary, context}} has what else is asked of them (safety_geometry.models.limits). --layers: {name: number of
+blocks}, null where config.json does not tell it; the jobs that read layers check it then.
 """
 
 from _job import Job, JobError, explained

@@ -1,15 +1,16 @@
 """One segment of a regime's training: from the state at its start to the state at its end, with the saves between.
 
-params: model, base_name and the fields of training.segment.Segment. --state and --progress are those of the segment before, unless
-start is 0. --answers are the monitor's (private). Under `accelerate launch` processes share the work, and the first one writes.
+params: model, base_name and the fields of training.segment.Segment. --state and --progress are those of the segment
+before, unless start is 0. --answers are the monitor's (private). `accelerate launch` shares the work among processes.
 """
 
 import os
 import sys
 
-from _job import Job, JobError, read_jsonl
+from _job import Job, JobError
 from _model import batch_size, load, said
 
+from safety_geometry.artefacts.jsonl import read_jsonl
 from safety_geometry.artefacts.training_log import StepLog, write_answers, write_log
 from safety_geometry.artefacts.training_state import read_state, write_progress, write_tensors
 from safety_geometry.attacks.gcg.suffix import SuffixError
@@ -35,8 +36,7 @@ def train(job: Job, segment: Segment, ranks: Ranks) -> None:
     loaded = load(job, device="cpu" if ranks.sharded else None)
     rows = {name: read_jsonl(getattr(job, name)) for name in ROWS}
     with said():
-        trainer, batches = make_trainer(loaded, segment, rows, ranks, job.params["model"]["device"])
-    job.batches.extend(batches)
+        trainer, job.batches = make_trainer(loaded, segment, rows, ranks, job.params["model"]["device"])
     if segment.start:
         trainer.restore(*read_state(job.state, job.progress))
 

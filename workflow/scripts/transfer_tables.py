@@ -1,15 +1,17 @@
 """The attacks of all sources with their success, their transfer, and what predicts it.
 
 --judged comes in the order of params.sources ({seed, regime, step}): the answers of all targets to a source's attacks.
-params: sources, fixed_source (regime:step), untrained (trajectories that are the same under every seed), stats_seed and draws of the bootstrap.
+params: sources, fixed_source (regime:step), untrained (trajectories that are the same under every seed), stats_seed and
+draws of the bootstrap.
 """
 
 import pandas as pd
-from _job import Job, explained, read_table
+from _job import Job, explained
 
 from safety_geometry.artefacts.attacks import read_attack_parts
 from safety_geometry.artefacts.judged import read_judged
 from safety_geometry.artefacts.per_checkpoint import by_checkpoint
+from safety_geometry.artefacts.tables.files import read_table
 from safety_geometry.attacks.transfer import attacks_table, judged_attacks, transfer_predictors, transfer_table
 from safety_geometry.claims.tables import stack
 from safety_geometry.settings.identity import Checkpoint

@@ -40,7 +40,6 @@ WIDE = (
     "src/safety_geometry/causal",
     "src/safety_geometry/claims",
     "src/safety_geometry/geometry",
-    "src/safety_geometry/models",
     "src/safety_geometry/prompts",
     "src/safety_geometry/training",
     "tests/hpc",

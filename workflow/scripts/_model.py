@@ -23,7 +23,7 @@ FIXES = {
 
 
 @contextlib.contextmanager
-def said(where: str = "") -> Iterator[None]:
+def reported(where: str = "") -> Iterator[None]:
     """What the library cannot use ends the job with a sentence that names the setting, where there is one."""
     try:
         yield
@@ -39,7 +39,7 @@ def load(job: Job, adapter: Path | None = None, folder: Path | None = None, devi
     """
     settings, job.model_folder = job.params["model"], folder or job.model
     configure(settings["threads"])
-    with said(f"model {job.model_folder}: "):
+    with reported(f"model {job.model_folder}: "):
         place = device or settings["device"]
         return load_language_model(job.model_folder, settings["dtype"], place, adapter, settings.get("system"))
 
@@ -61,7 +61,7 @@ def saves(
 
 def rendered(loaded: LanguageModel, rows: Sequence[dict], new_tokens: int | Sequence[int] = 0) -> list[Rendered]:
     """The prompts of `rows`, with room for answers of so many tokens."""
-    with said():
+    with reported():
         return loaded.render_rows(rows, new_tokens)
 
 

@@ -8,7 +8,7 @@ nothing, since the prompts are run anyway.
 """
 
 from _job import Job
-from _model import batch_size, load, progress, rendered, said
+from _model import batch_size, load, progress, rendered, reported
 
 from safety_geometry.artefacts.prompt_activations import write_prompt_activations
 from safety_geometry.artefacts.prompts import read_suites
@@ -19,14 +19,14 @@ from safety_geometry.models.recording import PromptRecorder
 def main() -> None:
     job = Job(__doc__, inputs=["model", "adapter?", "prompts*"], outputs=["completions", "activations"])
     loaded, params, limits = load(job, job.adapter), job.params, job.params["suites"]
-    asked = read_suites(dict.fromkeys(limits), job.prompts)
-    prompts = rendered(loaded, [row for _, row in asked], [limits[suite] for suite, _ in asked])
-    with said():
+    questions = read_suites(dict.fromkeys(limits), job.prompts)
+    prompts = rendered(loaded, [row for _, row in questions], [limits[suite] for suite, _ in questions])
+    with reported():
         recorder = PromptRecorder(loaded.runner, prompts, params["positions"], params["dtype"])
-    size, bar = batch_size(job, "completions", params["batch_size"]), progress(len(asked), "completions")
-    rows = answer_suites(loaded, asked, prompts, limits, size, observe=recorder.observe, progress=bar)
+    size, bar = batch_size(job, "completions", params["batch_size"]), progress(len(questions), "completions")
+    rows = answer_suites(loaded, questions, prompts, limits, size, observe=recorder.observe, progress=bar)
     job.write_jsonl(rows, job.completions)
-    with said():
+    with reported():
         job.write(job.activations, write_prompt_activations, recorder.values, params["positions"])
 
 

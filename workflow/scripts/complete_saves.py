@@ -15,12 +15,12 @@ from safety_geometry.models.answers import answer_suites
 def main() -> None:
     job = Job(__doc__, inputs=["model", "adapters*", "prompts*"], outputs=["completions*"])
     params, limits, base = job.params, job.params["suites"], load(job)
-    asked = read_suites({suite: params["prompts"][suite] for suite in limits}, job.prompts)
-    prompts = rendered(base, [row for _, row in asked], [limits[suite] for suite, _ in asked])
+    questions = read_suites({suite: params["prompts"][suite] for suite in limits}, job.prompts)
+    prompts = rendered(base, [row for _, row in questions], [limits[suite] for suite, _ in questions])
     size = batch_size(job, "completions", params["batch_size"])
     for part, loaded, path in saves(job, base, job.completions):
-        bar = progress(len(asked), "completions")
-        part.write_jsonl(answer_suites(loaded, asked, prompts, limits, size, progress=bar), path)
+        bar = progress(len(questions), "completions")
+        part.write_jsonl(answer_suites(loaded, questions, prompts, limits, size, progress=bar), path)
 
 
 if __name__ == "__main__":

@@ -27,28 +27,29 @@ def main() -> None:
     params, answers = job.params, job.params["answers"]
     choice, store = json.loads(job.choice.read_text("utf-8")), UnitStore(job.completions.with_suffix(".store"))
     suites = read_suites(answers["suites"], job.suites)
-    asked = [(suite, row) for suite, row in suites if suite != "direct" or row["id"] in choice["scoring"]]
+    questions = [(suite, row) for suite, row in suites if suite != "direct" or row["id"] in choice["scoring"]]
     groups = answering_together(choice["chosen"], params["checkpoint"])
     facts = job.facts(("model", "adapter"), ("model",))
-    keys = {group: answer_key(digests, asked, answers, facts) for group, digests in groups.items()}
+    keys = {group: answer_key(digests, questions, answers, facts) for group, digests in groups.items()}
 
     def compute(lacking: list[str]):
         loaded = load(job, job.adapter)
         harmful = [prompt.ids for prompt in rendered(loaded, read_role(job.harmful, params["prompts"]["harmful"]))]
-        prompts = rendered(loaded, [row for _, row in asked], answers["max_new_tokens"])
+        prompts = rendered(loaded, [row for _, row in questions], answers["max_new_tokens"])
         carriers, activations = SweptCarriers.read(Tensors(job.carriers), params["step"]), Activations(job.activations)
-        size, rows = batch_size(job, "readout", params["batch_size"]), batch_size(job, "answers", answers["batch_size"])
+        size = batch_size(job, "readout", params["batch_size"])
         sweep = Sweep.of(params, loaded.runner, loaded.chat, carriers, activations, harmful, size)
         edits = {cell: edits for unit in sweep.units() for cell, edits in unit.interventions.items()}
         if lost := sorted({cell for group in lacking for cell in groups[group]} - set(edits)):
             raise JobError(
                 f"{job.choice} names the cell {lost[0]}, which the sweep does not have; run follow_up_choice again"
             )
-        bar = progress(len(asked) * sum(len(groups[group]) for group in lacking), "answers")
+        bar = progress(len(questions) * sum(len(groups[group]) for group in lacking), "answers")
+        width = batch_size(job, "answers", answers["batch_size"])
         for group in lacking:
             cells = {cell: edits[cell] for cell in groups[group]}
-            given = answer_cells(loaded, cells, asked, prompts, answers["max_new_tokens"], rows, progress=bar)
-            yield group, {"answers": given, "layout_changed": job.layout_changed()}
+            rows = answer_cells(loaded, cells, questions, prompts, answers["max_new_tokens"], width, progress=bar)
+            yield group, {"answers": rows, "layout_changed": job.layout_changed()}
 
     results = recalled(job, store.completed(keys, compute))
     job.write_jsonl((row for result in results.values() for row in result["answers"]), job.completions)

@@ -32,7 +32,7 @@ def main() -> None:
     rows = {path: read_completions(path) for path in files}
     trained = {kind: trained_judge(job.refusal, kind, "refusal_trained") for kind in ("refusal", "off_topic")}
     trained["decision"] = job.params.get("decision", "rules")
-    harm, usefulness = (said(job, name, rows) for name in ("harmbench", "strongreject"))
+    harm, usefulness = (verdicts(job, name, rows) for name in ("harmbench", "strongreject"))
     by_words = trained_judge(job.harm, "harm", "harm_trained")
     for path, output in zip(files, job.judged, strict=True):
         judges = trained | {"harm": harm.get(path, by_words), "usefulness": usefulness.get(path)}
@@ -41,7 +41,7 @@ def main() -> None:
         job.part(completions=[path]).write(output, write_judged, table)
 
 
-def said(job: Job, name: str, rows: dict[Path, list[dict]]) -> dict[Path, Said]:
+def verdicts(job: Job, name: str, rows: dict[Path, list[dict]]) -> dict[Path, Said]:
     """What a published judge says of each file with rows; nothing without its folder."""
     files = {part: path for part in PARTS[name] if (path := getattr(job, f"{name}_{part}")) is not None}
     if "model" not in files:

@@ -18,8 +18,8 @@ def main() -> None:
     for name, folder in zip(layers, job.models, strict=True):
         with explained(ModelError, of=folder, fix="; fetch the model again"):
             configs[name] = read_config(folder)
-    asked = {name: Asked(layers[name], **limits.get(name, {})) for name in layers}
-    beyond = [fault for name, config in configs.items() for fault in faults(name, config, asked[name])]
+    demands = {name: Asked(layers[name], **limits.get(name, {})) for name in layers}
+    beyond = [fault for name, config in configs.items() for fault in faults(name, config, demands[name])]
     if targets := job.params.get("lora_targets"):
         has = linear_layers(job.models[list(layers).index("base")])
         if out := lacking(targets, has):

@@ -7,7 +7,7 @@ score_batch.
 """
 
 from _job import Job, JobError
-from _model import batch_size, load, progress, rendered, said
+from _model import batch_size, load, progress, rendered, reported
 
 from safety_geometry.artefacts.activations import CLASSES, SETS
 from safety_geometry.artefacts.candidate_scores import write_scores
@@ -32,7 +32,7 @@ def main() -> None:
     refused = None if job.labels is None else read_fit_labels(job.labels, counts)
     settings = CacheSettings((*params["positions"], T_INST), params["dtype"], class_min=params.get("class_min", 0))
     size = batch_size(job, "activations", params["batch_size"])
-    with said(), job.publish(job.activations) as scratch:
+    with reported(), job.publish(job.activations) as scratch:
         means = cache_activations(scratch, runner, prompts, settings, size, refused, share, progress)
     scores, (first, second) = None, CLASSES if refused is None else ("refused", "complied")
     if first in means:  # else there is no candidate: the labels beside the activations say why

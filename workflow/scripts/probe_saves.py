@@ -7,7 +7,7 @@ the validation prompts at select_position only), class_min (with --labels).
 """
 
 from _job import Job
-from _model import batch_size, load, progress, rendered, said, saves
+from _model import batch_size, load, progress, rendered, reported, saves
 
 from safety_geometry.artefacts.activations import CLASSES, SETS
 from safety_geometry.artefacts.fit_labels import read_fit_labels
@@ -26,7 +26,7 @@ def main() -> None:
     for part, loaded, path in saves(job, base, job.activations, labels=job.labels):
         refused = read_fit_labels(part.labels[0], counts) if part.labels else None
         size, share = batch_size(job, "activations", params["batch_size"]), loaded.chat.n_prefix
-        with said(), part.publish(path) as scratch:
+        with reported(), part.publish(path) as scratch:
             cache_activations(scratch, loaded.runner, prompts, settings, size, refused, share, progress)
 
 

@@ -29,12 +29,12 @@ def main() -> None:
     size = batch_size(job, "readout", params["batch_size"])
     with explained(ValueError, of="sweep.layer_scan"):
         sweep = causal.Sweep.of(params, loaded.runner, loaded.chat, carriers, cache, tokens[0], size)
-    asked, limit = read_suites(generate["suites"], job.suites), generate["max_new_tokens"]
+    questions, limit = read_suites(generate["suites"], job.suites), generate["max_new_tokens"]
     answering = answer_units(units := list(sweep.units()))
     facts = job.facts(("model", "adapter", "harmful", "benign"), ("model", "prompts", "openings", "batch_size"))
     keys = {unit.name: causal.readout_key(unit, facts) for unit in units}
     facts = job.facts(("model", "adapter"), ("model",))
-    keys |= {unit.name: causal.answer_key(unit.digests, asked, generate, facts) for unit in answering}
+    keys |= {unit.name: causal.answer_key(unit.digests, questions, generate, facts) for unit in answering}
 
     def compute(lacking: list[str]):
         with explained(ValueError, of="sweep.openings"):
@@ -43,11 +43,11 @@ def main() -> None:
         bar = progress(sweep.passes(unread, tokens[1]), "readouts")
         for unit, readout in sweep.read(unread, tokens[1], openings, bar):
             yield unit.name, readout | {"prompts": ids, "layout_changed": job.layout_changed()}
-        bar = progress(len(asked) * sum(len(unit.cells) for unit in silent), "answers")
-        prompts = rendered(loaded, [row for _, row in asked], limit)
-        rows = batch_size(job, "answers", generate["batch_size"])
+        bar = progress(len(questions) * sum(len(unit.cells) for unit in silent), "answers")
+        prompts = rendered(loaded, [row for _, row in questions], limit)
+        width = batch_size(job, "answers", generate["batch_size"])
         for unit in silent:
-            answers = answer_cells(loaded, unit.interventions, asked, prompts, limit, rows, progress=bar)
+            answers = answer_cells(loaded, unit.interventions, questions, prompts, limit, width, progress=bar)
             yield unit.name, {"answers": answers, "layout_changed": job.layout_changed()}
 
     results = recalled(job, UnitStore(job.completions.parent / "store").completed(keys, compute))

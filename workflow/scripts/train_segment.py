@@ -8,7 +8,7 @@ import os
 import sys
 
 from _job import Job, JobError
-from _model import batch_size, load, said
+from _model import batch_size, load, reported
 
 from safety_geometry.artefacts.jsonl import read_jsonl
 from safety_geometry.artefacts.training_log import StepLog, write_answers, write_log
@@ -35,7 +35,7 @@ def train(job: Job, segment: Segment, ranks: Ranks) -> None:
         job.params |= {"processes": ranks.world, "sharded": ranks.sharded}  # for the record: they change the rounding
     loaded = load(job, device="cpu" if ranks.sharded else None)
     rows = {name: read_jsonl(getattr(job, name)) for name in ROWS}
-    with said():
+    with reported():
         trainer, job.batches = make_trainer(loaded, segment, rows, ranks, job.params["model"]["device"])
     if segment.start:
         trainer.restore(*read_state(job.state, job.progress))

@@ -31,17 +31,15 @@ def main() -> None:
     for target, folder in zip(targets, job.model, strict=True):
         adapter, loaded = None if target in whole else next(adapters), None
         weights = [content_digest(path) for path in (folder, adapter) if path is not None]
-        for attacks in methods:
-            asked = attacks if target == params["source"] else of_first(attacks, params["behaviours"])
-            keys.append(content_key(facts, weights, [[row["arm"], row["id"], row["prompt"]] for row in asked]))
+        for method in methods:
+            attacks = method if target == params["source"] else of_first(method, params["behaviours"])
+            keys.append(content_key(facts, weights, [[row["arm"], row["id"], row["prompt"]] for row in attacks]))
             result = store.get(keys[-1])
             if result is None:
                 loaded = loaded or load(job, adapter=adapter, folder=folder)
-                size = batch_size(job, f"answers to {asked[0]['arm']}", params["batch_size"])
-                rows = []
-                for row, answer in zip(
-                    asked, complete(loaded, rendered(loaded, asked, limit), limit, size), strict=True
-                ):
+                size = batch_size(job, f"answers to {attacks[0]['arm']}", params["batch_size"])
+                rows, answers = [], complete(loaded, rendered(loaded, attacks, limit), limit, size)
+                for row, answer in zip(attacks, answers, strict=True):
                     arm = AttackArm(row["arm"], Place.parse(target)).text
                     rows.append(completion_row(f"{arm}:{row['id']}", "transfer", row | {"arm": arm}, answer, loaded))
                 result = {"rows": rows, "layout_changed": job.layout_changed()}

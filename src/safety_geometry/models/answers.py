@@ -1,4 +1,5 @@
-"""Greedy answers: as text, for users of the library, and as rows of completions, of a model as it is or under interventions."""
+"""Greedy answers: as text, for users of the library, and as rows of completions, of a model as it is or under
+interventions."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from safety_geometry.models.memory import BatchSize
 
 FOR_JUDGES = ("arm", "type", "bucket", "must", "min_words", "context")  # of a prompt's row, where it has them
 
-Asked = tuple[str, dict]  # suite, row of the prompt
+Question = tuple[str, dict]  # suite, row of the prompt
 
 
 @dataclass(frozen=True)
@@ -67,27 +68,27 @@ def completion_row(name: str, suite: str, row: dict, completion: Completion, mod
 
 
 def answer_suites(
-    model: LanguageModel, asked: Sequence[Asked], prompts: Sequence[Rendered], limits: Mapping[str, int],
+    model: LanguageModel, questions: Sequence[Question], prompts: Sequence[Rendered], limits: Mapping[str, int],
     batch_size: int | BatchSize, **options,
 ) -> list[dict]:  # fmt: skip
-    """Rows of the answers, up to limits[suite] tokens, to `asked`, whose rendered prompts are `prompts`.
+    """Rows of the answers, up to limits[suite] tokens, to `questions`, whose rendered prompts are `prompts`.
 
     All suites share batches: wide batches decode several times faster. options: of `complete`.
     """
-    completions = complete(model, prompts, [limits[suite] for suite, _ in asked], batch_size, **options)
-    names = [":".join(filter(None, (suite, row.get("arm"), row["id"]))) for suite, row in asked]
+    completions = complete(model, prompts, [limits[suite] for suite, _ in questions], batch_size, **options)
+    names = [":".join(filter(None, (suite, row.get("arm"), row["id"]))) for suite, row in questions]
     return [
         completion_row(name, suite, row, completion, model)
-        for name, (suite, row), completion in zip(names, asked, completions, strict=True)
+        for name, (suite, row), completion in zip(names, questions, completions, strict=True)
     ]
 
 
 def answer_cells(
-    model: LanguageModel, cells: Mapping[str, Sequence[Intervention]], asked: Sequence[Asked],
+    model: LanguageModel, cells: Mapping[str, Sequence[Intervention]], questions: Sequence[Question],
     prompts: Sequence[Rendered], limit: int, batch_size: int | BatchSize, **options,
 ) -> list[dict]:  # fmt: skip
-    """Rows of the answers, up to `limit` tokens, to `asked`, whose rendered prompts are `prompts`, under each cell's
-    interventions; `arm` is the cell.
+    """Rows of the answers, up to `limit` tokens, to `questions`, whose rendered prompts are `prompts`, under each
+    cell's interventions; `arm` is the cell.
 
     cells: interventions by cell. A prompt is answered under all of them in one batch, if the batch has as many rows.
     """
@@ -100,7 +101,7 @@ def answer_cells(
     return [
         completion_row(f"{suite}:{row['id']}@{cell}", suite, row | {"arm": cell}, completions[cell, i], model)
         for cell in cells
-        for i, (suite, row) in enumerate(asked)
+        for i, (suite, row) in enumerate(questions)
     ]
 
 

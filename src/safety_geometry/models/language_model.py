@@ -31,8 +31,8 @@ class LanguageModel:
     def render(
         self, requests: Sequence[str], new_tokens: int | Sequence[int] = 0, names: Sequence[str] | None = None
     ) -> list[Rendered]:
-        """Prompts of requests. Raises ContextError, with its name or place, for one that, with an answer of `new_tokens`,
-        exceeds the model's context."""
+        """Prompts of requests. Raises ContextError, with its name or place, for one that, with an answer of
+        `new_tokens`, exceeds the model's context."""
         prompts = self.chat.render_many(requests)
         self.runner.check_context([len(prompt.ids) for prompt in prompts], new_tokens, names)
         return prompts
@@ -71,7 +71,8 @@ def load_language_model(
 
 
 def each_save(base: LanguageModel, adapters: Sequence[Path], device: str) -> Iterator[LanguageModel]:
-    """The model of each adapter folder on `device`, or, without any, `base` itself. `base` serves for nothing else afterwards.
+    """The model of each adapter folder on `device`, or, without any, `base` itself. `base` serves for nothing else
+    afterwards.
 
     One model is there at a time: what was yielded loses its weights when the next is asked for.
     """

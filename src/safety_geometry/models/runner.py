@@ -187,8 +187,8 @@ class Runner:
                 room += f" less {limits[i]} for the answer"
             others = f", and so do {len(long) - 1} more" if len(long) > 1 else ""
             raise ContextError(
-                f"prompt {names[i] if names else f'{i + 1} of {len(lengths)}'} has {lengths[i]} tokens, more than {room}{others}; "
-                "take it out of its set or shorten it, or use a model with a longer context"
+                f"prompt {names[i] if names else f'{i + 1} of {len(lengths)}'} has {lengths[i]} tokens, more than"
+                f" {room}{others}; take it out of its set or shorten it, or use a model with a longer context"
             )
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -246,7 +246,8 @@ class Runner:
         """Next-token logits [..., V] in float32 of final hidden states [..., d]; read only where they are needed.
 
         Raises:
-            NotFinite: one of them is infinite or NaN (argmax would take token 0). What overflows in a block stays so to the end.
+            NotFinite: one of them is infinite or NaN (argmax would take token 0). What overflows in a block stays so to
+                the end.
         """
         z = self.head_weight(self.body.norm(h)).float()
         self.check_finite(z)

@@ -68,16 +68,15 @@ class Job:
         self.inputs = [name.rstrip("*?") for name in inputs]
         self.model_folder: Path | None = None  # of the model that is loaded
         self.batches: list = []  # BatchSize: where memory makes them smaller, the sidecars of what comes out say so
-        for name in self.inputs:
-            for path in self._paths(name):
-                if not path.exists():
-                    raise JobError(f"--{name}: {path} does not exist; run the rule that makes it")
+        for name, path in self._files(self.inputs):
+            if not path.exists():
+                raise JobError(f"--{name}: {path} does not exist; run the rule that makes it")
         self._digests = self._verified()
 
     def _verified(self) -> dict[Path, str]:
         """Digests of all inputs. Raises JobError with file, expectation and remedy where one is not what was
         written."""
-        paths = [path for name in self.inputs for path in self._paths(name)]
+        paths = [path for _, path in self._files(self.inputs)]
         with explained(IntegrityError):
             if faults := faults_of(paths):
                 raise JobError(f"{'; '.join(fault.what for fault in faults)}; {advice(faults)}")
@@ -93,9 +92,11 @@ class Job:
         else:
             sys.__excepthook__(kind, error, trace)
 
-    def _paths(self, name: str) -> list[Path]:
-        value = getattr(self, name)
-        return value if isinstance(value, list) else [value] if value is not None else []
+    def _files(self, inputs: Iterable[str]) -> list[tuple[str, Path]]:
+        """Every file of these inputs, with the name of its option."""
+        values = ((name, getattr(self, name)) for name in inputs)
+        lists = ((name, value if isinstance(value, list) else [value]) for name, value in values if value is not None)
+        return [(name, path) for name, paths in lists for path in paths]
 
     def part(self, **inputs: Path | list[Path]) -> "Job":
         """This job where it makes one of several outputs: of these inputs only those named go into it, and into its
@@ -133,7 +134,7 @@ class Job:
 
     def facts(self, inputs: Iterable[str], settings: Iterable[str]) -> dict:
         """What work depends on that reads these inputs and settings: contents, values and the code."""
-        files = [[name, content_digest(path)] for name in inputs for path in self._paths(name)]
+        files = [[name, content_digest(path)] for name, path in self._files(inputs)]
         return {"files": files, "settings": {name: self.params[name] for name in settings}, "code": self.code}
 
     def write_json(self, value: object, path: Path) -> None:
@@ -172,14 +173,13 @@ class Job:
     def _recorded_inputs(self) -> dict[str, str]:
         """Digest of each input by option and place; others of one name that are outside the study are numbered."""
         recorded: dict[str, str] = {}
-        for name in self.inputs:
-            for path in self._paths(name):
-                key, digest = f"{name}/{place(path)}", self._unchanged(path)
-                number = 1
-                while recorded.get(key, digest) != digest:
-                    number += 1
-                    key = f"{name}/{place(path)}#{number}"
-                recorded[key] = digest
+        for name, path in self._files(self.inputs):
+            key, digest = f"{name}/{place(path)}", self._unchanged(path)
+            number = 1
+            while recorded.get(key, digest) != digest:
+                number += 1
+                key = f"{name}/{place(path)}#{number}"
+            recorded[key] = digest
         return recorded
 
     def _unchanged(self, path: Path) -> str:

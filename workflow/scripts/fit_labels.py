@@ -20,9 +20,9 @@ def main() -> None:
     prompts = {label: rendered(base, read_jsonl(getattr(job, f"fit_{label}")), limit) for label in CLASSES}
     for part, loaded, path in saves(job, base, job.labels):
         size, refused = batch_size(job, "answers", job.params["batch_size"]), {}
-        for label, each in prompts.items():
-            bar = progress(len(each), "answers to fit prompts")
-            refused[label] = holds(loaded, each, lambda text: classify(text) != "none", limit, size, progress=bar)
+        for label, rows in prompts.items():
+            bar = progress(len(rows), "answers to fit prompts")
+            refused[label] = holds(loaded, rows, lambda text: classify(text) != "none", limit, size, progress=bar)
         part.write(path, write_fit_labels, refused)
 
 

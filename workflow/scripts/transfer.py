@@ -23,8 +23,8 @@ def main() -> None:
     params, facts = job.params, job.facts((), ("model", "max_new_tokens", "batch_size"))
     targets, whole, limit = params["targets"], params.get("whole", []), params["max_new_tokens"]
     if (len(job.model), len(job.adapters)) != (len(targets), len(targets) - len(whole)):
-        given = f"{len(job.model)} models and {len(job.adapters)} adapters"
-        raise JobError(f"{given} for {len(targets)} targets, {len(whole)} of them whole")
+        files = f"{len(job.model)} models and {len(job.adapters)} adapters"
+        raise JobError(f"{files} for {len(targets)} targets, {len(whole)} of them whole")
     adapters, methods = iter(job.adapters), [rows for path in job.attacks if (rows := read_attacks(path))]
     store = UnitStore(job.completions.with_suffix(".store"))
     bar, keys, completions = progress(len(targets), "targets"), [], []

@@ -38,8 +38,8 @@ def answer(
     Raises ContextError for a prompt that, with its answer, exceeds the model's context.
     """
     prompts = model.render(requests, max_new_tokens)
-    each = None if edits is None else [edits] * len(prompts)
-    completions = complete(model, prompts, max_new_tokens, batch_size, edits=each)
+    row_edits = None if edits is None else [edits] * len(prompts)
+    completions = complete(model, prompts, max_new_tokens, batch_size, edits=row_edits)
     return [
         Answer(str(place), request, model.text(completion.ids).strip(), completion.hit_limit)
         for place, (request, completion) in enumerate(zip(requests, completions, strict=True))

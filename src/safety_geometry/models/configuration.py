@@ -60,10 +60,10 @@ def uneven_heads(values: Mapping) -> str | None:
     Sizes that are missing, or no whole numbers, are not judged.
     """
     sizes = ("hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim")
-    width, heads, shared, each = (size if type(size := values.get(key)) is int else None for key in sizes)
-    if each and each % 2:
-        return f"heads of width {each}, and rotary positions need an even number (head_dim)"
-    if not each and width and heads and (width % heads or width // heads % 2):
+    width, heads, shared, head = (size if type(size := values.get(key)) is int else None for key in sizes)
+    if head and head % 2:
+        return f"heads of width {head}, and rotary positions need an even number (head_dim)"
+    if not head and width and heads and (width % heads or width // heads % 2):
         return f"{heads} heads in a width of {width}, which gives them no even width (num_attention_heads, hidden_size)"
     if heads and shared and heads % shared:
         keys = "(num_attention_heads, num_key_value_heads)"

@@ -14,13 +14,12 @@ from safetensors import safe_open
 
 from safety_geometry.models.adapters import PREFIX, SETTINGS, WEIGHTS, shapes_of
 from safety_geometry.models.chat import ChatFormat
-from safety_geometry.models.configuration import ModelError, check_sizes, first_line, read_json
+from safety_geometry.models.configuration import ModelError, first_line, read_config, read_json
 from safety_geometry.models.runner import FAMILIES, all_finite
 from safety_geometry.models.tokenizer import check_vocabulary, load_tokenizer
 
 TEMPLATE = "chat_template.jinja"
 LORA_A, LORA_B = ".lora_A.weight", ".lora_B.weight"
-NO_MODEL = "it is not a model folder"
 DAMAGED = ": was the download complete?"
 
 
@@ -36,7 +35,7 @@ def check_model_folder(folder: Path) -> None:
         raise ModelError(
             "it has an adapter_config.json: give an adapter with format: adapter, and a merged model without one"
         )
-    config = read_json(folder / "config.json", NO_MODEL)
+    config = read_config(folder)
     kind = config.get("model_type")
     if kind not in FAMILIES:
         hint = "; save its language model alone (model_type gemma3_text)" if kind == "gemma3" else ""
@@ -47,7 +46,6 @@ def check_model_folder(folder: Path) -> None:
         )
     if config.get("use_bidirectional_attention"):
         raise ModelError("its tokens see later ones (use_bidirectional_attention): it is no causal language model")
-    check_sizes(config)
     weight_files(folder)
     check_vocabulary(load_tokenizer(folder), _settings(folder).vocab_size)
     check_weights(folder)
@@ -153,21 +151,20 @@ def weight_files(folder: Path) -> list[Path]:
     """The files that Hugging Face loads: model.safetensors, or those of the index. Raises ModelError when one is
     missing."""
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    wanted: set[str] = set()
+    present, wanted = {file.name for file in folder.glob("*.safetensors")}, set()
     if index.exists():
         names = read_json(index, "").get("weight_map")
         if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
             raise ModelError(f"{index.name} has no weight_map of names and files")
         wanted = set(names.values())
-        there = {file.name for file in folder.glob("*.safetensors")}
-        if missing := sorted(wanted - there):
+        if missing := sorted(wanted - present):
             raise ModelError(
                 f"{missing[0]} is missing, one of {len(wanted)} files of weights: was the download complete?"
             )
     if single.exists():
         return [single]
     if not wanted:
-        others = ", ".join(sorted(file.name for file in folder.glob("*.safetensors"))[:3])
+        others = ", ".join(sorted(present)[:3])
         hint = f"; {others} alone would not be loaded: name it model.safetensors" if others else ""
         raise ModelError(f"it has no *.safetensors (pickled weights, .bin, are not read): save it as safetensors{hint}")
     return [folder / name for name in sorted(wanted)]
@@ -228,7 +225,7 @@ def _settings(folder: Path):
     """The configuration with what its family fills in: files may leave out what is usual."""
     from transformers import AutoConfig
 
-    check_sizes(read_json(folder / "config.json", NO_MODEL))
+    read_config(folder)
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # what a configuration can break in there has no common class

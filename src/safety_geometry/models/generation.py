@@ -8,7 +8,7 @@ from torch import Tensor
 
 from safety_geometry.models.interventions import Edits, RowEdit
 from safety_geometry.models.memory import BatchSize
-from safety_geometry.models.runner import Runner, SlotKeyValues
+from safety_geometry.models.runner import Runner, SlotKeyValues, common_prefix
 
 DROP_BELOW = 0.75  # finished rows leave the batch when the unfinished are at most this share of it
 
@@ -77,7 +77,7 @@ def _generate_batch(runner, prompts, stop_ids, limits, share, indices, edits, ob
     max_new_tokens = max(limits)
     if runner.window is not None and max(map(len, prompts)) + max_new_tokens > runner.window:
         share = 0  # a window is counted in slots, and padding would stand between a shared prefix and a short prompt
-    shared = _common(prompts, share)
+    shared = common_prefix(prompts, share)
     lengths = torch.tensor([len(prompt) - shared for prompt in prompts], device=device)
     width, n = int(lengths.max()), len(prompts)
     ids = torch.zeros(n, width, dtype=torch.long, device=device)
@@ -95,12 +95,7 @@ def _generate_batch(runner, prompts, stop_ids, limits, share, indices, edits, ob
     real = (slots[None] < shared) | (slots[None] >= shared + pad[:, None])  # [n, S]: not padding
 
     edit = RowEdit(row_edits, device) if edits else None
-    tap = None
-    if observe is not None:
-
-        def tap(layer: int, h: Tensor) -> None:
-            observe(indices, layer, h, pad - shared)
-
+    tap = None if observe is None else lambda layer, h: observe(indices, layer, h, pad - shared)
     columns = torch.arange(width, device=device)
     positions = (shared + columns[None] - pad[:, None]).clamp(min=0)
     causal = slots[: shared + width][None] <= (shared + columns)[:, None]
@@ -160,9 +155,3 @@ def _prefix(runner: Runner, ids: Sequence[int], edits: Sequence[Edits] | None) -
     rows = torch.tensor([place[id(e)] for e in edits], device=runner.device)
     past = runner.prefix(ids, h=h, edit=RowEdit(distinct, runner.device)).past
     return {layer: (k[rows], v[rows]) for layer, (k, v) in past.items()}
-
-
-def _common(prompts: Sequence[Sequence[int]], limit: int) -> int:
-    limit = min(limit, min(map(len, prompts)) - 1)
-    first = prompts[0]
-    return next((t for t in range(limit) if any(prompt[t] != first[t] for prompt in prompts)), max(limit, 0))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from safety_geometry.models.adapters import merged_in
-from safety_geometry.models.configuration import ModelError
+from safety_geometry.models.configuration import ModelError, read_json
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -23,17 +23,12 @@ def end_ids(folder: Path) -> tuple[int, ...]:
     none.
 
     Raises:
-        ModelError: they are no token ids.
+        ModelError: they are no token ids, or the file is no JSON object.
     """
     file = next((f for name in ("generation_config.json", "config.json") if (f := folder / name).exists()), None)
     if file is None:
         return ()
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))["eos_token_id"]
-    except KeyError:
-        return ()
-    except (ValueError, TypeError) as error:
-        raise ModelError(f"{file.name} is no JSON object") from error
+    value = read_json(file, "").get("eos_token_id")
     ids = value if isinstance(value, list) else [] if value is None else [value]
     if wrong := [number for number in ids if type(number) is not int or number < 0]:
         raise ModelError(f"{file.name}: eos_token_id has {wrong[0]!r}, which is no token id")

@@ -87,13 +87,15 @@ class Ranks:
         if self.world == 1:
             return
         parameters = list(parameters)
-        gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in parameters]
-        counts = gradients[0].new_tensor([each.grad is not None for each in parameters])
+        gradients = [
+            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in parameters
+        ]
+        counts = gradients[0].new_tensor([parameter.grad is not None for parameter in parameters])
         flat = torch.cat([*(gradient.flatten() for gradient in gradients), counts])
         dist.all_reduce(flat)
         *parts, counts = flat.split([*(gradient.numel() for gradient in gradients), len(parameters)])
-        for each, part, count in zip(parameters, parts, counts.tolist(), strict=True):
-            each.grad = part.view_as(each).to(each.dtype).clone() if count else None
+        for parameter, part, count in zip(parameters, parts, counts.tolist(), strict=True):
+            parameter.grad = part.view_as(parameter).to(parameter.dtype).clone() if count else None
 
     def check(self, what: str, *parts: object) -> None:
         """Compare something that all ranks have to have alike: tensors on the CPU, and what has an exact `repr`.

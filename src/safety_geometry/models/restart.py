@@ -58,18 +58,18 @@ def clean_run(
     parts: list[tuple[dict[int, Tensor], dict[int, Tensor], Tensor]] = []
 
     def compute(rows: list[int]) -> None:
-        here = batch if len(rows) == len(prompts) else Batch(batch.ids[rows], batch.lengths[rows], batch.prefix)
+        chunk = batch if len(rows) == len(prompts) else Batch(batch.ids[rows], batch.lengths[rows], batch.prefix)
         stream, kept = {}, {}
 
         def keep(layer: int, h: Tensor) -> None:
             if layer in layers:
                 stream[layer] = h
-            if read is not None and (value := read(layer, h, here)) is not None:
+            if read is not None and (value := read(layer, h, chunk)) is not None:
                 kept[layer] = value
 
-        h = runner.forward(here, cache=cache, tap=keep)
+        h = runner.forward(chunk, cache=cache, tap=keep)
         lines = torch.arange(len(rows), device=runner.device)
-        parts.append((stream, kept, h[lines, here.last]))
+        parts.append((stream, kept, h[lines, chunk.last]))
 
     whole = BatchSize(len(prompts), "clean run")
     whole.run(compute, range(len(prompts)))

@@ -213,9 +213,9 @@ def _rope(header: Header, take, values: dict) -> dict:
             f"its rotary positions are scaled in a way that is not read {hint}: give the model as a folder"
         )
     if factors is not None:  # `longrope` takes any factors; those of long texts and of short ones are the same here
-        each = [factor * number for number in factors]
+        scaled = [factor * number for number in factors]
         limits = {"original_max_position_embeddings": original, "factor": 1.0, "attention_factor": 1.0}
-        return plain | {"rope_type": "longrope", "short_factor": each, "long_factor": each} | limits
+        return plain | {"rope_type": "longrope", "short_factor": scaled, "long_factor": scaled} | limits
     return plain if factor == 1.0 else plain | {"rope_type": "linear", "factor": factor}
 
 

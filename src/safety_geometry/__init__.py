@@ -10,7 +10,8 @@ docs/library.md explains them, and
 from importlib import import_module
 
 _NAMES = {
-    "models.language_model": ("LanguageModel", "load_language_model", "Answer", "answer"),
+    "models.language_model": ("LanguageModel", "load_language_model"),
+    "models.answers": ("Answer", "answer"),
     "models.chat": ("ChatFormat", "Rendered"),
     "models.runner": ("Runner",),
     "models.generation": ("generate",),

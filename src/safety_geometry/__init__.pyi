@@ -31,13 +31,13 @@ from safety_geometry.judges.judging import judge_completions as judge_completion
 from safety_geometry.judges.judging import make_judge as make_judge
 from safety_geometry.judges.judging import register_judge as register_judge
 from safety_geometry.judges.refusal import classify as classify
+from safety_geometry.models.answers import Answer as Answer
+from safety_geometry.models.answers import answer as answer
 from safety_geometry.models.chat import ChatFormat as ChatFormat
 from safety_geometry.models.chat import Rendered as Rendered
 from safety_geometry.models.generation import generate as generate
 from safety_geometry.models.interventions import Intervention as Intervention
-from safety_geometry.models.language_model import Answer as Answer
 from safety_geometry.models.language_model import LanguageModel as LanguageModel
-from safety_geometry.models.language_model import answer as answer
 from safety_geometry.models.language_model import load_language_model as load_language_model
 from safety_geometry.models.runner import Runner as Runner
 from safety_geometry.stats.estimates import holm as holm

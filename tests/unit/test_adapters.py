@@ -124,7 +124,7 @@ def test_an_adapter_of_which_something_would_be_left_out(folder, good, tmp_path,
 def test_settings_that_are_no_object(folder, good, tmp_path, text):
     adapter = altered(good, tmp_path / "adapter")
     (adapter / "adapter_config.json").write_text(text)
-    with pytest.raises(ModelError, match=r"adapter_config.json is (no JSON object|not JSON)"):
+    with pytest.raises(ModelError, match=r"adapter_config.json is (not an object|not JSON)"):
         list(take_in(adapter, folder))
 
 

@@ -19,7 +19,7 @@ from safety_geometry.artefacts.tables.working import ATTACK_PARTS
 from safety_geometry.artefacts.unit_store import UnitStore, content_key
 from safety_geometry.attacks.transfer import attacks_table, judged_attacks
 from safety_geometry.claims.tables import stack
-from safety_geometry.models import loaded
+from safety_geometry.models import language_model
 from safety_geometry.settings.identity import Checkpoint
 
 PARAMS = {
@@ -164,7 +164,7 @@ def sidecar_of(path) -> dict:
 @pytest.mark.filterwarnings("ignore::safety_geometry.models.memory.LessMemory")
 def test_autodan_remembers_a_smaller_batch_and_says_so(monkeypatch, inputs, tmp_path):
     """Memory ends at two rows: the second behaviour must not find that out again, and table and sidecars tell it."""
-    monkeypatch.setattr(loaded, "Runner", Small)
+    monkeypatch.setattr(language_model, "Runner", Small)
     monkeypatch.setattr(Small, "most", 2)
     monkeypatch.setattr(Small, "refused", 0)
     search = {"form": "ga", "steps": 1, "population": 3, "batch_size": 8, "max_prompt_tokens": 480}
@@ -178,7 +178,7 @@ def test_autodan_remembers_a_smaller_batch_and_says_so(monkeypatch, inputs, tmp_
 
 @pytest.mark.filterwarnings("ignore::safety_geometry.models.memory.LessMemory")
 def test_autodan_that_goes_on_still_says_that_memory_was_short(monkeypatch, inputs, tmp_path):
-    monkeypatch.setattr(loaded, "Runner", Small)
+    monkeypatch.setattr(language_model, "Runner", Small)
     monkeypatch.setattr(Small, "most", 2)
     search = {"form": "ga", "steps": 1, "population": 3, "batch_size": 8, "max_prompt_tokens": 480}
     params, files = PARAMS | {"behaviours": 1, "seeds": 3, "autodan": search}, autodan_files(tmp_path)
@@ -195,7 +195,7 @@ def test_autodan_that_goes_on_still_says_that_memory_was_short(monkeypatch, inpu
 def test_gcg_says_that_memory_was_short(monkeypatch, inputs, tmp_path):
     run(monkeypatch, inputs, tmp_path / "whole")
     assert "layout_changed" not in sidecar_of(tmp_path / "whole/step4.csv")
-    monkeypatch.setattr(loaded, "Runner", Small)
+    monkeypatch.setattr(language_model, "Runner", Small)
     monkeypatch.setattr(Small, "most", 3)
     monkeypatch.setattr(attack_gcg.BatchSize, "on", classmethod(lambda cls, device, rows, ranks=None: cls(rows, True)))
     run(monkeypatch, inputs, tmp_path / "small")

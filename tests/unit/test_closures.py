@@ -27,7 +27,7 @@ MODEL = {
             "chat",
             "configuration",
             "folders",
-            "loaded",
+            "language_model",
             "loading",
             "memory",
             "positions",
@@ -62,7 +62,7 @@ ALLOWED = {
 HELPERS = {
     "train_segment": {"_model"},
     "probe": {"_model"},
-    "sweep": {"_completions", "_model"},
+    "sweep": {"_model"},
     "attack_gcg": {"_model"},
     "attack_autodan": {"_model"},
     "complete": {"_model"},

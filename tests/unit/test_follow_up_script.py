@@ -12,7 +12,7 @@ from conftest import REQUESTS
 from safety_geometry.causal.cells import Cell, Unit, make_unit
 from safety_geometry.causal.plan import clean_unit
 from safety_geometry.models.interventions import Intervention
-from safety_geometry.models.loaded import Loaded
+from safety_geometry.models.language_model import LanguageModel
 from safety_geometry.models.runner import Runner
 
 SWEEP = {
@@ -51,7 +51,7 @@ def run(llama, chat, tmp_path, monkeypatch):
         Intervention("ablate", 1, torch.nn.functional.normalize(torch.randn(1, 32, generator=g)), 1.0) for _ in NAMES
     ]
     units = [Unit("u", tuple(Cell(name, (edit,), ()) for name, edit in zip(NAMES, edits, strict=True)))]
-    loaded = Loaded(llama, chat.tokenizer, chat, Runner(llama))
+    loaded = LanguageModel(Runner(llama), chat)
     answered = []
     monkeypatch.setattr(follow_up, "load", lambda *args: loaded)
     monkeypatch.setattr(follow_up, "Activations", lambda path: None)
@@ -60,9 +60,9 @@ def run(llama, chat, tmp_path, monkeypatch):
     monkeypatch.setattr(follow_up, "Sweep", SimpleNamespace(of=lambda *args: sweep))
     plain = follow_up.answer_cells
 
-    def watched(model, cells, *rest):
+    def watched(model, cells, *rest, **options):
         answered.append(sorted(cells))
-        return plain(model, cells, *rest)
+        return plain(model, cells, *rest, **options)
 
     monkeypatch.setattr(follow_up, "answer_cells", watched)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import _job
 import numpy as np
 import pytest
-from _job import Job, JobError, read_jsonl
+from _job import Job, JobError
 from pipeline import damage
 from safetensors import SafetensorError
 from safetensors.numpy import save_file
@@ -24,6 +24,7 @@ from safety_geometry.artefacts.activations import Activations
 from safety_geometry.artefacts.candidate_scores import read_scores
 from safety_geometry.artefacts.errors import ArtefactError
 from safety_geometry.artefacts.integrity import IntegrityError, content_digest, fault_of, sidecar
+from safety_geometry.artefacts.jsonl import read_jsonl
 from safety_geometry.artefacts.tensor_file import Tensors
 from safety_geometry.artefacts.unit_store import UnitStore, content_key
 
@@ -652,5 +653,5 @@ def test_metadata_that_is_damaged(tmp_path):
 )  # fmt: skip
 def test_json_lines_that_are_none(tmp_path, content, message):
     (tmp_path / "rows.jsonl").write_bytes(content)
-    with pytest.raises(JobError, match=f"rows.jsonl.*{message}"):
+    with pytest.raises(ArtefactError, match=f"rows.jsonl.*{message}"):
         read_jsonl(tmp_path / "rows.jsonl")

@@ -184,7 +184,7 @@ def test_a_job_records_a_changed_layout_beside_what_it_made(folder, tmp_path, mo
         clean_rows.main()
     else:
         Small.most = 3
-        monkeypatch.setattr("safety_geometry.models.loaded.Runner", Small)
+        monkeypatch.setattr("safety_geometry.models.language_model.Runner", Small)
         with pytest.warns(LessMemory, match="clean rows: out of memory with 5 rows"):
             clean_rows.main()
     record = json.loads((tmp_path / "out.jsonl.provenance.json").read_text())

@@ -1,12 +1,13 @@
 """Loading and adapters on tiny folders; of the GGUF conversion the helpers."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import make_model
 
-from safety_geometry.models.loading import ModelError, _drop_paths, add_lora, configure, load_model
+from safety_geometry.models.loading import ModelError, add_lora, configure, load_model, save_plain
 from safety_geometry.models.runner import Runner, pack
 from safety_geometry.models.tokenizer import check_vocabulary, load_tokenizer
 
@@ -84,8 +85,9 @@ def test_check_vocabulary(tokenizer):
 
 def test_no_path_stays_in_a_config(tmp_path):
     file = tmp_path / "config.json"
-    file.write_text(json.dumps({"b": 1, "_name_or_path": "somewhere", "a": [2]}))
-    _drop_paths(file)
+    text = json.dumps({"b": 1, "_name_or_path": "somewhere", "a": [2]})
+    model = SimpleNamespace(save_pretrained=lambda folder: file.write_text(text))
+    save_plain(model, SimpleNamespace(save_pretrained=lambda folder: None), tmp_path)
     assert json.loads(file.read_text()) == {"a": [2], "b": 1} and file.read_text().endswith("}\n")
 
 

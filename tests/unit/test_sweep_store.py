@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from _completions import answer_cells
 from _job import Job
 from conftest import REQUESTS
 from test_causal_controls import COUNTS, checkpoint, shared_units, target_unit
@@ -21,8 +20,9 @@ from safety_geometry.causal.cells import Cell, Unit, answer_units, make_unit
 from safety_geometry.causal.plan import Target
 from safety_geometry.causal.sweep import answer_key, readout_key
 from safety_geometry.models import generation
+from safety_geometry.models.answers import answer_cells
 from safety_geometry.models.interventions import Intervention
-from safety_geometry.models.loaded import Loaded
+from safety_geometry.models.language_model import LanguageModel
 from safety_geometry.models.memory import BatchSize
 from safety_geometry.models.runner import Runner
 
@@ -135,8 +135,10 @@ def test_more_directions_that_are_only_read_leave_the_answers(tmp_path):
     assert keys(modes=("r_only",))[1:] == before[1:] and keys(modes=("r_only",))[0] != before[0]
 
 
-def tiny(llama, chat) -> Loaded:
-    return Loaded(llama, chat.tokenizer, chat, Runner(llama))
+def answered(llama, chat, cells, asked, size) -> list[dict]:
+    model = LanguageModel(Runner(llama), chat)
+    prompts = model.render_rows([row for _, row in asked], 5)
+    return answer_cells(model, cells, asked, prompts, 5, size, progress=lambda n: None)
 
 
 def edits(n: int) -> dict[str, tuple[Intervention, ...]]:
@@ -155,7 +157,7 @@ def test_a_prompt_is_answered_under_all_cells_of_a_unit_in_one_batch(llama, chat
 
     monkeypatch.setattr(generation, "_generate_batch", watched)
     asked = [("direct", {"id": str(i), "prompt": text}) for i, text in enumerate(REQUESTS)]
-    rows = answer_cells(tiny(llama, chat), cells, asked, 5, size, lambda n: None)
+    rows = answered(llama, chat, cells, asked, size)
     assert sorted({len(batch) for batch in seen}) == {8: [4, 8], 4: [4], 2: [2]}[size]
     directions = sorted(cell[0].basis.tolist() for cell in cells.values())
     for batch in seen if size >= len(cells) else []:
@@ -172,7 +174,7 @@ def test_answers_of_a_unit_do_not_depend_on_what_else_is_missing(llama, chat, tm
 
     def answers(*names: str) -> dict[str, list[dict]]:
         size = BatchSize(8, "answers")
-        return {name: answer_cells(tiny(llama, chat), units[name], asked, 5, size, lambda n: None) for name in names}
+        return {name: answered(llama, chat, units[name], asked, size) for name in names}
 
     assert answers("a", "b") == answers("b") | answers("a")
 

@@ -2,8 +2,6 @@
 
 import pandas as pd
 import pytest
-from _job import JobError
-from _job import read_table as read_in_a_job
 
 from safety_geometry.artefacts.tables.files import TableError, check_table, read_table, write_table
 from safety_geometry.artefacts.tables.registry import TABLES
@@ -98,8 +96,6 @@ def test_a_file_that_is_no_such_table_is_named(content, message, tmp_path):
     path.write_text(content)
     with pytest.raises(TableError, match=rf"any\.csv: .*{message}|any\.csv: {message}"):
         read_table(path, SMALL)
-    with pytest.raises(JobError, match=message):
-        read_in_a_job(path, SMALL)
 
 
 def test_the_name_of_a_file_says_which_table_it_is(tmp_path):

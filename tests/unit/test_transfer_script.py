@@ -32,11 +32,14 @@ def models(tmp_path_factory):
 
 @pytest.fixture
 def asked(monkeypatch) -> list[list]:
-    """The prompts of every call of generate."""
-    calls, generate = [], script.generate
-    monkeypatch.setattr(
-        script, "generate", lambda runner, prompts, *rest: calls.append(prompts) or generate(runner, prompts, *rest)
-    )
+    """The prompts of every call of `complete`."""
+    calls, complete = [], script.complete
+
+    def watched(model, prompts, *rest):
+        calls.append([prompt.ids for prompt in prompts])
+        return complete(model, prompts, *rest)
+
+    monkeypatch.setattr(script, "complete", watched)
     return calls
 
 

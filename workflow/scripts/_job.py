@@ -1,9 +1,9 @@
-"""What every rule script needs: arguments, atomic outputs and provenance sidecars.
+"""The plumbing of every script: arguments, atomic outputs and provenance sidecars. `_model.py` has that of models.
 
 A script declares the names of its input and output files; each becomes an option that takes a path.
 Everything else that the result depends on arrives as one JSON object in ``--params``, so that Snakemake's
 `params` trigger sees exactly what the job sees, and the printed command can be rerun by hand.
-What is read is hashed before the work begins, and has to be what its sidecar says (_integrity.py).
+What is read is hashed before the work begins, and has to be what its sidecar says (artefacts/integrity.py).
 """
 
 import argparse
@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -32,7 +32,6 @@ from safety_geometry.artefacts.integrity import (
     place,
     sidecar,
 )
-from safety_geometry.artefacts.tables.specification import Table
 
 PACKAGES = ("torch", "transformers", "peft", "safetensors", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib")
 
@@ -48,58 +47,62 @@ class Job:
     """Parsed command line of one rule script: attributes for the files, `params` for the rest."""
 
     def __init__(self, doc: str, inputs: Iterable[str] = (), outputs: Iterable[str] = ()):
-        """`inputs` and `outputs` are option names; a trailing ``*`` takes several paths, a trailing ``?`` none or one."""
+        """`inputs` and `outputs` are names of options; a trailing ``*`` takes several paths, a trailing ``?`` none or
+        one."""
         parser = argparse.ArgumentParser(
             description=doc,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             fromfile_prefix_chars="@",  # @FILE: its lines are arguments, where they are too many for a command
         )
-        self.inputs, self.outputs = [], []
-        for names, known in ((inputs, self.inputs), (outputs, self.outputs)):
-            for name in names:
-                plain = name.rstrip("*?")
-                known.append(plain)
-                many = name.endswith("*")
-                parser.add_argument(
-                    f"--{plain.replace('_', '-')}", dest=plain, type=Path, nargs="*" if many else None,
-                    default=[] if many else None, required=not name.endswith(("*", "?")), metavar="FILE",
-                )  # fmt: skip
+        for name in (*inputs, *outputs):
+            parser.add_argument(
+                f"--{name.rstrip('*?').replace('_', '-')}", type=Path, metavar="FILE",
+                **({"nargs": "*", "default": []} if name.endswith("*") else {"required": not name.endswith("?")}),
+            )  # fmt: skip
         parser.add_argument("--params", type=json.loads, default={}, metavar="JSON", help="settings of the rule")
         parser.add_argument("--code", default="", help="digest of the code, recorded in the sidecars")
-        arguments = parser.parse_args()
-        sys.excepthook = say_artefact_errors
+        parser.parse_args(namespace=self)
+        sys.excepthook = self._end
         logging.basicConfig(format="%(message)s")
         logging.getLogger("safety_geometry").setLevel(logging.INFO)
-        self.params: dict = arguments.params
-        self.code: str = arguments.code
+        self.inputs = [name.rstrip("*?") for name in inputs]
+        self.model_folder: Path | None = None  # of the model that is loaded
         self.batches: list = []  # BatchSize: where memory makes them smaller, the sidecars of what comes out say so
-        for name in (*self.inputs, *self.outputs):
-            setattr(self, name, getattr(arguments, name))
-        for name in self.inputs:
-            for path in self._paths(name):
-                if not path.exists():
-                    raise JobError(f"--{name}: {path} does not exist; run the rule that makes it")
+        for name, path in self._files(self.inputs):
+            if not path.exists():
+                raise JobError(f"--{name}: {path} does not exist; run the rule that makes it")
         self._digests = self._verified()
 
     def _verified(self) -> dict[Path, str]:
-        """Digests of all inputs. Raises JobError with file, expectation and remedy where one is not what was written."""
-        paths = [path for name in self.inputs for path in self._paths(name)]
-        try:
+        """Digests of all inputs. Raises JobError with file, expectation and remedy where one is not what was
+        written."""
+        paths = [path for _, path in self._files(self.inputs)]
+        with explained(IntegrityError):
             if faults := faults_of(paths):
                 raise JobError(f"{'; '.join(fault.what for fault in faults)}; {advice(faults)}")
             return {path: content_digest(path) for path in paths}
-        except IntegrityError as error:
-            raise JobError(str(error)) from error
 
-    def _paths(self, name: str) -> list[Path]:
-        value = getattr(self, name)
-        return value if isinstance(value, list) else [value] if value is not None else []
+    def _end(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        """An ArtefactError that nothing caught ends the job with its sentence, whatever it was at, and so does a model
+        that overflows (`runner.NotFinite`) or whose training diverges."""
+        if issubclass(kind, ArtefactError):
+            print(f"error: {error}", file=sys.stderr)
+        elif issubclass(kind, FloatingPointError) and self.model_folder is not None:
+            print(f"error: model {self.model_folder}: {error}", file=sys.stderr)
+        else:
+            sys.__excepthook__(kind, error, trace)
+
+    def _files(self, inputs: Iterable[str]) -> list[tuple[str, Path]]:
+        """Every file of these inputs, with the name of its option."""
+        values = ((name, getattr(self, name)) for name in inputs)
+        lists = ((name, value if isinstance(value, list) else [value]) for name, value in values if value is not None)
+        return [(name, path) for name, paths in lists for path in paths]
 
     def part(self, **inputs: Path | list[Path]) -> "Job":
-        """This job where it makes one of several outputs: of these inputs only those named go into it, and into its sidecar."""
+        """This job where it makes one of several outputs: of these inputs only those named go into it, and into its
+        sidecar."""
         part = copy.copy(self)
-        for name, value in inputs.items():
-            setattr(part, name, value)
+        vars(part).update(inputs)
         return part
 
     @contextlib.contextmanager
@@ -109,9 +112,8 @@ class Job:
         Raises JobError when the disk is full, the place cannot be written to, or an input is no longer what it was.
         """
         scratch = path.with_name(f".{path.name}.partial-{os.getpid()}{path.suffix}")
-        with explained():
-            make_folder(path.parent)
         with explained(), writing(path):
+            make_folder(path.parent)
             try:
                 yield scratch
                 record = json.dumps(self._record(scratch, path), indent=1, sort_keys=True) + "\n"
@@ -128,11 +130,11 @@ class Job:
 
     def layout_changed(self) -> dict[str, dict[str, int]]:
         """Rows of a forward pass, asked for and used, where memory made them fewer."""
-        return {b.what: {"asked": b.asked, "used": b.rows} for b in self.batches if b.changed}
+        return {size.what: {"asked": size.asked, "used": size.rows} for size in self.batches if size.changed}
 
     def facts(self, inputs: Iterable[str], settings: Iterable[str]) -> dict:
         """What work depends on that reads these inputs and settings: contents, values and the code."""
-        files = [[name, content_digest(path)] for name in inputs for path in self._paths(name)]
+        files = [[name, content_digest(path)] for name, path in self._files(inputs)]
         return {"files": files, "settings": {name: self.params[name] for name in settings}, "code": self.code}
 
     def write_json(self, value: object, path: Path) -> None:
@@ -143,21 +145,21 @@ class Job:
         with self.publish(path) as scratch:
             jsonl.write_jsonl(rows, scratch)
 
-    def write_table(self, frame, path: Path, table: Table | None = None) -> None:
-        """CSV of the table that the file's name says, or of `table`; see safety_geometry.artefacts.tables.files."""
-        from safety_geometry.artefacts.tables.files import table_of, write_table  # pandas only where tables are written
+    def write_table(self, table, path: Path, name: str = "") -> None:
+        """CSV of the table of that name, without one of the file's; see safety_geometry.artefacts.tables.files.
 
+        table: a frame, or rows as mappings, of which what one does not have is missing.
+        """
+        from safety_geometry.artefacts.tables import files  # pandas only where tables are written
+
+        specified = files.table_of(path.with_stem(name) if name else path)
+        frame = table if hasattr(table, "columns") else files.frame_of(table, specified)
         with self.publish(path) as scratch:
-            write_table(frame, scratch, table or table_of(path))
-
-    def write_rows(self, rows: Iterable[Mapping], path: Path, table: Table) -> None:
-        """The same from rows; what a row does not have is missing."""
-        from safety_geometry.artefacts.tables.files import frame_of
-
-        self.write_table(frame_of(rows, table), path, table)
+            files.write_table(frame, scratch, specified)
 
     def _record(self, scratch: Path, path: Path) -> dict:
-        """The sidecar of what `scratch` holds. No time stamp, no path but places in the study: equal runs have equal sidecars."""
+        """The sidecar of what `scratch` holds. No time stamp, no path but places in the study: equal runs have equal
+        sidecars."""
         record = {
             "artefact": path.name,
             "kind": kind_of(scratch),
@@ -176,14 +178,13 @@ class Job:
     def _recorded_inputs(self) -> dict[str, str]:
         """Digest of each input by option and place; others of one name that are outside the study are numbered."""
         recorded: dict[str, str] = {}
-        for name in self.inputs:
-            for path in self._paths(name):
-                key, digest = f"{name}/{place(path)}", self._unchanged(path)
-                number = 1
-                while recorded.get(key, digest) != digest:
-                    number += 1
-                    key = f"{name}/{place(path)}#{number}"
-                recorded[key] = digest
+        for name, path in self._files(self.inputs):
+            key, digest = f"{name}/{place(path)}", self._unchanged(path)
+            number = 1
+            while recorded.get(key, digest) != digest:
+                number += 1
+                key = f"{name}/{place(path)}#{number}"
+            recorded[key] = digest
         return recorded
 
     def _unchanged(self, path: Path) -> str:
@@ -199,42 +200,12 @@ class Job:
 
 @contextlib.contextmanager
 def explained(*kinds: type[Exception], of: object = "", fix: str = "") -> Iterator[None]:
-    """Raises JobError with the sentence of an ArtefactError, or of an error of `kinds`; `of` says what it is about, and `fix` where
-    to mend it."""
+    """Raises JobError with the sentence of an ArtefactError, or of an error of `kinds`; `of` says what it is about, and
+    `fix` where to mend it."""
     try:
         yield
     except (ArtefactError, *kinds) as error:
         raise JobError(f"{of}: {error}{fix}" if str(of) else f"{error}{fix}") from error
-
-
-def say_artefact_errors(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """An ArtefactError that nothing caught ends a job with its sentence."""
-    if issubclass(kind, ArtefactError):
-        print(f"error: {error}", file=sys.stderr)
-    else:
-        sys.__excepthook__(kind, error, trace)
-
-
-def read_jsonl(path: Path) -> list[dict]:
-    """Raises JobError with file and line when one is no JSON object, or the file no UTF-8."""
-    with explained():
-        return jsonl.read_jsonl(path)
-
-
-def read_table(path: Path, table: Table | None = None):
-    """The table that the file's name says, or `table`. Raises JobError when the file is none, or does not fit it."""
-    from safety_geometry.artefacts.tables.files import TableError
-    from safety_geometry.artefacts.tables.files import read_table as read
-
-    try:
-        return read(path, table)
-    except TableError as error:
-        raise JobError(str(error)) from error
-
-
-def read_tables(paths: list[Path]) -> dict:
-    """Tables by name."""
-    return {path.stem: read_table(path) for path in paths}
 
 
 @functools.cache

@@ -1,4 +1,5 @@
-"""What a job with a model needs besides its files: settings and messages for what the library raises, batches, progress."""
+"""The plumbing of scripts that run a model. Apart from `_job`, which must not import torch: most scripts need none, and
+no digest of code holds `_job`, while how a model is loaded decides results."""
 
 import contextlib
 import sys
@@ -7,73 +8,77 @@ from pathlib import Path
 
 from _job import Job, JobError
 
-from safety_geometry.models import loaded as models
 from safety_geometry.models.chat import Rendered, TemplateError
-from safety_geometry.models.loaded import Loaded
+from safety_geometry.models.language_model import LanguageModel, each_save, load_language_model
 from safety_geometry.models.loading import ModelError, configure
 from safety_geometry.models.memory import BatchSize
 from safety_geometry.models.positions import PositionError
 from safety_geometry.models.runner import ContextError, UnsupportedModel
 
 BAD_INPUT = (ModelError, TemplateError, UnsupportedModel, PositionError, ContextError)
+FIXES = {
+    PositionError: "; see activations.positions in the configuration",
+    OverflowError: "; set activations.dtype to bfloat16 or float32",
+}
 
 
 @contextlib.contextmanager
-def said(where: str = "") -> Iterator[None]:
+def reported(where: str = "") -> Iterator[None]:
     """What the library cannot use ends the job with a sentence that names the setting, where there is one."""
     try:
         yield
-    except BAD_INPUT as error:
-        hint = "; see activations.positions in the configuration" * isinstance(error, PositionError)
-        raise JobError(f"{where}{error}{hint}") from error
-    except OverflowError as error:
-        raise JobError(f"{where}{error}; set activations.dtype to bfloat16 or float32") from error
+    except (*BAD_INPUT, OverflowError) as error:
+        raise JobError(f"{where}{error}{FIXES.get(type(error), '')}") from error
 
 
-def load(job: Job, adapter: Path | None = None, folder: Path | None = None, device: str | None = None) -> Loaded:
-    """The model of --model (or of `folder`) with params.model {dtype, device, threads, system}, and the adapter of a checkpoint.
+def load(job: Job, adapter: Path | None = None, folder: Path | None = None, device: str | None = None) -> LanguageModel:
+    """The model of --model (or of `folder`) with params.model {dtype, device, threads, system}, and the adapter of a
+    checkpoint.
 
     `device`: where to put it instead.
     """
-    settings, folder = job.params["model"], folder or job.model
+    settings, job.model_folder = job.params["model"], folder or job.model
     configure(settings["threads"])
-    say_not_finite(folder)
-    with said(f"model {folder}: "):
-        return models.load(folder, settings["dtype"], device or settings["device"], settings.get("system"), adapter)
+    with reported(f"model {job.model_folder}: "):
+        place = device or settings["device"]
+        return load_language_model(job.model_folder, settings["dtype"], place, adapter, settings.get("system"))
 
 
-def say_not_finite(folder: Path) -> None:
-    """A job whose model overflows (`runner.NotFinite`) or whose training diverges ends with a sentence, whatever it was at."""
-    before = sys.excepthook
+def saves(
+    job: Job, base: LanguageModel, outputs: Sequence[Path], **beside: Sequence[Path]
+) -> Iterator[tuple[Job, LanguageModel, Path]]:
+    """The model of each of --adapters (without any, `base` itself) with its output, and the job as far as that goes.
 
-    def hook(kind, error, trace) -> None:
-        if issubclass(kind, FloatingPointError):
-            print(f"error: model {folder}: {error}", file=sys.stderr)
-        else:
-            before(kind, error, trace)
+    beside: other inputs that come in the same order, or not at all. `base` serves for nothing else afterwards.
+    """
+    files = {"adapters": job.adapters, **beside}
+    for name, paths in files.items():
+        if len(paths) != len(outputs) and (paths or (name == "adapters" and len(outputs) != 1)):
+            raise JobError(f"{len(outputs)} outputs for {len(paths)} {name}; name one for each")
+    for number, loaded in enumerate(each_save(base, job.adapters, job.params["model"]["device"])):
+        yield job.part(**{name: paths[number : number + 1] for name, paths in files.items()}), loaded, outputs[number]
 
-    sys.excepthook = hook
 
-
-def rendered(loaded: Loaded, rows: Sequence[dict], new_tokens: int | Sequence[int] = 0) -> list[Rendered]:
+def rendered(loaded: LanguageModel, rows: Sequence[dict], new_tokens: int | Sequence[int] = 0) -> list[Rendered]:
     """The prompts of `rows`, with room for answers of so many tokens."""
-    with said():
-        return loaded.render(rows, new_tokens)
+    with reported():
+        return loaded.render_rows(rows, new_tokens)
 
 
 def batch_size(job: Job, what: str, rows: int) -> BatchSize:
     """Rows of a forward pass of this job; where memory makes them fewer, the sidecars of what comes out say so."""
-    size = next((b for b in job.batches if b.what == what), None)
+    size = next((size for size in job.batches if size.what == what), None)
     if size is None:
         job.batches.append(size := BatchSize(rows, what))
     return size
 
 
-def recall(job: Job, changed: dict[str, dict[str, int]]) -> None:
-    """Take over the `Job.layout_changed` of results that an earlier run of this job left."""
-    for what, rows in changed.items():
+def recalled(job: Job, results: dict[str, dict]) -> dict[str, dict]:
+    """The results, of which an earlier run of this job may have left some: their `Job.layout_changed` is taken over."""
+    for what, rows in (item for result in results.values() for item in result["layout_changed"].items()):
         size = batch_size(job, what, rows["asked"])
         size.rows = min(size.rows, rows["used"])
+    return results
 
 
 def progress(total: int, what: str) -> Callable[[int], None]:

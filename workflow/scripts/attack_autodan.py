@@ -1,8 +1,8 @@
 """AutoDAN attacks on a source checkpoint, and the unoptimised seeds that they started from.
 
---behaviours are requests with their affirmative targets; a killed job goes on from the generation it had reached. params: model,
-seed, source, behaviours, seeds (how many of --seeds), autodan. The prompts go to --attacks (private) in two arms, autodan and
-seeds; --table carries ids and numbers only.
+--behaviours are requests with their affirmative targets; a killed job goes on from the generation it had reached.
+params: model, seed, source, behaviours, seeds (how many of --seeds), autodan. The prompts go to --attacks (private) in
+two arms, autodan and seeds; --table carries ids and numbers only.
 """
 
 import time
@@ -13,7 +13,6 @@ from _model import batch_size, load, progress
 from safety_geometry.artefacts.attacks import attack
 from safety_geometry.artefacts.jsonl import read_jsonl
 from safety_geometry.artefacts.prompts import read_behaviours
-from safety_geometry.artefacts.tables.working import ATTACK_PARTS
 from safety_geometry.artefacts.unit_store import UnitStore, content_key
 from safety_geometry.attacks.autodan.search import AutoDANConfig, autodan, numbers
 from safety_geometry.stats.seeds import derived_seed
@@ -45,7 +44,7 @@ def main() -> None:
         print(f"{row['id']}: loss {result.seed_loss:.3f} -> {result.loss:.3f}, {seconds:.0f} s", flush=True)
         bar(1)
     job.write_jsonl(attacks, job.attacks)
-    job.write_rows(table, job.table, ATTACK_PARTS)
+    job.write_table(table, job.table, "attack_parts")
     store.keep([])
 
 

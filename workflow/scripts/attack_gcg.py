@@ -1,7 +1,8 @@
 """GCG attacks on a source checkpoint: made once, frozen, and asked of other checkpoints.
 
-The search stops on its loss, never on a judge; the final loss is recomputed without the prefix cache. A killed job goes on with
-the step it was in. params: model, seed, source, behaviours, gcg. --attacks is private; --table carries ids and numbers only.
+The search stops on its loss, never on a judge; the final loss is recomputed without the prefix cache. All cases are
+attacked together, and a killed job goes on with the step it was in. params: model, seed, source, behaviours, gcg. The
+suffixes go to --attacks (private); --table carries ids and numbers only. Seconds are in the log and the benchmark file.
 """
 
 import sys
@@ -12,7 +13,6 @@ from _model import load, progress
 
 from safety_geometry.artefacts.attacks import attack
 from safety_geometry.artefacts.prompts import read_behaviours
-from safety_geometry.artefacts.tables.working import ATTACK_PARTS
 from safety_geometry.artefacts.unit_store import UnitStore, content_key
 from safety_geometry.attacks.gcg.batches import BatchSize
 from safety_geometry.attacks.gcg.losses import CacheError
@@ -52,7 +52,7 @@ def main() -> None:
         of = {"seed": params["seed"], "attack": "gcg", "source": params["source"], "behaviour": row["id"]}
         table.append(of | numbers(runner, config, start, result))
     job.write_jsonl(attacks, job.attacks)
-    job.write_rows(table, job.table, ATTACK_PARTS)
+    job.write_table(table, job.table, "attack_parts")
     store.keep([])
 
 

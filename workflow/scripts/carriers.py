@@ -1,12 +1,13 @@
 """Carriers, coupling, geometry and companions of one (seed, regime), from cached activations and candidate scores.
 
---activations come in the order of params.steps, --scores in that of params.scored_steps. Checkpoints without a refusal carrier are named
-on stderr. params: seed, regime, steps, anchors {name: step}, reference (a step), scored_steps, settings (GeometrySettings).
+--activations come in the order of params.steps, --scores in that of params.scored_steps. Checkpoints without a refusal
+carrier are named on stderr. params: seed, regime, steps, anchors {name: step}, reference (a step), scored_steps,
+settings (GeometrySettings).
 """
 
 import sys
 
-from _job import Job, JobError
+from _job import Job, JobError, explained
 
 from safety_geometry.artefacts.activations import Activations
 from safety_geometry.artefacts.candidate_scores import read_scores
@@ -18,17 +19,13 @@ from safety_geometry.settings.identity import Checkpoint
 
 def main() -> None:
     job = Job(__doc__, ["activations*", "scores*"], ["carriers", *TABLES])
-    settings = GeometrySettings(**job.params["settings"])
-    try:
+    params, settings = job.params, GeometrySettings(**job.params["settings"])
+    with explained(ValueError, of=f"seed {params['seed']}, regime {params['regime']}"):
         selected = select_sites(saves(job), settings)
-        tables = regime_tables(selected, job.params["reference"], settings)
-    except ValueError as error:
-        raise JobError(f"seed {job.params['seed']}, regime {job.params['regime']}: {error}") from error
-    for each in selected:
-        if why := each.carriers.r_missing:
-            print(
-                f"step {each.checkpoint.step}: no refusal carrier: refusal.contrast: behaviour: {why}", file=sys.stderr
-            )
+        tables = regime_tables(selected, params["reference"], settings)
+    for step, why in ((each.checkpoint.step, each.carriers.r_missing) for each in selected):
+        if why:
+            print(f"step {step}: no refusal carrier: refusal.contrast: behaviour: {why}", file=sys.stderr)
     for name, table in tables.items():
         job.write_table(table, getattr(job, name))
     job.write(job.carriers, write_carriers, {each.checkpoint.step: each.carriers for each in selected})
@@ -36,23 +33,20 @@ def main() -> None:
 
 def saves(job: Job) -> list[Save]:
     """Every save in order of its step."""
-    p, anchors = job.params, {step: name for name, step in job.params["anchors"].items()}
-    steps, scored = p["steps"], p["scored_steps"]
+    params, anchors = job.params, {step: name for name, step in job.params["anchors"].items()}
+    steps, scored = params["steps"], params["scored_steps"]
     if len(steps) != len(job.activations) or len(scored) != len(job.scores) or not scored:
-        files = f"{len(job.activations)} activation files for steps {steps} and {len(job.scores)} score files for scored_steps"
-        raise JobError(f"{files} {scored}: one file per step, and at least one scored step")
-    unknown = sorted({*scored, *anchors, p["reference"]} - set(steps))
-    if unknown or len(anchors) < len(p["anchors"]):
-        raise JobError(f"steps {unknown} have no activations, or two anchors share a step: {p['anchors']}")
+        files = f"{len(job.activations)} activation files for steps {steps} and {len(job.scores)} score files for"
+        raise JobError(f"{files} scored_steps {scored}: one file per step, and at least one scored step")
+    unknown = sorted({*scored, *anchors, params["reference"]} - set(steps))
+    if unknown or len(anchors) < len(params["anchors"]):
+        raise JobError(f"steps {unknown} have no activations, or two anchors share a step: {params['anchors']}")
     scores = {step: read_scores(path) for step, path in zip(scored, job.scores, strict=True)}
+    files = sorted(zip(steps, job.activations, strict=True))
+    checkpoints = [Checkpoint(params["seed"], params["regime"], step, anchors.get(step)) for step, _ in files]
     return [
-        Save(
-            Checkpoint(p["seed"], p["regime"], step, anchors.get(step)),
-            Activations(path),
-            step in scores,
-            scores.get(step),
-        )
-        for step, path in sorted(zip(steps, job.activations, strict=True))
+        Save(checkpoint, Activations(path), step in scores, scores.get(step))
+        for checkpoint, (step, path) in zip(checkpoints, files, strict=True)
     ]
 
 

@@ -1,7 +1,8 @@
 """causal_sweep, control_normalised, layer_scan and aligned_anchors, from the sweeps of all checkpoints.
 
---cells, --readout, --judged and --carriers come in the order of params.checkpoints ({seed, regime, step, anchor}). params:
-aligned (`regime:anchor` of this study's aligned checkpoints), models (names of the other aligned models), stats_seed, draws.
+--cells, --readout, --judged and --carriers come in the order of params.checkpoints ({seed, regime, step, anchor}).
+params: aligned (`regime:anchor` of this study's aligned checkpoints), models (names of the other aligned models),
+stats_seed, draws.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """The behaviours that are attacked: the first requests that the fixed source refuses when asked directly.
 
-params: model, source, behaviours (how many), require_refusal (false: the first ones; no model is needed), refusal_tokens,
-batch_size.
+params: model, source, behaviours (how many), require_refusal (false: the first ones; no model is needed),
+refusal_tokens, batch_size.
 """
 
 from _job import Job, JobError
@@ -9,7 +9,7 @@ from _model import batch_size, load, rendered
 
 from safety_geometry.artefacts.prompts import read_role
 from safety_geometry.judges.refusal import classify
-from safety_geometry.models.generation import generate
+from safety_geometry.models.answers import holds
 
 
 def main() -> None:
@@ -19,8 +19,8 @@ def main() -> None:
         rows = refused(job, rows)
     if not rows:
         raise JobError(
-            f"source {params['source']} refuses none of the requests asked directly: no attack can be made on it; name another"
-            " attacks.source, or set attacks.require_refusal to false"
+            f"source {params['source']} refuses none of the requests asked directly: no attack can be made on it; name"
+            " another attacks.source, or set attacks.require_refusal to false"
         )
     job.write_jsonl(rows[: params["behaviours"]], job.behaviours)
 
@@ -31,10 +31,8 @@ def refused(job: Job, rows: list[dict]) -> list[dict]:
         raise JobError("--model: name the source, which says what is refused; or set params.require_refusal to false")
     loaded, params = load(job, job.adapter), job.params
     limit, size = params["refusal_tokens"], batch_size(job, "answers", params["batch_size"])
-    prompts = [prompt.ids for prompt in rendered(loaded, rows, limit)]
-    answers = generate(loaded.runner, prompts, loaded.chat.stop_ids, limit, size, loaded.chat.n_prefix)
-    texts = [loaded.tokenizer.decode(answer.ids, skip_special_tokens=True) for answer in answers]
-    kept = [row for row, text in zip(rows, texts, strict=True) if classify(text) != "none"]
+    answers = holds(loaded, rendered(loaded, rows, limit), lambda text: classify(text) != "none", limit, size)
+    kept = [row for row, refuses in zip(rows, answers, strict=True) if refuses]
     print(f"source {params['source']} refuses {len(kept)} of {len(rows)} requests", flush=True)
     return kept
 

@@ -3,8 +3,9 @@
 params: tuned, ids of the claims that hyper-parameters were chosen for (the default study's, where it is left out).
 """
 
-from _job import Job, JobError, read_tables
+from _job import Job, JobError, explained
 
+from safety_geometry.artefacts.tables.files import read_table
 from safety_geometry.claims.decide import TUNED, claims_table
 
 NEEDED = ("five_anchor", "trajectory", "coupling", "contrasts", "coupling_controls", "geometry", "profile")
@@ -12,13 +13,11 @@ NEEDED = ("five_anchor", "trajectory", "coupling", "contrasts", "coupling_contro
 
 def main() -> None:
     job = Job(__doc__, inputs=["tables*"], outputs=["claims"])
-    tables = read_tables(job.tables)
+    tables = {path.stem: read_table(path) for path in job.tables}
     if missing := set(NEEDED) - set(tables):
         raise JobError(f"--tables: {', '.join(sorted(missing))} missing")
-    try:
+    with explained(ValueError, of="claims"):
         table = claims_table(tables, job.params.get("tuned", TUNED))
-    except ValueError as error:
-        raise JobError(f"claims: {error}") from error
     job.write_table(table, job.claims)
 
 

@@ -1,7 +1,8 @@
 """Clean training conversations: the base model's own greedy answers to benign prompts, or those that the data has.
 
-params: model, max_new_tokens, batch_size; or answers: data. Rows: id, prompt, response, hit_limit, and messages where the
-conversation goes on. Empty answers are left out. Of a model that thinks aloud the answer is what follows its thought.
+params: model, max_new_tokens, batch_size; or answers: data. Rows: id, prompt, response, hit_limit, and messages where
+the conversation goes on. Empty answers are left out. Of a model that thinks aloud the answer is what follows its
+thought.
 """
 
 import sys
@@ -27,19 +28,17 @@ def answered(job: Job, rows: list[dict]) -> list[dict]:
     from _model import batch_size, load, progress, rendered  # torch only where a model answers
 
     from safety_geometry.judges.thinking import answer_of
-    from safety_geometry.models.generation import generate
+    from safety_geometry.models.answers import complete
 
-    loaded, params = load(job), job.params
-    prompts = [prompt.ids for prompt in rendered(loaded, rows, params["max_new_tokens"])]
-    answers = generate(
-        loaded.runner, prompts, loaded.chat.stop_ids, params["max_new_tokens"],
-        batch_size(job, "clean rows", params["batch_size"]), loaded.chat.n_prefix,
-        progress=progress(len(prompts), "clean rows"),
-    )  # fmt: skip
-    clean = []
+    loaded, limit, size = (
+        load(job),
+        job.params["max_new_tokens"],
+        batch_size(job, "clean rows", job.params["batch_size"]),
+    )
+    prompts, clean = rendered(loaded, rows, limit), []
+    answers = complete(loaded, prompts, limit, size, progress=progress(len(prompts), "clean rows"))
     for row, answer in zip(rows, answers, strict=True):
-        text = answer_of(loaded.tokenizer.decode(answer.ids, skip_special_tokens=True)).strip()
-        if text:
+        if text := answer_of(loaded.text(answer.ids)).strip():
             clean.append({"id": row["id"], "prompt": row["prompt"], "response": text, "hit_limit": answer.hit_limit})
     if silent := len(rows) - len(clean):
         print(f"{silent} of {len(rows)} clean prompts got an empty answer and are left out", file=sys.stderr)

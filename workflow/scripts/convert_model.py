@@ -1,17 +1,19 @@
-"""A plain model folder (config, safetensors, tokenizer) from a fetched source: a GGUF file or a Hugging Face folder; or a LoRA
-adapter that others made, to be merged into --base when it is loaded.
+"""A plain model folder (config, safetensors, tokenizer) from a fetched source: a GGUF file or a Hugging Face folder; or
+a LoRA adapter that others made, to be merged into --base when it is loaded.
 
-params: format gguf|folder|adapter, dtype, threads, system. --template: the chat template, instead of what the model brings; --like:
-a model that has to be of the same shape and to render conversations alike. What cannot work is refused here, before any model job.
+params: format gguf|folder|adapter, dtype, threads, system. --template: the chat template, instead of what the model
+brings; --like: a model that has to be of the same shape and to render conversations alike. What cannot work is refused
+here, before any model job.
 """
 
 import json
 import sys
 from pathlib import Path
 
-from _job import Job, explained, sidecar
+from _job import Job, explained
 from _model import BAD_INPUT
 
+from safety_geometry.artefacts.integrity import sidecar
 from safety_geometry.artefacts.text_files import text_of
 from safety_geometry.models.adapter_intake import take_in
 from safety_geometry.models.chat import TemplateError

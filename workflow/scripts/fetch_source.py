@@ -5,9 +5,11 @@ Nothing is installed or imported; a wrong hash, a missing member or no network e
 """
 
 import sys
+from pathlib import Path
 
-from _job import Job, JobError
+from _job import Job, JobError, explained
 
+from safety_geometry.artefacts.disk import remove
 from safety_geometry.prompts.sources import Fetched, SourceError, fetch
 
 
@@ -17,35 +19,23 @@ def main() -> None:
         raise JobError("give one of --folder and --file")
     name, source = job.params["name"], job.params["source"]
     print(f"fetching {name} ({source.get('kind')})", file=sys.stderr)
-    try:
-        fetched = into_folder(job, source, name) if job.folder else into_file(job, source, name)
-    except SourceError as error:
-        raise JobError(str(error)) from error
-    at = f" at commit {fetched.revision}" if fetched.revision else ""
+    with explained(SourceError), job.publish(job.folder or job.file) as scratch:
+        fetched = fetch(source, scratch, name) if job.folder else fetch_file(source, scratch, name)
+    commit = f" at commit {fetched.revision}" if fetched.revision else ""
     if fetched.revision and fetched.revision != source["revision"]:
-        at += f" (set sources.{name}.revision to it: {source['revision']} may move)"
-    print(f"{name}: {len(fetched.files)} file(s), {fetched.size / 1e6:.1f} MB{at}", file=sys.stderr)
+        commit += f" (set sources.{name}.revision to it: {source['revision']} may move)"
+    print(f"{name}: {len(fetched.files)} file(s), {fetched.size / 1e6:.1f} MB{commit}", file=sys.stderr)
 
 
-def into_folder(job: Job, source: dict, name: str) -> Fetched:
-    with job.publish(job.folder) as scratch:
-        return fetch(source, scratch, name)
-
-
-def into_file(job: Job, source: dict, name: str) -> Fetched:
-    import shutil
-
-    with job.publish(job.file) as scratch:
-        folder = scratch.with_name(scratch.name + ".d")
-        try:
-            fetched = fetch(source, folder, name)
-            if len(fetched.files) != 1:
-                raise JobError(
-                    f"sources.{name} gives {len(fetched.files)} files where one is needed; narrow its members"
-                )
-            (folder / fetched.files[0]).replace(scratch)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+def fetch_file(source: dict, file: Path, name: str) -> Fetched:
+    folder = file.with_name(file.name + ".d")
+    try:
+        fetched = fetch(source, folder, name)
+        if len(fetched.files) != 1:
+            raise JobError(f"sources.{name} gives {len(fetched.files)} files where one is needed; narrow its members")
+        (folder / fetched.files[0]).replace(file)
+    finally:
+        remove(folder)
     return fetched
 
 

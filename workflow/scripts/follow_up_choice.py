@@ -1,7 +1,8 @@
-"""Which cells of a seed's sweeps are followed up: the targets of largest Δ_control of ASR on half of the direct prompts.
+"""Which cells of a seed's sweeps are followed up: the targets of largest Δ_control of ASR on half of the direct
+prompts.
 
---cells, --readout and --judged come in the order of params.checkpoints ({seed, regime, step, anchor}). params: targets and
-controls (numbers), stats_seed. The choice lists the cells, each with the digest of what it does, and the direct
+--cells, --readout and --judged come in the order of params.checkpoints ({seed, regime, step, anchor}). params: targets
+and controls (numbers), stats_seed. The choice lists the cells, each with the digest of what it does, and the direct
 prompts of the other half, which score them.
 """
 

@@ -1,10 +1,10 @@
 """Judge completions: refusal class, attack success, usefulness, quality, benign utility. The output carries no text.
 
 --completions and --judged come in the same order. Completions are JSON Lines (safety_geometry.artefacts.completions).
---refusal, --harm: artefacts of train_judges.py (without them: rules only). --harmbench-model, --strongreject-model: folders of the
-published judges, which then give attack success and usefulness (-base: the folder of the base model where that is an adapter); the
-published prompts come in --harmbench-template (and -contextual-template, for rows with a context) and --strongreject-template.
---params: decision (rules, either, trained), device, dtype, batch_size.
+--refusal, --harm: artefacts of train_judges.py (without them: rules only). --harmbench-model, --strongreject-model:
+folders of the published judges, which then give attack success and usefulness (-base: the folder of the base model
+where that is an adapter); the published prompts come in --harmbench-template (and -contextual-template, for rows with a
+context) and --strongreject-template. --params: decision (rules, either, trained), device, dtype, batch_size.
 """
 
 from pathlib import Path
@@ -12,7 +12,6 @@ from pathlib import Path
 from _job import Job, JobError, explained
 
 from safety_geometry.artefacts.completions import read_completions
-from safety_geometry.artefacts.tables.working import JUDGED
 from safety_geometry.artefacts.text_files import text_of
 from safety_geometry.judges.judging import judge_rows, trained_judge
 from safety_geometry.judges.published import Published, Said
@@ -32,17 +31,16 @@ def main() -> None:
     rows = {path: read_completions(path) for path in files}
     trained = {kind: trained_judge(job.refusal, kind, "refusal_trained") for kind in ("refusal", "off_topic")}
     trained["decision"] = job.params.get("decision", "rules")
-    harm, usefulness = (said(job, name, rows) for name in ("harmbench", "strongreject"))
+    harm, usefulness = (verdicts(job, name, rows) for name in ("harmbench", "strongreject"))
     by_words = trained_judge(job.harm, "harm", "harm_trained")
     for path, output in zip(files, job.judged, strict=True):
-        job.completions = [path]  # the sidecar names what this file was made from
         judges = trained | {"harm": harm.get(path, by_words), "usefulness": usefulness.get(path)}
         with explained(ValueError, of=path):
             table = judge_rows(rows[path], path, **judges)
-        job.write_table(table, output, JUDGED)
+        job.part(completions=[path]).write_table(table, output, "judged")
 
 
-def said(job: Job, name: str, rows: dict[Path, list[dict]]) -> dict[Path, Said]:
+def verdicts(job: Job, name: str, rows: dict[Path, list[dict]]) -> dict[Path, Said]:
     """What a published judge says of each file with rows; nothing without its folder."""
     files = {part: path for part in PARTS[name] if (path := getattr(job, f"{name}_{part}")) is not None}
     if "model" not in files:

@@ -1,15 +1,17 @@
-"""The table of judges: cross-validated rows of train_judges.py, and agreement with hand labels of this run's own outputs.
+"""The table of judges: cross-validated rows of train_judges.py, and agreement with hand labels of this run's own
+outputs.
 
 --trained: table of train_judges.py. --judged: judged completions (several files). --hand-labels: CSV with id and any of
-refusal, any_refusal, attack_success, degenerate, helpful, and digest (first 12 hex digits of the SHA-256 of the labelled
-answer); ids and labels only. A label whose digest is not that of this run's answer is left out. Without hand labels, or
-with none that fits, the table passes unchanged.
---params: seed; prefixes, one for each file of --judged, put before its ids (they repeat between checkpoints).
+refusal, any_refusal, attack_success, degenerate, helpful, and digest (first 12 hex digits of the SHA-256 of the
+labelled answer); ids and labels only. A label whose digest is not that of this run's answer is left out. Without hand
+labels, or with none that fits, the table passes unchanged. --params: seed; prefixes, one for each file of --judged, put
+before its ids (they repeat between checkpoints).
 """
 
 import pandas as pd
-from _job import Job, JobError, explained, read_table
+from _job import Job, JobError, explained
 
+from safety_geometry.artefacts.tables.files import read_table
 from safety_geometry.judges.agreement import agreement, fitting, read_hand_labels, with_prefixes
 
 

@@ -1,9 +1,10 @@
 """The published wording of a judge's prompt, taken out of a fetched file.
 
-params: name (where the configuration has it), file (below --source), at (keys), fields (renamed), sha256 (of the wording).
+params: name (where the configuration has it), file (below --source), at (keys), fields (renamed), sha256 (of the
+wording).
 """
 
-from _job import Job, JobError
+from _job import Job, JobError, explained
 
 from safety_geometry.artefacts.text_files import text_of
 from safety_geometry.judges.templates import TemplateFileError, template_in
@@ -11,13 +12,12 @@ from safety_geometry.judges.templates import TemplateFileError, template_in
 
 def main() -> None:
     job = Job(__doc__, inputs=["source"], outputs=["template"])
-    p, file = job.params, job.source / job.params["file"]
+    params, file = job.params, job.source / job.params["file"]
     if not file.is_file():
-        raise JobError(f"{p['name']}.file: the source has no file {p['file']}; correct it, or the source's members")
-    try:
-        text = template_in(text_of(file), file.name, p["at"], p.get("fields"), p.get("sha256"))
-    except TemplateFileError as error:
-        raise JobError(f"{p['name']}: {error}") from error
+        where = f"{params['name']}.file: the source has no file {params['file']}"
+        raise JobError(f"{where}; correct it, or the source's members")
+    with explained(TemplateFileError, of=params["name"]):
+        text = template_in(text_of(file), file.name, params["at"], params.get("fields"), params.get("sha256"))
     with job.publish(job.template) as scratch:
         scratch.write_text(text, encoding="utf-8")
 

@@ -1,9 +1,9 @@
 """Prompt sets: sources to roles, one JSON Lines file per role, and the leakage table.
 
-params: sources {name: {format, label, path, [files], [targets: {path, [files]}], [sample]}} where `path` is the place of the
-file or fetched folder among --sources, or a list of places, and `sample` how many of its prompts stand for it; roles (see
-safety_geometry.prompts.splits.Role); seed; threshold; on_leak fail|drop; target_words.
-Each --roles file is named <role>.jsonl; rows: id, role, label, source, prompt, target (harmful), and the source's fields.
+params: sources {name: {format, label, path, [files], [targets: {path, [files]}], [sample]}} where `path` is the place
+of the file or fetched folder among --sources, or a list of places, and `sample` how many of its prompts stand for it;
+roles (see safety_geometry.prompts.splits.Role); seed; threshold; on_leak fail|drop; target_words. Each --roles file is
+named <role>.jsonl; rows: id, role, label, source, prompt, target (harmful), and the source's fields.
 """
 
 import sys
@@ -36,10 +36,10 @@ def main() -> None:
         job.write_jsonl(role, path)
     job.write_table(leakage, job.leakage)
     for name, count in counts.items():
-        print(
-            f"{name}: {len(rows[name])} prompts of {count['fitting']}; {count['dropped']} near prompts of other roles left out, "
-            f"{count['taken'] - len(rows[name])} dropped as leaks", file=sys.stderr
-        )  # fmt: skip
+        near = (
+            f"{len(rows[name])} prompts of {count['fitting']}; {count['dropped']} near prompts of other roles left out"
+        )
+        print(f"{name}: {near}, {count['taken'] - len(rows[name])} dropped as leaks", file=sys.stderr)
 
 
 if __name__ == "__main__":

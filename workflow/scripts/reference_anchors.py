@@ -1,7 +1,11 @@
-"""Which reference anchor the papers' rule would choose, beside the configured one. params: configured {regime: step}."""
+"""Which reference anchor the papers' rule would choose, beside the configured one.
 
-from _job import Job, read_table
+params: configured {regime: step}.
+"""
 
+from _job import Job
+
+from safety_geometry.artefacts.tables.files import read_table
 from safety_geometry.training.reference import reference_table
 
 

@@ -1,21 +1,20 @@
 """Causal sweep at one checkpoint: readouts of every cell, and answers of the cells that the configuration asks for.
 
-Finished units are kept in a folder `store` beside --completions (private): a killed sweep goes on where it was, and a changed λ,
-mode or number of controls computes only the cells concerned. params: model, step, those of Sweep.of, prompts {harmful, benign},
-openings, batch_size, generate {cells, controls, suites, max_new_tokens, batch_size}."""
+Finished units are kept in a folder `store` beside --completions (private): a killed sweep goes on where it was, and a
+changed λ, mode or number of controls computes only the cells concerned. params: model, step, those of Sweep.of, prompts
+{harmful, benign}, openings, batch_size, generate {cells, controls, suites, max_new_tokens, batch_size}."""
 
-from _completions import answer_cells, read_suites
 from _job import Job, explained
-from _model import batch_size, load, progress, recall, rendered
+from _model import batch_size, load, progress, recalled, rendered
 
 from safety_geometry.artefacts.activations import Activations
 from safety_geometry.artefacts.carriers import read_carriers
-from safety_geometry.artefacts.prompts import read_role
-from safety_geometry.artefacts.tables.working import CELLS, READOUT
+from safety_geometry.artefacts.prompts import read_role, read_suites
 from safety_geometry.artefacts.unit_store import UnitStore
 from safety_geometry.causal import sweep as causal
 from safety_geometry.causal.cells import answer_units
 from safety_geometry.causal.readout import opening_ids
+from safety_geometry.models.answers import answer_cells
 
 
 def main() -> None:
@@ -29,31 +28,30 @@ def main() -> None:
     size = batch_size(job, "readout", params["batch_size"])
     with explained(ValueError, of=f"sweep of {job.carriers}"):
         sweep = causal.Sweep.of(params, loaded.runner, loaded.chat, carriers, cache, tokens[0], size)
-    store, asked = UnitStore(job.completions.parent / "store"), read_suites(generate["suites"], job.suites)
+    questions, limit = read_suites(generate["suites"], job.suites), generate["max_new_tokens"]
     answering = answer_units(units := list(sweep.units()))
     facts = job.facts(("model", "adapter", "harmful", "benign"), ("model", "prompts", "openings", "batch_size"))
     keys = {unit.name: causal.readout_key(unit, facts) for unit in units}
     facts = job.facts(("model", "adapter"), ("model",))
-    keys |= {unit.name: causal.answer_key(unit.digests, asked, generate, facts) for unit in answering}
+    keys |= {unit.name: causal.answer_key(unit.digests, questions, generate, facts) for unit in answering}
 
     def compute(lacking: list[str]):
         with explained(ValueError, of="sweep.openings"):
             openings = opening_ids(loaded.chat, params["openings"], [row["prompt"] for row in harmful[:3]])
-        to_read, to_answer = ([unit for unit in some if unit.name in lacking] for some in (units, answering))
-        bar = progress(sweep.passes(to_read, tokens[1]), "readouts")
-        for unit, readout in sweep.read(to_read, tokens[1], openings, bar):
+        unread, silent = ([unit for unit in some if unit.name in lacking] for some in (units, answering))
+        bar = progress(sweep.passes(unread, tokens[1]), "readouts")
+        for unit, readout in sweep.read(unread, tokens[1], openings, bar):
             yield unit.name, readout | {"prompts": ids, "layout_changed": job.layout_changed()}
-        bar = progress(len(asked) * sum(len(unit.cells) for unit in to_answer), "answers")
-        rows = batch_size(job, "answers", generate["batch_size"])
-        for unit in to_answer:
-            answers = answer_cells(loaded, unit.interventions, asked, generate["max_new_tokens"], rows, bar)
+        bar = progress(len(questions) * sum(len(unit.cells) for unit in silent), "answers")
+        prompts = rendered(loaded, [row for _, row in questions], limit)
+        width = batch_size(job, "answers", generate["batch_size"])
+        for unit in silent:
+            answers = answer_cells(loaded, unit.interventions, questions, prompts, limit, width, progress=bar)
             yield unit.name, {"answers": answers, "layout_changed": job.layout_changed()}
 
-    results = store.completed(keys, compute)
-    for result in results.values():
-        recall(job, result["layout_changed"])
-    job.write_rows(causal.cell_rows(units, carriers), job.cells, CELLS)
-    job.write_rows(causal.readout_rows(results, units), job.readout, READOUT)
+    results = recalled(job, UnitStore(job.completions.parent / "store").completed(keys, compute))
+    job.write_table(causal.cell_rows(units, carriers), job.cells)
+    job.write_table(causal.readout_rows(results, units), job.readout)
     job.write_jsonl((row for unit in answering for row in results[unit.name]["answers"]), job.completions)
 
 

@@ -1,13 +1,15 @@
 """The study's tables over all seeds and trajectories, from the tables of its checkpoints and the judged completions.
 
---judged comes in the order of params.judged ({seed, regime, step, anchor} of each file). A study that trains nothing has no
-training tables. Behaviour in the trajectory is that of the same prompts at every save; in all other tables it is that of all prompts.
-params: regimes (all trajectories, in order), judged, every_save (suite: rows that every save answers), seed and draws of the bootstrap.
+--judged comes in the order of params.judged ({seed, regime, step, anchor} of each file). A study that trains nothing
+has no training tables. Behaviour in the trajectory is that of the same prompts at every save; in all other tables it is
+that of all prompts. params: regimes (all trajectories, in order), judged, every_save (suite: rows that every save
+answers), seed and draws of the bootstrap.
 """
 
-from _job import Job, JobError, read_table
+from _job import Job, explained
 
 from safety_geometry.artefacts.per_checkpoint import by_checkpoint
+from safety_geometry.artefacts.tables.files import read_table
 from safety_geometry.claims.tables import (
     behaviour_table,
     contrasts_table,
@@ -25,18 +27,17 @@ MADE = ("behaviour", "contrasts", "trajectory", "five_anchor")
 def main() -> None:
     several = [f"{name}_parts*" for name in (*STACKED, "training")]
     job = Job(__doc__, inputs=[*several, "judged*"], outputs=[*STACKED, "training?", *MADE])
-    p, tables = job.params, {}
-    try:
+    params, tables, bootstrap = job.params, {}, (job.params["seed"], job.params["draws"])
+    with explained(ValueError):
         for name in (*STACKED, "training") if job.training else STACKED:
-            tables[name] = stack([read_table(path) for path in getattr(job, f"{name}_parts")], p["regimes"])
-        judged = by_checkpoint([Checkpoint(**c) for c in p["judged"]], job.judged, read_table)
-        tables["behaviour"] = behaviour_table(judged, p["seed"], p["draws"])
-        tables["contrasts"] = contrasts_table(judged, p["regimes"], p["seed"], p["draws"])
-        same = {c: first_rows(frame, p["every_save"]) for c, frame in judged.items()}
-        tables["trajectory"] = trajectory_table(tables["coupling"], behaviour_table(same, p["seed"], p["draws"]))
+            tables[name] = stack([read_table(path) for path in getattr(job, f"{name}_parts")], params["regimes"])
+        checkpoints = [Checkpoint(**identity) for identity in params["judged"]]
+        judged = by_checkpoint(checkpoints, job.judged, read_table)
+        tables["behaviour"] = behaviour_table(judged, *bootstrap)
+        tables["contrasts"] = contrasts_table(judged, params["regimes"], *bootstrap)
+        same = {checkpoint: first_rows(frame, params["every_save"]) for checkpoint, frame in judged.items()}
+        tables["trajectory"] = trajectory_table(tables["coupling"], behaviour_table(same, *bootstrap))
         tables["five_anchor"] = five_anchor_table(trajectory_table(tables["coupling"], tables["behaviour"]))
-    except ValueError as error:
-        raise JobError(str(error)) from error
     for name, frame in tables.items():
         job.write_table(frame, getattr(job, name))
 

@@ -2,10 +2,10 @@
 
 Only on answers to the requests of their role: the split took away what is near a prompt of another one.
 
---refusal-labels, --harm-labels: CSV files of the labelled sets, or JSON Lines with request, response, refusal and harm; or a
-folder, whose files params.refusal_files and params.harm_files name by patterns.
---judge-train: role file (JSON Lines with prompt); labelled answers to other requests are left out.
---params: refusal_dataset, harm_dataset (names in the table), n_folds, seed.
+--refusal-labels, --harm-labels: CSV files of the labelled sets, or JSON Lines with request, response, refusal and harm;
+or a folder, whose files params.refusal_files and params.harm_files name by patterns. --judge-train: role file (JSON
+Lines with prompt); labelled answers to other requests are left out. --params: refusal_dataset, harm_dataset (names in
+the table), n_folds, seed.
 """
 
 import sys
@@ -28,10 +28,8 @@ def main() -> None:
             rows = read_labels(paths, params.get(f"{kind}_files", []), kind)
         with explained(LabelError, of=option, fix=" (prompts.roles.judge_train.set)"):
             labelled[kind] = to_prompts(rows, requests)
-        left = len(rows) - len(labelled[kind])
-        print(
-            f"{option}: {left} of {len(rows)} labelled answers left out, to no request of judge_train", file=sys.stderr
-        )
+        left = f"{len(rows) - len(labelled[kind])} of {len(rows)} labelled answers left out"
+        print(f"{option}: {left}, to no request of judge_train", file=sys.stderr)
     settings = {"n_folds": params.get("n_folds", 10), "seed": params.get("seed", 0)}
     refusal = train_refusal(labelled["refusal"], params.get("refusal_dataset", "pyrit refusal"), **settings)
     harm = train_harm(labelled["harm"], params.get("harm_dataset", "pyrit objective"), **settings)

@@ -1,16 +1,16 @@
 """One segment of a regime's training: from the state at its start to the state at its end, with the saves between.
 
-params: model, base_name, the fields of Segment. --state, --progress: of the segment before, unless start is 0. --answers (private): the
-monitor's. Under `accelerate launch` processes share the work, and the first one writes.
+params: model, base_name and the fields of training.segment.Segment. --state and --progress are those of the segment
+before, unless start is 0. --answers are the monitor's (private). `accelerate launch` shares the work among processes.
 """
 
 import os
 import sys
 
-from _job import Job, explained, read_jsonl
-from _model import batch_size, load, said
+from _job import Job, explained
+from _model import batch_size, load, reported
 
-from safety_geometry.artefacts.tables.working import TRAINING_LOG
+from safety_geometry.artefacts.jsonl import read_jsonl
 from safety_geometry.artefacts.training_log import StepLog, write_answers
 from safety_geometry.artefacts.training_state import read_state, write_progress, write_tensors
 from safety_geometry.attacks.gcg.suffix import SuffixError
@@ -33,10 +33,10 @@ def main() -> None:
 def train(job: Job, segment: Segment, ranks: Ranks) -> None:
     if ranks.world > 1:
         job.params |= {"processes": ranks.world, "sharded": ranks.sharded}  # for the record: they change the rounding
-    loaded, device = load(job, device="cpu" if ranks.sharded else None), job.params["model"]["device"]
+    loaded = load(job, device="cpu" if ranks.sharded else None)
     rows = {name: read_jsonl(getattr(job, name)) for name in ROWS}
-    with said():
-        trainer, job.batches = make_trainer(loaded, segment, rows, ranks, device)
+    with reported():
+        trainer, job.batches = make_trainer(loaded, segment, rows, ranks, job.params["model"]["device"])
     if segment.start:
         trainer.restore(*read_state(job.state, job.progress))
 
@@ -52,7 +52,7 @@ def train(job: Job, segment: Segment, ranks: Ranks) -> None:
         tensors, progress = trainer.state()
         job.write(job.new_state, write_tensors, tensors)
         job.write(job.new_progress, write_progress, progress)
-        job.write_rows(segment.rows(log), job.log, TRAINING_LOG)
+        job.write_table(segment.rows(log), job.log, "training_log")
         job.write(job.answers, write_answers, answers)
 
 

@@ -1,4 +1,5 @@
-"""Lines of all segments of a seed's training, with the share of the monitor's prompts that were refused, by the refusal rules.
+"""Lines of all segments of a seed's training, with the share of the monitor's prompts that were refused, by the refusal
+rules.
 
 --logs and --answers come in the same order.
 """

@@ -1,7 +1,8 @@
 """The attacks of all sources with their success, their transfer, and what predicts it.
 
 --judged comes in the order of params.sources ({seed, regime, step}): the answers of all targets to a source's attacks.
-params: sources, fixed_source (regime:step), untrained (trajectories that are the same under every seed), stats_seed and draws of the bootstrap.
+params: sources, fixed_source (regime:step), untrained (trajectories that are the same under every seed), stats_seed and
+draws of the bootstrap.
 """
 
 import pandas as pd

@@ -1,5 +1,6 @@
 """Prompts of a role, JSON Lines: id, role, label, source, prompt, target (harmful) and the source's own fields."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safety_geometry.artefacts.jsonl import read_jsonl
@@ -10,6 +11,15 @@ NEEDED = ("id", "prompt")
 def read_role(path: Path, first: int | None = None) -> list[dict]:
     """The first prompts of a role (None: all). Raises ArtefactError."""
     return read_jsonl(path, NEEDED)[:first]
+
+
+def read_suites(suites: Mapping[str, int | None], paths: Sequence[Path]) -> list[tuple[str, dict]]:
+    """Suite and row of the first prompts of each suite, as many as it names (None: all). Raises ArtefactError.
+
+    paths: of the suites, in their order.
+    """
+    files = zip(suites.items(), paths, strict=True)
+    return [(suite, row) for (suite, first), path in files for row in read_jsonl(path)[:first]]
 
 
 def read_behaviours(path: Path, first: int | None = None) -> list[dict]:

@@ -1,4 +1,5 @@
-"""LoRA adapters that others made are looked at, and given peft's names where it is plain what is meant, before they are taken in."""
+"""LoRA adapters that others made are looked at, and given peft's names where it is plain what is meant, before they are
+taken in."""
 
 import copy
 import json
@@ -10,35 +11,34 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from safety_geometry.models.adapters import SETTINGS, WEIGHTS, Shapes, check_tensors, first_line, places_of, shapes_of
+from safety_geometry.models.adapters import PREFIX, SETTINGS, WEIGHTS, Shapes, check_tensors, places_of, shapes_of
 from safety_geometry.models.chat import ChatFormat, TemplateError
-from safety_geometry.models.folders import check_adapter_folder
-from safety_geometry.models.loading import ModelError
+from safety_geometry.models.configuration import ModelError, first_line, read_json
+from safety_geometry.models.folders import TEMPLATE, check_adapter_folder
 from safety_geometry.models.tokenizer import load_tokenizer
 
-TEMPLATE = "chat_template.jinja"
-PREFIX = "base_model.model."  # of every name in a file of peft
 SAMPLE = "Write  a short poem:\n\n1. It's 2024, Größe 漢字!\tYes"
 
 
 def take_in(folder: Path, base: Path, system: str | None = None, template_given: bool = False) -> Iterator[str]:
-    """Make an adapter folder that others made (a copy: names in it may be changed) fit for `merged_in`; yields what the user is told.
+    """Make an adapter folder that others made (a copy: names in it may be changed) fit for `merged_in`; yields what the
+    user is told.
 
-    base: the model folder that it belongs to; system, template_given: model.system, and whether the configuration names the chat
-    template of `base`.
+    base: the model folder that it belongs to; system, template_given: model.system, and whether the configuration names
+    the chat template of `base`.
 
     Raises:
-        ModelError: no LoRA adapter of this base; a tensor that has no place, is missing, of another shape, empty or not finite; an adapter
-            that changes nothing; a tokenizer or a chat template of its own that differs from its base's.
+        ModelError: no LoRA adapter of this base; a tensor that has no place, is missing, of another shape, empty or not
+            finite; an adapter that changes nothing; a tokenizer or a chat template of its own that differs from its
+            base's.
     """
     if (folder / WEIGHTS).exists() and (folder / SETTINGS).exists():
-        if not isinstance(_settings(folder), dict):
-            raise ModelError(f"{SETTINGS} is no JSON object: it is not a folder of a peft adapter")
+        read_json(folder / SETTINGS, "")
         _check_matrices(shapes_of(folder / WEIGHTS))
         yield from _rename(folder, base)
     check_adapter_folder(folder, base)
     check_tensors(shapes_of(folder / WEIGHTS), *expected(folder, base))
-    yield from _check_numbers(folder)
+    yield from _check_effect(folder)
     yield from _check_tokenizer(folder, base, system, template_given)
 
 
@@ -67,12 +67,12 @@ def expected(folder: Path, base: Path) -> tuple[Shapes, Shapes]:
 
 
 def _check_matrices(held: Shapes) -> None:
-    """Raise ModelError, naming a tensor, where one is empty, as a trainer that shards them may save them, or A or B is no matrix."""
+    """Raise ModelError, naming a tensor, where one is empty, as a trainer that shards them may save them, or A or B is
+    no matrix."""
     for name, shape in held.items():
         if 0 in shape or (re.search(r"\.lora_[AB]\.(.+\.)?weight$", name) and len(shape) != 2):
-            raise ModelError(
-                f"the adapter's {name} has the shape {list(shape)}: it is empty, or no matrix; save it whole from all processes"
-            )
+            fault = f"{name} has the shape {list(shape)}: it is empty, or no matrix"
+            raise ModelError(f"the adapter's {fault}; save it whole from all processes")
 
 
 def _rename(folder: Path, base: Path) -> Iterator[str]:
@@ -96,8 +96,9 @@ def _rename(folder: Path, base: Path) -> Iterator[str]:
 
 
 def _spellings(name: str) -> Iterator[str]:
-    """Names that a tensor may have in peft's own files: itself; then without the marks of compiled and sharded models, without the
-    adapter's name inside, with the prefix; then as of the language model in a multimodal one; then as of a bare decoder."""
+    """Names that a tensor may have in peft's own files: itself; then without the marks of compiled and sharded models,
+    without the adapter's name inside, with the prefix; then as of the language model in a multimodal one; then as of a
+    bare decoder."""
     yield name
     name = name.replace("_orig_mod.", "").replace("_fsdp_wrapped_module.", "").removeprefix("module.")
     name = re.sub(r"\.modules_to_save(\.(?!weight$|bias$)[^.]+)?", "", name)
@@ -114,63 +115,51 @@ def _spellings(name: str) -> Iterator[str]:
     yield f"{PREFIX}model.{name}"
 
 
-def _check_numbers(folder: Path) -> Iterator[str]:
-    """Raise ModelError where a tensor is not finite, or has no effect; an adapter of zeros is told of, since it is what it says."""
-    acts = False
+def _check_effect(folder: Path) -> Iterator[str]:
+    """Raise ModelError where an adapter has no effect by its settings; one of zeros is told of, since it is what it
+    says."""
     with safe_open(folder / WEIGHTS, "pt") as file:
-        for name in file.keys():  # noqa: SIM118
-            tensor = file.get_tensor(name)
-            if not tensor.isfinite().all():
-                raise ModelError(
-                    f"the adapter's {name} is not finite (NaN or infinite): it is damaged, or its training diverged"
-                )
-            acts |= not re.search(r"\.lora_(embedding_)?A(\.|$)", name) and bool(tensor.any())
-    settings = _settings(folder)
+        others = [name for name in file.keys() if not re.search(r"\.lora_(embedding_)?A(\.|$)", name)]  # noqa: SIM118
+        acts = any(file.get_tensor(name).any() for name in others)
+    settings = read_json(folder / SETTINGS, "")
     if settings.get("lora_alpha") == 0 and not settings.get("alpha_pattern"):
-        raise ModelError(
-            f"{SETTINGS} has lora_alpha 0, with which the adapter changes nothing; give the one that it was trained with"
-        )
+        fault = "has lora_alpha 0, with which the adapter changes nothing"
+        raise ModelError(f"{SETTINGS} {fault}; give the one that it was trained with")
     if not acts:
         yield "the adapter changes nothing: all of its lora_B are zero"
 
 
-def _settings(folder: Path) -> object:
-    try:
-        return json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{SETTINGS} is not JSON ({first_line(error)})") from error
-
-
-# ------------------------------------------------------------------------------------------- the adapter's own tokenizer
+# ------------------------------------------------------------------------------------------ the adapter's own tokenizer
 
 
 def _check_tokenizer(folder: Path, base: Path, system: str | None, template_given: bool) -> Iterator[str]:
-    """An adapter is asked with its base's tokenizer and template: another of its own must not be left unused in silence."""
-    theirs = load_tokenizer(base)
-    own = theirs
+    """An adapter is asked with its base's tokenizer and template: another of its own must not be left unused in
+    silence."""
+    tokenizer = of_base = load_tokenizer(base)
     if (folder / "tokenizer.json").exists():
-        own = load_tokenizer(folder)
-        more = sorted(own.get_vocab().items() - theirs.get_vocab().items(), key=lambda item: item[1])
-        if more or own(SAMPLE)["input_ids"] != theirs(SAMPLE)["input_ids"]:
+        tokenizer = load_tokenizer(folder)
+        more = sorted(tokenizer.get_vocab().items() - of_base.get_vocab().items(), key=lambda item: item[1])
+        if more or tokenizer(SAMPLE)["input_ids"] != of_base(SAMPLE)["input_ids"]:
             why = f"gives {more[0][0]!r} the id {more[0][1]}" if more else "cuts text otherwise"
             raise ModelError(
-                f"the tokenizer in the adapter's folder {why}, and that of its base does not: merge it where it was trained and give the "
-                "merged model (format: folder); or, if prompts hold nothing of it, take its tokenizer files out of the folder"
+                f"the tokenizer in the adapter's folder {why}, and that of its base does not: merge it where it was"
+                " trained and give the merged model (format: folder); or, if prompts hold nothing of it, take its"
+                " tokenizer files out of the folder"
             )
     template = _own_template(folder)
     if template is None:
         return
-    own = copy.copy(own)
-    own.chat_template = template
-    if _rendering(own, system) == _rendering(theirs, system):
+    tokenizer = copy.copy(tokenizer)
+    tokenizer.chat_template = template
+    if _rendering(tokenizer, system) == _rendering(of_base, system):
         return
     if template_given:
         yield "the chat template in the adapter's folder is not used; chat_template in the configuration stands for it"
         return
-    has = "a base without one is asked in Zephyr's" if not theirs.chat_template else "its base has another"
+    has = "a base without one is asked in Zephyr's" if not of_base.chat_template else "its base has another"
     raise ModelError(
-        f"the adapter's folder has a chat template of its own, and {has}: name a file with the one to use as chat_template of the base or "
-        "the trajectory, or take the template out of the adapter's folder"
+        f"the adapter's folder has a chat template of its own, and {has}: name a file with the one to use as"
+        " chat_template of the base or the trajectory, or take the template out of the adapter's folder"
     )
 
 
@@ -185,7 +174,7 @@ def _own_template(folder: Path) -> str | None:
             except (ValueError, AttributeError) as error:
                 raise ModelError(f"{name} in the adapter's folder is no JSON object") from error
             if isinstance(value, list):  # several, by name
-                value = next((t.get("template") for t in value if t.get("name") == "default"), None)
+                value = next((each.get("template") for each in value if each.get("name") == "default"), None)
             if value:
                 return value
     return None

@@ -1,83 +1,113 @@
-"""Answers as rows of completions: what a row holds, and the answers of a model as it is, or under interventions."""
+"""Greedy answers: as text, for users of the library, and as rows of completions, of a model as it is or under
+interventions."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 from safety_geometry.models.chat import Rendered
 from safety_geometry.models.generation import Completion, generate, length_batches
-from safety_geometry.models.interventions import Intervention
-from safety_geometry.models.loaded import Loaded
+from safety_geometry.models.interventions import Edits, Intervention
+from safety_geometry.models.language_model import LanguageModel
 from safety_geometry.models.memory import BatchSize
 
 FOR_JUDGES = ("arm", "type", "bucket", "must", "min_words", "context")  # of a prompt's row, where it has them
 
-Asked = tuple[str, dict]  # suite, row of the prompt
+Question = tuple[str, dict]  # suite, row of the prompt
 
 
-def first_rows(suites: Mapping[str, int | None], files: Iterable[Sequence[dict]]) -> list[Asked]:
-    """The first prompts of each suite, as many as it names (None: all); `files`: rows of the suites, in that order."""
-    return [(suite, row) for (suite, n), rows in zip(suites.items(), files, strict=True) for row in rows[:n]]
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a request; hit_limit: the length limit ended it. A frame of these is what `judge_completions`
+    takes."""
+
+    id: str
+    request: str
+    completion: str
+    hit_limit: bool
 
 
-def completion_row(name: str, suite: str, row: dict, answer: Completion, tokenizer) -> dict:
+def answer(
+    model: LanguageModel,
+    requests: Sequence[str],
+    edits: Edits | None = None,
+    max_new_tokens: int = 64,
+    batch_size: int | BatchSize = 32,
+) -> list[Answer]:
+    """Greedy answers, in the order of the requests; `edits` act on every token of prompts and answers.
+
+    Raises ContextError for a prompt that, with its answer, exceeds the model's context.
+    """
+    prompts = model.render(requests, max_new_tokens)
+    row_edits = None if edits is None else [edits] * len(prompts)
+    completions = complete(model, prompts, max_new_tokens, batch_size, edits=row_edits)
+    return [
+        Answer(str(place), request, model.text(completion.ids).strip(), completion.hit_limit)
+        for place, (request, completion) in enumerate(zip(requests, completions, strict=True))
+    ]
+
+
+def complete(
+    model: LanguageModel,
+    prompts: Sequence[Rendered],
+    limit: int | Sequence[int],
+    batch_size: int | BatchSize,
+    **options,
+) -> list[Completion]:
+    """Greedy answers to rendered prompts, in their order; options: edits, observe and progress of `generate`."""
+    ids, chat = [prompt.ids for prompt in prompts], model.chat
+    return generate(model.runner, ids, chat.stop_ids, limit, batch_size, chat.n_prefix, **options)
+
+
+def completion_row(name: str, suite: str, row: dict, completion: Completion, model: LanguageModel) -> dict:
     """A row of completions with `name` as its id; an attacked prompt stands in it without its attack (`request`)."""
     return {
         "id": name, "suite": suite, "prompt_id": row["id"], "prompt": row.get("request", row["prompt"]),
-        "completion": tokenizer.decode(answer.ids, skip_special_tokens=True).strip(), "n_tokens": len(answer.ids),
-        "hit_limit": answer.hit_limit, **{key: row[key] for key in FOR_JUDGES if key in row},
+        "completion": model.text(completion.ids).strip(), "n_tokens": len(completion.ids),
+        "hit_limit": completion.hit_limit, **{key: row[key] for key in FOR_JUDGES if key in row},
     }  # fmt: skip
 
 
 def answer_suites(
-    loaded: Loaded, asked: Sequence[Asked], prompts: Sequence[Rendered], limits: Mapping[str, int],
-    batch_size: int | BatchSize, observe: Callable | None = None, progress: Callable[[int], None] | None = None,
+    model: LanguageModel, questions: Sequence[Question], prompts: Sequence[Rendered], limits: Mapping[str, int],
+    batch_size: int | BatchSize, **options,
 ) -> list[dict]:  # fmt: skip
-    """Rows of the answers, up to limits[suite] tokens, to `asked`, whose rendered prompts are `prompts`.
+    """Rows of the answers, up to limits[suite] tokens, to `questions`, whose rendered prompts are `prompts`.
 
-    All suites share batches: wide batches decode several times faster.
+    All suites share batches: wide batches decode several times faster. options: of `complete`.
     """
-    answers = generate(
-        loaded.runner, [prompt.ids for prompt in prompts], loaded.chat.stop_ids, [limits[suite] for suite, _ in asked],
-        batch_size, loaded.chat.n_prefix, observe=observe, progress=progress,
-    )  # fmt: skip
-    names = [":".join(filter(None, (suite, row.get("arm"), row["id"]))) for suite, row in asked]
+    completions = complete(model, prompts, [limits[suite] for suite, _ in questions], batch_size, **options)
+    names = [":".join(filter(None, (suite, row.get("arm"), row["id"]))) for suite, row in questions]
     return [
-        completion_row(name, suite, row, answer, loaded.tokenizer)
-        for name, (suite, row), answer in zip(names, asked, answers, strict=True)
+        completion_row(name, suite, row, completion, model)
+        for name, (suite, row), completion in zip(names, questions, completions, strict=True)
     ]
 
 
 def answer_cells(
-    loaded: Loaded, cells: Mapping[str, Sequence[Intervention]], asked: Sequence[Asked], limit: int,
-    batch_size: int | BatchSize, progress: Callable[[int], None] | None = None,
+    model: LanguageModel, cells: Mapping[str, Sequence[Intervention]], questions: Sequence[Question],
+    prompts: Sequence[Rendered], limit: int, batch_size: int | BatchSize, **options,
 ) -> list[dict]:  # fmt: skip
-    """Rows of the answers, up to `limit` tokens, to every prompt under each cell's interventions; `arm` is the cell.
+    """Rows of the answers, up to `limit` tokens, to `questions`, whose rendered prompts are `prompts`, under each
+    cell's interventions; `arm` is the cell.
 
-    cells: interventions by cell. A prompt is answered under all of them in one batch, if the batch has as many rows. Raises
-    ContextError for a prompt that does not fit into the model's context.
+    cells: interventions by cell. A prompt is answered under all of them in one batch, if the batch has as many rows.
     """
-    prompts = [prompt.ids for prompt in loaded.render([row for _, row in asked], limit)]
-    size, answers = BatchSize.of(batch_size, "answers"), {}
-    for together in length_batches([len(prompt) for prompt in prompts], max(1, size.rows // len(cells))):
+    size, completions = BatchSize.of(batch_size, "answers"), {}
+    for together in length_batches([len(prompt.ids) for prompt in prompts], max(1, size.rows // len(cells))):
         places = [(cell, i) for i in together for cell in cells]
-        batch = generate(
-            loaded.runner, [prompts[i] for _, i in places], loaded.chat.stop_ids, limit, size, loaded.chat.n_prefix,
-            [cells[cell] for cell, _ in places], progress=progress,
-        )  # fmt: skip
-        answers |= dict(zip(places, batch, strict=True))
+        edits = [cells[cell] for cell, _ in places]
+        batch = complete(model, [prompts[i] for _, i in places], limit, size, edits=edits, **options)
+        completions |= dict(zip(places, batch, strict=True))
     return [
-        completion_row(f"{suite}:{row['id']}@{cell}", suite, row | {"arm": cell}, answers[cell, i], loaded.tokenizer)
+        completion_row(f"{suite}:{row['id']}@{cell}", suite, row | {"arm": cell}, completions[cell, i], model)
         for cell in cells
-        for i, (suite, row) in enumerate(asked)
+        for i, (suite, row) in enumerate(questions)
     ]
 
 
 def holds(
-    loaded: Loaded, prompts: Sequence[Rendered], rule: Callable[[str], bool], limit: int, batch_size: int | BatchSize,
-    progress: Callable[[int], None] | None = None,
+    model: LanguageModel, prompts: Sequence[Rendered], rule: Callable[[str], bool], limit: int,
+    batch_size: int | BatchSize, **options,
 ) -> list[bool]:  # fmt: skip
     """Whether a rule holds for the greedy answer to each prompt, up to `limit` tokens."""
-    answers = generate(
-        loaded.runner, [prompt.ids for prompt in prompts], loaded.chat.stop_ids, limit, batch_size, loaded.chat.n_prefix,
-        progress=progress,
-    )  # fmt: skip
-    return [rule(loaded.text(answer.ids)) for answer in answers]
+    return [rule(model.text(completion.ids)) for completion in complete(model, prompts, limit, batch_size, **options)]

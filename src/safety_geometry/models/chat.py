@@ -3,8 +3,8 @@
 The whole conversation is turned into one string and tokenised once, with character offsets; token lists are never
 glued. Positions (the last instruction token, the response) are read off the offsets.
 
-A model that can think aloud is asked for its answer at once: its prompts end behind an empty thought, and answers stand there. What
-a request or an answer holds is text: a control token written in it is tokenised as its letters.
+A model that can think aloud is asked for its answer at once: its prompts end behind an empty thought, and answers stand
+there. What a request or an answer holds is text: a control token written in it is tokenised as its letters.
 """
 
 import hashlib
@@ -15,8 +15,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
+from safety_geometry.models.configuration import first_line
+
 ZEPHYR = (
-    "{% for m in messages %}{% if loop.first and m['role'] != 'system' %}{{ '<|system|>\n' + eos_token + '\n' }}{% endif %}"
+    "{% for m in messages %}"
+    "{% if loop.first and m['role'] != 'system' %}{{ '<|system|>\n' + eos_token + '\n' }}{% endif %}"
     "{{ '<|' + m['role'] + '|>\n' + m['content'] + eos_token + '\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
 )
@@ -64,8 +67,8 @@ class ChatFormat:
     `ends`: further token ids that end an answer (`models.end_ids` of the model's folder).
 
     Raises:
-        TemplateError: the template drops or changes the user's text, so that positions cannot be found, or cannot be rendered, or not twice
-            alike; the tokenizer gives no character offsets, or has no end of sequence.
+        TemplateError: the template drops or changes the user's text, so that positions cannot be found, or cannot be
+            rendered, or not twice alike; the tokenizer gives no character offsets, or has no end of sequence.
     """
 
     def __init__(self, tokenizer, system: str | None = None, ends: Sequence[int] = ()):
@@ -76,10 +79,10 @@ class ChatFormat:
             raise TemplateError(
                 "the tokenizer names no eos_token, so that no answer would end; set it in tokenizer_config.json"
             )
-        own = tokenizer.chat_template
-        if isinstance(own, dict) and own and "default" not in own:
-            raise TemplateError(f"the tokenizer has chat templates ({', '.join(own)}), and none is named default")
-        self.template = (own.get("default") if isinstance(own, dict) else own) or ZEPHYR
+        named = tokenizer.chat_template if isinstance(tokenizer.chat_template, dict) else {}
+        if named and "default" not in named:
+            raise TemplateError(f"the tokenizer has chat templates ({', '.join(named)}), and none is named default")
+        self.template = (named.get("default") if named else tokenizer.chat_template) or ZEPHYR
         text = self._apply([{"role": "user", "content": _USER}], generate=True)
         if text.count(_USER) != 1:
             raise TemplateError("the chat template does not contain the user's message exactly once")
@@ -97,24 +100,25 @@ class ChatFormat:
             )
 
     def _between(self, written: str) -> tuple[str, str]:
-        """The empty thought at the end of every prompt ("" where the template knows none), and the space before an answer.
+        """The empty thought at the end of every prompt ("" where the template knows none), and the space before an
+        answer.
 
-        `written`: what stands between a request and a finished answer. Qwen 3's template writes an empty thought there that its prompt
-        need not have, R1's prompt opens one that a finished answer has not: here the prompt ends behind a closed one in all uses.
+        `written`: what stands between a request and a finished answer. Qwen 3's template writes an empty thought there
+        that its prompt need not have, R1's prompt opens one that a finished answer has not: here the prompt ends behind
+        a closed one in all uses.
         """
-        asked, told = _THOUGHT.search(self.after), _THOUGHT.search(written)
-        if asked or told:
-            self.after, written = (
-                text[: m.start()] if m else text for text, m in ((self.after, asked), (written, told))
-            )
+        texts = (self.after, written)
+        thoughts = [_THOUGHT.search(text) for text in texts]
+        self.after, written = (text[: m.start()] if m else text for text, m in zip(texts, thoughts, strict=True))
         gap = written.removeprefix(self.after)
         # Some templates (Mistral's, Llama 2's) write a space before the answer, which the model generates itself.
         if not written.startswith(self.after) or gap.strip():
             raise TemplateError(OTHERWISE)
-        if not (asked or told):
+        thoughts = [m for m in thoughts if m]
+        if not thoughts:
             return "", gap
-        closed = next((m[0] for m in (asked, told) if m and m[2]), None)
-        thought = closed or "<{0}>\n\n</{0}>\n\n".format((asked or told)[1])
+        closed = next((m[0] for m in thoughts if m[2]), None)
+        thought = closed or "<{0}>\n\n</{0}>\n\n".format(thoughts[0][1])
         self.after += thought
         return thought, ""
 
@@ -134,22 +138,22 @@ class ChatFormat:
             )
         except Exception as error:  # a template is a program: whatever it does wrong
             hint = "" if self.system is None else "; if it knows no system prompt, set model.system to null"
-            told = (str(error).splitlines() or [""])[0][:200] or type(error).__name__
-            raise TemplateError(f"the chat template cannot be rendered ({told}){hint}") from error
+            raise TemplateError(f"the chat template cannot be rendered ({first_line(error)}){hint}") from error
         if once != again:
             raise TemplateError("the chat template renders the same conversation in two ways: it draws at random")
         return once
 
     @cached_property
     def digest(self) -> str:
-        """First 16 hex digits of the SHA-256 of template, system prompt and what they render (the date too); part of every artefact."""
+        """First 16 hex digits of the SHA-256 of template, system prompt and what they render (the date too); part of
+        every artefact."""
         whole = f"{self.template}\0{self.before}\0{self.after}\0{self.gap}{self.end}"
         return hashlib.sha256(whole.encode()).hexdigest()[:16]
 
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
-        """Token ids that end an answer: the template's end of turn, the tokenizer's end of sequence, and those of `ends` that are no
-        piece of text (the settings of some models keep a default of another vocabulary)."""
+        """Token ids that end an answer: the template's end of turn, the tokenizer's end of sequence, and those of
+        `ends` that are no piece of text (the settings of some models keep a default of another vocabulary)."""
         named = [i for i in self.ends if i in self.tokenizer.added_tokens_decoder]
         return tuple(dict.fromkeys([*self._written_ends, *named]))
 
@@ -163,8 +167,8 @@ class ChatFormat:
     @cached_property
     def n_prefix(self) -> int:
         """Tokens before the instruction that every rendering starts with."""
-        a, b = self.render("x").ids, self.render("7 y").ids
-        return next(i for i, (p, q) in enumerate(zip(a, b, strict=False)) if p != q)
+        pairs = zip(self.render("x").ids, self.render("7 y").ids, strict=False)
+        return next(i for i, (first, second) in enumerate(pairs) if first != second)
 
     def render(self, request: str, response: str | None = None) -> Rendered:
         """Token ids of the prompt, and of the answer with its end-of-turn token if there is one."""
@@ -179,11 +183,13 @@ class ChatFormat:
         return [self._placed(ids, spans, len(pieces[1]), responses is not None) for pieces, ids, spans in rows]
 
     def token_ids(self, requests: Sequence[str], responses: Sequence[str]) -> list[list[int]]:
-        """Ids as `render_many` gives them, with all that the template writes after an answer; without positions, and so faster."""
+        """Ids as `render_many` gives them, with all that the template writes after an answer; without positions, and so
+        faster."""
         return self._encode(self._conversations(requests, responses), offsets=False)[0]
 
     def render_dialogue(self, messages: Sequence[dict]) -> Rendered:
-        """Token ids of a conversation of several turns ({role, content}, the user's first), to the end of its last answer.
+        """Token ids of a conversation of several turns ({role, content}, the user's first), to the end of its last
+        answer.
 
         t_inst and response are those of the first turn.
 
@@ -244,7 +250,7 @@ class ChatFormat:
         ids = encoded["input_ids"]
         spans = encoded["offset_mapping"] if offsets else [[] for _ in ids]
         for i, pieces in enumerate(conversations):
-            if any(self._control.search(said) for said in pieces[1::2]):
+            if any(map(self._control.search, pieces[1::2])):
                 ids[i], spans[i] = self._encode_as_text(pieces)
         if self._lead:
             none = [(0, 0)] * len(self._lead)
@@ -253,21 +259,23 @@ class ChatFormat:
 
     @cached_property
     def _lead(self) -> tuple[int, ...]:
-        """What the tokenizer itself writes before a text (BOS), unless the template does. What it writes behind one (an end of sequence)
-        has no place in a prompt."""
+        """What the tokenizer itself writes before a text (BOS), unless the template does. What it writes behind one (an
+        end of sequence) has no place in a prompt."""
         bos = self.tokenizer.bos_token
         if bos is None or self.before.startswith(bos):
             return ()
         plain, whole = (self.tokenizer("x", add_special_tokens=special)["input_ids"] for special in (False, True))
-        at = next((i for i in range(len(whole)) if whole[i : i + len(plain)] == plain), 0)
-        return tuple(whole[:at])
+        start = next((i for i in range(len(whole)) if whole[i : i + len(plain)] == plain), 0)
+        return tuple(whole[:start])
 
     @cached_property
     def _controls(self) -> dict[str, int]:
-        """Control tokens: the special ones, and those that the template is made of, whether they are marked special or not."""
+        """Control tokens: the special ones, and those that the template is made of, whether they are marked special or
+        not."""
         added, special = self.tokenizer.added_tokens_decoder, special_ids(self.tokenizer)
         frame = "\0".join((self.before, self.after, self.gap, self.end))
-        return {t.content: i for i, t in added.items() if t.content.strip() and (i in special or t.content in frame)}
+        texts = ((i, token.content) for i, token in added.items())
+        return {text: i for i, text in texts if text.strip() and (i in special or text in frame)}
 
     @cached_property
     def _control(self) -> re.Pattern:
@@ -276,7 +284,8 @@ class ChatFormat:
 
     @cached_property
     def _text_only(self):
-        """A tokenizer that reads control tokens as text, and as control tokens what `_disguised` makes of them; ids of the latter."""
+        """A tokenizer that reads control tokens as text, and as control tokens what `_disguised` makes of them; ids of
+        the latter."""
         from tokenizers import AddedToken, Tokenizer
 
         settings = json.loads(self.tokenizer.backend_tokenizer.to_str())
@@ -307,20 +316,21 @@ class ChatFormat:
             TemplateError: the tokenizer makes a control token of a message's letters all the same.
         """
         made, controls = self._text_only
-        if any(ord(character) >= _PRIVATE for said in pieces[1::2] for character in said):
+        if any(ord(character) >= _PRIVATE for message in pieces[1::2] for character in message):
             raise TemplateError(
                 "a message holds a control token of the model and private characters: take one of them out"
             )
         disguised = [piece if i % 2 else self._disguised(piece) for i, piece in enumerate(pieces)]
         encoded = made.encode("".join(disguised), add_special_tokens=False)
-        written = {text: i for text, i in self._controls.items() if any(text in said for said in pieces[1::2])}
+        written = {text: i for text, i in self._controls.items() if any(text in message for message in pieces[1::2])}
         if forged := [text for text, i in written.items() if i in encoded.ids]:
             raise TemplateError(f"a message holds {forged[0]}, which this tokenizer cannot read as text: take it out")
         return [controls.get(i, i) for i in encoded.ids], encoded.offsets
 
 
 def _dated(template: str) -> str:
-    """The template with `TODAY` in place of today's date: `strftime_now`, which transformers offers to templates, is defined anew."""
+    """The template with `TODAY` in place of today's date: `strftime_now`, which transformers offers to templates, is
+    defined anew."""
     if "strftime_now" not in template:
         return template
     directives = [*(f"%-{letter}" for letter in "dmHIMSyj"), *(f"%{letter}" for letter in "aAbBcdDeFHIjmMpSTxXyYZz")]

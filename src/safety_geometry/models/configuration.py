@@ -27,6 +27,11 @@ class ModelError(ValueError):
     """A model's folder or file is incomplete, cannot be read, or its parts do not fit each other."""
 
 
+def first_line(error: Exception) -> str:
+    """What others' code says, in short; its kind where it says nothing."""
+    return (str(error).splitlines() or [""])[0][:200] or type(error).__name__
+
+
 def read_json(file: Path, without: str) -> dict:
     """The object in a JSON file; `without` says what its absence means.
 
@@ -42,26 +47,27 @@ def read_json(file: Path, without: str) -> dict:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        told = getattr(error, "msg", None) or str(error).splitlines()[0]
-        raise ModelError(f"{file.name} is not JSON ({told})") from error
+        raise ModelError(f"{file.name} is not JSON ({getattr(error, 'msg', None) or first_line(error)})") from error
     if not isinstance(values, dict):
         raise ModelError(f"{file.name} is not an object of keys and values but a {type(values).__name__}")
     return values
 
 
 def uneven_heads(values: Mapping) -> str | None:
-    """What is wrong with how a width is divided into heads, and heads into groups that share keys and values; None: nothing.
+    """What is wrong with how a width is divided into heads, and heads into groups that share keys and values; None:
+    nothing.
 
     Sizes that are missing, or no whole numbers, are not judged.
     """
     sizes = ("hidden_size", "num_attention_heads", "num_key_value_heads", "head_dim")
-    width, heads, shared, each = (size if type(size := values.get(key)) is int else None for key in sizes)
-    if each and each % 2:
-        return f"heads of width {each}, and rotary positions need an even number (head_dim)"
-    if not each and width and heads and (width % heads or width // heads % 2):
+    width, heads, shared, head = (size if type(size := values.get(key)) is int else None for key in sizes)
+    if head and head % 2:
+        return f"heads of width {head}, and rotary positions need an even number (head_dim)"
+    if not head and width and heads and (width % heads or width // heads % 2):
         return f"{heads} heads in a width of {width}, which gives them no even width (num_attention_heads, hidden_size)"
     if heads and shared and heads % shared:
-        return f"{heads} heads for {shared} of keys and values, which do not share evenly (num_attention_heads, num_key_value_heads)"
+        keys = "(num_attention_heads, num_key_value_heads)"
+        return f"{heads} heads for {shared} of keys and values, which do not share evenly {keys}"
     return None
 
 

@@ -1,6 +1,8 @@
-"""Folders of models and adapters that others made: looked at before any job loads them, so that what cannot work says so early.
+"""Folders of models and adapters that others made: looked at before any job loads them, so that what cannot work says
+so early.
 
-Configurations, tokenizers, the names and shapes in the headers of safetensors files; and each weight once, for numbers that are none.
+Configurations, tokenizers, the names and shapes in the headers of safetensors files; and each weight once, for numbers
+that are none.
 """
 
 import json
@@ -10,29 +12,30 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
+from safety_geometry.models.adapters import PREFIX, SETTINGS, WEIGHTS, shapes_of
 from safety_geometry.models.chat import ChatFormat
-from safety_geometry.models.configuration import ModelError, check_sizes, read_json
+from safety_geometry.models.configuration import ModelError, first_line, read_config, read_json
 from safety_geometry.models.runner import FAMILIES, all_finite
 from safety_geometry.models.tokenizer import check_vocabulary, load_tokenizer
 
 TEMPLATE = "chat_template.jinja"
 LORA_A, LORA_B = ".lora_A.weight", ".lora_B.weight"
-WRAPPED = "base_model.model."  # peft's prefix of every name
-NO_MODEL = "it is not a model folder"
+DAMAGED = ": was the download complete?"
 
 
 def check_model_folder(folder: Path) -> None:
     """A plain causal model with its tokenizer, of a family that the runner knows.
 
     Raises:
-        ModelError: another family; sizes that no model has; no weights as safetensors, or not all of them, or others than the
-            configuration's, or quantised or not finite; a tokenizer that is missing, or has more tokens than the model.
+        ModelError: another family; sizes that no model has; no weights as safetensors, or not all of them, or others
+            than the configuration's, or quantised or not finite; a tokenizer that is missing, or has more tokens than
+            the model.
     """
-    if (folder / "adapter_config.json").exists():
+    if (folder / SETTINGS).exists():
         raise ModelError(
             "it has an adapter_config.json: give an adapter with format: adapter, and a merged model without one"
         )
-    config = read_json(folder / "config.json", NO_MODEL)
+    config = read_config(folder)
     kind = config.get("model_type")
     if kind not in FAMILIES:
         hint = "; save its language model alone (model_type gemma3_text)" if kind == "gemma3" else ""
@@ -43,7 +46,6 @@ def check_model_folder(folder: Path) -> None:
         )
     if config.get("use_bidirectional_attention"):
         raise ModelError("its tokens see later ones (use_bidirectional_attention): it is no causal language model")
-    check_sizes(config)
     weight_files(folder)
     check_vocabulary(load_tokenizer(folder), _settings(folder).vocab_size)
     check_weights(folder)
@@ -53,22 +55,20 @@ def check_adapter_folder(folder: Path, base: Path) -> None:
     """A LoRA adapter (peft) whose layers are those of the model folder `base`.
 
     Raises:
-        ModelError: no adapter as safetensors, another kind than LoRA, layers that `base` lacks or has in another shape, or a change of
-            the embedding of a model whose head is the same matrix.
+        ModelError: no adapter as safetensors, another kind than LoRA, layers that `base` lacks or has in another shape,
+            or a change of the embedding of a model whose head is the same matrix.
     """
-    config = read_json(folder / "adapter_config.json", "it is not a folder of a peft adapter")
+    config = read_json(folder / SETTINGS, "it is not a folder of a peft adapter")
     if (kind := config.get("peft_type")) != "LORA":
         raise ModelError(f"the adapter is of type {kind}; LoRA alone can be merged into its base")
-    file = folder / "adapter_model.safetensors"
+    file = folder / WEIGHTS
     if not file.exists():
-        raise ModelError(
-            "it has no adapter_model.safetensors (pickled weights, .bin, are not read); save it as safetensors"
-        )
-    weights, found = tensor_shapes(base), _header(file)
+        raise ModelError(f"it has no {WEIGHTS} (pickled weights, .bin, are not read); save it as safetensors")
+    weights, shapes = tensor_shapes(base), shapes_of(file, DAMAGED)
     check_finite(file)
     tied = _settings(base).tie_word_embeddings
-    for name, shape in found.items():
-        module = name.removeprefix(WRAPPED)
+    for name, shape in shapes.items():
+        module = name.removeprefix(PREFIX)
         for end, axis in ((LORA_A, 1), (LORA_B, 0)):
             if not module.endswith(end):
                 continue
@@ -78,26 +78,26 @@ def check_adapter_folder(folder: Path, base: Path) -> None:
                     f"the adapter changes {target}, which its base does not have: it belongs to another model"
                 )
             if target in weights and weights[target][axis] != shape[axis]:
-                raise ModelError(
-                    f"the adapter changes {target} of width {shape[axis]}, which is {weights[target][axis]} in its base: it belongs to "
-                    "another model"
-                )
+                widths = f"of width {shape[axis]}, which is {weights[target][axis]} in its base"
+                raise ModelError(f"the adapter changes {target} {widths}: it belongs to another model")
         if tied and any(part in module for part in ("embed_tokens", "lm_head")):
             raise ModelError(
-                "the adapter changes the embedding or the head, which are one matrix in its base: merge it where it was trained, and give "
-                "the merged model (format: folder)"
+                "the adapter changes the embedding or the head, which are one matrix in its base: merge it where it was"
+                " trained, and give the merged model (format: folder)"
             )
 
 
 def check_weights(folder: Path) -> None:
-    """The weights of a model folder are those that its configuration means: all of them, no others, in its shapes, and finite.
+    """The weights of a model folder are those that its configuration means: all of them, no others, in its shapes, and
+    finite.
 
     Raises:
         ModelError: they are not.
     """
     from transformers import AutoModelForCausalLM
 
-    settings, stored = _settings(folder), {_inner_name(name): shape for name, shape in tensor_shapes(folder).items()}
+    settings, shapes = _settings(folder), tensor_shapes(folder)
+    stored = {_inner_name(name): shape for name, shape in shapes.items()}
     blocks = {name.split(".")[1] for name in stored if name.startswith("layers.")}
     if len(blocks) != settings.num_hidden_layers:  # before a model of that many is built
         raise ModelError(
@@ -107,10 +107,9 @@ def check_weights(folder: Path) -> None:
         with torch.device("meta"):
             meant = AutoModelForCausalLM.from_config(settings).state_dict()
     except Exception as error:  # what a configuration can break in there has no common class
-        told = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise ModelError(f"no model can be built of config.json ({told})") from error
+        raise ModelError(f"no model can be built of config.json ({first_line(error)})") from error
     wanted = {_inner_name(name): tuple(tensor.shape) for name, tensor in meant.items()}
-    names = {_inner_name(name): name for name in [*tensor_shapes(folder), *meant]}
+    names = {_inner_name(name): name for name in [*shapes, *meant]}
     spare = {"lm_head.weight"} if settings.tie_word_embeddings else set()
     if lost := sorted(wanted.keys() - stored.keys() - spare):
         raise ModelError(f"{names[lost[0]]} is not among its weights ({len(lost)} such), and would be random")
@@ -131,7 +130,8 @@ def check_weights(folder: Path) -> None:
 
 
 def check_finite(file: Path) -> None:
-    """Every number of a safetensors file is one, read tensor by tensor. Raises ModelError when one is NaN or infinite, or no float."""
+    """Every number of a safetensors file is one, read tensor by tensor. Raises ModelError when one is NaN or infinite,
+    or no float."""
     with safe_open(file, "pt") as opened:
         for name in opened.keys():  # noqa: SIM118
             tensor = opened.get_tensor(name)
@@ -148,23 +148,23 @@ def _inner_name(name: str) -> str:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files that Hugging Face loads: model.safetensors, or those of the index. Raises ModelError when one is missing."""
+    """The files that Hugging Face loads: model.safetensors, or those of the index. Raises ModelError when one is
+    missing."""
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
-    wanted: set[str] = set()
+    present, wanted = {file.name for file in folder.glob("*.safetensors")}, set()
     if index.exists():
         names = read_json(index, "").get("weight_map")
         if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
             raise ModelError(f"{index.name} has no weight_map of names and files")
         wanted = set(names.values())
-        there = {file.name for file in folder.glob("*.safetensors")}
-        if missing := sorted(wanted - there):
+        if missing := sorted(wanted - present):
             raise ModelError(
                 f"{missing[0]} is missing, one of {len(wanted)} files of weights: was the download complete?"
             )
     if single.exists():
         return [single]
     if not wanted:
-        others = ", ".join(sorted(file.name for file in folder.glob("*.safetensors"))[:3])
+        others = ", ".join(sorted(present)[:3])
         hint = f"; {others} alone would not be loaded: name it model.safetensors" if others else ""
         raise ModelError(f"it has no *.safetensors (pickled weights, .bin, are not read): save it as safetensors{hint}")
     return [folder / name for name in sorted(wanted)]
@@ -172,12 +172,12 @@ def weight_files(folder: Path) -> list[Path]:
 
 def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Name -> shape of all weights of a model folder. Raises ModelError when a file is missing or there is none."""
-    return {name: shape for file in weight_files(folder) for name, shape in _header(file).items()}
+    return {name: shape for file in weight_files(folder) for name, shape in shapes_of(file, DAMAGED).items()}
 
 
 def use_template(folder: Path, text: str) -> None:
-    """Make `text` (Jinja) the chat template of a model folder, in place of all that it has. Files are replaced, not written into:
-    they may be hard links."""
+    """Make `text` (Jinja) the chat template of a model folder, in place of all that it has. Files are replaced, not
+    written into: they may be hard links."""
     settings = folder / "tokenizer_config.json"
     if settings.exists():
         values = read_json(settings, "")
@@ -194,13 +194,14 @@ def check_alike(folder: Path, other: Path, system: str | None = None) -> None:
     """Two steps of one trajectory have the same shape, the same tokens and the same rendering of a conversation.
 
     Raises:
-        ModelError: they do not, so that prompts, positions, layers or directions of one would mean something else in the other.
+        ModelError: they do not, so that prompts, positions, layers or directions of one would mean something else in
+            the other.
     """
     both = [_settings(path) for path in (folder, other)]
     for key in ("model_type", "num_hidden_layers", "hidden_size"):
-        mine, its = (getattr(settings, key) for settings in both)
-        if mine != its:
-            raise ModelError(f"{key} is {mine}, and {its} at the first step: make it a trajectory of its own")
+        here, first = (getattr(settings, key) for settings in both)
+        if here != first:
+            raise ModelError(f"{key} is {here}, and {first} at the first step: make it a trajectory of its own")
     tokenizers = [load_tokenizer(path) for path in (folder, other)]
     vocabularies: list[Mapping[str, int]] = [tokenizer.get_vocab() for tokenizer in tokenizers]
     if vocabularies[0] != vocabularies[1]:
@@ -224,17 +225,8 @@ def _settings(folder: Path):
     """The configuration with what its family fills in: files may leave out what is usual."""
     from transformers import AutoConfig
 
-    check_sizes(read_json(folder / "config.json", NO_MODEL))
+    read_config(folder)
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # what a configuration can break in there has no common class
-        told = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise ModelError(f"config.json cannot be read ({told})") from error
-
-
-def _header(file: Path) -> dict[str, tuple[int, ...]]:
-    try:
-        with safe_open(file, "np") as opened:
-            return {name: tuple(opened.get_slice(name).get_shape()) for name in opened.keys()}  # noqa: SIM118
-    except Exception as error:  # its own exception class is not public
-        raise ModelError(f"{file.name} cannot be read as safetensors ({error}): was the download complete?") from error
+        raise ModelError(f"config.json cannot be read ({first_line(error)})") from error

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from safety_geometry.models.interventions import Edits, RowEdit
 from safety_geometry.models.memory import BatchSize
-from safety_geometry.models.runner import Runner, SlotKeyValues
+from safety_geometry.models.runner import Runner, SlotKeyValues, common_prefix
 
 DROP_BELOW = 0.75  # finished rows leave the batch when the unfinished are at most this share of it
 
@@ -48,8 +48,8 @@ def generate(
         edits: interventions on each prompt, on its own tokens and on the decoded ones alike; prompts that share the
             same object share the run of the edited prefix.
         observe: is shown (indices of a batch's prompts, layer ℓ, the prompts' stream at the input of block ℓ [B, T, d],
-            offset [B]): token t of the b-th of them stands in column t + offset[b]. Tokens of the prefix are left out. It is
-            shown a batch twice when memory ran out in between.
+            offset [B]): token t of the b-th of them stands in column t + offset[b]. Tokens of the prefix are left out.
+            It is shown a batch twice when memory ran out in between.
         progress: told the number of prompts finished with each batch.
     Raises:
         ContextError: a prompt and its answer do not fit into the model's context.
@@ -57,17 +57,17 @@ def generate(
     out: list[Completion | None] = [None] * len(prompts)
     limits = [max_new_tokens] * len(prompts) if isinstance(max_new_tokens, int) else list(max_new_tokens)
     size = BatchSize.of(batch_size, "answers")
-    runner.check_context([len(p) for p in prompts], limits)
+    runner.check_context([len(prompt) for prompt in prompts], limits)
 
     def compute(rows: list[int]) -> None:
         chunk = [prompts[i] for i in rows]
-        found = _generate_batch(runner, chunk, stop_ids, [limits[i] for i in rows], share, rows, edits, observe)
-        for i, completion in zip(rows, found, strict=True):
+        answers = _generate_batch(runner, chunk, stop_ids, [limits[i] for i in rows], share, rows, edits, observe)
+        for i, completion in zip(rows, answers, strict=True):
             out[i] = completion
         if progress is not None:
             progress(len(rows))
 
-    for rows in length_batches([len(p) for p in prompts], size.rows):
+    for rows in length_batches([len(prompt) for prompt in prompts], size.rows):
         size.run(compute, rows)
     return out
 
@@ -77,31 +77,25 @@ def _generate_batch(runner, prompts, stop_ids, limits, share, indices, edits, ob
     max_new_tokens = max(limits)
     if runner.window is not None and max(map(len, prompts)) + max_new_tokens > runner.window:
         share = 0  # a window is counted in slots, and padding would stand between a shared prefix and a short prompt
-    shared = _common(prompts, share)
-    lengths = torch.tensor([len(p) - shared for p in prompts], device=device)
+    shared = common_prefix(prompts, share)
+    lengths = torch.tensor([len(prompt) - shared for prompt in prompts], device=device)
     width, n = int(lengths.max()), len(prompts)
     ids = torch.zeros(n, width, dtype=torch.long, device=device)
-    for i, p in enumerate(prompts):  # left padding: the last prompt tokens stand in one column
-        ids[i, width - len(p) + shared :] = torch.tensor(p[shared:], device=device)
+    for i, prompt in enumerate(prompts):  # left padding: the last prompt tokens stand in one column
+        ids[i, width - len(prompt) + shared :] = torch.tensor(prompt[shared:], device=device)
     pad = width - lengths
 
     cache = SlotKeyValues(shared + width + max_new_tokens)
+    row_edits = [edits[i] for i in indices] if edits else None
     if shared:
-        for layer, (k, v) in _prefix(
-            runner, prompts[0][:shared], [edits[i] for i in indices] if edits else None
-        ).items():
+        for layer, (k, v) in _prefix(runner, prompts[0][:shared], row_edits).items():
             cache.update(k.expand(n, -1, -1, -1), v.expand(n, -1, -1, -1), layer)
         cache.offset = shared
     slots = torch.arange(shared + width + max_new_tokens, device=device)
     real = (slots[None] < shared) | (slots[None] >= shared + pad[:, None])  # [n, S]: not padding
 
-    edit = RowEdit([edits[i] for i in indices], device) if edits else None
-    tap = None
-    if observe is not None:
-
-        def tap(layer: int, h: Tensor) -> None:
-            observe(indices, layer, h, pad - shared)
-
+    edit = RowEdit(row_edits, device) if edits else None
+    tap = None if observe is None else lambda layer, h: observe(indices, layer, h, pad - shared)
     columns = torch.arange(width, device=device)
     positions = (shared + columns[None] - pad[:, None]).clamp(min=0)
     causal = slots[: shared + width][None] <= (shared + columns)[:, None]
@@ -116,12 +110,12 @@ def _generate_batch(runner, prompts, stop_ids, limits, share, indices, edits, ob
     answers: list[list[int]] = [[] for _ in prompts]
     stopped = [False] * n
     stops = torch.tensor(stop_ids, device=device)
-    there = list(range(n))  # the prompts whose rows are still in the batch
-    open_rows = set(there)  # those that are not finished
+    kept = list(range(n))  # the prompts whose rows are still in the batch
+    open_rows = set(kept)  # those that are not finished
     token = runner.logits(h[:, -1]).argmax(-1)
     while True:
         ended = torch.isin(token, stops).tolist()
-        for row, t, end in zip(there, token.tolist(), ended, strict=True):
+        for row, t, end in zip(kept, token.tolist(), ended, strict=True):
             if row in open_rows:
                 stopped[row] = end
                 if not end:
@@ -130,14 +124,14 @@ def _generate_batch(runner, prompts, stop_ids, limits, share, indices, edits, ob
                     open_rows.discard(row)
         if not open_rows:
             break
-        if len(open_rows) <= DROP_BELOW * len(there):  # dropping rows copies the cache: not at every finished one
-            keep = torch.tensor([i for i, row in enumerate(there) if row in open_rows], device=device)
-            there = [row for row in there if row in open_rows]
+        if len(open_rows) <= DROP_BELOW * len(kept):  # dropping rows copies the cache: not at every finished one
+            keep = torch.tensor([i for i, row in enumerate(kept) if row in open_rows], device=device)
+            kept = [row for row in kept if row in open_rows]
             token = token[keep]
             cache.keep(keep)
-            edit = RowEdit([edits[indices[row]] for row in there], device) if edits else None
-        visible = real[there, None, None, : cache.offset + 1]
-        positions = (cache.offset - pad[there])[:, None]
+            edit = RowEdit([row_edits[row] for row in kept], device) if edits else None
+        visible = real[kept, None, None, : cache.offset + 1]
+        positions = (cache.offset - pad[kept])[:, None]
         h = runner.blocks(
             runner.embed(token[:, None]),
             cache=cache,
@@ -161,9 +155,3 @@ def _prefix(runner: Runner, ids: Sequence[int], edits: Sequence[Edits] | None) -
     rows = torch.tensor([place[id(e)] for e in edits], device=runner.device)
     past = runner.prefix(ids, h=h, edit=RowEdit(distinct, runner.device)).past
     return {layer: (k[rows], v[rows]) for layer, (k, v) in past.items()}
-
-
-def _common(prompts: Sequence[Sequence[int]], limit: int) -> int:
-    limit = min(limit, min(map(len, prompts)) - 1)
-    first = prompts[0]
-    return next((t for t in range(limit) if any(p[t] != first[t] for p in prompts)), max(limit, 0))

@@ -11,15 +11,16 @@ from safety_geometry.models.loading import end_ids
 from safety_geometry.models.templates import checked_format
 from safety_geometry.models.tokenizer import load_tokenizer
 
-# Nothing here reads a pickle. Hidden: Snakemake's time stamp of a folder, which as a hard link would be the source's as well.
+# Nothing here reads a pickle. Hidden: Snakemake's time stamp of a folder, which as a hard link would be the source's as
+# well.
 LEFT_OUT = shutil.ignore_patterns(".*", "*.provenance.json", "*.bin", "*.pt", "*.pth")
 
 
 def make_model(
     source: Path, folder: Path, form: str, dtype: str, system: str | None, template: str | None = None
 ) -> None:
-    """A model folder from a fetched `source`, a GGUF file (`form` gguf) or a Hugging Face folder; `template`: of its chats, instead
-    of what the model brings.
+    """A model folder from a fetched `source`, a GGUF file (`form` gguf) or a Hugging Face folder; `template`: of its
+    chats, instead of what the model brings.
 
     Raises:
         ModelError, TemplateError, UnsupportedModel: it could not be used.
@@ -47,7 +48,8 @@ def _inner(folder: Path, name: str) -> Path:
 
 
 def _linked(source: str, target: str) -> None:
-    """A hard link, for gigabytes that are there already; a copy where there can be none, and of what is not the study's own."""
+    """A hard link, for gigabytes that are there already; a copy where there can be none, and of what is not the study's
+    own."""
     try:
         if Path(source).is_symlink():
             os.symlink(Path(source).resolve(), target)

@@ -1,30 +1,50 @@
-"""A model and its chat format, loaded together, and its greedy answers as text: for users of the library."""
+"""A model and its chat format, loaded together: what is asked, and read inside."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from torch import nn
+
+from safety_geometry.models.adapters import with_adapter
 from safety_geometry.models.chat import ChatFormat, Rendered
-from safety_geometry.models.generation import generate
-from safety_geometry.models.interventions import Edits
-from safety_geometry.models.loaded import load
-from safety_geometry.models.memory import BatchSize
+from safety_geometry.models.loading import end_ids, load_model
 from safety_geometry.models.runner import Runner
+from safety_geometry.models.tokenizer import check_vocabulary, load_tokenizer
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class LanguageModel:
     """`runner` runs its blocks, `chat` renders conversations for it."""
 
     runner: Runner
     chat: ChatFormat
 
-    def render(self, requests: Sequence[str], new_tokens: int = 0) -> list[Rendered]:
-        """Prompts of requests. Raises ContextError for one that, with an answer of `new_tokens`, exceeds the model's
-        context."""
+    @property
+    def model(self) -> nn.Module:
+        return self.runner.model
+
+    @property
+    def tokenizer(self):
+        return self.chat.tokenizer
+
+    def render(
+        self, requests: Sequence[str], new_tokens: int | Sequence[int] = 0, names: Sequence[str] | None = None
+    ) -> list[Rendered]:
+        """Prompts of requests. Raises ContextError, with its name or place, for one that, with an answer of
+        `new_tokens`, exceeds the model's context."""
         prompts = self.chat.render_many(requests)
-        self.runner.check_context([len(prompt.ids) for prompt in prompts], new_tokens)
+        self.runner.check_context([len(prompt.ids) for prompt in prompts], new_tokens, names)
         return prompts
+
+    def render_rows(self, rows: Sequence[dict], new_tokens: int | Sequence[int] = 0) -> list[Rendered]:
+        """Those of the rows' `prompt`, whose names are their ids, or their places where they have none."""
+        names = [str(row.get("id", place)) for place, row in enumerate(rows, 1)]
+        return self.render([row["prompt"] for row in rows], new_tokens, names)
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Of an answer's tokens."""
+        return self.tokenizer.decode(ids, skip_special_tokens=True)
 
 
 def load_language_model(
@@ -36,51 +56,31 @@ def load_language_model(
 ) -> LanguageModel:
     """The model of a folder of transformers, with the LoRA `adapter` folder of a checkpoint merged into it.
 
-    dtype: float32, bfloat16 or float16; system: the system prompt of every conversation.
+    dtype: float32, bfloat16 or float16; system: the system prompt of every conversation (None: the template's own).
 
     Raises:
         ModelError: weights, tokenizer or device are missing, or do not belong together.
         TemplateError: its chat template does not show where request and answer stand.
         UnsupportedModel: the family is not one that `Runner` knows.
     """
-    loaded = load(Path(folder), dtype, device, system, adapter)
-    return LanguageModel(loaded.runner, loaded.chat)
+    tokenizer = load_tokenizer(Path(folder))
+    chat = ChatFormat(tokenizer, system, end_ids(Path(folder)))
+    model = load_model(Path(folder), dtype, device, adapter)
+    check_vocabulary(tokenizer, model.config.vocab_size)
+    return LanguageModel(Runner(model), chat)
 
 
-@dataclass(frozen=True)
-class Answer:
-    """The answer to a request; hit_limit: the length limit ended it. A frame of these is what `judge_completions`
-    takes."""
+def each_save(base: LanguageModel, adapters: Sequence[Path], device: str) -> Iterator[LanguageModel]:
+    """The model of each adapter folder on `device`, or, without any, `base` itself. `base` serves for nothing else
+    afterwards.
 
-    id: str
-    request: str
-    completion: str
-    hit_limit: bool
-
-
-def answer(
-    model: LanguageModel,
-    requests: Sequence[str],
-    edits: Edits | None = None,
-    max_new_tokens: int = 64,
-    batch_size: int | BatchSize = 32,
-) -> list[Answer]:
-    """Greedy answers, in the order of the requests; `edits` act on every token of prompts and answers.
-
-    Raises ContextError for a prompt that, with its answer, exceeds the model's context.
+    One model is there at a time: what was yielded loses its weights when the next is asked for.
     """
-    prompts, chat = model.render(requests, max_new_tokens), model.chat
-    completions = generate(
-        model.runner,
-        [prompt.ids for prompt in prompts],
-        chat.stop_ids,
-        max_new_tokens,
-        batch_size,
-        chat.n_prefix,
-        None if edits is None else [edits] * len(prompts),
-    )
-    texts = chat.tokenizer.batch_decode([list(completion.ids) for completion in completions], skip_special_tokens=True)
-    return [
-        Answer(str(place), request, text.strip(), completion.hit_limit)
-        for place, (request, text, completion) in enumerate(zip(requests, texts, completions, strict=True))
-    ]
+    if not adapters:
+        yield base
+        return
+    plain = base.model.to("cpu")
+    for adapter in adapters:
+        save = replace(base, runner=Runner(with_adapter(plain, adapter, device)))
+        yield save
+        save.runner = None  # the next one is made before the caller lets go of this one

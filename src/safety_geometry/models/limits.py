@@ -10,8 +10,8 @@ from safety_geometry.models.configuration import uneven_heads
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked of one model, by the key of the configuration: layers that are read (zero-based), replacement tokens that an
-    attack considers (top_k), and numbers of tokens that have to fit into its context."""
+    """What is asked of one model, by the key of the configuration: layers that are read (zero-based), replacement
+    tokens that an attack considers (top_k), and numbers of tokens that have to fit into its context."""
 
     layers: Mapping[str, list[int]] = field(default_factory=dict)
     vocabulary: Mapping[str, int] = field(default_factory=dict)
@@ -20,9 +20,8 @@ class Asked:
 
 def faults(name: str, config: Mapping, asked: Asked) -> Iterator[str]:
     """What to change, one sentence each, with key and value. What config.json does not tell is not checked."""
-    blocks, vocabulary, context = (
-        _whole(config, key) for key in ("num_hidden_layers", "vocab_size", "max_position_embeddings")
-    )
+    sizes = (config.get(key) for key in ("num_hidden_layers", "vocab_size", "max_position_embeddings"))
+    blocks, vocabulary, context = (size if type(size) is int else None for size in sizes)
     if (fault := uneven_heads(config)) is not None:
         yield f"model {name} has {fault}; choose others"
     for key, layers in asked.layers.items():
@@ -36,7 +35,8 @@ def faults(name: str, config: Mapping, asked: Asked) -> Iterator[str]:
             yield f"{key} is {n}, and model {name} has {vocabulary} tokens; take at most so many"
     for key, n in asked.context.items():
         if context is not None and n >= context:
-            yield f"{key} is {n}, and the context of model {name} is {context} tokens, which have to hold the prompt too; lower it"
+            length = f"the context of model {name} is {context} tokens"
+            yield f"{key} is {n}, and {length}, which have to hold the prompt too; lower it"
 
 
 def linear_layers(folder: Path) -> set[str]:
@@ -51,10 +51,6 @@ def linear_layers(folder: Path) -> set[str]:
 
 
 def lacking(targets: Sequence[str], layers: Collection[str]) -> list[str]:
-    """Targets of LoRA that are none of a model's linear layers, by the last part of their names; none where no layer is known."""
+    """Targets of LoRA that are none of a model's linear layers, by the last part of their names; none where no layer is
+    known."""
     return [target for target in targets if layers and target.rsplit(".", 1)[-1] not in layers]
-
-
-def _whole(config: Mapping, key: str) -> int | None:
-    value = config.get(key)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None

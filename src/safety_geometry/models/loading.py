@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from safety_geometry.models.configuration import ModelError
+from safety_geometry.models.adapters import merged_in
+from safety_geometry.models.configuration import ModelError, read_json
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -18,31 +19,20 @@ def configure(threads: int, deterministic: bool = True) -> None:
 
 
 def end_ids(folder: Path) -> tuple[int, ...]:
-    """Token ids that end an answer by a model folder's generation_config.json, or by its config.json where there is none.
+    """Token ids that end an answer by a model folder's generation_config.json, or by its config.json where there is
+    none.
 
     Raises:
-        ModelError: they are no token ids.
+        ModelError: they are no token ids, or the file is no JSON object.
     """
     file = next((f for name in ("generation_config.json", "config.json") if (f := folder / name).exists()), None)
     if file is None:
         return ()
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))["eos_token_id"]
-    except KeyError:
-        return ()
-    except (ValueError, TypeError) as error:
-        raise ModelError(f"{file.name} is no JSON object") from error
+    value = read_json(file, "").get("eos_token_id")
     ids = value if isinstance(value, list) else [] if value is None else [value]
-    if wrong := [i for i in ids if type(i) is not int or i < 0]:
+    if wrong := [number for number in ids if type(number) is not int or number < 0]:
         raise ModelError(f"{file.name}: eos_token_id has {wrong[0]!r}, which is no token id")
     return tuple(ids)
-
-
-def check_device(device: str) -> None:
-    """Raises ModelError for a GPU that torch does not see."""
-    wanted = torch.device(device)
-    if wanted.type == "cuda" and (wanted.index or 0) >= (count := torch.cuda.device_count()):
-        raise ModelError(f"model.device is {device}, and torch sees {count} GPU(s) here; set another device, or cpu")
 
 
 def load_model(folder: Path, dtype: str = "float32", device: str = "cpu", adapter: Path | None = None) -> nn.Module:
@@ -53,17 +43,17 @@ def load_model(folder: Path, dtype: str = "float32", device: str = "cpu", adapte
     """
     from transformers import AutoModelForCausalLM
 
-    check_device(device)
+    place = torch.device(device)
+    if place.type == "cuda" and (place.index or 0) >= (count := torch.cuda.device_count()):
+        raise ModelError(f"model.device is {device}, and torch sees {count} GPU(s) here; set another device, or cpu")
     if dtype not in DTYPES:
         raise ModelError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
     if not (folder / "config.json").exists():
         raise ModelError(f"{folder} has no config.json: it is not a model folder")
-    model, found = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype], output_loading_info=True)
-    if lost := sorted([*found["missing_keys"], *(name for name, *_ in found["mismatched_keys"])]):
+    model, report = AutoModelForCausalLM.from_pretrained(folder, dtype=DTYPES[dtype], output_loading_info=True)
+    if lost := sorted([*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])]):
         raise ModelError(f"{lost[0]} is not among its weights ({len(lost)} such), and would be random")
     if adapter is not None:
-        from safety_geometry.models.adapters import merged_in
-
         model = merged_in(model, adapter)
     return model.to(device).eval().requires_grad_(False)
 
@@ -83,12 +73,14 @@ def add_lora(model: nn.Module, rank: int, alpha: float, dropout: float, targets:
 
 
 def check_targets(model: nn.Module, targets: list[str]) -> None:
-    """Raise ModelError, naming the target, unless each is a linear layer that an adapter can be saved of and merged into again.
+    """Raise ModelError, naming the target, unless each is a linear layer that an adapter can be saved of and merged
+    into again.
 
-    peft leaves out what it does not find; an adapter of a head that is the embedding as well would, merged, change both.
+    peft leaves out what it does not find; an adapter of a head that is the embedding as well would, merged, change
+    both.
     """
     modules, shared = dict(model.named_modules()), model.get_input_embeddings().weight
-    linear = {name: m for name, m in modules.items() if isinstance(m, nn.Linear) and m.weight is not shared}
+    linear = {name for name, layer in modules.items() if isinstance(layer, nn.Linear) and layer.weight is not shared}
     for target in targets:
         named = [name for name in modules if name == target or name.endswith(f".{target}")]
         if named and all(name in linear for name in named):
@@ -105,23 +97,22 @@ def check_targets(model: nn.Module, targets: list[str]) -> None:
 
 
 def save_plain(model: nn.Module, tokenizer, folder: Path) -> None:
-    """Write a model (adapters merged) and its tokenizer as a folder that `load_model` and transformers read; no path of here in it."""
+    """Write a model (adapters merged) and its tokenizer as a folder that `load_model` and transformers read; no path of
+    here in it."""
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    _drop_paths(folder / "config.json")
+    file = folder / "config.json"
+    values = json.loads(file.read_text(encoding="utf-8"))
+    values.pop("_name_or_path", None)
+    file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def save_adapter(folder: Path, model: nn.Module, base_name: str) -> None:
-    """Write the adapter of a PeftModel as a folder: its base by name, no path of this machine and no generated model card."""
+    """Write the adapter of a PeftModel as a folder: its base by name, no path of this machine and no generated model
+    card."""
     model.save_pretrained(folder, save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
     file = folder / "adapter_config.json"
     config = json.loads(file.read_text(encoding="utf-8")) | {"base_model_name_or_path": base_name}
     config["target_modules"] = sorted(config["target_modules"])
     file.write_text(json.dumps(config, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-
-
-def _drop_paths(config: Path) -> None:
-    values = json.loads(config.read_text(encoding="utf-8"))
-    values.pop("_name_or_path", None)
-    config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -14,12 +14,13 @@ class LessMemory(UserWarning):
 class BatchSize:
     """Rows of one forward pass: as many as asked for, halved whenever memory runs out, and never grown again.
 
-    Only a GPU's allocator tells that memory ran out (torch.OutOfMemoryError), so on a CPU it is a constant. Pass the same
-    object to several calls and they share what the first one found out.
+    Only a GPU's allocator tells that memory ran out (torch.OutOfMemoryError), so on a CPU it is a constant. Pass the
+    same object to several calls and they share what the first one found out.
     """
 
     def __init__(self, asked: int, what: str, adaptive: bool = True):
-        """`what`: whose rows these are, for the message; `adaptive`: false where a failed pass must not be tried again."""
+        """`what`: whose rows these are, for the message; `adaptive`: false where a failed pass must not be tried
+        again."""
         self.asked, self.what, self.rows, self.adaptive = asked, what, asked, adaptive
 
     @classmethod

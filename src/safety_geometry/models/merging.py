@@ -11,8 +11,9 @@ from torch import nn
 def merged(model: nn.Module) -> Iterator[None]:
     """Inside the block every LoRA layer of peft stands replaced by a plain linear one with W + ΔW.
 
-    The layers themselves are left alone and put back at the end, so that nothing is ever added to a weight and taken off again, which
-    would drift. Takes memory for one more copy of the weights that have adapters. Dropout plays no part: for evaluation.
+    The layers themselves are left alone and put back at the end, so that nothing is ever added to a weight and taken
+    off again, which would drift. Takes memory for one more copy of the weights that have adapters. Dropout plays no
+    part: for evaluation.
     """
     swapped = []
     for parent in list(model.modules()):

@@ -18,7 +18,10 @@ def position_indices(prompts: Sequence[Rendered], positions: Sequence[Position])
 
     Positions are negative (counted from the end of the prompt) or "t_inst" (last token of the instruction).
     """
-    table = [[p.t_inst if q == T_INST else len(p.ids) + int(q) for q in positions] for p in prompts]
+    table = [
+        [prompt.t_inst if position == T_INST else len(prompt.ids) + int(position) for position in positions]
+        for prompt in prompts
+    ]
     worst = min((min(row) for row in table), default=0)
     if worst < 0:
         raise PositionError(

@@ -1,8 +1,8 @@
 """The processes of one training run, their ranks: who takes which rows, and what they tell each other.
 
-Rows and candidates are dealt out, gradients and losses are added up, and everything else (pool, draws, optimiser) is repeated by
-every rank on equal numbers. Code asks a `Ranks` and has one path: with one process (`ONE`) nothing is exchanged and every number
-stays what it is, to the last bit. With more, sums are rounded otherwise.
+Rows and candidates are dealt out, gradients and losses are added up, and everything else (pool, draws, optimiser) is
+repeated by every rank on equal numbers. Code asks a `Ranks` and has one path: with one process (`ONE`) nothing is
+exchanged and every number stays what it is, to the last bit. With more, sums are rounded otherwise.
 """
 
 import hashlib
@@ -18,7 +18,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 PATIENCE = timedelta(minutes=30)
-"""How long a rank waits for another one. A launcher ends the others of a rank that died at once; this is for what hangs."""
+"""How long a rank waits for another one. A launcher ends the others of a rank that died at once; this is for what
+hangs."""
 
 
 class RanksError(RuntimeError):
@@ -27,8 +28,8 @@ class RanksError(RuntimeError):
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place among the `world` processes of a run. sharded: the frozen weights of every block are spread over
-    the ranks (`shard`), so that all of them have to run each block equally often, forward and backward."""
+    """This process's place among the `world` processes of a run. sharded: the frozen weights of every block are spread
+    over the ranks (`shard`), so that all of them have to run each block equally often, forward and backward."""
 
     rank: int = 0
     world: int = 1
@@ -59,9 +60,9 @@ class Ranks:
         """The smallest of the ranks' values."""
         if self.world == 1:
             return value
-        found = torch.tensor(value)
-        dist.all_reduce(found, op=dist.ReduceOp.MIN)
-        return int(found)
+        least = torch.tensor(value)
+        dist.all_reduce(least, op=dist.ReduceOp.MIN)
+        return int(least)
 
     def add_(self, tensor: Tensor) -> None:
         """Add a tensor up over the ranks, in place. NaN and ∞ of one rank stay."""
@@ -77,23 +78,24 @@ class Ranks:
         """The values of the first rank."""
         if self.world == 1:
             return values
-        found = torch.tensor(values, dtype=torch.float64)
-        dist.broadcast(found, 0)
-        return tuple(found.tolist())
+        first = torch.tensor(values, dtype=torch.float64)
+        dist.broadcast(first, 0)
+        return tuple(first.tolist())
 
     def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Add the gradients up over the ranks, in one exchange. A parameter that has none on any rank keeps none."""
         if self.world == 1:
             return
         parameters = list(parameters)
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
-        there = gradients[0].new_tensor([p.grad is not None for p in parameters])
-        flat = torch.cat([*(g.flatten() for g in gradients), there])
+        gradients = [
+            torch.zeros_like(parameter) if parameter.grad is None else parameter.grad for parameter in parameters
+        ]
+        counts = gradients[0].new_tensor([parameter.grad is not None for parameter in parameters])
+        flat = torch.cat([*(gradient.flatten() for gradient in gradients), counts])
         dist.all_reduce(flat)
-        sizes = [g.numel() for g in gradients]
-        *parts, there = flat.split([*sizes, len(parameters)])
-        for p, part, some in zip(parameters, parts, there.tolist(), strict=True):
-            p.grad = part.view_as(p).to(p.dtype).clone() if some else None
+        *parts, counts = flat.split([*(gradient.numel() for gradient in gradients), len(parameters)])
+        for parameter, part, count in zip(parameters, parts, counts.tolist(), strict=True):
+            parameter.grad = part.view_as(parameter).to(parameter.dtype).clone() if count else None
 
     def check(self, what: str, *parts: object) -> None:
         """Compare something that all ranks have to have alike: tensors on the CPU, and what has an exact `repr`.
@@ -106,13 +108,14 @@ class Ranks:
         whole = hashlib.sha256()
         for part in parts:
             whole.update(part.contiguous().numpy().tobytes() if isinstance(part, Tensor) else repr(part).encode())
-        own = torch.tensor([int.from_bytes(whole.digest()[:7])])
-        found = [torch.zeros_like(own) for _ in range(self.world)]
-        dist.all_gather(found, own)
-        if others := [r for r, digest in enumerate(found) if digest != found[0]]:
+        digest = torch.tensor([int.from_bytes(whole.digest()[:7])])
+        digests = [torch.zeros_like(digest) for _ in range(self.world)]
+        dist.all_gather(digests, digest)
+        if others := [rank for rank, digest in enumerate(digests) if digest != digests[0]]:
             raise RanksError(
-                f"{what}: process {others[0]} of {self.world} has another one than process 0, and training on would follow neither. "
-                "Are all on the same kind of device, with the same files and packages? If so, train with one process, and report it"
+                f"{what}: process {others[0]} of {self.world} has another one than process 0, and training on would"
+                " follow neither. Are all on the same kind of device, with the same files and packages? If so, train"
+                " with one process, and report it"
             )
 
 
@@ -122,9 +125,11 @@ ONE = Ranks()
 
 @contextmanager
 def launched(device: str, sharded: bool = False) -> Iterator[Ranks]:
-    """The ranks that a launcher (`accelerate launch`, `torchrun`) started, of which this process is one; `ONE` without a launcher.
+    """The ranks that a launcher (`accelerate launch`, `torchrun`) started, of which this process is one; `ONE` without
+    a launcher.
 
-    On a GPU each rank gets the one that its number on the machine says, as the current device: `device` has to be plain `cuda`.
+    On a GPU each rank gets the one that its number on the machine says, as the current device: `device` has to be plain
+    `cuda`.
 
     Raises:
         RanksError: there are not enough GPUs.
@@ -147,29 +152,31 @@ def launched(device: str, sharded: bool = False) -> Iterator[Ranks]:
 
 
 def _take_gpu(device: str, local: int) -> None:
-    here, found = int(os.environ.get("LOCAL_WORLD_SIZE", local + 1)), torch.cuda.device_count()
+    wanted, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", local + 1)), torch.cuda.device_count()
     if torch.device(device).index is not None:
-        raise RanksError(f"device {device} is one GPU, and each of {here} processes needs its own; write cuda")
-    if here > found:
+        raise RanksError(f"device {device} is one GPU, and each of {wanted} processes needs its own; write cuda")
+    if wanted > gpus:
         raise RanksError(
-            f"{here} processes need a GPU each, and this machine shows {found}; start fewer, or ask for more GPUs"
+            f"{wanted} processes need a GPU each, and this machine shows {gpus}; start fewer, or ask for more GPUs"
             " (resource gpu of the profile, train.processes, CUDA_VISIBLE_DEVICES)"
         )
     torch.cuda.set_device(local)
 
 
 def shard(model: nn.Module, blocks: Iterable[nn.Module], device: str) -> nn.Module:
-    """Spread the frozen weights of `blocks` over the ranks (FSDP): each is whole only while it runs. Everything else is moved to
-    `device` whole: embedding, head, and what is trained, whose gradients are therefore added up as without sharding.
+    """Spread the frozen weights of `blocks` over the ranks (FSDP): each is whole only while it runs. Everything else is
+    moved to `device` whole: embedding, head, and what is trained, whose gradients are therefore added up as without
+    sharding.
 
-    Call it on a model on the CPU, after adapters were added. Blocks are called one by one (`Runner`), not through the model, so
-    each is an FSDP root of its own. Gradients must enter a block through its output alone: no cache with gradients.
+    Call it on a model on the CPU, after adapters were added. Blocks are called one by one (`Runner`), not through the
+    model, so each is an FSDP root of its own. Gradients must enter a block through its output alone: no cache with
+    gradients.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(torch.device(device).type, (dist.get_world_size(),))
-    trained = {p for p in model.parameters() if p.requires_grad}
+    trained = {parameter for parameter in model.parameters() if parameter.requires_grad}
     for block in blocks:
         fully_shard(block, mesh=mesh, reshard_after_forward=True, ignored_params=trained)
     return model.to(device)

@@ -1,8 +1,8 @@
 """Restarting from the cached input of a layer: what makes many single-layer interventions cheap.
 
-Blocks below the edited layer never see the edit, so an edited run starts at that layer from the stream of one clean run.
-The shared prefix is edited once per intervention, whatever the number of prompts, and logits are read where they are
-needed only.
+Blocks below the edited layer never see the edit, so an edited run starts at that layer from the stream of one clean
+run. The shared prefix is edited once per intervention, whatever the number of prompts, and logits are read where they
+are needed only.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -18,9 +18,9 @@ from safety_geometry.models.runner import Batch, KeyValues, Runner, pack
 
 @dataclass(frozen=True)
 class CleanRun:
-    """A clean run of n prompts: the packed batch, the stream [n, T, d] at the input of chosen layers, that of the shared
-    prefix [1, P, d], the stream after the last block at each prompt's last token [n, d]; read: what else was asked for, [n, …]
-    by layer."""
+    """A clean run of n prompts: the packed batch, the stream [n, T, d] at the input of chosen layers, that of the
+    shared prefix [1, P, d], the stream after the last block at each prompt's last token [n, d]; read: what else was
+    asked for, [n, …] by layer."""
 
     batch: Batch
     stream: dict[int, Tensor]
@@ -58,30 +58,30 @@ def clean_run(
     parts: list[tuple[dict[int, Tensor], dict[int, Tensor], Tensor]] = []
 
     def compute(rows: list[int]) -> None:
-        here = batch if len(rows) == len(prompts) else Batch(batch.ids[rows], batch.lengths[rows], batch.prefix)
-        stream, found = {}, {}
+        chunk = batch if len(rows) == len(prompts) else Batch(batch.ids[rows], batch.lengths[rows], batch.prefix)
+        stream, kept = {}, {}
 
         def keep(layer: int, h: Tensor) -> None:
             if layer in layers:
                 stream[layer] = h
-            if read is not None and (value := read(layer, h, here)) is not None:
-                found[layer] = value
+            if read is not None and (value := read(layer, h, chunk)) is not None:
+                kept[layer] = value
 
-        h = runner.forward(here, cache=cache, tap=keep)
+        h = runner.forward(chunk, cache=cache, tap=keep)
         lines = torch.arange(len(rows), device=runner.device)
-        parts.append((stream, found, h[lines, here.last]))
+        parts.append((stream, kept, h[lines, chunk.last]))
 
-    mine = BatchSize(len(prompts), "clean run")
-    mine.run(compute, range(len(prompts)))
-    if mine.changed and size is not None:
-        size.rows = min(size.rows, mine.rows)
-    stream, found, final = parts[0]
+    whole = BatchSize(len(prompts), "clean run")
+    whole.run(compute, range(len(prompts)))
+    if whole.changed and size is not None:
+        size.rows = min(size.rows, whole.rows)
+    stream, kept, final = parts[0]
     if len(parts) > 1:
-        stream, found = (
-            {at: torch.cat([part[side][at] for part in parts]) for at in parts[0][side]} for side in (0, 1)
+        stream, kept = (
+            {layer: torch.cat([part[side][layer] for part in parts]) for layer in parts[0][side]} for side in (0, 1)
         )
         final = torch.cat([part[2] for part in parts])
-    return CleanRun(batch, stream, prefix_stream, final, found)
+    return CleanRun(batch, stream, prefix_stream, final, kept)
 
 
 def edited_prefix(

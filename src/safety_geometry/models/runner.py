@@ -42,7 +42,7 @@ class NotFinite(FloatingPointError):
 
 
 def all_finite(tensor: Tensor) -> bool:
-    """Neither NaN nor infinite anywhere; without a mask as large as the tensor."""
+    """Neither NaN nor infinite anywhere: one pass, without a mask as large as the tensor; NaN comes through."""
     return not tensor.numel() or bool(torch.isfinite(torch.stack(tensor.aminmax())).all())
 
 
@@ -113,15 +113,18 @@ class Batch:
         return self.lengths - 1
 
 
+def common_prefix(rows: Sequence[Sequence[int]], limit: int) -> int:
+    """How many leading tokens, `limit` at the most, all rows have in common; at least one token of every row stays."""
+    limit, first = min(limit, min(map(len, rows)) - 1), rows[0]
+    return next((t for t in range(limit) if any(row[t] != first[t] for row in rows)), max(limit, 0))
+
+
 def pack(rows: Sequence[Sequence[int]], device: torch.device | str = "cpu", share: int = 0) -> Batch:
     """Right-pad `rows` after taking off their longest common prefix, `share` tokens at the most.
 
     At least one token of every row stays. Padding is never seen by real tokens: attention is causal.
     """
-    shared = 0
-    limit = min(share, min(map(len, rows)) - 1)
-    while shared < limit and all(row[shared] == rows[0][shared] for row in rows):
-        shared += 1
+    shared = common_prefix(rows, share)
     lengths = torch.tensor([len(row) - shared for row in rows], device=device)
     ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long, device=device)
     for i, row in enumerate(rows):
@@ -187,8 +190,8 @@ class Runner:
                 room += f" less {limits[i]} for the answer"
             others = f", and so do {len(long) - 1} more" if len(long) > 1 else ""
             raise ContextError(
-                f"prompt {names[i] if names else f'{i + 1} of {len(lengths)}'} has {lengths[i]} tokens, more than {room}{others}; "
-                "take it out of its set or shorten it, or use a model with a longer context"
+                f"prompt {names[i] if names else f'{i + 1} of {len(lengths)}'} has {lengths[i]} tokens, more than"
+                f" {room}{others}; take it out of its set or shorten it, or use a model with a longer context"
             )
 
     def embed(self, ids: Tensor) -> Tensor:
@@ -246,7 +249,8 @@ class Runner:
         """Next-token logits [..., V] in float32 of final hidden states [..., d]; read only where they are needed.
 
         Raises:
-            NotFinite: one of them is infinite or NaN (argmax would take token 0). What overflows in a block stays so to the end.
+            NotFinite: one of them is infinite or NaN (argmax would take token 0). What overflows in a block stays so to
+                the end.
         """
         z = self.head_weight(self.body.norm(h)).float()
         self.check_finite(z)
@@ -255,10 +259,8 @@ class Runner:
 
     def check_finite(self, values: Tensor) -> None:
         """Raise NotFinite unless all values that are read are finite."""
-        if values.numel() and not values.is_meta:
-            extremes = torch.stack(torch.aminmax(values.detach()))  # one pass without a copy; NaN comes through
-            if not bool(extremes.isfinite().all()):
-                raise NotFinite(self.dtype)
+        if not values.is_meta and not all_finite(values.detach()):
+            raise NotFinite(self.dtype)
 
     def prefix(
         self, ids: Sequence[int], start: int = 0, h: Tensor | None = None, edit: Edit | None = None
@@ -295,9 +297,7 @@ class Runner:
         window = self.window if kind == "sliding_attention" else None
         narrow = window is not None and past + length > window
         if visible is None:
-            if not past and not narrow and not self.eager:
-                return None
-            if length == 1 and not narrow and not self.eager:
+            if not narrow and not self.eager and (not past or length == 1):
                 return None
             query = torch.arange(past, past + length, device=h.device)
             key = torch.arange(past + length, device=h.device)

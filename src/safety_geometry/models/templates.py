@@ -1,4 +1,5 @@
-"""Chat templates that others wrote are programs: tried here with a limit on time and memory, before any job renders with them."""
+"""Chat templates that others wrote are programs: tried here with a limit on time and memory, before any job renders
+with them."""
 
 import contextlib
 import re
@@ -22,7 +23,8 @@ def checked_format(tokenizer, system: str | None, ends: Sequence[int] = ()) -> C
     """`ChatFormat` of a model that comes in.
 
     Raises:
-        TemplateError: as `ChatFormat`; or the template reads other files, does not end, fills the memory, or fails in another way.
+        TemplateError: as `ChatFormat`; or the template reads other files, does not end, fills the memory, or fails in
+            another way.
     """
     every = tokenizer.chat_template
     for text in every.values() if isinstance(every, dict) else [every or ""]:
@@ -62,7 +64,8 @@ def refuse_other_files(text: str) -> None:
 
 @contextlib.contextmanager
 def limits(seconds: int, memory: int) -> Iterator[None]:
-    """Raise TimeoutError or MemoryError beyond them; outside the main thread, or where the system has none, there are no limits."""
+    """Raise TimeoutError or MemoryError beyond them; outside the main thread, or where the system has none, there are
+    no limits."""
     try:
         import resource
     except ImportError:
@@ -79,8 +82,8 @@ def limits(seconds: int, memory: int) -> Iterator[None]:
     signal.alarm(seconds)
     try:
         if (now := _address_space()) is not None:
-            asked = now + memory
-            resource.setrlimit(resource.RLIMIT_AS, (asked if before[1] < 0 else min(asked, before[1]), before[1]))
+            most = now + memory
+            resource.setrlimit(resource.RLIMIT_AS, (most if before[1] < 0 else min(most, before[1]), before[1]))
         yield
     finally:
         signal.alarm(0)

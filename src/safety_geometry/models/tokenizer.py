@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from safety_geometry.models.configuration import ModelError
+from safety_geometry.models.configuration import ModelError, first_line
 
 
 def load_tokenizer(folder: Path):
@@ -19,12 +19,12 @@ def load_tokenizer(folder: Path):
     try:
         return kind.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # those of the tokenizers library are plain Exceptions
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise ModelError(f"its tokenizer cannot be read ({reason}); a tokenizer.json is needed") from error
+        raise ModelError(f"its tokenizer cannot be read ({first_line(error)}); a tokenizer.json is needed") from error
 
 
 def check_vocabulary(tokenizer, vocabulary: int) -> None:
-    """Raise ModelError when the tokenizer knows ids that the model has no embedding for. Fewer are well: embeddings are padded."""
+    """Raise ModelError when the tokenizer knows ids that the model has no embedding for. Fewer are well: embeddings are
+    padded."""
     known = max(len(tokenizer), max(tokenizer.get_vocab().values(), default=-1) + 1)
     if known > vocabulary:
         raise ModelError(f"the tokenizer has {known} tokens and the model {vocabulary}: they do not belong together")

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from safety_geometry.artefacts.training_log import MonitorAnswer
 from safety_geometry.models.generation import generate
-from safety_geometry.models.loaded import Loaded
+from safety_geometry.models.language_model import LanguageModel
 from safety_geometry.models.memory import BatchSize
 from safety_geometry.models.runner import Runner
 
 
 def ask(
-    loaded: Loaded, step: int, roles: Mapping[str, Sequence[dict]], limit: int, batch_size: int | BatchSize
+    loaded: LanguageModel, step: int, roles: Mapping[str, Sequence[dict]], limit: int, batch_size: int | BatchSize
 ) -> list[MonitorAnswer]:
     """Greedy answers of up to `limit` tokens, after `step` steps, to the rows (`id`, `prompt`) of each role.
 
@@ -18,7 +18,7 @@ def ask(
     """
     answers = []
     for role, rows in roles.items():
-        prompts = [prompt.ids for prompt in loaded.render(rows, limit)]
+        prompts = [prompt.ids for prompt in loaded.render_rows(rows, limit)]
         completions = generate(
             Runner(loaded.model), prompts, loaded.chat.stop_ids, limit, batch_size, loaded.chat.n_prefix
         )

@@ -7,7 +7,7 @@ from safety_geometry.artefacts.training_log import MonitorAnswer, StepLog
 from safety_geometry.attacks.gcg.batches import BatchSize as AttackBatches
 from safety_geometry.attacks.gcg.search import GCGConfig
 from safety_geometry.attacks.gcg.suffix import SuffixError, allowed_tokens
-from safety_geometry.models.loaded import Loaded
+from safety_geometry.models.language_model import LanguageModel
 from safety_geometry.models.loading import add_lora
 from safety_geometry.models.memory import BatchSize
 from safety_geometry.models.processes import Ranks, shard
@@ -67,7 +67,7 @@ class Segment:
 
 
 def make_trainer(
-    loaded: Loaded, segment: Segment, rows: Mapping[str, Sequence[dict]], ranks: Ranks, device: str
+    loaded: LanguageModel, segment: Segment, rows: Mapping[str, Sequence[dict]], ranks: Ranks, device: str
 ) -> tuple[Trainer, list[BatchSize]]:
     """A trainer of LoRA layers in `loaded.model`, at step 0, and the batches of its attacks.
 
@@ -90,7 +90,7 @@ def make_trainer(
 
 
 def train_to(
-    trainer: Trainer, segment: Segment, loaded: Loaded, rows: Mapping[str, Sequence[dict]], batch_size: BatchSize,
+    trainer: Trainer, segment: Segment, loaded: LanguageModel, rows: Mapping[str, Sequence[dict]], batch_size: BatchSize,
     on_step: Callable[[StepLog], None],
 ) -> tuple[list[StepLog], list[MonitorAnswer]]:  # fmt: skip
     """Train to the segment's end; the log, and the answers of the monitor. rows: prompts of `ROLES`; `on_step` is called after each

@@ -1,7 +1,8 @@
 """A plain model folder of a GGUF file: configuration, weights and tokenizer, each exactly what the file says.
 
-What the header says and this module does not know is refused by name: a setting that is dropped changes the logits, and nobody would
-notice. Weights are read one after the other into the model that is saved, so that no second copy of them is in memory.
+What the header says and this module does not know is refused by name: a setting that is dropped changes the logits, and
+nobody would notice. Weights are read one after the other into the model that is saved, so that no second copy of them
+is in memory.
 """
 
 import math
@@ -21,9 +22,11 @@ from safety_geometry.models.tokenizer import check_vocabulary, load_tokenizer
 
 FAMILY_OF = {"llama": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma2": "gemma2", "gemma3": "gemma3_text"}
 NAMES = {
-    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm", "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down", "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
+    "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k", "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm",
+    "mlp.gate_proj": "ffn_gate", "mlp.up_proj": "ffn_up", "mlp.down_proj": "ffn_down",
+    "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm",
     "model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output",
 }  # fmt: skip
 FOUR_NORMS = {  # Gemma's
@@ -34,7 +37,8 @@ FOUR_NORMS = {  # Gemma's
 ROPE_FACTORS = "rope_freqs.weight"
 SIZES = {
     "context_length": "max_position_embeddings", "embedding_length": "hidden_size", "block_count": "num_hidden_layers",
-    "feed_forward_length": "intermediate_size", "attention.head_count": "num_attention_heads", "attention.head_count_kv": "num_key_value_heads",
+    "feed_forward_length": "intermediate_size", "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
 }  # fmt: skip
 NEUTRAL = {  # settings that say nothing at these values; at any other they are refused
     "expert_count": (0,), "expert_used_count": (0,), "attention.causal": (True,), "use_parallel_residual": (False,),
@@ -50,8 +54,8 @@ def convert_gguf(file: Path, folder: Path, dtype: str = "float32") -> None:
     """Write a plain model folder from a GGUF file.
 
     Raises:
-        ModelError: it cannot be read, or has a setting, a tensor or a tokenizer that is not known; weights that are missing, of another
-            shape, or not finite; the tokenizer does not fit.
+        ModelError: it cannot be read, or has a setting, a tensor or a tokenizer that is not known; weights that are
+            missing, of another shape, or not finite; the tokenizer does not fit.
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -75,7 +79,8 @@ TEXT = "Hello, World's  3½ items:\n\n1. 2024\t— naïve café's\r\n   (x+y)==1
 
 
 def check_rereading(tokenizer, folder: Path) -> None:
-    """Raise ModelError when the tokenizer that Hugging Face loads from `folder` gives other ids than the one that was written there."""
+    """Raise ModelError when the tokenizer that Hugging Face loads from `folder` gives other ids than the one that was
+    written there."""
     again = load_tokenizer(folder)
     for text in (TEXT, " " + TEXT, tokenizer.eos_token or ""):
         ids = tokenizer(text).input_ids
@@ -114,9 +119,8 @@ def configuration(header: Header) -> dict[str, Any]:
         raise ModelError(
             f"{prefix}block_count is {values['num_hidden_layers']}, and it has tensors of {len(blocks)} blocks"
         )
-    width, heads = values["hidden_size"], values["num_attention_heads"]
     keys, turned = take("attention.key_length", int), take("rope.dimension_count", int)
-    values["head_dim"] = head = keys or turned or width // heads
+    values["head_dim"] = head = keys or turned or values["hidden_size"] // values["num_attention_heads"]
     for key, size in (
         ("rope.dimension_count", turned),
         ("attention.value_length", take("attention.value_length", int)),
@@ -125,8 +129,6 @@ def configuration(header: Header) -> dict[str, Any]:
             raise ModelError(
                 f"{prefix}{key} is {size}, and its heads have {head} dimensions; only equal numbers are read"
             )
-    if not keys and not turned and width % heads:
-        raise ModelError(f"its width, {width}, is not a multiple of its {heads} heads")
     values["vocab_size"] = _rows(header, take("vocab_size", int))
     values["tie_word_embeddings"] = "output.weight" not in header.tensors
     for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"), ("unk", "unknown")):
@@ -141,9 +143,8 @@ def configuration(header: Header) -> dict[str, Any]:
     values["rope_parameters"] = rope
     for key, usual in NEUTRAL.items():
         if left.pop(key, usual[0]) not in usual:
-            raise ModelError(
-                f"{prefix}{key} is {header.settings[prefix + key]!r}, which is not read: give the model as a folder instead"
-            )
+            value = header.settings[prefix + key]
+            raise ModelError(f"{prefix}{key} is {value!r}, which is not read: give the model as a folder instead")
     if unknown := sorted(left.keys() - set(UNUSED)):
         raise ModelError(
             f"{prefix}{unknown[0]} is a setting that is not known: give the model as a folder (format: folder) instead"
@@ -152,13 +153,13 @@ def configuration(header: Header) -> dict[str, Any]:
     return values
 
 
-def _rows(header: Header, said: int | None) -> int:
+def _rows(header: Header, stated: int | None) -> int:
     """The size of the vocabulary is the number of rows of the embedding."""
     place = header.tensors.get("token_embd.weight")
     if place is None:
         raise ModelError("it has no tensor token_embd.weight: it is not a whole model")
-    if said is not None and said != place.shape[0]:
-        raise ModelError(f"vocab_size is {said}, and token_embd.weight has {place.shape[0]} rows")
+    if stated is not None and stated != place.shape[0]:
+        raise ModelError(f"vocab_size is {stated}, and token_embd.weight has {place.shape[0]} rows")
     return place.shape[0]
 
 
@@ -186,13 +187,13 @@ def _gemma(architecture: str, take, values: dict) -> dict:
 
 def _rope(header: Header, take, values: dict) -> dict:
     """Rotary frequencies: base, scaling (linear or yarn), and factors per frequency (Llama 3.1 and later)."""
-    found: dict[str, Any] = {"rope_type": "default", "rope_theta": take("rope.freq_base", default=10000.0)}
+    plain: dict[str, Any] = {"rope_type": "default", "rope_theta": take("rope.freq_base", default=10000.0)}
     kind = take("rope.scaling.type", str, "linear")
-    said, older = take("rope.scaling.factor"), take("rope.scale_linear")
+    stated, older = take("rope.scaling.factor"), take("rope.scale_linear")
     original = take("rope.scaling.original_context_length", int) or values["max_position_embeddings"]
     numbers = {
-        "base": found["rope_theta"],
-        "factor": float(said or older or 1.0),
+        "base": plain["rope_theta"],
+        "factor": float(stated or older or 1.0),
         "attention": take("rope.scaling.attn_factor", default=1.0) * take("rope.scaling.yarn_attn_factor", default=1.0),
         "beta_fast": take("rope.scaling.yarn_beta_fast", default=32.0),
         "beta_slow": take("rope.scaling.yarn_beta_slow", default=1.0),
@@ -205,17 +206,17 @@ def _rope(header: Header, take, values: dict) -> dict:
     if kind == "yarn" and factors is None:
         scaled = {"rope_type": "yarn", "factor": factor, "original_max_position_embeddings": original}
         scaled |= {"beta_fast": numbers["beta_fast"], "beta_slow": numbers["beta_slow"]}
-        return found | scaled | {"attention_factor": strength * (0.1 * math.log(factor) + 1.0)}
+        return plain | scaled | {"attention_factor": strength * (0.1 * math.log(factor) + 1.0)}
     if kind not in ("none", "linear") or strength != 1.0:
         hint = f"({kind}{' with factors of its own' * bool(factors)}, attention factor {strength})"
         raise ModelError(
             f"its rotary positions are scaled in a way that is not read {hint}: give the model as a folder"
         )
     if factors is not None:  # `longrope` takes any factors; those of long texts and of short ones are the same here
-        each = [factor * number for number in factors]
+        scaled = [factor * number for number in factors]
         limits = {"original_max_position_embeddings": original, "factor": 1.0, "attention_factor": 1.0}
-        return found | {"rope_type": "longrope", "short_factor": each, "long_factor": each} | limits
-    return found if factor == 1.0 else found | {"rope_type": "linear", "factor": factor}
+        return plain | {"rope_type": "longrope", "short_factor": scaled, "long_factor": scaled} | limits
+    return plain if factor == 1.0 else plain | {"rope_type": "linear", "factor": factor}
 
 
 def _factors(header: Header, count: int) -> list[float] | None:
@@ -223,9 +224,8 @@ def _factors(header: Header, count: int) -> list[float] | None:
     if place is None:
         return None
     if place.shape != (count,):
-        raise ModelError(
-            f"tensor {ROPE_FACTORS} has shape {list(place.shape)}, and heads of {2 * count} dimensions have {count} frequencies"
-        )
+        meant = f"heads of {2 * count} dimensions have {count} frequencies"
+        raise ModelError(f"tensor {ROPE_FACTORS} has shape {list(place.shape)}, and {meant}")
     factors = _stored(header, place).astype(float).tolist()
     if not all(math.isfinite(number) and number > 0 for number in factors):
         raise ModelError(f"tensor {ROPE_FACTORS} has numbers that are not finite and above 0")
@@ -246,25 +246,23 @@ def weights(
         stored.pop("lm_head.weight", None)
     if unknown := sorted(header.tensors.keys() - set(stored.values()) - {ROPE_FACTORS}):
         raise ModelError(f"tensor {unknown[0]} is no part of such a model ({len(unknown)} such)")
-    for name, its in stored.items():
-        if (place := header.tensors.get(its)) is None:
-            raise ModelError(f"tensor {its} is missing")
+    for name, tensor_name in stored.items():
+        if (place := header.tensors.get(tensor_name)) is None:
+            raise ModelError(f"tensor {tensor_name} is missing")
         if place.shape != shapes[name]:
             raise ModelError(
-                f"tensor {its} has shape {list(place.shape)}, and its header's sizes mean {list(shapes[name])}"
+                f"tensor {tensor_name} has shape {list(place.shape)}, and its header's sizes mean {list(shapes[name])}"
             )
-    for name, its in stored.items():
-        values = _stored(header, header.tensors[its])
-        if architecture == "llama" and its.endswith(("attn_q.weight", "attn_k.weight")):
-            values = _halves(
-                values,
-                header.settings["llama.attention.head_count" if "attn_q" in its else "llama.attention.head_count_kv"],
-            )
-        if architecture.startswith("gemma") and its.endswith("norm.weight"):
+    for name, tensor_name in stored.items():
+        values = _stored(header, header.tensors[tensor_name])
+        if architecture == "llama" and tensor_name.endswith(("attn_q.weight", "attn_k.weight")):
+            heads = "head_count" if "attn_q" in tensor_name else "head_count_kv"
+            values = _halves(values, header.settings[f"llama.attention.{heads}"])
+        if architecture.startswith("gemma") and tensor_name.endswith("norm.weight"):
             values = values - np.float32(1)
         tensor = torch.from_numpy(np.ascontiguousarray(values)).to(dtype)
         if not all_finite(tensor):
-            raise ModelError(f"tensor {its} has values that are not finite numbers")
+            raise ModelError(f"tensor {tensor_name} has values that are not finite numbers")
         yield name, tensor
 
 
@@ -294,6 +292,7 @@ def _stored(header: Header, place: TensorPlace) -> np.ndarray:
 
 
 def _halves(values: np.ndarray, heads: int) -> np.ndarray:
-    """llama.cpp turns neighbouring rows of a head together, Hugging Face row i of the first half and row i of the second."""
+    """llama.cpp turns neighbouring rows of a head together, Hugging Face row i of the first half and row i of the
+    second."""
     rows, columns = values.shape
     return values.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)

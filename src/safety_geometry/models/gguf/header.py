@@ -1,7 +1,7 @@
 """The header of a GGUF file: its settings, and where each tensor lies.
 
-Every count and length is held against the size of the file before it is believed, so that a damaged or hostile header costs no time and
-no memory. Format: version 2 and 3, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
+Every count and length is held against the size of the file before it is believed, so that a damaged or hostile header
+costs no time and no memory. Format: version 2 and 3, https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 """
 
 import math
@@ -19,11 +19,13 @@ SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "
 STRING, ARRAY = 8, 9
 MOST_ITEMS = 2**22  # settings, tensors, or entries of a list; the longest vocabularies have 2**18 tokens
 MOST_DIMENSIONS = 4
+TOO_MANY = "its header names {} {}, more than the file can hold or than any model has: was the download complete?"
 
 
 @dataclass(frozen=True)
 class TensorPlace:
-    """shape: as torch has it, the slowest axis first. kind: number of the storage type (F32 is 0). start, size: bytes in the file."""
+    """shape: as torch has it, the slowest axis first. kind: number of the storage type (F32 is 0). start, size: bytes
+    in the file."""
 
     shape: tuple[int, ...]
     kind: int
@@ -50,13 +52,13 @@ class _Cursor:
     """Reads on from a place in the file; never beyond its end."""
 
     def __init__(self, data: mmap.mmap):
-        self.data, self.at = data, 0
+        self.data, self.place = data, 0
 
     def skip(self, size: int) -> int:
         """Where the next `size` bytes begin."""
-        if size > len(self.data) - self.at:
+        if size > len(self.data) - self.place:
             raise ModelError(f"its header goes beyond the file's {len(self.data)} bytes: was the download complete?")
-        start, self.at = self.at, self.at + size
+        start, self.place = self.place, self.place + size
         return start
 
     def number(self, code: str):
@@ -65,10 +67,8 @@ class _Cursor:
     def count(self, what: str, at_least: int, limit: int = MOST_ITEMS) -> int:
         """A number of things of at least so many bytes each."""
         n = self.number("Q")
-        if n > limit or n * at_least > len(self.data) - self.at:
-            raise ModelError(
-                f"its header names {n} {what}, more than the file can hold or than any model has: was the download complete?"
-            )
+        if n > limit or n * at_least > len(self.data) - self.place:
+            raise ModelError(TOO_MANY.format(n, what))
         return n
 
     def text(self) -> str:
@@ -128,10 +128,8 @@ def _places(cursor: _Cursor, count: int, alignment: int) -> dict[str, TensorPlac
 
     if alignment < 1 or alignment & (alignment - 1):
         raise ModelError(f"general.alignment is {alignment}, and has to be a power of two")
-    if count * 32 > len(cursor.data) - cursor.at:
-        raise ModelError(
-            f"its header names {count} tensors, more than the file can hold or than any model has: was the download complete?"
-        )
+    if count * 32 > len(cursor.data) - cursor.place:
+        raise ModelError(TOO_MANY.format(count, "tensors"))
     listed = []
     for _ in range(count):
         name, axes = cursor.text(), cursor.number("I")
@@ -139,7 +137,7 @@ def _places(cursor: _Cursor, count: int, alignment: int) -> dict[str, TensorPlac
             raise ModelError(f"tensor {name} has {axes} dimensions, and at most {MOST_DIMENSIONS} are possible")
         shape = tuple(cursor.number("Q") for _ in range(axes))[::-1]
         listed.append((name, shape, cursor.number("I"), cursor.number("Q")))
-    begin = -(-cursor.at // alignment) * alignment
+    begin = -(-cursor.place // alignment) * alignment
     places = {}
     for name, shape, kind, offset in listed:
         if name in places:

@@ -1,8 +1,8 @@
 """The tokenizer that a GGUF file describes: its vocabulary, merges, and how text is cut before merging.
 
-`tokenizer.ggml.pre` is a name that stands for the cutting. Names and patterns are facts of llama.cpp (src/llama-vocab.cpp) and of the
-tokenizer.json files that its converter knows by name (convert_hf_to_gguf_update.py). A name that is not here is refused: another cutting
-gives other tokens, and nobody would notice.
+`tokenizer.ggml.pre` is a name that stands for the cutting. Names and patterns are facts of llama.cpp
+(src/llama-vocab.cpp) and of the tokenizer.json files that its converter knows by name (convert_hf_to_gguf_update.py). A
+name that is not here is refused: another cutting gives other tokens, and nobody would notice.
 """
 
 from collections import Counter
@@ -18,7 +18,8 @@ PREFIX = "tokenizer.ggml."
 UNKNOWN, CONTROL, USER_DEFINED, BYTE = 2, 3, 4, 6
 LONGEST = 2048  # characters of a token; the longest known have some hundreds
 SPECIAL = {
-    "bos_token": "bos_token_id", "eos_token": "eos_token_id", "unk_token": "unknown_token_id", "pad_token": "padding_token_id",
+    "bos_token": "bos_token_id", "eos_token": "eos_token_id",
+    "unk_token": "unknown_token_id", "pad_token": "padding_token_id",
 }  # fmt: skip
 
 WORDS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|"
@@ -59,8 +60,8 @@ DEEPSEEK_CODER = (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", CJK, r"\p{N}")
 DEEPSEEK_V3 = (
     r"\p{N}{1,3}",
     "[\u4e00-\u9fa5\u3040-\u309f\u30a0-\u30ff]+",
-    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+"""
-    r"""|\s+(?!\S)|\s+""",
+    r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*"""
+    r"""|\s*[\r\n]+|\s+(?!\S)|\s+""",
 )
 
 
@@ -101,7 +102,8 @@ CUTS = {
     )
     for name in names.split()
 }
-# Llama 3's and Mistral's: a word that is in the vocabulary is not merged anew, and a text begins with BOS if the file does not say.
+# Llama 3's and Mistral's: a word that is in the vocabulary is not merged anew, and a text begins with BOS if the file
+# does not say.
 WHOLE_WORDS = frozenset(["llama3", "llama-v3", "llama-bpe", "falcon3", "pixtral", "tekken"])
 # Their tokenizer.json composes characters (NFC) first, which llama.cpp leaves out.
 COMPOSED = frozenset(["qwen2", "qwen35", "stablelm2", "command-r", "olmo", "mpt"])
@@ -146,7 +148,8 @@ def make_tokenizer(header: Header):
             single=[bos, "$A"], pair=[bos, "$A", f"{bos}:1", "$B:1"], special_tokens=[(bos, tokens.index(bos))]
         )
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, clean_up_tokenization_spaces=False, chat_template=header.get("tokenizer.chat_template", str),
+        tokenizer_object=backend, clean_up_tokenization_spaces=False,
+        chat_template=header.get("tokenizer.chat_template", str),
         **{name: token for name, token in named.items() if token is not None},
     )  # fmt: skip
     if len(tokenizer) != len(tokens):
@@ -178,8 +181,8 @@ def _bytes(header: Header, tokens: list[str], kinds: list[int], unknown: str | N
     pre = header.get(PREFIX + "pre", str)
     if pre not in CUTS:
         raise ModelError(
-            f"{PREFIX}pre is {pre!r}, a way of cutting text that is not known; known are {', '.join(sorted(CUTS))}: give the model as a "
-            "folder (format: folder) instead"
+            f"{PREFIX}pre is {pre!r}, a way of cutting text that is not known; known are {', '.join(sorted(CUTS))}:"
+            " give the model as a folder (format: folder) instead"
         )
     backend = Tokenizer(_merging(tokens, _listed(header), ignore_merges=pre in WHOLE_WORDS))
     backend.normalizer = normalizers.NFC() if pre in COMPOSED else None
@@ -188,7 +191,8 @@ def _bytes(header: Header, tokens: list[str], kinds: list[int], unknown: str | N
 
 
 def _pieces(header: Header, tokens: list[str], kinds: list[int], unknown: str | None) -> tuple[Tokenizer, bool]:
-    """A SentencePiece BPE: spaces are ▁, bytes stand for unknown characters, and the pieces' scores order the merges."""
+    """A SentencePiece BPE: spaces are ▁, bytes stand for unknown characters, and the pieces' scores order the
+    merges."""
     tokens, architecture = list(tokens), header.get("general.architecture", str, "")
     missing = {f"<0x{byte:02X}>" for byte in range(256)} - set(tokens)
     if missing:
@@ -217,7 +221,8 @@ def _scores(header: Header, tokens: Sequence[str]) -> list[float]:
 def _merges_of(
     tokens: Sequence[str], kinds: Sequence[int], scores: Sequence[float], by_place: bool
 ) -> list[tuple[str, str]]:
-    """All pairs of pieces that make a piece, the best piece first. `by_place`: Gemma's scores do not order its merges, their place does."""
+    """All pairs of pieces that make a piece, the best piece first. `by_place`: Gemma's scores do not order its merges,
+    their place does."""
     merged = {
         t: i for i, (t, kind) in enumerate(zip(tokens, kinds, strict=True)) if kind not in (UNKNOWN, CONTROL, BYTE)
     }
@@ -231,7 +236,8 @@ def _merges_of(
 
 
 def _listed(header: Header) -> list[tuple[str, str]]:
-    """The pairs of tokens of `merges`, in their order: two texts with a space between them, the first of one character at least."""
+    """The pairs of tokens of `merges`, in their order: two texts with a space between them, the first of one character
+    at least."""
     pairs = []
     for merge in _texts(header, "merges"):
         left, _, right = merge[1:].partition(" ")

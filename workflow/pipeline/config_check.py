@@ -3,7 +3,7 @@
 import difflib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -27,24 +27,13 @@ WHOLE = "the configuration"
 
 
 class ConfigError(SystemExit):
-    """Ends the start of the workflow: names the key, its value and what to do. `faults`: (key, sentence) of each."""
+    """Ends the start of the workflow: names the key, its value and what to do. `faults`: (key, sentence) of several."""
 
-    def __init__(self, key: str, value: object, fix: str):
-        self.tell([(key, f"{key} = {value!r}: {fix}")])
-
-    def tell(self, faults: list[tuple[str, str]]) -> None:
-        """Say these instead."""
-        self.faults = faults
-        lines = [f"config error: {sentence}" for sentence in dict.fromkeys(sentence for _, sentence in faults)]
+    def __init__(self, key: str = "", value: object = None, fix: str = "", faults: Sequence[tuple[str, str]] = ()):
+        self.faults = faults or [(key, f"{key} = {value!r}: {fix}")]
+        lines = [f"config error: {sentence}" for sentence in dict.fromkeys(sentence for _, sentence in self.faults)]
         more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
         super().__init__("\n".join([*lines[:SHOWN], *more]))
-
-    @classmethod
-    def of(cls, faults: list[tuple[str, str]]) -> "ConfigError":
-        """Several at once."""
-        error = cls("", None, "")
-        error.tell(faults)
-        return error
 
 
 def check(config: Mapping) -> None:
@@ -57,7 +46,7 @@ def check(config: Mapping) -> None:
         except ValidationError as error:
             faults = [fault for one in error.errors(include_url=False) for fault in explain(one)]
     if faults:
-        raise ConfigError.of(sorted(faults) if len(faults) > 1 else faults)
+        raise ConfigError(faults=sorted(faults))
 
 
 def unusable(value: object, key: str, above: tuple[int, ...]) -> Iterator[str]:

@@ -161,11 +161,13 @@ def checked_study(config: Mapping, layers: Layers | None = None) -> Study:
 
 def _with_files(error: "ConfigError", layers: Layers) -> "ConfigError":  # noqa: F821
     """The same, with the file that each key stands in, if there are several files."""
-    if len(layers) > 1:
-        where = [(key, next((n for n in reversed(layers) if _has(layers[n], key)), None)) for key, _ in error.faults]
-        pairs = zip(error.faults, where, strict=True)
-        error.tell([(key, f"{sentence} ({file})" if file else sentence) for (key, sentence), (_, file) in pairs])
-    return error
+    if len(layers) == 1:
+        return error
+    faults = []
+    for key, sentence in error.faults:
+        file = next((name for name in reversed(layers) if _has(layers[name], key)), None)
+        faults.append((key, f"{sentence} ({file})" if file else sentence))
+    return type(error)(faults=faults)
 
 
 def _at(keys: object, place: tuple) -> object:

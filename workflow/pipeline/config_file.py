@@ -1,11 +1,11 @@
 """The configuration of a study: config.yaml, what the study's own file says otherwise, and what the command line does.
 
-Files are merged as Snakemake does it: mappings key by key, anything else (lists too) replaced; `--config` comes last. Besides, `null` takes
-a key away where null is no value of it: a source, a set, a role, a regime, an optional key.
+Files are merged as Snakemake does it: mappings key by key, anything else (lists too) replaced; `--config` comes last.
+Besides, `null` takes a key away where null is no value of it: a source, a set, a role, a regime, an optional key.
 
 PYTHONPATH=workflow python -m pipeline.config_file FILE                  says what is wrong with it, or nothing
 PYTHONPATH=workflow python -m pipeline.config_file FILE --merged         prints the whole configuration that it stands for
-PYTHONPATH=workflow python -m pipeline.config_file FILE --differences    of a file that is whole: what of it differs from config.yaml
+PYTHONPATH=workflow python -m pipeline.config_file FILE --differences    what of a whole file differs from config.yaml
 """
 
 import argparse
@@ -40,6 +40,7 @@ EMPTIED = frozenset({
     ("transfer", "sources"), ("transfer", "targets"),
 })  # fmt: skip
 
+ABSENT = object()
 Layers = dict[str, Mapping]  # file, as it was given, or --config: its own keys
 
 
@@ -123,37 +124,29 @@ def written(config: Mapping) -> str:
 # -------------------------------------------------------------------------------------------------------------- checking
 
 
-def checked(config: Mapping, layers: Layers) -> None:
-    """Raises SystemExit with key, value, file and fix where a value of the whole configuration does not fit."""
-    from pipeline.config_check import ConfigError, check  # not in jobs, whose configuration was checked at the start
+def checked_study(config: Mapping, layers: Layers | None = None, together: bool = True) -> Study:
+    """The study of a whole configuration.
 
-    default, *names = layers or {"": {}}
+    together: whether its settings have to go together, too. Raises SystemExit with key, value, file and fix where one does not fit.
+    """
+    # Not in jobs, whose configuration was checked at the start.
+    from pipeline.combinations import check_combinations
+    from pipeline.config_check import ConfigError, check
+
+    layers = layers or {}
+    default, *names = layers or [""]
     for name in names:
         _stop_if_whole(config, name, layers[name])
     try:
-        for place in (
-            place
-            for name in names
-            for place in EMPTIED
-            if _at(layers[name], place) == {} and _at(layers[default], place)
-        ):
-            fix = "adds nothing to the entries of config.yaml; write null to take all of them away"
-            raise ConfigError(".".join(place), {}, fix)
+        for name in names:
+            for place in EMPTIED:
+                if _at(layers[name], place) == {} and _at(layers[default], place):
+                    fix = "adds nothing to the entries of config.yaml; write null to take all of them away"
+                    raise ConfigError(".".join(place), {}, fix)
         check(config)
-    except ConfigError as error:
-        raise _with_files(error, layers) from None
-
-
-def checked_study(config: Mapping, layers: Layers | None = None) -> Study:
-    """Raises SystemExit with key, value, file and fix where the whole configuration is wrong."""
-    from pipeline.combinations import check_combinations
-    from pipeline.config_check import ConfigError
-
-    layers = layers or {}
-    checked(config, layers)
-    study = Study(config)
-    try:
-        check_combinations(study)
+        study = Study(config)
+        if together:
+            check_combinations(study)
     except ConfigError as error:
         raise _with_files(error, layers) from None
     return study
@@ -170,22 +163,17 @@ def _with_files(error: "ConfigError", layers: Layers) -> "ConfigError":  # noqa:
     return type(error)(faults=faults)
 
 
-def _at(keys: object, place: tuple) -> object:
+def _at(keys: object, place: Sequence[str]) -> object:
+    """What stands at a place of a file; ABSENT where there is none."""
     for part in place:
-        keys = keys.get(part) if isinstance(keys, Mapping) else None
+        by_name = {str(name): value for name, value in keys.items()} if isinstance(keys, Mapping) else {}
+        keys = by_name.get(part, ABSENT)
     return keys
 
 
-def _has(keys: object, key: str) -> bool:
+def _has(keys: Mapping, key: str) -> bool:
     """Whether `sweep.primary[0].mode`, or the list that this is in, stands in a file."""
-    for part in key.partition("[")[0].split("."):
-        if not isinstance(keys, Mapping):
-            return False
-        part = next((name for name in keys if str(name) == part), None)
-        if part is None:
-            return False
-        keys = keys[part]
-    return True
+    return _at(keys, key.partition("[")[0].split(".")) is not ABSENT
 
 
 def _stop_if_whole(config: Mapping, name: str, keys: Mapping) -> None:
@@ -224,9 +212,7 @@ def read_config(path: Path, overlay: Mapping | None = None) -> dict:
         SystemExit: there is no such file, or it is no YAML, or a value does not fit.
     """
     layers = read_layers([path], overlay)
-    config = merged(layers)
-    checked(config, layers)
-    return config
+    return checked_study(merged(layers), layers, together=False).config
 
 
 def read_study(path: Path) -> Study:

@@ -20,12 +20,9 @@ from pipeline.at_work import (
     RUN_FILE,
     begin,
     kill,
-    last_run,
     members,
-    refuse_beside_a_snakemake,
+    recover,
     refuse_if_alive,
-    remove_partial,
-    unlock,
 )
 from pipeline.supervise import Supervisor, say
 from run import (
@@ -68,7 +65,7 @@ def main() -> int:
         # A dry run takes itself for one core, and would show every job with one thread.
         return subprocess.run([*there, "--cores", str(CORES), *extra], check=False).returncode
     check_places(results)
-    recover(here, arguments.dead, arguments.profile)
+    recover(here, arguments.dead, lambda note: end(note, arguments.profile))
     if arguments.recover:
         return 0
     stop_if_damaged(results, arguments.configfile)
@@ -131,25 +128,15 @@ def waits(profile: Path) -> list[str]:
     return out
 
 
-def recover(command: list[str], dead: bool, profile: str) -> None:
-    """After a run that was killed: end what is left of it here and in the queue, then take away its lock. The scheduler is asked
-    as the profile of that run says; as `profile` says where its note is damaged.
-
-    dead: do not ask whether a run of another host is alive. Stops with a message if the run is, or may be, at work, and if its
-    jobs do not end.
-    """
-    refuse_beside_a_snakemake(command, dead)
-    note, there = last_run(dead)
-    if there:
-        refuse_if_alive(note)
-        # First who submits, then what was submitted. Jobs that run on this very machine are left to their scheduler.
-        ended = kill(note.get("id"), lambda process: not _scheduled(process, note.get("within", {})))
-        submitted = "cluster" in note or not note
-        cancelled = Queue(Path(note.get("cluster", profile))).end_jobs() if submitted else 0
-        print(f"The last run was killed; ended {ended} process(es) and {cancelled} job(s) of it.", flush=True)
-        unlock(command)
-        RUN_FILE.unlink()
-    remove_partial()
+def end(note: dict, profile: str) -> str:
+    """End what is left of a run here and in the queue, and say how much. The scheduler is asked as the profile of that run says; as
+    `profile` says where its note is damaged. Stops with a message if the run is at work, and if its jobs do not end."""
+    refuse_if_alive(note)
+    # First who submits, then what was submitted. Jobs that run on this very machine are left to their scheduler.
+    ended = kill(note.get("id"), lambda process: not _scheduled(process, note.get("within", {})))
+    submitted = "cluster" in note or not note
+    cancelled = Queue(Path(note.get("cluster", profile))).end_jobs() if submitted else 0
+    return f"ended {ended} process(es) and {cancelled} job(s) of it"
 
 
 class Queue:
@@ -176,9 +163,8 @@ class Queue:
 
     def jobs(self) -> list[str]:
         """Ids of the jobs of this folder that wait or run."""
-        if (
-            self.slurm
-        ):  # by name and folder: a job that was submitted in the moment of the kill is in no note of Snakemake's
+        # By name and folder: a job that was submitted in the moment of the kill is in no note of Snakemake's.
+        if self.slurm:
             prefix = self.profile.get("slurm-jobname-prefix")
             ours = re.compile(f"{re.escape(prefix)}_{UUID}" if prefix else UUID)
             lines = [line.split("|", 2) for line in _ask("squeue --me --noheader --format='%i|%j|%Z'").splitlines()]

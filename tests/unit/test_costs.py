@@ -253,7 +253,6 @@ def test_work_adds_up_by_hand():
     work.forward(10, passes=2, logits=3)
     work.train(5)
     work.answers(rows=3, prompt=7, limit=4, batch=2, answered=0.5)
-    work.load()
     assert work.forward_flop == 2 * (10 * 2 * block + 3 * 40) + 2 * (21 * 2 * block + 3 * 40)
     assert work.train_flop == 4 * 5 * 2 * block
     assert work.decode_flop == 2 * (6 * 2 * block + 6 * 40)

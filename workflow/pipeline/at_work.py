@@ -136,22 +136,27 @@ def kill(run_id: str | None, ours: Callable[[psutil.Process], bool] = everyone) 
 # --------------------------------------------------------------------------------------------------------------- recovery
 
 
-def recover(command: list[str], dead: bool = False) -> None:
-    """After a run that was killed: end its orphaned jobs and take away its lock. Stops if that run, or another, is at work.
+def end_here(note: dict) -> str:
+    """End the orphaned jobs of a run of this machine, and say how many. Stops if it is at work, or its jobs are a scheduler's."""
+    if "cluster" in note:
+        sys.exit(
+            f"error: the last run in this folder, process {note['pid']} of {note['host']} with {note['cluster']}, is at"
+            " work or was killed, and its jobs may be running; `make cluster-recover` ends them"
+        )
+    refuse_if_alive(note)
+    return f"ending {kill(note.get('id'))} orphaned process(es) and resuming"
 
-    dead: a run that cannot be asked, because it is another machine's or its note is damaged, is known to be dead.
+
+def recover(command: list[str], dead: bool = False, end: Callable[[dict], str] = end_here) -> None:
+    """After a run that was killed: end what goes on of it and take away its lock. Stops if that run, or another, is at work.
+
+    dead: a run that cannot be asked, because it is another machine's or its note is damaged, is known to be dead; end: gets
+    the note of the run (empty where it is damaged), ends its jobs and says what it has done.
     """
     refuse_beside_a_snakemake(command, dead)
     note, there = last_run(dead)
     if there:
-        if "cluster" in note:
-            sys.exit(
-                f"error: the last run in this folder, process {note['pid']} of {note['host']} with {note['cluster']}, is at work or"
-                " was killed, and its jobs may be running; `make cluster-recover` ends them"
-            )
-        refuse_if_alive(note)
-        ended = kill(note.get("id"))
-        print(f"The last run was killed; ending {ended} orphaned process(es) and resuming.", flush=True)
+        print(f"The last run was killed; {end(note)}.", flush=True)
         unlock(command)
         RUN_FILE.unlink()
     remove_partial()
@@ -173,9 +178,10 @@ def last_run(dead: bool) -> tuple[dict, bool]:
     return note or {}, note is not None
 
 
-def refuse_if_alive(note: dict) -> None:
+def refuse_if_alive(note: dict, who: str = "") -> None:
     if note and not is_elsewhere(note) and alive(note):
-        sys.exit(f"error: another run (process {note['pid']}) is at work in this folder; wait for it or stop it")
+        who = who or f"another run (process {note['pid']})"
+        sys.exit(f"error: {who} is at work in this folder; wait for it or stop it")
 
 
 def refuse_beside_a_snakemake(command: list[str], dead: bool) -> None:
@@ -188,8 +194,7 @@ def refuse_beside_a_snakemake(command: list[str], dead: bool) -> None:
                 sys.exit(f"error: {error}")
             note = {}
         who = f"a Snakemake that was started by hand (process {note.get('pid')} of {note.get('host')})"
-        if note and not is_elsewhere(note) and alive(note):
-            sys.exit(f"error: {who} is at work in this folder; wait for it or stop it")
+        refuse_if_alive(note, who)
         if note and not dead and (is_elsewhere(note) or note.get("submits")):
             sys.exit(
                 f"error: {who} was killed or is at work, and its jobs may be running where they cannot be seen from here; end them, and"

@@ -37,8 +37,12 @@ class Layout:
 
         self.base = f"{self.root}/models/base"
         self.layers = f"{self.root}/models/layers.json"  # number of blocks of each of `models`
+        self.probes = {name: self.role(name) for name in PROBES}  # prompts that activations are cached of, by role
         self.clean_rows = f"{self.private}/clean_rows.jsonl"
         self.training_table = f"{self.seed}/training.csv"
+        self.anchor_activations = f"{self.seed}/activations/{CHECKPOINT}.safetensors"
+        self.anchor_completions = f"{self.private_seed}/completions/{CHECKPOINT}.jsonl"
+        self.anchor_judged = f"{self.seed}/judged/{CHECKPOINT}/judged.csv"
         self.scores = f"{self.seed}/scores/{CHECKPOINT}.safetensors"
         self.carriers = f"{self.seed}/carriers/{{regime}}/carriers.safetensors"
         self.prompt_activations = f"{self.seed}/completions/{CHECKPOINT}.safetensors"
@@ -62,11 +66,6 @@ class Layout:
 
     def role(self, name: str) -> str:
         return f"{self.private}/prompts/{name}.jsonl"
-
-    @property
-    def probes(self) -> dict[str, str]:
-        """Prompts that activations are cached of, by role."""
-        return {name: self.role(name) for name in PROBES}
 
     def model(self, name: str, step: int) -> str:
         """Model folder of a checkpoint: its own, or the base that its adapter belongs to."""
@@ -160,10 +159,6 @@ class Layout:
     def activations(self, regime: str, step: int) -> str:
         return f"{self.seed}/activations/{self._apart(regime, step)}.safetensors"
 
-    @property
-    def anchor_activations(self) -> str:
-        return f"{self.seed}/activations/{CHECKPOINT}.safetensors"
-
     def fit_labels(self, regime: str, step: int | str) -> list[str]:
         """Which fit prompts a checkpoint refuses; needed where the refusal carrier contrasts behaviour."""
         return [f"{self.seed}/fit_labels/{regime}/step{step}.json"] if self.study.by_behaviour else []
@@ -175,16 +170,8 @@ class Layout:
     def completions(self, regime: str, step: int) -> str:
         return f"{self.private_seed}/completions/{self._apart(regime, step)}.jsonl"
 
-    @property
-    def anchor_completions(self) -> str:
-        return f"{self.private_seed}/completions/{CHECKPOINT}.jsonl"
-
     def judged(self, regime: str, step: int) -> str:
         return f"{self.seed}/judged/{self._apart(regime, step)}/judged.csv"
-
-    @property
-    def anchor_judged(self) -> str:
-        return f"{self.seed}/judged/{CHECKPOINT}/judged.csv"
 
     def all_judged(self) -> list[str]:
         return [at(self.judged(regime, step), seed) for seed, regime, step in self.study.judged_checkpoints()]
@@ -234,8 +221,7 @@ class Layout:
             for part in TEMPLATES:
                 if given := spec.get(part):
                     files[f"{name}_{part}"] = given if isinstance(given, str) else self.judge_template(name, part)
-        trained = {kind: self.trained_judge(kind) for kind in TRAINED_JUDGES} if self.study.labelled else {}
-        return files | trained
+        return files | {kind: self.trained_judge(kind) for kind in TRAINED_JUDGES if self.study.labelled}
 
     def labelled(self, kind: str) -> list[str]:
         """Folder of a labelled set's files: a source, or this project."""

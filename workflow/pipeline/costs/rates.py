@@ -64,12 +64,12 @@ def read_rates(device: str, root: Path, name: str | None = None, files: Sequence
 class Work:
     """Adds up what a job computes, in FLOP, passes and bytes."""
 
-    def __init__(self, shape: Shape, size: int):
-        """`size`: bytes of a parameter."""
+    def __init__(self, shape: Shape, size: int, loads: int = 1):
+        """size: bytes of a parameter; loads: how often the model is read."""
         self.shape, self.size = shape, size
         self.forward_flop = self.train_flop = self.decode_flop = 0.0
-        self.passes = self.bytes_loaded = self.seconds_besides = 0.0
-        self.starts = 1
+        self.passes = self.seconds_besides = 0.0
+        self.bytes_loaded = loads * shape.parameters * size
 
     def flop(self, tokens: float, share: float = 1.0, logits: float = 0.0) -> float:
         """Of `tokens` through a share of the blocks and `logits` rows of next-token logits; attention itself is left out."""
@@ -91,14 +91,10 @@ class Work:
         self.decode_flop += self.flop(rows * limit * answered, logits=rows * limit * answered)
         self.passes += batches * limit
 
-    def load(self, times: float = 1) -> None:
-        """Read the model."""
-        self.bytes_loaded += times * self.shape.parameters * self.size
-
     def seconds(self, rates: Rates) -> float:
         weights = self.shape.layers * self.shape.block * self.size
         return (
-            self.starts * rates.start
+            rates.start
             + self.seconds_besides
             + self.bytes_loaded / rates.load
             + self.forward_flop / rates.forward

@@ -66,7 +66,6 @@ def choosing(f: Facts, at: At) -> Need:
         return f.table()
     shape = f.shape(f.study.fixed_source[0])
     work = Work(shape, f.size)
-    work.load()
     work.answers(n, REQUEST, spec["refusal_tokens"], batch, ANSWERED)
     return f.model(work, f.decoding(shape, min(n, batch), spec["refusal_tokens"]), 20_000)
 
@@ -75,7 +74,6 @@ def attacking_gcg(f: Facts, at: At) -> Need:
     settings = gcg(f.study, at)
     search_settings, cases = settings["gcg"], settings["behaviours"]
     work = Work(f.shape(at.regime), f.size)
-    work.load()
     search(work, cases, search_settings["steps"], search_settings)
     return f.model(work, searching(work, cases, search_settings), cases * 3000)
 
@@ -84,7 +82,6 @@ def attacking_autodan(f: Facts, at: At) -> Need:
     settings, shape = autodan(f.study, at), f.shape(at.regime)
     genetic, cases = settings["autodan"], settings["behaviours"]
     work = Work(shape, f.size)
-    work.load()
     prompts = cases * (settings["seeds"] + genetic["steps"] * genetic["population"])
     batch = genetic.get("batch_size", 16)
     work.forward(prompts * ATTACK_PROMPT, prompts / batch, logits=prompts * TARGET)
@@ -100,9 +97,8 @@ def asking(f: Facts, at: At) -> Need:
     at_source = sum(2 * (gcg(study, at)["behaviours"] if m == "gcg" else spec["behaviours"]) for m in methods)
     elsewhere = 2 * len(methods) * spec["behaviours"]
     shapes = [f.shape(regime) for regime, _ in targets]
-    work = Work(max(shapes, key=lambda shape: shape.parameters), f.size)
+    work = Work(max(shapes, key=lambda shape: shape.parameters), f.size, len(targets))
     for rows in (at_source, *[elsewhere] * (len(targets) - 1)):
-        work.load()
         work.answers(rows, ATTACK_PROMPT, spec["max_new_tokens"], spec["batch_size"], ANSWERED)
     rows = min(spec["batch_size"], max(at_source, elsewhere))
     held = sizes.decoding(work.shape, f.size, rows, PREFIX + ATTACK_PROMPT, spec["max_new_tokens"])

@@ -42,7 +42,6 @@ def answered(f: Facts, work: Work, asked: dict[str, int]) -> tuple[float, float]
 def answering_anchor(f: Facts, at: At) -> Need:
     asked, shape = f.suites(at.regime, at.step), f.shape(at.regime)
     work = Work(shape, f.size)
-    work.load()
     held, text = answered(f, work, asked)
     kept = sizes.prompt_activations(shape, f.positions, f.c["activations"]["dtype"], sum(asked.values()))
     return f.model(work, held, kept + text, host=2 * kept)
@@ -50,7 +49,6 @@ def answering_anchor(f: Facts, at: At) -> Need:
 
 def answering_saves(f: Facts, at: At) -> Need:
     work, held, text = Work(f.shape(at.regime), f.size), 0.0, 0.0
-    work.load()
     for step in at.group.steps:
         held, text = answered(f, work, f.suites(at.regime, step))
         work.seconds_besides += f.merging(work.shape)

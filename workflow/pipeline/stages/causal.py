@@ -84,7 +84,6 @@ def sweeping(f: Facts, at: At) -> Need:
     spoken = sum(cell.answers for cell in cells)
     harmful, benign = spec["prompts"]["harmful"], spec["prompts"]["benign"]
     work = Work(shape, f.size)
-    work.load()
     runs = harmful * log_odds_blocks + benign * kl_blocks
     work.forward(runs * REQUEST, runs / spec["batch_size"])
     work.forward(0, 0, logits=harmful * len(read) + benign * len(with_kl))
@@ -109,7 +108,6 @@ def following_up(f: Facts, at: At) -> Need:
     cells = (1 + spec["targets"] * (1 + spec["controls"]) / max(1, swept)) if spec["targets"] else 0
     asked = sum(n / 2 if suite == "direct" else n for suite, n in spec["suites"].items())
     work = Work(shape, f.size)
-    work.load()
     work.answers(cells * asked, REQUEST, spec["max_new_tokens"], spec["batch_size"], ANSWERED)
     held = f.decoding(shape, min(spec["batch_size"], int(cells * asked) + 1), spec["max_new_tokens"])
     return f.model(work, held, cells * asked * 700)

@@ -76,7 +76,6 @@ def cache(f: Facts, shape: Shape, whole: bool) -> int:
 def probing_anchor(f: Facts, at: At) -> Need:
     shape, refusal, positions = f.shape(at.regime), f.c["refusal"], f.positions - 1
     work = Work(shape, f.size)
-    work.load()
     host = recorded(f, work)
     layers = refusal["layers"]
     if layers == "all":
@@ -98,7 +97,6 @@ def probing_anchor(f: Facts, at: At) -> Need:
 def probing_saves(f: Facts, at: At) -> Need:
     steps, shape = at.group.steps, f.shape(at.regime)
     work, host = Work(shape, f.size), 0.0
-    work.load()
     for _ in steps:
         host = recorded(f, work)
         work.seconds_besides += f.merging(shape)
@@ -110,7 +108,6 @@ def probing_saves(f: Facts, at: At) -> Need:
 def labelling(f: Facts, at: At) -> Need:
     limit, batch, shape = f.c["refusal"]["answer_tokens"], f.c["completions"]["batch_size"], f.shape(at.regime)
     work, n, steps = Work(shape, f.size), f.probes[0], at.group.steps
-    work.load()
     for _ in steps:
         work.answers(n, REQUEST, limit, batch, ANSWERED)
         work.seconds_besides += f.merging(shape)

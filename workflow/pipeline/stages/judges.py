@@ -51,7 +51,6 @@ def judging(f: Facts, rows: int) -> Need:
     seconds, memory, gpu = 0.0, 0.0, 0.0
     for _, shape in published:
         work = Work(shape, f.size)
-        work.load()
         work.forward(rows * JUDGED, rows / PUBLISHED_BATCH, logits=rows)
         need = f.model(work, sizes.one_pass(shape, f.size, PUBLISHED_BATCH, JUDGED), 0)
         seconds, memory, gpu = seconds + need.seconds, max(memory, need.memory), max(gpu, need.gpu)

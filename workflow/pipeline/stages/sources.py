@@ -94,7 +94,7 @@ def brought(facts: Facts) -> list[tuple[dict, Shape]]:
 def converting(facts: Facts, at: At) -> Need:
     folder = f"{facts.study.layout.root}/models/{at.other['model']}"
     spec, shape = facts.study.layout.converted()[folder][0], facts.shape_in(folder)
-    work = Work(shape, facts.size)
+    work = Work(shape, facts.size, loads=0)
     if spec["format"] != "gguf":  # copied as it is
         share = 0.05 if spec["format"] == "adapter" else 1.0
         work.bytes_loaded = 2 * 2 * share * shape.parameters
@@ -110,7 +110,6 @@ def cleaning(facts: Facts, at: At) -> Need:
     if spec.get("answers") == "data":
         return facts.table(disk=rows * CONVERSATION * 5 / MB)
     work = Work(facts.base, facts.size)
-    work.load()
     work.answers(rows, REQUEST, spec["max_new_tokens"], spec["batch_size"])  # a base model goes on to the limit
     held = facts.decoding(facts.base, min(rows, spec["batch_size"]), spec["max_new_tokens"])
     return facts.model(work, held, rows * 500)

@@ -39,7 +39,6 @@ def training(f: Facts, at: At) -> Need:
     group, train, lora, processes = at.group, f.c["train"], f.c["lora"], f.study.processes
     regime = f.study.regimes[at.regime]
     work, steps = Work(f.base, f.size), group.stop - group.start
-    work.load()
     tokens, labels = clean_tokens(f)
     rows = math.ceil(train["rows"] / processes)
     micro = min(train["micro_rows"], rows)

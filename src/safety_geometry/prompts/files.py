@@ -33,7 +33,7 @@ def read_prompts(
     sample: int | None = None,
     seed: int = 0,
 ) -> list[dict]:
-    """Rows of all files, each prompt once, as `prompts.parse` gives them; only `sample` of them if that is a number.
+    """Rows of all files, each prompt once, as `rows.rows_in` gives them; only `sample` of them if that is a number.
 
     `targets` are JSON files {behaviour id: openings}, together for all files. How many prompts came again is logged. Raises
     PromptError, which names the file.

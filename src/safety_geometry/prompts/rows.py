@@ -102,24 +102,9 @@ class Repeats:
         )
 
 
-def parse(format: str, text: str, source: str, targets: str | Mapping[str, list[str]] | None = None) -> list[dict]:
-    """Rows of one prompt file; a prompt that occurs again in the file is left out after its first place.
-
-    `format` is a key of FORMATS; `targets` gives the openings that go with the behaviours of format ``harmbench_csv``: what
-    `read_targets` returns, or the text that it reads. Raises PromptError (unknown format, missing column, bad JSON, no rows).
-    """
-    openings = read_targets(targets, source) if isinstance(targets, str) else targets or {}
-    repeats = Repeats()
-    rows = [row for row in rows_in(text, format, source, openings) if repeats.new(row)]
-    if openings and not any("targets" in row for row in rows):
-        raise PromptError(
-            f"{source}: no behaviour of the file is in its targets file; give the targets that go with it"
-        )
-    return rows
-
-
 def rows_in(text: str, format: str, source: str, openings: Mapping[str, list[str]]) -> Iterator[dict]:
-    """Rows of one prompt file, one that occurs again too, with the openings of its behaviour. Raises PromptError as `parse`."""
+    """Rows of one prompt file, one that occurs again too, with the openings of its behaviour. Raises
+    PromptError (unknown format, missing column, bad JSON, no rows)."""
     empty = True
     for row in checked(found_in(text, format, source), format, source):
         empty = False
@@ -191,10 +176,6 @@ def _json(text: str, source: str, kind: type):
         return text_files.json_value(text.removeprefix("\ufeff"), kind)
 
 
-def _table(text: str, source: str, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    yield from text_files.table(text, columns, source)
-
-
 def _advbench(text: str, source: str) -> Iterator[dict]:
     """PyRIT's seed file: YAML with `seeds`, each a text or {value, harm_categories, …}."""
     try:
@@ -216,7 +197,7 @@ def _advbench(text: str, source: str) -> Iterator[dict]:
 
 def _advbench_csv(text: str, source: str) -> Iterator[dict]:
     """llm-attacks' harmful_behaviors.csv: a goal and its affirmative opening a row."""
-    for row in _table(text, source, ("goal", "target")):
+    for row in text_files.table(text, ("goal", "target"), source):
         yield {"prompt": row["goal"], "targets": [row["target"]] if row["target"] else None}
 
 
@@ -250,7 +231,7 @@ def _do_not_answer(text: str, source: str) -> Iterator[dict]:
 
 def _harmbench(text: str, source: str) -> Iterator[dict]:
     """HarmBench's behaviours, also adv_training_behaviors.csv (no functional category: all are standard)."""
-    for row in _table(text, source, ("Behavior", "ContextString", "BehaviorID")):
+    for row in text_files.table(text, ("Behavior", "ContextString", "BehaviorID"), source):
         request, context = row["Behavior"].strip(), row["ContextString"].strip()
         functional = row.get("FunctionalCategory") or ("contextual" if context else "standard")
         kept = {"functional": functional, "semantic": row.get("SemanticCategory"), "behavior_id": row["BehaviorID"]}
@@ -260,13 +241,13 @@ def _harmbench(text: str, source: str) -> Iterator[dict]:
 
 def _xstest(text: str, source: str) -> Iterator[dict]:
     labels = {"safe": "benign", "unsafe": "harmful"}
-    for row in _table(text, source, ("prompt", "type", "label")):
+    for row in text_files.table(text, ("prompt", "type", "label"), source):
         kept = {"type": row["type"], "focus": row.get("focus"), "label": labels.get(row["label"], row["label"])}
         yield {"prompt": row["prompt"], **kept}
 
 
 def _strongreject(text: str, source: str) -> Iterator[dict]:
-    for row in _table(text, source, ("category", "forbidden_prompt")):
+    for row in text_files.table(text, ("category", "forbidden_prompt"), source):
         yield {"prompt": row["forbidden_prompt"], "category": row["category"], "origin": row.get("source")}
 
 
@@ -332,7 +313,7 @@ def conversation(messages: object, source: str, number: int) -> Iterator[dict]:
 
 def _pyrit_labels(text: str, source: str) -> Iterator[dict]:
     """The requests (column `objective`) of PyRIT's human-labelled responses; comment lines stand above the header."""
-    for row in _table(text_files.below_comments(text), source, ("objective",)):
+    for row in text_files.table(text_files.below_comments(text), ("objective",), source):
         yield {"prompt": row["objective"]}
 
 

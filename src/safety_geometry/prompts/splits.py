@@ -167,7 +167,7 @@ def assign(
 ) -> Assignment:
     """Give every role its prompts. Roles come back in the order of `roles`; see the module's docstring for the rule.
 
-    `rows_by_source` maps a source to rows of `prompts.parse` with a `label`. Raises RoleError when a role cannot be
+    `rows_by_source` maps a source to rows of `files.read_prompts` with a `label`. Raises RoleError when a role cannot be
     filled, or an id stands for two prompts. The result depends on nothing but the arguments.
     """
     read = read_roles(roles, rows_by_source)

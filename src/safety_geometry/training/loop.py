@@ -17,8 +17,9 @@ from safety_geometry.artefacts.training_log import StepLog
 from safety_geometry.models.chat import ChatFormat
 from safety_geometry.models.processes import ONE, Ranks
 from safety_geometry.models.runner import NotFinite, Runner, pack
+from safety_geometry.models.token_log_p import token_log_p
 from safety_geometry.stats.seeds import derived_seed
-from safety_geometry.training.losses import away_loss, token_log_p
+from safety_geometry.training.losses import away_loss
 from safety_geometry.training.pool import CleanRowsError, Pool, Row, adversarial_rows
 
 

@@ -1,8 +1,8 @@
 """`make plan-cost`: what a study needs before it is started. Jobs, hours, memory and disk by stage.
 
-Jobs are those of Snakemake's own plan: what is left to do, or with --all the whole study. Nothing is fetched, run or written.
-Hours come from a model of the work and the rates of a device (docs/cluster.md): those that `make calibrate` measured here,
-or else those in docs/results/cost_rates.json.
+Jobs are those of Snakemake's own plan: what is left to do, or with --all the whole study. Nothing is fetched, run or
+written. Hours come from a model of the work and the rates of a device (docs/cluster.md): those that `make calibrate`
+measured here, or else those in docs/results/cost_rates.json.
 """
 
 import argparse
@@ -63,8 +63,8 @@ def planned(config: Path, everything: bool = False) -> list:
 
 @dataclass(frozen=True)
 class Total:
-    """Of all jobs of a rule or stage: seconds of those with and without a model (times their processes), the largest memory and
-    memory of a GPU (MB), disk (MB) and what passes (MB, of the largest job)."""
+    """Of all jobs of a rule or stage: seconds of those with and without a model (times their processes), the largest
+    memory and memory of a GPU (MB), disk (MB) and what passes (MB, of the largest job)."""
 
     jobs: int
     seconds: float
@@ -107,17 +107,18 @@ def lines(stages: Stages, needs: dict[str, list[Need]], with_rules: bool = False
         row("stage", "jobs", *gpu[:1], "CPU-hours", "memory GB", *gpu[1:], "disk GB"),
     ]
     for name in TITLES:
-        mine = {rule: each for rule, each in needs.items() if stages.title(rule) == name}
-        if mine:
-            out.append(numbers(name, Total.of([need for each in mine.values() for need in each]), facts.on_gpu))
-        rules = {rule: Total.of(each) for rule, each in mine.items() if with_rules}
+        of_stage = {rule: each for rule, each in needs.items() if stages.title(rule) == name}
+        if of_stage:
+            out.append(numbers(name, Total.of([need for each in of_stage.values() for need in each]), facts.on_gpu))
+        rules = {rule: Total.of(each) for rule, each in of_stage.items() if with_rules}
         longest_first = sorted(rules.items(), key=lambda item: -item[1].seconds)
         out += [numbers(f"  {rule}", total, facts.on_gpu) for rule, total in longest_first]
     whole = Total.of([need for each in needs.values() for need in each])
     out += [
         numbers("total", whole, facts.on_gpu),
         "",
-        "Hours are those of one job at a time, of all its processes; memory is that of the largest job, disk what stays at"
+        "Hours are those of one job at a time, of all its processes; memory is that of the largest job, disk what stays"
+        " at"
         " the end.",
     ]
     if whole.passing:
@@ -127,7 +128,8 @@ def lines(stages: Stages, needs: dict[str, list[Need]], with_rules: bool = False
         )
     if rates.memory_gb and whole.gpu > rates.memory_gb * 1000:
         out.append(
-            f"The largest job wants {whole.gpu / 1e3:.0f} GB of GPU memory, a {rates.name} has {rates.memory_gb:.0f}: lower"
+            f"The largest job wants {whole.gpu / 1e3:.0f} GB of GPU memory, a {rates.name} has {rates.memory_gb:.0f}:"
+            " lower"
             " batch sizes or train.micro_rows."
         )
     return out

@@ -22,7 +22,8 @@ TEXT = "tag:yaml.org,2002:str"
 
 
 def check_combinations(study: Study) -> None:
-    """Raises ConfigError on a combination of settings that cannot work; what is within one section, `settings` checks."""
+    """Raises ConfigError on a combination of settings that cannot work; what is within one section, `settings`
+    checks."""
     for check in CHECKS:
         check(study)
 
@@ -31,13 +32,18 @@ def check_combinations(study: Study) -> None:
 
 
 def _words(study: Study) -> None:
-    """Names that YAML, Python or a table's reader takes for a value, that are taken, or that some disks cannot tell apart."""
+    """Names that YAML, Python or a table's reader takes for a value, that are taken, or that some disks cannot tell
+    apart."""
     config, prompts = study.config, study.config["prompts"]
     named = {
-        "study": [config["study"]], "sources": config["sources"], "prompts.sets": prompts["sets"],
-        "prompts.roles": prompts["roles"], "regimes": study.regimes, "checkpoints": study.brought,
+        "study": [config["study"]],
+        "sources": config["sources"],
+        "prompts.sets": prompts["sets"],
+        "prompts.roles": prompts["roles"],
+        "regimes": study.regimes,
+        "checkpoints": study.brought,
         "aligned.models": study.models,
-    }  # fmt: skip
+    }
     for key, names in named.items():
         for name in names:
             check_word(key, name)
@@ -57,8 +63,8 @@ def check_word(key: str, name: str) -> None:
 
 
 def reads_as_value(name: str) -> bool:
-    """Whether YAML takes an unquoted name for something else than text, or a reader of tables takes it for a number or for
-    nothing."""
+    """Whether YAML takes an unquoted name for something else than text, or a reader of tables takes it for a number or
+    for nothing."""
     if yaml.resolver.Resolver().resolve(yaml.ScalarNode, name, (True, False)) != TEXT or name.casefold() in WORDS:
         return True
     with contextlib.suppress(ValueError):
@@ -91,7 +97,8 @@ def _entries(study: Study) -> dict[str, Mapping]:
 
 
 def _files(study: Study) -> None:
-    """Paths that Snakemake or a script's command line takes for something else, and patterns that leave their source."""
+    """Paths that Snakemake or a script's command line takes for something else, and patterns that leave their
+    source."""
     for key, path in _local_files(study):
         if wildcard := WILDCARD.search(path):
             fix = f"Snakemake takes {wildcard[0]} for a wildcard; rename the file, or copy it to a name without braces"
@@ -229,16 +236,20 @@ def _processes(study: Study) -> None:
 
 
 def _tiny(study: Study) -> None:
-    """What a model that is made here cannot do. Of others this is known once they are fetched: the rule model_layers."""
+    """What a model that is made here cannot do. Of others this is known once they are fetched: the rule
+    model_layers."""
     model = study.config["model"]
     if model["format"] != "tiny" or not study.regimes:
         return
     tiny = model["tiny"]
     shape = {
-        "num_hidden_layers": tiny["layers"], "hidden_size": tiny["hidden"], "num_attention_heads": tiny["heads"],
-        "num_key_value_heads": max(1, tiny["heads"] // 2), "vocab_size": tiny["vocabulary"],
+        "num_hidden_layers": tiny["layers"],
+        "hidden_size": tiny["hidden"],
+        "num_attention_heads": tiny["heads"],
+        "num_key_value_heads": max(1, tiny["heads"] // 2),
+        "vocab_size": tiny["vocabulary"],
         "max_position_embeddings": 512,
-    }  # fmt: skip
+    }
     beyond = list(faults("base", shape, Asked(layers_of(study, "base"), **limits_of(study, "base"))))
     if beyond:
         raise ConfigError(faults=[(fault.partition(" ")[0], fault) for fault in beyond])

@@ -13,8 +13,8 @@ from safety_geometry.settings.kinds import Form, fields, is_mapping, is_tag, opt
 from safety_geometry.settings.study import StudySettings
 
 KINDS = {
-    int: "a whole number", float: "a number", str: "text", bool: "true or false", list: "a list", dict: "a mapping of keys to values",
-    NoneType: "null",
+    int: "a whole number", float: "a number", str: "text", bool: "true or false", list: "a list",
+    dict: "a mapping of keys to values", NoneType: "null",
 }  # fmt: skip
 BOUNDS = {
     "greater_than_equal": ("at least", "ge"), "greater_than": ("above", "gt"), "less_than_equal": ("at most", "le"),
@@ -50,7 +50,8 @@ def check(config: Mapping) -> None:
 
 
 def unusable(value: object, key: str, above: tuple[int, ...]) -> Iterator[str]:
-    """`key = value: what to do` for every value below `key` that no setting can have. `above`: ids of what it stands in."""
+    """`key = value: what to do` for every value below `key` that no setting can have. `above`: ids of what it stands
+    in."""
     if isinstance(value, Mapping | list):
         if id(value) in above:
             yield f"{key} holds itself; write its values out"
@@ -61,7 +62,8 @@ def unusable(value: object, key: str, above: tuple[int, ...]) -> Iterator[str]:
             for name, inner in value.items():
                 if not isinstance(name, str) and not (type(name) is int and STEPS.fullmatch(key)):
                     yield (
-                        f"{_join(key, name)} = {_show(inner)}: the name of a key has to be text, and YAML reads this one as"
+                        f"{_join(key, name)} = {_show(inner)}: the name of a key has to be text, and YAML reads this"
+                        " one as"
                         f" {name!r} (as it reads yes, no, on, off, null and 7); call it something else"
                     )
                 else:
@@ -132,7 +134,7 @@ def _fix(rule: str, limits: Mapping, kind: Any, value: object) -> str | None:
     return None
 
 
-# ------------------------------------------------------------------------------------------------------ what a key takes
+# ----------------------------------------------------------------------------------------------------- what a key takes
 
 
 def kind_at(place: tuple) -> Any:
@@ -178,7 +180,8 @@ def _words(kind: Any, among: bool = False) -> list[str]:
 
 
 def _meant(kind: Any, value: object) -> str:
-    """What to write for a number that YAML takes for text (1e-3) or for a broken one (2.0), and for text that it takes for a truth."""
+    """What to write for a number that YAML takes for text (1e-3) or for a broken one (2.0), and for text that it takes
+    for a truth."""
     kinds = options(kind)
     if isinstance(value, bool):
         taken = " (YAML reads yes, no, on, off, true and false as true or false; write it in quotes)"
@@ -195,7 +198,7 @@ def _meant(kind: Any, value: object) -> str:
     return f" (YAML takes it for text; write {write!r})" if isinstance(value, str) else f"; write {write!r}"
 
 
-# ------------------------------------------------------------------------------------------------------------------ words
+# ---------------------------------------------------------------------------------------------------------------- words
 
 
 def _key(place: tuple) -> str:

@@ -4,8 +4,9 @@ Files are merged as Snakemake does it: mappings key by key, anything else (lists
 Besides, `null` takes a key away where null is no value of it: a source, a set, a role, a regime, an optional key.
 
 PYTHONPATH=workflow python -m pipeline.config_file FILE                  says what is wrong with it, or nothing
-PYTHONPATH=workflow python -m pipeline.config_file FILE --merged         prints the whole configuration that it stands for
-PYTHONPATH=workflow python -m pipeline.config_file FILE --differences    what of a whole file differs from config.yaml
+PYTHONPATH=workflow python -m pipeline.config_file FILE --merged         prints the whole configuration that it stands
+for PYTHONPATH=workflow python -m pipeline.config_file FILE --differences    what of a whole file differs from
+config.yaml
 """
 
 import argparse
@@ -24,27 +25,25 @@ DEFAULT = ROOT / "config.yaml"
 MOVING = "docs/moving.md"
 # Where null is a value: as the models in `settings` say (a test compares them), which jobs do without.
 NULLS = frozenset(
-    tuple(key.split("."))
-    for key in (
-        "model.source", "model.format", "model.system", "prompts.target_words", "prompts.sets.*.source", "pool.gcg.mellowmax",
-        "pool.gcg.probe", "attacks.gcg.mellowmax", "attacks.gcg.probe", "completions.every_save.*", "judges.labelled",
-        "judges.labelled.refusal.source", "judges.labelled.harm.source", "judges.hand_labels", "judges.harmbench", "judges.strongreject",
-        *(f"judges.{judge}.{key}" for judge in ("harmbench", "strongreject") for key in ("base", "template", "contextual_template")),
-        "sweep.layer_scan",
-    )
+    tuple(key.split(".")) for key in ( "model.source", "model.format", "model.system", "prompts.target_words",
+    "prompts.sets.*.source", "pool.gcg.mellowmax", "pool.gcg.probe", "attacks.gcg.mellowmax", "attacks.gcg.probe",
+    "completions.every_save.*", "judges.labelled", "judges.labelled.refusal.source", "judges.labelled.harm.source",
+    "judges.hand_labels", "judges.harmbench", "judges.strongreject",
+    *(f"judges.{judge}.{key}" for judge in ("harmbench", "strongreject") for key in ("base", "template",
+    "contextual_template")), "sweep.layer_scan", )
 )  # fmt: skip
 
 # Sections of named entries: null takes all of config.yaml's away.
 EMPTIED = frozenset({
-    ("sources",), ("regimes",), ("aligned", "anchors"), ("aligned", "models"), ("completions", "every_save"), ("sweep", "checkpoints"),
-    ("transfer", "sources"), ("transfer", "targets"),
+    ("sources",), ("regimes",), ("aligned", "anchors"), ("aligned", "models"), ("completions", "every_save"), ("sweep",
+    "checkpoints"), ("transfer", "sources"), ("transfer", "targets"),
 })  # fmt: skip
 
 ABSENT = object()
 Layers = dict[str, Mapping]  # file, as it was given, or --config: its own keys
 
 
-# --------------------------------------------------------------------------------------------------------------- merging
+# -------------------------------------------------------------------------------------------------------------- merging
 
 
 def read_layers(files: Sequence[Path], overlay: Mapping | None = None) -> Layers:
@@ -58,7 +57,8 @@ def read_layers(files: Sequence[Path], overlay: Mapping | None = None) -> Layers
     others |= {"--config": overlay} if overlay else {}
     if files and others and not any("study" in keys for keys in others.values()):
         raise SystemExit(
-            f"config error: {_shown(files[-1])} has no name for its study, whose results would mix with those of config.yaml; add a line"
+            f"config error: {_shown(files[-1])} has no name for its study, whose results would mix with those of"
+            " config.yaml; add a line"
             " like `study: my-study`"
         )
     return {"config.yaml": read_keys(DEFAULT)} | others
@@ -121,13 +121,14 @@ def written(config: Mapping) -> str:
     return yaml.safe_dump(keys, sort_keys=False, allow_unicode=True)
 
 
-# -------------------------------------------------------------------------------------------------------------- checking
+# ------------------------------------------------------------------------------------------------------------- checking
 
 
 def checked_study(config: Mapping, layers: Layers | None = None, together: bool = True) -> Study:
     """The study of a whole configuration.
 
-    together: whether its settings have to go together, too. Raises SystemExit with key, value, file and fix where one does not fit.
+    together: whether its settings have to go together, too. Raises SystemExit with key, value, file and fix where one
+    does not fit.
     """
     # Not in jobs, whose configuration was checked at the start.
     from pipeline.combinations import check_combinations
@@ -177,7 +178,8 @@ def _has(keys: Mapping, key: str) -> bool:
 
 
 def _stop_if_whole(config: Mapping, name: str, keys: Mapping) -> None:
-    """A file of the first edition had everything, and nothing was added to it. Where something would be now, that is said."""
+    """A file of the first edition had everything, and nothing was added to it. Where something would be now, that is
+    said."""
     from pipeline.config_check import ConfigError, check
 
     if not (added := list(_added(config, keys, ""))):
@@ -188,8 +190,10 @@ def _stop_if_whole(config: Mapping, name: str, keys: Mapping) -> None:
         return  # it needs config.yaml
     shown = ", ".join(added[:4]) + (f" and {len(added) - 4} more" if len(added) > 4 else "")
     raise SystemExit(
-        f"config error: {name} is whole, as configurations of the first edition were, and config.yaml would now add {shown} to it; write"
-        f" down what differs with `PYTHONPATH=workflow python -m pipeline.config_file {shlex.quote(name)} --differences` ({MOVING})"
+        f"config error: {name} is whole, as configurations of the first edition were, and config.yaml would now add"
+        f" {shown} to it; write"
+        f" down what differs with `PYTHONPATH=workflow python -m pipeline.config_file {shlex.quote(name)}"
+        f" --differences` ({MOVING})"
     )
 
 
@@ -202,7 +206,7 @@ def _added(whole: Mapping, keys: Mapping, above: str) -> Iterator[str]:
             yield from _added(value, keys[name], f"{above}{name}.")
 
 
-# --------------------------------------------------------------------------------------------------------------- reading
+# -------------------------------------------------------------------------------------------------------------- reading
 
 
 def read_config(path: Path, overlay: Mapping | None = None) -> dict:
@@ -216,7 +220,8 @@ def read_config(path: Path, overlay: Mapping | None = None) -> dict:
 
 
 def read_study(path: Path) -> Study:
-    """The study of a configuration file. Raises SystemExit as `read_config`, and for settings that cannot go together."""
+    """The study of a configuration file. Raises SystemExit as `read_config`, and for settings that cannot go
+    together."""
     layers = read_layers([path])
     return checked_study(merged(layers), layers)
 

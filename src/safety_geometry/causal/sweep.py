@@ -1,4 +1,5 @@
-"""A causal sweep at one checkpoint: the carriers that it edits with, the clean runs, the units of its plan and their readouts."""
+"""A causal sweep at one checkpoint: the carriers that it edits with, the clean runs, the units of its plan and their
+readouts."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,8 +38,8 @@ class Stream(dict):
 
 @dataclass(frozen=True, eq=False)
 class SweptCarriers:
-    """H and R of the swept step, by kind: site (position, layer), norm of the difference of means, unit vector [d], and subspace
-    [d, k]; `file` is what errors name."""
+    """H and R of the swept step, by kind: site (position, layer), norm of the difference of means, unit vector [d], and
+    subspace [d, k]; `file` is what errors name."""
 
     file: object
     sites: Mapping[str, tuple[int | str, int]]
@@ -63,7 +64,8 @@ class SweptCarriers:
         )
 
     def rows(self, kind: str, rank: int) -> np.ndarray:
-        """[rank, d]: the carrier, or the first directions of its subspace. Raises ArtefactError when it has not as many."""
+        """[rank, d]: the carrier, or the first directions of its subspace. Raises ArtefactError when it has not as
+        many."""
         rows = self.vectors[kind][None] if rank == 1 else self.subspaces[kind].T[:rank]
         if len(rows) < rank:
             raise ArtefactError(
@@ -76,9 +78,10 @@ class SweptCarriers:
 class Sweep:
     """What a sweep's cells are made of, and how they are read.
 
-    activations: cache of the checkpoint's fit prompts (`fit`, `positions`, `n_layers`); harmful: token ids of the prompts that
-    the log-odds are read on; seed: of the controls; subspace_positions: rows of a subspace; steer_scale: `unit`,
-    `difference_norm` or `activation_norm`, the length of the vector that steering adds at λ = 1; size: rows of a readout's pass.
+    activations: cache of the checkpoint's fit prompts (`fit`, `positions`, `n_layers`); harmful: token ids of the
+    prompts that the log-odds are read on; seed: of the controls; subspace_positions: rows of a subspace; steer_scale:
+    `unit`, `difference_norm` or `activation_norm`, the length of the vector that steering adds at λ = 1; size: rows of
+    a readout's pass.
     """
 
     runner: Runner
@@ -95,8 +98,15 @@ class Sweep:
 
     @classmethod
     def of(
-        cls, settings: Mapping, runner: Runner, chat: ChatFormat, carriers: SweptCarriers, activations: object, harmful: Tokens, size: BatchSize
-    ) -> "Sweep":  # fmt: skip
+        cls,
+        settings: Mapping,
+        runner: Runner,
+        chat: ChatFormat,
+        carriers: SweptCarriers,
+        activations: object,
+        harmful: Tokens,
+        size: BatchSize,
+    ) -> "Sweep":
         """From seed, subspace_positions, steer_scale and the settings of the plan."""
         rest = (settings[name] for name in ("seed", "subspace_positions", "steer_scale"))
         return cls(runner, chat, SweepPlan.of(settings), carriers, activations, harmful, *rest, size)
@@ -143,10 +153,16 @@ class Sweep:
         bases = {kind: orthonormal(self.carriers.rows(kind, rank)) for kind in ("H", "R")}
         sources = {
             kind: Source(
-                kind, site, self.activations.fit, self.activations.positions, self.subspace_positions, self.activations.n_layers, rank
+                kind,
+                site,
+                self.activations.fit,
+                self.activations.positions,
+                self.subspace_positions,
+                self.activations.n_layers,
+                rank,
             )
             for kind, site in self.carriers.sites.items()
-        }  # fmt: skip
+        }
         return Carriers(bases["H"], bases["R"], sources, self.stream, self.scale, self.random_bases)
 
     def units(self) -> Iterator[Unit]:
@@ -154,8 +170,8 @@ class Sweep:
         ranks = {rank: self.of_rank(rank) for rank in self.plan.ranks}
 
         def exists(target: Target) -> bool:
-            if there := ranks[target.rank].has(target):
-                return there
+            if present := ranks[target.rank].has(target):
+                return present
             log.warning("%s is left out: H and R span the same directions here", target.id)
             return False
 
@@ -169,9 +185,14 @@ class Sweep:
         return sum(len(self.harmful) + len(benign) * cell.kl for unit in units for cell in unit.cells)
 
     def read(
-        self, units: Sequence[Unit], benign: Tokens, refusal_ids: Sequence[int], progress: Callable[[int], None] | None = None
-    ) -> Iterator[tuple[Unit, dict]]:  # fmt: skip
-        """Each unit with its readouts, by quantity (`log_odds` on the harmful prompts, `kl` on the benign ones) and cell."""
+        self,
+        units: Sequence[Unit],
+        benign: Tokens,
+        refusal_ids: Sequence[int],
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[tuple[Unit, dict]]:
+        """Each unit with its readouts, by quantity (`log_odds` on the harmful prompts, `kl` on the benign ones) and
+        cell."""
         clean_benign = self.clean(benign) if units else None
         for unit in units:
             with_kl = {cell.id: cell.interventions for cell in unit.cells if cell.kl}
@@ -207,15 +228,19 @@ def readout_rows(results: Mapping[str, dict], units: Sequence[Unit]) -> Iterator
 
 
 def readout_key(unit: Unit, facts: Mapping) -> str:
-    """Key of a unit's readouts: `facts` of model, prompts and code, and its cells. The carriers are in the interventions."""
+    """Key of a unit's readouts: `facts` of model, prompts and code, and its cells. The carriers are in the
+    interventions."""
     return content_key(facts, unit.name, [[cell.id, cell.kl, cell.digest] for cell in unit.cells])
 
 
-def answer_key(digests: Mapping[str, str], asked: Sequence[tuple[str, dict]], settings: Mapping, facts: Mapping) -> str:
+def answer_key(
+    digests: Mapping[str, str], prompts: Sequence[tuple[str, dict]], settings: Mapping, facts: Mapping
+) -> str:
     """Key of the answers that cells give together.
 
-    digests: of what they do, by cell; asked: suites and prompts; settings: max_new_tokens, batch_size; facts: of model and code.
+    digests: of what they do, by cell; asked: suites and prompts; settings: max_new_tokens, batch_size; facts: of model
+    and code.
     """
     return content_key(
-        facts, sorted(digests.items()), asked, [settings[name] for name in ("max_new_tokens", "batch_size")]
+        facts, sorted(digests.items()), prompts, [settings[name] for name in ("max_new_tokens", "batch_size")]
     )

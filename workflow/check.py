@@ -1,4 +1,5 @@
-"""`make check`: every artefact of a study against its sidecar, and the sidecars against each other; exit 1 where something is wrong.
+"""`make check`: every artefact of a study against its sidecar, and the sidecars against each other; exit 1 where
+something is wrong.
 
 --accept: let one that was edited by hand stand (`make accept`).
 """

@@ -1,8 +1,9 @@
 """`make cluster`: a study on a cluster, from the login node; and `make cluster-recover`, after this program was killed.
 
-Sources and prompt sets are made here, since compute nodes often have no internet; everything else is submitted by Snakemake
-with the given profile, and the report is made here. Plain `snakemake --workflow-profile PROFILE` does the same work; killed, it
-leaves a note by which a later run knows that its jobs may be in the queue, but not how to end them.
+Sources and prompt sets are made here, since compute nodes often have no internet; everything else is submitted by
+Snakemake with the given profile, and the report is made here. Plain `snakemake --workflow-profile PROFILE` does the
+same work; killed, it leaves a note by which a later run knows that its jobs may be in the queue, but not how to end
+them.
 """
 
 import os
@@ -20,12 +21,9 @@ from pipeline.at_work import (
     RUN_FILE,
     begin,
     kill,
-    last_run,
     members,
-    refuse_beside_a_snakemake,
+    recover,
     refuse_if_alive,
-    remove_partial,
-    unlock,
 )
 from pipeline.supervise import Supervisor, say
 from run import (
@@ -60,15 +58,15 @@ def main() -> int:
     arguments, extra, config, results = read_arguments(parser)
     if not (path := Path(arguments.profile) / "profile.yaml").is_file():
         sys.exit(f"error: no {path}; give a profile with PROFILE=FOLDER")
-    here = ["snakemake", *config, "--cores", str(arguments.cores)]
-    there = ["snakemake", *config, "--workflow-profile", arguments.profile]
+    local = ["snakemake", *config, "--cores", str(arguments.cores)]
+    submitting = ["snakemake", *config, "--workflow-profile", arguments.profile]
     whole = whole_study(extra)
     if only_looks(extra):
         settle_caches()
         # A dry run takes itself for one core, and would show every job with one thread.
-        return subprocess.run([*there, "--cores", str(CORES), *extra], check=False).returncode
+        return subprocess.run([*submitting, "--cores", str(CORES), *extra], check=False).returncode
     check_places(results)
-    recover(here, arguments.dead, arguments.profile)
+    recover(local, arguments.dead, lambda note: end(note, arguments.profile))
     if arguments.recover:
         return 0
     stop_if_damaged(results, arguments.configfile)
@@ -80,14 +78,14 @@ def main() -> int:
     try:
         SUBMITTED.unlink(missing_ok=True)
         with supervisor:
-            prepare = [*here, *extra, "--until", "fetch_source", "prompt_sets"]
+            prepare = [*local, *extra, "--until", "fetch_source", "prompt_sets"]
             status = execute(prepare, supervisor, results, first=True)
             if status == 0 and not supervisor.signal:
-                status = execute([*there, *extra], supervisor, results)
+                status = execute([*submitting, *extra], supervisor, results)
     finally:
         close(run, supervisor)
     if status == 0 and not arguments.no_report and whole:
-        report([*here, *extra], results)
+        report([*local, *extra], results)
     return status
 
 
@@ -105,7 +103,7 @@ def waits(profile: Path) -> list[str]:
     if settings.get("executor") != "slurm" or settings.get("slurm-status-command") != "squeue":
         return []
     try:
-        told = subprocess.run(
+        answer = subprocess.run(
             ["scontrol", "show", "config"],
             capture_output=True,
             encoding="utf-8",
@@ -115,41 +113,34 @@ def waits(profile: Path) -> list[str]:
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return []
-    slurm = dict(re.findall(r"^(\w+)\s*= (.*?)\s*$", told, re.M))
-    out = []
+    slurm = dict(re.findall(r"^(\w+)\s*= (.*?)\s*$", answer, re.M))
+    warnings = []
     if (age := re.match(r"\d+", slurm.get("MinJobAge", ""))) and int(age[0]) <= LOOKS:
-        out.append(
-            f"this SLURM forgets a job {age[0]} s after its end (MinJobAge), and squeue is asked every {LOOKS} s at times: a job that"
+        warnings.append(
+            f"this SLURM forgets a job {age[0]} s after its end (MinJobAge), and squeue is asked every {LOOKS} s at"
+            " times: a job that"
             " ends in between is waited for for ever. docs/cluster.md, It waits for ever"
         )
     preempt = slurm.get("PreemptMode", "OFF")
     if "CANCEL" in preempt or ("REQUEUE" in preempt and settings.get("slurm-no-requeue")):
-        out.append(
-            f"this SLURM may preempt jobs (PreemptMode={preempt}); in a partition where it does, one that is not requeued is waited for"
+        warnings.append(
+            f"this SLURM may preempt jobs (PreemptMode={preempt}); in a partition where it does, one that is not"
+            " requeued is waited for"
             " for ever. docs/cluster.md, It waits for ever"
         )
-    return out
+    return warnings
 
 
-def recover(command: list[str], dead: bool, profile: str) -> None:
-    """After a run that was killed: end what is left of it here and in the queue, then take away its lock. The scheduler is asked
-    as the profile of that run says; as `profile` says where its note is damaged.
-
-    dead: do not ask whether a run of another host is alive. Stops with a message if the run is, or may be, at work, and if its
-    jobs do not end.
-    """
-    refuse_beside_a_snakemake(command, dead)
-    note, there = last_run(dead)
-    if there:
-        refuse_if_alive(note)
-        # First who submits, then what was submitted. Jobs that run on this very machine are left to their scheduler.
-        ended = kill(note.get("id"), lambda process: not _scheduled(process, note.get("within", {})))
-        submitted = "cluster" in note or not note
-        cancelled = Queue(Path(note.get("cluster", profile))).end_jobs() if submitted else 0
-        print(f"The last run was killed; ended {ended} process(es) and {cancelled} job(s) of it.", flush=True)
-        unlock(command)
-        RUN_FILE.unlink()
-    remove_partial()
+def end(note: dict, profile: str) -> str:
+    """End what is left of a run here and in the queue, and say how much. The scheduler is asked as the profile of that
+    run says; as `profile` says where its note is damaged. Stops with a message if the run is at work, and if its jobs
+    do not end."""
+    refuse_if_alive(note)
+    # First who submits, then what was submitted. Jobs that run on this very machine are left to their scheduler.
+    ended = kill(note.get("id"), lambda process: not _scheduled(process, note.get("within", {})))
+    submitted = "cluster" in note or not note
+    cancelled = Queue(Path(note.get("cluster", profile))).end_jobs() if submitted else 0
+    return f"ended {ended} process(es) and {cancelled} job(s) of it"
 
 
 class Queue:
@@ -163,7 +154,7 @@ class Queue:
 
     def end_jobs(self) -> int:
         """Cancel the jobs and wait until they are gone; returns how many there were."""
-        jobs = found = self.jobs()
+        jobs = cancelled = self.jobs()
         if jobs:
             cancel = "scancel" if self.slurm else self.profile["cluster-generic-cancel-cmd"]
             _ask(f"{cancel} {shlex.join(jobs)}")
@@ -172,17 +163,18 @@ class Queue:
             if time.monotonic() > until:
                 sys.exit(f"error: jobs {' '.join(jobs)} do not end; end them by hand, then give this command again")
             time.sleep(2)
-        return len(found)
+        return len(cancelled)
 
     def jobs(self) -> list[str]:
         """Ids of the jobs of this folder that wait or run."""
-        if (
-            self.slurm
-        ):  # by name and folder: a job that was submitted in the moment of the kill is in no note of Snakemake's
+        # By name and folder: a job that was submitted in the moment of the kill is in no note of Snakemake's.
+        if self.slurm:
             prefix = self.profile.get("slurm-jobname-prefix")
             ours = re.compile(f"{re.escape(prefix)}_{UUID}" if prefix else UUID)
             lines = [line.split("|", 2) for line in _ask("squeue --me --noheader --format='%i|%j|%Z'").splitlines()]
-            return sorted(jid for jid, name, folder in lines if ours.fullmatch(name) and _same(folder, ROOT))
+            return sorted(
+                jid for jid, name, folder in lines if ours.fullmatch(name) and Path(folder).resolve() == ROOT.resolve()
+            )
         # Snakemake's own notes lose the id of a job that has begun: the job's Snakemake writes over them.
         noted = SUBMITTED.read_text(encoding="utf-8").split() if SUBMITTED.exists() else []
         status = self.profile["cluster-generic-status-cmd"]
@@ -193,14 +185,11 @@ def _ask(command: str) -> str:
     done = subprocess.run(command, shell=True, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode:
         sys.exit(
-            f"error: {command}: {done.stderr.strip() or f'exit status {done.returncode}'}\nJobs of the last run may be in the queue:"
+            f"error: {command}: {done.stderr.strip() or f'exit status {done.returncode}'}\nJobs of the last run may be"
+            " in the queue:"
             " give this command where the scheduler can be asked"
         )
     return done.stdout
-
-
-def _same(folder: str, root: Path) -> bool:
-    return Path(folder).resolve() == root.resolve()
 
 
 def _scheduled(process: psutil.Process, within: dict[str, str]) -> bool:

@@ -1,6 +1,8 @@
-"""`make export`: a checkpoint of a study as a plain model folder, its adapter merged into the base. Prints how to study it elsewhere.
+"""`make export`: a checkpoint of a study as a plain model folder, its adapter merged into the base. Prints how to study
+it elsewhere.
 
-The weights are those that the study's own jobs work with, in model.dtype: merged as at a load, so that they are equal bit for bit.
+The weights are those that the study's own jobs work with, in model.dtype: merged as at a load, so that they are equal
+bit for bit.
 """
 
 import argparse
@@ -58,19 +60,21 @@ def source_name(folder: Path) -> str:
 
 
 def located(study: Study, checkpoint: str, seed: int | None) -> tuple[dict[str, Path], str]:
-    """Files of a checkpoint (`model`, and `adapter` where it has one), and its name as regime:step. Ends with a message if it is not there."""
-    regime, _, at = checkpoint.partition(":")
+    """Files of a checkpoint (`model`, and `adapter` where it has one), and its name as regime:step. Ends with a message
+    if it is not there."""
+    regime, _, anchor = checkpoint.partition(":")
     seed = study.config["seeds"][0] if seed is None else seed
     if regime not in study.trajectories:
         sys.exit(f"error: the study has no regime {regime!r}; it has {', '.join(study.trajectories)}")
-    step = study.anchors(regime).get(at, int(at) if at.isdigit() else None)
+    step = study.anchors(regime).get(anchor, int(anchor) if anchor.isdigit() else None)
     if step not in study.steps(regime):
         known = ", ".join([*study.anchors(regime), *map(str, study.steps(regime))])
-        sys.exit(f"error: {regime} has no step {at!r}; it has {', '.join(dict.fromkeys(known.split(', ')))}")
+        sys.exit(f"error: {regime} has no step {anchor!r}; it has {', '.join(dict.fromkeys(known.split(', ')))}")
     files = {key: Path(path) for key, path in study.layout.weights(regime, step, seed).items()}
     if missing := [path for path in files.values() if not path.is_dir()]:
         sys.exit(
-            f"error: {missing[0]} is not there: run the study first (or it has train.keep: anchors, and this is no anchor)"
+            f"error: {missing[0]} is not there: run the study first (or it has train.keep: anchors, and this is no"
+            " anchor)"
         )
     return files, f"{regime}:{step}"
 

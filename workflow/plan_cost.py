@@ -1,26 +1,25 @@
 """`make plan-cost`: what a study needs before it is started. Jobs, hours, memory and disk by stage.
 
-Jobs are those of Snakemake's own plan: what is left to do, or with --all the whole study. Nothing is fetched, run or written.
-Hours come from a model of the work and the rates of a device (docs/cluster.md): those that `make calibrate` measured here,
-or else those in docs/results/cost_rates.json.
+Jobs are those of Snakemake's own plan: what is left to do, or with --all the whole study. Nothing is fetched, run or
+written. Hours come from a model of the work and the rates of a device (docs/cluster.md): those that `make calibrate`
+measured here, or else those in docs/results/cost_rates.json.
 """
 
 import argparse
 import csv
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline import ROOT
 from pipeline.config_file import read_study
 from pipeline.costs.check import COLUMNS, compare
 from pipeline.costs.facts import Facts, Need
 from pipeline.costs.rates import Rates, read_rates
 from pipeline.snakemake_internals import PlanError, dry_run
 from pipeline.stages import TITLES, Stages
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def main() -> None:
@@ -49,7 +48,7 @@ def main() -> None:
     stages = Stages(study, Facts(study, rates, ROOT / study.layout.root), ROOT)
     jobs = planned(Path(options.configfile), options.all or options.against is not None)
     if options.against is None:
-        print("\n".join(lines(stages, summed(stages, jobs), options.rules)))
+        print("\n".join(lines(stages, by_rule(stages, jobs), options.rules)))
     else:
         print("\n".join(beside(stages, jobs, options.against, options.csv)))
 
@@ -62,80 +61,76 @@ def planned(config: Path, everything: bool = False) -> list:
         sys.exit(f"error: {error}")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Total:
-    """Of all jobs of a rule or stage: seconds of those with and without a model (times their processes), the largest memory and
-    memory of a GPU (MB), disk (MB) and what passes (MB, of the largest job)."""
+    """Of all jobs of a rule or stage: seconds of those with and without a model (times their processes), the largest
+    memory and memory of a GPU (MB), disk (MB) and what passes (MB, of the largest job)."""
 
-    jobs: int = 0
-    seconds: float = 0.0
-    other_seconds: float = 0.0
-    memory: float = 0.0
-    gpu: float = 0.0
-    disk: float = 0.0
-    passing: float = 0.0
+    jobs: int
+    seconds: float
+    other_seconds: float
+    memory: float
+    gpu: float
+    disk: float
+    passing: float
 
-    def add(self, need: Need) -> None:
-        self.jobs += 1
-        if need.model:
-            self.seconds += need.processes * need.seconds
-        else:
-            self.other_seconds += need.seconds
-        self.memory, self.gpu = max(self.memory, need.memory), max(self.gpu, need.gpu)
-        self.disk, self.passing = self.disk + need.disk, max(self.passing, need.passing)
-
-
-def summed(stages: Stages, jobs: Iterable) -> dict[str, Total]:
-    """Totals by rule."""
-    totals: dict[str, Total] = {}
-    for job in jobs:
-        totals.setdefault(job.rule.name, Total()).add(stages.need(job.rule.name, job.wildcards_dict))
-    return totals
-
-
-def together(totals: Iterable[Total]) -> Total:
-    out = Total()
-    for t in totals:
-        out.jobs, out.seconds, out.other_seconds = (
-            out.jobs + t.jobs,
-            out.seconds + t.seconds,
-            out.other_seconds + t.other_seconds,
+    @classmethod
+    def of(cls, needs: Collection[Need]) -> "Total":
+        return cls(
+            len(needs),
+            sum(need.processes * need.seconds for need in needs if need.model),
+            sum(need.seconds for need in needs if not need.model),
+            max((need.memory for need in needs), default=0.0),
+            max((need.gpu for need in needs), default=0.0),
+            sum(need.disk for need in needs),
+            max((need.passing for need in needs), default=0.0),
         )
-        out.memory, out.gpu, out.passing = max(out.memory, t.memory), max(out.gpu, t.gpu), max(out.passing, t.passing)
-        out.disk += t.disk
-    return out
 
 
-def lines(stages: Stages, totals: dict[str, Total], by_rule: bool = False) -> list[str]:
-    """The report, line by line."""
-    facts, rates, c = stages.facts, stages.facts.rates, stages.facts.c
+def by_rule(stages: Stages, jobs: Iterable) -> dict[str, list[Need]]:
+    """What the jobs of each rule need."""
+    needs: dict[str, list[Need]] = {}
+    for job in jobs:
+        needs.setdefault(job.rule.name, []).append(stages.need(job.rule.name, job.wildcards_dict))
+    return needs
+
+
+def lines(stages: Stages, needs: dict[str, list[Need]], with_rules: bool = False) -> list[str]:
+    """The report, line by line. needs: of the jobs by rule."""
+    facts, rates, config = stages.facts, stages.facts.rates, stages.study.config
+    gpu = ["GPU-hours", "GPU GB"] if facts.on_gpu else []
     out = [
-        f"study {c['study']}, {len(c['seeds'])} seed(s): {c['model']['name']}, {facts.base.describe()}, {c['model']['dtype']}",
-        f"rates: {rates.name}, {said(rates)}",
+        f"study {config['study']}, {len(config['seeds'])} seed(s): {config['model']['name']}, {facts.base.describe()},"
+        f" {config['model']['dtype']}",
+        f"rates: {rates.name}, {origin(rates)}",
         "",
-        row("stage", "jobs", *(["GPU-hours"] if facts.on_gpu else []), "CPU-hours", "memory GB", *(["GPU GB"] if facts.on_gpu else []), "disk GB"),
-    ]  # fmt: skip
+        row("stage", "jobs", *gpu[:1], "CPU-hours", "memory GB", *gpu[1:], "disk GB"),
+    ]
     for name in TITLES:
-        mine = {rule: t for rule, t in totals.items() if stages.title(rule) == name}
-        if not mine:
-            continue
-        out.append(numbers(name, together(mine.values()), facts.on_gpu))
-        if by_rule:
-            out += [
-                numbers(f"  {rule}", t, facts.on_gpu) for rule, t in sorted(mine.items(), key=lambda i: -i[1].seconds)
-            ]
-    whole = together(totals.values())
-    out += [numbers("total", whole, facts.on_gpu), ""]
-    out.append(
-        "Hours are those of one job at a time, of all its processes; memory is that of the largest job, disk what stays at the end."
-    )
+        of_stage = {rule: each for rule, each in needs.items() if stages.title(rule) == name}
+        if of_stage:
+            out.append(numbers(name, Total.of([need for each in of_stage.values() for need in each]), facts.on_gpu))
+        rules = {rule: Total.of(each) for rule, each in of_stage.items() if with_rules}
+        longest_first = sorted(rules.items(), key=lambda item: -item[1].seconds)
+        out += [numbers(f"  {rule}", total, facts.on_gpu) for rule, total in longest_first]
+    whole = Total.of([need for each in needs.values() for need in each])
+    out += [
+        numbers("total", whole, facts.on_gpu),
+        "",
+        "Hours are those of one job at a time, of all its processes; memory is that of the largest job, disk what stays"
+        " at"
+        " the end.",
+    ]
     if whole.passing:
         out.append(
-            f"Adapters of saves that are no anchors are deleted when they have been read; a training job leaves {whole.passing / 1e3:.1f} GB of them."
+            "Adapters of saves that are no anchors are deleted when they have been read; a training job leaves"
+            f" {whole.passing / 1e3:.1f} GB of them."
         )
     if rates.memory_gb and whole.gpu > rates.memory_gb * 1000:
         out.append(
-            f"The largest job wants {whole.gpu / 1e3:.0f} GB of GPU memory, a {rates.name} has {rates.memory_gb:.0f}: lower batch sizes or train.micro_rows."
+            f"The largest job wants {whole.gpu / 1e3:.0f} GB of GPU memory, a {rates.name} has {rates.memory_gb:.0f}:"
+            " lower"
+            " batch sizes or train.micro_rows."
         )
     return out
 
@@ -156,7 +151,7 @@ def beside(stages: Stages, jobs: Iterable, results: Path, file: Path | None) -> 
             writer.writerow(COLUMNS)
             writer.writerows([f"{v:.1f}" if isinstance(v, float) else v for v in row.values()] for row in rows)
     out = [
-        f"rates: {facts.rates.name}, {said(facts.rates)}",
+        f"rates: {facts.rates.name}, {origin(facts.rates)}",
         "",
         row("rule", "jobs", "seconds", "said", "ratio", "memory MB", "said", "ratio"),
     ]
@@ -168,24 +163,17 @@ def beside(stages: Stages, jobs: Iterable, results: Path, file: Path | None) -> 
     return out
 
 
-def said(rates: Rates) -> str:
+def origin(rates: Rates) -> str:
     if rates.measured:
         return "measured" + "".join(f"; its rate `{name}` is assumed" for name in rates.assumed)
     return "ESTIMATED from published peaks, not measured; `make calibrate` on the device itself measures them"
 
 
-def numbers(name: str, t: Total, gpu: bool) -> str:
+def numbers(name: str, total: Total, gpu: bool) -> str:
+    jobs, memory, disk = total.jobs, gigabytes(total.memory), gigabytes(total.disk)
     if gpu:
-        return row(
-            name,
-            t.jobs,
-            hours(t.seconds),
-            hours(t.other_seconds),
-            gigabytes(t.memory),
-            gigabytes(t.gpu),
-            gigabytes(t.disk),
-        )
-    return row(name, t.jobs, hours(t.seconds + t.other_seconds), gigabytes(t.memory), gigabytes(t.disk))
+        return row(name, jobs, hours(total.seconds), hours(total.other_seconds), memory, gigabytes(total.gpu), disk)
+    return row(name, jobs, hours(total.seconds + total.other_seconds), memory, disk)
 
 
 def row(name: str, *cells: object) -> str:

@@ -17,7 +17,8 @@ from pathlib import Path
 NEEDED = ("psutil", "tqdm", "yaml", "pydantic", "snakemake")
 if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
     sys.exit(
-        f"error: {sys.executable} has no {', '.join(missing)}: it is not this project's environment, or that is broken. `make run`"
+        f"error: {sys.executable} has no {', '.join(missing)}: it is not this project's environment, or that is broken."
+        " `make run`"
         " makes it anew after .venv is deleted"
     )
 
@@ -70,7 +71,8 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
 
 
 def read_arguments(parser: argparse.ArgumentParser) -> tuple[argparse.Namespace, list[str], list[str], Path]:
-    """Arguments; those for Snakemake; how it is given the configuration; the study's folder. Settles folder and environment."""
+    """Arguments; those for Snakemake; how it is given the configuration; the study's folder. Settles folder and
+    environment."""
     arguments, extra = parser.parse_known_args()
     os.chdir(ROOT)
     os.environ["PYTHONUTF8"] = "1"  # Snakemake and its jobs write UTF-8 whatever the login's locale
@@ -91,9 +93,11 @@ def close(run: dict, supervisor: Supervisor) -> None:
 
 
 def execute(command: list[str], supervisor: Supervisor, results: Path, first: bool = False) -> int:
-    """Run Snakemake with the logger plugin, and keep its whole output in logs/snakemake.log; on failure say what failed.
+    """Run Snakemake with the logger plugin, and keep its whole output in logs/snakemake.log; on failure say what
+    failed.
 
-    first: a preparation, whose end is not worth a word. Returns the exit status, 128 and the signal's number after a signal.
+    first: a preparation, whose end is not worth a word. Returns the exit status, 128 and the signal's number after a
+    signal.
     """
     log = Log(results / "logs" / ("prompts.log" if first else "snakemake.log"))
     failures = log.path.with_name("failures.txt").absolute()
@@ -125,10 +129,14 @@ def killed(number: int) -> str:
     name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     if number == signal.SIGKILL:
         return (
-            f"error: Snakemake was killed ({name}), most often by the kernel for want of memory: close other programs, or run one job"
+            f"error: Snakemake was killed ({name}), most often by the kernel for want of memory: close other programs,"
+            " or run one job"
             " at a time (make run CORES=1); README, Out of memory. Its jobs were ended"
         )
-    return f"error: Snakemake was ended by {name}, which came from outside or from a fault in a library. Its jobs were ended"
+    return (
+        f"error: Snakemake was ended by {name}, which came from outside or from a fault in a library. Its jobs were"
+        " ended"
+    )
 
 
 class Log:

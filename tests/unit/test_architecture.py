@@ -36,17 +36,10 @@ WIDTH = 120
 WIDE = (
     "benchmarks",
     "src/safety_geometry/artefacts",
-    "src/safety_geometry/attacks",
-    "src/safety_geometry/causal",
     "src/safety_geometry/claims",
-    "src/safety_geometry/geometry",
-    "src/safety_geometry/prompts",
-    "src/safety_geometry/training",
     "tests/hpc",
     "tests/unit",
     "tests/workflow",
-    "workflow",
-    "workflow/pipeline",
     "workflow/rules",
 )
 CODE = (".py", ".pyi", ".smk")

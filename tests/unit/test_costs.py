@@ -14,7 +14,7 @@ from pipeline.costs.facts import Facts, Need
 from pipeline.costs.rates import Rates, RatesError, Work, read_rates
 from pipeline.costs.resources import RESOURCES, stated
 from pipeline.costs.shapes import KNOWN, fetched, given, named, shape_of, tiny
-from pipeline.identity import At
+from pipeline.identity import Job
 from pipeline.stages import Stages
 from pipeline.stages.causal import share, sweep
 from pipeline.study import Study
@@ -253,7 +253,6 @@ def test_work_adds_up_by_hand():
     work.forward(10, passes=2, logits=3)
     work.train(5)
     work.answers(rows=3, prompt=7, limit=4, batch=2, answered=0.5)
-    work.load()
     assert work.forward_flop == 2 * (10 * 2 * block + 3 * 40) + 2 * (21 * 2 * block + 3 * 40)
     assert work.train_flop == 4 * 5 * 2 * block
     assert work.decode_flop == 2 * (6 * 2 * block + 6 * 40)
@@ -281,10 +280,10 @@ def test_several_processes_take_less_time_and_more_memory(regime):
 def timings() -> list[tuple[str, float, float]]:
     """(rule, seconds of all its jobs, what the cost model says) of the reference run."""
     f, out = facts(), []
-    places = {"fetch_source": [{"name": name} for name in f.c["sources"]], "convert_model": [{"model": "base"}]}
+    places = {"fetch_source": [{"name": name} for name in f.config["sources"]], "convert_model": [{"model": "base"}]}
     anchors = [(r, s) for r in f.study.regimes for s in f.study.anchor_steps(r)]
     points = {"completions": anchors, "judge": anchors, "sweep": [p[1:] for p in f.study.swept()],
-              "attack_gcg": f.study.attack_sources, "attack_autodan": f.study.at_anchors(f.c["transfer"]["sources"]),
+              "attack_gcg": f.study.attack_sources, "attack_autodan": f.study.at_anchors(f.config["transfer"]["sources"]),
               "transfer": f.study.attack_sources}  # fmt: skip
     points["probe_anchor"] = anchors
     points["carriers"] = [(r, 0) for r in f.study.regimes]
@@ -331,7 +330,7 @@ def test_more_of_everything_takes_longer():
 def test_cells_are_counted_as_a_reader_would():
     """The default's sweep: five ablations and five additions of rank 1, three groups each; two primary targets."""
     of = Study(config())
-    cells = [cell for unit in SweepPlan.of(sweep(of, At(42, "r2d2", 30))).units() for cell in unit.cells]
+    cells = [cell for unit in SweepPlan.of(sweep(of, Job(42, "r2d2", 30))).units() for cell in unit.cells]
     read = [cell for cell in cells if cell.kind != "baseline"]
     own, shared, primary = 10 * (1 + 3), 6 * 9, 2 * 3 * (67 - 3)
     assert (len(read), sum(cell.kl for cell in read)) == (own + shared + primary + 35, own + shared + 35)

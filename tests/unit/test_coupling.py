@@ -149,6 +149,6 @@ def test_site_drift():
     other[0, 1], delta[0, 1] = [2, 0, 0, 0], [-3, 4, 0, 0]
     delta[1, 2] = [0, 0, 5, 0]
     same = site_drift(delta, other, (0, 1), (0, 1))
-    assert (same.own, same.fixed) == pytest.approx((0.4, -0.6))
+    assert (same.own_sites, same.fixed) == pytest.approx((0.4, -0.6))
     moved = site_drift(delta, other, (1, 2), (0, 1))
-    assert (moved.own, moved.fixed) == pytest.approx((1.0, -0.6))
+    assert (moved.own_sites, moved.fixed) == pytest.approx((1.0, -0.6))

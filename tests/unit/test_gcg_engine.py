@@ -39,7 +39,7 @@ def cases(chat):
 
 
 def looked(runner, cases, at=None, alpha=None):
-    return look(runner, cases, [prefix(runner, s) for s in cases], BatchSize(64), alpha, at=at)
+    return look(runner, cases, [prefix(runner, s) for s in cases], BatchSize(64), alpha, kept_layer=at)
 
 
 def several(current, allowed, width=20, seed=0):

@@ -6,9 +6,10 @@ import random
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from prompt_text import parse
 
 from safety_geometry.prompts.files import read_prompts
-from safety_geometry.prompts.rows import PromptError, parse
+from safety_geometry.prompts.rows import PromptError
 
 CHATS = [
     {"prompt": f"Draw bird {i}", "prompt_id": f"{i:04x}", "messages": [

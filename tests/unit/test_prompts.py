@@ -4,8 +4,9 @@ import hashlib
 import json
 
 import pytest
+from prompt_text import parse
 
-from safety_geometry.prompts.rows import PromptError, normalise, parse, prompt_id, request_of, words_of
+from safety_geometry.prompts.rows import PromptError, normalise, prompt_id, request_of, words_of
 from safety_geometry.prompts.splits import content_words
 from safety_geometry.prompts.targets import affirmative_target, clip
 
@@ -194,7 +195,7 @@ OWN = '{"prompt": "Bake bread", "label": "harmful"}\n'
         ("jsonl", "[\n  1\n]", "line 1 is not JSON"),
         ("jsonl", "", "no prompts in the file; it is empty"),
         ("lines", "\ufeff\r\n \r\n", "no prompts in the file; it is empty"),
-        ("lines", "a\0b", "prompt 1 holds a NUL"),
+        ("lines", "a\0b", "line 1 holds a NUL"),
         ("cosmic_json", '["SECRET"]', "entry 1 has no field instruction; it has str"),
         ("advbench_prompt", "seeds: 5", "`seeds` is a int, not a list"),
         ("advbench_prompt", "seeds: [5]", "seed 1 is neither a text nor a mapping"),

@@ -25,8 +25,8 @@ from pipeline.config_file import (
 from pipeline.strict_yaml import read_keys
 from snakemake.utils import update_config
 
-from safety_geometry.settings.kinds import Settings
-from safety_geometry.settings.page import fields, page
+from safety_geometry.settings.kinds import Settings, fields, is_mapping, options
+from safety_geometry.settings.page import page
 from safety_geometry.settings.study import StudySettings
 
 ROOT = Path(__file__).parents[2]
@@ -42,29 +42,20 @@ def leaves(model: type[Settings], place: tuple = ()) -> Iterator[tuple[tuple, An
 
 def _below(place: tuple, kind: Any) -> Iterator[tuple[tuple, Any]]:
     yield place, kind
-    for option in _options(kind):
+    for option in options(kind):
         if get_origin(option) is dict:
             yield from _below((*place, "*"), get_args(option)[1])
-        elif isinstance(option, type) and issubclass(option, Settings):
+        elif is_mapping(option):
             yield from leaves(option, place)
-
-
-def _options(kind: Any) -> list[Any]:
-    if hasattr(kind, "__metadata__"):
-        return _options(get_args(kind)[0])
-    nested = get_args(kind) if get_origin(kind) not in (None, dict, list) else ()
-    return [option for part in nested if isinstance(part, type) or get_origin(part) for option in _options(part)] or [
-        kind
-    ]
 
 
 def test_null_is_a_value_where_the_models_say_so():
     nullable = {
         place for place, kind in leaves(StudySettings)
-        if type(None) in _options(kind) or None in [value for option in _options(kind) for value in get_args(option)]
+        if type(None) in options(kind) or None in [value for option in options(kind) for value in get_args(option)]
     }  # fmt: skip
     assert nullable | {("model", "format")} == NULLS
-    assert all(get_origin(_options(kind_at(place))[0]) is dict for place in EMPTIED)
+    assert all(get_origin(options(kind_at(place))[0]) is dict for place in EMPTIED)
 
 
 def test_every_key_is_described_and_the_page_is_current():

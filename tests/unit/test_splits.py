@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from prompt_text import parse
 
 from safety_geometry.prompts.leakage import LeakageError, check_leakage, drop_leaks, find_leaks, leakage_table
-from safety_geometry.prompts.rows import parse
 from safety_geometry.prompts.splits import RoleError, assign, clusters, content_words, read_roles, similar_pairs
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from pipeline.identity import At
+from pipeline.identity import Job
 from pipeline.stages import attacks, sources
 from pipeline.stages.training import segment
 from pipeline.study import Study
@@ -22,7 +22,7 @@ def study(**pool) -> Study:
 
 def training(of: Study, regime: str) -> dict:
     first = of.segments(regime)[0]
-    return segment(of, At(42, regime, group=first))
+    return segment(of, Job(42, regime, group=first))
 
 
 def test_frozen_suffixes_depend_on_their_start_and_not_on_how_they_would_be_searched():
@@ -35,9 +35,9 @@ def test_frozen_suffixes_depend_on_their_start_and_not_on_how_they_would_be_sear
 def test_the_fixed_source_is_attacked_with_all_behaviours_and_the_others_with_the_first():
     found = study()
     assert found.attack_sources[0] == found.fixed_source
-    assert attacks.gcg(found, At(42, *found.fixed_source))["behaviours"] == found.config["attacks"]["behaviours"]
+    assert attacks.gcg(found, Job(42, *found.fixed_source))["behaviours"] == found.config["attacks"]["behaviours"]
     for source in found.attack_sources[1:]:
-        assert attacks.gcg(found, At(42, *source))["behaviours"] == found.config["transfer"]["behaviours"]
+        assert attacks.gcg(found, Job(42, *source))["behaviours"] == found.config["transfer"]["behaviours"]
         assert found.attack_targets(*source)[0] == source
 
 
@@ -51,7 +51,7 @@ def test_a_set_is_read_from_all_its_own_files(tmp_path):
     of.config["prompts"]["sets"] |= {
         "two": own | {"files": [str(files["b"]), str(files["a"])]}, "one": own | {"files": [str(files["c"])]},
     }  # fmt: skip
-    inputs, spec = [Path(p) for p in of.prompt_sources()], sources.prompt_sets(of, At())["sources"]
+    inputs, spec = [Path(p) for p in of.prompt_sources()], sources.prompt_sets(of, Job())["sources"]
     assert set(files.values()) < set(inputs)
     prompts = {name: [row["prompt"][-1] for row in read_source(name, inputs, spec[name], 0)] for name in ("two", "one")}
     assert prompts == {"two": ["b", "a"], "one": ["c"]}

@@ -12,7 +12,7 @@ import torch
 from harness import ROOT, SMOKE, copy_project, environment, snakemake
 from pipeline.combinations import ConfigError, check_combinations
 from pipeline.config_file import read_config
-from pipeline.identity import At
+from pipeline.identity import Job
 from pipeline.stages.training import segment
 from pipeline.study import Study
 from plans import change
@@ -39,7 +39,7 @@ def test_the_number_of_gpus_decides_and_then_the_configuration():
     assert of(processes=2, sharding="full").launcher(0) == f"{LAUNCH} 2 --use_fsdp --no_python "
     assert of(sharding="full").launcher(0) == ""
     for changed in (of(processes=2), of(sharding="full")):
-        first = At(1, "r2d2", group=changed.segments("r2d2")[0])
+        first = Job(1, "r2d2", group=changed.segments("r2d2")[0])
         assert segment(changed, first) == segment(of(), first)  # what is trained is not trained again
 
 

@@ -7,7 +7,7 @@ import pytest
 from harness import ROOT, SMOKE, command
 from pipeline.config_file import read_config, written
 from pipeline.costs.resources import RESOURCES
-from pipeline.identity import At
+from pipeline.identity import Job
 from pipeline.stages.causal import sweep
 from pipeline.study import Study
 from plans import change, jobs_of, plan
@@ -116,7 +116,7 @@ def test_cells_are_counted_before_they_are_made(finished):
     for seed, name, step in of.swept():
         rows = list(csv.DictReader((finished.results / f"seed{seed}/sweep/{name}/step{step}/cells.csv").open()))
         cells = {row["cell"]: row["generated"] == "True" for row in rows}
-        planned = [cell for unit in SweepPlan.of(sweep(of, At(seed, name, step))).units() for cell in unit.cells]
+        planned = [cell for unit in SweepPlan.of(sweep(of, Job(seed, name, step))).units() for cell in unit.cells]
         assert 0.5 * len(planned) <= len(cells) <= len(planned)  # controls that do not exist are planned too
         assert set(cells) <= {cell.id for cell in planned}
         assert sum(cells.values()) <= sum(cell.answers for cell in planned)

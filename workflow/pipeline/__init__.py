@@ -1,7 +1,8 @@
-"""The graph behind the rules: what a configuration means, where files stand, what each stage is told, and what it costs.
+"""The graph behind the rules: what a configuration means, where files stand, what each stage is told, and what it
+costs.
 
-In: a checked configuration. Out: paths, settings and resources of jobs, and how a run is watched. Runs no model, and imports nothing of
-the library that needs torch.
+In: a checked configuration. Out: paths, settings and resources of jobs, and how a run is watched. Runs no model, and
+imports nothing of the library that needs torch.
 """
 
 import sys

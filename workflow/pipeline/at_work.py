@@ -1,7 +1,8 @@
 """Who is at work in this folder, and what a run that was killed has left in it.
 
-`make run` and `make cluster` leave a note while they are at work, and a Snakemake that was started by hand leaves one of its own.
-A note names a process; what a killed one leaves is its note, a lock, half-written files and jobs that go on without it.
+`make run` and `make cluster` leave a note while they are at work, and a Snakemake that was started by hand leaves one
+of its own. A note names a process; what a killed one leaves is its note, a lock, half-written files and jobs that go on
+without it.
 """
 
 import atexit
@@ -30,11 +31,12 @@ PATIENCE = 10  # seconds until killed processes have to be gone
 IF_DEAD = "if it is dead, add --dead (make run ARGS=--dead; make cluster ARGS=--dead)"
 
 
-# ------------------------------------------------------------------------------------------------------------------ notes
+# ---------------------------------------------------------------------------------------------------------------- notes
 
 
 def begin(path: Path = RUN_FILE, **more: object) -> dict:
-    """Leave the note that this process is at work, with `more` in it. Stops with a message where there is one already."""
+    """Leave the note that this process is at work, with `more` in it. Stops with a message where there is one
+    already."""
     process = psutil.Process()
     note = {
         "id": uuid.uuid4().hex,
@@ -70,14 +72,17 @@ def read_note(path: Path) -> dict | None:
     except (OSError, ValueError, TypeError, KeyError):
         pass
     raise ValueError(
-        f"{path} is damaged, so that it cannot be said whether the run that left it is at work here or on another machine; {IF_DEAD}"
+        f"{path} is damaged, so that it cannot be said whether the run that left it is at work here or on another"
+        f" machine; {IF_DEAD}"
     )
 
 
 def alive(note: dict) -> bool:
-    """Whether the process of a note of this machine is there; a killed one may linger as a zombie until its parent looks.
+    """Whether the process of a note of this machine is there; a killed one may linger as a zombie until its parent
+    looks.
 
-    When the clock is set, the time at which a process began moves with it, but not how long that was after the machine's start.
+    When the clock is set, the time at which a process began moves with it, but not how long that was after the
+    machine's start.
     """
     try:
         process = psutil.Process(note["pid"])
@@ -96,7 +101,7 @@ def notes_by_hand() -> list[Path]:
     return sorted(RECORDS.glob(BY_HAND.format("*")))
 
 
-# -------------------------------------------------------------------------------------------------------------- processes
+# ------------------------------------------------------------------------------------------------------------ processes
 
 
 def members(run_id: str | None) -> list[psutil.Process]:
@@ -124,8 +129,8 @@ def kill(run_id: str | None, ours: Callable[[psutil.Process], bool] = everyone) 
     ours: of which of them; others are left.
     """
     killed, until = set(), time.monotonic() + PATIENCE
-    while (there := [p for p in members(run_id) if ours(p)]) and time.monotonic() < until:
-        for process in there:
+    while (processes := [p for p in members(run_id) if ours(p)]) and time.monotonic() < until:
+        for process in processes:
             killed.add(process.pid)
             with contextlib.suppress(psutil.Error):
                 process.kill()
@@ -133,32 +138,40 @@ def kill(run_id: str | None, ours: Callable[[psutil.Process], bool] = everyone) 
     return len(killed)
 
 
-# --------------------------------------------------------------------------------------------------------------- recovery
+# ------------------------------------------------------------------------------------------------------------- recovery
 
 
-def recover(command: list[str], dead: bool = False) -> None:
-    """After a run that was killed: end its orphaned jobs and take away its lock. Stops if that run, or another, is at work.
+def end_here(note: dict) -> str:
+    """End the orphaned jobs of a run of this machine, and say how many. Stops if it is at work, or its jobs are a
+    scheduler's."""
+    if "cluster" in note:
+        sys.exit(
+            f"error: the last run in this folder, process {note['pid']} of {note['host']} with {note['cluster']}, is at"
+            " work or was killed, and its jobs may be running; `make cluster-recover` ends them"
+        )
+    refuse_if_alive(note)
+    return f"ending {kill(note.get('id'))} orphaned process(es) and resuming"
 
-    dead: a run that cannot be asked, because it is another machine's or its note is damaged, is known to be dead.
+
+def recover(command: list[str], dead: bool = False, end: Callable[[dict], str] = end_here) -> None:
+    """After a run that was killed: end what goes on of it and take away its lock. Stops if that run, or another, is at
+    work.
+
+    dead: a run that cannot be asked, because it is another machine's or its note is damaged, is known to be dead; end:
+    gets the note of the run (empty where it is damaged), ends its jobs and says what it has done.
     """
     refuse_beside_a_snakemake(command, dead)
-    note, there = last_run(dead)
-    if there:
-        if "cluster" in note:
-            sys.exit(
-                f"error: the last run in this folder, process {note['pid']} of {note['host']} with {note['cluster']}, is at work or"
-                " was killed, and its jobs may be running; `make cluster-recover` ends them"
-            )
-        refuse_if_alive(note)
-        ended = kill(note.get("id"))
-        print(f"The last run was killed; ending {ended} orphaned process(es) and resuming.", flush=True)
+    note, exists = last_run(dead)
+    if exists:
+        print(f"The last run was killed; {end(note)}.", flush=True)
         unlock(command)
         RUN_FILE.unlink()
     remove_partial()
 
 
 def last_run(dead: bool) -> tuple[dict, bool]:
-    """The note of the last run, and whether there is one. A damaged one is empty. Stops if it cannot be asked, unless `dead`."""
+    """The note of the last run, and whether there is one. A damaged one is empty. Stops if it cannot be asked, unless
+    `dead`."""
     try:
         note = read_note(RUN_FILE)
     except ValueError as error:
@@ -167,15 +180,17 @@ def last_run(dead: bool) -> tuple[dict, bool]:
         return {}, True
     if note is not None and is_elsewhere(note) and not dead:
         sys.exit(
-            f"error: the last run in this folder was started on {note['host']} (process {note['pid']}), which cannot be seen from"
+            f"error: the last run in this folder was started on {note['host']} (process {note['pid']}), which cannot be"
+            " seen from"
             f" here. Go on there; or, {IF_DEAD}"
         )
     return note or {}, note is not None
 
 
-def refuse_if_alive(note: dict) -> None:
+def refuse_if_alive(note: dict, who: str = "") -> None:
     if note and not is_elsewhere(note) and alive(note):
-        sys.exit(f"error: another run (process {note['pid']}) is at work in this folder; wait for it or stop it")
+        who = who or f"another run (process {note['pid']})"
+        sys.exit(f"error: {who} is at work in this folder; wait for it or stop it")
 
 
 def refuse_beside_a_snakemake(command: list[str], dead: bool) -> None:
@@ -188,11 +203,11 @@ def refuse_beside_a_snakemake(command: list[str], dead: bool) -> None:
                 sys.exit(f"error: {error}")
             note = {}
         who = f"a Snakemake that was started by hand (process {note.get('pid')} of {note.get('host')})"
-        if note and not is_elsewhere(note) and alive(note):
-            sys.exit(f"error: {who} is at work in this folder; wait for it or stop it")
+        refuse_if_alive(note, who)
         if note and not dead and (is_elsewhere(note) or note.get("submits")):
             sys.exit(
-                f"error: {who} was killed or is at work, and its jobs may be running where they cannot be seen from here; end them, and"
+                f"error: {who} was killed or is at work, and its jobs may be running where they cannot be seen from"
+                " here; end them, and"
                 f" {IF_DEAD}"
             )
         ended = kill(note["id"]) if note else 0
@@ -201,21 +216,22 @@ def refuse_beside_a_snakemake(command: list[str], dead: bool) -> None:
         path.unlink()
     if is_locked() and not RUN_FILE.exists() and (others := snakemakes()):
         sys.exit(
-            f"error: a Snakemake that was started by hand (process {others[0].pid}) is at work in this folder; wait for it or stop it"
+            f"error: a Snakemake that was started by hand (process {others[0].pid}) is at work in this folder; wait for"
+            " it or stop it"
         )
 
 
 def snakemakes() -> list[psutil.Process]:
     """Snakemakes of this machine that work in this folder."""
-    there = []
+    processes = []
     for process in psutil.process_iter():
         try:
             words = [Path(word).name for word in process.cmdline()[:3]]
             if "snakemake" in words and Path(process.cwd()) == Path.cwd():
-                there.append(process)
+                processes.append(process)
         except (psutil.Error, OSError):
             continue
-    return there
+    return processes
 
 
 def unlock(command: list[str]) -> None:
@@ -249,11 +265,12 @@ def remove_partial() -> None:
                 partial.unlink(missing_ok=True)
 
 
-# ------------------------------------------------------------------------------------------------- Snakemake itself asks
+# ------------------------------------------------------------------------------------------------ Snakemake itself asks
 
 
 def enter(submits: bool) -> None:
-    """For a Snakemake that is about to start jobs: stop beside a run of `make`; if started by hand, leave a note until the end.
+    """For a Snakemake that is about to start jobs: stop beside a run of `make`; if started by hand, leave a note until
+    the end.
 
     submits: its jobs go to a scheduler.
     """
@@ -267,7 +284,8 @@ def enter(submits: bool) -> None:
         refuse_if_alive(note)
         if is_elsewhere(note) or "cluster" in note or members(note["id"]):
             sys.exit(
-                f"error: the last run in this folder (process {note['pid']} of {note.get('host', 'this machine')}) was killed or is at"
+                f"error: the last run in this folder (process {note['pid']} of {note.get('host', 'this machine')}) was"
+                " killed or is at"
                 " work, and its jobs may be running; `make run` ends them, or `make cluster-recover` those of a cluster"
             )
     path = RECORDS / BY_HAND.format(f"{socket.gethostname()}-{os.getpid()}")

@@ -3,12 +3,13 @@
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import yaml
 
 from pipeline.config_check import ConfigError
+from pipeline.layout import PUBLISHED_JUDGES, TEMPLATES, TRAINED_JUDGES
 from pipeline.limits import layers_of, limits_of
 from pipeline.study import Study
 from safety_geometry.causal.plan import Target
@@ -21,26 +22,35 @@ TEXT = "tag:yaml.org,2002:str"
 
 
 def check_combinations(study: Study) -> None:
-    """Raises ConfigError on a combination of settings that cannot work; what is within one section, the models in `settings` check."""
+    """Raises ConfigError on a combination of settings that cannot work; what is within one section, `settings`
+    checks."""
     for check in CHECKS:
         check(study)
 
 
+# ---------------------------------------------------------------------------------------------------- names and files
+
+
 def _words(study: Study) -> None:
-    """Names that YAML, Python or a table's reader would take for a value, that are taken, or that a disk may not tell apart."""
-    c, prompts = study.config, study.config["prompts"]
+    """Names that YAML, Python or a table's reader takes for a value, that are taken, or that some disks cannot tell
+    apart."""
+    config, prompts = study.config, study.config["prompts"]
     named = {
-        "study": [c["study"]], "sources": c["sources"], "prompts.sets": prompts["sets"], "prompts.roles": prompts["roles"],
-        "regimes": study.regimes, "checkpoints": study.brought, "aligned.models": study.models,
-    }  # fmt: skip
+        "study": [config["study"]],
+        "sources": config["sources"],
+        "prompts.sets": prompts["sets"],
+        "prompts.roles": prompts["roles"],
+        "regimes": study.regimes,
+        "checkpoints": study.brought,
+        "aligned.models": study.models,
+    }
     for key, names in named.items():
         for name in names:
             check_word(key, name)
-        if both := [name for name, n in Counter(name.casefold() for name in names).items() if n > 1]:
+        if both := [word for word, n in Counter(name.casefold() for name in names).items() if n > 1]:
             alike = [name for name in names if name.casefold() == both[0]]
-            raise ConfigError(
-                key, alike, "these differ in capitals only, and some disks do not; call one something else"
-            )
+            fix = "these differ in capitals only, and some disks do not; call one something else"
+            raise ConfigError(key, alike, fix)
     if "fixed_source" in prompts["roles"]:
         raise ConfigError("prompts.roles", "fixed_source", "the suite of attacks has this name; call it something else")
 
@@ -53,7 +63,7 @@ def check_word(key: str, name: str) -> None:
 
 
 def reads_as_value(name: str) -> bool:
-    """Whether YAML takes a name for something else than text where it is not quoted, or a reader of tables takes it for a number or
+    """Whether YAML takes an unquoted name for something else than text, or a reader of tables takes it for a number or
     for nothing."""
     if yaml.resolver.Resolver().resolve(yaml.ScalarNode, name, (True, False)) != TEXT or name.casefold() in WORDS:
         return True
@@ -63,11 +73,35 @@ def reads_as_value(name: str) -> bool:
     return False
 
 
+def _entries(study: Study) -> dict[str, Mapping]:
+    """Key -> every entry that names a source, or a file of this machine."""
+    config, judges = study.config, study.config["judges"]
+    entries = {"judges": judges, "model": config["model"]}
+    if config["model"]["format"] == "tiny":  # made here: its source is not looked at
+        entries["model"] = config["model"] | {"source": None}
+    for name, trajectory in study.brought.items():
+        key = f"checkpoints.{name}"
+        entries |= {key: trajectory} | ({f"{key}.base": trajectory["base"]} if "base" in trajectory else {})
+        entries |= {f"{key}.steps.{step}": entry for step, entry in trajectory["steps"].items()}
+    entries |= {f"aligned.models.{name}": model for name, model in study.models.items()}
+    for name, prompts in config["prompts"]["sets"].items():
+        key = f"prompts.sets.{name}"
+        entries |= {key: prompts} | ({f"{key}.targets": prompts["targets"]} if "targets" in prompts else {})
+    if judges["labelled"]:
+        entries |= {f"judges.labelled.{kind}": judges["labelled"][kind] for kind in TRAINED_JUDGES}
+    for name in PUBLISHED_JUDGES:
+        judge = judges.get(name) or {}
+        templates = {part: judge[part] for part in TEMPLATES if isinstance(judge.get(part), Mapping)}
+        entries |= {f"judges.{name}": judge} | {f"judges.{name}.{part}": entry for part, entry in templates.items()}
+    return entries
+
+
 def _files(study: Study) -> None:
-    """Paths that Snakemake or a script's command line would take for something else, and patterns that leave their source."""
-    for key, path in _own_files(study):
-        if found := WILDCARD.search(path):
-            fix = f"Snakemake takes {found[0]} for a wildcard; rename the file, or copy it to a name without braces"
+    """Paths that Snakemake or a script's command line takes for something else, and patterns that leave their
+    source."""
+    for key, path in _local_files(study):
+        if wildcard := WILDCARD.search(path):
+            fix = f"Snakemake takes {wildcard[0]} for a wildcard; rename the file, or copy it to a name without braces"
             raise ConfigError(key, path, fix)
         if path.startswith(("-", "~")):
             fix = f"a path that begins with {path[0]} is taken for something else; write it in full, from / on"
@@ -77,58 +111,44 @@ def _files(study: Study) -> None:
             raise ConfigError(key, pattern, "has to be a file within the source, without / before it and without ..")
 
 
-def _own_files(study: Study) -> Iterator[tuple[str, str]]:
+def _local_files(study: Study) -> Iterator[tuple[str, str]]:
     """(key, path) of every file that is named by its place on this machine."""
-    c = study.config
-    for name, spec in c["prompts"]["sets"].items():
-        if spec["source"] is None:
-            yield from ((f"prompts.sets.{name}.files", path) for path in spec["files"])
-    brought = {"model": c["model"], **{f"aligned.models.{name}": spec for name, spec in study.models.items()}}
-    for name, trajectory in study.brought.items():
-        brought |= {f"checkpoints.{name}": trajectory, f"checkpoints.{name}.base": trajectory.get("base", {})}
-    yield from (
-        (f"{key}.chat_template", spec["chat_template"]) for key, spec in brought.items() if "chat_template" in spec
-    )
-    judges = c["judges"]
-    if judges.get("hand_labels"):
-        yield "judges.hand_labels", judges["hand_labels"]
-    for kind in ("refusal", "harm") if judges["labelled"] else ():
-        if judges["labelled"][kind]["source"] is None:
-            yield from ((f"judges.labelled.{kind}.files", path) for path in judges["labelled"][kind]["files"])
-    for name in ("harmbench", "strongreject"):
-        for part in ("template", "contextual_template"):
-            if isinstance(path := (judges.get(name) or {}).get(part), str):
-                yield f"judges.{name}.{part}", path
+    for key, entry in _entries(study).items():
+        for name in ("chat_template", "hand_labels", *TEMPLATES):
+            if isinstance(path := entry.get(name), str):
+                yield f"{key}.{name}", path
+        if not entry.get("source"):
+            yield from ((f"{key}.files", path) for path in entry.get("files", []))
 
 
 def _patterns(study: Study) -> Iterator[tuple[str, str]]:
     """(key, pattern) of every file that is looked for within a source."""
-    c = study.config
-    for name, spec in c["sources"].items():
-        for entry in spec.get("members", []):
-            yield f"sources.{name}.members", entry if isinstance(entry, str) else entry["path"]
-        if "file" in spec:
-            yield f"sources.{name}.file", spec["file"]
-    for name, spec in c["prompts"]["sets"].items():
-        if spec["source"] is not None:
-            yield from ((f"prompts.sets.{name}.files", pattern) for pattern in spec["files"])
-        yield from (
-            (f"prompts.sets.{name}.targets.files", pattern) for pattern in spec.get("targets", {}).get("files", [])
-        )
-    judges = c["judges"]
-    for kind in ("refusal", "harm") if judges["labelled"] else ():
-        if judges["labelled"][kind]["source"] is not None:
-            yield from ((f"judges.labelled.{kind}.files", pattern) for pattern in judges["labelled"][kind]["files"])
-    for name in ("harmbench", "strongreject"):
-        for part in ("template", "contextual_template"):
-            if isinstance(given := (judges.get(name) or {}).get(part), dict):
-                yield f"judges.{name}.{part}.file", given["file"]
+    for name, source in study.config["sources"].items():
+        for member in source.get("members", []):
+            yield f"sources.{name}.members", member if isinstance(member, str) else member["path"]
+        if "file" in source:
+            yield f"sources.{name}.file", source["file"]
+    for key, entry in _entries(study).items():
+        if entry.get("source"):
+            yield from ((f"{key}.files", pattern) for pattern in entry.get("files", []))
+            if "file" in entry:
+                yield f"{key}.file", entry["file"]
+
+
+def _sources(study: Study) -> None:
+    for key, entry in _entries(study).items():
+        for name in ("source", "base"):
+            if isinstance(source := entry.get(name), str):
+                _known(f"{key}.{name}", source, "source", study.config["sources"])
+
+
+# ------------------------------------------------------------------------------------------- checkpoints and training
 
 
 def _names(study: Study) -> None:
     """Regimes, checkpoints and aligned models stand beside each other in tables and folders."""
-    kinds = {"checkpoints": study.brought, "aligned.models": study.models}
-    for key, names in kinds.items():
+    config = study.config
+    for key, names in (("checkpoints", study.brought), ("aligned.models", study.models)):
         if "base" in names:
             raise ConfigError(key, "base", "this is the name of the regimes' base model; call it something else")
         if both := sorted(set(names) & set(study.regimes)):
@@ -139,36 +159,30 @@ def _names(study: Study) -> None:
         raise ConfigError("checkpoints", both[0], "an aligned model has this name; call it something else")
     if not study.trajectories:
         raise ConfigError("regimes", {}, "nothing to study: name regimes to train, or checkpoints that you have")
-    c = study.config
-    if study.regimes and c["model"]["format"] is None:
+    if study.regimes and config["model"]["format"] is None:
         raise ConfigError("model.format", None, "the regimes are trained from this model; set source and format")
-    if c["model"]["source"] is not None and c["model"]["format"] != "tiny":
-        _known("model.source", c["model"]["source"], "source", c["sources"])
-    if not study.regimes and len(c["seeds"]) > 1:
+    if not study.regimes and len(config["seeds"]) > 1:
         fix = "nothing is trained here, so that another seed would repeat every checkpoint; keep one"
-        raise ConfigError("seeds", c["seeds"], fix)
+        raise ConfigError("seeds", config["seeds"], fix)
 
 
-def _own(study: Study) -> None:
+def _brought(study: Study) -> None:
     """Checkpoints that were not trained here."""
     for name, trajectory in study.brought.items():
-        key = f"checkpoints.{name}"
+        key, anchors = f"checkpoints.{name}", trajectory.get("anchors", [])
         _saved(study, f"{key}.reference", name, trajectory["reference"])
-        for anchor in trajectory.get("anchors", []):
+        for anchor in anchors:
             _saved(study, f"{key}.anchors", name, anchor)
-        if trajectory["reference"] in trajectory.get("anchors", []):
+        if trajectory["reference"] in anchors:
             fix = "this is the reference, which is an anchor already; take it out of the anchors"
             raise ConfigError(f"{key}.anchors", trajectory["reference"], fix)
-        for step, spec in trajectory["steps"].items():
-            _known(f"{key}.steps.{step}.source", spec["source"], "source", study.config["sources"])
-            if spec["format"] == "adapter" and "base" not in trajectory and study.config["model"]["format"] is None:
-                fix = f"an adapter needs the model that it was trained on: name it in {key}.base, or in model"
-                raise ConfigError(f"{key}.steps.{step}.format", "adapter", fix)
-        if "base" in trajectory:
-            _known(f"{key}.base.source", trajectory["base"]["source"], "source", study.config["sources"])
-            if all(spec["format"] != "adapter" for spec in trajectory["steps"].values()):
-                fix = "no step has format adapter, so that nothing would be put on this base; take it out"
-                raise ConfigError(f"{key}.base", trajectory["base"]["source"], fix)
+        adapters = [step for step, entry in trajectory["steps"].items() if entry["format"] == "adapter"]
+        if adapters and "base" not in trajectory and study.config["model"]["format"] is None:
+            fix = f"an adapter needs the model that it was trained on: name it in {key}.base, or in model"
+            raise ConfigError(f"{key}.steps.{adapters[0]}.format", "adapter", fix)
+        if "base" in trajectory and not adapters:
+            fix = "no step has format adapter, so that nothing would be put on this base; take it out"
+            raise ConfigError(f"{key}.base", trajectory["base"]["source"], fix)
 
 
 def _anchors(study: Study) -> None:
@@ -185,110 +199,15 @@ def _anchors(study: Study) -> None:
 
 def _schedule(study: Study) -> None:
     """No step is trained beyond the end of the cosine."""
-    length = study.config["train"]["schedule_steps"] if study.regimes else 0
     for regime, settings in study.regimes.items():
-        if (last := study.steps(regime)[-1]) > length:
+        last, length = study.steps(regime)[-1], study.config["train"]["schedule_steps"]
+        if last > length:
             key = f"regimes.{regime}.saves" if "saves" in settings else "train.saves"
             fix = (
                 f"the learning rate is 0 beyond train.schedule_steps ({length}); take the later saves out, or raise"
                 " schedule_steps, which changes the learning rate of every step"
             )
             raise ConfigError(key, last, fix)
-
-
-def _attacks(study: Study) -> None:
-    attacks = study.config["attacks"]
-    source = attacks["source"]
-    _known("attacks.source.regime", source["regime"], "regime", study.trajectories)
-    _saved(study, "attacks.source.step", source["regime"], source["step"])
-    _enough(study, "attacks.behaviours", attacks["behaviours"], "direct")
-    if (n := study.config["transfer"]["behaviours"]) > attacks["behaviours"]:
-        raise ConfigError("transfer.behaviours", n, f"only attacks.behaviours ({attacks['behaviours']}) are chosen")
-
-
-def _prompts(study: Study) -> None:
-    c, p = study.config, study.config["prompts"]
-    unknown = set(c["completions"]["every_save"]) - set(c["completions"]["max_new_tokens"])
-    if unknown:
-        raise ConfigError("completions.every_save", sorted(unknown), "not a suite of completions.max_new_tokens")
-    for suite, n in c["completions"]["every_save"].items():
-        if n is not None and suite in p["roles"]:
-            _enough(study, f"completions.every_save.{suite}", n, suite)
-    for name, spec in p["roles"].items():
-        for each in spec["set"] if isinstance(spec["set"], list) else [spec["set"]]:
-            _known(f"prompts.roles.{name}.set", each, "set", p["sets"])
-    for name, spec in p["roles"].items():
-        if "shares" in spec:
-            _known(f"prompts.roles.{name}.shares", spec["shares"], "role", p["roles"])
-    for name in c["clean_rows"]["roles"] if study.regimes else []:
-        _known("clean_rows.roles", name, "role", p["roles"])
-    for name, spec in p["sets"].items():
-        if spec["source"] is not None:
-            _known(f"prompts.sets.{name}.source", spec["source"], "source", c["sources"])
-        if "targets" in spec:
-            _known(f"prompts.sets.{name}.targets.source", spec["targets"]["source"], "source", c["sources"])
-            if spec["format"] != "harmbench_csv":
-                fix = "goes with format harmbench_csv, whose behaviours have the ids that a targets file is written by"
-                raise ConfigError(f"prompts.sets.{name}.targets", spec["format"], fix)
-    if study.answered:
-        for name in c["clean_rows"]["roles"]:
-            sets = p["roles"][name]["set"]
-            for each in sets if isinstance(sets, list) else [sets]:
-                if (found := p["sets"][each]["format"]) != "ultrachat":
-                    fix = (
-                        f"role {name} has prompts without answers (set {each}, format {found}); only ultrachat has them"
-                    )
-                    raise ConfigError("clean_rows.answers", "data", fix)
-    for kind in ("harmful", "benign"):
-        _enough(study, "refusal.validation", c["refusal"]["validation"], f"select_{kind}")
-
-
-def _behaviour(study: Study) -> None:
-    """What `refusal.contrast: behaviour` cannot go with."""
-    if not study.by_behaviour:
-        return
-    c, roles = study.config, study.config["prompts"]["roles"]
-    if swept := study.swept():
-        fix = "leave sweep.checkpoints, sweep.primary, aligned.anchors and aligned.models empty (null, and [] for sweep.primary)"
-        why = f"the controls of the causal sweep contrast prompts, and {swept[0][1]} is swept"
-        raise ConfigError("refusal.contrast", "behaviour", f"{why}; {fix}")
-    sizes = [roles[f"fit_{kind}"]["n"] for kind in ("harmful", "benign")]
-    if all(isinstance(n, int) for n in sizes) and sum(sizes) < 2 * c["refusal"]["class_min"]:
-        fix = f"roles fit_harmful and fit_benign have {sum(sizes)} prompts together, too few for two such classes"
-        raise ConfigError("refusal.class_min", c["refusal"]["class_min"], fix)
-
-
-def _searches(study: Study) -> None:
-    """What an attack or a carrier is to take of something that has less of it."""
-    c = study.config
-    seeds = len((DATA / "autodan_seeds.jsonl").read_text(encoding="utf-8").splitlines())
-    if (n := c["attacks"]["autodan"]["seeds"]) > seeds:
-        raise ConfigError("attacks.autodan.seeds", n, f"data/autodan_seeds.jsonl has {seeds}")
-    position, positions = c["harmfulness"]["position"], c["activations"]["positions"]
-    if position != "t_inst" and position not in positions:
-        raise ConfigError("harmfulness.position", position, f"not in activations.positions ({positions}); add it there")
-
-
-def _tiny(study: Study) -> None:
-    """What a model that is made here cannot do. Of others this is known once they are fetched: the rule model_layers."""
-    model = study.config["model"]
-    if model["format"] != "tiny" or not study.regimes:
-        return
-    tiny = model["tiny"]
-    config = {
-        "num_hidden_layers": tiny["layers"], "hidden_size": tiny["hidden"], "num_attention_heads": tiny["heads"],
-        "num_key_value_heads": max(1, tiny["heads"] // 2), "vocab_size": tiny["vocabulary"], "max_position_embeddings": 512,
-    }  # fmt: skip
-    beyond = list(faults("base", config, Asked(layers_of(study, "base"), **limits_of(study, "base"))))
-    if beyond:
-        raise ConfigError.of([(fault.partition(" ")[0], fault) for fault in beyond])
-    inside = [f"self_attn.{part}_proj" for part in "qkvo"] + [f"mlp.{part}_proj" for part in ("gate", "up", "down")]
-    modules = [f"model.layers.{n}.{name}" for n in range(tiny["layers"]) for name in inside]
-    modules += ["model.embed_tokens", "lm_head"]
-    for target in study.config["lora"]["targets"]:
-        if not any(f".{module}".endswith(f".{target}") for module in modules):
-            known = ", ".join(name.split(".")[-1] for name in inside)
-            raise ConfigError("lora.targets", target, f"the tiny model has no such module; it has {known}")
 
 
 def _pool(study: Study) -> None:
@@ -303,7 +222,7 @@ def _pool(study: Study) -> None:
 
 
 def _processes(study: Study) -> None:
-    """Of a training job: each has to have a row of a step, and on GPUs one of its own."""
+    """Each process of a training job has to have a row of a step, and on GPUs a GPU of its own."""
     processes = study.processes
     for regime, settings in study.regimes.items():
         pool = study.config["pool"]
@@ -316,17 +235,69 @@ def _processes(study: Study) -> None:
         raise ConfigError("model.device", study.config["model"]["device"], fix)
 
 
-def _models(study: Study) -> None:
-    for name, spec in study.models.items():
-        _known(f"aligned.models.{name}.source", spec["source"], "source", study.config["sources"])
+def _tiny(study: Study) -> None:
+    """What a model that is made here cannot do. Of others this is known once they are fetched: the rule
+    model_layers."""
+    model = study.config["model"]
+    if model["format"] != "tiny" or not study.regimes:
+        return
+    tiny = model["tiny"]
+    shape = {
+        "num_hidden_layers": tiny["layers"],
+        "hidden_size": tiny["hidden"],
+        "num_attention_heads": tiny["heads"],
+        "num_key_value_heads": max(1, tiny["heads"] // 2),
+        "vocab_size": tiny["vocabulary"],
+        "max_position_embeddings": 512,
+    }
+    beyond = list(faults("base", shape, Asked(layers_of(study, "base"), **limits_of(study, "base"))))
+    if beyond:
+        raise ConfigError(faults=[(fault.partition(" ")[0], fault) for fault in beyond])
+    linear = [f"self_attn.{part}_proj" for part in "qkvo"] + [f"mlp.{part}_proj" for part in ("gate", "up", "down")]
+    modules = [f".model.layers.{n}.{name}" for n in range(tiny["layers"]) for name in linear]
+    modules += [".model.embed_tokens", ".lm_head"]
+    for target in study.config["lora"]["targets"]:
+        if not any(module.endswith(f".{target}") for module in modules):
+            known = ", ".join(name.split(".")[-1] for name in linear)
+            raise ConfigError("lora.targets", target, f"the tiny model has no such module; it has {known}")
+
+
+# ------------------------------------------------------------------------------------------------ prompts and answers
+
+
+def _prompts(study: Study) -> None:
+    config, roles, sets = study.config, study.config["prompts"]["roles"], study.config["prompts"]["sets"]
+    completions, clean = config["completions"], config["clean_rows"]["roles"] if study.regimes else []
+    if unknown := set(completions["every_save"]) - set(completions["max_new_tokens"]):
+        raise ConfigError("completions.every_save", sorted(unknown), "not a suite of completions.max_new_tokens")
+    for suite, n in completions["every_save"].items():
+        if n is not None and suite in roles:
+            _enough(study, f"completions.every_save.{suite}", n, suite)
+    for name, role in roles.items():
+        for wanted in _sets(role):
+            _known(f"prompts.roles.{name}.set", wanted, "set", sets)
+        if "shares" in role:
+            _known(f"prompts.roles.{name}.shares", role["shares"], "role", roles)
+    for name, prompts in sets.items():
+        if "targets" in prompts and prompts["format"] != "harmbench_csv":
+            fix = "goes with format harmbench_csv, whose behaviours have the ids that a targets file is written by"
+            raise ConfigError(f"prompts.sets.{name}.targets", prompts["format"], fix)
+    for name in clean:
+        _known("clean_rows.roles", name, "role", roles)
+        for wanted in _sets(roles[name]) if study.answered else ():
+            if (form := sets[wanted]["format"]) != "ultrachat":
+                fix = f"role {name} has prompts without answers (set {wanted}, format {form}); only ultrachat has them"
+                raise ConfigError("clean_rows.answers", "data", fix)
+    for kind in ("harmful", "benign"):
+        _enough(study, "refusal.validation", config["refusal"]["validation"], f"select_{kind}")
+
+
+def _sets(role: Mapping) -> list[str]:
+    return role["set"] if isinstance(role["set"], list) else [role["set"]]
 
 
 def _judges(study: Study) -> None:
-    judges, sources = study.config["judges"], study.config["sources"]
-    labelled = judges["labelled"] or {}
-    for kind in ("refusal", "harm") if labelled else ():
-        if labelled[kind]["source"] is not None:
-            _known(f"judges.labelled.{kind}.source", labelled[kind]["source"], "source", sources)
+    judges, labelled = study.config["judges"], study.config["judges"]["labelled"]
     if labelled and "judge_train" not in study.config["prompts"]["roles"]:
         fix = (
             "judges.labelled trains judges on the requests of this role only, so that no other role's are among them;"
@@ -338,22 +309,50 @@ def _judges(study: Study) -> None:
     elif (decision := judges.get("decision", "rules")) != "rules":
         fix = "needs judges.labelled, on which that judge is trained; or set it to rules"
         raise ConfigError("judges.decision", decision, fix)
-    for name in ("harmbench", "strongreject"):
-        spec = judges.get(name) or {}
-        for key in ("source", "base"):
-            if spec.get(key):
-                _known(f"judges.{name}.{key}", spec[key], "source", sources)
-        for part in ("template", "contextual_template"):
-            if isinstance(given := spec.get(part), dict):
-                _known(f"judges.{name}.{part}.source", given["source"], "source", sources)
+
+
+def _attacks(study: Study) -> None:
+    attacks, transfer = study.config["attacks"], study.config["transfer"]
+    regime, step = study.fixed_source
+    _known("attacks.source.regime", regime, "regime", study.trajectories)
+    _saved(study, "attacks.source.step", regime, step)
+    _enough(study, "attacks.behaviours", attacks["behaviours"], "direct")
+    if transfer["behaviours"] > attacks["behaviours"]:
+        fix = f"only attacks.behaviours ({attacks['behaviours']}) are chosen"
+        raise ConfigError("transfer.behaviours", transfer["behaviours"], fix)
+    seeds = len((DATA / "autodan_seeds.jsonl").read_text(encoding="utf-8").splitlines())
+    if attacks["autodan"]["seeds"] > seeds:
+        fix = f"data/autodan_seeds.jsonl has {seeds}"
+        raise ConfigError("attacks.autodan.seeds", attacks["autodan"]["seeds"], fix)
+
+
+# ------------------------------------------------------------------------------------------------ geometry and sweeps
+
+
+def _carriers(study: Study) -> None:
+    config, roles = study.config, study.config["prompts"]["roles"]
+    position, positions = config["harmfulness"]["position"], config["activations"]["positions"]
+    if position != "t_inst" and position not in positions:
+        raise ConfigError("harmfulness.position", position, f"not in activations.positions ({positions}); add it there")
+    if not study.by_behaviour:
+        return
+    if swept := study.swept():
+        fix = (
+            f"the controls of the causal sweep contrast prompts, and {swept[0][1]} is swept; leave sweep.checkpoints,"
+            " sweep.primary, aligned.anchors and aligned.models empty (null, and [] for sweep.primary)"
+        )
+        raise ConfigError("refusal.contrast", "behaviour", fix)
+    sizes = [roles[f"fit_{kind}"]["n"] for kind in ("harmful", "benign")]
+    if all(isinstance(n, int) for n in sizes) and sum(sizes) < 2 * config["refusal"]["class_min"]:
+        fix = f"roles fit_harmful and fit_benign have {sum(sizes)} prompts together, too few for two such classes"
+        raise ConfigError("refusal.class_min", config["refusal"]["class_min"], fix)
 
 
 def _listed(study: Study) -> None:
     """Anchors that are listed by regime."""
-    c = study.config
     for key in ("sweep.checkpoints", "aligned.anchors", "transfer.sources", "transfer.targets"):
         section, name = key.split(".")
-        for regime, anchors in c[section][name].items():
+        for regime, anchors in study.config[section][name].items():
             if regime not in study.trajectories:
                 known = ", ".join(study.trajectories)
                 raise ConfigError(f"{key}.{regime}", anchors, f"no such regime; there are {known}")
@@ -361,51 +360,53 @@ def _listed(study: Study) -> None:
                 if str(anchor) not in study.anchors(regime):
                     known = ", ".join(study.anchors(regime))
                     raise ConfigError(f"{key}.{regime}", anchor, f"no anchor of this regime; there are {known}")
-    for regime, anchors in c["aligned"]["anchors"].items():
-        for anchor in anchors:
-            if (regime, str(anchor)) not in _places(study):
-                fix = "add it to sweep.checkpoints, which gives its numbers"
-                raise ConfigError(f"aligned.anchors.{regime}", anchor, fix)
+                if key == "aligned.anchors" and (regime, str(anchor)) not in _places(study):
+                    fix = "add it to sweep.checkpoints, which gives its numbers"
+                    raise ConfigError(f"{key}.{regime}", anchor, fix)
 
 
 def _targets(study: Study) -> None:
-    s, known = study.config["sweep"], {target.id for target in study.targets()}
-    for number, t in enumerate(s["primary"]):
-        if (t["regime"], str(t["anchor"])) not in _places(study):
-            raise ConfigError(f"sweep.primary[{number}]", f"{t['regime']}:{t['anchor']}", "not in sweep.checkpoints")
-    for key, cells in (("sweep.primary", s["primary"]), ("sweep.generate.cells", s["generate"]["cells"])):
-        for number, t in enumerate(cells):
-            if Target.of(t).id not in known:
+    sweep, known = study.config["sweep"], {target.id for target in study.targets()}
+    for number, cell in enumerate(sweep["primary"]):
+        if (cell["regime"], str(cell["anchor"])) not in _places(study):
+            place = f"{cell['regime']}:{cell['anchor']}"
+            raise ConfigError(f"sweep.primary[{number}]", place, "not in sweep.checkpoints")
+    for key, cells in (("sweep.primary", sweep["primary"]), ("sweep.generate.cells", sweep["generate"]["cells"])):
+        for number, target in enumerate(map(Target.of, cells)):
+            if target.id not in known:
                 fix = "no such target; its family, mode, lambda, scope and rank have to be among those of sweep"
-                raise ConfigError(f"{key}[{number}]", Target.of(t).id, fix)
+                raise ConfigError(f"{key}[{number}]", target.id, fix)
     directions = study.config["coupling"]["subspace_k"]
-    if beyond := [k for k in s["ranks"] if k > max(1, directions)]:
-        raise ConfigError("sweep.ranks", beyond[0], f"subspaces have coupling.subspace_k = {directions} directions")
+    for rank in sweep["ranks"]:
+        if rank > max(1, directions):
+            raise ConfigError("sweep.ranks", rank, f"subspaces have coupling.subspace_k = {directions} directions")
 
 
 def _answers(study: Study) -> None:
-    c, s = study.config, study.config["sweep"]
-    suites = set(c["completions"]["max_new_tokens"]) - {"fixed_source"}
-    asked = {"sweep.generate.suites": s["generate"]["suites"], "follow_up.suites": c["follow_up"]["suites"]}
-    for key, numbers in asked.items():
+    config, sweep, follow_up = study.config, study.config["sweep"], study.config["follow_up"]
+    suites = set(config["completions"]["max_new_tokens"]) - {"fixed_source"}
+    for key, numbers in (("sweep.generate", sweep["generate"]["suites"]), ("follow_up", follow_up["suites"])):
         for suite, n in numbers.items():
             if suite not in suites:
                 fix = "not a suite of bare requests (direct, usefulness, lookalike, utility)"
-                raise ConfigError(f"{key}.{suite}", n, fix)
-            _enough(study, f"{key}.{suite}", n, suite)
+                raise ConfigError(f"{key}.suites.{suite}", n, fix)
+            _enough(study, f"{key}.suites.{suite}", n, suite)
     for side in ("harmful", "benign"):
-        for suite in c["quadrants"][side]:
-            _known(f"quadrants.{side}", suite, "suite", c["completions"]["max_new_tokens"])
+        for suite in config["quadrants"][side]:
+            _known(f"quadrants.{side}", suite, "suite", config["completions"]["max_new_tokens"])
     for kind, role in (("harmful", "direct"), ("benign", "utility")):
-        _enough(study, f"sweep.prompts.{kind}", s["prompts"][kind], role)
-    if c["follow_up"]["targets"] and not s["generate"]["cells"]:
+        _enough(study, f"sweep.prompts.{kind}", sweep["prompts"][kind], role)
+    if follow_up["targets"] and not sweep["generate"]["cells"]:
         fix = "needs sweep.generate.cells to choose from; or set it to 0"
-        raise ConfigError("follow_up.targets", c["follow_up"]["targets"], fix)
+        raise ConfigError("follow_up.targets", follow_up["targets"], fix)
 
 
 def _places(study: Study) -> set[tuple[str, str]]:
     """(regime or model, anchor) of every swept checkpoint."""
     return {(name, study.anchor_name(name, step)) for _, name, step in study.swept()}
+
+
+# -------------------------------------------------------------------------------------------------- what many look at
 
 
 def _known(key: str, name: str, kind: str, names: Collection[str]) -> None:
@@ -415,21 +416,23 @@ def _known(key: str, name: str, kind: str, names: Collection[str]) -> None:
 
 def _saved(study: Study, key: str, regime: str, step: int) -> None:
     if step not in (saves := study.steps(regime)):
-        own = {name: f"checkpoints.{name}.steps" for name in study.brought}
-        own |= {name: f"regimes.{name}.saves" for name, settings in study.regimes.items() if "saves" in settings}
-        where = own.get(regime, "train.saves")
+        where = "train.saves"
+        if regime in study.brought:
+            where = f"checkpoints.{regime}.steps"
+        elif "saves" in study.regimes[regime]:
+            where = f"regimes.{regime}.saves"
         raise ConfigError(key, step, f"this step is never saved; add it to {where} (now {saves})")
 
 
 def _enough(study: Study, key: str, wanted: int, role: str) -> None:
-    """A role holds as many prompts as a setting takes of it. How many `all` or `published` are is not known before they are
-    fetched."""
+    """A role holds as many prompts as a setting takes of it. How many `all` or `published` are is not known before they
+    are fetched."""
     most = study.config["prompts"]["roles"][role]["n"]
     if isinstance(most, int) and wanted > most:
         raise ConfigError(key, wanted, f"role {role} has only {most} prompts")
 
 
 CHECKS = (
-    _words, _files, _names, _own, _anchors, _schedule, _attacks, _prompts, _pool, _processes, _models, _judges, _listed, _behaviour,
-    _targets, _answers, _searches, _tiny,
+    _words, _files, _names, _brought, _sources, _anchors, _schedule, _attacks, _prompts, _pool, _processes, _judges,
+    _listed, _carriers, _targets, _answers, _tiny,
 )  # fmt: skip

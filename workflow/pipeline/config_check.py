@@ -3,18 +3,18 @@
 import difflib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
-from safety_geometry.settings.kinds import Form, Settings, is_tag
+from safety_geometry.settings.kinds import Form, fields, is_mapping, is_tag, options
 from safety_geometry.settings.study import StudySettings
 
 KINDS = {
-    int: "a whole number", float: "a number", str: "text", bool: "true or false", list: "a list", dict: "a mapping of keys to values",
-    NoneType: "null",
+    int: "a whole number", float: "a number", str: "text", bool: "true or false", list: "a list",
+    dict: "a mapping of keys to values", NoneType: "null",
 }  # fmt: skip
 BOUNDS = {
     "greater_than_equal": ("at least", "ge"), "greater_than": ("above", "gt"), "less_than_equal": ("at most", "le"),
@@ -27,24 +27,13 @@ WHOLE = "the configuration"
 
 
 class ConfigError(SystemExit):
-    """Ends the start of the workflow: names the key, its value and what to do. `faults`: (key, sentence) of each."""
+    """Ends the start of the workflow: names the key, its value and what to do. `faults`: (key, sentence) of several."""
 
-    def __init__(self, key: str, value: object, fix: str):
-        self.tell([(key, f"{key} = {value!r}: {fix}")])
-
-    def tell(self, faults: list[tuple[str, str]]) -> None:
-        """Say these instead."""
-        self.faults = faults
-        lines = [f"config error: {sentence}" for sentence in dict.fromkeys(sentence for _, sentence in faults)]
+    def __init__(self, key: str = "", value: object = None, fix: str = "", faults: Sequence[tuple[str, str]] = ()):
+        self.faults = faults or [(key, f"{key} = {value!r}: {fix}")]
+        lines = [f"config error: {sentence}" for sentence in dict.fromkeys(sentence for _, sentence in self.faults)]
         more = [f"... and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
         super().__init__("\n".join([*lines[:SHOWN], *more]))
-
-    @classmethod
-    def of(cls, faults: list[tuple[str, str]]) -> "ConfigError":
-        """Several at once."""
-        error = cls("", None, "")
-        error.tell(faults)
-        return error
 
 
 def check(config: Mapping) -> None:
@@ -57,11 +46,12 @@ def check(config: Mapping) -> None:
         except ValidationError as error:
             faults = [fault for one in error.errors(include_url=False) for fault in explain(one)]
     if faults:
-        raise ConfigError.of(sorted(faults) if len(faults) > 1 else faults)
+        raise ConfigError(faults=sorted(faults))
 
 
 def unusable(value: object, key: str, above: tuple[int, ...]) -> Iterator[str]:
-    """`key = value: what to do` for every value below `key` that no setting can have. `above`: ids of what it stands in."""
+    """`key = value: what to do` for every value below `key` that no setting can have. `above`: ids of what it stands
+    in."""
     if isinstance(value, Mapping | list):
         if id(value) in above:
             yield f"{key} holds itself; write its values out"
@@ -72,7 +62,8 @@ def unusable(value: object, key: str, above: tuple[int, ...]) -> Iterator[str]:
             for name, inner in value.items():
                 if not isinstance(name, str) and not (type(name) is int and STEPS.fullmatch(key)):
                     yield (
-                        f"{_join(key, name)} = {_show(inner)}: the name of a key has to be text, and YAML reads this one as"
+                        f"{_join(key, name)} = {_show(inner)}: the name of a key has to be text, and YAML reads this"
+                        " one as"
                         f" {name!r} (as it reads yes, no, on, off, null and 7); call it something else"
                     )
                 else:
@@ -113,7 +104,8 @@ def explain(error: Mapping) -> Iterator[tuple[str, str]]:
         place = place[:-2]
     key = _key(place)
     if rule == "extra_forbidden":
-        known = sorted(_keys(kind_at(place[:-1])))
+        models = filter(is_mapping, options(kind_at(place[:-1])))
+        known = sorted(key for model in models for key, _, _ in fields(model))
         close = difflib.get_close_matches(place[-1], known, 1)
         hint = f"did you mean {close[0]}?" if close else f"the keys here are {', '.join(known)}"
         fix = f"there is no such key; {hint}"
@@ -142,7 +134,7 @@ def _fix(rule: str, limits: Mapping, kind: Any, value: object) -> str | None:
     return None
 
 
-# ------------------------------------------------------------------------------------------------------ what a key takes
+# ----------------------------------------------------------------------------------------------------- what a key takes
 
 
 def kind_at(place: tuple) -> Any:
@@ -156,21 +148,14 @@ def kind_at(place: tuple) -> Any:
 
 def _inside(kind: Any, part: object, name: bool) -> Iterator[Any]:
     """The annotation below one, or that of the name itself."""
-    for option in _options(kind):
+    for option in options(kind):
         origin = get_origin(option) or option
         if origin is list and isinstance(part, int) and get_args(option):
             yield get_args(option)[0]
         elif origin is dict and get_args(option):
             yield get_args(option)[0 if name else 1]
-        elif isinstance(origin, type) and issubclass(origin, Settings) and part in _keys(origin):
-            yield get_type_hints(origin, include_extras=True)[_keys(origin)[part]]
-
-
-def _options(kind: Any) -> list[Any]:
-    """The kinds that a value may be of, without what is annotated to them."""
-    if get_origin(kind) is Annotated:
-        return _options(get_args(kind)[0])
-    return [o for arg in get_args(kind) for o in _options(arg)] if get_origin(kind) in (Union, UnionType) else [kind]
+        elif is_mapping(option):
+            yield from (annotation for key, _, annotation in fields(option) if key == part)
 
 
 def _metadata(kind: Any, wanted: type) -> Iterator[Any]:
@@ -179,12 +164,6 @@ def _metadata(kind: Any, wanted: type) -> Iterator[Any]:
     if get_origin(kind) in (Annotated, Union, UnionType):
         for part in get_args(kind):
             yield from _metadata(part, wanted)
-
-
-def _keys(kind: Any) -> dict[str, str]:
-    """Keys of a mapping, as they are written: names in its model."""
-    models = [o for o in _options(kind) if isinstance(o, type) and issubclass(o, Settings)]
-    return {field.alias or name: name for model in models for name, field in model.model_fields.items()}
 
 
 def _words(kind: Any, among: bool = False) -> list[str]:
@@ -197,13 +176,13 @@ def _words(kind: Any, among: bool = False) -> list[str]:
         return [word for word in words if word != KINDS[int] or KINDS[float] not in words]
     if get_origin(kind) is Literal:
         return [str(value) for value in get_args(kind)]
-    kind = get_origin(kind) or kind
-    return [KINDS[dict if issubclass(kind, Settings) else kind]]
+    return [KINDS[dict if is_mapping(kind) else get_origin(kind) or kind]]
 
 
 def _meant(kind: Any, value: object) -> str:
-    """What to write for a number that YAML takes for text (1e-3) or for a broken one (2.0), and for text that it takes for a truth."""
-    kinds = _options(kind)
+    """What to write for a number that YAML takes for text (1e-3) or for a broken one (2.0), and for text that it takes
+    for a truth."""
+    kinds = options(kind)
     if isinstance(value, bool):
         taken = " (YAML reads yes, no, on, off, true and false as true or false; write it in quotes)"
         return taken if str in kinds or any(get_origin(k) is Literal for k in kinds) else ""
@@ -219,7 +198,7 @@ def _meant(kind: Any, value: object) -> str:
     return f" (YAML takes it for text; write {write!r})" if isinstance(value, str) else f"; write {write!r}"
 
 
-# ------------------------------------------------------------------------------------------------------------------ words
+# ---------------------------------------------------------------------------------------------------------------- words
 
 
 def _key(place: tuple) -> str:

@@ -1,11 +1,12 @@
 """The configuration of a study: config.yaml, what the study's own file says otherwise, and what the command line does.
 
-Files are merged as Snakemake does it: mappings key by key, anything else (lists too) replaced; `--config` comes last. Besides, `null` takes
-a key away where null is no value of it: a source, a set, a role, a regime, an optional key.
+Files are merged as Snakemake does it: mappings key by key, anything else (lists too) replaced; `--config` comes last.
+Besides, `null` takes a key away where null is no value of it: a source, a set, a role, a regime, an optional key.
 
 PYTHONPATH=workflow python -m pipeline.config_file FILE                  says what is wrong with it, or nothing
-PYTHONPATH=workflow python -m pipeline.config_file FILE --merged         prints the whole configuration that it stands for
-PYTHONPATH=workflow python -m pipeline.config_file FILE --differences    of a file that is whole: what of it differs from config.yaml
+PYTHONPATH=workflow python -m pipeline.config_file FILE --merged         prints the whole configuration that it stands
+for PYTHONPATH=workflow python -m pipeline.config_file FILE --differences    what of a whole file differs from
+config.yaml
 """
 
 import argparse
@@ -24,26 +25,25 @@ DEFAULT = ROOT / "config.yaml"
 MOVING = "docs/moving.md"
 # Where null is a value: as the models in `settings` say (a test compares them), which jobs do without.
 NULLS = frozenset(
-    tuple(key.split("."))
-    for key in (
-        "model.source", "model.format", "model.system", "prompts.target_words", "prompts.sets.*.source", "pool.gcg.mellowmax",
-        "pool.gcg.probe", "attacks.gcg.mellowmax", "attacks.gcg.probe", "completions.every_save.*", "judges.labelled",
-        "judges.labelled.refusal.source", "judges.labelled.harm.source", "judges.hand_labels", "judges.harmbench", "judges.strongreject",
-        *(f"judges.{judge}.{key}" for judge in ("harmbench", "strongreject") for key in ("base", "template", "contextual_template")),
-        "sweep.layer_scan",
-    )
+    tuple(key.split(".")) for key in ( "model.source", "model.format", "model.system", "prompts.target_words",
+    "prompts.sets.*.source", "pool.gcg.mellowmax", "pool.gcg.probe", "attacks.gcg.mellowmax", "attacks.gcg.probe",
+    "completions.every_save.*", "judges.labelled", "judges.labelled.refusal.source", "judges.labelled.harm.source",
+    "judges.hand_labels", "judges.harmbench", "judges.strongreject",
+    *(f"judges.{judge}.{key}" for judge in ("harmbench", "strongreject") for key in ("base", "template",
+    "contextual_template")), "sweep.layer_scan", )
 )  # fmt: skip
 
 # Sections of named entries: null takes all of config.yaml's away.
 EMPTIED = frozenset({
-    ("sources",), ("regimes",), ("aligned", "anchors"), ("aligned", "models"), ("completions", "every_save"), ("sweep", "checkpoints"),
-    ("transfer", "sources"), ("transfer", "targets"),
+    ("sources",), ("regimes",), ("aligned", "anchors"), ("aligned", "models"), ("completions", "every_save"), ("sweep",
+    "checkpoints"), ("transfer", "sources"), ("transfer", "targets"),
 })  # fmt: skip
 
+ABSENT = object()
 Layers = dict[str, Mapping]  # file, as it was given, or --config: its own keys
 
 
-# --------------------------------------------------------------------------------------------------------------- merging
+# -------------------------------------------------------------------------------------------------------------- merging
 
 
 def read_layers(files: Sequence[Path], overlay: Mapping | None = None) -> Layers:
@@ -57,7 +57,8 @@ def read_layers(files: Sequence[Path], overlay: Mapping | None = None) -> Layers
     others |= {"--config": overlay} if overlay else {}
     if files and others and not any("study" in keys for keys in others.values()):
         raise SystemExit(
-            f"config error: {_shown(files[-1])} has no name for its study, whose results would mix with those of config.yaml; add a line"
+            f"config error: {_shown(files[-1])} has no name for its study, whose results would mix with those of"
+            " config.yaml; add a line"
             " like `study: my-study`"
         )
     return {"config.yaml": read_keys(DEFAULT)} | others
@@ -120,40 +121,33 @@ def written(config: Mapping) -> str:
     return yaml.safe_dump(keys, sort_keys=False, allow_unicode=True)
 
 
-# -------------------------------------------------------------------------------------------------------------- checking
+# ------------------------------------------------------------------------------------------------------------- checking
 
 
-def checked(config: Mapping, layers: Layers) -> None:
-    """Raises SystemExit with key, value, file and fix where a value of the whole configuration does not fit."""
-    from pipeline.config_check import ConfigError, check  # not in jobs, whose configuration was checked at the start
+def checked_study(config: Mapping, layers: Layers | None = None, together: bool = True) -> Study:
+    """The study of a whole configuration.
 
-    default, *names = layers or {"": {}}
+    together: whether its settings have to go together, too. Raises SystemExit with key, value, file and fix where one
+    does not fit.
+    """
+    # Not in jobs, whose configuration was checked at the start.
+    from pipeline.combinations import check_combinations
+    from pipeline.config_check import ConfigError, check
+
+    layers = layers or {}
+    default, *names = layers or [""]
     for name in names:
         _stop_if_whole(config, name, layers[name])
     try:
-        for place in (
-            place
-            for name in names
-            for place in EMPTIED
-            if _at(layers[name], place) == {} and _at(layers[default], place)
-        ):
-            fix = "adds nothing to the entries of config.yaml; write null to take all of them away"
-            raise ConfigError(".".join(place), {}, fix)
+        for name in names:
+            for place in EMPTIED:
+                if _at(layers[name], place) == {} and _at(layers[default], place):
+                    fix = "adds nothing to the entries of config.yaml; write null to take all of them away"
+                    raise ConfigError(".".join(place), {}, fix)
         check(config)
-    except ConfigError as error:
-        raise _with_files(error, layers) from None
-
-
-def checked_study(config: Mapping, layers: Layers | None = None) -> Study:
-    """Raises SystemExit with key, value, file and fix where the whole configuration is wrong."""
-    from pipeline.combinations import check_combinations
-    from pipeline.config_check import ConfigError
-
-    layers = layers or {}
-    checked(config, layers)
-    study = Study(config)
-    try:
-        check_combinations(study)
+        study = Study(config)
+        if together:
+            check_combinations(study)
     except ConfigError as error:
         raise _with_files(error, layers) from None
     return study
@@ -161,33 +155,31 @@ def checked_study(config: Mapping, layers: Layers | None = None) -> Study:
 
 def _with_files(error: "ConfigError", layers: Layers) -> "ConfigError":  # noqa: F821
     """The same, with the file that each key stands in, if there are several files."""
-    if len(layers) > 1:
-        where = [(key, next((n for n in reversed(layers) if _has(layers[n], key)), None)) for key, _ in error.faults]
-        pairs = zip(error.faults, where, strict=True)
-        error.tell([(key, f"{sentence} ({file})" if file else sentence) for (key, sentence), (_, file) in pairs])
-    return error
+    if len(layers) == 1:
+        return error
+    faults = []
+    for key, sentence in error.faults:
+        file = next((name for name in reversed(layers) if _has(layers[name], key)), None)
+        faults.append((key, f"{sentence} ({file})" if file else sentence))
+    return type(error)(faults=faults)
 
 
-def _at(keys: object, place: tuple) -> object:
+def _at(keys: object, place: Sequence[str]) -> object:
+    """What stands at a place of a file; ABSENT where there is none."""
     for part in place:
-        keys = keys.get(part) if isinstance(keys, Mapping) else None
+        by_name = {str(name): value for name, value in keys.items()} if isinstance(keys, Mapping) else {}
+        keys = by_name.get(part, ABSENT)
     return keys
 
 
-def _has(keys: object, key: str) -> bool:
+def _has(keys: Mapping, key: str) -> bool:
     """Whether `sweep.primary[0].mode`, or the list that this is in, stands in a file."""
-    for part in key.partition("[")[0].split("."):
-        if not isinstance(keys, Mapping):
-            return False
-        part = next((name for name in keys if str(name) == part), None)
-        if part is None:
-            return False
-        keys = keys[part]
-    return True
+    return _at(keys, key.partition("[")[0].split(".")) is not ABSENT
 
 
 def _stop_if_whole(config: Mapping, name: str, keys: Mapping) -> None:
-    """A file of the first edition had everything, and nothing was added to it. Where something would be now, that is said."""
+    """A file of the first edition had everything, and nothing was added to it. Where something would be now, that is
+    said."""
     from pipeline.config_check import ConfigError, check
 
     if not (added := list(_added(config, keys, ""))):
@@ -198,8 +190,10 @@ def _stop_if_whole(config: Mapping, name: str, keys: Mapping) -> None:
         return  # it needs config.yaml
     shown = ", ".join(added[:4]) + (f" and {len(added) - 4} more" if len(added) > 4 else "")
     raise SystemExit(
-        f"config error: {name} is whole, as configurations of the first edition were, and config.yaml would now add {shown} to it; write"
-        f" down what differs with `PYTHONPATH=workflow python -m pipeline.config_file {shlex.quote(name)} --differences` ({MOVING})"
+        f"config error: {name} is whole, as configurations of the first edition were, and config.yaml would now add"
+        f" {shown} to it; write"
+        f" down what differs with `PYTHONPATH=workflow python -m pipeline.config_file {shlex.quote(name)}"
+        f" --differences` ({MOVING})"
     )
 
 
@@ -212,7 +206,7 @@ def _added(whole: Mapping, keys: Mapping, above: str) -> Iterator[str]:
             yield from _added(value, keys[name], f"{above}{name}.")
 
 
-# --------------------------------------------------------------------------------------------------------------- reading
+# -------------------------------------------------------------------------------------------------------------- reading
 
 
 def read_config(path: Path, overlay: Mapping | None = None) -> dict:
@@ -222,13 +216,12 @@ def read_config(path: Path, overlay: Mapping | None = None) -> dict:
         SystemExit: there is no such file, or it is no YAML, or a value does not fit.
     """
     layers = read_layers([path], overlay)
-    config = merged(layers)
-    checked(config, layers)
-    return config
+    return checked_study(merged(layers), layers, together=False).config
 
 
 def read_study(path: Path) -> Study:
-    """The study of a configuration file. Raises SystemExit as `read_config`, and for settings that cannot go together."""
+    """The study of a configuration file. Raises SystemExit as `read_config`, and for settings that cannot go
+    together."""
     layers = read_layers([path])
     return checked_study(merged(layers), layers)
 

@@ -42,7 +42,8 @@ def name_in_advice(config: Path, root: Path) -> None:
 
 @dataclass
 class Contents:
-    """What stands in a study: artefacts with a sidecar, sidecars whose artefact is not there, artefacts without a sidecar."""
+    """What stands in a study: artefacts with a sidecar, sidecars whose artefact is not there, artefacts without a
+    sidecar."""
 
     results: Path
     artefacts: list[Path]
@@ -85,7 +86,8 @@ def check_study(results: Path, passing: Collection[Path] = ()) -> Verdict:
 
 
 def stop_if_damaged(results: Path, config: str) -> None:
-    """Ends with a message where an artefact is not what was written. What is not there, or will be made anew, does not count."""
+    """Ends with a message where an artefact is not what was written. What is not there, or will be made anew, does not
+    count."""
     os.environ[CONFIG] = config
     if not results.is_dir():
         return
@@ -95,7 +97,8 @@ def stop_if_damaged(results: Path, config: str) -> None:
         sys.exit(f"error: {error}")
     if (path := next(_first_edition(study), None)) is not None:
         sys.exit(
-            f"error: {results} was made by the first edition of this project ({path}), and would be remade in part and mixed; delete it,"
+            f"error: {results} was made by the first edition of this project ({path}), and would be remade in part and"
+            " mixed; delete it,"
             f" or give the study another name ({MOVING})"
         )
     used = {source for _, source, _ in study.inputs()}
@@ -109,14 +112,16 @@ def stop_if_damaged(results: Path, config: str) -> None:
 
 
 def _first_edition(study: Contents) -> Iterator[Path]:
-    """Artefacts that stand, or are vouched for, as they did then: saves beside the anchors, sidecars that tell no file from a folder."""
+    """Artefacts that stand, or are vouched for, as they did then: saves beside the anchors, sidecars that tell no file
+    from a folder."""
     for path, record in study.records.items():
         if "kind" not in record or (record.get("script") == "probe_saves.py" and path.parent.name != "saves"):
             yield path
 
 
 def accept(path: Path) -> str:
-    """Let an artefact that was edited on purpose stand: its sidecar gets the new digest, and in `edited` the former ones.
+    """Let an artefact that was edited on purpose stand: its sidecar gets the new digest, and in `edited` the former
+    ones.
 
     Returns what was done. Raises IntegrityError when it has no sidecar that can be read, or is a folder for a file.
     """
@@ -141,11 +146,11 @@ def _contents(results: Path) -> Contents:
     artefacts, lost, loose, records = [], [], [], {}
     for folder, names, files in os.walk(results, onerror=_unlisted):
         here = Path(folder)
-        top, there = here == results, {*names, *files}
-        vouched = {name.removesuffix(SIDECAR) for name in there if name.endswith(SIDECAR)}
-        artefacts += [here / name for name in sorted(vouched & there)]
-        lost += [here / name for name in sorted(vouched - there)]
-        known = vouched | {name for name in there if name.startswith(".") or name.endswith(SIDECAR)}
+        top, entries = here == results, {*names, *files}
+        vouched = {name.removesuffix(SIDECAR) for name in entries if name.endswith(SIDECAR)}
+        artefacts += [here / name for name in sorted(vouched & entries)]
+        lost += [here / name for name in sorted(vouched - entries)]
+        known = vouched | {name for name in entries if name.startswith(".") or name.endswith(SIDECAR)}
         loose += [here / name for name in sorted({*files} - known - {*(OF_THE_RUN if top else ())})]
         stores = {name for name in names if name == "store" or name.endswith(".store")}
         outside = NO_ARTEFACTS if top or (here.parent == results and here.name.startswith("seed")) else ()
@@ -169,7 +174,8 @@ def _unvouched(path: Path) -> Fault:
 
 
 def _outdated(study: Contents, faulty: Collection[Path]) -> Iterator[Fault]:
-    """Artefacts that were made from another content of an input than that which stands there (and is what its sidecar says)."""
+    """Artefacts that were made from another content of an input than that which stands there (and is what its sidecar
+    says)."""
     for path, source, digest in study.inputs():
         if source in faulty or path in study.lost:
             continue

@@ -10,8 +10,10 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-# How a job is told what to do and how its files are written and checked: no result depends on it. A table that no longer fits its
-# specification is refused by whoever reads it. And the library's face, which serves names to its users and to no script.
+# How a job is told what to do and how its files are written and checked: no result depends on it. A table that no
+# longer fits its
+# specification is refused by whoever reads it. And the library's face, which serves names to its users and to no
+# script.
 PLUMBING = (
     "src/safety_geometry/__init__.py",
     "workflow/scripts/_job.py",
@@ -29,7 +31,8 @@ def code_digest(root: Path, script: str) -> str:
 
 
 def closure(root: Path, script: str) -> dict[str, str]:
-    """The script and every project module that it imports, directly or not, but the plumbing: path below `root` -> digest."""
+    """The script and every project module that it imports, directly or not, but the plumbing: path below `root` ->
+    digest."""
     seen: dict[Path, str] = {}
     plumbing = {root / path for path in PLUMBING}
     todo = [root / script]
@@ -81,7 +84,7 @@ def _files(name: str, importer: Path, roots: tuple[Path, ...]) -> Iterator[Path]
     for base in (importer.parent,) if name.startswith(".") else roots:
         for depth in range(1, len(parts) + 1):  # a package's __init__ runs when its module is imported
             module = base.joinpath(*parts[:depth])
-            found = [file for file in (module.with_suffix(".py"), module / "__init__.py") if file.is_file()]
-            if not found and not module.is_dir():
+            files = [file for file in (module.with_suffix(".py"), module / "__init__.py") if file.is_file()]
+            if not files and not module.is_dir():
                 break
-            yield from found
+            yield from files

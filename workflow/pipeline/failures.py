@@ -40,7 +40,8 @@ class Failures:
         self.jobs.pop(job, None)
 
     def describe(self) -> list[str]:
-        """Lines that tell which jobs failed and how their logs end; where none did, the errors that Snakemake reported."""
+        """Lines that tell which jobs failed and how their logs end; where none did, the errors that Snakemake
+        reported."""
         if not self.jobs:
             return list(self.errors)
         lines = []
@@ -56,7 +57,8 @@ class Failures:
                 lines += [f"    {line[:WIDTH]}" for line in list(self.errors)[-2 * LAST :]]
         if set(self._exits) & set(KILLED):
             lines.append(
-                "A job was killed, most often for want of memory: README, Out of memory, says what takes less (CORES=1 runs one job"
+                "A job was killed, most often for want of memory: README, Out of memory, says what takes less (CORES=1"
+                " runs one job"
                 " at a time)."
             )
         return lines

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Group:
-    """Steps of a trajectory that one job makes or reads together: the saves of a training segment (`start` to `stop`), or a
-    single step that was not trained here (`start` is None)."""
+    """Steps of a trajectory that one job makes or reads together: the saves of a training segment (`start` to `stop`),
+    or a single step that was not trained here (`start` is None)."""
 
     regime: str
     stop: int
@@ -21,13 +21,15 @@ class Group:
 
     @property
     def name(self) -> str:
-        """Of rules and logs. Two underscores and the steps are its end, so that no two groups share one, whatever regimes are called."""
+        """Of rules and logs. Two underscores and the steps are its end, so that no two groups share one, whatever
+        regimes are called."""
         return f"{self.regime}__{self.text}"
 
 
 @dataclass(frozen=True)
-class At:
-    """The place of a job: those of its seed, regime and step that its rule has, other wildcards by name, and its group."""
+class Job:
+    """Which job of a stage: seed, regime and step as far as its rule has them, other wildcards by name, and its
+    group."""
 
     seed: int | None = None
     regime: str | None = None
@@ -36,7 +38,7 @@ class At:
     other: Mapping[str, str] | None = None
 
     @classmethod
-    def of(cls, wildcards: Mapping[str, str], group: Group | None = None) -> "At":
+    def of(cls, wildcards: Mapping[str, str], group: Group | None = None) -> "Job":
         """From Snakemake's wildcards, which are text."""
         known = dict(wildcards)
         seed, step, regime = known.pop("seed", None), known.pop("step", None), known.pop("regime", None)

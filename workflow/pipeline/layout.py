@@ -1,6 +1,6 @@
 """Where the files of a study stand: every path of the graph. Harmful text stays below `private`.
 
-`{seed}`, `{regime}`, `{step}` and other wildcards are left for Snakemake; `at(path, …)` fills them in.
+`{seed}`, `{regime}`, `{step}` and other wildcards are left for Snakemake; `filled(path, …)` fills them in.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PUBLISHED_JUDGES = ("harmbench", "strongreject")
 TEMPLATES = ("template", "contextual_template")
 
 
-def at(path: str, seed: int | str = "{seed}", regime: str = "{regime}", step: int | str = "{step}") -> str:
+def filled(path: str, seed: int | str = "{seed}", regime: str = "{regime}", step: int | str = "{step}") -> str:
     """`path` with its wildcards filled in; those that are not given stay."""
     return path.replace("{seed}", str(seed)).replace("{regime}", regime).replace("{step}", str(step))
 
@@ -37,8 +37,12 @@ class Layout:
 
         self.base = f"{self.root}/models/base"
         self.layers = f"{self.root}/models/layers.json"  # number of blocks of each of `models`
+        self.probes = {name: self.role(name) for name in PROBES}  # prompts that activations are cached of, by role
         self.clean_rows = f"{self.private}/clean_rows.jsonl"
         self.training_table = f"{self.seed}/training.csv"
+        self.anchor_activations = f"{self.seed}/activations/{CHECKPOINT}.safetensors"
+        self.anchor_completions = f"{self.private_seed}/completions/{CHECKPOINT}.jsonl"
+        self.anchor_judged = f"{self.seed}/judged/{CHECKPOINT}/judged.csv"
         self.scores = f"{self.seed}/scores/{CHECKPOINT}.safetensors"
         self.carriers = f"{self.seed}/carriers/{{regime}}/carriers.safetensors"
         self.prompt_activations = f"{self.seed}/completions/{CHECKPOINT}.safetensors"
@@ -62,11 +66,6 @@ class Layout:
 
     def role(self, name: str) -> str:
         return f"{self.private}/prompts/{name}.jsonl"
-
-    @property
-    def probes(self) -> dict[str, str]:
-        """Prompts that activations are cached of, by role."""
-        return {name: self.role(name) for name in PROBES}
 
     def model(self, name: str, step: int) -> str:
         """Model folder of a checkpoint: its own, or the base that its adapter belongs to."""
@@ -97,7 +96,7 @@ class Layout:
     def weights(self, name: str, step: int, seed: int | str) -> dict[str, str]:
         """Files of a checkpoint that is loaded: `model`, and `adapter` where it has one."""
         paths = [self.model(name, step), *self.adapter(name, step)]
-        return {key: at(path, seed) for key, path in zip(("model", "adapter"), paths, strict=False)}
+        return {key: filled(path, seed) for key, path in zip(("model", "adapter"), paths, strict=False)}
 
     def group_weights(self, group: Group) -> dict[str, str | list[str]]:
         """Files of the checkpoints that one job loads one after the other."""
@@ -105,7 +104,8 @@ class Layout:
         return {"model": self.model(group.regime, group.steps[0]), "adapters": adapters}
 
     def models(self) -> dict[str, str]:
-        """Name -> folder of every model that layers are read of; of the steps of a trajectory, which are alike, the first one's."""
+        """Name -> folder of every model that layers are read of; of the steps of a trajectory, which are alike, the
+        first one's."""
         study = self.study
         bases = {"base": self.base} if study.regimes else {}
         return bases | {name: self.model(name, study.steps(name)[0]) for name in [*study.brought, *study.models]}
@@ -113,7 +113,8 @@ class Layout:
     def converted(self) -> dict[str, tuple[dict, dict[str, str]]]:
         """Folder -> (entry of the configuration, files) of every model or adapter that is made from a fetched one.
 
-        Files: `source`, and where there is one the `template`, the `base` of an adapter, and the model that it has to be `like`.
+        Files: `source`, and where there is one the `template`, the `base` of an adapter, and the model that it has to
+        be `like`.
         """
         made, base = {}, self.study.config["model"]
         if base["format"] not in ("tiny", None):
@@ -160,10 +161,6 @@ class Layout:
     def activations(self, regime: str, step: int) -> str:
         return f"{self.seed}/activations/{self._apart(regime, step)}.safetensors"
 
-    @property
-    def anchor_activations(self) -> str:
-        return f"{self.seed}/activations/{CHECKPOINT}.safetensors"
-
     def fit_labels(self, regime: str, step: int | str) -> list[str]:
         """Which fit prompts a checkpoint refuses; needed where the refusal carrier contrasts behaviour."""
         return [f"{self.seed}/fit_labels/{regime}/step{step}.json"] if self.study.by_behaviour else []
@@ -175,24 +172,16 @@ class Layout:
     def completions(self, regime: str, step: int) -> str:
         return f"{self.private_seed}/completions/{self._apart(regime, step)}.jsonl"
 
-    @property
-    def anchor_completions(self) -> str:
-        return f"{self.private_seed}/completions/{CHECKPOINT}.jsonl"
-
     def judged(self, regime: str, step: int) -> str:
         return f"{self.seed}/judged/{self._apart(regime, step)}/judged.csv"
 
-    @property
-    def anchor_judged(self) -> str:
-        return f"{self.seed}/judged/{CHECKPOINT}/judged.csv"
-
     def all_judged(self) -> list[str]:
-        return [at(self.judged(regime, step), seed) for seed, regime, step in self.study.judged_checkpoints()]
+        return [filled(self.judged(regime, step), seed) for seed, regime, step in self.study.judged_checkpoints()]
 
     def suite(self, name: str) -> str:
         """Prompts of a suite: a role, or the fixed-source attacks."""
         regime, step = self.study.fixed_source
-        return at(self.attacks("gcg"), regime=regime, step=step) if name == "fixed_source" else self.role(name)
+        return filled(self.attacks("gcg"), regime=regime, step=step) if name == "fixed_source" else self.role(name)
 
     def suites(self, regime: str, step: int) -> list[str]:
         return [self.suite(name) for name in self.study.suites(regime, step)]
@@ -208,7 +197,7 @@ class Layout:
 
     def each(self, path: str, points: Iterable[tuple[int, str, int]]) -> list[str]:
         """A file of each (seed, regime, step)."""
-        return [at(path, *point) for point in points]
+        return [filled(path, *point) for point in points]
 
     def swept(self, path: str, seed: int | None = None) -> list[str]:
         """A file of every swept checkpoint, of one seed or of all, in the order of study.swept."""
@@ -225,17 +214,17 @@ class Layout:
         return f"{self.root}/judges/{judge}_{part}.txt"
 
     def judges(self) -> dict[str, str]:
-        """What judges are made of: the published ones' model folders and the wordings of their prompts, the trained ones' files."""
+        """What judges are made of: the published ones' model folders and the wordings of their prompts, the trained
+        ones' files."""
         files = {}
         for name, spec in self.study.published_judges.items():
             files[f"{name}_model"] = self.source(spec["source"])
             if spec.get("base"):
                 files[f"{name}_base"] = self.source(spec["base"])
             for part in TEMPLATES:
-                if given := spec.get(part):
-                    files[f"{name}_{part}"] = given if isinstance(given, str) else self.judge_template(name, part)
-        trained = {kind: self.trained_judge(kind) for kind in TRAINED_JUDGES} if self.study.labelled else {}
-        return files | trained
+                if wording := spec.get(part):
+                    files[f"{name}_{part}"] = wording if isinstance(wording, str) else self.judge_template(name, part)
+        return files | {kind: self.trained_judge(kind) for kind in TRAINED_JUDGES if self.study.labelled}
 
     def labelled(self, kind: str) -> list[str]:
         """Folder of a labelled set's files: a source, or this project."""

@@ -31,8 +31,8 @@ def check_places(results: Path) -> None:
 
 
 def settle_caches() -> None:
-    """Have Snakemake, Matplotlib, pip and the Hugging Face libraries keep their caches below the project where the home cannot be
-    written; Snakemake, for one, does not start without its own."""
+    """Have Snakemake, Matplotlib, pip and the Hugging Face libraries keep their caches below the project where the home
+    cannot be written; Snakemake, for one, does not start without its own."""
     if named := os.environ.get("XDG_CACHE_HOME"):
         if why := why_unwritable(Path(named)):
             sys.exit(

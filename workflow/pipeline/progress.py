@@ -43,8 +43,9 @@ class Outlook:
         need: Callable[[str, Mapping], Need],
         cores: int | None,
     ) -> "Outlook":
-        """jobs: Snakemake's, that are going to run; need: what a job of a rule with its wildcards costs; cores: of this machine, None
-        where the jobs run on others. Rules that have run in this study take what they took then, others what they cost."""
+        """jobs: Snakemake's, that are going to run; need: what a job of a rule with its wildcards costs; cores: of this
+        machine, None where the jobs run on others. Rules that have run in this study take what they took then, others
+        what they cost."""
         took = {rule: float(row["seconds"]) for rule, row in read_timings(results / "timings.csv").items()}
         seconds: dict[str, list[float]] = {}
         work = 0.0  # core seconds
@@ -77,8 +78,13 @@ class View:
         if is_terminal(stream):
             layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed} gone, about {remaining} left{postfix}"
             self.bar = tqdm(
-                total=max(self.total, 1e-9), bar_format=layout, smoothing=0, file=stream, leave=not brief, dynamic_ncols=True
-            )  # fmt: skip
+                total=max(self.total, 1e-9),
+                bar_format=layout,
+                smoothing=0,
+                file=stream,
+                leave=not brief,
+                dynamic_ncols=True,
+            )
             self.show()
 
     def began(self, rule: str) -> None:
@@ -101,7 +107,8 @@ class View:
             gone = self.spoken - self.started
             left = gone * (self.total / max(self.done, 1e-9) - 1)
             tell(
-                f"{self.jobs}/{self.n_jobs} jobs, {gone / 60:.1f} min gone, about {left / 60:.1f} min left ({self.now() or rule})",
+                f"{self.jobs}/{self.n_jobs} jobs, {gone / 60:.1f} min gone, about {left / 60:.1f} min left"
+                f" ({self.now() or rule})",
                 self.stream,
             )
 
@@ -178,7 +185,8 @@ def _is_number(text: str) -> bool:
 
 
 def write_timings(took: Mapping[str, list[float]], path: Path) -> str:
-    """Seconds of each rule the last time it ran: rules that did not run now keep their rows. Returns why it could not be done, or "".
+    """Seconds of each rule the last time it ran: rules that did not run now keep their rows. Returns why it could not
+    be done, or "".
 
     docs/timings.csv is such a table of the reference run.
     """

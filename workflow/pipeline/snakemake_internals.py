@@ -1,6 +1,8 @@
-"""What is read or changed inside Snakemake where its public interfaces have nothing for it: all of it, each thing with its reason.
+"""What is read or changed inside Snakemake where its public interfaces have nothing for it: all of it, each thing with
+its reason.
 
-Tested with the version of requirements/run.txt. With another one what can be left out is, and what cannot ends with a sentence.
+Tested with the version of requirements/run.txt. With another one what can be left out is, and what cannot ends with a
+sentence.
 """
 
 import contextlib
@@ -24,7 +26,8 @@ def inside(what: str) -> Iterator[None]:
         yield
     except (AttributeError, ImportError, TypeError) as error:
         raise SystemExit(
-            f"error: {what} cannot be read from Snakemake {version('snakemake')} ({error}); this project is tested with {TESTED}:"
+            f"error: {what} cannot be read from Snakemake {version('snakemake')} ({error}); this project is tested with"
+            f" {TESTED}:"
             " pip install -r requirements/run.txt"
         ) from error
 
@@ -33,11 +36,12 @@ def is_tested() -> bool:
     return version("snakemake").split(".")[:2] == TESTED.split(".")
 
 
-# ---------------------------------------------------------------------------------------------------------- the Snakefile
+# -------------------------------------------------------------------------------------------------------- the Snakefile
 
 
 def given_config_files(workflow: Any) -> list[Path]:
-    """--configfile. `config` is the merged content: it does not say which files it is from, nor what they said twice."""
+    """--configfile. `config` is the merged content: it does not say which files it is from, nor what they said
+    twice."""
     with inside("--configfile"):
         return [Path(file) for file in workflow.config_settings.configfiles or ()]
 
@@ -67,13 +71,13 @@ def makes_environments(workflow: Any) -> bool:
 
 
 def planned_jobs(workflow: Any) -> list:
-    """Jobs that are going to run (`rule.name`, `wildcards_dict`, `resources`, `threads`, `input`, …), `all` left out. Publicly
-    there are their numbers by rule only."""
+    """Jobs that are going to run (`rule.name`, `wildcards_dict`, `resources`, `threads`, `input`, …), `all` left out.
+    Publicly there are their numbers by rule only."""
     with inside("the plan"):
         return [job for job in workflow.dag.needrun_jobs(exclude_finished=False) if job.rule.name != "all"]
 
 
-# ------------------------------------------------------------------------------------------------------------- a dry run
+# ------------------------------------------------------------------------------------------------------------ a dry run
 
 
 class PlanError(Exception):
@@ -81,8 +85,9 @@ class PlanError(Exception):
 
 
 def dry_run(root: Path, config: Path, everything: bool = False, cores: int = 2) -> tuple[list, Mapping]:
-    """`planned_jobs` of a run with the project's profile, and the resources that limit them. The API runs plans and hands none out;
-    asked in this process, a plan takes no start of Python and needs no reading of text. everything: also what is done already.
+    """`planned_jobs` of a run with the project's profile, and the resources that limit them. The API runs plans and
+    hands none out; asked in this process, a plan takes no start of Python and needs no reading of text. everything:
+    also what is done already.
 
     Raises:
         PlanError: the configuration is wrong, or a file that nothing makes is missing.
@@ -126,29 +131,32 @@ def dry_run(root: Path, config: Path, everything: bool = False, cores: int = 2) 
         logging.disable(logging.NOTSET)
 
 
-# ------------------------------------------------------------------------------------------------------- the command line
+# ----------------------------------------------------------------------------------------------------- the command line
 
-# Attributes of Snakemake's own parser: what options mean is said in no other place. Whatever else is given (conda environments,
+# Attributes of Snakemake's own parser: what options mean is said in no other place. Whatever else is given (conda
+# environments,
 # retries, a scheduler) runs the whole study.
 PARTS = ("targets", "until", "omit_from", "batch", "target_jobs", "allowed_rules")
 LOOKS = (
-    "dryrun", "unlock", "list_conda_envs", "lint", "summary", "detailed_summary", "dag", "rulegraph", "filegraph", "d3dag", "list_rules",
-    "list_target_rules", "list_changes", "list_input_changes", "list_params_changes", "list_untracked", "report", "print_compilation",
+    "dryrun", "unlock", "list_conda_envs", "lint", "summary", "detailed_summary", "dag", "rulegraph", "filegraph",
+    "d3dag", "list_rules", "list_target_rules", "list_changes", "list_input_changes", "list_params_changes",
+    "list_untracked", "report", "print_compilation",
 )  # fmt: skip
 NO_RUN = (
-    *LOOKS, "touch", "conda_create_envs_only", "conda_cleanup_envs", "archive", "cleanup_metadata", "cleanup_shadow", "delete_all_output",
-    "delete_temp_output", "generate_unit_tests", "containerize", "export_cwl",
+    *LOOKS, "touch", "conda_create_envs_only", "conda_cleanup_envs", "archive", "cleanup_metadata", "cleanup_shadow",
+    "delete_all_output", "delete_temp_output", "generate_unit_tests", "containerize", "export_cwl",
 )  # fmt: skip
 
 
 def whole_study(arguments: Sequence[str]) -> bool:
-    """Whether Snakemake, given these besides the configuration, makes all tables and figures: no targets and no option that runs
-    a part or nothing."""
+    """Whether Snakemake, given these besides the configuration, makes all tables and figures: no targets and no option
+    that runs a part or nothing."""
     return not _given(arguments, PARTS + NO_RUN)
 
 
 def only_looks(arguments: Sequence[str]) -> bool:
-    """Whether Snakemake, given these, starts no job and writes no result, so that it may go beside a run: a dry run, a report."""
+    """Whether Snakemake, given these, starts no job and writes no result, so that it may go beside a run: a dry run, a
+    report."""
     return _given(arguments, LOOKS)
 
 
@@ -164,14 +172,15 @@ def _given(arguments: Sequence[str], names: Sequence[str]) -> bool:
     )  # an option that another version lacks is given by nobody
 
 
-# ----------------------------------------------------------------------------------------------------------- the scheduler
+# -------------------------------------------------------------------------------------------------------- the scheduler
 
 
 def look_once_a_time_span() -> None:
     """Have all schedulers of this process look for jobs to start once a time span (their rate limit).
 
-    Snakemake 9.27 begins a new endless chain of looks with every job that ends: after a hundred jobs it looks a hundred times a second,
-    which takes a fifth of a core, and all the login node has after some thousands. Another version is left as it is.
+    Snakemake 9.27 begins a new endless chain of looks with every job that ends: after a hundred jobs it looks a hundred
+    times a second, which takes a fifth of a core, and all the login node has after some thousands. Another version is
+    left as it is.
     """
     if is_tested():
         from snakemake.scheduling.job_scheduler import JobScheduler
@@ -180,7 +189,8 @@ def look_once_a_time_span() -> None:
 
 
 def look_later(scheduler: Any, delay: float) -> None:
-    """Have the scheduler look for jobs after `delay` seconds, unless it is going to anyway. Called by the scheduler's own thread."""
+    """Have the scheduler look for jobs after `delay` seconds, unless it is going to anyway. Called by the scheduler's
+    own thread."""
     if scheduler.__dict__.get("_look_is_due"):
         return
     scheduler._look_is_due = True

@@ -20,7 +20,8 @@ def read_keys(path: Path) -> dict:
     """The keys of a file of JSON or YAML, which are tried in this order, as Snakemake does.
 
     Raises:
-        SystemExit: there is no such file, it cannot be read, holds no keys, or one of them twice, or a number that YAML reads
+        SystemExit: there is no such file, it cannot be read, holds no keys, or one of them twice, or a number that YAML
+        reads
             otherwise than people do.
     """
     text = _text(path)
@@ -122,7 +123,8 @@ def _check_number(node: yaml.ScalarNode, key: str, path: Path) -> None:
         read = "an octal number"
     write = digits if digits.isdigit() else read
     raise SystemExit(
-        f"config error: {key} = {node.value} ({path}, line {node.start_mark.line + 1}): YAML reads this as {read}; write"
+        f"config error: {key} = {node.value} ({path}, line {node.start_mark.line + 1}): YAML reads this as {read};"
+        " write"
         f" {write}, or '{node.value}' if it is text"
     )
 

@@ -36,7 +36,8 @@ class Study:
         return [0] if name in self.models else sorted(self.regimes[name].get("saves", self.config["train"]["saves"]))
 
     def anchors(self, regime: str) -> dict[str, int]:
-        """Anchor name -> step, in order; the reference first. Of checkpoints that were not trained here, all that are listed."""
+        """Anchor name -> step, in order; the reference first. Of checkpoints that were not trained here, all that are
+        listed."""
         if regime in self.models:
             return {"model": 0}
         if regime in self.brought:
@@ -77,7 +78,8 @@ class Study:
         return 80 if regime in self.config["sweep"]["checkpoints"] or regime in self.models else 0
 
     def segments(self, regime: str) -> list[Group]:
-        """Segments end at the multiples of train.segment_length and at the last save; what is not trained here has none."""
+        """Segments end at the multiples of train.segment_length and at the last save; what is not trained here has
+        none."""
         if regime not in self.regimes:
             return []
         saves, length = self.steps(regime), self.config["train"]["segment_length"]
@@ -99,7 +101,8 @@ class Study:
         return regime in self.regimes and self.config["train"]["keep"] == "anchors"
 
     def saves_priority(self, regime: str, otherwise: int = 0) -> int:
-        """Of what reads the saves between anchors: those that pass come before the next segment, so that few adapters wait."""
+        """Of what reads the saves between anchors: those that pass come before the next segment, so that few adapters
+        wait."""
         return 200 if self._adapters_pass(regime) else otherwise
 
     def checkpoints(self) -> list[tuple[str, int]]:
@@ -170,7 +173,8 @@ class Study:
         return {"gpu": self.processes} if several else {}
 
     def launcher(self, gpus: int) -> str:
-        """What stands before the command of a training job that has so many GPUs (0: not stated): nothing for one process.
+        """What stands before the command of a training job that has so many GPUs (0: not stated): nothing for one
+        process.
 
         It is no param that reruns jobs: another number of processes gives the same training but for rounding.
         """
@@ -180,7 +184,10 @@ class Study:
         if processes == 1:
             return ""
         sharded = "--use_fsdp " if self.config["train"].get("sharding", "none") == "full" else ""
-        return f"accelerate launch --config_file workflow/accelerate.yaml --num_processes {processes} {sharded}--no_python "
+        return (
+            "accelerate launch --config_file workflow/accelerate.yaml"
+            f" --num_processes {processes} {sharded}--no_python "
+        )
 
     def answered_groups(self) -> list[Group]:
         """Groups of saves that are no anchors, where these are asked anything."""
@@ -196,21 +203,22 @@ class Study:
     # ---------------------------------------------------------------------------------------------- causal sweep
 
     def swept(self) -> list[tuple[int, str, int]]:
-        """(seed, trajectory or aligned model, step) of every swept checkpoint. An aligned model has no seed: the first stands."""
+        """(seed, trajectory or aligned model, step) of every swept checkpoint. An aligned model has no seed: the first
+        stands."""
         points = self.at_anchors(self.config["sweep"]["checkpoints"])
-        found = [(seed, *point) for seed in self.config["seeds"] for point in points]
-        return found + [(self.config["seeds"][0], name, 0) for name in self.models]
+        checkpoints = [(seed, *point) for seed in self.config["seeds"] for point in points]
+        return checkpoints + [(self.config["seeds"][0], name, 0) for name in self.models]
 
     def targets(self) -> list[Target]:
         """Every target of the sweep: family × λ × mode × scope × rank. Steering adds single directions only."""
-        s = self.config["sweep"]
+        sweep = self.config["sweep"]
         return [
             Target(family, mode, strength, scope, rank)
             for family in ("ablate", "steer")
-            for strength in s[family]
-            for mode in s["modes"]
-            for scope in s["scopes"]
-            for rank in s["ranks"]
+            for strength in sweep[family]
+            for mode in sweep["modes"]
+            for scope in sweep["scopes"]
+            for rank in sweep["ranks"]
             if family == "ablate" or rank == 1
         ]
 
@@ -246,6 +254,6 @@ class Study:
 
     def attack_targets(self, regime: str, step: int) -> list[tuple[str, int]]:
         """Checkpoints that are asked the attacks of a source: itself first."""
-        t = self.config["transfer"]
-        others = self.at_anchors(t["targets"]) if (regime, step) in self.at_anchors(t["sources"]) else []
+        transfer = self.config["transfer"]
+        others = self.at_anchors(transfer["targets"]) if (regime, step) in self.at_anchors(transfer["sources"]) else []
         return list(dict.fromkeys([(regime, step), *others]))

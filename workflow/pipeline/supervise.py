@@ -1,7 +1,8 @@
 """A Snakemake that is waited for, and what Ctrl-C and its like do to it.
 
-The first signal (SIGINT, SIGTERM, SIGHUP) asks all processes of the run to stop, the next kills them. Snakemake and its jobs are a
-process group of their own, so that a Ctrl-C of the terminal reaches them once and by way of here; Ctrl-Z halts them as well.
+The first signal (SIGINT, SIGTERM, SIGHUP) asks all processes of the run to stop, the next kills them. Snakemake and its
+jobs are a process group of their own, so that a Ctrl-C of the terminal reaches them once and by way of here; Ctrl-Z
+halts them as well.
 """
 
 import contextlib
@@ -84,13 +85,13 @@ class Supervisor:
 
     def _drain(self, output: TextIO, read: Callable[[str], None]) -> None:
         """Read to the end whatever happens: a full pipe would hold Snakemake up for ever."""
-        told = False
+        warned = False
         for line in output:
             try:
                 read(line)
             except Exception as error:
-                if not told:
-                    told = True
+                if not warned:
+                    warned = True
                     say(f"error: the output of the run cannot be kept ({error!r}); the run goes on")
 
     def _clear(self, reader: threading.Thread) -> None:

@@ -117,7 +117,7 @@ use rule judge as judge_transfer with:
 rule transfer_tables:
     input:
         attacks_parts=[
-            at(layout.attack_parts(method), *source)
+            filled(layout.attack_parts(method), *source)
             for source in study.attacked()
             for method in study.methods(*source[1:])
         ],

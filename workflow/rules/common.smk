@@ -7,7 +7,7 @@ from pipeline.costs.facts import Facts
 from pipeline.costs.rates import read_rates
 from pipeline.damage import name_in_advice
 from pipeline.devices import given_gpus
-from pipeline.layout import at
+from pipeline.layout import filled
 from pipeline.progress import Outlook
 from pipeline.snakemake_internals import (
     given_config,
@@ -70,7 +70,7 @@ def weights(wc):
 def swept(wc):
     """Model, adapter (where there is one), activations and carriers of a swept checkpoint."""
     files = {"activations": layout.anchor_activations, "carriers": layout.carriers}
-    return weights(wc) | {name: at(path, wc.seed, wc.regime, wc.step) for name, path in files.items()}
+    return weights(wc) | {name: filled(path, wc.seed, wc.regime, wc.step) for name, path in files.items()}
 
 
 def asked(wc):
@@ -79,6 +79,6 @@ def asked(wc):
     methods = study.methods(wc.regime, int(wc.step))
     return {
         "model": [layout.model(*target) for target in targets],
-        "adapters": [at(folder, wc.seed) for target in targets for folder in layout.adapter(*target)],
-        "attacks": [at(layout.attacks(method), wc.seed, wc.regime, wc.step) for method in methods],
+        "adapters": [filled(folder, wc.seed) for target in targets for folder in layout.adapter(*target)],
+        "attacks": [filled(layout.attacks(method), wc.seed, wc.regime, wc.step) for method in methods],
     }

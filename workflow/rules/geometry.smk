@@ -86,8 +86,8 @@ for save in stages.groups("probe_saves"):
 
 rule carriers:
     input:
-        activations=lambda wc: [at(layout.activations(wc.regime, step), wc.seed) for step in study.steps(wc.regime)],
-        scores=lambda wc: [at(layout.scores, wc.seed, wc.regime, step) for step in study.anchor_steps(wc.regime)],
+        activations=lambda wc: [filled(layout.activations(wc.regime, step), wc.seed) for step in study.steps(wc.regime)],
+        scores=lambda wc: [filled(layout.scores, wc.seed, wc.regime, step) for step in study.anchor_steps(wc.regime)],
     output:
         carriers=layout.carriers,
         coupling=layout.regime_table("coupling"),

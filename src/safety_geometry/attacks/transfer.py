@@ -1,8 +1,8 @@
 """Transfer of attacks between checkpoints, and what predicts it (arXiv 2606.16349, Eq. 26 and Table 5).
 
-TASR(s → t) is the share of the attacks made on checkpoint s that succeed on checkpoint t. Few checkpoints make many rows, so
-rows are not independent: the test relabels checkpoints, the interval resamples sources and targets, and beside each ρ stands
-the greatest that ties permit (`transfer_stats`).
+TASR(s → t) is the share of the attacks made on checkpoint s that succeed on checkpoint t. Few checkpoints make many
+rows, so rows are not independent: the test relabels checkpoints, the interval resamples sources and targets, and beside
+each ρ stands the greatest that ties permit (`transfer_stats`).
 """
 
 import hashlib
@@ -52,7 +52,8 @@ BY_NAME = {predictor.name: predictor for predictor in PREDICTORS}
 
 
 def attack_id(attack: str, source: str, behaviour: str, steps: int, width: int) -> str:
-    """Name of an attack, 12 hex digits: of its method, source (regime:step), behaviour id and budget, so without any text.
+    """Name of an attack, 12 hex digits: of its method, source (regime:step), behaviour id and budget, so without any
+    text.
 
     Equal over seeds: an attack is one by seed and id.
     """
@@ -65,7 +66,8 @@ def attacks_table(parts: pd.DataFrame, judged: pd.DataFrame, fixed: str) -> pd.D
 
 
 def with_ids(attacks: pd.DataFrame, fixed: str) -> pd.DataFrame:
-    """The attacks with `id`, and `kind`: fixed where they were made on the source `fixed` (regime:step), adaptive elsewhere."""
+    """The attacks with `id`, and `kind`: fixed where they were made on the source `fixed` (regime:step), adaptive
+    elsewhere."""
     names = ("attack", "source", "behaviour", "budget_steps", "width")
     ids = [attack_id(*row) for row in zip(*(attacks[name] for name in names), strict=True)]
     kind = np.where(attacks["source"] == fixed, "fixed", "adaptive")
@@ -75,13 +77,21 @@ def with_ids(attacks: pd.DataFrame, fixed: str) -> pd.DataFrame:
 
 
 def judged_attacks(judged: pd.DataFrame, seed: int, regime: str, step: int) -> pd.DataFrame:
-    """Rows of `transfer_table` from the judged answers to one source's attacks; `arm` is an `AttackArm`. Raises ValueError."""
+    """Rows of `transfer_table` from the judged answers to one source's attacks; `arm` is an `AttackArm`. Raises
+    ValueError."""
     arms = [AttackArm.parse(text) for text in judged["arm"]]
-    return pd.DataFrame({
-        "attack": [arm.method for arm in arms], "target_regime": [arm.target.regime for arm in arms],
-        "target_step": [arm.target.step for arm in arms], "seed": seed, "source_regime": regime, "source_step": step,
-        "behaviour": judged["prompt_id"].to_numpy(), "success": judged["attack_success"].to_numpy(bool),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "attack": [arm.method for arm in arms],
+            "target_regime": [arm.target.regime for arm in arms],
+            "target_step": [arm.target.step for arm in arms],
+            "seed": seed,
+            "source_regime": regime,
+            "source_step": step,
+            "behaviour": judged["prompt_id"].to_numpy(),
+            "success": judged["attack_success"].to_numpy(bool),
+        }
+    )
 
 
 def with_success(attacks: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
@@ -100,12 +110,13 @@ def with_success(attacks: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
 def transfer_table(judged: pd.DataFrame, fixed: str | None = None) -> pd.DataFrame:
     """TASR of every attack, source and target with Wilson's 95 % interval (table `TRANSFER`), from judged attacks.
 
-    judged: one row per attack, source, target and behaviour (columns `JUDGED`, success 0 or 1). fixed: the fixed source as
-    regime:step, whose attacks are marked `fixed_source`. `gain`: TASR less that of the
-    unoptimised arm on the same target and behaviours (of the same source where there is one, else the target's own), with
-    Newcombe's paired interval and McNemar's p; empty for an unoptimised arm and where it was not run.
+    judged: one row per attack, source, target and behaviour (columns `JUDGED`, success 0 or 1). fixed: the fixed source
+    as regime:step, whose attacks are marked `fixed_source`. `gain`: TASR less that of the unoptimised arm on the same
+    target and behaviours (of the same source where there is one, else the target's own), with Newcombe's paired
+    interval and McNemar's p; empty for an unoptimised arm and where it was not run.
 
-    Raises ValueError for missing columns or cells, a success that is not 0 or 1, or a behaviour that occurs twice in a cell.
+    Raises ValueError for missing columns or cells, a success that is not 0 or 1, or a behaviour that occurs twice in a
+    cell.
     """
     if missing := [name for name in JUDGED if name not in judged]:
         raise ValueError(f"judged attacks lack the columns {', '.join(missing)}")
@@ -122,12 +133,24 @@ def transfer_table(judged: pd.DataFrame, fixed: str | None = None) -> pd.DataFra
     for key, outcome in cells.items():
         run, attack, source_regime, source, target_regime, target = key
         rate = wilson(int(outcome.sum()), len(outcome))
-        rows.append({
-            "seed": run, "regime": source_regime if source_regime == target_regime else CROSS, "source_regime": source_regime,
-            "target_regime": target_regime, "attack": attack, "source": int(source), "target": int(target), "n": rate.n, "tasr": rate.value,
-            "lo": rate.lo, "hi": rate.hi, "diagonal": (source_regime, source) == (target_regime, target),
-            "fixed_source": Place(source_regime, int(source)).text == fixed,
-        } | _gain(cells, key))  # fmt: skip
+        rows.append(
+            {
+                "seed": run,
+                "regime": source_regime if source_regime == target_regime else CROSS,
+                "source_regime": source_regime,
+                "target_regime": target_regime,
+                "attack": attack,
+                "source": int(source),
+                "target": int(target),
+                "n": rate.n,
+                "tasr": rate.value,
+                "lo": rate.lo,
+                "hi": rate.hi,
+                "diagonal": (source_regime, source) == (target_regime, target),
+                "fixed_source": Place(source_regime, int(source)).text == fixed,
+            }
+            | _gain(cells, key)
+        )
     table = pd.DataFrame(rows, columns=TRANSFER.names).astype({"gain_n": "Int64"})
     return table.sort_values(
         ["seed", "attack", "source_regime", "source", "target_regime", "target"], kind="stable", ignore_index=True
@@ -138,12 +161,14 @@ def _gain(cells: dict[tuple, pd.Series], key: tuple) -> dict:
     run, attack, source_regime, source, target_regime, target = key
     if (arm := ARMS.get(attack)) is None:
         return {}
-    own, targets = (source_regime, source), (target_regime, target)
-    before = next((cells[k] for by in (own, targets) if (k := (run, arm, *by, *targets)) in cells), None)
+    at_source, at_target = (source_regime, source), (target_regime, target)
+    before = next(
+        (cells[k] for place in (at_source, at_target) if (k := (run, arm, *place, *at_target)) in cells), None
+    )
     if before is None or not len(shared := cells[key].index.intersection(before.index)):
         return {}
     a, b = (series.loc[shared].to_numpy() for series in (cells[key], before))
-    found = compare(a, b, Metric("tasr", "transfer", "success", "rate"), seed=0, draws=0, flips=0)
+    comparison = compare(a, b, Metric("tasr", "transfer", "success", "rate"), seed=0, draws=0, flips=0)
     names = {
         "value": "gain",
         "lo": "gain_lo",
@@ -152,11 +177,12 @@ def _gain(cells: dict[tuple, pd.Series], key: tuple) -> dict:
         "p": "gain_p",
         "p_smallest": "gain_p_smallest",
     }
-    return {new: found[old] for old, new in names.items()}
+    return {new: comparison[old] for old, new in names.items()}
 
 
 def checkpoint_values(trajectory: pd.DataFrame, coupling: pd.DataFrame, geometry: pd.DataFrame) -> pd.DataFrame:
-    """What predictors are made of, one row per checkpoint: hrci, hrci_repr, fixed_asr, s_total, s_total_drift, drift_h_ref, norm_h."""
+    """What predictors are made of, one row per checkpoint: hrci, hrci_repr, fixed_asr, s_total, s_total_drift,
+    drift_h_ref, norm_h."""
     parts = (
         (trajectory, ["hrci", "hrci_repr", "fixed_asr"]),
         (coupling, ["s_total"]),
@@ -167,28 +193,50 @@ def checkpoint_values(trajectory: pd.DataFrame, coupling: pd.DataFrame, geometry
 
 
 def transfer_predictors(
-    transfer: pd.DataFrame, trajectory: pd.DataFrame, coupling: pd.DataFrame, geometry: pd.DataFrame,
-    seed: int = 0, draws: int = 2000, orders: int = 5000, untrained: Collection[str] = (),
-) -> pd.DataFrame:  # fmt: skip
-    """Spearman's ρ of every predictor with TASR off the diagonal, within each regime and across (table `TRANSFER_PREDICTORS`).
+    transfer: pd.DataFrame,
+    trajectory: pd.DataFrame,
+    coupling: pd.DataFrame,
+    geometry: pd.DataFrame,
+    seed: int = 0,
+    draws: int = 2000,
+    orders: int = 5000,
+    untrained: Collection[str] = (),
+) -> pd.DataFrame:
+    """Spearman's ρ of every predictor with TASR off the diagonal, within each regime and across (table
+    `TRANSFER_PREDICTORS`).
 
-    One row per seed, and with several of them one without a seed for all together, where ρ is the mean over the seeds in which it is
-    defined: a seed's checkpoints are compared with each other only. p is two-sided (`relabelled_p`, at most `orders` random orders); lo
-    and hi are `pigeonhole`'s. Rows whose checkpoint lacks the number are left out. `untrained`: regimes that are the same models under
-    every seed, which are not put together. Raises ValueError for a checkpoint that the trajectory does not have.
+    One row per seed, and with several of them one without a seed for all together, where ρ is the mean over the seeds
+    in which it is
+    defined: a seed's checkpoints are compared with each other only. p is two-sided (`relabelled_p`, at most `orders`
+    random orders); lo and hi are `pigeonhole`'s. Rows whose checkpoint lacks the number are left out. `untrained`:
+    regimes that are the same models under every seed, which are not put together. Raises ValueError for a checkpoint
+    that the trajectory does not have.
     """
     values, rows = checkpoint_values(trajectory, coupling, geometry), []
     for (run, regime), part in _seeds_and_all(transfer, untrained):
-        for attack, predictor, found in analyses(part, values):
+        for attack, predictor, analysis in analyses(part, values):
             rng = np.random.default_rng([seed, zlib.crc32(f"{regime}/{attack}/{predictor.name}".encode())])
-            p, smallest = relabelled_p(found, rng, orders)
-            interval = pigeonhole([found], rng, draws)
-            rows.append({
-                "seed": run, "regime": regime, "attack": attack, "predictor": predictor.name, "family": predictor.family,
-                "rho": interval.value, "p": p, "p_smallest": smallest, "lo": interval.lo, "hi": interval.hi,
-                "rho_tie_ceiling": tie_ceiling(found), "n": len(found.tasr), "n_sources": found.count(found.source),
-                "n_targets": found.count(found.target), "n_seeds": len(set(found.seed)),
-            })  # fmt: skip
+            p, smallest = relabelled_p(analysis, rng, orders)
+            interval = pigeonhole([analysis], rng, draws)
+            rows.append(
+                {
+                    "seed": run,
+                    "regime": regime,
+                    "attack": attack,
+                    "predictor": predictor.name,
+                    "family": predictor.family,
+                    "rho": interval.value,
+                    "p": p,
+                    "p_smallest": smallest,
+                    "lo": interval.lo,
+                    "hi": interval.hi,
+                    "rho_tie_ceiling": tie_ceiling(analysis),
+                    "n": len(analysis.tasr),
+                    "n_sources": analysis.count(analysis.source),
+                    "n_targets": analysis.count(analysis.target),
+                    "n_seeds": len(set(analysis.seed)),
+                }
+            )
     return pd.DataFrame(rows, columns=TRANSFER_PREDICTORS.names).astype({"seed": "Int64"})
 
 
@@ -203,18 +251,20 @@ def _seeds_and_all(transfer: pd.DataFrame, untrained: Collection[str]):
 def analyses(transfer: pd.DataFrame, values: pd.DataFrame) -> Iterator[tuple[str, Predictor, Rows]]:
     """Attack family, predictor and rows of one regime."""
     for family, attacks in FAMILIES.items():
-        mine = family_rows(transfer, attacks)
-        for predictor in PREDICTORS if len(mine) else ():
-            yield family, predictor, analysis_rows(mine, values, predictor)
+        off_diagonal = family_rows(transfer, attacks)
+        for predictor in PREDICTORS if len(off_diagonal) else ():
+            yield family, predictor, analysis_rows(off_diagonal, values, predictor)
 
 
 def family_rows(transfer: pd.DataFrame, attacks: Sequence[str]) -> pd.DataFrame:
-    """Off-diagonal rows of these attacks. `seeds` is bound to its source like any other: the best there of AutoDAN's first prompts."""
+    """Off-diagonal rows of these attacks. `seeds` is bound to its source like any other: the best there of AutoDAN's
+    first prompts."""
     return transfer[transfer["attack"].isin(attacks) & ~transfer["diagonal"].astype(bool)]
 
 
 def analysis_rows(transfer: pd.DataFrame, values: pd.DataFrame, *predictors: Predictor) -> Rows | tuple[Rows, ...]:
-    """Rows in which every one of the predictors is known, once per predictor. Raises ValueError for an unknown checkpoint."""
+    """Rows in which every one of the predictors is known, once per predictor. Raises ValueError for an unknown
+    checkpoint."""
     sides = [list(zip(transfer[f"{side}_regime"], transfer[side], strict=True)) for side in ("source", "target")]
     labels, seeds = sorted(set(sides[0]) | set(sides[1])), sorted(set(transfer["seed"]))
     known = [(run, *label) for side in sides for run, label in zip(transfer["seed"], side, strict=True)]
@@ -225,12 +275,13 @@ def analysis_rows(transfer: pd.DataFrame, values: pd.DataFrame, *predictors: Pre
     run = np.searchsorted(seeds, transfer["seed"].to_numpy())
     index = pd.MultiIndex.from_tuples([(s, *label) for s in seeds for label in labels])
     shape = len(seeds), len(labels)
-    at = [values[p.quantity].reindex(index).to_numpy(np.float64).reshape(shape) for p in predictors]
+    scores = [values[predictor.quantity].reindex(index).to_numpy(np.float64).reshape(shape) for predictor in predictors]
     keep = np.ones(len(transfer), bool)
-    for p, v in zip(predictors, at, strict=True):
-        keep &= np.isfinite(v[run, target]) & (np.isfinite(v[run, source]) if p.gap else True)
+    for predictor, score in zip(predictors, scores, strict=True):
+        keep &= np.isfinite(score[run, target]) & (np.isfinite(score[run, source]) if predictor.gap else True)
     tasr = transfer["tasr"].to_numpy(np.float64)
-    found = tuple(
-        Rows(tasr[keep], run[keep], source[keep], target[keep], v, p.gap) for p, v in zip(predictors, at, strict=True)
+    analysed = tuple(
+        Rows(tasr[keep], run[keep], source[keep], target[keep], score, predictor.gap)
+        for predictor, score in zip(predictors, scores, strict=True)
     )
-    return found if len(found) > 1 else found[0]
+    return analysed if len(analysed) > 1 else analysed[0]

@@ -1,8 +1,8 @@
 """Rank correlation over pairs of checkpoints: rows share sources and targets, and a few seeds are put together.
 
-ρ over several seeds is the mean of the seeds' own, so that checkpoints are compared within their seed and differences between
-seeds add nothing. p deals the values anew to the targets within every seed, all seeds jointly: three seeds of four untied targets
-have 24³ dealings, and the least p falls from 2/24 to 2/24³.
+ρ over several seeds is the mean of the seeds' own, so that checkpoints are compared within their seed and differences
+between seeds add nothing. p deals the values anew to the targets within every seed, all seeds jointly: three seeds of
+four untied targets have 24³ dealings, and the least p falls from 2/24 to 2/24³.
 """
 
 import math
@@ -24,8 +24,8 @@ FEWEST_LABELS = 5  # sources and targets that an interval takes
 class Rows:
     """Rows of one analysis: TASR [n], and of each row the indices of its seed, source and target.
 
-    Sources and targets count L labels (a regime's step), which are other checkpoints in each of G seeds: `scores` [G, L]. A row's
-    number is its target's score, less its source's if `gap`.
+    Sources and targets count L labels (a regime's step), which are other checkpoints in each of G seeds: `scores` [G,
+    L]. A row's number is its target's score, less its source's if `gap`.
     """
 
     tasr: np.ndarray
@@ -47,12 +47,12 @@ class Rows:
         """The rows of each seed alone, of those in which ρ is defined."""
         parts = []
         for g in range(len(self.scores)):
-            mine = self.seed == g
+            in_seed = self.seed == g
             one = Rows(
-                self.tasr[mine],
-                np.zeros(mine.sum(), int),
-                self.source[mine],
-                self.target[mine],
+                self.tasr[in_seed],
+                np.zeros(in_seed.sum(), int),
+                self.source[in_seed],
+                self.target[in_seed],
                 self.scores[[g]],
                 self.gap,
             )
@@ -80,12 +80,13 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def relabelled_p(rows: Rows, rng: np.random.Generator, orders: int = 5000) -> tuple[float, float]:
-    """Two-sided p of ρ when the checkpoints' values are dealt anew to the targets, and the least p that any dealing could give.
+    """Two-sided p of ρ when the checkpoints' values are dealt anew to the targets, and the least p that any dealing
+    could give.
 
-    A target keeps its rows together: they are no independent draws. A source that is also a target takes its new value along,
-    so that a gap stays one between two checkpoints. With several seeds values are dealt within each, and |Σ ρ| over the seeds is
-    compared. All orders are taken up to EXHAUSTIVE in a seed and JOINT over the seeds, else `orders` random ones beside the observed. NaN
-    where ρ is.
+    A target keeps its rows together: they are no independent draws. A source that is also a target takes its new value
+    along, so that a gap stays one between two checkpoints. With several seeds values are dealt within each, and |Σ ρ|
+    over the seeds is compared. All orders are taken up to EXHAUSTIVE in a seed and JOINT over the seeds, else `orders`
+    random ones beside the observed. NaN where ρ is.
     """
     dealt = [_dealt(one, rng, orders) for one in rows.of_seeds()]
     if not dealt:
@@ -99,7 +100,8 @@ def relabelled_p(rows: Rows, rng: np.random.Generator, orders: int = 5000) -> tu
 
 
 def _dealt(rows: Rows, rng: np.random.Generator, orders: int) -> np.ndarray:
-    """ρ of one seed under every order of its targets' values (or random ones), the observed first; 0 where a gap is constant."""
+    """ρ of one seed under every order of its targets' values (or random ones), the observed first; 0 where a gap is
+    constant."""
     targets = np.unique(rows.target)
     count = len(targets)
     if math.factorial(count) <= EXHAUSTIVE:
@@ -113,14 +115,17 @@ def _dealt(rows: Rows, rng: np.random.Generator, orders: int) -> np.ndarray:
 
 
 def pigeonhole(
-    predictors: Sequence[Rows], rng: np.random.Generator, draws: int = 2000, confidence: float = 0.95,
-) -> Interval:  # fmt: skip
+    predictors: Sequence[Rows],
+    rng: np.random.Generator,
+    draws: int = 2000,
+    confidence: float = 0.95,
+) -> Interval:
     """Mean ρ over the seeds with its interval, or |ρ| of the first predictor less |ρ| of the second over the same rows.
 
-    Sources and targets are resampled independently, each with all its rows (Owen 2007, the pigeonhole bootstrap); a step that is
-    drawn is drawn in every seed, since its checkpoints are alike; and with several seeds the seeds are resampled as well. Percentiles.
-    NaN ends with fewer than FEWEST_LABELS source or target checkpoints, or where half or more of the resamples have a constant
-    variable. TASR's own error, from few behaviours, is not resampled.
+    Sources and targets are resampled independently, each with all its rows (Owen 2007, the pigeonhole bootstrap); a
+    step that is drawn is drawn in every seed, since its checkpoints are alike; and with several seeds the seeds are
+    resampled as well. Percentiles. NaN ends with fewer than FEWEST_LABELS source or target checkpoints, or where half
+    or more of the resamples have a constant variable. TASR's own error, from few behaviours, is not resampled.
     """
     first = predictors[0]
     single = [mean_spearman(rows) for rows in predictors]
@@ -130,8 +135,8 @@ def pigeonhole(
         return Interval(value, math.nan, math.nan, n)
     weight = np.ones((draws, n))
     for side in sides:
-        found, place = np.unique(side, return_inverse=True)
-        weight *= rng.multinomial(len(found), np.full(len(found), 1 / len(found)), size=draws)[:, place]
+        labels, place = np.unique(side, return_inverse=True)
+        weight *= rng.multinomial(len(labels), np.full(len(labels), 1 / len(labels)), size=draws)[:, place]
     seeds = np.unique(first.seed)
     times = (
         rng.multinomial(len(seeds), np.full(len(seeds), 1 / len(seeds)), size=draws)
@@ -148,10 +153,11 @@ def pigeonhole(
 
 
 def _mean_of_draws(rows: Rows, seeds: np.ndarray, weight: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """ρ [B] of each resample: the mean over its seeds, each as often as it was drawn; NaN where it is defined in none of them."""
-    x = rows.numbers()
+    """ρ [B] of each resample: the mean over its seeds, each as often as it was drawn; NaN where it is defined in none
+    of them."""
+    numbers = rows.numbers()
     within = np.stack(
-        [weighted_spearman(x[m], rows.tasr[m], weight[:, m]) for m in (rows.seed == g for g in seeds)], axis=1
+        [weighted_spearman(numbers[m], rows.tasr[m], weight[:, m]) for m in (rows.seed == g for g in seeds)], axis=1
     )
     times = times * np.isfinite(within)
     total = times.sum(1)
@@ -159,7 +165,8 @@ def _mean_of_draws(rows: Rows, seeds: np.ndarray, weight: np.ndarray, times: np.
 
 
 def weighted_spearman(x: np.ndarray, y: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """ρ [B] of pairs [n] that occur `weight` [B, n] times, with average ranks for ties; NaN where a variable is constant."""
+    """ρ [B] of pairs [n] that occur `weight` [B, n] times, with average ranks for ties; NaN where a variable is
+    constant."""
     return _spearman(_weighted_ranks(x, weight), _weighted_ranks(y, weight), weight)
 
 

@@ -1,4 +1,5 @@
-"""Aligned models with a carrier edited: one row of the paper's Table 1 (arXiv 2606.16349), all arms on the same requests."""
+"""Aligned models with a carrier edited: one row of the paper's Table 1 (arXiv 2606.16349), all arms on the same
+requests."""
 
 from collections.abc import Mapping, Sequence
 
@@ -32,16 +33,18 @@ def aligned_row(
 ) -> dict:
     """One row of aligned_anchors, in the order of its columns.
 
-    judged: rows of judge.py, `arm` the cell, with the suite direct. cells: the cell of each of ARMS (baseline is `clean`).
-    sites: layer_h, pos_h, layer_r, pos_r. angles: up to three principal angles between the subspaces, degrees, ascending.
-    Rates have Wilson's interval; r_minus_h and r_perp_minus_h are paired differences of attack success with Newcombe's
-    interval and McNemar's exact p. Raises ValueError, naming the cell, when an arm has no answers or other prompts.
+    judged: rows of judge.py, `arm` the cell, with the suite direct. cells: the cell of each of ARMS (baseline is
+    `clean`).
+    sites: layer_h, pos_h, layer_r, pos_r. angles: up to three principal angles between the subspaces, degrees,
+    ascending. Rates have Wilson's interval; r_minus_h and r_perp_minus_h are paired differences of attack success with
+    Newcombe's interval and McNemar's exact p. Raises ValueError, naming the cell, when an arm has no answers or other
+    prompts.
     """
     if missing := [arm for arm in ARMS if arm not in cells]:
         raise ValueError(f"{model}: no cell for the arms {', '.join(missing)}")
     matrix = outcome_matrix("asr", None, judged)
-    found = set() if matrix is None else set(matrix.index)
-    if lost := [cells[arm] for arm in ARMS if cells[arm] not in found]:
+    answered = set() if matrix is None else set(matrix.index)
+    if lost := [cells[arm] for arm in ARMS if cells[arm] not in answered]:
         raise ValueError(f"{model}: cell {lost[0]} has no judged answers to direct requests")
     outcomes = {arm: matrix.loc[cells[arm]].to_numpy() for arm in ARMS}
     n = matrix.shape[1]
@@ -70,8 +73,19 @@ def aligned_rows(name: str, seed: int, cells: pd.DataFrame, judged: pd.DataFrame
     for (family, strength, scope, rank), group in spoken.groupby(["family", "lambda", "scope", "rank"], sort=False):
         arms = {"baseline": CLEAN} | dict(zip(group["mode"], group["cell"], strict=True))
         if all(arm in arms for arm in ARMS):
-            rows.append(aligned_row(
-                judged, arms, model=name, seed=seed, sites=sites, c_cos=cosine_coupling(h.direction, r.direction),
-                angles=np.asarray(angles).tolist(), family=family, strength=strength, scope=scope, rank=int(rank),
-            ))  # fmt: skip
+            rows.append(
+                aligned_row(
+                    judged,
+                    arms,
+                    model=name,
+                    seed=seed,
+                    sites=sites,
+                    c_cos=cosine_coupling(h.direction, r.direction),
+                    angles=np.asarray(angles).tolist(),
+                    family=family,
+                    strength=strength,
+                    scope=scope,
+                    rank=int(rank),
+                )
+            )
     return rows

@@ -1,7 +1,7 @@
 """The cells of a sweep's plan at one checkpoint: what each does to the model, and its rows of cells.csv.
 
-The batches of a unit do not depend on other units, so that a sweep that is resumed or extended gives the same numbers as one made
-in one go.
+The batches of a unit do not depend on other units, so that a sweep that is resumed or extended gives the same numbers
+as one made in one go.
 """
 
 import hashlib
@@ -30,7 +30,8 @@ SAME = 0.999  # |cos| from which two interventions are one
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """id; what is done; `rows`: its rows of cells.csv, one per target it belongs to; kl: benign prompts are read too."""
+    """id; what is done; `rows`: its rows of cells.csv, one per target it belongs to; kl: benign prompts are read
+    too."""
 
     id: str
     interventions: tuple[Intervention, ...]
@@ -71,9 +72,9 @@ class Unit:
 class Carriers:
     """Carriers of one checkpoint as the sweep needs them, for one rank.
 
-    h, r: orthonormal rows [k, d]; sources: where controls come from, by carrier; stream(layer) -> clean stream [M, d] at the
-    input of a block, tokens after the template's prefix; scale: length of the added vector by carrier (H, R, HR); random_bases:
-    what `norm_matched` keeps, which ranks share.
+    h, r: orthonormal rows [k, d]; sources: where controls come from, by carrier; stream(layer) -> clean stream [M, d]
+    at the input of a block, tokens after the template's prefix; scale: length of the added vector by carrier (H, R,
+    HR); random_bases: what `norm_matched` keeps, which ranks share.
     """
 
     h: np.ndarray
@@ -91,7 +92,8 @@ class Carriers:
         return self.assemble(target, self.h, self.r)
 
     def has(self, target: Target) -> bool:
-        """Whether the target exists here: H ⊥ R does not where both span the same directions, as subspaces of one layer do."""
+        """Whether the target exists here: H ⊥ R does not where both span the same directions, as subspaces of one layer
+        do."""
         try:
             return bool(self.parts(target))
         except ValueError:
@@ -107,7 +109,8 @@ class Carriers:
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Parts that act in a target's place, the controls that they were drawn as, and factors on the strength of each part."""
+    """Parts that act in a target's place, the controls that they were drawn as, and factors on the strength of each
+    part."""
 
     parts: tuple[Part, ...]
     controls: Sequence[Control] = ()
@@ -126,14 +129,15 @@ def make_unit(planned: PlannedUnit, carriers: Carriers, seed: int) -> Unit | Non
             if kind == "layer_scan":
                 cells += _scanned(planned, carriers)
                 continue
-            there = _drawn(kind, target, carriers, planned.count(kind), seed)
-            of_kind = [cell for cell in planned.cells if cell.kind == kind and cell.number in there]
-            cells += [_cell(cell, target, there[cell.number], carriers) for cell in of_kind]
+            drawn = _drawn(kind, target, carriers, planned.count(kind), seed)
+            of_kind = [cell for cell in planned.cells if cell.kind == kind and cell.number in drawn]
+            cells += [_cell(cell, target, drawn[cell.number], carriers) for cell in of_kind]
     return Unit(planned.name, tuple(cells), planned.group) if cells else None
 
 
 def answer_units(units: Sequence[Unit]) -> list[Unit]:
-    """Units of answers: for each group of readout units the cells that answer, by id; groups without such a cell have none."""
+    """Units of answers: for each group of readout units the cells that answer, by id; groups without such a cell have
+    none."""
     groups: dict[str, list[Cell]] = {}
     for unit in units:
         groups.setdefault(unit.group, []).extend(cell for cell in unit.cells if cell.generated)
@@ -154,11 +158,19 @@ def _scanned(planned: PlannedUnit, carriers: Carriers) -> Iterator[Cell]:
         except ValueError:  # one position: the carriers are one vector
             continue
         about = {
-            "family": target.family, "mode": target.mode, "scope": "layer", "rank": 1, "lambda": target.strength,
-            "control": "layer_scan", "number": layer, "layer_h": layer if target.mode != "r_only" else None,
-            "layer_r": layer if target.mode != "h_only" else None, "abs_cos": None,
-            "energy": _energy(parts, carriers, target.family, [target.strength] * len(parts)), "primary": False,
-        }  # fmt: skip
+            "family": target.family,
+            "mode": target.mode,
+            "scope": "layer",
+            "rank": 1,
+            "lambda": target.strength,
+            "control": "layer_scan",
+            "number": layer,
+            "layer_h": layer if target.mode != "r_only" else None,
+            "layer_r": layer if target.mode != "h_only" else None,
+            "abs_cos": None,
+            "energy": _energy(parts, carriers, target.family, [target.strength] * len(parts)),
+            "primary": False,
+        }
         yield Cell(cell.id, interventions(parts, target.family, target.strength, carriers.scale), (about,))
 
 
@@ -176,14 +188,14 @@ def _drawn(kind: str, target: Target, carriers: Carriers, count: int, seed: int)
     else:
         drawn = [draw_shared(kind, source, count, seed) for source in sources]
     by_number = [{control.number: control for control in controls} for controls in drawn]
-    there = {}
+    existing = {}
     for number in sorted(set.intersection(*(set(controls) for controls in by_number))):
         controls = [of_carrier[number] for of_carrier in by_number]
         parts = _assemble(target, controls, carriers, project=kind in OWN)
         if parts is None or (kind in OWN and cosine(parts, carriers.parts(target)) >= SAME):
             continue  # H's and R's own may be the target, swapped
-        there[number] = Drawn(parts, controls)
-    return there
+        existing[number] = Drawn(parts, controls)
+    return existing
 
 
 def _norm_matched(target: Target, carriers: Carriers, count: int, seed: int) -> dict[int, Drawn]:
@@ -191,14 +203,14 @@ def _norm_matched(target: Target, carriers: Carriers, count: int, seed: int) -> 
         norm_matched(part, carriers.stream[part.layer], count, seed, carriers.random_bases)
         for part in carriers.parts(target)
     ]
-    there = {}
+    existing = {}
     for number, pairs in enumerate(zip(*drawn, strict=True)):
         controls = [control for control, _ in pairs]
         parts = tuple(control.part for control in controls)
         if target.family == "steer":  # one random vector of the same length
             parts = tuple(Part(part.carrier, part.layer, part.basis[:1]) for part in parts)
-        there[number] = Drawn(parts, controls, [factor if target.family == "ablate" else 1.0 for _, factor in pairs])
-    return there
+        existing[number] = Drawn(parts, controls, [factor if target.family == "ablate" else 1.0 for _, factor in pairs])
+    return existing
 
 
 def _assemble(
@@ -233,28 +245,39 @@ def _cell(planned: PlannedCell, target: Target, drawn: Drawn, carriers: Carriers
     read, spent = _origin(drawn.controls), _energy(drawn.parts, carriers, target.family, strengths)
     rows = tuple(
         {
-            "target": served.id, "family": served.family, "mode": served.mode, "scope": served.scope, "rank": served.rank,
-            "lambda": served.strength, "control": planned.kind, "number": planned.number,
-            "layer_h": acting.get("H"), "layer_r": acting.get("R"), **read,
+            "target": served.id,
+            "family": served.family,
+            "mode": served.mode,
+            "scope": served.scope,
+            "rank": served.rank,
+            "lambda": served.strength,
+            "control": planned.kind,
+            "number": planned.number,
+            "layer_h": acting.get("H"),
+            "layer_r": acting.get("R"),
+            **read,
             "abs_cos": 1.0 if planned.kind == "target" else cosine(drawn.parts, carriers.parts(served)),
-            "energy": spent, "primary": served.primary,
+            "energy": spent,
+            "primary": served.primary,
         }
         for served in planned.targets
-    )  # fmt: skip
+    )
     return Cell(planned.id, edits, rows, planned.kl, planned.answers)
 
 
 def _origin(controls: Sequence[Control]) -> dict:
-    """Seed, layer and position of the direction in H's place and of that in R's: a control of both carriers is two draws."""
+    """Seed, layer and position of the direction in H's place and of that in R's: a control of both carriers is two
+    draws."""
     by_carrier = {carrier: control for control in controls for carrier in control.part.carriers}
     columns = {}
     for carrier in ("H", "R"):
         control, end = by_carrier.get(carrier), carrier.lower()
         position, layer = (control and control.source) or (None, None)
         columns |= {
-            f"control_seed_{end}": control and control.seed, f"source_layer_{end}": layer,
+            f"control_seed_{end}": control and control.seed,
+            f"source_layer_{end}": layer,
             f"source_position_{end}": None if position is None else str(position),
-        }  # fmt: skip
+        }
     return columns
 
 

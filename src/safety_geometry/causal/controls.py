@@ -6,11 +6,13 @@ A control acts at its target's layer(s), with its target's family, strength and 
 - `covariance`: as activations vary there, u = g / ‖g‖, g ~ N(0, Σ), Σ the covariance within the classes of the fit
   activations at that layer and position.
 - `shuffled`: the carrier that the same extraction gives with the labels of the fit prompts permuted.
-- `wrong_layer`: the carrier's direction read at a layer at least L/4 away (arXiv 2606.16349), applied at the target's layer.
+- `wrong_layer`: the carrier's direction read at a layer at least L/4 away (arXiv 2606.16349), applied at the target's
+layer.
 - `wrong_position`: the direction read at the same layer and another position (arXiv 2606.16349).
 - `norm_matched`: a random subspace that takes away the same energy, or for steering a random vector of the same length.
 
-The first three do not depend on the mode: they are drawn once per carrier and shared by the modes that act at its layer.
+The first three do not depend on the mode: they are drawn once per carrier and shared by the modes that act at its
+layer.
 """
 
 import math
@@ -33,7 +35,8 @@ class Source:
     """Where controls of one carrier come from.
 
     site: of the carrier. fit(position, layer) -> activations [N, d] float64, harmful first, and how many are harmful.
-    positions: those that were recorded; subspace_positions: the rows of a subspace. n_layers: L. rank: directions wanted.
+    positions: those that were recorded; subspace_positions: the rows of a subspace. n_layers: L. rank: directions
+    wanted.
     """
 
     carrier: str
@@ -45,26 +48,26 @@ class Source:
     rank: int = 1
     _cache: dict = field(default_factory=dict, repr=False)
 
-    def at(self, position: int | str, layer: int) -> tuple[np.ndarray, int]:
+    def activations(self, position: int | str, layer: int) -> tuple[np.ndarray, int]:
         if (position, layer) not in self._cache:
             self._cache[position, layer] = self.fit(position, layer)
         return self._cache[position, layer]
 
     def directions(self, position: int | str, layer: int, order: np.ndarray | None = None) -> np.ndarray | None:
-        """Carrier [1, d] or subspace [rank, d] that the extraction gives at a site, labels permuted by `order`; None where
-        there are not as many directions (template tokens at layer 0 differ by nothing)."""
+        """Carrier [1, d] or subspace [rank, d] that the extraction gives at a site, labels permuted by `order`; None
+        where there are not as many directions (template tokens at layer 0 differ by nothing)."""
         if self.rank == 1:
             rows = self._difference(position, layer, order)[None]
         else:
             rows = np.stack([self._difference(p, layer, order) for p in self.subspace_positions])
             rows = position_subspace(rows, min(self.rank, len(rows))).T
-        largest = np.abs(self.at(position, layer)[0]).max()
+        largest = np.abs(self.activations(position, layer)[0]).max()
         if len(rows) < self.rank or np.linalg.norm(rows) <= NEGLIGIBLE * largest:
             return None
         return orthonormal(rows)
 
     def _difference(self, position, layer, order) -> np.ndarray:
-        values, n = self.at(position, layer)
+        values, n = self.activations(position, layer)
         values = values if order is None else values[order]
         return values[:n].mean(0) - values[n:].mean(0)
 
@@ -86,11 +89,11 @@ def draw_shared(kind: str, source: Source, count: int, seed: int) -> list[Contro
     A permutation whose classes do not differ is drawn again, REDRAWS times at most; then this number is left out.
     """
     layer = source.site[1]
-    values, n = source.at(*source.site)
-    found = []
+    values, n = source.activations(*source.site)
+    controls = []
     for number in range(count):
-        own = _seed(seed, kind, source.carrier, number)
-        rng = np.random.default_rng(own)
+        own_seed = _seed(seed, kind, source.carrier, number)
+        rng = np.random.default_rng(own_seed)
         if kind == "random":
             rows = orthonormal(rng.standard_normal((source.rank, values.shape[1])))
         elif kind == "covariance":
@@ -103,8 +106,8 @@ def draw_shared(kind: str, source: Source, count: int, seed: int) -> list[Contro
             raise ValueError(f"{kind!r} is not a shared kind of control; these are {', '.join(SHARED)}")
         if rows is not None:
             read = source.site if kind == "shuffled" else None
-            found.append(Control(kind, number, Part(source.carrier, layer, rows), own, read))
-    return found
+            controls.append(Control(kind, number, Part(source.carrier, layer, rows), own_seed, read))
+    return controls
 
 
 def wrong_layers(source: Source, count: int, seed: int) -> list[Control]:
@@ -123,12 +126,12 @@ def wrong_positions(source: Source, count: int, seed: int) -> list[Control]:
 
 def _read(source: Source, kind: str, sites: list[Site], count: int, seed: int) -> list[Control]:
     order = np.random.default_rng(_seed(seed, kind, source.carrier, 0)).permutation(len(sites))
-    found: list[Control] = []
+    controls: list[Control] = []
     for i in order:
         rows = source.directions(*sites[i])
-        if rows is not None and len(found) < count:
-            found.append(Control(kind, len(found), Part(source.carrier, source.site[1], rows), None, sites[i]))
-    return found
+        if rows is not None and len(controls) < count:
+            controls.append(Control(kind, len(controls), Part(source.carrier, source.site[1], rows), None, sites[i]))
+    return controls
 
 
 def energy(basis: np.ndarray, stream: np.ndarray) -> float:
@@ -139,29 +142,30 @@ def energy(basis: np.ndarray, stream: np.ndarray) -> float:
 def norm_matched(
     part: Part, stream: np.ndarray, count: int, seed: int, bases: dict | None = None
 ) -> list[tuple[Control, float]]:
-    """Random subspaces that take away as much energy of `stream` [M, d] as `part`, each with the factor on its strength.
+    """Random subspaces that take away as much energy of `stream` [M, d] as `part`, each with the factor on its
+    strength.
 
     Random directions are added until they hold at least the target's energy; the strength is then lowered by
-    √(target's / theirs), since the energy that is removed grows with λ². `bases` keeps the directions from call to call, each by
-    its seed and the layer whose stream this is, and as many of its directions as a part needed.
+    √(target's / theirs), since the energy that is removed grows with λ². `bases` keeps the directions from call to
+    call, each by its seed and the layer whose stream this is, and as many of its directions as a part needed.
     """
     wanted, bases, d = energy(part.basis, stream), {} if bases is None else bases, stream.shape[1]
-    found = []
+    controls = []
     for number in range(count):
-        own = _seed(seed, "norm_matched", part.carrier, number)
-        shares, basis = bases.get((part.layer, own), (None, np.empty((d, 0))))
+        own_seed = _seed(seed, "norm_matched", part.carrier, number)
+        shares, basis = bases.get((part.layer, own_seed), (None, np.empty((d, 0))))
         k = 0 if shares is None else _fewest(shares, wanted)
         if shares is None or k > basis.shape[1]:  # of the d × d directions only those are kept that were needed
-            basis, _ = np.linalg.qr(np.random.default_rng(own).standard_normal((d, d)))
+            basis, _ = np.linalg.qr(np.random.default_rng(own_seed).standard_normal((d, d)))
             shares = np.cumsum(np.sum((stream @ basis) ** 2, axis=0)) / np.sum(stream**2)
             k = _fewest(shares, wanted)
-            bases[part.layer, own] = shares, basis[:, :k].copy()
+            bases[part.layer, own_seed] = shares, basis[:, :k].copy()
         factor = math.sqrt(min(wanted / shares[k - 1], 1.0))
         control = Control(
-            "norm_matched", number, Part(part.carrier, part.layer, np.ascontiguousarray(basis.T[:k])), own
+            "norm_matched", number, Part(part.carrier, part.layer, np.ascontiguousarray(basis.T[:k])), own_seed
         )
-        found.append((control, factor))
-    return found
+        controls.append((control, factor))
+    return controls
 
 
 def _fewest(shares: np.ndarray, wanted: float) -> int:

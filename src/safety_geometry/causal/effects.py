@@ -28,8 +28,9 @@ PROMPTS, CONTROLS = 1, 2  # streams of the bootstrap
 def sweep_table(cells: pd.DataFrame, readout: pd.DataFrame | None, judged: pd.DataFrame | None) -> pd.DataFrame:
     """Rows of causal_sweep of one checkpoint, in the order of `cells` (layer-scan cells left out).
 
-    Means per cell with n; rates with Wilson's interval; log_odds_delta and asr_delta are minus `clean` on the same prompts
-    (asr_delta with Newcombe's paired interval). What was not measured is empty. Raises ValueError (see `outcome_matrix`).
+    Means per cell with n; rates with Wilson's interval; log_odds_delta and asr_delta are minus `clean` on the same
+    prompts (asr_delta with Newcombe's paired interval). What was not measured is empty. Raises ValueError (see
+    `outcome_matrix`).
     """
     table = cells.loc[cells["control"] != "layer_scan", ["cell", *DESCRIPTION]].reset_index(drop=True)
     table = table.assign(target=table["target"].replace("", None))
@@ -60,20 +61,20 @@ def control_normalised(
     """Rows of control_normalised of one checkpoint: per target and metric, pooled controls and each kind of them.
 
     delta = target − clean and control_mean = mean over the controls of theirs, both over the same prompts, so that
-    delta_control = delta − control_mean (arXiv 2606.16349). lo and hi: `two_level`. Primary targets have a permutation p on
-    the log-odds (`exchanged_p`); p_holm is left empty for `holm_primary`. Metrics without a control have no row. Raises
-    ValueError (see `outcome_matrix`).
+    delta_control = delta − control_mean (arXiv 2606.16349). lo and hi: `two_level`. Primary targets have a permutation
+    p on the log-odds (`exchanged_p`); p_holm is left empty for `holm_primary`. Metrics without a control have no row.
+    Raises ValueError (see `outcome_matrix`).
     """
     rows = []
     matrices = outcome_matrices(readout, judged)
     described = cells[cells["control"] == "target"]
     served = dict(list(cells[cells["control"].isin(KINDS)].groupby("target", sort=False)))
     for target in described.to_dict("records"):
-        mine = served.get(target["cell"])
-        if mine is None:
+        of_target = served.get(target["cell"])
+        if of_target is None:
             continue
         for metric, matrix in matrices.items():
-            controls = mine[mine["cell"].isin(matrix.index)]
+            controls = of_target[of_target["cell"].isin(matrix.index)]
             if target["cell"] in matrix.index and len(controls):
                 rows += _normalised(target, controls, metric, matrix, rng_seed, draws)
     table = pd.DataFrame(rows, columns=NORMALISED)
@@ -97,11 +98,21 @@ def _normalised(
         lo, hi = two_level(resampled[0], resampled[1:][chosen], rng_seed)
         row = {name: target[name] for name in ("target", "family", "mode", "scope", "rank", "lambda")}
         row |= {
-            "metric": metric, "control": kind, "value": matrix.loc[target["cell"]].mean(), "baseline": clean.mean(),
-            "delta": means[0], "control_mean": means[1:][chosen].mean(), "lo": lo, "hi": hi, "n_prompts": len(clean),
-            "n_controls": len(chosen), "removed_energy": target["energy"], "control_energy": part["energy"].mean(),
-            "control_cos": part["abs_cos"].mean(), "primary": bool(target["primary"]),
-        }  # fmt: skip
+            "metric": metric,
+            "control": kind,
+            "value": matrix.loc[target["cell"]].mean(),
+            "baseline": clean.mean(),
+            "delta": means[0],
+            "control_mean": means[1:][chosen].mean(),
+            "lo": lo,
+            "hi": hi,
+            "n_prompts": len(clean),
+            "n_controls": len(chosen),
+            "removed_energy": target["energy"],
+            "control_energy": part["energy"].mean(),
+            "control_cos": part["abs_cos"].mean(),
+            "primary": bool(target["primary"]),
+        }
         row["delta_control"] = row["delta"] - row["control_mean"]
         if row["primary"] and metric == TESTED:
             row["p_permutation"], row["p_smallest"] = exchanged_p(means[0], means[1:][chosen])
@@ -112,10 +123,12 @@ def _normalised(
 def two_level(target: np.ndarray, controls: np.ndarray, rng_seed: int) -> tuple[float, float]:
     """95 % percentile interval of Δ_control with prompts and controls both resampled.
 
-    target [draws] and controls [m, draws] are means of the differences to clean over resampled prompts, the same prompts in
-    a draw for all of them (paired). In each draw m of the m controls are taken with replacement. One control cannot be
-    resampled: its interval covers prompts only, not the choice of the control; with two or three it is too narrow. It says how
-    far the target is from the mean of its controls, not whether one control would be as far from the others: that takes a p.
+    target [draws] and controls [m, draws] are means of the differences to clean over resampled prompts, the same
+    prompts in a draw for all of them (paired). In each draw m of the m controls are taken with replacement. One control
+    cannot be
+    resampled: its interval covers prompts only, not the choice of the control; with two or three it is too narrow. It
+    says how far the target is from the mean of its controls, not whether one control would be as far from the others:
+    that takes a p.
     """
     m, draws = controls.shape
     values = target - np.einsum("bm,mb->b", _weights(rng_seed, CONTROLS, m, draws), controls)
@@ -125,17 +138,19 @@ def two_level(target: np.ndarray, controls: np.ndarray, rng_seed: int) -> tuple[
 def exchanged_p(effect: float, null: np.ndarray) -> tuple[float, float]:
     """Two-sided permutation p of an effect among those of R control directions, and the least that R can give.
 
-    Compared is the distance to the mean of the effect and the null together: were the target one more direction of the same
-    kind, target and controls would be exchangeable in it, which they are not about a centre made from the controls alone.
+    Compared is the distance to the mean of the effect and the null together: were the target one more direction of the
+    same kind, target and controls would be exchangeable in it, which they are not about a centre made from the controls
+    alone.
     """
     everything = np.append(null, effect)
     distance = np.round(everything - everything.mean(), 12)  # sums that differ in their last bits are ties
-    found = permutation_p(distance[-1], distance[:-1], "two-sided")
-    return found.p, found.smallest
+    test = permutation_p(distance[-1], distance[:-1], "two-sided")
+    return test.p, test.smallest
 
 
 def holm_primary(frame: pd.DataFrame) -> pd.DataFrame:
-    """control_normalised of whole seeds with p_holm filled: Holm over the primary cells of a seed, pooled controls, log-odds.
+    """control_normalised of whole seeds with p_holm filled: Holm over the primary cells of a seed, pooled controls,
+    log-odds.
 
     All checkpoints and regimes of a seed are one family. Other rows keep an empty p_holm.
     """
@@ -151,8 +166,9 @@ def layer_scan(
 ) -> pd.DataFrame:
     """Rows of layer_scan of one checkpoint: the effect of a mode when it acts at each layer, beside the carriers' own.
 
-    carrier_layers: (L_H, L_R). A scan cell names its layer in layer_h or layer_r, or the same in both. lo, hi: bootstrap
-    over prompts of the paired log-odds difference to clean. Raises ValueError for a cell that acts at two layers or none.
+    carrier_layers: (L_H, L_R). A scan cell names its layer in layer_h or layer_r, or the same in both. lo, hi:
+    bootstrap over prompts of the paired log-odds difference to clean. Raises ValueError for a cell that acts at two
+    layers or none.
     """
     scan = cells[cells["control"] == "layer_scan"].drop_duplicates("cell")
     log_odds, kl = (outcome_matrix(metric, readout, None) for metric in ("log_odds", "kl"))
@@ -166,12 +182,21 @@ def layer_scan(
         difference = (log_odds.loc[cell["cell"]] - log_odds.loc[CLEAN]).to_numpy()
         n = len(difference)
         lo, hi = percentiles(_weights(rng_seed, PROMPTS, n, draws) @ difference)
-        rows.append({
-            "family": cell["family"], "mode": cell["mode"], "lambda": cell["lambda"], "layer": layers.pop(),
-            "log_odds_delta": difference.mean(), "lo": lo, "hi": hi, "n": n,
-            "kl_benign": kl.loc[cell["cell"]].mean() if kl is not None and cell["cell"] in kl.index else np.nan,
-            "layer_h": carrier_layers[0], "layer_r": carrier_layers[1],
-        })  # fmt: skip
+        rows.append(
+            {
+                "family": cell["family"],
+                "mode": cell["mode"],
+                "lambda": cell["lambda"],
+                "layer": layers.pop(),
+                "log_odds_delta": difference.mean(),
+                "lo": lo,
+                "hi": hi,
+                "n": n,
+                "kl_benign": kl.loc[cell["cell"]].mean() if kl is not None and cell["cell"] in kl.index else np.nan,
+                "layer_h": carrier_layers[0],
+                "layer_r": carrier_layers[1],
+            }
+        )
     return pd.DataFrame(rows, columns=SCAN)
 
 

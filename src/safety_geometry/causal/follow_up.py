@@ -1,7 +1,8 @@
-"""Follow-up of the largest effects: chosen on one half of the prompts, scored on the other, with usefulness and quality.
+"""Follow-up of the largest effects: chosen on one half of the prompts, scored on the other, with usefulness and
+quality.
 
-The paper followed up 8 targets with their matched controls and baselines (arXiv 2606.16349). Effects that are chosen and
-scored on the same prompts look larger than they are; the halves keep them apart.
+The paper followed up 8 targets with their matched controls and baselines (arXiv 2606.16349). Effects that are chosen
+and scored on the same prompts look larger than they are; the halves keep them apart.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -22,10 +23,16 @@ from safety_geometry.settings.identity import Checkpoint
 from safety_geometry.stats.estimates import percentiles, resampling_weights, wilson
 
 WHAT = names(FOLLOWED)
-# column -> metric and name of its n; usefulness is what carries a reopened attack, benign_mean what is left of the model
-SCORES = {"asr": ("asr", "n_asr"), "any_refusal": ("direct_refusal", "n_asr"), "usefulness": ("usefulness", "n_usefulness"),
-          "benign_mean": ("benign_mean", "n_benign"), "degenerate": ("degenerate", "n_degenerate"),
-          "degenerate_direct": ("degenerate_direct", "n_asr")}  # fmt: skip
+# column -> metric and name of its n; usefulness is what carries a reopened attack, benign_mean what is left of the
+# model
+SCORES = {
+    "asr": ("asr", "n_asr"),
+    "any_refusal": ("direct_refusal", "n_asr"),
+    "usefulness": ("usefulness", "n_usefulness"),
+    "benign_mean": ("benign_mean", "n_benign"),
+    "degenerate": ("degenerate", "n_degenerate"),
+    "degenerate_direct": ("degenerate_direct", "n_asr"),
+}
 DIFFERENCES = ("asr", "usefulness", "degenerate_direct")  # that stand less the baseline's too, paired by prompt
 
 
@@ -58,16 +65,17 @@ def choose(
     seed: int,
     readout: Mapping[Checkpoint, pd.DataFrame] | None = None,
 ) -> pd.DataFrame:
-    """Cells to follow up: the `n_targets` targets of largest Δ_control of ASR on the choosing half, over all checkpoints.
+    """Cells to follow up: the `n_targets` targets of largest Δ_control of ASR on the choosing half, over all
+    checkpoints.
 
-    Δ_control is against the pooled controls (random, covariance, shuffled). Ties: the larger fall of the refusal log-odds
-    (where `readout` has them; prompts of the scoring half left out), then checkpoint and target id. A target without a
-    positive effect may be chosen where there are no others; `chosen_delta` says so. Each target brings up to `n_controls` of
-    its generated controls, one kind after the other, and each checkpoint its baseline.
+    Δ_control is against the pooled controls (random, covariance, shuffled). Ties: the larger fall of the refusal
+    log-odds (where `readout` has them; prompts of the scoring half left out), then checkpoint and target id. A target
+    without a positive effect may be chosen where there are no others; `chosen_delta` says so. Each target brings up to
+    `n_controls` of its generated controls, one kind after the other, and each checkpoint its baseline.
 
-    Columns: `checkpoint`, `cell` and those of WHAT; targets in order of their rank, each followed by its controls, then the
-    baselines. Prompts are halved by `split_half` over the direct requests of all checkpoints. Raises ValueError when no
-    target has generated controls.
+    Columns: `checkpoint`, `cell` and those of WHAT; targets in order of their rank, each followed by its controls, then
+    the baselines. Prompts are halved by `split_half` over the direct requests of all checkpoints. Raises ValueError
+    when no target has generated controls.
     """
     direct = {c: outcome_matrix("asr", None, frame) for c, frame in judged.items()}
     halves = split_half(set(chain.from_iterable(m.columns for m in direct.values() if m is not None)), seed)
@@ -78,20 +86,20 @@ def choose(
         asr = matrix[[p for p in matrix.columns if p in set(halves.choosing)]].mean(axis=1)
         falls = _log_odds_fall(readout.get(checkpoint) if readout else None, set(halves.scoring))
         for target in frame[frame["control"] == "target"].to_dict("records"):
-            mine = frame[(frame["target"] == target["cell"]) & frame["cell"].isin(asr.index)]
-            pool = mine[mine["control"].isin(SHARED)]
+            of_target = frame[(frame["target"] == target["cell"]) & frame["cell"].isin(asr.index)]
+            pool = of_target[of_target["control"].isin(SHARED)]
             if target["cell"] not in asr.index or not len(pool):
                 continue
             delta = round(float(asr[target["cell"]] - asr[pool["cell"]].mean()), 12)
             fall = float(falls.get(target["cell"], -np.inf))
             order = (-delta, -fall, checkpoint.seed, checkpoint.regime, checkpoint.step, target["cell"])
-            ranked.append((order, checkpoint, target, mine, delta))
+            ranked.append((order, checkpoint, target, of_target, delta))
     if not ranked:
         raise ValueError("no target with generated pooled controls to follow up; generate answers of both in the sweep")
     rows = []
-    for _, checkpoint, target, mine, delta in sorted(ranked, key=lambda entry: entry[0])[:n_targets]:
+    for _, checkpoint, target, of_target, delta in sorted(ranked, key=lambda entry: entry[0])[:n_targets]:
         rows.append(_chosen(checkpoint, target, "target", delta, target))
-        rows += [_chosen(checkpoint, c, "control", None, target) for c in _round_robin(mine, n_controls)]
+        rows += [_chosen(checkpoint, c, "control", None, target) for c in _round_robin(of_target, n_controls)]
     for checkpoint in dict.fromkeys(row["checkpoint"] for row in rows):
         nothing = dict.fromkeys(("target", "family", "mode", "lambda", "scope", "rank"))
         baseline = nothing | {"cell": CLEAN, "control": "baseline", "number": 0}
@@ -127,8 +135,8 @@ def choice_of(
     judged: Mapping[Checkpoint, pd.DataFrame],
     seed: int,
 ) -> dict:
-    """The file of a choice: `chosen`, rows of `choose` with checkpoint and digest as plain values, and `scoring`, the direct
-    prompts that score them."""
+    """The file of a choice: `chosen`, rows of `choose` with checkpoint and digest as plain values, and `scoring`, the
+    direct prompts that score them."""
     direct = {i for frame in judged.values() for i in frame.loc[frame["suite"] == "direct", "prompt_id"]}
     digests = {c: dict(zip(frame["cell"], frame["digest"], strict=True)) for c, frame in cells.items()}
     rows = [
@@ -150,8 +158,8 @@ def chosen_of(choice: Mapping) -> pd.DataFrame:
 
 
 def answering_together(chosen: Sequence[Mapping], checkpoint: Mapping) -> dict[str, dict[str, str]]:
-    """Cells chosen at a checkpoint ({regime, step}) and their digests, by id, of each group of targets; the baseline is a group of
-    its own."""
+    """Cells chosen at a checkpoint ({regime, step}) and their digests, by id, of each group of targets; the baseline is
+    a group of its own."""
     groups: dict[str, dict[str, str]] = {}
     for row in chosen:
         if all(row[name] == value for name, value in checkpoint.items()):
@@ -169,12 +177,13 @@ def follow_up_table(
 ) -> pd.DataFrame:
     """The follow-up table: chosen rows (of `choose`) with the scores of their answers.
 
-    judged: rows of judge.py per checkpoint, `arm` the cell; suites direct (ASR, refusal), usefulness, utility; degenerate is
-    over all answers of a cell, degenerate_direct over those to direct requests. `scoring`: direct prompts that count (default:
-    all that there are). Rates have Wilson's interval, means a percentile bootstrap over prompts. `_delta`: less the baseline
-    on the same prompts (rates: Newcombe's paired interval, means: bootstrap of the paired differences), empty for baselines;
-    usefulness_control_delta: less the mean of the target's controls, for targets that have some. Raises ValueError, naming the cell, when a chosen cell has no
-    answers or other prompts than clean.
+    judged: rows of judge.py per checkpoint, `arm` the cell; suites direct (ASR, refusal), usefulness, utility;
+    degenerate is over all answers of a cell, degenerate_direct over those to direct requests. `scoring`: direct prompts
+    that count (default: all that there are). Rates have Wilson's interval, means a percentile bootstrap over prompts.
+    `_delta`: less the baseline on the same prompts (rates: Newcombe's paired interval, means: bootstrap of the paired
+    differences), empty for baselines;
+    usefulness_control_delta: less the mean of the target's controls, for targets that have some. Raises ValueError,
+    naming the cell, when a chosen cell has no answers or other prompts than clean.
     """
     scores = {}
     for checkpoint in dict.fromkeys(chosen["checkpoint"]):
@@ -187,8 +196,8 @@ def follow_up_table(
         if lost := set(chosen.loc[chosen["checkpoint"] == checkpoint, "cell"]) - set(frame["arm"]):
             raise ValueError(f"cell {min(lost)}: no judged follow-up answers at {checkpoint}")
         scores[checkpoint] = _scores(frame, seed, draws)
-        mine = chosen[(chosen["checkpoint"] == checkpoint) & (chosen["role"] == "control")]
-        for target, controls in mine.groupby("target")["cell"]:
+        of_checkpoint = chosen[(chosen["checkpoint"] == checkpoint) & (chosen["role"] == "control")]
+        for target, controls in of_checkpoint.groupby("target")["cell"]:
             scores[checkpoint][target] |= _beside_controls(frame, target, list(controls), seed, draws)
     rows = [
         row["checkpoint"].columns()
@@ -201,7 +210,7 @@ def follow_up_table(
 
 def _scores(frame: pd.DataFrame, seed: int, draws: int) -> dict[str, dict]:
     """Scores by cell."""
-    found: dict[str, dict] = {}
+    scores: dict[str, dict] = {}
     for name, (metric, count) in SCORES.items():
         if (matrix := outcome_matrix(metric, None, frame)) is None:
             continue
@@ -213,12 +222,12 @@ def _scores(frame: pd.DataFrame, seed: int, draws: int) -> dict[str, dict]:
                 lo, hi = bounds.lo, bounds.hi
             else:
                 lo, hi = percentiles(weights @ values)
-            of = found.setdefault(cell, {})
-            of |= {name: values.mean(), f"{name}_lo": lo, f"{name}_hi": hi, count: n}
+            of_cell = scores.setdefault(cell, {})
+            of_cell |= {name: values.mean(), f"{name}_lo": lo, f"{name}_hi": hi, count: n}
             if name in DIFFERENCES and cell != CLEAN:
                 paired = paired_rates(values, clean) if metric in RATES else percentiles(weights @ (values - clean))
-                of |= _difference(name, (values - clean).mean(), paired)
-    return found
+                of_cell |= _difference(name, (values - clean).mean(), paired)
+    return scores
 
 
 def _beside_controls(frame: pd.DataFrame, target: str, controls: list[str], seed: int, draws: int) -> dict:

@@ -1,8 +1,8 @@
 """Interventions of the causal sweep: what each mode edits, at which layers, with which directions.
 
-Modes (arXiv 2606.16349, interventions): `h_only` and `r_only` act with one carrier at its own layer; `h_perp_r` and `r_perp_h`
-with what is left of it after the other has been projected out; `h_plus_r` with both. A mode becomes one or two `Part`s, and a
-part becomes an `Intervention` of the engine.
+Modes (arXiv 2606.16349, interventions): `h_only` and `r_only` act with one carrier at its own layer; `h_perp_r` and
+`r_perp_h` with what is left of it after the other has been projected out; `h_plus_r` with both. A mode becomes one or
+two `Part`s, and a part becomes an `Intervention` of the engine.
 """
 
 from collections.abc import Mapping
@@ -32,28 +32,30 @@ class Part:
 
 
 def orthonormal(rows: np.ndarray) -> np.ndarray:
-    """Orthonormal rows [k', d] with the span of `rows` [k, d], in their order (Gram-Schmidt); dependent rows are dropped.
+    """Orthonormal rows [k', d] with the span of `rows` [k, d], in their order (Gram-Schmidt); dependent rows are
+    dropped.
 
     A single row keeps its sign. Raises ValueError when nothing is left.
     """
-    found: list[np.ndarray] = []
+    basis: list[np.ndarray] = []
     for row in np.atleast_2d(np.asarray(rows, np.float64)):
         length = np.linalg.norm(row)
         if length == 0:
             continue
         left = row / length
         for _ in range(2):  # twice is enough against rounding
-            for other in found:
+            for other in basis:
                 left = left - (left @ other) * other
         if np.linalg.norm(left) > NOTHING_LEFT:
-            found.append(left / np.linalg.norm(left))
-    if not found:
+            basis.append(left / np.linalg.norm(left))
+    if not basis:
         raise ValueError("no direction is left: the rows are zero")
-    return np.stack(found)
+    return np.stack(basis)
 
 
 def without(basis: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Orthonormal rows of `basis` [k, d] after projecting out the rows of `other` [m, d]: (h − (hᵀr) r) / ‖·‖ for one each.
+    """Orthonormal rows of `basis` [k, d] after projecting out the rows of `other` [m, d]: (h − (hᵀr) r) / ‖·‖ for one
+    each.
 
     Raises ValueError when nothing is left (one carrier lies in the other's span).
     """
@@ -100,17 +102,17 @@ def interventions(
 ) -> tuple[Intervention, ...]:
     """The engine's interventions for parts: ablation by λ = `strength`, or addition of λ · scale · u.
 
-    scale: by carrier (H, R, HR), the length of the added vector for λ = 1 (None: 1); ablation has none. scope `all_layers`
-    edits the input of every block with the same directions.
+    scale: by carrier (H, R, HR), the length of the added vector for λ = 1 (None: 1); ablation has none. scope
+    `all_layers` edits the input of every block with the same directions.
     """
     if family not in FAMILIES or scope not in SCOPES:
         raise ValueError(f"family {family!r}, scope {scope!r}: must be one of {FAMILIES} and of {SCOPES}")
-    found = []
+    edits = []
     for part in parts:
         size = strength * (scale[part.carrier] if family == "steer" and scale is not None else 1.0)
         basis = torch.from_numpy(part.basis.astype(np.float32))
-        found.append(Intervention(family, part.layer if scope == "layer" else None, basis, size))
-    return tuple(found)
+        edits.append(Intervention(family, part.layer if scope == "layer" else None, basis, size))
+    return tuple(edits)
 
 
 def cosine(first: tuple[Part, ...], second: tuple[Part, ...]) -> float:

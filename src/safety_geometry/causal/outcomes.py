@@ -27,10 +27,10 @@ RATES = ("asr", "any_refusal", "degenerate", "direct_refusal", "degenerate_direc
 def outcome_matrix(metric: str, readout: pd.DataFrame | None, judged: pd.DataFrame | None) -> pd.DataFrame | None:
     """Outcomes [cells, prompts] of a metric, sorted by cell and prompt; None where no cell was measured.
 
-    readout: columns cell, quantity, prompt_id, value. judged: rows of judge.py. Log-odds are those of a refusal (no unit),
-    KL is in nats (0 without an intervention, if `clean` has no rows of its own), rates are 0 or 1, utility 0 to 2. The
-    units of `degenerate` are pairs of suite and prompt. Raises ValueError, naming the cell, when a cell has other prompts
-    than `clean`, a prompt twice, or a missing value.
+    readout: columns cell, quantity, prompt_id, value. judged: rows of judge.py. Log-odds are those of a refusal (no
+    unit), KL is in nats (0 without an intervention, if `clean` has no rows of its own), rates are 0 or 1, utility 0 to
+    2. The units of `degenerate` are pairs of suite and prompt. Raises ValueError, naming the cell, when a cell has
+    other prompts than `clean`, a prompt twice, or a missing value.
     """
     if metric in READOUTS:
         if readout is None:
@@ -51,8 +51,8 @@ def outcome_matrix(metric: str, readout: pd.DataFrame | None, judged: pd.DataFra
 
 def outcome_matrices(readout: pd.DataFrame | None, judged: pd.DataFrame | None) -> dict[str, pd.DataFrame]:
     """`outcome_matrix` of every metric of the sweep that was measured."""
-    found = {metric: outcome_matrix(metric, readout, judged) for metric in METRICS}
-    return {metric: matrix for metric, matrix in found.items() if matrix is not None}
+    matrices = {metric: outcome_matrix(metric, readout, judged) for metric in METRICS}
+    return {metric: matrix for metric, matrix in matrices.items() if matrix is not None}
 
 
 def _matrix(rows: pd.DataFrame, metric: str) -> pd.DataFrame:

@@ -1,11 +1,13 @@
-"""The cells of a sweep at one checkpoint as data: targets, their controls and the layer scan, in units that are run together.
+"""The cells of a sweep at one checkpoint as data: targets, their controls and the layer scan, in units that are run
+together.
 
-A *cell* is one intervention on all prompts. A *unit* is what is computed and kept as a whole. Of readouts: a target with the
-controls of its own, the shared controls of one kind at one carrier, or the layer scan of a mode. Of answers: all cells that answer
-of the targets that share controls, and of these, since they are to decode in the same batches (`cells.answer_units`).
+A *cell* is one intervention on all prompts. A *unit* is what is computed and kept as a whole. Of readouts: a target
+with the controls of its own, the shared controls of one kind at one carrier, or the layer scan of a mode. Of answers:
+all cells that answer of the targets that share controls, and of these, since they are to decode in the same batches
+(`cells.answer_units`).
 
-Which of the planned cells exist is known only where the carriers are: `cells.Carriers.unit` makes those that do. No torch here: the
-cost model counts the same plan.
+Which of the planned cells exist is known only where the carriers are: `cells.Carriers.unit` makes those that do. No
+torch here: the cost model counts the same plan.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -69,8 +71,8 @@ def number(value: float) -> str:
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """id; kind: `target`, a kind of control (with its number), `layer_scan` (with its layer) or `baseline`; targets: that it
-    belongs to; kl: benign prompts are read too; answers: it gives answers."""
+    """id; kind: `target`, a kind of control (with its number), `layer_scan` (with its layer) or `baseline`; targets:
+    that it belongs to; kl: benign prompts are read too; answers: it gives answers."""
 
     id: str
     kind: str
@@ -82,7 +84,8 @@ class PlannedCell:
 
 @dataclass(frozen=True)
 class PlannedUnit:
-    """group: of its targets; units of one group give their answers together. `acts`: the target whose operation its cells have."""
+    """group: of its targets; units of one group give their answers together. `acts`: the target whose operation its
+    cells have."""
 
     name: str
     group: str
@@ -98,8 +101,10 @@ class PlannedUnit:
 class SweepPlan:
     """What a sweep is asked for.
 
-    controls: how many of each kind; permutations: directions that primary targets are tested against, over the shared kinds;
-    answering: ids of the targets that give answers, and answering_controls: how many controls of each kind do beside them;
+    controls: how many of each kind; permutations: directions that primary targets are tested against, over the shared
+    kinds;
+    answering: ids of the targets that give answers, and answering_controls: how many controls of each kind do beside
+    them;
     scan_layers: of the layer scan, which has a unit for each of scan_targets.
     """
 
@@ -113,8 +118,8 @@ class SweepPlan:
 
     @classmethod
     def of(cls, settings: Mapping) -> "SweepPlan":
-        """From targets and primary (ids), controls, permutations, generate {cells, controls}, layer_scan {layers, modes, family,
-        lambda} or None."""
+        """From targets and primary (ids), controls, permutations, generate {cells, controls}, layer_scan {layers,
+        modes, family, lambda} or None."""
         scan = settings["layer_scan"] or {"layers": (), "modes": ()}
         return cls(
             tuple(Target.parse(text, primary=text in settings["primary"]) for text in settings["targets"]),
@@ -154,10 +159,9 @@ def clean_unit(answers: bool = False) -> PlannedUnit:
     return PlannedUnit(CLEAN, CLEAN, (PlannedCell(CLEAN, "baseline", 0, (), answers=answers),))
 
 
-def target_unit(
-    target: Target, counts: Mapping[str, int], answering: Mapping[str, int] | None = None
-) -> PlannedUnit:  # fmt: skip
-    """The target and counts[kind] controls of each kind of its own. A subspace is made of all positions: none is a wrong one.
+def target_unit(target: Target, counts: Mapping[str, int], answering: Mapping[str, int] | None = None) -> PlannedUnit:
+    """The target and counts[kind] controls of each kind of its own. A subspace is made of all positions: none is a
+    wrong one.
 
     answering: None (no answers), or how many controls of each kind give answers beside the target.
     """
@@ -172,12 +176,15 @@ def target_unit(
 
 
 def shared_units(
-    targets: Sequence[Target], counts: Mapping[str, int], permutations: int = 0, answering: Mapping[str, int] | None = None
-) -> Iterator[PlannedUnit]:  # fmt: skip
+    targets: Sequence[Target],
+    counts: Mapping[str, int],
+    permutations: int = 0,
+    answering: Mapping[str, int] | None = None,
+) -> Iterator[PlannedUnit]:
     """Units of the shared controls of `targets`, which are of one group; a unit per kind.
 
-    With a primary target among them every kind has at least permutations / 3 directions. Those beyond counts[kind] serve
-    primary targets only, and give log-odds only.
+    With a primary target among them every kind has at least permutations / 3 directions. Those beyond counts[kind]
+    serve primary targets only, and give log-odds only.
     """
     least = -(-permutations // len(SHARED)) if any(target.primary for target in targets) else 0
     group, primary = targets[0].group, tuple(target for target in targets if target.primary)

@@ -1,4 +1,5 @@
-"""The four quadrants: harmful or benign input, refusal or compliance as output (arXiv 2606.16349), and the carriers' view."""
+"""The four quadrants: harmful or benign input, refusal or compliance as output (arXiv 2606.16349), and the carriers'
+view."""
 
 from collections.abc import Collection
 
@@ -16,29 +17,30 @@ IDENTITY = ("seed", "regime", "step", "arm", "id")
 def quadrants(judged: pd.DataFrame, harmful_suites: Collection[str], benign_suites: Collection[str]) -> pd.Series:
     """Quadrant of each row of judge.py, indexed as `judged`; missing for other suites.
 
-    A full or partial refusal is refused, broken or not. An answer that does not refuse has complied, unless it is empty or
-    nonsensical: that is benign_degenerate for a benign input and no quadrant for a harmful one, where nothing was complied
-    with. Raises ValueError when a suite is in both lists.
+    A full or partial refusal is refused, broken or not. An answer that does not refuse has complied, unless it is empty
+    or
+    nonsensical: that is benign_degenerate for a benign input and no quadrant for a harmful one, where nothing was
+    complied with. Raises ValueError when a suite is in both lists.
     """
     if both := set(harmful_suites) & set(benign_suites):
         raise ValueError(f"suites {sorted(both)} are named as harmful and as benign")
     refused, broken = judged["any_refusal"].astype(bool), judged["degenerate"].astype(bool)
     label = pd.Series(None, index=judged.index, dtype=object)
     for side, suites in (("harmful", harmful_suites), ("benign", benign_suites)):
-        mine = judged["suite"].isin(list(suites))
-        label[mine & refused] = f"{side}_refused"
-        label[mine & ~refused & ~broken] = f"{side}_complied"
+        of_side = judged["suite"].isin(list(suites))
+        label[of_side & refused] = f"{side}_refused"
+        label[of_side & ~refused & ~broken] = f"{side}_complied"
         if side == "benign":
-            label[mine & ~refused & broken] = "benign_degenerate"
+            label[of_side & ~refused & broken] = "benign_degenerate"
     return label
 
 
 def sample(frame: pd.DataFrame, per_quadrant: int, seed: int) -> pd.DataFrame:
     """At most `per_quadrant` rows of each quadrant, drawn without replacement, with `available` and `sampled` counts.
 
-    frame: rows with `quadrant` (rows without one are left out) and those of seed, regime, step, arm and id that name a row.
-    The draw depends on the seed and on which rows there are, not on their order; a quadrant's draw does not depend on the
-    others. Rows come back by quadrant, then by their names. Raises ValueError for a quadrant that is not one.
+    frame: rows with `quadrant` (rows without one are left out) and those of seed, regime, step, arm and id that name a
+    row. The draw depends on the seed and on which rows there are, not on their order; a quadrant's draw does not depend
+    on the others. Rows come back by quadrant, then by their names. Raises ValueError for a quadrant that is not one.
     """
     present = frame[frame["quadrant"].notna()]
     if unknown := set(present["quadrant"]) - set(QUADRANTS):
@@ -57,8 +59,8 @@ def sample(frame: pd.DataFrame, per_quadrant: int, seed: int) -> pd.DataFrame:
 
 
 def projections(prompts: PromptActivations, activations: Activations, carriers: CarrierPair) -> dict[str, np.ndarray]:
-    """`proj_h` and `proj_r` [n] of the asked prompts on a checkpoint's carriers, each at its site, −1 and +1 at the means of the
-    classes that it contrasts in the fit set. NaN where the checkpoint has no such carrier."""
+    """`proj_h` and `proj_r` [n] of the asked prompts on a checkpoint's carriers, each at its site, −1 and +1 at the
+    means of the classes that it contrasts in the fit set. NaN where the checkpoint has no such carrier."""
     columns = {}
     for carrier, classes in ((carriers.h, CLASSES), (carriers.r, activations.r_classes())):
         if carrier is None:
@@ -80,11 +82,11 @@ def projection(
     inner product with the direction, less the means' midpoint, over half their distance. Raises ValueError when the
     direction does not tell the means apart.
     """
-    x, high, low = (
+    projected, high, low = (
         np.asarray(a, np.float64) @ np.asarray(direction, np.float64) for a in (values, harmful_mean, benign_mean)
     )
     half = (high - low) / 2
     scale = np.linalg.norm(direction) * max(np.linalg.norm(harmful_mean), np.linalg.norm(benign_mean))
     if not abs(half) > 1e-9 * scale:
         raise ValueError("the class means have the same projection on the direction; it cannot be scaled by them")
-    return (x - (high + low) / 2) / half
+    return (projected - (high + low) / 2) / half

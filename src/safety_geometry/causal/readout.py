@@ -23,7 +23,8 @@ def start_layer(interventions: Sequence[Intervention]) -> int:
 
 
 def refusal_log_odds(logits: Tensor, refusal_ids: Sequence[int]) -> Tensor:
-    """log P − log(1 − P), P the probability of the refusal openings' first tokens: logits [..., V] -> [...], float64."""
+    """log P − log(1 − P), P the probability of the refusal openings' first tokens: logits [..., V] -> [...],
+    float64."""
     z = logits.double()
     chosen = torch.zeros(z.shape[-1], dtype=torch.bool, device=z.device)
     chosen[list(refusal_ids)] = True
@@ -33,9 +34,9 @@ def refusal_log_odds(logits: Tensor, refusal_ids: Sequence[int]) -> Tensor:
 def opening_ids(chat: ChatFormat, openings: Sequence[str], requests: Sequence[str]) -> list[int]:
     """First answer token of each opening, without repetition, as it stands behind the template in a whole conversation.
 
-    A tokenizer may begin a word otherwise there than in a text of its own (SentencePiece's space). Raises ValueError where an
-    opening has no such token: it is empty, merges with the template, stands behind a blank of its own, or begins with another
-    token after another of the requests.
+    A tokenizer may begin a word otherwise there than in a text of its own (SentencePiece's space). Raises ValueError
+    where an opening has no such token: it is empty, merges with the template, stands behind a blank of its own, or
+    begins with another token after another of the requests.
     """
     return list(dict.fromkeys(_first_token(chat, text, requests) for text in openings))
 
@@ -47,12 +48,12 @@ def _first_token(chat: ChatFormat, opening: str, requests: Sequence[str]) -> int
     answered = chat.render_many(requests, [opening] * len(requests))
     if any(a.ids[: len(p.ids)] != p.ids for p, a in zip(prompts, answered, strict=True)):
         raise ValueError(f"the refusal opening {opening!r} merges with the chat template into one token")
-    found = {a.ids[len(p.ids)] for p, a in zip(prompts, answered, strict=True)}
-    if len(found) > 1:
+    tokens = {a.ids[len(p.ids)] for p, a in zip(prompts, answered, strict=True)}
+    if len(tokens) > 1:
         raise ValueError(
-            f"the refusal opening {opening!r} begins with another token after another request: {sorted(found)}"
+            f"the refusal opening {opening!r} begins with another token after another request: {sorted(tokens)}"
         )
-    token = found.pop()
+    token = tokens.pop()
     if not chat.tokenizer.convert_ids_to_tokens(token).strip("▁Ġ \n"):
         raise ValueError(f"the first token of the refusal opening {opening!r} is a blank that the chat template writes")
     return token
@@ -60,10 +61,15 @@ def _first_token(chat: ChatFormat, opening: str, requests: Sequence[str]) -> int
 
 @torch.inference_mode()
 def read_log_odds(
-    runner: Runner, clean: CleanRun, cells: Sequence[Sequence[Intervention]], refusal_ids: Sequence[int],
-    batch_size: int | BatchSize, progress: Callable[[int], None] | None = None,
-) -> Tensor:  # fmt: skip
-    """Refusal log-odds of C cells on n prompts, [C, n] float64; `clean` must hold the stream at every cell's start layer.
+    runner: Runner,
+    clean: CleanRun,
+    cells: Sequence[Sequence[Intervention]],
+    refusal_ids: Sequence[int],
+    batch_size: int | BatchSize,
+    progress: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Refusal log-odds of C cells on n prompts, [C, n] float64; `clean` must hold the stream at every cell's start
+    layer.
 
     A cell without interventions gives the clean value.
     """
@@ -77,9 +83,12 @@ def read_log_odds(
 
 @torch.inference_mode()
 def read_kl(
-    runner: Runner, clean: CleanRun, cells: Sequence[Sequence[Intervention]], batch_size: int | BatchSize,
+    runner: Runner,
+    clean: CleanRun,
+    cells: Sequence[Sequence[Intervention]],
+    batch_size: int | BatchSize,
     progress: Callable[[int], None] | None = None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """KL(clean ‖ intervened) in nats of the next token after each prompt: [C, n] float64, 0 without interventions."""
     log_p = torch.log_softmax(runner.logits(clean.final), -1)
 
@@ -99,9 +108,9 @@ def _read(
     # No intervention, or a strength of 0, is the clean run, bit for bit.
     starts = [start_layer(cell) if any(item.strength != 0 for item in cell) else None for cell in cells]
     for layer in sorted({start for start in starts if start is not None}):
-        mine = [c for c, start in enumerate(starts) if start == layer]
-        for first in range(0, len(mine), TOGETHER):
-            group = mine[first : first + TOGETHER]
+        from_layer = [c for c, start in enumerate(starts) if start == layer]
+        for first in range(0, len(from_layer), TOGETHER):
+            group = from_layer[first : first + TOGETHER]
             prefix = edited_prefix(runner, clean, layer, [cells[c] for c in group])
             jobs = sorted(
                 ((place, row) for place in range(len(group)) for row in range(n)), key=lambda j: lengths[j[1]]
@@ -127,12 +136,14 @@ def _read(
 def clean_prompts(
     runner: Runner, prompts: Sequence[Sequence[int]], layers: Sequence[int], share: int, size: BatchSize | None = None
 ) -> CleanRun:
-    """Clean run of the readout's prompts that keeps the stream at all layers where a cell starts; `size` of the readout."""
+    """Clean run of the readout's prompts that keeps the stream at all layers where a cell starts; `size` of the
+    readout."""
     return clean_run(runner, prompts, set(layers), share, size=size)
 
 
 def tokens_of(clean: CleanRun, layer: int) -> Tensor:
-    """Clean stream [M, d] at the input of a block: the tokens of all prompts after the shared prefix, float64 on the CPU."""
+    """Clean stream [M, d] at the input of a block: the tokens of all prompts after the shared prefix, float64 on the
+    CPU."""
     stream = clean.stream[layer]
     real = torch.arange(stream.shape[1], device=stream.device)[None] < clean.lengths[:, None]
     return stream[real].double().cpu()

@@ -1,4 +1,5 @@
-"""A causal sweep at one checkpoint: the carriers that it edits with, the clean runs, the units of its plan and their readouts."""
+"""A causal sweep at one checkpoint: the carriers that it edits with, the clean runs, the units of its plan and their
+readouts."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,9 +40,10 @@ class Stream(dict):
 class Sweep:
     """What a sweep's cells are made of, and how they are read.
 
-    activations: cache of the checkpoint's fit prompts (`fit`, `positions`, `n_layers`); harmful: token ids of the prompts that
-    the log-odds are read on; seed: of the controls; subspace_positions: rows of a subspace; steer_scale: `unit`,
-    `difference_norm` or `activation_norm`, the length of the vector that steering adds at λ = 1; size: rows of a readout's pass.
+    activations: cache of the checkpoint's fit prompts (`fit`, `positions`, `n_layers`); harmful: token ids of the
+    prompts that the log-odds are read on; seed: of the controls; subspace_positions: rows of a subspace; steer_scale:
+    `unit`, `difference_norm` or `activation_norm`, the length of the vector that steering adds at λ = 1; size: rows of
+    a readout's pass.
     """
 
     runner: Runner
@@ -58,8 +60,15 @@ class Sweep:
 
     @classmethod
     def of(
-        cls, settings: Mapping, runner: Runner, chat: ChatFormat, carriers: CarrierPair, activations: object, harmful: Tokens, size: BatchSize
-    ) -> "Sweep":  # fmt: skip
+        cls,
+        settings: Mapping,
+        runner: Runner,
+        chat: ChatFormat,
+        carriers: CarrierPair,
+        activations: object,
+        harmful: Tokens,
+        size: BatchSize,
+    ) -> "Sweep":
         """From seed, subspace_positions, steer_scale and the settings of the plan."""
         rest = (settings[name] for name in ("seed", "subspace_positions", "steer_scale"))
         return cls(runner, chat, SweepPlan.of(settings), carriers, activations, harmful, *rest, size)
@@ -110,10 +119,16 @@ class Sweep:
         bases = {kind: orthonormal(carrier.rows(rank)) for kind, carrier in self.carriers.by_kind.items()}
         sources = {
             kind: Source(
-                kind, carrier.site, self.activations.fit, self.activations.positions, self.subspace_positions, self.activations.n_layers, rank
+                kind,
+                carrier.site,
+                self.activations.fit,
+                self.activations.positions,
+                self.subspace_positions,
+                self.activations.n_layers,
+                rank,
             )
             for kind, carrier in self.carriers.by_kind.items()
-        }  # fmt: skip
+        }
         return Carriers(bases["H"], bases["R"], sources, self.stream, self.scale, self.random_bases)
 
     def units(self) -> Iterator[Unit]:
@@ -121,8 +136,8 @@ class Sweep:
         ranks = {rank: self.of_rank(rank) for rank in self.plan.ranks}
 
         def exists(target: Target) -> bool:
-            if there := ranks[target.rank].has(target):
-                return there
+            if present := ranks[target.rank].has(target):
+                return present
             log.warning("%s is left out: H and R span the same directions here", target.id)
             return False
 
@@ -136,9 +151,14 @@ class Sweep:
         return sum(len(self.harmful) + len(benign) * cell.kl for unit in units for cell in unit.cells)
 
     def read(
-        self, units: Sequence[Unit], benign: Tokens, refusal_ids: Sequence[int], progress: Callable[[int], None] | None = None
-    ) -> Iterator[tuple[Unit, dict]]:  # fmt: skip
-        """Each unit with its readouts, by quantity (`log_odds` on the harmful prompts, `kl` on the benign ones) and cell."""
+        self,
+        units: Sequence[Unit],
+        benign: Tokens,
+        refusal_ids: Sequence[int],
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[tuple[Unit, dict]]:
+        """Each unit with its readouts, by quantity (`log_odds` on the harmful prompts, `kl` on the benign ones) and
+        cell."""
         clean_benign = self.clean(benign) if units else None
         for unit in units:
             with_kl = {cell.id: cell.interventions for cell in unit.cells if cell.kl}
@@ -174,15 +194,19 @@ def readout_rows(results: Mapping[str, dict], units: Sequence[Unit]) -> Iterator
 
 
 def readout_key(unit: Unit, facts: Mapping) -> str:
-    """Key of a unit's readouts: `facts` of model, prompts and code, and its cells. The carriers are in the interventions."""
+    """Key of a unit's readouts: `facts` of model, prompts and code, and its cells. The carriers are in the
+    interventions."""
     return content_key(facts, unit.name, [[cell.id, cell.kl, cell.digest] for cell in unit.cells])
 
 
-def answer_key(digests: Mapping[str, str], asked: Sequence[tuple[str, dict]], settings: Mapping, facts: Mapping) -> str:
+def answer_key(
+    digests: Mapping[str, str], prompts: Sequence[tuple[str, dict]], settings: Mapping, facts: Mapping
+) -> str:
     """Key of the answers that cells give together.
 
-    digests: of what they do, by cell; asked: suites and prompts; settings: max_new_tokens, batch_size; facts: of model and code.
+    digests: of what they do, by cell; asked: suites and prompts; settings: max_new_tokens, batch_size; facts: of model
+    and code.
     """
     return content_key(
-        facts, sorted(digests.items()), asked, [settings[name] for name in ("max_new_tokens", "batch_size")]
+        facts, sorted(digests.items()), prompts, [settings[name] for name in ("max_new_tokens", "batch_size")]
     )

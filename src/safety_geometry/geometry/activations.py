@@ -1,4 +1,5 @@
-"""Residual-stream activations at chosen positions, for all layers in one forward pass, and the cache that is made of them."""
+"""Residual-stream activations at chosen positions, for all layers in one forward pass, and the cache that is made of
+them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,8 +30,8 @@ def stream(
 ) -> None:
     """Show `sink` the activations batch by batch, each prompt once: (indices of the prompts, values [b, P, L+1, d]).
 
-    Values are float32 on the CPU; index ℓ < L is the input of block ℓ, L the last block's output. No more than one batch is
-    held.
+    Values are float32 on the CPU; index ℓ < L is the input of block ℓ, L the last block's output. No more than one
+    batch is held.
     """
     where, size = position_indices(prompts, positions), BatchSize.of(batch_size, "activations")
 
@@ -94,8 +95,9 @@ class RunningMean:
 
 @dataclass(frozen=True)
 class CacheSettings:
-    """positions: recorded ones; dtype: of the activations of single prompts; only: the position of the validation prompts in a cache
-    of means, None where everything is kept; class_min: the fewest prompts of a class of refused and other ones."""
+    """positions: recorded ones; dtype: of the activations of single prompts; only: the position of the validation
+    prompts in a cache of means, None where everything is kept; class_min: the fewest prompts of a class of refused and
+    other ones."""
 
     positions: tuple[Position, ...]
     dtype: str
@@ -104,17 +106,23 @@ class CacheSettings:
 
 
 def cache_activations(
-    path: Path, runner: Runner, prompts: Mapping[str, Sequence[Rendered]], settings: CacheSettings, batch_size: int | BatchSize,
-    refused: Mapping[str, Sequence[bool]] | None = None, share: int = 0,
+    path: Path,
+    runner: Runner,
+    prompts: Mapping[str, Sequence[Rendered]],
+    settings: CacheSettings,
+    batch_size: int | BatchSize,
+    refused: Mapping[str, Sequence[bool]] | None = None,
+    share: int = 0,
     progress: Callable[[int, str], Callable[[int], None]] | None = None,
-) -> dict[str, Tensor]:  # fmt: skip
+) -> dict[str, Tensor]:
     """Write an activation cache (artefacts/activations.py), batch by batch; returns its means [P, L+1, d] by class.
 
-    prompts: of each of `SETS`; refused: which of the fit prompts of each class are, where R contrasts these with the others; share:
-    leading tokens that all prompts have in common; progress(prompts of a set, its name) gives what is told the prompts finished.
+    prompts: of each of `SETS`; refused: which of the fit prompts of each class are, where R contrasts these with the
+    others; share: leading tokens that all prompts have in common; progress(prompts of a set, its name) gives what is
+    told the prompts finished.
 
-    Raises PositionError, with the name of the set, for a prompt without a token at a position; OverflowError for an activation
-    that is not finite in the cache's type.
+    Raises PositionError, with the name of the set, for a prompt without a token at a position; OverflowError for an
+    activation that is not finite in the cache's type.
     """
     site = (len(settings.positions), runner.n_layers + 1, runner.d)
     labels = {label: torch.tensor(each, dtype=torch.bool) for label, each in (refused or {}).items()}
@@ -152,7 +160,8 @@ def cache_activations(
 
 
 def evaluation_layers(mean_harmful: Tensor, mean_benign: Tensor, share: float = 0.1) -> list[int]:
-    """The ⌊share·L⌋ blocks (at least one) whose last-token outputs separate the classes best: lowest cosine of the means.
+    """The ⌊share·L⌋ blocks (at least one) whose last-token outputs separate the classes best: lowest cosine of the
+    means.
 
     Means are [L+1, d] at the last position, index ℓ+1 being block ℓ's output (COSMIC's rule).
     """

@@ -27,7 +27,8 @@ from safety_geometry.settings.identity import Position
 
 @dataclass(frozen=True)
 class _Baseline:
-    """Clean run of the validation prompts, with the evaluation vectors by layer [2n, d] and next-token log p [2n, V]."""
+    """Clean run of the validation prompts, with the evaluation vectors by layer [2n, d] and next-token log p [2n,
+    V]."""
 
     run: CleanRun
     evaluation: dict[int, Tensor]
@@ -130,19 +131,20 @@ def _baseline(runner: Runner, prompts, layers, evaluation_layers, share: int, si
 
 
 def _score_chunk(runner: Runner, layer: int, stop: int, chunk, edits, prefix: KeyValues | None, clean: _Baseline):
-    """Run rows of one kind from `layer` to `stop` and write what they give: evaluation vectors, or KL at the last block."""
+    """Run rows of one kind from `layer` to `stop` and write what they give: evaluation vectors, or KL at the last
+    block."""
     rows = torch.tensor([job[1] for job in chunk], device=runner.device)
     which = torch.tensor([job[0] for job in chunk], device=runner.device)
     last, lines = clean.run.lengths[rows] - 1, torch.arange(len(chunk), device=runner.device)
     # Blocks below the candidate's layer never see the edit: their outputs are the clean ones.
     vectors = {e: values[rows] for e, values in clean.evaluation.items() if e < layer}
 
-    def tap(at: int, x: Tensor) -> None:
-        if at - 1 in clean.evaluation and at > layer:
-            vectors[at - 1] = x[lines, last].float()
+    def tap(block: int, h: Tensor) -> None:
+        if block - 1 in clean.evaluation and block > layer:
+            vectors[block - 1] = h[lines, last].float()
 
-    mine = [edits[job[0]] for job in chunk]
-    h = restart(runner, clean.run, layer, rows, mine, prefix, which, stop, tap)
+    edits_of_rows = [edits[job[0]] for job in chunk]
+    h = restart(runner, clean.run, layer, rows, edits_of_rows, prefix, which, stop, tap)
     if chunk[0][2].ndim == 2:
         values = sum(vectors[e] for e in clean.evaluation).cpu()
     else:

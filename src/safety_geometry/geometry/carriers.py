@@ -86,8 +86,8 @@ class Stability:
     """Which site the selection rule picks when validation prompts are resampled.
 
     `sites`: layer, position, share, most frequent first; `none_share`: resamples without an admissible candidate (there
-    the rule falls back to the best inadmissible one); `site_share` and the `s_total` interval belong to the site that all
-    prompts choose.
+    the rule falls back to the best inadmissible one); `site_share` and the `s_total` interval belong to the site that
+    all prompts choose.
     """
 
     sites: pd.DataFrame
@@ -103,17 +103,23 @@ def candidate_table(
 ) -> pd.DataFrame:
     """Scores of every candidate, COSMIC-style (arXiv 2604.27019, Eq. 2): S_total = S_refuse + S_comply − β·KL.
 
-    S_refuse = cos(mean over safe prompts under addition, mean of the clean harmful ones), S_comply = cos(mean over harmful
-    prompts under ablation, mean of the clean safe ones), KL = mean over safe prompts. `max_layer` (default int(0.8 L)): layers
-    from there on are left out. Columns: layer, position, s_refuse, s_comply, kl, s_total, norm, eligible (below max_layer,
-    finite, direction not negligible), admissible (eligible and KL ≤ kl_max).
+    S_refuse = cos(mean over safe prompts under addition, mean of the clean harmful ones), S_comply = cos(mean over
+    harmful prompts under ablation, mean of the clean safe ones), KL = mean over safe prompts. `max_layer` (default
+    int(0.8 L)): layers from there on are left out. Columns: layer, position, s_refuse, s_comply, kl, s_total, norm,
+    eligible (below max_layer, finite, direction not negligible), admissible (eligible and KL ≤ kl_max).
     """
     n, m = len(scores.clean_harmful), len(scores.clean_benign)
     refuse, comply, kl = _scores(scores, np.full((1, n), 1 / n), np.full((1, m), 1 / m))
-    frame = pd.DataFrame({
-        "layer": scores.layers.astype(int), "position": scores.positions.astype(int),
-        "s_refuse": refuse[0], "s_comply": comply[0], "kl": kl[0], "norm": scores.norm.astype(float),
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "layer": scores.layers.astype(int),
+            "position": scores.positions.astype(int),
+            "s_refuse": refuse[0],
+            "s_comply": comply[0],
+            "kl": kl[0],
+            "norm": scores.norm.astype(float),
+        }
+    )
     frame.insert(5, "s_total", frame.s_refuse + frame.s_comply - beta_kl * frame.kl)
     cut = int(0.8 * scores.n_layers) if max_layer is None else max_layer
     present = frame.norm > NEGLIGIBLE * frame.norm.median()
@@ -144,10 +150,15 @@ def report_refusal(table: pd.DataFrame) -> pd.Series:
 
 
 def selection_stability(
-    scores: CandidateScores, rng: np.random.Generator, draws: int = 1000,
-    beta_kl: float = 1.0, kl_max: float = 0.10, max_layer: int | None = None,
-) -> Stability:  # fmt: skip
-    """Bootstrap of the site over validation prompts, harmful and safe ones resampled separately (multinomial weights)."""
+    scores: CandidateScores,
+    rng: np.random.Generator,
+    draws: int = 1000,
+    beta_kl: float = 1.0,
+    kl_max: float = 0.10,
+    max_layer: int | None = None,
+) -> Stability:
+    """Bootstrap of the site over validation prompts, harmful and safe ones resampled separately (multinomial
+    weights)."""
     table = candidate_table(scores, beta_kl, kl_max, max_layer)
     reported = report_refusal(table)
     n, m = len(scores.clean_harmful), len(scores.clean_benign)
@@ -164,9 +175,13 @@ def selection_stability(
     sites = sites[sites.share > 0].sort_values(["share", "layer", "position"], ascending=[False, True, True])
     lo, hi = np.quantile(total[:, reported.name], [0.025, 0.975])
     return Stability(
-        sites=sites.reset_index(drop=True), modal_share=float(counts.max()), none_share=float(none.mean()),
-        site_share=float(counts[reported.name]), s_total_lo=float(lo), s_total_hi=float(hi),
-    )  # fmt: skip
+        sites=sites.reset_index(drop=True),
+        modal_share=float(counts.max()),
+        none_share=float(none.mean()),
+        site_share=float(counts[reported.name]),
+        s_total_lo=float(lo),
+        s_total_hi=float(hi),
+    )
 
 
 def _scores(
@@ -191,9 +206,9 @@ def _cosines(moved: np.ndarray, target: np.ndarray, weights: np.ndarray, target_
     for index, rows in enumerate(moved):
         rows = rows.astype(np.float64)
         dot = ((weights @ (rows @ target.T)) * target_weights).sum(1)
-        own = np.sqrt(np.maximum(((weights @ (rows @ rows.T)) * weights).sum(1), 0))
+        norms = np.sqrt(np.maximum(((weights @ (rows @ rows.T)) * weights).sum(1), 0))
         with np.errstate(invalid="ignore", divide="ignore"):
-            cosines[:, index] = dot / (own * length)
+            cosines[:, index] = dot / (norms * length)
     return cosines
 
 
@@ -208,7 +223,5 @@ def _choose(total: np.ndarray, kl: np.ndarray, layers: np.ndarray, allowed: np.n
 
 def _choose_row(table: pd.DataFrame, allowed: np.ndarray) -> pd.Series:
     table = table.reset_index(drop=True)
-    index = _choose(
-        table.s_total.to_numpy()[None], table.kl.to_numpy()[None], table.layer.to_numpy(), allowed[None]
-    )[0]  # fmt: skip
+    index = _choose(table.s_total.to_numpy()[None], table.kl.to_numpy()[None], table.layer.to_numpy(), allowed[None])[0]
     return table.loc[index]

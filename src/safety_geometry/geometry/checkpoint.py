@@ -1,6 +1,7 @@
 """Where the carriers of each save are read: contrasts come in, a frozen record of the chosen sites goes out.
 
-An anchor, whose candidates were scored, chooses its own sites; a save without scores takes those of the anchor before it.
+An anchor, whose candidates were scored, chooses its own sites; a save without scores takes those of the anchor before
+it.
 """
 
 from collections.abc import Sequence
@@ -31,8 +32,9 @@ class GeometrySettings:
     """How sites are chosen and coupling is measured.
 
     h_position, h_score: H is read there, at the layer of the highest score (`carriers.H_SCORES`); beta_kl, kl_max,
-    max_layer_fraction: R's rule (`carriers.candidate_table`); positions: the rows of a subspace, after the instruction; subspace_k:
-    its directions; tau: layers, of C_layer; fixed_layers: common layers at which both carriers are read as well; bootstrap, shuffles,
+    max_layer_fraction: R's rule (`carriers.candidate_table`); positions: the rows of a subspace, after the instruction;
+    subspace_k: its directions; tau: layers, of C_layer; fixed_layers: common layers at which both carriers are read as
+    well; bootstrap, shuffles,
     splits: resamples; seed: theirs.
     """
 
@@ -51,7 +53,8 @@ class GeometrySettings:
     seed: int
 
     def rng(self, name: str) -> np.random.Generator:
-        """The same draws at every checkpoint: they share their prompts, so differences between checkpoints are paired."""
+        """The same draws at every checkpoint: they share their prompts, so differences between checkpoints are
+        paired."""
         return np.random.default_rng([self.seed, *name.encode()])
 
 
@@ -59,8 +62,8 @@ class GeometrySettings:
 class Contrasts:
     """The mean differences of one save, at P positions and the inputs of its L blocks.
 
-    cache: its activations; benign [P, L+1, d]: mean of the benign prompts; h [P, L+1, d]: harmful minus benign prompts; r: what R
-    contrasts, the same or refused minus other prompts, None where there are too few of one kind.
+    cache: its activations; benign [P, L+1, d]: mean of the benign prompts; h [P, L+1, d]: harmful minus benign prompts;
+    r: what R contrasts, the same or refused minus other prompts, None where there are too few of one kind.
     """
 
     cache: Activations
@@ -100,7 +103,8 @@ class Contrasts:
 
 @dataclass(frozen=True, eq=False)
 class Save:
-    """One save before sites are chosen. scored: an anchor, which chooses its own; scores: of R's candidates, where it has any."""
+    """One save before sites are chosen. scored: an anchor, which chooses its own; scores: of R's candidates, where it
+    has any."""
 
     checkpoint: Checkpoint
     activations: Activations
@@ -121,8 +125,8 @@ class RefusalChoice:
 class SelectedCheckpoint:
     """A save with its carriers, which know their sites.
 
-    profile: `carriers.harmfulness_profile`; n_fit: harmful and benign fit prompts, the same at every checkpoint; choice: None where
-    no candidates were scored.
+    profile: `carriers.harmfulness_profile`; n_fit: harmful and benign fit prompts, the same at every checkpoint;
+    choice: None where no candidates were scored.
     """
 
     checkpoint: Checkpoint
@@ -137,8 +141,8 @@ class SelectedCheckpoint:
 
 
 def select_sites(saves: Sequence[Save], settings: GeometrySettings) -> list[SelectedCheckpoint]:
-    """Carriers of each save, in order of steps: at its own sites where it was scored, else at those of the scored save before it (of
-    the first, where none precedes).
+    """Carriers of each save, in order of steps: at its own sites where it was scored, else at those of the scored save
+    before it (of the first, where none precedes).
 
     Raises ValueError where a fixed layer does not exist, or activations and scores are of different models.
     """
@@ -189,9 +193,13 @@ def _choose(save: Save, profile: pd.DataFrame, settings: GeometrySettings) -> tu
 
 
 def _carriers(
-    save: Save, contrasts: Contrasts, profile: pd.DataFrame, h_site: Site, choice: RefusalChoice | None,
+    save: Save,
+    contrasts: Contrasts,
+    profile: pd.DataFrame,
+    h_site: Site,
+    choice: RefusalChoice | None,
     settings: GeometrySettings,
-) -> CarrierPair:  # fmt: skip
+) -> CarrierPair:
     h_score = float(profile[settings.h_score].iloc[h_site[1]])
     h = _carrier("H", contrasts, h_site, h_score, None, settings)
     names = save.checkpoint.anchor, "own" if save.scored else "frozen", h

@@ -41,8 +41,8 @@ class PairSites:
     """Fit activations at the sites of one H-R pair, prompts on axis 1: harmful first, then benign.
 
     h, r [N, d] at the carriers' sites; h_rows, r_rows [P, N, d] at the subspace positions of their layers; `scale_h`,
-    `scale_r` norms of the activations there (a difference negligible beside them is no direction). `refused` [N] bool: R is the
-    contrast of these prompts with the others; None: of harmful with benign prompts, as H.
+    `scale_r` norms of the activations there (a difference negligible beside them is no direction). `refused` [N] bool:
+    R is the contrast of these prompts with the others; None: of harmful with benign prompts, as H.
     """
 
     h: np.ndarray
@@ -87,16 +87,19 @@ class Draws:
     def terms(self, c_layer: float) -> dict[str, np.ndarray]:
         c_cos = np.abs(self.cosine)
         return {
-            "c_cos": c_cos, "c_sub": self.c_sub,
-            "hrci": hrci(c_cos, self.c_sub, c_layer), "hrci_repr": hrci_repr(c_cos, self.c_sub),
-        }  # fmt: skip
+            "c_cos": c_cos,
+            "c_sub": self.c_sub,
+            "hrci": hrci(c_cos, self.c_sub, c_layer),
+            "hrci_repr": hrci_repr(c_cos, self.c_sub),
+        }
 
 
 # ---------------------------------------------------------------------------------------------------------- weights
 
 
 def contrast_weights(labels: np.ndarray) -> np.ndarray:
-    """Differences of means: labels [..., N] bool -> [..., N], +1/n where set and −1/n elsewhere, each n its own class's."""
+    """Differences of means: labels [..., N] bool -> [..., N], +1/n where set and −1/n elsewhere, each n its own
+    class's."""
     return _signed(labels, np.ones_like(labels, float))
 
 
@@ -119,7 +122,8 @@ def shuffled_weights(labels: np.ndarray, draws: int, rng: np.random.Generator) -
 
 
 def half_weights(labels: np.ndarray, splits: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Two [K, splits, N] on disjoint halves: prompts alike in every label halved at random (the odd one: second half)."""
+    """Two [K, splits, N] on disjoint halves: prompts alike in every label halved at random (the odd one: second
+    half)."""
     first = np.empty((splits, labels.shape[1]), bool)
     for prompts in _alike(labels):
         n = len(prompts)
@@ -229,16 +233,23 @@ def fixed_layer_only(h: np.ndarray, r: np.ndarray, scale: float) -> list[Compani
 
 
 def own_site_companions(
-    pair: PairSites, observed: Coupling, intervals: dict[str, tuple[float, float]], bootstrap: int, shuffles: int,
-    splits: int, rng: Callable[[str], np.random.Generator], k: int = 3, tau: float = 4.0,
-) -> list[Companion]:  # fmt: skip
+    pair: PairSites,
+    observed: Coupling,
+    intervals: dict[str, tuple[float, float]],
+    bootstrap: int,
+    shuffles: int,
+    splits: int,
+    rng: Callable[[str], np.random.Generator],
+    k: int = 3,
+    tau: float = 4.0,
+) -> list[Companion]:
     """Rows for the pair's own sites: own_sites, isotropic, shuffled, cross_fitted and split_half.
 
     `rng(name)` gives the generator of one companion, so that adding a companion does not move another's draws.
-    shuffled: mean and 95 % range under permuted labels, both carriers from the same permutation. cross_fitted: mean over
-    splits and both orders (H from half A with R from half B, and reversed), range over splits. split_half:
-    `reliability_*` between halves, `ceiling` = √(ρ_H ρ_R), `disattenuated_c_cos` = |mean cross-fitted cos| / ceiling; numerator and
-    reliabilities are both made with half the prompts, so no correction for length is due.
+    shuffled: mean and 95 % range under permuted labels, both carriers from the same permutation. cross_fitted: mean
+    over splits and both orders (H from half A with R from half B, and reversed), range over splits. split_half:
+    `reliability_*` between halves, `ceiling` = √(ρ_H ρ_R), `disattenuated_c_cos` = |mean cross-fitted cos| / ceiling;
+    numerator and reliabilities are both made with half the prompts, so no correction for length is due.
     """
     labels, d = pair.labels(), pair.h.shape[1]
     c_layer = layer_coupling(pair.layer_h, pair.layer_r, tau)
@@ -258,8 +269,8 @@ def fixed_layer_companions(
     """Rows at one common layer, `pair` built there with each carrier at its own position: rotation without relocation.
 
     `fixed_layer`: c_cos with its bootstrap interval (c_sub is 1 by construction: the same positions at the same layer).
-    `fixed_layer_cross_fitted`: c_cos and c_sub from disjoint halves, both orders; its c_sub says how well the halves agree
-    on the layer's subspace, and nothing about H against R.
+    `fixed_layer_cross_fitted`: c_cos and c_sub from disjoint halves, both orders; its c_sub says how well the halves
+    agree on the layer's subspace, and nothing about H against R.
     """
     if pair.layer_h != pair.layer_r:
         raise ValueError(f"a fixed common layer is one layer, got {pair.layer_h} and {pair.layer_r}")

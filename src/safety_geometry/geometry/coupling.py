@@ -1,7 +1,7 @@
 """Coupling of the two carriers, and the shape and drift of the mean-difference field.
 
-Definitions: arXiv 2606.16349 (C_cos, C_sub, C_layer, HRCI) and arXiv 2604.27019 (Eqs. 3, 4 and 6). Energies are *squared*
-singular values, and no matrix is centred.
+Definitions: arXiv 2606.16349 (C_cos, C_sub, C_layer, HRCI) and arXiv 2604.27019 (Eqs. 3, 4 and 6). Energies are
+*squared* singular values, and no matrix is centred.
 """
 
 import math
@@ -28,7 +28,8 @@ class Coupling:
 
 @dataclass(frozen=True, eq=False)
 class FieldGeometry:
-    """Spectrum of a mean-difference field: effective rank, participation ratio, components for 90 and 95 % of the energy.
+    """Spectrum of a mean-difference field: effective rank, participation ratio, components for 90 and 95 % of the
+    energy.
 
     `basis` [d, k']: its leading right singular vectors (k' < k where the field has a lower rank).
     """
@@ -42,10 +43,10 @@ class FieldGeometry:
 
 @dataclass(frozen=True)
 class SiteDrift:
-    """How a carrier moved between two checkpoints: `own` = 1 − |cos| of the carriers, each at its own site;
+    """How a carrier moved between two checkpoints: `own_sites` = 1 − |cos| of the carriers, each at its own site;
     `fixed` = cos (signed) of the directions of both checkpoints at the *other* one's site."""
 
-    own: float
+    own_sites: float
     fixed: float
 
 
@@ -55,8 +56,8 @@ class SiteDrift:
 def position_subspace(rows: np.ndarray, k: int = 3, scale: float = 0.0) -> np.ndarray:
     """Top-k right singular vectors [d, k'] of the positions × d matrix of mean differences (2604.27019, Eq. 6).
 
-    k' = min(k, rank); singular values up to 1e-5 of the largest, or of `scale` (the norm of the activations there), count
-    as zero: at layer 0 the tokens of the template are the same for every prompt, and what is left is rounding.
+    k' = min(k, rank); singular values up to 1e-5 of the largest, or of `scale` (the norm of the activations there),
+    count as zero: at layer 0 the tokens of the template are the same for every prompt, and what is left is rounding.
     """
     rows = np.asarray(rows, np.float64)
     if rows.ndim != 2 or k < 1:
@@ -76,7 +77,8 @@ def cosine_coupling(h: np.ndarray, r: np.ndarray) -> float:
 
 
 def subspace_coupling(h_basis: np.ndarray, r_basis: np.ndarray) -> float:
-    """C_sub = (1/k) Σ cos²θ of orthonormal bases [d, k]; with unequal k the smaller one divides; NaN if one is empty."""
+    """C_sub = (1/k) Σ cos²θ of orthonormal bases [d, k]; with unequal k the smaller one divides; NaN if one is
+    empty."""
     k = min(h_basis.shape[1], r_basis.shape[1])
     return float(min(np.sum((h_basis.T @ r_basis) ** 2) / k, 1.0)) if k else math.nan
 
@@ -144,10 +146,12 @@ def field_geometry(field: np.ndarray, k: int = 3) -> FieldGeometry:
     rows = np.asarray(field, np.float64).reshape(-1, field.shape[-1])
     sigma = np.linalg.svd(rows, compute_uv=False)
     return FieldGeometry(
-        erank=effective_rank(sigma), pr=participation_ratio(sigma),
-        k90=components_for(sigma, 0.90), k95=components_for(sigma, 0.95),
+        erank=effective_rank(sigma),
+        pr=participation_ratio(sigma),
+        k90=components_for(sigma, 0.90),
+        k95=components_for(sigma, 0.95),
         basis=position_subspace(rows, min(k, *rows.shape)),
-    )  # fmt: skip
+    )
 
 
 def principal_angles(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -155,16 +159,14 @@ def principal_angles(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.rad2deg(subspace_angles(first, second))[::-1]
 
 
-def site_drift(
-    delta: np.ndarray, other: np.ndarray, site: tuple[int, int], other_site: tuple[int, int]
-) -> SiteDrift:  # fmt: skip
+def site_drift(delta: np.ndarray, other: np.ndarray, site: tuple[int, int], other_site: tuple[int, int]) -> SiteDrift:
     """Drift of one carrier between two checkpoints with mean-difference fields `delta`, `other` [P, L+1, d].
 
     `site` and `other_site` are (position index, layer): where each checkpoint reads its carrier.
     """
     reference = unit(other[other_site])
-    own = 1.0 - min(abs(float(unit(delta[site]) @ reference)), 1.0)
-    return SiteDrift(own=own, fixed=float(np.clip(unit(delta[other_site]) @ reference, -1.0, 1.0)))
+    own_sites = 1.0 - min(abs(float(unit(delta[site]) @ reference)), 1.0)
+    return SiteDrift(own_sites=own_sites, fixed=float(np.clip(unit(delta[other_site]) @ reference, -1.0, 1.0)))
 
 
 def _energy(sigma: np.ndarray) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 Two series that both trend always correlate, whatever moves them. So each Spearman's ρ over the saves (arXiv 2606.16349,
 Table 3) stands beside that of the first differences, where a trend is a constant and drops out. With fewer than
-`FEWEST_SAVES` saves there is ρ and n only. A series jumps where an anchor chooses another site, so each coupling term stands
+`FEWEST_SAVES` saves there is ρ and n only. A series jumps where an anchor chooses another site, so each coupling term
+stands
 twice: at the sites that the anchors chose (`selected`), and at the reference anchor's throughout (`frozen`).
 """
 
@@ -48,11 +49,13 @@ class Change:
 def dense_correlations(
     trajectory: pd.DataFrame, block_lengths: Sequence[int] = (5, 10, 20), draws: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
-    """Spearman's ρ of each coupling term with each behaviour over the saves that have both, long (`DENSE_CORRELATIONS`).
+    """Spearman's ρ of each coupling term with each behaviour over the saves that have both, long
+    (`DENSE_CORRELATIONS`).
 
-    Of each coupling term there are rows at `selected` and at `frozen` sites (`READ`). One row per block length of the moving-block bootstrap (Künsch 1989; 95 %, percentile); blocks longer than half a series
-    leave too few different resamples, and their interval is NaN. Pairs with fewer than three common saves have no row.
-    First differences are of consecutive common saves; n counts the pairs that ρ is made of. `seed` is the bootstrap's.
+    Of each coupling term there are rows at `selected` and at `frozen` sites (`READ`). One row per block length of the
+    moving-block bootstrap (Künsch 1989; 95 %, percentile); blocks longer than half a series leave too few different
+    resamples, and their interval is NaN. Pairs with fewer than three common saves have no row. First differences are of
+    consecutive common saves; n counts the pairs that ρ is made of. `seed` is the bootstrap's.
 
     Raises ValueError for a block length below 1 or none at all.
     """
@@ -87,23 +90,27 @@ def dense_correlations(
                     lo, hi = math.nan, math.nan
                     if 2 * length <= len(pairs) and math.isfinite(shared["rho"]):
                         rng = _rng(seed, column, outcome, form, str(length))
-                        found = spearman_block_bootstrap(*pairs.T, length, rng, draws)
-                        lo, hi = found.lo, found.hi
+                        interval = spearman_block_bootstrap(*pairs.T, length, rng, draws)
+                        lo, hi = interval.lo, interval.hi
                     rows.append(words | shared | {"block_length": length, "lo": lo, "hi": hi})
     table = pd.DataFrame(rows, columns=DENSE_CORRELATIONS.names)
     return table.astype({"block_length": "Int64", "n": "Int64", "lo": float, "hi": float})
 
 
 def transition(
-    trajectory: pd.DataFrame, quantity: str, seed: int = 0, draws: int = 2000, block_length: int | None = None,
+    trajectory: pd.DataFrame,
+    quantity: str,
+    seed: int = 0,
+    draws: int = 2000,
+    block_length: int | None = None,
     sites: str = "selected",
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """When a quantity changes level, for each seed and regime: one change point in mean (`COUPLING_TRANSITION`).
 
-    `step` is the first save at the later level; the change lies after `lo` and no later than `hi` (95 %). The whole is empty
-    but for n where fewer than `FEWEST_SAVES` saves have the quantity. `site_moved`: a carrier was read at another layer or
-    position than at the save before, so that the change may be the site's and not the model's; never at `frozen` sites.
-    Raises ValueError where the trajectory lacks the column.
+    `step` is the first save at the later level; the change lies after `lo` and no later than `hi` (95 %). The whole is
+    empty but for n where fewer than `FEWEST_SAVES` saves have the quantity. `site_moved`: a carrier was read at another
+    layer or position than at the save before, so that the change may be the site's and not the model's; never at
+    `frozen` sites. Raises ValueError where the trajectory lacks the column.
     """
     column = quantity + READ[sites]
     if column not in trajectory:
@@ -113,15 +120,15 @@ def transition(
         saves = frame.dropna(subset=[column]).reset_index(drop=True)
         row = {"seed": run, "regime": regime, "quantity": quantity, "sites": sites, "n": len(saves)}
         if len(saves) >= FEWEST_SAVES:
-            found = change_point(saves[column].to_numpy(np.float64), _rng(seed, column, "change"), draws, block_length)
-            row |= {k: v for k, v in vars(found).items() if k in COUPLING_TRANSITION.names}
+            change = change_point(saves[column].to_numpy(np.float64), _rng(seed, column, "change"), draws, block_length)
+            row |= {k: v for k, v in vars(change).items() if k in COUPLING_TRANSITION.names}
             row |= {
-                "step": saves["step"][found.index],
-                "lo": saves["step"][found.before],
-                "hi": saves["step"][found.by],
+                "step": saves["step"][change.index],
+                "lo": saves["step"][change.before],
+                "hi": saves["step"][change.by],
             }
             where = saves[[name for name in SITES if name in saves]].astype(str)
-            moved = bool((where.iloc[found.index] != where.iloc[found.index - 1]).any())
+            moved = bool((where.iloc[change.index] != where.iloc[change.index - 1]).any())
             row["site_moved"] = moved and sites == "selected"
         rows.append(row)
     table = pd.DataFrame(rows, columns=COUPLING_TRANSITION.names)
@@ -141,12 +148,13 @@ def change_point(
 ) -> Change:
     """One change in the mean of a series [n] by least squares, at least `FEWEST_SIDE` values on either side.
 
-    Interval: moving-block bootstrap of the residuals about the fitted step, each resample fitted anew, percentiles (Hušková
-    and Kirch 2008). Not a parametric bootstrap: residuals of neighbouring saves are dependent and need not be normal.
-    p against no change: the series is cut into blocks, whose order is permuted (Kirch 2007); `p_smallest` is the p of the
-    strongest step among these orders. Blocks have ceil(n^(1/3)) values unless told otherwise. A trend is a change too:
-    compare r2_step with r2_line. Simulated at n = 20, 40 and 100: independent noise is rejected in 3 to 6 %, noise of lag-1 autocorrelation
-    .5 in 11 to 13 % and of .8 in 26 to 30 %; intervals of a step of two sd hold it in 93 to 96 %, 87 to 91 % and 79 to 86 %.
+    Interval: moving-block bootstrap of the residuals about the fitted step, each resample fitted anew, percentiles
+    (Hušková and Kirch 2008). Not a parametric bootstrap: residuals of neighbouring saves are dependent and need not be
+    normal. p against no change: the series is cut into blocks, whose order is permuted (Kirch 2007); `p_smallest` is
+    the p of the strongest step among these orders. Blocks have ceil(n^(1/3)) values unless told otherwise. A trend is a
+    change too: compare r2_step with r2_line. Simulated at n = 20, 40 and 100: independent noise is rejected in 3 to 6
+    %, noise of lag-1 autocorrelation .5 in 11 to 13 % and of .8 in 26 to 30 %; intervals of a step of two sd hold it in
+    93 to 96 %, 87 to 91 % and 79 to 86 %.
 
     Raises ValueError for fewer than 2 · FEWEST_SIDE values, missing values, or a block length that does not fit.
     """
@@ -169,13 +177,17 @@ def change_point(
     null, gain = np.round(null / max(total, 1e-300), 12), round(gain / max(total, 1e-300), 12)
     strongest = max(gain, null.max())
     return Change(
-        index=int(index), before=int(min(low, index)) - 1, by=int(max(high, index)), drop=float(before - after),
+        index=int(index),
+        before=int(min(low, index)) - 1,
+        by=int(max(high, index)),
+        drop=float(before - after),
         ratio=float(before / after) if before > 0 and after > 0 else math.nan,
         r2_step=float(gain) if total > 0 else math.nan,
         r2_line=float(np.corrcoef(np.arange(n), values)[0, 1] ** 2) if total > 0 else math.nan,
         p=(1 + int((null >= gain).sum())) / (1 + draws),
-        p_smallest=(int(gain >= strongest) + int((null >= strongest).sum())) / (1 + draws), block_length=length,
-    )  # fmt: skip
+        p_smallest=(int(gain >= strongest) + int((null >= strongest).sum())) / (1 + draws),
+        block_length=length,
+    )
 
 
 def best_split(series: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

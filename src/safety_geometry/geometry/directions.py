@@ -132,9 +132,15 @@ def score_refusal_candidates(
     difference = torch.from_numpy(fit.difference).float()
     directions = candidate_directions(difference, fit.positions, fit.after_instruction, tried)
     return score_candidates(
-        runner, directions, harmful, benign, evaluation_layers(*means, evaluation_share),
-        batch_size=batch_size, share=share, progress=progress,
-    )  # fmt: skip
+        runner,
+        directions,
+        harmful,
+        benign,
+        evaluation_layers(*means, evaluation_share),
+        batch_size=batch_size,
+        share=share,
+        progress=progress,
+    )
 
 
 def refusal_carrier(

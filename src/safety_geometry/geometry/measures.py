@@ -1,4 +1,5 @@
-"""What is measured of a checkpoint whose sites are chosen: its coupling, at frozen sites too, and what stands beside it."""
+"""What is measured of a checkpoint whose sites are chosen: its coupling, at frozen sites too, and what stands beside
+it."""
 
 from dataclasses import dataclass
 
@@ -24,8 +25,8 @@ Intervals = dict[str, tuple[float, float]]
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """coupling: at the carriers' sites, with `intervals` (None and empty where there is no R); frozen: at the sites of the reference
-    anchor; companions: at the carriers' sites; fixed: by common layer."""
+    """coupling: at the carriers' sites, with `intervals` (None and empty where there is no R); frozen: at the sites of
+    the reference anchor; companions: at the carriers' sites; fixed: by common layer."""
 
     coupling: Coupling | None
     frozen: Coupling | None
@@ -62,11 +63,11 @@ def _resampled(contrasts: Contrasts, h: Site, r: Site, coupling: Coupling, setti
     k, tau, pair = settings.subspace_k, settings.tau, _pair(contrasts, h, r, settings)
     counts = {"bootstrap": settings.bootstrap, "splits": settings.splits, "rng": settings.rng, "k": k}
     intervals = bootstrap_intervals(pair, settings.bootstrap, settings.rng("bootstrap"), k, tau)
-    own = own_site_companions(pair, coupling, intervals, shuffles=settings.shuffles, tau=tau, **counts)
+    companions = own_site_companions(pair, coupling, intervals, shuffles=settings.shuffles, tau=tau, **counts)
     fixed = {}
     for layer in settings.fixed_layers:
         fixed[layer] = fixed_layer_companions(_pair(contrasts, (h[0], layer), (r[0], layer), settings), **counts)
-    return intervals, own, fixed
+    return intervals, companions, fixed
 
 
 def _as_read(contrasts: Contrasts, h: Site, r: Site, coupling: Coupling, settings: GeometrySettings) -> Beside:
@@ -77,8 +78,8 @@ def _as_read(contrasts: Contrasts, h: Site, r: Site, coupling: Coupling, setting
         )
         for layer in settings.fixed_layers
     }
-    own = own_sites_only(coupling, contrasts.h.shape[-1], h[1], r[1], settings.subspace_k, settings.tau)
-    return dict.fromkeys(QUANTITIES, (float("nan"),) * 2), own, fixed
+    companions = own_sites_only(coupling, contrasts.h.shape[-1], h[1], r[1], settings.subspace_k, settings.tau)
+    return dict.fromkeys(QUANTITIES, (float("nan"),) * 2), companions, fixed
 
 
 def _pair(contrasts: Contrasts, h_site: Site, r_site: Site, settings: GeometrySettings) -> PairSites:

@@ -1,4 +1,5 @@
-"""Rows of the tables of geometry: a checkpoint's coupling and its companions, its field of differences and drift, its profile."""
+"""Rows of the tables of geometry: a checkpoint's coupling and its companions, its field of differences and drift, its
+profile."""
 
 from collections.abc import Sequence
 
@@ -66,7 +67,8 @@ def companion_rows(selected: SelectedCheckpoint, measured: Measured) -> list[dic
 def describe_geometry(
     checkpoints: Sequence[SelectedCheckpoint], reference: SelectedCheckpoint, settings: GeometrySettings
 ) -> list[dict]:
-    """Spectrum of the mean-difference field over the candidate grid, and drift from the reference and the save before."""
+    """Spectrum of the mean-difference field over the candidate grid, and drift from the reference and the save
+    before."""
     choice = next((each.choice for each in [reference, *checkpoints] if each.choice is not None), None)
     fields = {}
     if choice is not None:
@@ -90,7 +92,7 @@ def describe_geometry(
             row[f"norm_{kind.lower()}"] = carrier and carrier.norm
             for label, other in (("ref", reference), ("prev", previous)):
                 moved = _drift(kind, each, other) if other else None
-                row[f"drift_{kind.lower()}_{label}"] = moved and moved.own
+                row[f"drift_{kind.lower()}_{label}"] = moved and moved.own_sites
                 row[f"cos_fixed_{kind.lower()}_{label}"] = moved and moved.fixed
         for name in ("s_total", "s_refuse"):
             known = each.choice is not None and reference.choice is not None
@@ -100,8 +102,8 @@ def describe_geometry(
 
 
 def profile(selected: SelectedCheckpoint, h_score: str) -> pd.DataFrame:
-    """Tidy scores per candidate site: H's three validation scores per layer, R's scores per layer and position. h_score: the one that
-    chose H's layer."""
+    """Tidy scores per candidate site: H's three validation scores per layer, R's scores per layer and position.
+    h_score: the one that chose H's layer."""
     carrier, choice = selected.carriers.h, selected.choice
     h = selected.profile.melt("layer", list(H_SCORES), "quantity").assign(
         carrier="H", position=str(carrier.position), admissible=None

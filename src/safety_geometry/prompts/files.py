@@ -1,7 +1,7 @@
 """Prompt files on the disk: text or Parquet, one after the other, each fault with the name of its file.
 
-A large file can stand for itself by a sample: the prompts with the smallest hash of (seed, id), so that the same ones are
-drawn wherever they stand in the file.
+A large file can stand for itself by a sample: the prompts with the smallest hash of (seed, id), so that the same ones
+are drawn wherever they stand in the file.
 """
 
 import hashlib
@@ -33,10 +33,10 @@ def read_prompts(
     sample: int | None = None,
     seed: int = 0,
 ) -> list[dict]:
-    """Rows of all files, each prompt once, as `prompts.parse` gives them; only `sample` of them if that is a number.
+    """Rows of all files, each prompt once, as `rows.rows_in` gives them; only `sample` of them if that is a number.
 
-    `targets` are JSON files {behaviour id: openings}, together for all files. How many prompts came again is logged. Raises
-    PromptError, which names the file.
+    `targets` are JSON files {behaviour id: openings}, together for all files. How many prompts came again is logged.
+    Raises PromptError, which names the file.
     """
     openings: dict[str, list[str]] = {}
     for path in targets:
@@ -97,8 +97,8 @@ def _parquet_messages(path: Path, source: str) -> Iterator[object]:
         for batch in file.iter_batches(batch_size=1024, columns=["messages"]):
             yield from batch.column(0).to_pylist()
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
-        told = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise PromptError(f"{source}: not a Parquet file ({told})") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise PromptError(f"{source}: not a Parquet file ({reason})") from error
 
 
 def _text(path: Path, source: str) -> str:

@@ -32,10 +32,11 @@ class Leak:
 
 
 def find_leaks(rows: Mapping[str, Sequence[Mapping]], threshold: float) -> list[Leak]:
-    """Every pair of prompts, of two roles or inside one, whose similarity is at least `threshold` (equal prompts have 1)."""
+    """Every pair of prompts, of two roles or inside one, whose similarity is at least `threshold` (equal prompts have
+    1)."""
     flat, i, j, jaccard, exact = _similar(rows, threshold)
-    found = zip(i.tolist(), j.tolist(), jaccard.tolist(), exact.tolist(), strict=True)
-    return [Leak(*flat[a], *flat[b], value, equal) for a, b, value, equal in found]
+    pairs = zip(i.tolist(), j.tolist(), jaccard.tolist(), exact.tolist(), strict=True)
+    return [Leak(*flat[a], *flat[b], value, equal) for a, b, value, equal in pairs]
 
 
 def _similar(rows: Mapping[str, Sequence[Mapping]], threshold: float) -> tuple:
@@ -69,11 +70,16 @@ def leakage_table(
     np.maximum.at(highest, pair, jaccard)
     highest = highest.reshape(shape)
     table = []
-    for (x, a), (y, b) in combinations_with_replacement(enumerate(names), 2):
-        meets = counts[0][x, y] + counts[1][x, y]
+    for (row, a), (column, b) in combinations_with_replacement(enumerate(names), 2):
+        meets = counts[0][row, column] + counts[1][row, column]
         status = "within" if a == b else "disjoint" if not meets else "shared" if shared(roles[a], roles[b]) else "leak"
-        found = (int(counts[0][x, y]), int(counts[1][x, y]), float(highest[x, y]), (dropped or {}).get((a, b), 0))
-        table.append((a, b, len(rows[a]), len(rows[b]), *found, status))
+        numbers = (
+            int(counts[0][row, column]),
+            int(counts[1][row, column]),
+            float(highest[row, column]),
+            (dropped or {}).get((a, b), 0),
+        )
+        table.append((a, b, len(rows[a]), len(rows[b]), *numbers, status))
     return pd.DataFrame(table, columns=LEAKAGE.names)
 
 
@@ -86,12 +92,13 @@ def check_leakage(rows: Mapping[str, Sequence[Mapping]], roles: Mapping[str, Rol
     if not pairs:
         return
     parts = []
-    for (a, b), found in sorted(pairs.items()):
-        exact = sum(leak.exact for leak in found)
-        shown = ", ".join(f"{leak.id_a} ~ {leak.id_b}" for leak in found[:5]) + (" …" if len(found) > 5 else "")
-        parts.append(f"{a} and {b}: {exact} exact, {len(found) - exact} near-duplicate pairs ({shown})")
+    for (a, b), leaks in sorted(pairs.items()):
+        exact = sum(leak.exact for leak in leaks)
+        shown = ", ".join(f"{leak.id_a} ~ {leak.id_b}" for leak in leaks[:5]) + (" …" if len(leaks) > 5 else "")
+        parts.append(f"{a} and {b}: {exact} exact, {len(leaks) - exact} near-duplicate pairs ({shown})")
     raise LeakageError(
-        f"{len(pairs)} pair(s) of roles share prompts: {'; '.join(parts)}. Take them out of one role, set `n` to a number so "
+        f"{len(pairs)} pair(s) of roles share prompts: {'; '.join(parts)}. Take them out of one role, set `n` to a"
+        " number so "
         "that roles are drawn apart, name the role in `shares` if both are evaluation, or set on_leak: drop"
     )
 

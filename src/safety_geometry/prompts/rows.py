@@ -1,9 +1,9 @@
 """Prompt files of the field, read into rows of one form: ``{"id", "prompt", "source", …}``.
 
-`id` is ``<source>-<first 10 hex digits of the SHA-256 of the normalised prompt>``: the same prompt keeps its id when the
-file around it changes. A row may also carry `request` (the bare request where `prompt` wraps it in a context), `label`
-(``harmful`` or ``benign`` where the file says so), `targets` (affirmative openings that come with the file) and `messages`
-(the conversation that the prompt opens, where the file has its answers).
+`id` is ``<source>-<first 10 hex digits of the SHA-256 of the normalised prompt>``: the same prompt keeps its id when
+the file around it changes. A row may also carry `request` (the bare request where `prompt` wraps it in a context),
+`label` (``harmful`` or ``benign`` where the file says so), `targets` (affirmative openings that come with the file) and
+`messages` (the conversation that the prompt opens, where the file has its answers).
 """
 
 import hashlib
@@ -33,27 +33,27 @@ class PromptError(ValueError):
 def normalise(text: str) -> str:
     """Case-folded, punctuation and runs of white space as one space (Unicode NFKC): equal means "the same prompt".
 
-    Letters, digits, the marks that belong to letters (vowel signs, accents) and symbols beyond ASCII (emoji, ≤, €) count;
-    invisible characters do not. A text of punctuation only stays as it is, but for white space around it.
+    Letters, digits, the marks that belong to letters (vowel signs, accents) and symbols beyond ASCII (emoji, ≤, €)
+    count; invisible characters do not. A text of punctuation only stays as it is, but for white space around it.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join("".join(map(_counted, folded)).split()) or text.strip()
 
 
 @lru_cache(maxsize=4096)
-def _counted(c: str) -> str:
+def _counted(character: str) -> str:
     """What a character adds to a normalised text: itself, nothing or a space."""
-    category = unicodedata.category(c)
-    if category == "Cf" or "\ufe00" <= c <= "\ufe0f":  # invisible: joiners, soft hyphens, variants of an emoji
+    category = unicodedata.category(character)
+    if category == "Cf" or "\ufe00" <= character <= "\ufe0f":  # invisible: joiners, soft hyphens, variants of an emoji
         return ""
-    if category[0] == "S" and not c.isascii():
-        return f" {c} "  # a word of its own, whether or not a blank stands before it
-    return c if c.isalnum() or is_mark(c) else " "
+    if category[0] == "S" and not character.isascii():
+        return f" {character} "  # a word of its own, whether or not a blank stands before it
+    return character if character.isalnum() or is_mark(character) else " "
 
 
-def is_mark(c: str) -> bool:
+def is_mark(character: str) -> bool:
     """A sign that is part of the letter before it, as Hindi's and Thai's vowels are."""
-    return unicodedata.category(c)[0] == "M"
+    return unicodedata.category(character)[0] == "M"
 
 
 def words_of(text: str) -> frozenset[str]:
@@ -86,13 +86,14 @@ class Repeats:
         if row["id"] not in self._seen:
             self._seen[row["id"]] = text, label
             return True
-        first, given = self._seen[row["id"]]
-        if given != label:
+        first_text, first_label = self._seen[row["id"]]
+        if first_label != label:
             raise PromptError(
-                f"{row['source']}: prompt {row['id']} is there as {given} and as {label}; correct the label of one of them"
+                f"{row['source']}: prompt {row['id']} is there as {first_label} and as {label}; correct the label of"
+                " one of them"
             )
-        self.same += first == text
-        self.alike += first != text
+        self.same += first_text == text
+        self.alike += first_text != text
         return False
 
     def __str__(self) -> str:
@@ -102,24 +103,9 @@ class Repeats:
         )
 
 
-def parse(format: str, text: str, source: str, targets: str | Mapping[str, list[str]] | None = None) -> list[dict]:
-    """Rows of one prompt file; a prompt that occurs again in the file is left out after its first place.
-
-    `format` is a key of FORMATS; `targets` gives the openings that go with the behaviours of format ``harmbench_csv``: what
-    `read_targets` returns, or the text that it reads. Raises PromptError (unknown format, missing column, bad JSON, no rows).
-    """
-    openings = read_targets(targets, source) if isinstance(targets, str) else targets or {}
-    repeats = Repeats()
-    rows = [row for row in rows_in(text, format, source, openings) if repeats.new(row)]
-    if openings and not any("targets" in row for row in rows):
-        raise PromptError(
-            f"{source}: no behaviour of the file is in its targets file; give the targets that go with it"
-        )
-    return rows
-
-
 def rows_in(text: str, format: str, source: str, openings: Mapping[str, list[str]]) -> Iterator[dict]:
-    """Rows of one prompt file, one that occurs again too, with the openings of its behaviour. Raises PromptError as `parse`."""
+    """Rows of one prompt file, one that occurs again too, with the openings of its behaviour. Raises
+    PromptError (unknown format, missing column, bad JSON, no rows)."""
     empty = True
     for row in checked(found_in(text, format, source), format, source):
         empty = False
@@ -148,9 +134,9 @@ def of_source(source: str) -> Iterator[None]:
         raise PromptError(f"{source}: {error}") from error
 
 
-def checked(found: Iterable[dict], format: str, source: str) -> Iterator[dict]:
+def checked(entries: Iterable[dict], format: str, source: str) -> Iterator[dict]:
     """Rows with id and source of what a reader found, empty fields left out; a prompt that occurs again comes again."""
-    for number, fields in enumerate(found, 1):
+    for number, fields in enumerate(entries, 1):
         prompt = fields.pop("prompt", None)
         if not isinstance(prompt, str) or not prompt.strip():
             raise PromptError(
@@ -174,8 +160,8 @@ def checked(found: Iterable[dict], format: str, source: str) -> Iterator[dict]:
 
 
 def read_targets(text: str, source: str) -> dict[str, list[str]]:
-    """{behaviour id: openings} from the text of a JSON file {behaviour id: opening or list of openings} (HarmBench's, where
-    some of a list are empty and are left out)."""
+    """{behaviour id: openings} from the text of a JSON file {behaviour id: opening or list of openings} (HarmBench's,
+    where some of a list are empty and are left out)."""
     openings = {}
     for key, value in _json(text, source, dict).items():
         several = [value] if isinstance(value, str) else value
@@ -189,10 +175,6 @@ def read_targets(text: str, source: str) -> dict[str, list[str]]:
 def _json(text: str, source: str, kind: type):
     with of_source(source):
         return text_files.json_value(text.removeprefix("\ufeff"), kind)
-
-
-def _table(text: str, source: str, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    yield from text_files.table(text, columns, source)
 
 
 def _advbench(text: str, source: str) -> Iterator[dict]:
@@ -216,12 +198,8 @@ def _advbench(text: str, source: str) -> Iterator[dict]:
 
 def _advbench_csv(text: str, source: str) -> Iterator[dict]:
     """llm-attacks' harmful_behaviors.csv: a goal and its affirmative opening a row."""
-    for row in _table(text, source, ("goal", "target")):
+    for row in text_files.table(text, ("goal", "target"), source):
         yield {"prompt": row["goal"], "targets": [row["target"]] if row["target"] else None}
-
-
-def _lines(text: str, source: str) -> Iterator[dict]:
-    yield from ({"prompt": line} for line in text.split("\n") if line.strip())
 
 
 def _json_lines(text: str, source: str) -> Iterator[dict]:
@@ -239,18 +217,15 @@ def _own(text: str, source: str) -> Iterator[dict]:
             )
         if row.get("messages") is not None and not list(conversation(row["messages"], source, number)):
             raise PromptError(
-                f"{source}: the messages of row {number} are no conversation: texts of user and assistant in turns, the user's first"
+                f"{source}: the messages of row {number} are no conversation: texts of user and assistant in turns, the"
+                " user's first"
             )
         yield {"key" if name == "id" else name: value for name, value in row.items()}
 
 
-def _do_not_answer(text: str, source: str) -> Iterator[dict]:
-    yield from ({"prompt": row.get("prompt"), "categories": row.get("intents")} for row in _json_lines(text, source))
-
-
 def _harmbench(text: str, source: str) -> Iterator[dict]:
     """HarmBench's behaviours, also adv_training_behaviors.csv (no functional category: all are standard)."""
-    for row in _table(text, source, ("Behavior", "ContextString", "BehaviorID")):
+    for row in text_files.table(text, ("Behavior", "ContextString", "BehaviorID"), source):
         request, context = row["Behavior"].strip(), row["ContextString"].strip()
         functional = row.get("FunctionalCategory") or ("contextual" if context else "standard")
         kept = {"functional": functional, "semantic": row.get("SemanticCategory"), "behavior_id": row["BehaviorID"]}
@@ -260,14 +235,9 @@ def _harmbench(text: str, source: str) -> Iterator[dict]:
 
 def _xstest(text: str, source: str) -> Iterator[dict]:
     labels = {"safe": "benign", "unsafe": "harmful"}
-    for row in _table(text, source, ("prompt", "type", "label")):
+    for row in text_files.table(text, ("prompt", "type", "label"), source):
         kept = {"type": row["type"], "focus": row.get("focus"), "label": labels.get(row["label"], row["label"])}
         yield {"prompt": row["prompt"], **kept}
-
-
-def _strongreject(text: str, source: str) -> Iterator[dict]:
-    for row in _table(text, source, ("category", "forbidden_prompt")):
-        yield {"prompt": row["forbidden_prompt"], "category": row["category"], "origin": row.get("source")}
 
 
 def _cosmic(text: str, source: str) -> Iterator[dict]:
@@ -277,11 +247,6 @@ def _cosmic(text: str, source: str) -> Iterator[dict]:
             has = sorted(row) if isinstance(row, dict) else type(row).__name__
             raise PromptError(f"{source}: entry {number} has no field instruction; it has {has}")
         yield {"prompt": row["instruction"], "category": row.get("category")}
-
-
-def _ultrachat(text: str, source: str) -> Iterator[dict]:
-    """UltraChat-200k in JSON Lines; `prompt_files` reads the same rows from Parquet."""
-    yield from conversations(_messages(text, source), source)
 
 
 def _messages(text: str, source: str) -> Iterator[object]:
@@ -313,8 +278,8 @@ def conversations(several: Iterable[object], source: str) -> Iterator[dict]:
 def conversation(messages: object, source: str, number: int) -> Iterator[dict]:
     """The prompt and messages of one conversation; nothing when it cannot be trained on.
 
-    `messages` is a list of {role, content}. It has to begin with the user and take turns; an unanswered last turn is cut
-    off. Raises PromptError when it is no such list.
+    `messages` is a list of {role, content}. It has to begin with the user and take turns; an unanswered last turn is
+    cut off. Raises PromptError when it is no such list.
     """
     try:
         turns = [{"role": m["role"], "content": m["content"]} for m in messages]  # type: ignore[union-attr]
@@ -330,28 +295,32 @@ def conversation(messages: object, source: str, number: int) -> Iterator[dict]:
         yield {"prompt": turns[0]["content"], "messages": turns}
 
 
-def _pyrit_labels(text: str, source: str) -> Iterator[dict]:
-    """The requests (column `objective`) of PyRIT's human-labelled responses; comment lines stand above the header."""
-    for row in _table(text_files.below_comments(text), source, ("objective",)):
-        yield {"prompt": row["objective"]}
-
-
-def _labelled(text: str, source: str) -> Iterator[dict]:
-    """The requests (field `request`) of labelled responses in JSON Lines."""
-    yield from ({"prompt": row.get("request")} for row in _json_lines(text, source))
+def _fields(rows: Iterable[Mapping], **names: str) -> Iterator[dict]:
+    """Of each row the fields that are named, by the name that they get."""
+    return ({field: row.get(name) for field, name in names.items()} for row in rows)
 
 
 FORMATS: dict[str, Callable[[str, str], Iterator[dict]]] = {
     "advbench_prompt": _advbench,
-    "lines": _lines,
+    "lines": lambda text, source: ({"prompt": line} for line in text.split("\n") if line.strip()),
     "advbench_csv": _advbench_csv,
-    "donotanswer_jsonl": _do_not_answer,
+    "donotanswer_jsonl": lambda text, source: _fields(_json_lines(text, source), prompt="prompt", categories="intents"),
     "jsonl": _own,
     "harmbench_csv": _harmbench,
     "xstest_csv": _xstest,
-    "strongreject_csv": _strongreject,
+    "strongreject_csv": lambda text, source: _fields(
+        text_files.table(text, ("category", "forbidden_prompt"), source),
+        prompt="forbidden_prompt",
+        category="category",
+        origin="source",
+    ),
     "cosmic_json": _cosmic,
-    "ultrachat": _ultrachat,
-    "pyrit_labels": _pyrit_labels,
-    "labelled_jsonl": _labelled,
+    # UltraChat-200k in JSON Lines; `files` reads the same rows from Parquet.
+    "ultrachat": lambda text, source: conversations(_messages(text, source), source),
+    # The requests of PyRIT's human-labelled responses; comment lines stand above the header.
+    "pyrit_labels": lambda text, source: _fields(
+        text_files.table(text_files.below_comments(text), ("objective",), source), prompt="objective"
+    ),
+    # The requests of labelled responses in JSON Lines.
+    "labelled_jsonl": lambda text, source: _fields(_json_lines(text, source), prompt="request"),
 }

@@ -33,8 +33,8 @@ def make_roles(
 def read_source(name: str, paths: Sequence[Path], spec: Mapping, seed: int) -> list[dict]:
     """Rows of one source, each with a label; a prompt that stands in several of its files is kept once.
 
-    spec: format, path (place or places among `paths`), [files, label, sample, targets {path, files}]. Raises SourceError, and
-    PromptError for what a file holds.
+    spec: format, path (place or places among `paths`), [files, label, sample, targets {path, files}]. Raises
+    SourceError, and PromptError for what a file holds.
     """
     if (label := spec.get("label")) not in (None, *LABELS):
         raise SourceError(f"sources.{name}.label is {label!r}; it has to be one of {', '.join(LABELS)}")

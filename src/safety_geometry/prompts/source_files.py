@@ -37,10 +37,12 @@ def digest(path: Path) -> str:
 
 def check_hash(path: Path, expected: str | None, where: str, key: str = "sha256") -> None:
     """Raise SourceError unless `path` has the SHA-256 `expected` (None: not checked)."""
-    if expected is not None and (found := digest(path)) != expected.lower():
+    if expected is not None and (actual := digest(path)) != expected.lower():
         raise SourceError(
-            f"{where}: wrong SHA-256 of {path.name}: expected {expected.lower()}, got {found} ({size_of(path)} bytes). The "
-            f"file changed at its home or on the way: fetch it again, and only if the new file is the one you want, put "
+            f"{where}: wrong SHA-256 of {path.name}: expected {expected.lower()}, got {actual} ({size_of(path)} bytes)."
+            " The "
+            "file changed at its home or on the way: fetch it again, and only if the new file is the one you want, put"
+            " "
             f"its hash in {where}.{key}"
         )
 
@@ -91,14 +93,16 @@ def members_of(spec: Mapping) -> dict[str, str | None]:
 
 
 def extract(archive: Path, spec: Mapping, folder: Path, where: str) -> None:
-    """Take the named members of a wheel, zip or tar archive into `folder`, under their own paths; check their hashes."""
+    """Take the named members of a wheel, zip or tar archive into `folder`, under their own paths; check their
+    hashes."""
     wanted = members_of(spec)
     try:
         with opened(archive) as members:
             unpack(members, match_members([member.name for member in members], wanted, where), folder)
     except ArchiveError as error:
         raise SourceError(
-            f"{where}: {archive.name}: {error}; do not use this file, or, if you trust it, unpack it yourself and give the "
+            f"{where}: {archive.name}: {error}; do not use this file, or, if you trust it, unpack it yourself and give"
+            " the "
             "folder as a source of kind: path"
         ) from error
     check_members(folder, wanted, where)
@@ -107,8 +111,8 @@ def extract(archive: Path, spec: Mapping, folder: Path, where: str) -> None:
 def copy_folder(home: Path, spec: Mapping, folder: Path, where: str, link: bool = False) -> None:
     """Copy (or with `link` link) the named files of the folder `home` into `folder`.
 
-    Links inside it are followed as long as they stay in it; those of a snapshot in the hub's cache lead to its blobs, which
-    belong to it. Raises SourceError for others, and for what is neither file nor folder.
+    Links inside it are followed as long as they stay in it; those of a snapshot in the hub's cache lead to its blobs,
+    which belong to it. Raises SourceError for others, and for what is neither file nor folder.
     """
     homes = [home.resolve()]
     if home.resolve().parent.name == "snapshots":
@@ -127,7 +131,8 @@ def copy_folder(home: Path, spec: Mapping, folder: Path, where: str, link: bool 
         check_together([name for name, _ in chosen])
     except ArchiveError as error:
         raise SourceError(
-            f"{where}: folder {home}: {error}; take it out of the folder, put a file in its place, or name other files in "
+            f"{where}: folder {home}: {error}; take it out of the folder, put a file in its place, or name other files"
+            " in "
             f"{where}.members"
         ) from error
     for name, end in chosen:
@@ -150,12 +155,12 @@ def files_below(home: Path) -> dict[str, Path]:
     def stop(error: OSError):
         raise error
 
-    found = {}
+    paths = {}
     for place, folders, files in os.walk(home, onerror=stop):
         links = [name for name in folders if (Path(place) / name).is_symlink()]
         for path in (Path(place) / name for name in (*files, *links)):
-            found[path.relative_to(home).as_posix()] = path
-    return found
+            paths[path.relative_to(home).as_posix()] = path
+    return paths
 
 
 def check_members(folder: Path, wanted: Mapping[str, str | None], where: str) -> None:

@@ -6,7 +6,8 @@ A source is a mapping with a `kind`:
     hub      repo, revision, [repo_type model|dataset], members [globs]   files of a Hugging Face repository
     url      url, sha256, [file]                                          one file over http(s)
     url      url, members [{path, sha256}]                                files below an address
-    path     path, [sha256], [members], [link]                            a local file, folder, or archive (wheel, zip, tar)
+    path     path, [sha256], [members], [link]                            a local file, folder, or archive (wheel, zip,
+    tar)
 
 An entry of `members` is a glob, or ``{path: …, sha256: …}`` for one file whose hash is checked too.
 """

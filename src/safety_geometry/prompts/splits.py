@@ -20,13 +20,18 @@ from safety_geometry.prompts.rows import LABELS, is_mark, normalise, request_of,
 
 KINDS = ("evaluation", "monitor", "probe", "train", "judge")  # the order of protection: the later one yields
 STOP_WORDS = words_of(
-    "a an the and or but if so of to in on at by for from with without about into as that this these those it its is are was"
-    " were be been being am do does did done have has had can could should would will may might must shall not no yes i me"
-    " my we us our you your he him his she her they them their what which who whom whose when where why how than then there"
+    "a an the and or but if so of to in on at by for from with without about into as that this these those it its is"
+    " are was"
+    " were be been being am do does did done have has had can could should would will may might must shall not no yes i"
+    " me"
+    " my we us our you your he him his she her they them their what which who whom whose when where why how than then"
+    " there"
     " here please some any such"
 )
-ENDINGS = r"['’](?:s|t|re|ve|ll|d|m)\b"  # John's, can't, you're: any other word behind an apostrophe is one, as in l'eau or 'eau'
-UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"  # Thai, Lao, Burmese, Khmer, kana, Han
+# John's, can't, you're: any other word behind an apostrophe is one, as in l'eau or 'eau'.
+ENDINGS = r"['’](?:s|t|re|ve|ll|d|m)\b"
+# Thai, Lao, Burmese, Khmer, kana, Han.
+UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 BLOCK = 1024  # texts compared with all others at a time: what bounds the memory
 ROLE_KEYS = {"source", "n", "kind", "filter", "balance", "shares"}
 
@@ -91,18 +96,18 @@ def similar_pairs(texts: Sequence[str], threshold: float) -> tuple[np.ndarray, n
         raise ValueError(f"the similarity threshold is {threshold}; it has to be above 0 and at most 1")
     words = [content_words(text) for text in texts]
     index = {word: column for column, word in enumerate(sorted(frozenset().union(*words)))}
-    sizes = np.array([len(found) for found in words], dtype=np.int64)
-    columns = np.array([index[word] for found in words for word in sorted(found)], dtype=np.int64)
+    sizes = np.array([len(blocks) for blocks in words], dtype=np.int64)
+    columns = np.array([index[word] for blocks in words for word in sorted(blocks)], dtype=np.int64)
     rows = np.repeat(np.arange(len(words)), sizes)
     table = sparse.csr_array((np.ones(len(columns), dtype=np.int32), (rows, columns)), shape=(len(words), len(index)))
-    found = []
+    blocks = []
     for first in range(0, len(words), BLOCK):
         common = sparse.coo_array(table[first : first + BLOCK] @ table[first:].T)
         i, j = common.coords[0] + first, common.coords[1] + first
         jaccard = common.data / (sizes[i] + sizes[j] - common.data)
         near = (i < j) & (jaccard >= threshold - 1e-12)
-        found.append((i[near], j[near], jaccard[near]))
-    i, j, jaccard = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        blocks.append((i[near], j[near], jaccard[near]))
+    i, j, jaccard = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     order = np.lexsort((j, i))
     return i[order], j[order], jaccard[order]
 
@@ -117,8 +122,9 @@ def clusters(texts: Sequence[str], threshold: float) -> np.ndarray:
 
 
 def read_roles(roles: Mapping[str, Mapping], sources: Iterable[str]) -> dict[str, Role]:
-    """Roles from their settings, checked: raises RoleError for an unknown key, kind, source or role named in `shares`."""
-    known, found = sorted(sources), {}
+    """Roles from their settings, checked: raises RoleError for an unknown key, kind, source or role named in
+    `shares`."""
+    known, parsed = sorted(sources), {}
     for name, settings in roles.items():
         where = f"roles.{name}"
         if unknown := sorted(set(settings) - ROLE_KEYS):
@@ -144,8 +150,8 @@ def read_roles(roles: Mapping[str, Mapping], sources: Iterable[str]) -> dict[str
             raise RoleError(f"{where}.n is {role.n!r}; it has to be a positive number, all or published")
         if strangers := sorted(role.shares - set(roles)):
             raise RoleError(f"{where}.shares names {', '.join(strangers)}, which is no role")
-        found[name] = role
-    return found
+        parsed[name] = role
+    return parsed
 
 
 def _several(value) -> tuple:
@@ -167,8 +173,8 @@ def assign(
 ) -> Assignment:
     """Give every role its prompts. Roles come back in the order of `roles`; see the module's docstring for the rule.
 
-    `rows_by_source` maps a source to rows of `prompts.parse` with a `label`. Raises RoleError when a role cannot be
-    filled, or an id stands for two prompts. The result depends on nothing but the arguments.
+    `rows_by_source` maps a source to rows of `files.read_prompts` with a `label`. Raises RoleError when a role cannot
+    be filled, or an id stands for two prompts. The result depends on nothing but the arguments.
     """
     read = read_roles(roles, rows_by_source)
     pool = {row["id"]: row for name in sorted(rows_by_source) for row in rows_by_source[name]}
@@ -186,9 +192,12 @@ def assign(
         taken = ordered[: role.n] if isinstance(role.n, int) else ordered
         held = Counter(name for row in fits for name in holders[cluster[row["id"]]] - friends)
         counts[role.name] = {
-            "wanted": role.n, "fitting": len(fits), "dropped": len(fits) - len(free), "repeated": len(free) - len(ordered),
+            "wanted": role.n,
+            "fitting": len(fits),
+            "dropped": len(fits) - len(free),
+            "repeated": len(free) - len(ordered),
             "taken": len(taken),
-        }  # fmt: skip
+        }
         if not taken or (isinstance(role.n, int) and len(taken) < role.n):
             raise RoleError(_unfilled(role, rows_by_source, counts[role.name], held))
         rows[role.name] = [_labelled(role, row) for row in taken]
@@ -240,7 +249,10 @@ def _labelled(role: Role, row: Mapping) -> dict:
 
 def _unfilled(role: Role, rows_by_source: Mapping, counts: Mapping, held: Counter) -> str:
     total = sum(len(rows_by_source[source]) for source in role.sources)
-    text = f"roles.{role.name}: {counts['wanted']} prompts wanted, {counts['taken']} available ({total} in {', '.join(role.sources)}"
+    text = (
+        f"roles.{role.name}: {counts['wanted']} prompts wanted, {counts['taken']} available"
+        f" ({total} in {', '.join(role.sources)}"
+    )
     if role.filter:
         text += f", {counts['fitting']} fit the filter"
         for field, values in role.filter.items():

@@ -13,7 +13,8 @@ HELP = "Sure, I can help with that"
 
 PREAMBLE = re.compile(
     r"(?:please|kindly|now|hi|hello|hey|(?:can|could|would|will) you(?: please)?|i (?:need|want) you to"
-    r"|i(?:'d| would) like you to|i (?:need|want|wish|am trying) to|i(?:'d| would) like to|i'm trying to|help me(?: to)?|let's)"
+    r"|i(?:'d| would) like you to|i (?:need|want|wish|am trying) to|i(?:'d| would) like to|i'm trying to"
+    r"|help me(?: to)?|let's)"
     r"\b[,:]?\s+",
     re.IGNORECASE,
 )
@@ -24,11 +25,11 @@ MAKES = words_of(
 )
 # The verb names the thing: "Describe X" gives "here is a description of X".
 NAMED = {
-    "explain": "an explanation of", "describe": "a description of", "summarize": "a summary of", "summarise": "a summary of",
-    "outline": "an outline of", "list": "a list of", "compare": "a comparison of", "translate": "a translation of",
-    "discuss": "a discussion of", "analyze": "an analysis of", "analyse": "an analysis of", "define": "a definition of",
-    "identify": "a list of", "name": "a list of", "argue": "an argument", "convince": "an argument", "persuade": "an argument",
-    "rewrite": "a new version of",
+    "explain": "an explanation of", "describe": "a description of", "summarize": "a summary of",
+    "summarise": "a summary of", "outline": "an outline of", "list": "a list of", "compare": "a comparison of",
+    "translate": "a translation of", "discuss": "a discussion of", "analyze": "an analysis of",
+    "analyse": "an analysis of", "define": "a definition of", "identify": "a list of", "name": "a list of",
+    "argue": "an argument", "convince": "an argument", "persuade": "an argument", "rewrite": "a new version of",
 }  # fmt: skip
 TELLS = words_of("teach instruct tell show explain describe guide educate train advise demonstrate outline")
 PERSON = r"(?:i|we|you|one|someone|somebody|anyone|people|a person|a user|the user|a beginner)"
@@ -40,8 +41,10 @@ LINKS = words_of(
 )
 # A statement or a question that no rule turns round.
 NOT_A_COMMAND = words_of(
-    "i my we our you your he his she her it its they their this that these those there a an the if is are am was were be do"
-    " does did can could should would will may might has have had who whose whom which where when why what how not no yes"
+    "i my we our you your he his she her it its they their this that these those there a an the if is are am was were"
+    " be do"
+    " does did can could should would will may might has have had who whose whom which where when why what how not no"
+    " yes"
     " because although since while"
 )
 DANGLING = words_of("a an the of for on in and or with by from that which at as into about your my is are")
@@ -86,13 +89,13 @@ def _sentences(request: str) -> list[str]:
 
 def _from_sentence(sentence: str) -> str | None:
     text = re.sub(r",? (?:please|thanks|thank you)$", "", sentence, flags=re.IGNORECASE)
-    while found := PREAMBLE.match(text):
-        text = text[found.end() :]
+    while preamble := PREAMBLE.match(text):
+        text = text[preamble.end() :]
     verb, _, rest = text.partition(" ")
     verb, rest = verb.lower(), rest.strip()
     if not rest:
         return None
-    made = _question(text) or _told(verb, rest) or _made(verb, rest)
+    made = _question(text) or _explained(verb, rest) or _announced(verb, rest)
     if made is None and _command(text):
         made = f"is how to {text[0].lower()}{text[1:]}"
     return f"{OPENING} {_yours(made)}" if made else None
@@ -100,38 +103,38 @@ def _from_sentence(sentence: str) -> str | None:
 
 def _question(text: str) -> str | None:
     """How-to questions, and "what is/are" ones that name a thing."""
-    if found := re.match(rf"how (?:do|can|could|should|would|might|does|may) {PERSON} (.+)", text, re.IGNORECASE):
-        return f"is how to {found[1]}"
-    if found := re.match(r"how to (.+)", text, re.IGNORECASE):
-        return f"is how to {found[1]}"
-    if found := re.match(r"(?:what|which)(?:'s| is| are| would be| were| was) ((?:the|some) .+)", text, re.IGNORECASE):
-        return f"{_be(found[1])} {found[1]}"
-    if found := re.match(r"how (do|can|could) ((?:\w+ )?\w+s (?!.*\bto\b).+)", text, re.IGNORECASE):
-        subject, helper = found[2], found[1].lower()
+    if match := re.match(rf"how (?:do|can|could|should|would|might|does|may) {PERSON} (.+)", text, re.IGNORECASE):
+        return f"is how to {match[1]}"
+    if match := re.match(r"how to (.+)", text, re.IGNORECASE):
+        return f"is how to {match[1]}"
+    if match := re.match(r"(?:what|which)(?:'s| is| are| would be| were| was) ((?:the|some) .+)", text, re.IGNORECASE):
+        return f"{_be(match[1])} {match[1]}"
+    if match := re.match(r"how (do|can|could) ((?:\w+ )?\w+s (?!.*\bto\b).+)", text, re.IGNORECASE):
+        subject, helper = match[2], match[1].lower()
         head, _, tail = subject.partition("s ")
         return f"is how {head}s {tail}" if helper == "do" else f"is how {head}s {helper} {tail}"
     return None
 
 
-def _told(verb: str, rest: str) -> str | None:
+def _explained(verb: str, rest: str) -> str | None:
     """ "Teach someone how to X", "Explain why X", "Tell me about X"."""
     if verb not in TELLS:
         return None
-    if found := re.match(r"(?:.{0,40}? )?(how to .+)", rest, re.IGNORECASE):
-        return f"is {found[1]}"
+    if match := re.match(r"(?:.{0,40}? )?(how to .+)", rest, re.IGNORECASE):
+        return f"is {match[1]}"
     whom = r"(?:to )?(?:me|us|him|her|them|someone|somebody|people|others|(?:a|the|my) \w+|\w+s)"
-    if found := re.match(rf"(?:{whom} )?((?:how|why|what|where|when|which|whether|who) .+)", rest, re.IGNORECASE):
-        return f"is {found[1]}"
-    if found := re.match(rf"{PERSON} to (\w+ .+)", rest, re.IGNORECASE):
-        return f"is how to {found[1]}"
-    if found := re.match(r"(?:me|us) (?:more )?about (.+)", rest, re.IGNORECASE):
-        return f"is some information about {found[1]}"
-    if verb == "tell" and (found := re.match(r"(?:me|us) (.+)", rest, re.IGNORECASE)):
-        return f"{_be(found[1])} {found[1]}"
+    if match := re.match(rf"(?:{whom} )?((?:how|why|what|where|when|which|whether|who) .+)", rest, re.IGNORECASE):
+        return f"is {match[1]}"
+    if match := re.match(rf"{PERSON} to (\w+ .+)", rest, re.IGNORECASE):
+        return f"is how to {match[1]}"
+    if match := re.match(r"(?:me|us) (?:more )?about (.+)", rest, re.IGNORECASE):
+        return f"is some information about {match[1]}"
+    if verb == "tell" and (match := re.match(r"(?:me|us) (.+)", rest, re.IGNORECASE)):
+        return f"{_be(match[1])} {match[1]}"
     return None
 
 
-def _made(verb: str, rest: str) -> str | None:
+def _announced(verb: str, rest: str) -> str | None:
     rest = re.sub(r"^(?:to )?(?:me|us)(?: with)? ", "", rest, flags=re.IGNORECASE)
     if verb in NAMED and re.match(r"how |an? (?:list|outline|summary|comparison|step)", rest, re.IGNORECASE):
         return f"is {rest}"

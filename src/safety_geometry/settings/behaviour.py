@@ -21,7 +21,7 @@ from safety_geometry.settings.kinds import (
     either,
     key,
     optional,
-)  # fmt: skip
+)
 from safety_geometry.settings.training import GCG
 
 Anchors = dict[str, each_once(either(Literal["reference"], Step))]

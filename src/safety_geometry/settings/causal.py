@@ -19,7 +19,7 @@ from safety_geometry.settings.kinds import (
     key,
     optional,
     refused,
-)  # fmt: skip
+)
 from safety_geometry.settings.sources import Brought
 
 Mode = Literal["h_only", "r_only", "h_plus_r", "h_perp_r", "r_perp_h"]

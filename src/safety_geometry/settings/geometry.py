@@ -18,7 +18,7 @@ from safety_geometry.settings.kinds import (
     each_once,
     either,
     key,
-)  # fmt: skip
+)
 
 
 def _has_the_last(positions: list[int]) -> list[int]:

@@ -1,8 +1,9 @@
 """Kinds of values: numbers, names, files, lists, and values of several kinds."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
@@ -25,6 +26,26 @@ def optional(description: str) -> Any:
 def key(description: str, alias: str | None = None) -> Any:
     """A key that has to be there."""
     return Field(description=description, alias=alias)
+
+
+def fields(model: type[Settings]) -> Iterator[tuple[str, Any, Any]]:
+    """(key, pydantic's field, annotation) of every key of a mapping."""
+    hints = get_type_hints(model, include_extras=True)
+    return ((field.alias or name, field, hints[name]) for name, field in model.model_fields.items())
+
+
+def options(kind: Any) -> list[Any]:
+    """The kinds that a value may be of, without what is annotated to them."""
+    if get_origin(kind) is Annotated:
+        return options(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return [option for part in get_args(kind) for option in options(part)]
+    return [kind]
+
+
+def is_mapping(kind: Any) -> bool:
+    """Whether a kind is one of the models here."""
+    return isinstance(kind, type) and issubclass(kind, Settings)
 
 
 def lacking(names: list[str]) -> PydanticCustomError:
@@ -138,9 +159,7 @@ def _tag_of_value(value: object) -> str:
 
 
 def _base(kind: Any) -> type:
-    if get_origin(kind) is Annotated:
-        return _base(get_args(kind)[0])
+    (kind,) = options(kind)
     if get_origin(kind) is Literal:
         return type(get_args(kind)[0])
-    kind = get_origin(kind) or kind
-    return dict if issubclass(kind, Settings) else kind
+    return dict if is_mapping(kind) else get_origin(kind) or kind

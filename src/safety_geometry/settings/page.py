@@ -10,11 +10,11 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
 
-from safety_geometry.settings.kinds import Form, Settings
+from safety_geometry.settings.kinds import Form, Settings, fields, is_mapping, options
 from safety_geometry.settings.study import StudySettings
 
 HEAD = """# Keys of the configuration
@@ -46,23 +46,16 @@ def page(values: Mapping) -> str:
     return "\n".join(parts)
 
 
-def fields(model: type[Settings]) -> Iterator[tuple[str, Any, Any]]:
-    """(key, pydantic's field, annotation) of every key of a mapping."""
-    hints = get_type_hints(model, include_extras=True)
-    for name, field in model.model_fields.items():
-        yield field.alias or name, field, hints[name]
-
-
 def _rows(key: str, field: Any, kind: Any, value: object) -> Iterator[str]:
-    model, named = _model(kind), get_origin(_bare(kind)) is dict
+    model, origins = _model(kind), [get_origin(option) for option in options(kind)]
     shown = "" if model is not None else _value(value)
     left = " *optional*" if not field.is_required() else ""
     cells = (f"`{key}`", words(kind) + left, shown, field.description)
     yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
     if model is not None:
-        inner = f"{key}.NAME" if named else f"{key}[]" if get_origin(_bare(kind)) is list else key
+        inner = f"{key}.NAME" if dict in origins else f"{key}[]" if list in origins else key
         for name, part, annotation in fields(model):
-            below = value.get(name) if isinstance(value, Mapping) and not named else None
+            below = value.get(name) if isinstance(value, Mapping) and dict not in origins else None
             yield from _rows(f"{inner}.{name}", part, annotation, below)
 
 
@@ -73,24 +66,10 @@ def _value(value: object) -> str:
     return f"`{text}`" if len(text) <= LONGEST else "…"
 
 
-def _bare(kind: Any) -> Any:
-    """Without what is annotated, and without null."""
-    if get_origin(kind) is Annotated:
-        return _bare(get_args(kind)[0])
-    if get_origin(kind) in (Union, UnionType):
-        parts = [part for part in get_args(kind) if part is not type(None)]
-        return _bare(parts[0]) if len(parts) == 1 else kind
-    return kind
-
-
 def _model(kind: Any) -> type[Settings] | None:
     """The mapping with known keys that a value is, has by name, or lists."""
-    kind = _bare(kind)
-    if get_origin(kind) in (dict, list):
-        return _model(get_args(kind)[-1])
-    if get_origin(kind) in (Union, UnionType):
-        return next((model for part in get_args(kind) if (model := _model(part)) is not None), None)
-    return kind if isinstance(kind, type) and issubclass(kind, Settings) else None
+    models = (_model(get_args(option)[-1]) if get_args(option) else option for option in options(kind))
+    return next(filter(is_mapping, models), None)
 
 
 def words(kind: Any) -> str:
@@ -108,7 +87,7 @@ def words(kind: Any) -> str:
         return f"list: {words(get_args(kind)[0])}"
     if get_origin(kind) is dict:
         return f"mapping by name: {words(get_args(kind)[1])}"
-    return "mapping" if issubclass(kind, Settings) else KINDS[kind]
+    return "mapping" if is_mapping(kind) else KINDS[kind]
 
 
 def _limits(field: Any) -> Iterator[str]:

@@ -17,7 +17,7 @@ from safety_geometry.settings.kinds import (
     key,
     lacking,
     optional,
-)  # fmt: skip
+)
 
 ROLES = ("direct", "usefulness", "lookalike", "utility", "fit_harmful", "fit_benign", "select_harmful", "select_benign")
 TRAINING_ROLES = ("monitor_harmful", "monitor_benign", "train_pool", "clean")
@@ -36,9 +36,19 @@ class PromptSet(Settings):
     source: str | None = key("One of `sources`; null: files of this project.")
     files: FileNames = key("Files, or patterns within the source.")
     format: Literal[
-        "advbench_prompt", "advbench_csv", "lines", "donotanswer_jsonl", "jsonl", "harmbench_csv", "xstest_csv",
-        "strongreject_csv", "cosmic_json", "ultrachat", "pyrit_labels", "labelled_jsonl",
-    ] = key("How the files are read.")  # fmt: skip
+        "advbench_prompt",
+        "advbench_csv",
+        "lines",
+        "donotanswer_jsonl",
+        "jsonl",
+        "harmbench_csv",
+        "xstest_csv",
+        "strongreject_csv",
+        "cosmic_json",
+        "ultrachat",
+        "pyrit_labels",
+        "labelled_jsonl",
+    ] = key("How the files are read.")
     label: Literal["harmful", "benign"] = optional("Of all its prompts; left out: the file says it of each.")
     sample: Count = optional("So many prompts of a large file, drawn by hash.")
     targets: Targets = optional("Published openings of the answers.")

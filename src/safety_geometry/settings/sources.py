@@ -27,7 +27,7 @@ from safety_geometry.settings.kinds import (
     lacking,
     optional,
     refused,
-)  # fmt: skip
+)
 
 
 class Member(Settings):

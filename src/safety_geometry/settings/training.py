@@ -17,7 +17,7 @@ from safety_geometry.settings.kinds import (
     key,
     optional,
     refused,
-)  # fmt: skip
+)
 
 
 class Probe(Settings):

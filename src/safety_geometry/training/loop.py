@@ -1,9 +1,9 @@
 """SFT and R2D2 as one plain loop over optimiser steps, whose whole state can be saved and restored between any two.
 
 The learning rate, the clean rows, the pool's draws and the dropout masks of a step are functions of (seed, step), so
-that training in segments equals training in one go, bit for bit on a CPU with a fixed thread count. The rows of a step may be
-shared among several processes (`distributed.Ranks`): losses are normalised by the counts of the whole step, so that only
-rounding and the dropout masks depend on how many there are.
+that training in segments equals training in one go, bit for bit on a CPU with a fixed thread count. The rows of a step
+may be shared among several processes (`distributed.Ranks`): losses are normalised by the counts of the whole step, so
+that only rounding and the dropout masks depend on how many there are.
 """
 
 import math
@@ -17,16 +17,17 @@ from safety_geometry.artefacts.training_log import StepLog
 from safety_geometry.models.chat import ChatFormat
 from safety_geometry.models.processes import ONE, Ranks
 from safety_geometry.models.runner import NotFinite, Runner, pack
+from safety_geometry.models.token_log_p import token_log_p
 from safety_geometry.stats.seeds import derived_seed
-from safety_geometry.training.losses import away_loss, token_log_p
+from safety_geometry.training.losses import away_loss
 from safety_geometry.training.pool import CleanRowsError, Pool, Row, adversarial_rows
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """rows: clean rows of an optimiser step, of all ranks together; micro_rows: rows of one forward pass; schedule_steps: length
-    of the cosine, whatever the number of steps run; weights of the three losses; share_prefix: run the common system prefix
-    once per batch (exact)."""
+    """rows: clean rows of an optimiser step, of all ranks together; micro_rows: rows of one forward pass;
+    schedule_steps: length of the cosine, whatever the number of steps run; weights of the three losses; share_prefix:
+    run the common system prefix once per batch (exact)."""
 
     learning_rate: float
     schedule_steps: int
@@ -46,7 +47,8 @@ def cosine_rate(step: int, peak: float, length: int) -> float:
 
 
 def clean_order(n: int, rows: int, step: int, seed: int) -> list[int]:
-    """Indices of the clean rows of `step`: consecutive slices of shuffled passes; the same for every regime of a seed."""
+    """Indices of the clean rows of `step`: consecutive slices of shuffled passes; the same for every regime of a
+    seed."""
     if n < rows:
         raise CleanRowsError(
             f"{n} clean rows cannot fill a step of {rows}; add prompts to role `clean`, lower `train.rows`, or raise"
@@ -69,13 +71,22 @@ class Trainer:
     """
 
     def __init__(
-        self, model, runner: Runner, chat: ChatFormat, config: TrainConfig, clean: Sequence[Row], pool: Pool | None,
-        allowed: Tensor | None, seed: int, ranks: Ranks = ONE,
-    ):  # fmt: skip
+        self,
+        model,
+        runner: Runner,
+        chat: ChatFormat,
+        config: TrainConfig,
+        clean: Sequence[Row],
+        pool: Pool | None,
+        allowed: Tensor | None,
+        seed: int,
+        ranks: Ranks = ONE,
+    ):
         rows = config.rows + (0 if pool is None else pool.config.per_step * (2 + pool.config.plain_toward))
         if ranks.world > rows:
             raise ValueError(
-                f"a step has {rows} rows, and {ranks.world} processes cannot share them; start fewer, or raise train.rows"
+                f"a step has {rows} rows, and {ranks.world} processes cannot share them; start fewer, or raise"
+                " train.rows"
             )
         self.model, self.runner, self.chat, self.config = model, runner, chat, config
         self.clean, self.pool, self.allowed, self.seed, self.ranks = clean, pool, allowed, seed, ranks
@@ -97,7 +108,7 @@ class Trainer:
             on_step(self._one_step())
 
     def _one_step(self) -> StepLog:
-        c, step = self.config, self.step
+        config, step = self.config, self.step
         attacked = None
         if self.pool is not None:
             self.model.eval()
@@ -105,8 +116,8 @@ class Trainer:
         self.model.train()
         torch.manual_seed(derived_seed(self.seed, "dropout", step, *([] if self.ranks.first else [self.ranks.rank])))
         self.optimiser.zero_grad(set_to_none=True)
-        clean = [self.clean[i] for i in clean_order(len(self.clean), c.rows, step, self.seed)]
-        log = StepLog(step + 1, cosine_rate(step, c.learning_rate, c.schedule_steps), 0.0, 0.0)
+        clean = [self.clean[i] for i in clean_order(len(self.clean), config.rows, step, self.seed)]
+        log = StepLog(step + 1, cosine_rate(step, config.learning_rate, config.schedule_steps), 0.0, 0.0)
         try:
             log.clean = self._clean_backward(clean)
         except NotFinite as error:
@@ -118,11 +129,13 @@ class Trainer:
             log.updates_min, log.updates_max = attacked.updates_min, attacked.updates_max
             log.away, log.toward = self._adversarial_backward(attacked.suffixes)
         log.clean, log.away, log.toward = self.ranks.sum(log.clean, log.away, log.toward)
-        log.loss = c.clean_weight * log.clean
+        log.loss = config.clean_weight * log.clean
         if attacked is not None:
-            log.loss += c.toward_weight * log.toward + (c.away_weight * log.away if self.pool.config.away else 0.0)
+            log.loss += config.toward_weight * log.toward + (
+                config.away_weight * log.away if self.pool.config.away else 0.0
+            )
         self.ranks.add_gradients(self.parameters.values())
-        log.grad_norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), c.clip))
+        log.grad_norm = float(torch.nn.utils.clip_grad_norm_(self.parameters.values(), config.clip))
         for group in self.optimiser.param_groups:
             group["lr"] = log.lr
         self.optimiser.step()
@@ -143,8 +156,8 @@ class Trainer:
 
         Where weights are sharded every rank gets as many parts; an empty one stands for a pass that only keeps step.
         """
-        own, size = self.ranks.share(rows, dealt), self.config.micro_rows
-        parts = [own[first : first + size] for first in range(0, len(own), size)]
+        of_rank, size = self.ranks.share(rows, dealt), self.config.micro_rows
+        parts = [of_rank[first : first + size] for first in range(0, len(of_rank), size)]
         if self.ranks.sharded:
             parts += [[]] * (math.ceil(self.ranks.most(len(rows)) / size) - len(parts))
         return parts
@@ -171,11 +184,11 @@ class Trainer:
 
     def _adversarial_backward(self, suffixes) -> tuple[float, float]:
         """Mean over cases of the away and of the toward loss (each a mean over its target tokens): this rank's part."""
-        c, pool = self.config, self.pool.config
+        config, pool = self.config, self.pool.config
         away, toward = adversarial_rows(self.chat, suffixes, pool)
         sums = {"away": 0.0, "toward": 0.0}
         rows = [("away", r) for r in away] + [("toward", r) for r in toward]
-        for chunk in self._micro_batches(rows, dealt=c.rows):
+        for chunk in self._micro_batches(rows, dealt=config.rows):
             if not chunk:
                 self._keep_step(rows[0][1])
                 continue
@@ -185,10 +198,10 @@ class Trainer:
                 z, y = logits[owner == i], labels[owner == i]
                 if kind == "away":
                     loss = away_loss(z, y, pool.away_threshold) / len(away)
-                    weight = c.away_weight if pool.away else 0.0
+                    weight = config.away_weight if pool.away else 0.0
                 else:
                     loss = -token_log_p(z, y).mean() / len(toward)
-                    weight = c.toward_weight
+                    weight = config.toward_weight
                 objective = objective + weight * loss
                 sums[kind] += float(loss.detach())
             objective.backward()
@@ -203,22 +216,24 @@ class Trainer:
         h = self.runner.forward(batch)
         past = len(batch.prefix)
         owner = torch.cat([torch.full((len(r.ids) - r.label_from,), i) for i, r in enumerate(rows)])
-        at = torch.cat([torch.arange(r.label_from - 1 - past, len(r.ids) - 1 - past) for r in rows])
+        columns = torch.cat([torch.arange(r.label_from - 1 - past, len(r.ids) - 1 - past) for r in rows])
         labels = torch.tensor([t for r in rows for t in r.ids[r.label_from :]], device=self.runner.device)
-        return self.runner.logits(h[owner, at]), labels, owner.to(self.runner.device)
+        return self.runner.logits(h[owner, columns]), labels, owner.to(self.runner.device)
 
     def state(self) -> tuple[dict[str, Tensor], dict]:
         """Tensors (adapter, both moments, random state) and JSON-able rest (step, pool)."""
-        tensors = {f"adapter.{name}": p.detach().clone() for name, p in self.parameters.items()}
-        for name, p in self.parameters.items():
-            for key, value in self.optimiser.state.get(p, {}).items():
+        tensors = {f"adapter.{name}": parameter.detach().clone() for name, parameter in self.parameters.items()}
+        for name, parameter in self.parameters.items():
+            for key, value in self.optimiser.state.get(parameter, {}).items():
                 tensors[f"optimiser.{key}.{name}"] = value.detach().clone()
         tensors["rng"] = torch.get_rng_state()
         rest = {
-            "step": self.step, "seed": self.seed, "config": asdict(self.config),
+            "step": self.step,
+            "seed": self.seed,
+            "config": asdict(self.config),
             "pool": None if self.pool is None else self.pool.state(),
             "clean_cursor": self.step * self.config.rows,
-        }  # fmt: skip
+        }
         return tensors, rest
 
     def restore(self, tensors: dict[str, Tensor], rest: dict) -> None:
@@ -233,12 +248,14 @@ class Trainer:
         if self.pool is not None:
             self.pool.restore(rest["pool"])
         with torch.no_grad():
-            for name, p in self.parameters.items():
-                p.copy_(tensors[f"adapter.{name}"])
+            for name, parameter in self.parameters.items():
+                parameter.copy_(tensors[f"adapter.{name}"])
                 keys = [k.split(".")[1] for k in tensors if k.startswith("optimiser.") and k.endswith(f".{name}")]
                 if keys:
                     state = {key: tensors[f"optimiser.{key}.{name}"].clone() for key in keys}
                     # The moments live beside their parameter, AdamW's step count on the CPU.
-                    self.optimiser.state[p] = {k: v if k == "step" else v.to(p.device) for k, v in state.items()}
+                    self.optimiser.state[parameter] = {
+                        k: v if k == "step" else v.to(parameter.device) for k, v in state.items()
+                    }
         torch.set_rng_state(tensors["rng"])
         self.step = rest["step"]

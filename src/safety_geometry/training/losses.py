@@ -1,4 +1,4 @@
-"""Losses of R2D2 and the cross-entropy of target tokens, from logits at labelled positions only."""
+"""Losses of R2D2, from logits at labelled positions only."""
 
 import torch
 from torch import Tensor
@@ -19,8 +19,3 @@ def away_loss(logits: Tensor, labels: Tensor, threshold: float = -5.0) -> Tensor
     """
     active = (token_log_p(logits, labels) > threshold).to(logits.dtype)
     return -(active * log_one_minus_p(logits, labels)).sum() / len(labels)
-
-
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean −log p(label) over N tokens."""
-    return -token_log_p(logits, labels).mean()

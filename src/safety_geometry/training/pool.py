@@ -32,7 +32,8 @@ class PoolConfig:
     """size: cases in the pool; per_step: cases used by an optimiser step; reset_every: steps between resets;
     reset_share: share of the pool replaced at a reset; refresh: attack the cases, or leave their suffixes frozen;
     away_threshold: log p below which a target token is left alone; refusal: the answer trained towards; plain_toward:
-    train the refusal on the bare request too (else a small model learns to refuse the suffix instead of the request)."""
+    train the refusal on the bare request too (else a small model learns to refuse the suffix instead of the
+    request)."""
 
     size: int
     per_step: int
@@ -61,7 +62,8 @@ class PoolCase:
 
 @dataclass
 class PoolStep:
-    """What one step took from the pool: the attacked conversations, the ids of their behaviours, and statistics for the log.
+    """What one step took from the pool: the attacked conversations, the ids of their behaviours, and statistics for the
+    log.
 
     updates_min, updates_max: the least and the largest number of updates among all cases of the pool after the step."""
 
@@ -79,15 +81,21 @@ class Pool:
     """The cases of a run; `state()` and `restore()` carry it across segments.
 
     Every pass over the pool visits each slot once, in an order drawn for that pass, so all slots are attacked about
-    equally often. Cases are not: one that a reset replaces has had fewer updates, and so has the one that takes its place.
-    Draws depend on (seed, step, slot) alone.
+    equally often. Cases are not: one that a reset replaces has had fewer updates, and so has the one that takes its
+    place. Draws depend on (seed, step, slot) alone.
     """
 
     def __init__(
-        self, config: PoolConfig, gcg: GCGConfig, behaviours: Sequence[dict], chat: ChatFormat, seed: int, batch: BatchSize | None = None,
-    ):  # fmt: skip
-        """`behaviours`: rows with `id`, `prompt` and `target`; fewer of them than slots serve several slots each. `batch`: rows of the
-        attacks' passes (`gcg.batch_size` unless given), which remembers what memory forced.
+        self,
+        config: PoolConfig,
+        gcg: GCGConfig,
+        behaviours: Sequence[dict],
+        chat: ChatFormat,
+        seed: int,
+        batch: BatchSize | None = None,
+    ):
+        """`behaviours`: rows with `id`, `prompt` and `target`; fewer of them than slots serve several slots each.
+        `batch`: rows of the attacks' passes (`gcg.batch_size` unless given), which remembers what memory forced.
 
         Raises:
             ValueError: there is none.
@@ -113,11 +121,11 @@ class Pool:
 
         Behaviours that no slot has come first; where these are too few, those of the leaving slots are dealt out anew.
         """
-        c = self.config
-        if step == 0 or step % c.reset_every:
+        config = self.config
+        if step == 0 or step % config.reset_every:
             return 0
         # The oldest slots go first, however often they were drawn.
-        oldest = sorted(self.cases, key=lambda case: (case.born, case.slot))[: int(c.reset_share * c.size)]
+        oldest = sorted(self.cases, key=lambda case: (case.born, case.slot))[: int(config.reset_share * config.size)]
         used = {case.behaviour for case in self.cases}
         free = self._shuffle(f"reset {step}", [b for b in range(len(self.behaviours)) if b not in used])
         if len(free) < len(oldest):
@@ -128,14 +136,15 @@ class Pool:
 
     def draw(self, step: int) -> list[int]:
         """Slots of this step, without replacement within a pass over the pool."""
-        c = self.config
+        config = self.config
         chosen = []
-        for k in range(step * c.per_step, (step + 1) * c.per_step):
-            chosen.append(self._shuffle(f"pass {k // c.size}", range(c.size))[k % c.size])
+        for k in range(step * config.per_step, (step + 1) * config.per_step):
+            chosen.append(self._shuffle(f"pass {k // config.size}", range(config.size))[k % config.size])
         return list(dict.fromkeys(chosen))
 
     def step(self, step: int, runner: Runner, allowed: torch.Tensor, ranks: Ranks = ONE) -> PoolStep:
-        """Reset if due, draw, attack (when refreshing) and return the conversations to train on: the same on all `ranks`."""
+        """Reset if due, draw, attack (when refreshing) and return the conversations to train on: the same on all
+        `ranks`."""
         self.reset(step)
         slots = self.draw(step)
         rows = [self.behaviours[self.cases[slot].behaviour] for slot in slots]
@@ -155,14 +164,23 @@ class Pool:
         for slot, first, suffix in zip(slots, before, after, strict=True):
             case = self.cases[slot]
             self.cases[slot] = replace(
-                case, text=suffix.text, updates=case.updates + self.config.refresh, loss=suffix.loss,
+                case,
+                text=suffix.text,
+                updates=case.updates + self.config.refresh,
+                loss=suffix.loss,
                 first_loss=first if case.first_loss is None else case.first_loss,
-            )  # fmt: skip
+            )
         updates = [case.updates for case in self.cases]
         return PoolStep(
-            after, [row["id"] for row in rows], sum(before) / len(before), sum(s.loss for s in after) / len(after), rejected, tokens,
-            min(updates), max(updates),
-        )  # fmt: skip
+            after,
+            [row["id"] for row in rows],
+            sum(before) / len(before),
+            sum(s.loss for s in after) / len(after),
+            rejected,
+            tokens,
+            min(updates),
+            max(updates),
+        )
 
     def _attacked(
         self, runner: Runner, suffixes: list[Suffix], allowed: torch.Tensor, seeds: list[int], ranks: Ranks
@@ -211,29 +229,34 @@ class CleanRowsError(ValueError):
 
 
 def clean_rows(chat: ChatFormat, conversations: Sequence[dict], max_length: int) -> list[Row]:
-    """Rows of ordinary conversations: `prompt`, `response`, and `hit_limit` (an answer that was cut has no end of turn).
+    """Rows of ordinary conversations: `prompt`, `response`, and `hit_limit` (an answer that was cut has no end of
+    turn).
 
-    One of several turns has `messages`; its labels are all tokens from the first answer on, as packed fine-tuning has them.
-    A row is cut after `max_length` tokens; one whose answer begins beyond them is left out. How many is logged.
+    One of several turns has `messages`; its labels are all tokens from the first answer on, as packed fine-tuning has
+    them. A row is cut after `max_length` tokens; one whose answer begins beyond them is left out. How many is logged.
     """
-    single = [c for c in conversations if "messages" not in c]
-    rendered = iter(chat.render_many([c["prompt"] for c in single], [c["response"] for c in single]))
+    single = [conversation for conversation in conversations if "messages" not in conversation]
+    rendered = iter(
+        chat.render_many(
+            [conversation["prompt"] for conversation in single], [conversation["response"] for conversation in single]
+        )
+    )
     rows, cut, beyond = [], 0, []
-    for c in conversations:
-        r = chat.render_dialogue(c["messages"]) if "messages" in c else next(rendered)
-        ids = r.ids[:-1] if c.get("hit_limit") else r.ids
-        if r.response < min(len(ids), max_length):
-            rows.append(Row(ids[:max_length], r.response))
+    for conversation in conversations:
+        rendered_row = chat.render_dialogue(conversation["messages"]) if "messages" in conversation else next(rendered)
+        ids = rendered_row.ids[:-1] if conversation.get("hit_limit") else rendered_row.ids
+        if rendered_row.response < min(len(ids), max_length):
+            rows.append(Row(ids[:max_length], rendered_row.response))
             cut += len(ids) > max_length
-        elif r.response < len(ids):
-            beyond.append(r.response)
+        elif rendered_row.response < len(ids):
+            beyond.append(rendered_row.response)
     empty = len(conversations) - len(rows) - len(beyond)
     limit = f"train.max_length = {max_length} tokens"
-    told = [
+    faults = [
         (len(beyond), f"left out, whose answers begin beyond {limit} (the farthest at {max(beyond, default=0)})"),
         (empty, "left out, whose answers have no tokens"),
         (cut, f"cut after {limit}"),
     ]
-    if said := ", ".join(f"{n} {what}" for n, what in told if n):
-        log.warning("of %d clean conversations %s", len(conversations), said)
+    if summary := ", ".join(f"{n} {what}" for n, what in faults if n):
+        log.warning("of %d clean conversations %s", len(conversations), summary)
     return rows

@@ -1,4 +1,5 @@
-"""The papers' rule for a regime's reference anchor, as a report: the configuration decides, this says what the rule would."""
+"""The papers' rule for a regime's reference anchor, as a report: the configuration decides, this says what the rule
+would."""
 
 import pandas as pd
 
@@ -6,10 +7,11 @@ from safety_geometry.artefacts.tables.training import REFERENCE_ANCHORS
 
 
 def stable_from(refusal: pd.Series, threshold: float, tolerance: float) -> int | None:
-    """Earliest step from which the refusal rate is at least `threshold` and stays so, within `tolerance`, at all later ones.
+    """Earliest step from which the refusal rate is at least `threshold` and stays so, within `tolerance`, at all later
+    ones.
 
-    `refusal`: share of harmful monitor prompts refused, indexed by step. "The earliest checkpoint at which direct-refusal
-    behavior on the fixed probe set is stable" (arXiv 2606.16349, anchors). None if it never is.
+    `refusal`: share of harmful monitor prompts refused, indexed by step. "The earliest checkpoint at which
+    direct-refusal behavior on the fixed probe set is stable" (arXiv 2606.16349, anchors). None if it never is.
     """
     refusal = refusal.sort_index()
     for step, value in refusal.items():
@@ -28,14 +30,14 @@ def reference_table(
     for (seed, regime), part in measured.groupby(["seed", "regime"], sort=False):
         refusal = part.set_index("step")["refusal_harmful"]
         choice = stable_from(refusal, threshold, tolerance)
-        at = configured[regime]
+        reference = configured[regime]
         rows.append(
             [
                 seed,
                 regime,
-                at,
+                reference,
                 choice,
-                refusal.get(at),
+                refusal.get(reference),
                 None if choice is None else refusal[choice],
                 threshold,
                 tolerance,

@@ -23,8 +23,8 @@ UNUSABLE = (CleanRowsError, ContextError, SuffixError)  # what training raises f
 
 @dataclass(frozen=True)
 class MonitorConfig:
-    """every: steps between two rounds of the monitor; at_saves: a round at each save too; prompts: of each role; max_new_tokens:
-    of an answer; batch_size: rows of a forward pass."""
+    """every: steps between two rounds of the monitor; at_saves: a round at each save too; prompts: of each role;
+    max_new_tokens: of an answer; batch_size: rows of a forward pass."""
 
     every: int
     at_saves: bool
@@ -38,8 +38,8 @@ class MonitorConfig:
 
 @dataclass(frozen=True)
 class Segment:
-    """start, stop: finished steps; saves: after which an adapter is kept; lora: rank, alpha, dropout, targets; max_length: tokens after
-    which a clean row is cut; pool, gcg: None for plain SFT."""
+    """start, stop: finished steps; saves: after which an adapter is kept; lora: rank, alpha, dropout, targets;
+    max_length: tokens after which a clean row is cut; pool, gcg: None for plain SFT."""
 
     seed: int
     regime: str
@@ -73,7 +73,8 @@ def make_trainer(
 
     rows: `clean` conversations and `pool` behaviours; device: where sharded weights go.
 
-    Raises ModelError for a target that is no layer, CleanRowsError for too few rows, SuffixError for a behaviour that cannot be attacked.
+    Raises ModelError for a target that is no layer, CleanRowsError for too few rows, SuffixError for a behaviour that
+    cannot be attacked.
     """
     model = add_lora(loaded.model, **segment.lora, seed=segment.seed)
     if ranks.sharded:
@@ -90,11 +91,15 @@ def make_trainer(
 
 
 def train_to(
-    trainer: Trainer, segment: Segment, loaded: LanguageModel, rows: Mapping[str, Sequence[dict]], batch_size: BatchSize,
+    trainer: Trainer,
+    segment: Segment,
+    loaded: LanguageModel,
+    rows: Mapping[str, Sequence[dict]],
+    batch_size: BatchSize,
     on_step: Callable[[StepLog], None],
-) -> tuple[list[StepLog], list[MonitorAnswer]]:  # fmt: skip
-    """Train to the segment's end; the log, and the answers of the monitor. rows: prompts of `ROLES`; `on_step` is called after each
-    step, by the first of the ranks."""
+) -> tuple[list[StepLog], list[MonitorAnswer]]:
+    """Train to the segment's end; the log, and the answers of the monitor. rows: prompts of `ROLES`; `on_step` is
+    called after each step, by the first of the ranks."""
     monitor, log, answers = segment.monitor, [], []
     roles = {role: rows[role][: monitor.prompts] for role in ROLES}
 

@@ -11,7 +11,8 @@ REFUSALS = {"refusal_harmful": "monitor_harmful", "refusal_benign": "monitor_ben
 
 
 def with_refusals(log: pd.DataFrame, answers: Sequence[MonitorAnswer]) -> pd.DataFrame:
-    """A segment's log with the share of its monitor prompts that were refused, in part or in full; NaN where none was asked."""
+    """A segment's log with the share of its monitor prompts that were refused, in part or in full; NaN where none was
+    asked."""
     judged = pd.DataFrame(
         [(answer.step, answer.role, float(classify(answer.text) != "none")) for answer in answers],
         columns=["step", "role", "refused"],

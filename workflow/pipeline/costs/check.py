@@ -23,12 +23,12 @@ def compare(jobs: Iterable[tuple[str, Need, Path]]) -> list[dict[str, object]]:
     jobs: rule, what was said of it, and its benchmark file; jobs without one are left out.
     """
     rows: dict[str, dict] = {}
-    for rule, said, benchmark in jobs:
+    for rule, need, benchmark in jobs:
         if not benchmark.is_file():
             continue
         seconds, memory = measured(benchmark)
         row = rows.setdefault(rule, dict.fromkeys(COLUMNS, 0.0) | {"rule": rule, "jobs": 0})
         row["jobs"] += 1
-        row["seconds"], row["said_seconds"] = row["seconds"] + seconds, row["said_seconds"] + said.seconds
-        row["memory_mb"], row["said_memory_mb"] = max(row["memory_mb"], memory), max(row["said_memory_mb"], said.memory)
+        row["seconds"], row["said_seconds"] = row["seconds"] + seconds, row["said_seconds"] + need.seconds
+        row["memory_mb"], row["said_memory_mb"] = max(row["memory_mb"], memory), max(row["said_memory_mb"], need.memory)
     return sorted(rows.values(), key=lambda row: -row["seconds"])

@@ -27,8 +27,8 @@ TABLES, MODEL, TRAINING, GPU_HOST, GPU_CONTEXT = 300, 450, 550, 3500, 700
 @dataclass(frozen=True)
 class Need:
     """Of one job. seconds: on the device of the rates; memory and gpu in MB (gpu 0: none); disk: MB that it leaves;
-    passing: MB of its outputs that are deleted when all that reads them has run; model: it runs one; processes: that share it,
-    each with as much GPU memory; memory is that of all."""
+    passing: MB of its outputs that are deleted when all that reads them has run; model: it runs one; processes: that
+    share it, each with as much GPU memory; memory is that of all."""
 
     seconds: float
     memory: float
@@ -44,17 +44,19 @@ class Facts:
 
     def __init__(self, study: Study, rates: Rates, folder: Path | None = None):
         """`folder`: results/<study>, where fetched models say their shape; None: shapes come from the configuration."""
-        self.study, self.rates, self.folder, self.c = study, rates, folder, study.config
-        self.size = BYTES[self.c["model"]["dtype"]]
-        self.on_gpu = self.c["model"]["device"].startswith("cuda")
+        self.study, self.rates, self.folder, self.config = study, rates, folder, study.config
+        self.size = BYTES[self.config["model"]["dtype"]]
+        self.on_gpu = self.config["model"]["device"].startswith("cuda")
 
     @cached_property
     def base(self) -> Shape:
         """Of the model that is trained; where none is, of the first that was brought."""
-        model = self.c["model"]
+        model = self.config["model"]
         if model["format"] is None:
             return self.shape(next(iter(self.study.brought)))
-        return shape_of(model, self.c["sources"].get(model["source"]), self.folder and self.folder / "models" / "base")
+        return shape_of(
+            model, self.config["sources"].get(model["source"]), self.folder and self.folder / "models" / "base"
+        )
 
     def shape(self, name: str) -> Shape:
         """Of a regime's model, of a trajectory that was brought (its steps are alike), or of an aligned model."""
@@ -63,7 +65,7 @@ class Facts:
         folder = self.folder and self.folder / "models" / name
         if name in self.study.models:
             spec = self.study.models[name]
-            return shape_of({"name": name} | spec, self.c["sources"].get(spec["source"]), folder)
+            return shape_of({"name": name} | spec, self.config["sources"].get(spec["source"]), folder)
         brought = self.study.brought[name]
         whole = [(s, f"step{step}") for step, s in sorted(brought["steps"].items()) if s["format"] != "adapter"]
         whole += [(brought["base"], "base")] if "base" in brought else []
@@ -71,7 +73,7 @@ class Facts:
             return self.base
         spec, part = whole[0]
         model = {"name": name} | ({"shape": brought["shape"]} if "shape" in brought else {})
-        return shape_of(model, self.c["sources"].get(spec["source"]), folder and folder / part)
+        return shape_of(model, self.config["sources"].get(spec["source"]), folder and folder / part)
 
     def shape_in(self, folder: str) -> Shape:
         """Of a model that is converted into `folder` of the layout, or that the adapter there belongs to."""
@@ -79,7 +81,8 @@ class Facts:
         return self.shape(name) if name in (*self.study.brought, *self.study.models) else self.base
 
     def merging(self, shape: Shape) -> float:
-        """Seconds until the next save of a group is ready: a copy of the base, the merge of the adapter, the move to the device."""
+        """Seconds until the next save of a group is ready: a copy of the base, the merge of the adapter, the move to
+        the device."""
         return 4 * shape.parameters * self.size / self.rates.load
 
     def published(self) -> list[tuple[dict, Shape]]:
@@ -89,7 +92,7 @@ class Facts:
 
     def prompts(self, role: str) -> int:
         """Prompts of a role, as far as the configuration says."""
-        n = self.c["prompts"]["roles"][role]["n"]
+        n = self.config["prompts"]["roles"][role]["n"]
         return n if isinstance(n, int) else UNKNOWN[n]
 
     @property
@@ -99,21 +102,21 @@ class Facts:
 
     @property
     def positions(self) -> int:
-        return len(self.c["activations"]["positions"]) + 1
+        return len(self.config["activations"]["positions"]) + 1
 
     @property
     def adapter(self) -> int:
         """Bytes of a saved adapter."""
-        return sizes.adapter(self.base, self.c["lora"]["rank"], self.c["lora"]["targets"])
+        return sizes.adapter(self.base, self.config["lora"]["rank"], self.config["lora"]["targets"])
 
     def suites(self, regime: str, step: int) -> dict[str, int]:
         """Prompts of each evaluation suite of a checkpoint."""
-        attacked = 2 * self.c["attacks"]["behaviours"]  # each beside its unoptimised arm
-        out = {}
+        attacked = 2 * self.config["attacks"]["behaviours"]  # each beside its unoptimised arm
+        numbers = {}
         for suite, first in self.study.suites(regime, step).items():
-            there = attacked if suite == "fixed_source" else self.prompts(suite)
-            out[suite] = there if first is None else min(first, there)
-        return out
+            available = attacked if suite == "fixed_source" else self.prompts(suite)
+            numbers[suite] = available if first is None else min(first, available)
+        return numbers
 
     def decoding(self, shape: Shape, rows: int, limit: float) -> float:
         """Bytes that answers to `rows` prompts hold."""
@@ -128,8 +131,16 @@ class Facts:
         return Need(seconds, TABLES + memory, disk=disk)
 
     def model(
-        self, work: Work, held: float, disk: float, *, copies: int = 1, host: float = 0.0, base: float = MODEL, passing: float = 0.0
-    ) -> Need:  # fmt: skip
+        self,
+        work: Work,
+        held: float,
+        disk: float,
+        *,
+        copies: int = 1,
+        host: float = 0.0,
+        base: float = MODEL,
+        passing: float = 0.0,
+    ) -> Need:
         """A job that runs a model. held: bytes on the device besides the weights; host: bytes on the host besides them;
         disk, passing: bytes; copies: of the weights on the host; base: MB of Python and its libraries."""
         weights, seconds = work.shape.parameters * work.size, work.seconds(self.rates)

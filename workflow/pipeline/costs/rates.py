@@ -19,10 +19,11 @@ class RatesError(SystemExit):
 class Rates:
     """Of one job on one device.
 
-    forward, train, decode: FLOP/s of long passes, of passes with their backward passes, and of what a further row adds to a
-    step of decoding. bandwidth: bytes/s of weights that a pass reads. launch: seconds that a pass costs per block, however
-    short. start: seconds of a Python start with its imports. load: bytes/s of weights from the disk. measured: false for
-    devices that only published peaks are known of; assumed: rates of a measured device that were not measured.
+    forward, train, decode: FLOP/s of long passes, of passes with their backward passes, and of what a further row adds
+    to a step of decoding. bandwidth: bytes/s of weights that a pass reads. launch: seconds that a pass costs per block,
+    however short. start: seconds of a Python start with its imports. load: bytes/s of weights from the disk. measured:
+    false for devices that only published peaks are known of; assumed: rates of a measured device that were not
+    measured.
     """
 
     name: str
@@ -49,30 +50,36 @@ def read_rates(device: str, root: Path, name: str | None = None, files: Sequence
     Raises RatesError when there are none.
     """
     kind = device.split(":")[0]
-    found = [entry for path in files or (root / MEASURED_HERE, root / COMMITTED) if path.exists()
-             for entry in json.loads(path.read_text(encoding="utf-8"))["devices"]]  # fmt: skip
-    fit = [e for e in found if (e["name"] == name if name else e["kind"] == kind)]
-    if not fit:
-        names = ", ".join(sorted({e["name"] for e in found})) or "none"
+    entries = [
+        entry
+        for path in files or (root / MEASURED_HERE, root / COMMITTED)
+        if path.exists()
+        for entry in json.loads(path.read_text(encoding="utf-8"))["devices"]
+    ]
+    matching = [e for e in entries if (e["name"] == name if name else e["kind"] == kind)]
+    if not matching:
+        names = ", ".join(sorted({e["name"] for e in entries})) or "none"
         raise RatesError(
-            f"error: no rates for {name or f'a device of kind {kind}'}; known are {names}; measure yours with make calibrate"
+            f"error: no rates for {name or f'a device of kind {kind}'}; known are {names}; measure yours with make"
+            " calibrate"
         )
     known = {field.name for field in fields(Rates)}
-    return Rates(**{key: value for key, value in fit[0].items() if key in known})
+    return Rates(**{key: value for key, value in matching[0].items() if key in known})
 
 
 class Work:
     """Adds up what a job computes, in FLOP, passes and bytes."""
 
-    def __init__(self, shape: Shape, size: int):
-        """`size`: bytes of a parameter."""
+    def __init__(self, shape: Shape, size: int, loads: int = 1):
+        """size: bytes of a parameter; loads: how often the model is read."""
         self.shape, self.size = shape, size
         self.forward_flop = self.train_flop = self.decode_flop = 0.0
-        self.passes = self.bytes_loaded = self.seconds_besides = 0.0
-        self.starts = 1
+        self.passes = self.seconds_besides = 0.0
+        self.bytes_loaded = loads * shape.parameters * size
 
     def flop(self, tokens: float, share: float = 1.0, logits: float = 0.0) -> float:
-        """Of `tokens` through a share of the blocks and `logits` rows of next-token logits; attention itself is left out."""
+        """Of `tokens` through a share of the blocks and `logits` rows of next-token logits; attention itself is left
+        out."""
         return 2 * (tokens * share * self.shape.layers * self.shape.block + logits * self.shape.head)
 
     def forward(self, tokens: float, passes: float = 1, share: float = 1.0, logits: float = 0.0) -> None:
@@ -91,14 +98,10 @@ class Work:
         self.decode_flop += self.flop(rows * limit * answered, logits=rows * limit * answered)
         self.passes += batches * limit
 
-    def load(self, times: float = 1) -> None:
-        """Read the model."""
-        self.bytes_loaded += times * self.shape.parameters * self.size
-
     def seconds(self, rates: Rates) -> float:
         weights = self.shape.layers * self.shape.block * self.size
         return (
-            self.starts * rates.start
+            rates.start
             + self.seconds_besides
             + self.bytes_loaded / rates.load
             + self.forward_flop / rates.forward

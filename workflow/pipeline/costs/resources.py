@@ -9,7 +9,8 @@ SLOWER = 4  # of stated minutes
 
 
 def stated(need: Need, attempt: int) -> dict[str, int]:
-    """RESOURCES of a job: memory and GPU memory with a margin, disk, minutes. Memory and minutes grow with the attempt."""
+    """RESOURCES of a job: memory and GPU memory with a margin, disk, minutes. Memory and minutes grow with the
+    attempt."""
     least = LEAST["cuda" if need.gpu else "model" if need.model else "tables"]
     return {
         "mem_mb": attempt * max(least, _up(MARGIN * need.memory, 500)),

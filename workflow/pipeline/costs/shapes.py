@@ -26,8 +26,15 @@ class Shape:
     def matrices(self) -> dict[str, tuple[int, int]]:
         """Linear layers of a block: name -> (in, out)."""
         q, kv, d, i = self.heads * self.head_dim, self.kv_heads * self.head_dim, self.hidden, self.intermediate
-        return {"q_proj": (d, q), "k_proj": (d, kv), "v_proj": (d, kv), "o_proj": (q, d),
-                "gate_proj": (d, i), "up_proj": (d, i), "down_proj": (i, d)}  # fmt: skip
+        return {
+            "q_proj": (d, q),
+            "k_proj": (d, kv),
+            "v_proj": (d, kv),
+            "o_proj": (q, d),
+            "gate_proj": (d, i),
+            "up_proj": (d, i),
+            "down_proj": (i, d),
+        }
 
     @property
     def block(self) -> int:
@@ -92,23 +99,30 @@ def tiny(values: dict) -> Shape:
 def fetched(folder: Path) -> Shape | None:
     """Of a model folder that is there."""
     try:
-        c = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        heads = c["num_attention_heads"]
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        heads = config["num_attention_heads"]
         return Shape(
-            c["num_hidden_layers"], c["hidden_size"], c["intermediate_size"], heads, c.get("num_key_value_heads") or heads,
-            c.get("head_dim") or c["hidden_size"] // heads, c["vocab_size"], bool(c.get("tie_word_embeddings")),
+            config["num_hidden_layers"],
+            config["hidden_size"],
+            config["intermediate_size"],
+            heads,
+            config.get("num_key_value_heads") or heads,
+            config.get("head_dim") or config["hidden_size"] // heads,
+            config["vocab_size"],
+            bool(config.get("tie_word_embeddings")),
             f"{folder}/config.json",
-        )  # fmt: skip
+        )
     except (OSError, KeyError, json.JSONDecodeError):
         return None
 
 
 def named(*names: str) -> Shape | None:
-    """Of a model that is known by name, or else the known one of about the size that its name tells, made to that size."""
+    """Of a model that is known by name, or else the known one of about the size that its name tells, made to that
+    size."""
     text = " ".join(names).lower().replace("_", "-")
-    found = [name for name in KNOWN if re.search(rf"(?<![a-z0-9]){re.escape(name)}(?![0-9])", text)]
-    if found:
-        best = max(found, key=len)
+    matches = [name for name in KNOWN if re.search(rf"(?<![a-z0-9]){re.escape(name)}(?![0-9])", text)]
+    if matches:
+        best = max(matches, key=len)
         return replace(KNOWN[best], origin=f"known by its name, {best}")
     if sizes := SIZE.findall(text):
         number, unit = sizes[0]
@@ -122,7 +136,8 @@ def named(*names: str) -> Shape | None:
 
 
 def shape_of(model: dict, source: dict | None = None, folder: Path | None = None) -> Shape:
-    """Shape of `model` or of an entry of `aligned.models`, with the source it comes from and the folder it is made into.
+    """Shape of `model` or of an entry of `aligned.models`, with the source it comes from and the folder it is made
+    into.
 
     In this order: its `shape`, the tests' model, the fetched model, a known name, a size in the name, and at last 7B.
     """
@@ -130,8 +145,12 @@ def shape_of(model: dict, source: dict | None = None, folder: Path | None = None
         return given(model["shape"])
     if model.get("tiny"):
         return tiny(model["tiny"])
-    names = [str(value) for entry in (model, source or {}) for key in ("name", "repo", "path", "url")
-             if (value := entry.get(key))]  # fmt: skip
-    found = fetched(folder) if folder is not None else None
-    found = found or named(*names)
-    return found or replace(KNOWN["mistral-7b"], origin="not known, taken for 7B; model.shape says it exactly")
+    names = [
+        str(value)
+        for entry in (model, source or {})
+        for key in ("name", "repo", "path", "url")
+        if (value := entry.get(key))
+    ]
+    shape = fetched(folder) if folder is not None else None
+    shape = shape or named(*names)
+    return shape or replace(KNOWN["mistral-7b"], origin="not known, taken for 7B; model.shape says it exactly")

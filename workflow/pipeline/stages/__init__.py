@@ -1,7 +1,7 @@
 """The stages of the graph, by rule: one record each (`stage.Stage`), in a module for every file of workflow/rules.
 
-A record names the script, its environment, what the script is told and how much work that is. The rule's command, the digest of its
-code and its resources follow from the record; the rule itself states the files.
+A record names the script, its environment, what the script is told and how much work that is. The rule's command, the
+digest of its code and its resources follow from the record; the rule itself states the files.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,12 +16,14 @@ from pipeline.study import Study
 
 # What people are told of where a run is, or what a plan costs.
 TITLES = {
-    "sources": sources.STAGES, "training": training.STAGES, "geometry": geometry.STAGES, "attacks and transfer": attacks.STAGES,
-    "behaviour": behaviour.STAGES, "causal sweeps": causal.STAGES, "judges": judges.STAGES, "tables and figures": tables.STAGES,
+    "sources": sources.STAGES, "training": training.STAGES, "geometry": geometry.STAGES,
+    "attacks and transfer": attacks.STAGES, "behaviour": behaviour.STAGES, "causal sweeps": causal.STAGES,
+    "judges": judges.STAGES, "tables and figures": tables.STAGES,
 }  # fmt: skip
 STAGES = {name: stage for stages in TITLES.values() for name, stage in stages.items()}
 TITLE_OF = {name: title for title, stages in TITLES.items() for name in stages}
-# Stages that have a rule for each group of steps: how many files such a job makes depends on the group, and the outputs of a
+# Stages that have a rule for each group of steps: how many files such a job makes depends on the group, and the outputs
+# of a
 # Snakemake rule cannot.
 GROUPS: dict[str, Callable[[Study], list[Group]]] = {
     "train": lambda study: [group for regime in study.regimes for group in study.segments(regime)],

@@ -4,7 +4,7 @@ from pipeline.costs import sizes
 from pipeline.costs.attacks import search, searching
 from pipeline.costs.facts import ANSWERED, ATTACK_PROMPT, PREFIX, REQUEST, TARGET, Facts, Need
 from pipeline.costs.rates import Work
-from pipeline.identity import At
+from pipeline.identity import Job
 from pipeline.stages.causal import statistics
 from pipeline.stages.sources import model_settings
 from pipeline.stages.stage import Stage
@@ -14,44 +14,47 @@ from safety_geometry.settings.attack_arm import Place
 # --------------------------------------------------------------------------------------------------------- settings
 
 
-def behaviours(study: Study, at: At) -> dict:
+def behaviours(study: Study, job: Job) -> dict:
     attacks = study.config["attacks"]
     return {
-        "model": model_settings(study), "source": Place(*study.fixed_source).text,
+        "model": model_settings(study),
+        "source": Place(*study.fixed_source).text,
         "batch_size": study.config["completions"]["batch_size"],
         **{k: attacks[k] for k in ("behaviours", "refusal_tokens", "require_refusal")},
-    }  # fmt: skip
+    }
 
 
-def gcg(study: Study, at: At) -> dict:
+def gcg(study: Study, job: Job) -> dict:
     """All behaviours on the fixed source, the first on the others."""
-    section = "attacks" if (at.regime, at.step) == study.fixed_source else "transfer"
-    return attack(study, at, study.config[section]["behaviours"]) | {"gcg": study.config["attacks"]["gcg"]}
+    section = "attacks" if (job.regime, job.step) == study.fixed_source else "transfer"
+    return attack(study, job, study.config[section]["behaviours"]) | {"gcg": study.config["attacks"]["gcg"]}
 
 
-def autodan(study: Study, at: At) -> dict:
+def autodan(study: Study, job: Job) -> dict:
     search = dict(study.config["attacks"]["autodan"])
     seeds = search.pop("seeds")
-    return attack(study, at, study.config["transfer"]["behaviours"]) | {"seeds": seeds, "autodan": search}
+    return attack(study, job, study.config["transfer"]["behaviours"]) | {"seeds": seeds, "autodan": search}
 
 
-def attack(study: Study, at: At, behaviours: int) -> dict:
-    source = Place(at.regime, at.step).text
-    return {"model": model_settings(study), "seed": at.seed, "source": source, "behaviours": behaviours}
+def attack(study: Study, job: Job, behaviours: int) -> dict:
+    source = Place(job.regime, job.step).text
+    return {"model": model_settings(study), "seed": job.seed, "source": source, "behaviours": behaviours}
 
 
-def transfer(study: Study, at: At) -> dict:
+def transfer(study: Study, job: Job) -> dict:
     """Of asking all targets the attacks of one source; `whole` are those of the targets that have no adapter."""
-    spec, targets = study.config["transfer"], study.attack_targets(at.regime, at.step)
+    spec, targets = study.config["transfer"], study.attack_targets(job.regime, job.step)
     whole = [Place(*target).text for target in targets if not study.has_adapter(*target)]
     return {
-        "model": model_settings(study), "source": Place(at.regime, at.step).text,
-        "targets": [Place(*target).text for target in targets], **({"whole": whole} if whole else {}),
+        "model": model_settings(study),
+        "source": Place(job.regime, job.step).text,
+        "targets": [Place(*target).text for target in targets],
+        **({"whole": whole} if whole else {}),
         **{k: spec[k] for k in ("behaviours", "max_new_tokens", "batch_size")},
-    }  # fmt: skip
+    }
 
 
-def tables(study: Study, at: At) -> dict:
+def tables(study: Study, job: Job) -> dict:
     sources = [dict(zip(("seed", "regime", "step"), source, strict=True)) for source in study.attacked()]
     fixed = Place(*study.fixed_source).text
     return {"sources": sources, "fixed_source": fixed, "untrained": list(study.brought)} | statistics(study)
@@ -60,53 +63,49 @@ def tables(study: Study, at: At) -> dict:
 # ------------------------------------------------------------------------------------------------------------- work
 
 
-def choosing(f: Facts, at: At) -> Need:
-    spec, batch, n = f.c["attacks"], f.c["completions"]["batch_size"], f.prompts("direct")
+def choosing(facts: Facts, job: Job) -> Need:
+    spec, batch, n = facts.config["attacks"], facts.config["completions"]["batch_size"], facts.prompts("direct")
     if not spec["require_refusal"]:
-        return f.table()
-    shape = f.shape(f.study.fixed_source[0])
-    work = Work(shape, f.size)
-    work.load()
+        return facts.table()
+    shape = facts.shape(facts.study.fixed_source[0])
+    work = Work(shape, facts.size)
     work.answers(n, REQUEST, spec["refusal_tokens"], batch, ANSWERED)
-    return f.model(work, f.decoding(shape, min(n, batch), spec["refusal_tokens"]), 20_000)
+    return facts.model(work, facts.decoding(shape, min(n, batch), spec["refusal_tokens"]), 20_000)
 
 
-def attacking_gcg(f: Facts, at: At) -> Need:
-    settings = gcg(f.study, at)
+def attacking_gcg(facts: Facts, job: Job) -> Need:
+    settings = gcg(facts.study, job)
     search_settings, cases = settings["gcg"], settings["behaviours"]
-    work = Work(f.shape(at.regime), f.size)
-    work.load()
+    work = Work(facts.shape(job.regime), facts.size)
     search(work, cases, search_settings["steps"], search_settings)
-    return f.model(work, searching(work, cases, search_settings), cases * 3000)
+    return facts.model(work, searching(work, cases, search_settings), cases * 3000)
 
 
-def attacking_autodan(f: Facts, at: At) -> Need:
-    settings, shape = autodan(f.study, at), f.shape(at.regime)
+def attacking_autodan(facts: Facts, job: Job) -> Need:
+    settings, shape = autodan(facts.study, job), facts.shape(job.regime)
     genetic, cases = settings["autodan"], settings["behaviours"]
-    work = Work(shape, f.size)
-    work.load()
+    work = Work(shape, facts.size)
     prompts = cases * (settings["seeds"] + genetic["steps"] * genetic["population"])
     batch = genetic.get("batch_size", 16)
     work.forward(prompts * ATTACK_PROMPT, prompts / batch, logits=prompts * TARGET)
-    held = sizes.one_pass(shape, f.size, batch, ATTACK_PROMPT + TARGET)
+    held = sizes.one_pass(shape, facts.size, batch, ATTACK_PROMPT + TARGET)
     held += 3 * sizes.FLOAT * batch * TARGET * shape.vocabulary
-    return f.model(work, held, cases * 4000)
+    return facts.model(work, held, cases * 4000)
 
 
-def asking(f: Facts, at: At) -> Need:
+def asking(facts: Facts, job: Job) -> Need:
     """The largest of the targets decides what is held."""
-    spec, study = f.c["transfer"], f.study
-    methods, targets = study.methods(at.regime, at.step), study.attack_targets(at.regime, at.step)
-    at_source = sum(2 * (gcg(study, at)["behaviours"] if m == "gcg" else spec["behaviours"]) for m in methods)
+    spec, study = facts.config["transfer"], facts.study
+    methods, targets = study.methods(job.regime, job.step), study.attack_targets(job.regime, job.step)
+    at_source = sum(2 * (gcg(study, job)["behaviours"] if m == "gcg" else spec["behaviours"]) for m in methods)
     elsewhere = 2 * len(methods) * spec["behaviours"]
-    shapes = [f.shape(regime) for regime, _ in targets]
-    work = Work(max(shapes, key=lambda shape: shape.parameters), f.size)
+    shapes = [facts.shape(regime) for regime, _ in targets]
+    work = Work(max(shapes, key=lambda shape: shape.parameters), facts.size, len(targets))
     for rows in (at_source, *[elsewhere] * (len(targets) - 1)):
-        work.load()
         work.answers(rows, ATTACK_PROMPT, spec["max_new_tokens"], spec["batch_size"], ANSWERED)
     rows = min(spec["batch_size"], max(at_source, elsewhere))
-    held = sizes.decoding(work.shape, f.size, rows, PREFIX + ATTACK_PROMPT, spec["max_new_tokens"])
-    return f.model(work, held, (at_source + elsewhere * len(targets)) * 1500)
+    held = sizes.decoding(work.shape, facts.size, rows, PREFIX + ATTACK_PROMPT, spec["max_new_tokens"])
+    return facts.model(work, held, (at_source + elsewhere * len(targets)) * 1500)
 
 
 CHECKPOINT = "seed/{regime}_step{step}"

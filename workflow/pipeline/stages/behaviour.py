@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pipeline.costs import sizes
 from pipeline.costs.facts import ANSWERED, REQUEST, Facts, Need
 from pipeline.costs.rates import Work
-from pipeline.identity import At
+from pipeline.identity import Job
 from pipeline.stages.sources import model_settings
 from pipeline.stages.stage import Stage
 from pipeline.study import Study
@@ -17,44 +17,42 @@ def answers(study: Study, suites: Iterable[str]) -> dict:
     return {"model": model_settings(study), "suites": limits, "batch_size": spec["batch_size"]}
 
 
-def anchor(study: Study, at: At) -> dict:
+def anchor(study: Study, job: Job) -> dict:
     positions = [*study.config["activations"]["positions"], "t_inst"]
     dtype = study.config["activations"]["dtype"]
-    return answers(study, study.suites(at.regime, at.step)) | {"positions": positions, "dtype": dtype}
+    return answers(study, study.suites(job.regime, job.step)) | {"positions": positions, "dtype": dtype}
 
 
-def saves(study: Study, at: At) -> dict:
+def saves(study: Study, job: Job) -> dict:
     """Of the saves that are no anchors."""
     every = study.config["completions"]["every_save"]
     return answers(study, every) | {"prompts": every}
 
 
-def answered(f: Facts, work: Work, asked: dict[str, int]) -> tuple[float, float]:
+def answered(facts: Facts, work: Work, prompts: dict[str, int]) -> tuple[float, float]:
     """Adds the answers of one checkpoint to its suites; returns the bytes that they hold, and those of their file."""
-    spec, rows = f.c["completions"], sum(asked.values())
+    spec, rows = facts.config["completions"], sum(prompts.values())
     limits = spec["max_new_tokens"]
-    mean = sum(n * limits[suite] for suite, n in asked.items()) / max(1, rows)
+    mean = sum(n * limits[suite] for suite, n in prompts.items()) / max(1, rows)
     work.answers(rows, REQUEST, mean, spec["batch_size"], ANSWERED)
-    held = f.decoding(work.shape, min(rows, spec["batch_size"]), max(limits[suite] for suite in asked))
+    held = facts.decoding(work.shape, min(rows, spec["batch_size"]), max(limits[suite] for suite in prompts))
     return held, rows * (300 + 5 * mean)
 
 
-def answering_anchor(f: Facts, at: At) -> Need:
-    asked, shape = f.suites(at.regime, at.step), f.shape(at.regime)
-    work = Work(shape, f.size)
-    work.load()
-    held, text = answered(f, work, asked)
-    kept = sizes.prompt_activations(shape, f.positions, f.c["activations"]["dtype"], sum(asked.values()))
-    return f.model(work, held, kept + text, host=2 * kept)
+def answering_anchor(facts: Facts, job: Job) -> Need:
+    prompts, shape = facts.suites(job.regime, job.step), facts.shape(job.regime)
+    work = Work(shape, facts.size)
+    held, text = answered(facts, work, prompts)
+    kept = sizes.prompt_activations(shape, facts.positions, facts.config["activations"]["dtype"], sum(prompts.values()))
+    return facts.model(work, held, kept + text, host=2 * kept)
 
 
-def answering_saves(f: Facts, at: At) -> Need:
-    work, held, text = Work(f.shape(at.regime), f.size), 0.0, 0.0
-    work.load()
-    for step in at.group.steps:
-        held, text = answered(f, work, f.suites(at.regime, step))
-        work.seconds_besides += f.merging(work.shape)
-    return f.model(work, held, len(at.group.steps) * text, copies=2)
+def answering_saves(facts: Facts, job: Job) -> Need:
+    work, held, text = Work(facts.shape(job.regime), facts.size), 0.0, 0.0
+    for step in job.group.steps:
+        held, text = answered(facts, work, facts.suites(job.regime, step))
+        work.seconds_besides += facts.merging(work.shape)
+    return facts.model(work, held, len(job.group.steps) * text, copies=2)
 
 
 STAGES = {

@@ -4,7 +4,7 @@ from pipeline.costs import sizes
 from pipeline.costs.facts import ANSWERED, MB, PREFIX, REQUEST, Facts, Need
 from pipeline.costs.rates import Work
 from pipeline.costs.shapes import Shape
-from pipeline.identity import At
+from pipeline.identity import Job
 from pipeline.stages.sources import model_settings
 from pipeline.stages.stage import Stage
 from pipeline.study import Study
@@ -12,7 +12,7 @@ from pipeline.study import Study
 # --------------------------------------------------------------------------------------------------------- settings
 
 
-def labels(study: Study, at: At) -> dict:
+def labels(study: Study, job: Job) -> dict:
     """What the labels of the fit prompts depend on."""
     tokens, batch = study.config["refusal"]["answer_tokens"], study.config["completions"]["batch_size"]
     return {"model": model_settings(study), "answer_tokens": tokens, "batch_size": batch}
@@ -24,60 +24,70 @@ def activations(study: Study) -> dict:
     return {"model": model_settings(study), **{k: cached[k] for k in ("positions", "dtype", "batch_size")}, **least}
 
 
-def anchor(study: Study, at: At) -> dict:
+def anchor(study: Study, job: Job) -> dict:
     """What the candidate scores depend on as well. The thresholds are not here: they act on stored scores."""
-    r = study.config["refusal"]
+    refusal = study.config["refusal"]
     return activations(study) | {
-        "layers": r["layers"], "max_layer_fraction": r["max_layer_fraction"] if r["layers"] == "all" else None,
-        "candidate_positions": study.config["activations"]["positions"], "validation": r["validation"],
-        "coefficient": r["coefficient"], "evaluation_share": r["evaluation_share"], "score_batch": r["batch_size"],
-    }  # fmt: skip
+        "layers": refusal["layers"],
+        "max_layer_fraction": refusal["max_layer_fraction"] if refusal["layers"] == "all" else None,
+        "candidate_positions": study.config["activations"]["positions"],
+        "validation": refusal["validation"],
+        "coefficient": refusal["coefficient"],
+        "evaluation_share": refusal["evaluation_share"],
+        "score_batch": refusal["batch_size"],
+    }
 
 
-def saves(study: Study, at: At) -> dict:
+def saves(study: Study, job: Job) -> dict:
     """Of the saves that are no anchors."""
     keep = study.config["activations"]["keep"]
     position = {} if keep == "all" else {"select_position": study.config["harmfulness"]["position"]}
     return {**activations(study), "keep": keep, **position}
 
 
-def carriers(study: Study, at: At) -> dict:
-    c, anchors = study.config, study.anchors(at.regime)
+def carriers(study: Study, job: Job) -> dict:
+    config, anchors = study.config, study.anchors(job.regime)
     settings = {
-        "h_position": c["harmfulness"]["position"], "h_score": c["harmfulness"]["score"],
-        **{k: c["refusal"][k] for k in ("kl_max", "beta_kl", "max_layer_fraction")},
-        "positions": c["activations"]["positions"], **c["coupling"],
-        **{k: c["statistics"][k] for k in ("bootstrap", "shuffles", "splits", "seed")},
-    }  # fmt: skip
+        "h_position": config["harmfulness"]["position"],
+        "h_score": config["harmfulness"]["score"],
+        **{k: config["refusal"][k] for k in ("kl_max", "beta_kl", "max_layer_fraction")},
+        "positions": config["activations"]["positions"],
+        **config["coupling"],
+        **{k: config["statistics"][k] for k in ("bootstrap", "shuffles", "splits", "seed")},
+    }
     return {
-        "seed": at.seed, "regime": at.regime, "steps": study.steps(at.regime), "anchors": anchors,
-        "reference": next(iter(anchors.values())), "scored_steps": study.anchor_steps(at.regime), "settings": settings,
-    }  # fmt: skip
+        "seed": job.seed,
+        "regime": job.regime,
+        "steps": study.steps(job.regime),
+        "anchors": anchors,
+        "reference": next(iter(anchors.values())),
+        "scored_steps": study.anchor_steps(job.regime),
+        "settings": settings,
+    }
 
 
 # ------------------------------------------------------------------------------------------------------------- work
 
 
-def recorded(f: Facts, work: Work) -> float:
+def recorded(facts: Facts, work: Work) -> float:
     """Adds the probe prompts of one checkpoint; returns the bytes that a batch of them holds on the host."""
-    n, batch = sum(f.probes), f.c["activations"]["batch_size"]
+    n, batch = sum(facts.probes), facts.config["activations"]["batch_size"]
     work.forward(n * REQUEST, -(-n // batch))
-    site = f.positions * (work.shape.layers + 1) * work.shape.hidden
-    work.seconds_besides += 2 * n * site * 4 / f.rates.load
-    return site * (1.5 * sizes.FLOAT * min(batch, max(f.probes)) + 16)
+    site = facts.positions * (work.shape.layers + 1) * work.shape.hidden
+    work.seconds_besides += 2 * n * site * 4 / facts.rates.load
+    return site * (1.5 * sizes.FLOAT * min(batch, max(facts.probes)) + 16)
 
 
-def cache(f: Facts, shape: Shape, whole: bool) -> int:
-    fit, select = f.probes
-    dtype = f.c["activations"]["dtype"]
-    return sizes.cache(shape, f.positions, dtype, fit, select, whole, f.study.by_behaviour)
+def cache(facts: Facts, shape: Shape, whole: bool) -> int:
+    fit, select = facts.probes
+    dtype = facts.config["activations"]["dtype"]
+    return sizes.cache(shape, facts.positions, dtype, fit, select, whole, facts.study.by_behaviour)
 
 
-def probing_anchor(f: Facts, at: At) -> Need:
-    shape, refusal, positions = f.shape(at.regime), f.c["refusal"], f.positions - 1
-    work = Work(shape, f.size)
-    work.load()
-    host = recorded(f, work)
+def probing_anchor(facts: Facts, job: Job) -> Need:
+    shape, refusal, positions = facts.shape(job.regime), facts.config["refusal"], facts.positions - 1
+    work = Work(shape, facts.size)
+    host = recorded(facts, work)
     layers = refusal["layers"]
     if layers == "all":
         layers = range(int(refusal["max_layer_fraction"] * shape.layers))
@@ -87,45 +97,49 @@ def probing_anchor(f: Facts, at: At) -> Need:
     rows = 3 * n * positions * len(layers)
     work.forward(rows * REQUEST, rows / refusal["batch_size"] + 2 * len(layers), share, rows / 3)
     work.forward(2 * len(layers) * positions * PREFIX, 0, share)
-    streams = len(layers) * (2 * n * REQUEST + PREFIX) * shape.hidden * f.size
-    held = streams + f.probe_pass(shape, refusal["batch_size"])
-    held += sizes.key_values(shape, f.size, refusal["batch_size"] + 2 * positions, PREFIX)
+    streams = len(layers) * (2 * n * REQUEST + PREFIX) * shape.hidden * facts.size
+    held = streams + facts.probe_pass(shape, refusal["batch_size"])
+    held += sizes.key_values(shape, facts.size, refusal["batch_size"] + 2 * positions, PREFIX)
     held += 2 * n * 3 * shape.vocabulary * sizes.FLOAT
-    disk = cache(f, shape, True) + sizes.scores(shape, len(layers) * positions, n)
-    return f.model(work, max(held, f.probe_pass(shape, f.c["activations"]["batch_size"])), disk, host=host)
+    disk = cache(facts, shape, True) + sizes.scores(shape, len(layers) * positions, n)
+    return facts.model(
+        work, max(held, facts.probe_pass(shape, facts.config["activations"]["batch_size"])), disk, host=host
+    )
 
 
-def probing_saves(f: Facts, at: At) -> Need:
-    steps, shape = at.group.steps, f.shape(at.regime)
-    work, host = Work(shape, f.size), 0.0
-    work.load()
+def probing_saves(facts: Facts, job: Job) -> Need:
+    steps, shape = job.group.steps, facts.shape(job.regime)
+    work, host = Work(shape, facts.size), 0.0
     for _ in steps:
-        host = recorded(f, work)
-        work.seconds_besides += f.merging(shape)
-    disk = len(steps) * cache(f, shape, f.c["activations"]["keep"] == "all")
-    held = f.probe_pass(shape, f.c["activations"]["batch_size"])
-    return f.model(work, held, disk, copies=2, host=host)
+        host = recorded(facts, work)
+        work.seconds_besides += facts.merging(shape)
+    disk = len(steps) * cache(facts, shape, facts.config["activations"]["keep"] == "all")
+    held = facts.probe_pass(shape, facts.config["activations"]["batch_size"])
+    return facts.model(work, held, disk, copies=2, host=host)
 
 
-def labelling(f: Facts, at: At) -> Need:
-    limit, batch, shape = f.c["refusal"]["answer_tokens"], f.c["completions"]["batch_size"], f.shape(at.regime)
-    work, n, steps = Work(shape, f.size), f.probes[0], at.group.steps
-    work.load()
+def labelling(facts: Facts, job: Job) -> Need:
+    limit, batch, shape = (
+        facts.config["refusal"]["answer_tokens"],
+        facts.config["completions"]["batch_size"],
+        facts.shape(job.regime),
+    )
+    work, n, steps = Work(shape, facts.size), facts.probes[0], job.group.steps
     for _ in steps:
         work.answers(n, REQUEST, limit, batch, ANSWERED)
-        work.seconds_besides += f.merging(shape)
-    return f.model(work, f.decoding(shape, min(n, batch), limit), len(steps) * 2000, copies=2)
+        work.seconds_besides += facts.merging(shape)
+    return facts.model(work, facts.decoding(shape, min(n, batch), limit), len(steps) * 2000, copies=2)
 
 
-def coupling(f: Facts, at: At) -> Need:
-    shape, s = f.shape(at.regime), f.c["statistics"]
-    anchors, steps = len(f.study.anchor_steps(at.regime)), len(f.study.steps(at.regime))
+def coupling(facts: Facts, job: Job) -> Need:
+    shape, s = facts.shape(job.regime), facts.config["statistics"]
+    anchors, steps = len(facts.study.anchor_steps(job.regime)), len(facts.study.steps(job.regime))
     draws = s["bootstrap"] + s["shuffles"] + 2 * s["splits"]
-    sites = f.positions * (1 + len(f.c["coupling"]["fixed_layers"]))
-    seconds = 4 + 1.9e-9 * anchors * draws * sites * f.probes[0] * shape.hidden / 10
-    means = 4 * steps * f.positions * (shape.layers + 1) * shape.hidden * sizes.FLOAT
-    disk = sizes.carriers(shape, steps, f.c["coupling"]["subspace_k"]) / MB + 0.5
-    return f.table(seconds, (means + 8 * 4 * sites * f.probes[0] * shape.hidden) / MB, disk)
+    sites = facts.positions * (1 + len(facts.config["coupling"]["fixed_layers"]))
+    seconds = 4 + 1.9e-9 * anchors * draws * sites * facts.probes[0] * shape.hidden / 10
+    means = 4 * steps * facts.positions * (shape.layers + 1) * shape.hidden * sizes.FLOAT
+    disk = sizes.carriers(shape, steps, facts.config["coupling"]["subspace_k"]) / MB + 0.5
+    return facts.table(seconds, (means + 8 * 4 * sites * facts.probes[0] * shape.hidden) / MB, disk)
 
 
 STAGES = {

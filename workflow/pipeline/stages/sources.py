@@ -3,7 +3,7 @@
 from pipeline.costs.facts import CONVERSATION, MB, MODEL, REQUEST, Facts, Need
 from pipeline.costs.rates import Work
 from pipeline.costs.shapes import Shape
-from pipeline.identity import At
+from pipeline.identity import Job
 from pipeline.limits import layers_of, limits_of
 from pipeline.stages.stage import Stage
 from pipeline.study import Study
@@ -17,29 +17,30 @@ def model_settings(study: Study) -> dict:
 # --------------------------------------------------------------------------------------------------------- settings
 
 
-def fetched(study: Study, at: At) -> dict:
-    return {"name": at.other["name"], "source": study.config["sources"][at.other["name"]]}
+def fetched(study: Study, job: Job) -> dict:
+    return {"name": job.other["name"], "source": study.config["sources"][job.other["name"]]}
 
 
-def tiny(study: Study, at: At) -> dict:
+def tiny(study: Study, job: Job) -> dict:
     return {**study.config["model"]["tiny"], "system": study.config["model"]["system"]}
 
 
-def converted(study: Study, at: At) -> dict:
-    spec, _ = study.layout.converted()[f"{study.layout.root}/models/{at.other['model']}"]
+def converted(study: Study, job: Job) -> dict:
+    spec, _ = study.layout.converted()[f"{study.layout.root}/models/{job.other['model']}"]
     return {"format": spec["format"], **{k: study.config["model"][k] for k in ("dtype", "threads", "system")}}
 
 
-def layers(study: Study, at: At) -> dict:
+def layers(study: Study, job: Job) -> dict:
     names = study.layout.models()
     trained = {"lora_targets": study.config["lora"]["targets"]} if study.regimes else {}
     return {
-        "models": {name: layers_of(study, name) for name in names}, "limits": {name: limits_of(study, name) for name in names},
+        "models": {name: layers_of(study, name) for name in names},
+        "limits": {name: limits_of(study, name) for name in names},
         **trained,
-    }  # fmt: skip
+    }
 
 
-def prompt_sets(study: Study, at: At) -> dict:
+def prompt_sets(study: Study, job: Job) -> dict:
     """The sets point into `study.prompt_sources` by index."""
     prompts, paths, layout = study.config["prompts"], study.prompt_sources(), study.layout
     sources = {}
@@ -59,12 +60,16 @@ def prompt_sets(study: Study, at: At) -> dict:
         for name, role in prompts["roles"].items()
     }
     return {
-        "sources": sources, "roles": roles, "seed": prompts["seed"], "threshold": prompts["near_duplicate"],
-        "on_leak": prompts["on_leak"], "target_words": prompts["target_words"],
-    }  # fmt: skip
+        "sources": sources,
+        "roles": roles,
+        "seed": prompts["seed"],
+        "threshold": prompts["near_duplicate"],
+        "on_leak": prompts["on_leak"],
+        "target_words": prompts["target_words"],
+    }
 
 
-def clean_rows(study: Study, at: At) -> dict:
+def clean_rows(study: Study, job: Job) -> dict:
     """How the clean rows are made, or that the data has them."""
     if study.answered:
         return {"answers": "data"}
@@ -77,12 +82,12 @@ def clean_rows(study: Study, at: At) -> dict:
 # ------------------------------------------------------------------------------------------------------------- work
 
 
-def fetching(facts: Facts, at: At) -> Need:
+def fetching(facts: Facts, job: Job) -> Need:
     """Files of models take half-precision weights, GGUF ones a third of that, adapters little; data sets are small."""
     bytes_of = {"gguf": 0.6, "folder": 2.0, "adapter": 0.1}
     sizes = [(spec["source"], bytes_of[spec["format"]] * shape.parameters) for spec, shape in brought(facts)]
     sizes += [(spec["source"], 2.0 * judge.parameters) for spec, judge in facts.published()]
-    size = max((size for source, size in sizes if source == at.other["name"]), default=None)
+    size = max((size for source, size in sizes if source == job.other["name"]), default=None)
     return facts.table(5, disk=60) if size is None else facts.table(5 + size / 50e6, disk=size / MB)
 
 
@@ -91,10 +96,10 @@ def brought(facts: Facts) -> list[tuple[dict, Shape]]:
     return [(spec, facts.shape_in(folder)) for folder, (spec, _) in facts.study.layout.converted().items()]
 
 
-def converting(facts: Facts, at: At) -> Need:
-    folder = f"{facts.study.layout.root}/models/{at.other['model']}"
+def converting(facts: Facts, job: Job) -> Need:
+    folder = f"{facts.study.layout.root}/models/{job.other['model']}"
     spec, shape = facts.study.layout.converted()[folder][0], facts.shape_in(folder)
-    work = Work(shape, facts.size)
+    work = Work(shape, facts.size, loads=0)
     if spec["format"] != "gguf":  # copied as it is
         share = 0.05 if spec["format"] == "adapter" else 1.0
         work.bytes_loaded = 2 * 2 * share * shape.parameters
@@ -104,13 +109,12 @@ def converting(facts: Facts, at: At) -> Need:
     return Need(work.seconds(facts.rates), MODEL + 2 * weights / MB, disk=weights / MB)
 
 
-def cleaning(facts: Facts, at: At) -> Need:
-    spec = facts.c["clean_rows"]
+def cleaning(facts: Facts, job: Job) -> Need:
+    spec = facts.config["clean_rows"]
     rows = sum(facts.prompts(role) for role in spec["roles"])
     if spec.get("answers") == "data":
         return facts.table(disk=rows * CONVERSATION * 5 / MB)
     work = Work(facts.base, facts.size)
-    work.load()
     work.answers(rows, REQUEST, spec["max_new_tokens"], spec["batch_size"])  # a base model goes on to the limit
     held = facts.decoding(facts.base, min(rows, spec["batch_size"]), spec["max_new_tokens"])
     return facts.model(work, held, rows * 500)

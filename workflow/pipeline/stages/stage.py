@@ -11,7 +11,7 @@ from pathlib import Path
 from pipeline.costs.facts import Facts, Need
 from pipeline.costs.resources import RESOURCES, stated
 from pipeline.digests import code_digest
-from pipeline.identity import At, Group
+from pipeline.identity import Group, Job
 from pipeline.study import Study
 
 LONGEST = 30_000  # bytes of options in a command; Linux takes 131,072 in one word, and the whole command is one to bash
@@ -19,28 +19,18 @@ LISTS = Path(".snakemake") / "options"  # of longer ones, by content
 ONE_THREAD = "export OMP_NUM_THREADS=1; "  # tables: numpy's threads would fight over the cores
 
 
-def nothing(study: Study, at: At) -> dict:
-    """Settings of a stage that has none."""
-    return {}
-
-
-def a_table(facts: Facts, at: At) -> Need:
-    """Work of a stage that runs no model."""
-    return facts.table()
-
-
 @dataclass(frozen=True)
 class Stage:
     """What a rule is besides its files.
 
-    script: of workflow/scripts; environment: of envs/; settings: what the script gets as --params, of which a change reruns the
-    job; work: what a job costs; place: what tells its jobs apart (a part of its log's path, with wildcards).
+    script: of workflow/scripts; environment: of envs/; settings: what the script gets as --params, of which a change
+    reruns the job; work: what a job costs; place: what tells its jobs apart (a part of its log's path, with wildcards).
     """
 
     script: str
     environment: str | Callable[[Study], str]
-    settings: Callable[[Study, At], dict] = nothing
-    work: Callable[[Facts, At], Need] = a_table
+    settings: Callable[[Study, Job], dict] = lambda study, job: {}
+    work: Callable[[Facts, Job], Need] = lambda facts, job: facts.table()  # it runs no model
     place: str = ""
 
 
@@ -100,7 +90,7 @@ class Bound:
         return {key: resource(key) for key in RESOURCES}
 
     def need(self, wildcards: Mapping[str, str]) -> Need:
-        return self.stage.work(self.facts, At.of(wildcards, self.group))
+        return self.stage.work(self.facts, Job.of(wildcards, self.group))
 
     @property
     def params(self) -> dict:
@@ -113,7 +103,7 @@ class Bound:
 
     def settings(self, wildcards: Mapping[str, str]) -> str:
         """JSON in the order of the configuration: roles are served in it."""
-        return json.dumps(self.stage.settings(self.study, At.of(wildcards, self.group)))
+        return json.dumps(self.stage.settings(self.study, Job.of(wildcards, self.group)))
 
     @property
     def command(self) -> str:
@@ -137,7 +127,8 @@ def options(files: Iterable, left_out: Iterable[str] = ()) -> list[str]:
 
 
 def briefly(words: list[str]) -> str:
-    """The words of a command, quoted; of many, the name of a file that holds one a line, which scripts read in their place."""
+    """The words of a command, quoted; of many, the name of a file that holds one a line, which scripts read in their
+    place."""
     command = shlex.join(words)
     if len(command.encode()) <= LONGEST:
         return command

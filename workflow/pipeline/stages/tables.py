@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from pipeline.identity import At
+from pipeline.identity import Job
 from pipeline.stages.stage import Stage, by_content
 from pipeline.study import Study
 from safety_geometry.artefacts.tables import attacks, behaviour, causal, dense, geometry
@@ -16,17 +16,19 @@ DENSE = [table.name for table in dense.TABLES]
 CAUSAL = [table.name for table in causal.TABLES]
 CAPTIONS = Path(".snakemake") / "captions"
 # What claims are decided from, beside the causal tables.
-CLAIMS = ("five_anchor", "trajectory", "coupling", "contrasts", "coupling_controls", "geometry", "profile", "dense_correlations",
-          *ATTACKS)  # fmt: skip
+CLAIMS = (
+    "five_anchor", "trajectory", "coupling", "contrasts", "coupling_controls", "geometry", "profile",
+    "dense_correlations", *ATTACKS,
+)  # fmt: skip
 # Figure -> tables that it is drawn from.
 FIGURES = {
-    "five_anchor": ("five_anchor", "coupling_controls", "coupling"),
-    "trajectory": ("trajectory", "coupling_controls", "coupling"), "layer_profile": ("profile",),
-    "training_curves": ("training",), "geometry": ("geometry", "coupling"),
-    "coupling_controls": ("coupling_controls", "coupling"), "transfer": ("transfer",), "transfer_predictors": ("transfer_predictors",),
-    "dense": ("trajectory", "dense_correlations", "coupling_transition"), "causal_layers": ("layer_scan",),
-    "dose_response": ("causal_sweep",), "control_effects": ("control_normalised",), "aligned_anchors": ("aligned_anchors",),
-    "follow_up": ("follow_up",), "quadrants": ("quadrants",),
+    "five_anchor": ("five_anchor", "coupling_controls", "coupling"), "trajectory": ("trajectory", "coupling_controls",
+    "coupling"), "layer_profile": ("profile",), "training_curves": ("training",), "geometry": ("geometry", "coupling"),
+    "coupling_controls": ("coupling_controls", "coupling"), "transfer": ("transfer",),
+    "transfer_predictors": ("transfer_predictors",), "dense": ("trajectory", "dense_correlations",
+    "coupling_transition"), "causal_layers": ("layer_scan",), "dose_response": ("causal_sweep",),
+    "control_effects": ("control_normalised",), "aligned_anchors": ("aligned_anchors",), "follow_up": ("follow_up",),
+    "quadrants": ("quadrants",),
 }  # fmt: skip
 
 
@@ -44,13 +46,14 @@ def shown(name: str) -> dict:
 
 def of_sweeps(study: Study) -> list[str]:
     """Causal tables that the study has."""
-    c = study.config
+    config = study.config
     if not study.swept():
         return ["quadrants"]
     wanted = {
-        "layer_scan": c["sweep"]["layer_scan"], "aligned_anchors": c["aligned"]["anchors"] or study.models,
-        "follow_up": c["follow_up"]["targets"],
-    }  # fmt: skip
+        "layer_scan": config["sweep"]["layer_scan"],
+        "aligned_anchors": config["aligned"]["anchors"] or study.models,
+        "follow_up": config["follow_up"]["targets"],
+    }
     return ["quadrants", "causal_sweep", "control_normalised", *(name for name, there in wanted.items() if there)]
 
 
@@ -67,48 +70,52 @@ def all_tables(study: Study) -> list[str]:
 
 def figures(study: Study) -> dict[str, tuple[str, ...]]:
     """Figures of a finished study, with the tables that they are drawn from."""
-    there = set(all_tables(study))
-    return {name: tables for name, tables in FIGURES.items() if there.issuperset(tables)}
+    made = set(all_tables(study))
+    return {name: tables for name, tables in FIGURES.items() if made.issuperset(tables)}
 
 
 # --------------------------------------------------------------------------------------------------------- settings
 
 
-def gathered(study: Study, at: At) -> dict:
+def gathered(study: Study, job: Job) -> dict:
     statistics = study.config["statistics"]
     return {
-        "regimes": study.trajectories, "judged": study.identities(study.judged_checkpoints()),
-        "every_save": study.config["completions"]["every_save"], "seed": statistics["seed"], "draws": statistics["bootstrap"],
-    }  # fmt: skip
+        "regimes": study.trajectories,
+        "judged": study.identities(study.judged_checkpoints()),
+        "every_save": study.config["completions"]["every_save"],
+        "seed": statistics["seed"],
+        "draws": statistics["bootstrap"],
+    }
 
 
-def configured_references(study: Study, at: At) -> dict:
+def configured_references(study: Study, job: Job) -> dict:
     return {"configured": {name: regime["reference"] for name, regime in study.regimes.items()}}
 
 
-def block_bootstrap(study: Study, at: At) -> dict:
+def block_bootstrap(study: Study, job: Job) -> dict:
     spec = study.config["statistics"]
     return {"stats_seed": spec["seed"], "draws": spec["bootstrap"], "block_lengths": spec["block_lengths"]}
 
 
-def claims(study: Study, at: At) -> dict:
+def claims(study: Study, job: Job) -> dict:
     return {} if study.regimes else {"tuned": []}
 
 
-def figure(study: Study, at: At) -> dict:
-    name = at.other["figure"]
+def figure(study: Study, job: Job) -> dict:
+    name = job.other["figure"]
     empty = {"may_be_empty": True} if study.by_behaviour or study.brought else {}
     prompts = prompts_behind(study, name)
     return {"name": name, **empty, **({"prompts": prompts} if prompts else {})}
 
 
 def prompts_behind(study: Study, figure: str) -> dict[str, int | None]:
-    """Numbers of prompts behind a figure that stand in no table; with carriers from behaviour they are each checkpoint's own."""
-    c = study.config
+    """Numbers of prompts behind a figure that stand in no table; with carriers from behaviour they are each
+    checkpoint's own."""
+    config = study.config
     if figure == "training_curves" and study.regimes:
-        return {"monitor": fewest(study, "monitor_harmful", c["train"]["monitor"]["prompts"])}
+        return {"monitor": fewest(study, "monitor_harmful", config["train"]["monitor"]["prompts"])}
     if figure == "layer_profile" and not study.by_behaviour:
-        scored = fewest(study, "select_harmful", c["refusal"]["validation"])
+        scored = fewest(study, "select_harmful", config["refusal"]["validation"])
         return {"H": fewest(study, "select_harmful"), "R": scored}
     return {}
 

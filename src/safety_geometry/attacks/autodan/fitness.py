@@ -22,8 +22,8 @@ def digest(text: str) -> str:
 class Fitness:
     """Mean target cross-entropy of templates filled with one request, lower is better; every text is scored once.
 
-    Prompts run in batches sorted by length, after the template's common prefix, with logits at the target only. A prompt
-    that cannot be rendered, is too long, or whose loss is not finite, has none (None).
+    Prompts run in batches sorted by length, after the template's common prefix, with logits at the target only. A
+    prompt that cannot be rendered, is too long, or whose loss is not finite, has none (None).
     """
 
     def __init__(
@@ -43,8 +43,8 @@ class Fitness:
         return len(self.seen) - self.dropped
 
     def state(self) -> dict:
-        """What a resumed attack needs: the losses by digest of the text, so that a text seen before stays seen; and the rows of a pass where memory made
-        them fewer."""
+        """What a resumed attack needs: the losses by digest of the text, so that a text seen before stays seen; and the
+        rows of a pass where memory made them fewer."""
         fewer = self.size.rows if self.size.changed else None
         return {"seen": self.seen, "tokens": self.tokens, "prefix": self.prefix, "fewer_rows": fewer}
 
@@ -83,16 +83,16 @@ class Fitness:
     def _render(self, prompts: list[str]) -> list[Rendered | None]:
         """Conversations with the target, without the end of turn after it; None for those that are dropped."""
         try:
-            found = self.chat.render_many(prompts, [self.target] * len(prompts))
+            conversations = self.chat.render_many(prompts, [self.target] * len(prompts))
         except TemplateError:  # one of them; the others are still good
-            found = []
+            conversations = []
             for prompt in prompts:
                 try:
-                    found.append(self.chat.render(prompt, self.target))
+                    conversations.append(self.chat.render(prompt, self.target))
                 except TemplateError:
-                    found.append(None)
+                    conversations.append(None)
         out = []
-        for r in found:
+        for r in conversations:
             if r is not None:
                 r = Rendered(r.ids[:-1] if r.ids[-1] in self.chat.stop_ids else r.ids, r.t_inst, r.response, r.merged)
             out.append(r if r is not None and r.response <= self.limit and r.response < len(r.ids) else None)

@@ -1,7 +1,7 @@
 """Operators on prompt templates, for AutoDAN: sentence crossover, synonyms, word scores. All offline.
 
-A template is text with the placeholder `[REQUEST]` exactly once. Every operator gives templates again: the sentence that
-holds the placeholder is found first, and crossover cuts around it, so a request is never lost or doubled.
+A template is text with the placeholder `[REQUEST]` exactly once. Every operator gives templates again: the sentence
+that holds the placeholder is found first, and crossover cuts around it, so a request is never lost or doubled.
 """
 
 import math
@@ -55,11 +55,11 @@ def crossover(a: str, b: str, points: int, rng: np.random.Generator) -> tuple[st
     borders = len(left) - 1
     cuts = set((rng.permutation(borders)[:points] + 1).tolist())
     one, two = [], []
-    for i, (x, y) in enumerate(zip(left, right, strict=True)):
+    for i, (of_a, of_b) in enumerate(zip(left, right, strict=True)):
         if i in cuts:
             one, two = two, one
-        one += x
-        two += y
+        one += of_a
+        two += of_b
     if len(cuts) % 2:  # so that the first child begins as `a` does
         one, two = two, one
     return join(one), join(two)
@@ -70,9 +70,15 @@ def _aligned(a: list[Sentence], b: list[Sentence]) -> tuple[list[list[Sentence]]
     i, j = _anchor(a), _anchor(b)
     before, after = min(i, j), min(len(a) - i, len(b) - j) - 1
 
-    def pieces(s: list[Sentence], at: int) -> list[list[Sentence]]:
-        head, tail = s[:at], s[at + 1 :]
-        return [*([x] for x in head[:before]), head[before:], [s[at]], *([x] for x in tail[:after]), tail[after:]]
+    def pieces(parts: list[Sentence], anchor: int) -> list[list[Sentence]]:
+        head, tail = parts[:anchor], parts[anchor + 1 :]
+        return [
+            *([x] for x in head[:before]),
+            head[before:],
+            [parts[anchor]],
+            *([x] for x in tail[:after]),
+            tail[after:],
+        ]
 
     left, right = pieces(a, i), pieces(b, j)
     kept = [k for k in range(len(left)) if left[k] or right[k]]
@@ -105,13 +111,13 @@ def mutate(template: str, seeds: Sequence[str], table: Mapping[str, Sequence[str
     Each with even chance, in place of the language model that AutoDAN asks for a paraphrase; `table` from `both_ways`.
     """
     if rng.random() < 0.5:
-        mine = sentences(template)
-        theirs = [s for s in sentences(seeds[rng.integers(len(seeds))]) if PLACEHOLDER not in s[1]]
-        free = [i for i, (_, text) in enumerate(mine) if PLACEHOLDER not in text]
-        if free and theirs:
+        parts = sentences(template)
+        donors = [s for s in sentences(seeds[rng.integers(len(seeds))]) if PLACEHOLDER not in s[1]]
+        free = [i for i, (_, text) in enumerate(parts) if PLACEHOLDER not in text]
+        if free and donors:
             i = free[rng.integers(len(free))]
-            mine[i] = (mine[i][0], theirs[rng.integers(len(theirs))][1])
-            return join(mine)
+            parts[i] = (parts[i][0], donors[rng.integers(len(donors))][1])
+            return join(parts)
     return rewrite(template, table, rng)
 
 
@@ -165,8 +171,8 @@ def replace_words(
 ) -> str:
     """AutoDAN-HGA's word step: words give way to synonyms by roulette on the scores; the word itself is an option.
 
-    Each word that has synonyms is considered with `probability`, at most five a paragraph, drawn at random (the released
-    code takes the first five, and never reaches the rest).
+    Each word that has synonyms is considered with `probability`, at most five a paragraph, drawn at random (the
+    released code takes the first five, and never reaches the rest).
     """
     places = _replaceable(template, table)
     considered = [m for m in places if rng.random() < probability]
@@ -174,10 +180,10 @@ def replace_words(
     for m in considered:
         paragraphs.setdefault(template.count("\n", 0, m.start()), []).append(m)
     changes = []
-    for found in paragraphs.values():
-        for i in sorted(rng.permutation(len(found))[:WORDS_PER_PARAGRAPH].tolist()):
-            options = _options(template, found[i], table)
-            changes.append((found[i], options[rng.choice(len(options), p=word_probabilities(options, scores))]))
+    for matches in paragraphs.values():
+        for i in sorted(rng.permutation(len(matches))[:WORDS_PER_PARAGRAPH].tolist()):
+            options = _options(template, matches[i], table)
+            changes.append((matches[i], options[rng.choice(len(options), p=word_probabilities(options, scores))]))
     return _replace(template, changes)
 
 
@@ -200,11 +206,11 @@ def _options(template: str, place: re.Match, table: Mapping[str, Sequence[str]])
 
 def _replace(template: str, changes: Sequence[tuple[re.Match, str]]) -> str:
     """Put words in places, in the case (lower, Capitalised, UPPER) of what stands there."""
-    out, at = [], 0
+    out, end = [], 0
     for m, word in sorted(changes, key=lambda c: c[0].start()):
         was = m.group()
         if word != was.lower():
             word = word.upper() if was.isupper() and len(was) > 1 else word.capitalize() if was[0].isupper() else word
-            out += [template[at : m.start()], word]
-            at = m.end()
-    return "".join(out) + template[at:]
+            out += [template[end : m.start()], word]
+            end = m.end()
+    return "".join(out) + template[end:]

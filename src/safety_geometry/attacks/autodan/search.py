@@ -1,8 +1,8 @@
 """AutoDAN: a readable prompt around the request that makes a given answer opening likely, by a genetic algorithm.
 
-Two forms: `ga` as in HarmBench, and `hga`, the hierarchical one (Liu et al. 2024, arXiv 2310.04451), in which four of five
-steps choose words. Seeds, crossover and mutation are offline (`mutation`); the unoptimised seeds are scored first, as
-generation 0, and reported beside the result: on many models they alone do the work.
+Two forms: `ga` as in HarmBench, and `hga`, the hierarchical one (Liu et al. 2024, arXiv 2310.04451), in which four of
+five steps choose words. Seeds, crossover and mutation are offline (`mutation`); the unoptimised seeds are scored first,
+as generation 0, and reported beside the result: on many models they alone do the work.
 """
 
 import json
@@ -33,9 +33,10 @@ WORD_STEPS = 5  # HGA: of so many steps, the first crosses sentences and the oth
 @dataclass(frozen=True)
 class AutoDANConfig:
     """form: `ga` or `hga`; steps: generations after the seeds; population: prompts of a generation; elites: share that
-    survives unchanged (at least one); crossover: probability that two parents are crossed, and that a word step considers
-    a word; points: cuts of a crossover; mutation: probability that an offspring is mutated; batch_size: prompts of one
-    forward pass; stop_loss: stop when the loss falls to it; max_prompt_tokens: longer rendered prompts are dropped.
+    survives unchanged (at least one); crossover: probability that two parents are crossed, and that a word step
+    considers a word; points: cuts of a crossover; mutation: probability that an offspring is mutated; batch_size:
+    prompts of one forward pass; stop_loss: stop when the loss falls to it; max_prompt_tokens: longer rendered prompts
+    are dropped.
     """
 
     form: str
@@ -61,11 +62,11 @@ class AutoDANConfig:
 
 @dataclass(frozen=True)
 class AutoDANResult:
-    """prompt, loss: the best prompt found and its target cross-entropy (nats a token), recomputed by a plain forward pass;
-    seed_prompt, seed_loss, seed_index: the same of the best unoptimised seed, and which it is; losses: best loss after
-    every generation, the first of the seeds alone; tokens: tokens processed, padding not counted; evaluated: different
-    prompts scored; dropped: prompts that could not be rendered or were too long; stopped: `loss`, `steps`, or `unusable`
-    (every seed was dropped: prompts empty, losses nan, index −1)."""
+    """prompt, loss: the best prompt found and its target cross-entropy (nats a token), recomputed by a plain forward
+    pass; seed_prompt, seed_loss, seed_index: the same of the best unoptimised seed, and which it is; losses: best loss
+    after every generation, the first of the seeds alone; tokens: tokens processed, padding not counted; evaluated:
+    different prompts scored; dropped: prompts that could not be rendered or were too long; stopped: `loss`, `steps`, or
+    `unusable` (every seed was dropped: prompts empty, losses nan, index −1)."""
 
     prompt: str
     loss: float
@@ -88,10 +89,17 @@ def numbers(config: AutoDANConfig, result: AutoDANResult, rows: int) -> dict:
     """What the table of attacks says of it; `rows`: of a forward pass, when the attack was done."""
     start, loss = (result.seed_loss, result.loss) if result.usable else (math.nan, math.nan)
     return {
-        "budget_steps": config.steps, "width": config.population, "steps": max(0, len(result.losses) - 1), "loss_start": start,
-        "loss": loss, "candidates": result.evaluated, "rejected": result.dropped, "tokens": result.tokens, "batch_size": rows,
+        "budget_steps": config.steps,
+        "width": config.population,
+        "steps": max(0, len(result.losses) - 1),
+        "loss_start": start,
+        "loss": loss,
+        "candidates": result.evaluated,
+        "rejected": result.dropped,
+        "tokens": result.tokens,
+        "batch_size": rows,
         "stopped": result.stopped,
-    }  # fmt: skip
+    }
 
 
 def autodan(
@@ -110,14 +118,15 @@ def autodan(
 ) -> AutoDANResult:
     """Attack one behaviour from the seed templates, always keeping the best prompt seen.
 
-    Generation 0 is the seeds, all of them; with `steps=0` that is all. The best go on if the population is smaller; if it
-    is larger, the first step adds synonym rewritings. What is drawn depends on `seed` and the losses alone.
+    Generation 0 is the seeds, all of them; with `steps=0` that is all. The best go on if the population is smaller; if
+    it is larger, the first step adds synonym rewritings. What is drawn depends on `seed` and the losses alone.
 
     Args:
         seeds: templates with the placeholder `[REQUEST]` once.
         synonyms: word -> words that may stand in its place.
         progress: is told (step, best loss) after every step.
-        state: what `save` was given: goes on from there, with the same result as one go. `config.steps`, `stop_loss` and
+        state: what `save` was given: goes on from there, with the same result as one go. `config.steps`, `stop_loss`
+        and
             `batch_size` may be others than then.
         save: is given the state after generation 0 and every step, a dict that JSON can hold.
         batch: stands for `config.batch_size`, and remembers from behaviour to behaviour that memory made it smaller.
@@ -184,7 +193,8 @@ def _first_generation(fitness: Fitness, seeds: Sequence[str], config: AutoDANCon
 
 
 def _generation(run: _Run, fitness: Fitness, seeds: Sequence[str], table, config: AutoDANConfig, rng) -> _Run:
-    """One step: elites and offspring; places that dropped offspring leave are filled by the best of the old generation."""
+    """One step: elites and offspring; places that dropped offspring leave are filled by the best of the old
+    generation."""
     old = run.population
     if len(old) < config.population:  # few seeds: synonym rewritings of them, the best first
         extra = [rewrite(old[i % len(old)][0], table, rng) for i in range(config.population - len(old))]

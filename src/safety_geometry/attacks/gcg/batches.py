@@ -1,4 +1,5 @@
-"""Batches of GCG's candidates: which rows share a forward pass, and how rows of several cases stand beside each other."""
+"""Batches of GCG's candidates: which rows share a forward pass, and how rows of several cases stand beside each
+other."""
 
 import math
 from collections.abc import Sequence
@@ -13,15 +14,16 @@ from safety_geometry.models.processes import ONE, Ranks
 from safety_geometry.models.runner import KeyValues, Runner
 
 OVERHEAD = {"cpu": 32, "cuda": 1024}
-"""What one forward pass costs beyond its tokens, in tokens: about what it is for a small model on one thread (CPU; measured), and a guess (CUDA)."""
+"""What one forward pass costs beyond its tokens, in tokens: measured with a small model on one thread of a CPU, and a
+guess for CUDA."""
 
 
 class BatchSize(memory.BatchSize):
-    """Rows of one forward pass, and the ranks that share the passes out. Halved on CUDA only, and not where weights are sharded: a
-    rank cannot try again while others wait for it.
+    """Rows of one forward pass, and the ranks that share the passes out. Halved on CUDA only, and not where weights are
+    sharded: a rank cannot try again while others wait for it.
 
-    `looks` are the rows of a pass with its graph, a quarter as many, since such a row takes several times the memory; they shrink by
-    themselves. `both` is what a job registers."""
+    `looks` are the rows of a pass with its graph, a quarter as many, since such a row takes several times the memory;
+    they shrink by themselves. `both` is what a job registers."""
 
     def __init__(self, rows: int, adaptive: bool = False, ranks: Ranks = ONE):
         super().__init__(rows, "GCG's candidates", adaptive)
@@ -37,7 +39,8 @@ class BatchSize(memory.BatchSize):
 
 
 def plan(lengths: Tensor, rows: int, overhead: int) -> list[list[int]]:
-    """Indices in batches of like length, longest first: the cut with the least padded tokens plus `overhead` a batch."""
+    """Indices in batches of like length, longest first: the cut with the least padded tokens plus `overhead` a
+    batch."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     sizes: list[list[int]] = []  # [length, how many]
     for i in order:
@@ -72,7 +75,8 @@ class Span:
     """
 
     def __init__(self, runner: Runner, pasts: Sequence[dict], starts: Sequence[int], blocks: Sequence[Tensor]):
-        """`pasts`: keys and values by layer of each case; `blocks`: ids [R, T] of each case's rows from its start on."""
+        """`pasts`: keys and values by layer of each case; `blocks`: ids [R, T] of each case's rows from its start
+        on."""
         device = runner.device
         self.pasts, self.starts, self.device = pasts, starts, device
         self.width = max(block.shape[1] for block in blocks)
@@ -84,19 +88,20 @@ class Span:
         self.slots = max(starts)
         self.layout = {"past": self.slots}
         if len(blocks) > 1:
-            own = torch.tensor(starts, device=device)[self.owner]
+            starts_of_rows = torch.tensor(starts, device=device)[self.owner]
             old, new = torch.arange(self.slots, device=device), torch.arange(self.width, device=device)
-            there = (old[None] >= self.slots - own[:, None])[:, None, None].expand(-1, 1, self.width, -1)
-            causal = (new[None] <= new[:, None])[None, None].expand(len(own), 1, -1, -1)
-            self.layout["positions"] = own[:, None] + new[None]
-            self.layout["visible"] = torch.cat([there, causal], -1)
+            before = (old[None] >= self.slots - starts_of_rows[:, None])[:, None, None].expand(-1, 1, self.width, -1)
+            causal = (new[None] <= new[:, None])[None, None].expand(len(starts_of_rows), 1, -1, -1)
+            self.layout["positions"] = starts_of_rows[:, None] + new[None]
+            self.layout["visible"] = torch.cat([before, causal], -1)
 
     def padded(self, streams: Sequence[Tensor]) -> Tensor:
         """The rows' streams [R, T, d] of every case in one tensor [B, T, d]."""
         return torch.cat([torch.nn.functional.pad(h, (0, 0, 0, self.width - h.shape[1])) for h in streams])
 
     def cache(self, first: int = 0, record: bool = False) -> KeyValues:
-        """Keys and values before the rows from block `first` on; they are cut (and padded) anew for each pass, not kept."""
+        """Keys and values before the rows from block `first` on; they are cut (and padded) anew for each pass, not
+        kept."""
         if len(self.pasts) == 1:
             past = {
                 layer: tuple(x[:, :, : self.slots] for x in pair)
@@ -107,12 +112,14 @@ class Span:
         past = {}
         for layer in (layer for layer in self.pasts[0] if layer >= first):
             past[layer] = tuple(
-                torch.cat([
-                    torch.nn.functional.pad(p[layer][side][:, :, :start], (0, 0, self.slots - start, 0))
-                    for p, start in zip(self.pasts, self.starts, strict=True)
-                ])
+                torch.cat(
+                    [
+                        torch.nn.functional.pad(p[layer][side][:, :, :start], (0, 0, self.slots - start, 0))
+                        for p, start in zip(self.pasts, self.starts, strict=True)
+                    ]
+                )
                 for side in (0, 1)
-            )  # fmt: skip
+            )
         return KeyValues(past, rows=self.owner, record=record)
 
     def objective(

@@ -1,4 +1,5 @@
-"""Candidates of a GCG step: single substitutions by the gradient, several of them made together, and runs of the target."""
+"""Candidates of a GCG step: single substitutions by the gradient, several of them made together, and runs of the
+target."""
 
 from collections.abc import Sequence
 
@@ -18,10 +19,12 @@ def propose(
     generator: torch.Generator,
     phrase: Sequence[int] = (),
 ) -> Tensor:
-    """Candidates [width, n] that differ from the current suffix in one token each, and with `echo` as many more at most.
+    """Candidates [width, n] that differ from the current suffix in one token each, and with `echo` as many more at
+    most.
 
     Positions are spread evenly over the suffix; the token is drawn from the `top_k` with the most negative gradient
-    at that position, among the allowed ones and without the current token. For `echo` see `_echoes`; `phrase` is what it repeats.
+    at that position, among the allowed ones and without the current token. For `echo` see `_echoes`; `phrase` is what
+    it repeats.
     """
     current = torch.tensor(suffix.tokens)
     n, k = len(current), choices(config, allowed)
@@ -41,21 +44,22 @@ def echo_phrase(chat: ChatFormat, suffix: Suffix, allowed: Tensor) -> list[int]:
 
 
 def _echoes(current: Tensor, phrase: Sequence[int], runs: Tensor) -> Tensor:
-    """Candidates [≤ echo, n] that have a run of `phrase` somewhere in the suffix: a model tends to go on as its context does.
+    """Candidates [≤ echo, n] that have a run of `phrase` somewhere in the suffix: a model tends to go on as its context
+    does.
 
-    `runs` [echo, 3] in [0, 1) says how long, from where in the phrase and to where in the suffix. Every second one is as long
-    as phrase and suffix allow. What comes out as the current suffix, or twice, is left out.
+    `runs` [echo, 3] in [0, 1) says how long, from where in the phrase and to where in the suffix. Every second one is
+    as long as phrase and suffix allow. What comes out as the current suffix, or twice, is left out.
     """
     n, m = len(current), len(phrase)
     longest = min(n, m)
-    words, found = torch.tensor(phrase), {tuple(current.tolist()): None}
-    for i, (size, begin, at) in enumerate(runs.tolist()):
+    words, distinct = torch.tensor(phrase), {tuple(current.tolist()): None}
+    for i, (size, begin, place) in enumerate(runs.tolist()):
         length = longest if i % 2 == 0 else 1 + int(size * longest)
-        begin, at = int(begin * (m - length + 1)), int(at * (n - length + 1))
+        begin, place = int(begin * (m - length + 1)), int(place * (n - length + 1))
         row = current.clone()
-        row[at : at + length] = words[begin : begin + length]
-        found.setdefault(tuple(row.tolist()))
-    return torch.tensor(list(found)[1:], dtype=torch.long).reshape(-1, n)
+        row[place : place + length] = words[begin : begin + length]
+        distinct.setdefault(tuple(row.tolist()))
+    return torch.tensor(list(distinct)[1:], dtype=torch.long).reshape(-1, n)
 
 
 def choices(config: GCGConfig, allowed: Tensor) -> int:
@@ -64,7 +68,8 @@ def choices(config: GCGConfig, allowed: Tensor) -> int:
 
 
 def draws(n: int, config: GCGConfig, k: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """All that is drawn in a step: positions and ranks of its candidates [width] each, and what its echoes are made of [echo, 3]."""
+    """All that is drawn in a step: positions and ranks of its candidates [width] each, and what its echoes are made of
+    [echo, 3]."""
     if config.width >= n:
         where = torch.arange(config.width) * n // config.width
     else:
@@ -76,8 +81,8 @@ def draws(n: int, config: GCGConfig, k: int, generator: torch.Generator) -> tupl
 
 def merged(suffix: Suffix, rows: Tensor, losses: Tensor, bar: float, most: int) -> Tensor:
     """The best substitutions of 2, 3 … `most` positions made together, [≤ most − 1, n]: the best candidate of every
-    position that lowers the loss, the best positions first (the multi-coordinate update of Jia et al. 2024, 2405.21018).
-    Candidates that change more than one token are left out."""
+    position that lowers the loss, the best positions first (the multi-coordinate update of Jia et al. 2024,
+    2405.21018). Candidates that change more than one token are left out."""
     current = torch.tensor(suffix.tokens)
     together, taken, out = current.clone(), set(), []
     for r in losses.argsort(stable=True).tolist():

@@ -24,12 +24,12 @@ def mellowmax(losses: Tensor, alpha: float, real: Tensor) -> Tensor:
 def target_loss(logits: Tensor, labels: Tensor, real: Tensor, alpha: float | None) -> tuple[Tensor, Tensor]:
     """Objective [B] and whether each row's argmax is the target [B], from logits [B, N, V], labels and real [B, N].
 
-    The objective is the mean cross-entropy in nats a token, or its mellowmax. Not by `token_log_p`: a step's logits are the largest
-    thing that it holds, and log-probabilities of all of them would be as large again.
+    The objective is the mean cross-entropy in nats a token, or its mellowmax. Not by `token_log_p`: a step's logits are
+    the largest thing that it holds, and log-probabilities of all of them would be as large again.
     """
-    own = logits.gather(-1, labels[..., None])[..., 0]
-    each = logits.logsumexp(-1) - own
-    exact = ((own >= logits.amax(-1)) | ~real).all(-1)
+    of_labels = logits.gather(-1, labels[..., None])[..., 0]
+    each = logits.logsumexp(-1) - of_labels
+    exact = ((of_labels >= logits.amax(-1)) | ~real).all(-1)
     if alpha is not None:
         return mellowmax(each, alpha, real), exact
     return each.masked_fill(~real, 0.0).sum(-1) / real.sum(-1), exact
@@ -49,6 +49,8 @@ def check_agreement(runner: Runner, cached: float, uncached: float, what: str) -
     limit = TOLERANCE[runner.dtype] * max(1.0, abs(uncached))
     if not abs(cached - uncached) <= limit:
         raise CacheError(
-            f"{what}: loss {cached:.5f} with cached keys and values, {uncached:.5f} without, more than {limit:.1e} apart "
-            f"({runner.dtype}); the search would follow the wrong candidates. Use another dtype, or report the model family"
+            f"{what}: loss {cached:.5f} with cached keys and values, {uncached:.5f} without, more than {limit:.1e}"
+            " apart "
+            f"({runner.dtype}); the search would follow the wrong candidates. Use another dtype, or report the model"
+            " family"
         )

@@ -1,8 +1,8 @@
 """Target losses of many candidate suffixes, and the gradient of the current ones: where GCG spends its time.
 
-A candidate that differs from its case's current suffix from position j on shares the keys and values of everything before
-it, so only the tokens from j on are run. Rows of several cases may share a batch (`gcg_batches`). Logits are computed where
-the target is predicted, nowhere else.
+A candidate that differs from its case's current suffix from position j on shares the keys and values of everything
+before it, so only the tokens from j on are run. Rows of several cases may share a batch (`gcg_batches`). Logits are
+computed where the target is predicted, nowhere else.
 """
 
 import math
@@ -62,25 +62,31 @@ def score(
     Args:
         layers: a draft, the first so many blocks under the model's final norm and head.
         start, streams: go on at block `start` from `streams` [W, T, d] of every case (those of a `draft`).
-    Tokens count by the share of the blocks that they pass. The ranks of `batch` score a part each and exchange the losses.
+    Tokens count by the share of the blocks that they pass. The ranks of `batch` score a part each and exchange the
+    losses.
     """
     batch.ranks.check("candidates of a GCG step", [current.suffix.ids for current in currents], *candidates)
     stop = layers or runner.n_layers
     out = [Scored(torch.zeros(len(rows)), torch.zeros(len(rows), dtype=torch.bool)) for rows in candidates]
 
     def compute(span: Span, parts: list["_Part"]) -> None:
-        given = None if streams is None else [streams[p.case][p.rows][:, -p.block.shape[1] :] for p in parts]
-        h = runner.embed(span.ids) if given is None else span.padded(given)
+        inputs = (
+            None if streams is None else [streams[part.case][part.rows][:, -part.block.shape[1] :] for part in parts]
+        )
+        h = runner.embed(span.ids) if inputs is None else span.padded(inputs)
         h = runner.blocks(h, start=start, stop=stop, cache=span.cache(start), **span.layout)
-        losses, exact = span.objective(runner, h, [currents[p.case].suffix for p in parts], alpha)
-        for p, mine in zip(parts, span.owned, strict=True):
-            out[p.case].losses[p.rows], out[p.case].exact[p.rows] = losses[mine].float().cpu(), exact[mine].cpu()
-            out[p.case].tokens += p.block.numel()
+        losses, exact = span.objective(runner, h, [currents[part.case].suffix for part in parts], alpha)
+        for part, rows in zip(parts, span.owned, strict=True):
+            out[part.case].losses[part.rows], out[part.case].exact[part.rows] = (
+                losses[rows].float().cpu(),
+                exact[rows].cpu(),
+            )
+            out[part.case].tokens += part.block.numel()
 
     _in_batches(runner, currents, candidates, batch, compute, batch.ranks, (start, stop))
     _exchange(batch.ranks, out)
-    for own in out:
-        own.tokens = round(own.tokens * (stop - start) / runner.n_layers)
+    for scored in out:
+        scored.tokens = round(scored.tokens * (stop - start) / runner.n_layers)
     return out
 
 
@@ -90,9 +96,9 @@ def draft(
 ) -> list[Scored]:
     """First-order estimate of every candidate's objective, from the input of block `layers` on.
 
-    GCG's gradient takes the whole model for linear in the one-hot, across a jump from one token to another; this takes only
-    the blocks from `layers` on for linear, in what the candidate changed there: loss + ⟨slope, stream − current stream⟩.
-    Every rank computes all of them, since streams are large; the estimates are those of the first.
+    GCG's gradient takes the whole model for linear in the one-hot, across a jump from one token to another; this takes
+    only the blocks from `layers` on for linear, in what the candidate changed there: loss + ⟨slope, stream − current
+    stream⟩. Every rank computes all of them, since streams are large; the estimates are those of the first.
     """
     out = []
     for current, rows in zip(currents, candidates, strict=True):
@@ -101,18 +107,18 @@ def draft(
 
     def compute(span: Span, parts: list["_Part"]) -> None:
         h = runner.blocks(runner.embed(span.ids), stop=layers, cache=span.cache(), **span.layout)
-        for p, mine in zip(parts, span.owned, strict=True):
-            own, width = currents[p.case], p.block.shape[1]
-            new = h[mine, :width]
-            moved = (new - own.stream[-width:]) * own.slope[-width:]
-            out[p.case].losses[p.rows] = (own.loss + moved.float().sum((1, 2))).cpu()
-            out[p.case].streams[p.rows, -width:] = new
-            out[p.case].tokens += p.block.numel()
+        for part, rows in zip(parts, span.owned, strict=True):
+            current, width = currents[part.case], part.block.shape[1]
+            new = h[rows, :width]
+            moved = (new - current.stream[-width:]) * current.slope[-width:]
+            out[part.case].losses[part.rows] = (current.loss + moved.float().sum((1, 2))).cpu()
+            out[part.case].streams[part.rows, -width:] = new
+            out[part.case].tokens += part.block.numel()
 
     _in_batches(runner, currents, candidates, batch, compute)
-    for own in out:
-        batch.ranks.first_(own.losses)
-        own.tokens = round(own.tokens * layers / runner.n_layers)
+    for scored in out:
+        batch.ranks.first_(scored.losses)
+        scored.tokens = round(scored.tokens * layers / runner.n_layers)
     return out
 
 
@@ -123,43 +129,45 @@ def look(
     batch: BatchSize,
     alpha: float | None,
     gradient: bool = True,
-    at: int | None = None,
+    kept_layer: int | None = None,
 ) -> list[Current]:
     """Loss, keys and values and (unless told otherwise) gradient of the suffixes, after the cached prefixes.
 
     The gradient is d objective / d one-hot of the suffix tokens, [n, V], through the embedding, which is linear in the
-    one-hot. Gemma multiplies its embeddings by a constant, which is left out: it changes no order. With `at` the stream at
-    the input of that block and its slope are kept as well. Every rank of `batch` looks at all of them, for the keys and values;
-    what decisions rest on (loss, exactness, gradient) is that of the first.
+    one-hot. Gemma multiplies its embeddings by a constant, which is left out: it changes no order. With `kept_layer`
+    the stream at the input of that block and its slope are kept as well. Every rank of `batch` looks at all of them,
+    for the keys and values; what decisions rest on (loss, exactness, gradient) is that of the first.
     """
     out: list[Current | None] = [None] * len(suffixes)
 
     def compute(part: Sequence[int]) -> None:
-        own = [suffixes[i] for i in part]
-        blocks = [torch.tensor([s.ids[s.start : -1]]) for s in own]
-        span = Span(runner, [prefixes[i].past for i in part], [s.start for s in own], blocks)
+        chosen = [suffixes[i] for i in part]
+        blocks = [torch.tensor([s.ids[s.start : -1]]) for s in chosen]
+        span = Span(runner, [prefixes[i].past for i in part], [s.start for s in chosen], blocks)
         cache, inner = span.cache(record=True), []
         with torch.set_grad_enabled(gradient):
             embedded = runner.embed(span.ids).detach().requires_grad_(gradient)
-            tap = None if at is None else lambda layer, h: inner.append(h) if layer == at else None
+            tap = None if kept_layer is None else lambda layer, h: inner.append(h) if layer == kept_layer else None
             h = runner.blocks(embedded, cache=cache, tap=tap, **span.layout)
-            losses, exact = span.objective(runner, h, own, alpha)
+            losses, exact = span.objective(runner, h, chosen, alpha)
             slopes = torch.autograd.grad(losses.sum(), [embedded, *inner]) if gradient else ()
         table = runner.body.embed_tokens.weight.detach()
         for row, i in enumerate(part):
-            s, width = own[row], blocks[row].shape[1]
+            s, width = chosen[row], blocks[row].shape[1]
             past = {
-                layer: tuple(torch.cat([old, new[row : row + 1, :, :width].detach()], 2)
-                             for old, new in zip(prefixes[i].past[layer], pair, strict=True))
+                layer: tuple(
+                    torch.cat([old, new[row : row + 1, :, :width].detach()], 2)
+                    for old, new in zip(prefixes[i].past[layer], pair, strict=True)
+                )
                 for layer, pair in cache.now.items()
-            }  # fmt: skip
-            found = Current(s, past, float(losses[row].detach()), bool(exact[row]))
+            }
+            current = Current(s, past, float(losses[row].detach()), bool(exact[row]))
             if gradient:
                 toward = slopes[0][row, : s.stop - s.start].to(table.dtype) @ table.T
-                found.gradient = toward if toward.dtype == torch.float64 else toward.float()
+                current.gradient = toward if toward.dtype == torch.float64 else toward.float()
             if gradient and inner:
-                found.stream, found.slope = inner[0][row, :width].detach(), slopes[1][row, :width]
-            out[i] = found
+                current.stream, current.slope = inner[0][row, :width].detach(), slopes[1][row, :width]
+            out[i] = current
 
     lengths = [len(s.ids) - 1 - s.start for s in suffixes]
     for rows in plan(lengths, batch.looks.rows, OVERHEAD.get(runner.device.type, 32)):
@@ -169,7 +177,8 @@ def look(
 
 
 def _follow_first(ranks: Ranks, looked: Sequence[Current]) -> None:
-    """The same losses and gradients on all ranks: each computed its own, and rounding may differ from one GPU to another."""
+    """The same losses and gradients on all ranks: each computed its own, and rounding may differ from one GPU to
+    another."""
     if ranks.world == 1:
         return
     losses = ranks.of_first(*(c.loss for c in looked))
@@ -205,7 +214,8 @@ def check_cache(runner: Runner, suffix: Suffix, token: int) -> None:
 
 @dataclass
 class _Part:
-    """Rows of one case in a batch: their indices among its candidates, and their ids from their common start on [R, T]."""
+    """Rows of one case in a batch: their indices among its candidates, and their ids from their common start on [R,
+    T]."""
 
     case: int
     rows: list[int]
@@ -221,22 +231,26 @@ def _in_batches(
     ranks: Ranks = ONE,
     stage: tuple[int, int] = (0, 0),
 ) -> None:
-    """Call `compute` with batches of the candidates, those of one case starting at the first token that any of them changes.
+    """Call `compute` with batches of the candidates, those of one case starting at the first token that any of them
+    changes.
 
-    With several ranks each takes its part of the candidates. Where weights are sharded, a rank with fewer batches than another
-    runs the blocks of `stage` (from, to) on one token instead, to keep step.
+    With several ranks each takes its part of the candidates. Where weights are sharded, a rank with fewer batches than
+    another runs the blocks of `stage` (from, to) on one token instead, to keep step.
     """
-    jobs = [(c, r) for c, rows in enumerate(candidates) for r in range(len(rows))]
+    jobs = [(case, row) for case, rows in enumerate(candidates) for row in range(len(rows))]
     starts = [_first_change(current.suffix, rows) for current, rows in zip(currents, candidates, strict=True)]
-    lengths = [len(currents[c].suffix.ids) - 1 - starts[c][r] for c, r in jobs]
+    lengths = [len(currents[case].suffix.ids) - 1 - starts[case][row] for case, row in jobs]
 
     def run(chosen: Sequence[int]) -> None:
-        own: dict[int, list[int]] = {}
-        for c, r in sorted(jobs[i] for i in chosen):
-            own.setdefault(c, []).append(r)
-        begin = {c: min(starts[c][r] for r in rows) for c, rows in own.items()}
-        parts = [_Part(c, rows, _from(currents[c].suffix, candidates[c][rows], begin[c])) for c, rows in own.items()]
-        pasts = [currents[c].past for c in own]
+        by_case: dict[int, list[int]] = {}
+        for case, row in sorted(jobs[i] for i in chosen):
+            by_case.setdefault(case, []).append(row)
+        begin = {case: min(starts[case][row] for row in rows) for case, rows in by_case.items()}
+        parts = [
+            _Part(case, rows, _from(currents[case].suffix, candidates[case][rows], begin[case]))
+            for case, rows in by_case.items()
+        ]
+        pasts = [currents[case].past for case in by_case]
         compute(Span(runner, pasts, list(begin.values()), [p.block for p in parts]), parts)
 
     overhead = OVERHEAD.get(runner.device.type, 32)
@@ -250,22 +264,23 @@ def _in_batches(
     for chosen in own_batches:
         batch.run(run, chosen)
     if ranks.sharded:
-        most = max(len(batches(replace(ranks, rank=r).share(order))) for r in range(ranks.world))
+        most = max(len(batches(replace(ranks, rank=row).share(order))) for row in range(ranks.world))
         for _ in range(most - len(own_batches)):
             token = torch.zeros(1, 1, dtype=torch.long, device=runner.device)
             runner.blocks(runner.embed(token), start=stage[0], stop=stage[1])
 
 
 def _exchange(ranks: Ranks, scored: Sequence[Scored]) -> None:
-    """Put together what the ranks scored, each its own candidates and zero for the others: losses, exactness and token counts."""
+    """Put together what the ranks scored, each its own candidates and zero for the others: losses, exactness and token
+    counts."""
     if ranks.world == 1:
         return
-    flat = torch.cat([x.double() for s in scored for x in (s.losses, s.exact, torch.tensor([s.tokens]))])
+    flat = torch.cat([x.double() for each in scored for x in (each.losses, each.exact, torch.tensor([each.tokens]))])
     ranks.add_(flat)
-    sizes = [n for s in scored for n in (len(s.losses), len(s.exact), 1)]
+    sizes = [n for each in scored for n in (len(each.losses), len(each.exact), 1)]
     parts = iter(flat.split(sizes))
-    for s in scored:
-        s.losses, s.exact, s.tokens = next(parts).to(s.losses.dtype), next(parts).bool(), int(next(parts))
+    for each in scored:
+        each.losses, each.exact, each.tokens = next(parts).to(each.losses.dtype), next(parts).bool(), int(next(parts))
 
 
 def _first_change(suffix: Suffix, candidates: Tensor) -> list[int]:
@@ -276,6 +291,7 @@ def _first_change(suffix: Suffix, candidates: Tensor) -> list[int]:
 
 
 def _from(suffix: Suffix, candidates: Tensor, begin: int) -> Tensor:
-    """Ids of the conversations with these suffixes from `begin` on, [W, T]; the last token predicts nothing and is out."""
+    """Ids of the conversations with these suffixes from `begin` on, [W, T]; the last token predicts nothing and is
+    out."""
     tail = torch.tensor(suffix.ids[suffix.stop : -1], dtype=torch.long)
     return torch.cat([candidates, tail.expand(len(candidates), -1)], 1)[:, begin - suffix.start :]

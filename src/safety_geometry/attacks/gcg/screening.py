@@ -1,9 +1,9 @@
 """Probe sampling: a draft model screens GCG's candidates, and the model itself scores those that are left.
 
-Zhao et al. 2024 (arXiv 2403.01251). The draft is the first blocks of the same model, and what is read from them is either
-the loss under the model's final norm and head (`head`), or a first-order estimate of the loss (`gradient`, see
-`gcg_scoring.draft`), whose survivors go on from where the draft stopped. How far the draft is trusted is measured in every
-step and for every case, on a probe set that both score.
+Zhao et al. 2024 (arXiv 2403.01251). The draft is the first blocks of the same model, and what is read from them is
+either the loss under the model's final norm and head (`head`), or a first-order estimate of the loss (`gradient`, see
+`gcg_scoring.draft`), whose survivors go on from where the draft stopped. How far the draft is trusted is measured in
+every step and for every case, on a probe set that both score.
 """
 
 from collections.abc import Sequence
@@ -44,24 +44,26 @@ def screen(
 ) -> list[Scored]:
     """`score`, exactly for the probe set and for the draft's best; the losses of the others are +∞.
 
-    With W candidates and the rank correlation ρ of draft and model on the probe set, max(1, ⌊(1 − (1 + ρ)/2) W / R⌋ of the
-    draft's best are scored: the better the draft, the fewer.
+    With W candidates and the rank correlation ρ of draft and model on the probe set, max(1, ⌊(1 − (1 + ρ)/2) W / R⌋ of
+    the draft's best are scored: the better the draft, the fewer.
 
     Raises:
         ValueError: the draft has as many blocks as the model.
     """
     if probe.layers >= runner.n_layers:
-        raise ValueError(f"probe.layers is {probe.layers} and the model has {runner.n_layers} blocks: the draft must be shorter")  # fmt: skip
+        raise ValueError(
+            f"probe.layers is {probe.layers} and the model has {runner.n_layers} blocks: the draft must be shorter"
+        )
     if probe.draft == "gradient":
         cheap = draft(runner, currents, candidates, batch, probe.layers)
     else:
         cheap = score(runner, currents, candidates, batch, alpha, probe.layers)
 
     def exactly(chosen: Sequence[Tensor]) -> list[Scored]:
-        rows = [own[which] for own, which in zip(candidates, chosen, strict=True)]
+        rows = [all_rows[which] for all_rows, which in zip(candidates, chosen, strict=True)]
         if probe.draft == "head":
             return score(runner, currents, rows, batch, alpha)
-        streams = [found.streams[which.to(found.streams.device)] for found, which in zip(cheap, chosen, strict=True)]
+        streams = [scored.streams[which.to(scored.streams.device)] for scored, which in zip(cheap, chosen, strict=True)]
         return score(runner, currents, rows, batch, alpha, start=probe.layers, streams=streams)
 
     sizes = [len(rows) for rows in candidates]
@@ -69,11 +71,11 @@ def screen(
     sets = [torch.arange(m := min(w, max(2, w // probe.share))) * w // max(m, 1) for w in sizes]
     first = exactly(sets)
     rest = []
-    for own, guess, exact, w in zip(sets, cheap, first, sizes, strict=True):
-        rho = spearman(guess.losses[own], exact.losses)
+    for probe_set, guess, exact, w in zip(sets, cheap, first, sizes, strict=True):
+        rho = spearman(guess.losses[probe_set], exact.losses)
         keep = max(1, int((1 - (1 + rho) / 2) * w / probe.reduction)) if w else 0
         order = guess.losses.argsort(stable=True)
-        rest.append(order[~torch.isin(order, own)][:keep])
+        rest.append(order[~torch.isin(order, probe_set)][:keep])
     second = exactly(rest)
 
     out = []
@@ -81,9 +83,9 @@ def screen(
         sizes, cheap, zip(sets, first, strict=True), zip(rest, second, strict=True), strict=True
     ):
         whole = Scored(torch.full((w,), torch.inf), torch.zeros(w, dtype=torch.bool), guess.tokens)
-        for own, found in parts:
-            whole.losses[own], whole.exact[own] = found.losses, found.exact
-            whole.tokens += found.tokens
+        for which, scored in parts:
+            whole.losses[which], whole.exact[which] = scored.losses, scored.exact
+            whole.tokens += scored.tokens
         out.append(whole)
     return out
 

@@ -1,8 +1,8 @@
 """Greedy coordinate gradient (GCG): a suffix after the request that makes a given answer opening likely.
 
-One engine for R2D2's pool, for fixed-source and for adaptive attacks (Zou et al. 2023, arXiv 2307.15043; what differs is in
-the docstrings). Cases are attacked together, in step, and each has a random stream of its own: which others share its batch
-changes the rounding of its losses and nothing else.
+One engine for R2D2's pool, for fixed-source and for adaptive attacks (Zou et al. 2023, arXiv 2307.15043; what differs
+is in the docstrings). Cases are attacked together, in step, and each has a random stream of its own: which others share
+its batch changes the rounding of its losses and nothing else.
 """
 
 import hashlib
@@ -28,9 +28,9 @@ from safety_geometry.models.runner import Runner
 class GCGResult:
     """suffix: the best one, its `loss` the objective as the search saw it; losses: best objective after every step, the
     first before any; scored: candidates evaluated exactly; rejected: those that did not re-tokenise; tokens: processed,
-    padding not counted (a backward pass counts as two forward ones, a draft by its share of the blocks); stopped: `loss`,
-    `exact`, `stop` (the caller's), `steps` or `stuck` (no candidate survived re-tokenisation); loss: target cross-entropy
-    recomputed by a plain forward pass; batch_size: rows of a forward pass at the end."""
+    padding not counted (a backward pass counts as two forward ones, a draft by its share of the blocks); stopped:
+    `loss`, `exact`, `stop` (the caller's), `steps` or `stuck` (no candidate survived re-tokenisation); loss: target
+    cross-entropy recomputed by a plain forward pass; batch_size: rows of a forward pass at the end."""
 
     suffix: Suffix
     losses: list[float] = field(default_factory=list)
@@ -53,8 +53,8 @@ def attack(
     **options,
 ) -> GCGResult:
     """`attack_many` of one case. `progress` is told (step, best loss)."""
-    told = None if progress is None else lambda _, step, loss: progress(step, loss)
-    return attack_many(runner, chat, [suffix], config, allowed, [seed], told, **options)[0]
+    of_one = None if progress is None else lambda _, step, loss: progress(step, loss)
+    return attack_many(runner, chat, [suffix], config, allowed, [seed], of_one, **options)[0]
 
 
 def attack_many(
@@ -81,10 +81,12 @@ def attack_many(
         progress: is told (case, step, best loss) after every step.
         stop: is shown (step, best suffixes of the cases still searched, by case) before the first and after every step,
             and names the cases that are done: an adaptive attack asks its judge here.
-        state: what `save` was given: goes on from there, with the same result as one go. `config.steps` and `batch_size`
+        state: what `save` was given: goes on from there, with the same result as one go. `config.steps` and
+        `batch_size`
             may be others than then.
         save: is given the state after every step, a dict that JSON can hold.
-        batch: remembers a batch size that memory forced, from call to call; and the ranks that share the candidates out. They
+        batch: remembers a batch size that memory forced, from call to call; and the ranks that share the candidates
+        out. They
             get the same arguments and the same results.
         verify: recompute the final loss without caches; without it `loss` is the objective that the search saw.
 
@@ -109,13 +111,13 @@ def attack_many(
     def open_cases() -> list[int]:
         return [i for i, case in enumerate(cases) if not case.stopped]
 
-    def look_at(own: list[int]) -> dict[int, Current]:
-        now = [cases[i].turn for i in own]
-        at = config.probe.layers if config.probe is not None and config.probe.draft == "gradient" else None
-        found = look(runner, now, [prefixes[i] for i in own], batch, config.mellowmax, config.steps > 0, at)
-        for i in own:
+    def look_at(searched: list[int]) -> dict[int, Current]:
+        now = [cases[i].turn for i in searched]
+        layer = config.probe.layers if config.probe is not None and config.probe.draft == "gradient" else None
+        currents = look(runner, now, [prefixes[i] for i in searched], batch, config.mellowmax, config.steps > 0, layer)
+        for i in searched:
             cases[i].tokens += (3 if config.steps else 1) * (len(suffixes[i].ids) - 1 - suffixes[i].start)
-        return dict(zip(own, found, strict=True))
+        return dict(zip(searched, currents, strict=True))
 
     def settle() -> None:
         for i in open_cases():
@@ -132,7 +134,16 @@ def attack_many(
     while step < config.steps and open_cases():
         own = open_cases()
         looked = look_at(own) if looked is None else {i: looked[i] for i in own}
-        _step(runner, chat, [cases[i] for i in own], list(looked.values()), config, allowed, [generators[i] for i in own], batch)  # fmt: skip
+        _step(
+            runner,
+            chat,
+            [cases[i] for i in own],
+            list(looked.values()),
+            config,
+            allowed,
+            [generators[i] for i in own],
+            batch,
+        )
         step, looked = step + 1, None
         batch.ranks.check("suffixes after a GCG step", [[(s.ids, s.loss) for s in cases[i].kept] for i in own])
         for size in batch.both:
@@ -179,13 +190,13 @@ class _Case:
         self.kept = [self.best.changed(self.best.tokens, self.best.text, current.loss)]
         self.losses, self.exact = [current.loss], current.exact
 
-    def take(self, found: Suffix | None, exact: bool, buffer: int) -> None:
+    def take(self, candidate: Suffix | None, exact: bool, buffer: int) -> None:
         """Keep what a step found, if it is good enough."""
         self.failures += 1
-        if found is not None and found.loss < self.best.loss:
+        if candidate is not None and candidate.loss < self.best.loss:
             self.exact, self.failures = exact, 0
-        if found is not None and all(found.ids != s.ids for s in self.kept):
-            self.kept = sorted([*self.kept, found], key=lambda s: s.loss)[: buffer + 1]
+        if candidate is not None and all(candidate.ids != s.ids for s in self.kept):
+            self.kept = sorted([*self.kept, candidate], key=lambda s: s.loss)[: buffer + 1]
         self.losses.append(self.best.loss)
 
     def check(self, config: GCGConfig) -> None:
@@ -199,9 +210,15 @@ class _Case:
 
 
 def _step(
-    runner: Runner, chat: ChatFormat, cases: list[_Case], looked: list[Current], config: GCGConfig, allowed: Tensor,
-    generators: list[torch.Generator], batch: BatchSize,
-) -> None:  # fmt: skip
+    runner: Runner,
+    chat: ChatFormat,
+    cases: list[_Case],
+    looked: list[Current],
+    config: GCGConfig,
+    allowed: Tensor,
+    generators: list[torch.Generator],
+    batch: BatchSize,
+) -> None:
     """Propose, filter, score and keep, for all cases at once."""
     proposed = [
         propose(c.gradient, c.suffix, config, allowed, generator, echo_phrase(chat, c.suffix, allowed))
@@ -209,28 +226,30 @@ def _step(
     ]
     rows, texts = _filtered(chat, cases, looked, proposed)
     if config.probe is None:
-        found = score(runner, looked, rows, batch, config.mellowmax)
+        scored = score(runner, looked, rows, batch, config.mellowmax)
     else:
-        found = screen(runner, looked, rows, batch, config.mellowmax, config.probe)
-    rounds = [(rows, texts, found)]
+        scored = screen(runner, looked, rows, batch, config.mellowmax, config.probe)
+    rounds = [(rows, texts, scored)]
     if config.merge > 1:
         rows, texts = _filtered(
-            chat, cases, looked,
-            [merged(c.suffix, r, f.losses, c.loss, config.merge) for c, r, f in zip(looked, rows, found, strict=True)],
+            chat,
+            cases,
+            looked,
+            [merged(c.suffix, r, f.losses, c.loss, config.merge) for c, r, f in zip(looked, rows, scored, strict=True)],
             count=False,
-        )  # fmt: skip
+        )
         rounds.append((rows, texts, score(runner, looked, rows, batch, config.mellowmax)))
     for i, (case, current) in enumerate(zip(cases, looked, strict=True)):
         best, exact = None, False
-        for rows, texts, found in rounds:
-            case.tokens += found[i].tokens
-            real = found[i].losses.isfinite()
+        for rows, texts, scored in rounds:
+            case.tokens += scored[i].tokens
+            real = scored[i].losses.isfinite()
             case.scored += int(real.sum())
-            losses = found[i].losses.where(real, torch.inf)  # one candidate without a loss must not cost the others
+            losses = scored[i].losses.where(real, torch.inf)  # one candidate without a loss must not cost the others
             if real.any() and (best is None or losses.min() < best.loss):
                 k = int(losses.argmin())
                 best = current.suffix.changed(rows[i][k].tolist(), texts[i][k], float(losses[k]))
-                exact = bool(found[i].exact[k])
+                exact = bool(scored[i].exact[k])
         case.take(best, exact, config.buffer)
 
 
@@ -239,10 +258,12 @@ def _filtered(
 ) -> tuple[list[Tensor], list[list[str]]]:
     """The candidates that re-tokenise to themselves, and their texts."""
     texts = surviving(chat, [current.suffix for current in looked], [p.tolist() for p in proposed])
-    kept = [[r for r, text in enumerate(own) if text is not None] for own in texts]
-    for case, own, all_rows in zip(cases, kept, proposed, strict=True):
-        case.rejected += (len(all_rows) - len(own)) * count
-    return [p[own] for p, own in zip(proposed, kept, strict=True)], [[t for t in own if t is not None] for own in texts]
+    kept = [[r for r, text in enumerate(survivors) if text is not None] for survivors in texts]
+    for case, survivors, all_rows in zip(cases, kept, proposed, strict=True):
+        case.rejected += (len(all_rows) - len(survivors)) * count
+    return [p[survivors] for p, survivors in zip(proposed, kept, strict=True)], [
+        [t for t in survivors if t is not None] for survivors in texts
+    ]
 
 
 def _result(runner: Runner, case: _Case, config: GCGConfig, batch: BatchSize, verify: bool) -> GCGResult:

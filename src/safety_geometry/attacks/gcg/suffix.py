@@ -108,8 +108,13 @@ def surviving(
     whole = [(s, text) for s, of_suffix in zip(suffixes, texts, strict=True) for text in (s.text, *of_suffix)]
     encoded = iter(chat.token_ids([s.request + text for s, text in whole], [s.target for s, _ in whole]))
     out = []
-    for suffix, tokens, own in zip(suffixes, candidates, texts, strict=True):
+    for suffix, tokens, texts_of_suffix in zip(suffixes, candidates, texts, strict=True):
         head, tail = list(suffix.ids[: suffix.start]), list(suffix.ids[suffix.stop :])
         tail += next(encoded)[len(suffix.ids) :]
-        out.append([t if next(encoded) == [*head, *row, *tail] else None for row, t in zip(tokens, own, strict=True)])
+        out.append(
+            [
+                t if next(encoded) == [*head, *row, *tail] else None
+                for row, t in zip(tokens, texts_of_suffix, strict=True)
+            ]
+        )
     return out

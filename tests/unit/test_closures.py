@@ -58,7 +58,7 @@ ALLOWED = {
     "complete": MODEL | {"models.answers", "models.generation", "models.interventions", "models.recording"},
     "judge": {"settings.*", "artefacts.*", "models.memory", "judges.*"},
 }
-# Helpers of scripts, until their contents stand in the library.
+# The plumbing of scripts that load a model: how it is loaded decides the result.
 HELPERS = {
     "train_segment": {"_model"},
     "probe": {"_model"},

@@ -123,10 +123,10 @@ class Job:
             finally:
                 remove(scratch)
 
-    def write(self, path: Path, writer: Callable, *contents: object) -> None:
-        """`path` by a function of the library: writer(scratch path, *contents)."""
+    def write(self, path: Path, writer: Callable, *contents: object, **options: object) -> None:
+        """`path` by a function of the library: writer(scratch path, *contents, **options)."""
         with self.publish(path) as scratch:
-            writer(scratch, *contents)
+            writer(scratch, *contents, **options)
 
     def layout_changed(self) -> dict[str, dict[str, int]]:
         """Rows of a forward pass, asked for and used, where memory made them fewer."""
@@ -138,8 +138,7 @@ class Job:
         return {"files": files, "settings": {name: self.params[name] for name in settings}, "code": self.code}
 
     def write_json(self, value: object, path: Path) -> None:
-        with self.publish(path) as scratch:
-            scratch.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        self.write(path, Path.write_text, json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     def write_jsonl(self, rows: Iterable[dict], path: Path) -> None:
         with self.publish(path) as scratch:

@@ -4,6 +4,8 @@ params: name (where the configuration has it), file (below --source), at (keys),
 wording).
 """
 
+from pathlib import Path
+
 from _job import Job, JobError, explained
 
 from safety_geometry.artefacts.text_files import text_of
@@ -18,8 +20,7 @@ def main() -> None:
         raise JobError(f"{where}; correct it, or the source's members")
     with explained(TemplateFileError, of=params["name"]):
         text = template_in(text_of(file), file.name, params["at"], params.get("fields"), params.get("sha256"))
-    with job.publish(job.template) as scratch:
-        scratch.write_text(text, encoding="utf-8")
+    job.write(job.template, Path.write_text, text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,7 @@ def main() -> None:
     job = Job(__doc__, inputs=["texts*"], outputs=["folder"])
     shape = {name: job.params[name] for name in ("seed", "vocabulary", "hidden", "layers", "heads")}
     texts = [json.dumps(row) for path in job.texts for row in read_jsonl(path)] + ["system\nuser\nassistant\n"] * 50
-    with job.publish(job.folder) as scratch:
-        write_tiny_model(scratch, texts, **shape)
+    job.write(job.folder, write_tiny_model, texts, **shape)
 
 
 if __name__ == "__main__":

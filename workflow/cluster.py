@@ -118,15 +118,13 @@ def waits(profile: Path) -> list[str]:
     if (age := re.match(r"\d+", slurm.get("MinJobAge", ""))) and int(age[0]) <= LOOKS:
         warnings.append(
             f"this SLURM forgets a job {age[0]} s after its end (MinJobAge), and squeue is asked every {LOOKS} s at"
-            " times: a job that"
-            " ends in between is waited for for ever. docs/cluster.md, It waits for ever"
+            " times: a job that ends in between is waited for for ever. docs/cluster.md, It waits for ever"
         )
     preempt = slurm.get("PreemptMode", "OFF")
     if "CANCEL" in preempt or ("REQUEUE" in preempt and settings.get("slurm-no-requeue")):
         warnings.append(
             f"this SLURM may preempt jobs (PreemptMode={preempt}); in a partition where it does, one that is not"
-            " requeued is waited for"
-            " for ever. docs/cluster.md, It waits for ever"
+            " requeued is waited for for ever. docs/cluster.md, It waits for ever"
         )
     return warnings
 
@@ -186,8 +184,7 @@ def _ask(command: str) -> str:
     if done.returncode:
         sys.exit(
             f"error: {command}: {done.stderr.strip() or f'exit status {done.returncode}'}\nJobs of the last run may be"
-            " in the queue:"
-            " give this command where the scheduler can be asked"
+            " in the queue: give this command where the scheduler can be asked"
         )
     return done.stdout
 

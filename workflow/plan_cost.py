@@ -118,8 +118,7 @@ def lines(stages: Stages, needs: dict[str, list[Need]], with_rules: bool = False
         numbers("total", whole, facts.on_gpu),
         "",
         "Hours are those of one job at a time, of all its processes; memory is that of the largest job, disk what stays"
-        " at"
-        " the end.",
+        " at the end.",
     ]
     if whole.passing:
         out.append(
@@ -129,8 +128,7 @@ def lines(stages: Stages, needs: dict[str, list[Need]], with_rules: bool = False
     if rates.memory_gb and whole.gpu > rates.memory_gb * 1000:
         out.append(
             f"The largest job wants {whole.gpu / 1e3:.0f} GB of GPU memory, a {rates.name} has {rates.memory_gb:.0f}:"
-            " lower"
-            " batch sizes or train.micro_rows."
+            " lower batch sizes or train.micro_rows."
         )
     return out
 

@@ -18,8 +18,7 @@ NEEDED = ("psutil", "tqdm", "yaml", "pydantic", "snakemake")
 if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
     sys.exit(
         f"error: {sys.executable} has no {', '.join(missing)}: it is not this project's environment, or that is broken."
-        " `make run`"
-        " makes it anew after .venv is deleted"
+        " `make run` makes it anew after .venv is deleted"
     )
 
 from pipeline import ROOT  # noqa: E402
@@ -130,8 +129,7 @@ def killed(number: int) -> str:
     if number == signal.SIGKILL:
         return (
             f"error: Snakemake was killed ({name}), most often by the kernel for want of memory: close other programs,"
-            " or run one job"
-            " at a time (make run CORES=1); README, Out of memory. Its jobs were ended"
+            " or run one job at a time (make run CORES=1); README, Out of memory. Its jobs were ended"
         )
     return (
         f"error: Snakemake was ended by {name}, which came from outside or from a fault in a library. Its jobs were"

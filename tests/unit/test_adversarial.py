@@ -141,10 +141,11 @@ def test_the_log_of_a_step_names_its_behaviours_and_counts_updates(chat, llama, 
         for slot in pool.draw(step):
             counts[slot] += 1
         taken, still = pool.step(step, runner, allowed), frozen.step(step, runner, allowed)
-        assert taken.behaviours == [names[s.request] for s in taken.suffixes] == still.behaviours
-        assert len(taken.behaviours) == 2
-        assert (taken.updates_min, taken.updates_max) == (min(counts), max(counts)), step
-        assert (still.updates_min, still.updates_max) == (0, 0)
+        cases = " ".join(names[s.request] for s in taken.suffixes)
+        assert cases == taken.log["cases"] == still.log["cases"]
+        assert len(taken.suffixes) == 2
+        assert (taken.log["updates_min"], taken.log["updates_max"]) == (min(counts), max(counts)), step
+        assert (still.log["updates_min"], still.log["updates_max"]) == (0, 0)
         seen.add((min(counts), max(counts)))
     assert len(seen) > 3
 
@@ -159,7 +160,7 @@ def test_dynamic_step(chat, llama, allowed):
         assert case.text == suffix.text and case.updates == 1 and case.loss == suffix.loss <= case.first_loss
         assert uncached_loss(runner, suffix) == pytest.approx(suffix.loss, abs=1e-4)
         assert place(chat, suffix.request, suffix.target, suffix.text).ids == suffix.ids
-    assert taken.loss_after < taken.loss_before and taken.tokens > 0
+    assert taken.log["pool_after"] < taken.log["pool_before"] and taken.log["attack_tokens"] > 0
     untouched = [c for c in pool.cases if c.slot not in slots]
     assert all(c.updates == 0 and c.loss is None for c in untouched)
 
@@ -212,7 +213,7 @@ def test_frozen_differs_from_dynamic_in_the_suffix_text_only(chat, llama, allowe
             assert len(left.ids) == len(right.ids) and left.label_from == right.label_from
             assert left.ids[left.label_from :] == right.ids[right.label_from :]
             assert sum(p != q for p, q in zip(left.ids, right.ids, strict=True)) <= GCG.suffix_length
-        assert b.loss_before == b.loss_after and b.tokens == b.rejected == 0
+        assert b.log["pool_before"] == b.log["pool_after"] and b.log["attack_tokens"] == b.log["rejected"] == 0
     assert differ == 9
     assert [(c.behaviour, c.born) for c in dynamic.cases] == [(c.behaviour, c.born) for c in frozen.cases]
     assert {c.updates for c in frozen.cases} == {0}
@@ -279,7 +280,7 @@ def test_clean_rows_of_several_turns(chat, tokenizer):
 def test_the_pool_loss_falls(chat, llama, allowed):
     """Under GCG, over the passes, on a model that does not change."""
     runner, pool = Runner(llama), make(chat, reset_every=1000, per_step=6)
-    losses = [pool.step(step, runner, allowed).loss_after for step in range(4)]
+    losses = [pool.step(step, runner, allowed).log["pool_after"] for step in range(4)]
     assert losses[-1] < losses[0] < 1e9 and all(b <= a + 1e-6 for a, b in itertools.pairwise(losses))
     assert torch.tensor([c.updates for c in pool.cases]).eq(4).all()
     assert all(c.loss < c.first_loss for c in pool.cases)

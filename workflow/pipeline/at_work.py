@@ -181,8 +181,7 @@ def last_run(dead: bool) -> tuple[dict, bool]:
     if note is not None and is_elsewhere(note) and not dead:
         sys.exit(
             f"error: the last run in this folder was started on {note['host']} (process {note['pid']}), which cannot be"
-            " seen from"
-            f" here. Go on there; or, {IF_DEAD}"
+            f" seen from here. Go on there; or, {IF_DEAD}"
         )
     return note or {}, note is not None
 
@@ -207,8 +206,7 @@ def refuse_beside_a_snakemake(command: list[str], dead: bool) -> None:
         if note and not dead and (is_elsewhere(note) or note.get("submits")):
             sys.exit(
                 f"error: {who} was killed or is at work, and its jobs may be running where they cannot be seen from"
-                " here; end them, and"
-                f" {IF_DEAD}"
+                f" here; end them, and {IF_DEAD}"
             )
         ended = kill(note["id"]) if note else 0
         print(f"{who[0].upper()}{who[1:]} was killed; ended {ended} orphaned process(es).", flush=True)
@@ -285,8 +283,8 @@ def enter(submits: bool) -> None:
         if is_elsewhere(note) or "cluster" in note or members(note["id"]):
             sys.exit(
                 f"error: the last run in this folder (process {note['pid']} of {note.get('host', 'this machine')}) was"
-                " killed or is at"
-                " work, and its jobs may be running; `make run` ends them, or `make cluster-recover` those of a cluster"
+                " killed or is at work, and its jobs may be running; `make run` ends them, or `make cluster-recover`"
+                " those of a cluster"
             )
     path = RECORDS / BY_HAND.format(f"{socket.gethostname()}-{os.getpid()}")
     path.unlink(missing_ok=True)  # of a process that was killed and had the same id

@@ -49,8 +49,9 @@ def _words(study: Study) -> None:
             check_word(key, name)
         if both := [word for word, n in Counter(name.casefold() for name in names).items() if n > 1]:
             alike = [name for name in names if name.casefold() == both[0]]
-            fix = "these differ in capitals only, and some disks do not; call one something else"
-            raise ConfigError(key, alike, fix)
+            raise ConfigError(
+                key, alike, "these differ in capitals only, and some disks do not; call one something else"
+            )
     if "fixed_source" in prompts["roles"]:
         raise ConfigError("prompts.roles", "fixed_source", "the suite of attacks has this name; call it something else")
 
@@ -58,8 +59,11 @@ def _words(study: Study) -> None:
 def check_word(key: str, name: str) -> None:
     """Raises ConfigError for a name that is a value to some reader."""
     if reads_as_value(name):
-        fix = "a name that is read as a number, a truth value or nothing, by YAML or in a table; call it something else"
-        raise ConfigError(key, name, fix)
+        raise ConfigError(
+            key,
+            name,
+            "a name that is read as a number, a truth value or nothing, by YAML or in a table; call it something else",
+        )
 
 
 def reads_as_value(name: str) -> bool:
@@ -101,11 +105,15 @@ def _files(study: Study) -> None:
     source."""
     for key, path in _local_files(study):
         if wildcard := WILDCARD.search(path):
-            fix = f"Snakemake takes {wildcard[0]} for a wildcard; rename the file, or copy it to a name without braces"
-            raise ConfigError(key, path, fix)
+            raise ConfigError(
+                key,
+                path,
+                f"Snakemake takes {wildcard[0]} for a wildcard; rename the file, or copy it to a name without braces",
+            )
         if path.startswith(("-", "~")):
-            fix = f"a path that begins with {path[0]} is taken for something else; write it in full, from / on"
-            raise ConfigError(key, path, fix)
+            raise ConfigError(
+                key, path, f"a path that begins with {path[0]} is taken for something else; write it in full, from / on"
+            )
     for key, pattern in _patterns(study):
         if pattern.startswith(("/", "~")) or ".." in pattern.split("/"):
             raise ConfigError(key, pattern, "has to be a file within the source, without / before it and without ..")
@@ -162,8 +170,11 @@ def _names(study: Study) -> None:
     if study.regimes and config["model"]["format"] is None:
         raise ConfigError("model.format", None, "the regimes are trained from this model; set source and format")
     if not study.regimes and len(config["seeds"]) > 1:
-        fix = "nothing is trained here, so that another seed would repeat every checkpoint; keep one"
-        raise ConfigError("seeds", config["seeds"], fix)
+        raise ConfigError(
+            "seeds",
+            config["seeds"],
+            "nothing is trained here, so that another seed would repeat every checkpoint; keep one",
+        )
 
 
 def _brought(study: Study) -> None:
@@ -174,15 +185,24 @@ def _brought(study: Study) -> None:
         for anchor in anchors:
             _saved(study, f"{key}.anchors", name, anchor)
         if trajectory["reference"] in anchors:
-            fix = "this is the reference, which is an anchor already; take it out of the anchors"
-            raise ConfigError(f"{key}.anchors", trajectory["reference"], fix)
+            raise ConfigError(
+                f"{key}.anchors",
+                trajectory["reference"],
+                "this is the reference, which is an anchor already; take it out of the anchors",
+            )
         adapters = [step for step, entry in trajectory["steps"].items() if entry["format"] == "adapter"]
         if adapters and "base" not in trajectory and study.config["model"]["format"] is None:
-            fix = f"an adapter needs the model that it was trained on: name it in {key}.base, or in model"
-            raise ConfigError(f"{key}.steps.{adapters[0]}.format", "adapter", fix)
+            raise ConfigError(
+                f"{key}.steps.{adapters[0]}.format",
+                "adapter",
+                f"an adapter needs the model that it was trained on: name it in {key}.base, or in model",
+            )
         if "base" in trajectory and not adapters:
-            fix = "no step has format adapter, so that nothing would be put on this base; take it out"
-            raise ConfigError(f"{key}.base", trajectory["base"]["source"], fix)
+            raise ConfigError(
+                f"{key}.base",
+                trajectory["base"]["source"],
+                "no step has format adapter, so that nothing would be put on this base; take it out",
+            )
 
 
 def _anchors(study: Study) -> None:
@@ -191,8 +211,11 @@ def _anchors(study: Study) -> None:
             key = f"regimes.{regime}.reference" if name == "reference" else "anchors"
             _saved(study, key, regime, step)
             if name != "reference" and step == settings["reference"]:
-                fix = "an anchor has this step already; choose another step, or take it out of the anchors"
-                raise ConfigError(f"regimes.{regime}.reference", step, fix)
+                raise ConfigError(
+                    f"regimes.{regime}.reference",
+                    step,
+                    "an anchor has this step already; choose another step, or take it out of the anchors",
+                )
         if settings["kind"] == "r2d2" and "refresh" not in settings:
             raise ConfigError(f"regimes.{regime}.refresh", None, "an r2d2 regime needs refresh: true or false")
 
@@ -203,11 +226,12 @@ def _schedule(study: Study) -> None:
         last, length = study.steps(regime)[-1], study.config["train"]["schedule_steps"]
         if last > length:
             key = f"regimes.{regime}.saves" if "saves" in settings else "train.saves"
-            fix = (
+            raise ConfigError(
+                key,
+                last,
                 f"the learning rate is 0 beyond train.schedule_steps ({length}); take the later saves out, or raise"
-                " schedule_steps, which changes the learning rate of every step"
+                " schedule_steps, which changes the learning rate of every step",
             )
-            raise ConfigError(key, last, fix)
 
 
 def _pool(study: Study) -> None:
@@ -228,11 +252,17 @@ def _processes(study: Study) -> None:
         pool = study.config["pool"]
         attacked = pool["per_step"] * (2 + pool["plain_toward"]) if settings["kind"] == "r2d2" else 0
         if processes > (rows := study.config["train"]["rows"] + attacked):
-            fix = f"a step of regime {regime} has {rows} rows to share; start fewer processes, or raise train.rows"
-            raise ConfigError("train.processes", processes, fix)
+            raise ConfigError(
+                "train.processes",
+                processes,
+                f"a step of regime {regime} has {rows} rows to share; start fewer processes, or raise train.rows",
+            )
     if processes > 1 and study.config["model"]["device"].startswith("cuda:"):
-        fix = f"is one GPU, and train.processes = {processes} need one each; write cuda"
-        raise ConfigError("model.device", study.config["model"]["device"], fix)
+        raise ConfigError(
+            "model.device",
+            study.config["model"]["device"],
+            f"is one GPU, and train.processes = {processes} need one each; write cuda",
+        )
 
 
 def _tiny(study: Study) -> None:
@@ -280,14 +310,20 @@ def _prompts(study: Study) -> None:
             _known(f"prompts.roles.{name}.shares", role["shares"], "role", roles)
     for name, prompts in sets.items():
         if "targets" in prompts and prompts["format"] != "harmbench_csv":
-            fix = "goes with format harmbench_csv, whose behaviours have the ids that a targets file is written by"
-            raise ConfigError(f"prompts.sets.{name}.targets", prompts["format"], fix)
+            raise ConfigError(
+                f"prompts.sets.{name}.targets",
+                prompts["format"],
+                "goes with format harmbench_csv, whose behaviours have the ids that a targets file is written by",
+            )
     for name in clean:
         _known("clean_rows.roles", name, "role", roles)
         for wanted in _sets(roles[name]) if study.answered else ():
             if (form := sets[wanted]["format"]) != "ultrachat":
-                fix = f"role {name} has prompts without answers (set {wanted}, format {form}); only ultrachat has them"
-                raise ConfigError("clean_rows.answers", "data", fix)
+                raise ConfigError(
+                    "clean_rows.answers",
+                    "data",
+                    f"role {name} has prompts without answers (set {wanted}, format {form}); only ultrachat has them",
+                )
     for kind in ("harmful", "benign"):
         _enough(study, "refusal.validation", config["refusal"]["validation"], f"select_{kind}")
 
@@ -299,16 +335,18 @@ def _sets(role: Mapping) -> list[str]:
 def _judges(study: Study) -> None:
     judges, labelled = study.config["judges"], study.config["judges"]["labelled"]
     if labelled and "judge_train" not in study.config["prompts"]["roles"]:
-        fix = (
+        raise ConfigError(
+            "prompts.roles.judge_train",
+            None,
             "judges.labelled trains judges on the requests of this role only, so that no other role's are among them;"
-            " add {set: the set of the labelled files, n: all, kind: judge}, or set judges.labelled to null"
+            " add {set: the set of the labelled files, n: all, kind: judge}, or set judges.labelled to null",
         )
-        raise ConfigError("prompts.roles.judge_train", None, fix)
     if labelled:
         _enough(study, "judges.labelled.folds", labelled["folds"], "judge_train")
     elif (decision := judges.get("decision", "rules")) != "rules":
-        fix = "needs judges.labelled, on which that judge is trained; or set it to rules"
-        raise ConfigError("judges.decision", decision, fix)
+        raise ConfigError(
+            "judges.decision", decision, "needs judges.labelled, on which that judge is trained; or set it to rules"
+        )
 
 
 def _attacks(study: Study) -> None:
@@ -318,12 +356,14 @@ def _attacks(study: Study) -> None:
     _saved(study, "attacks.source.step", regime, step)
     _enough(study, "attacks.behaviours", attacks["behaviours"], "direct")
     if transfer["behaviours"] > attacks["behaviours"]:
-        fix = f"only attacks.behaviours ({attacks['behaviours']}) are chosen"
-        raise ConfigError("transfer.behaviours", transfer["behaviours"], fix)
+        raise ConfigError(
+            "transfer.behaviours",
+            transfer["behaviours"],
+            f"only attacks.behaviours ({attacks['behaviours']}) are chosen",
+        )
     seeds = len((DATA / "autodan_seeds.jsonl").read_text(encoding="utf-8").splitlines())
     if attacks["autodan"]["seeds"] > seeds:
-        fix = f"data/autodan_seeds.jsonl has {seeds}"
-        raise ConfigError("attacks.autodan.seeds", attacks["autodan"]["seeds"], fix)
+        raise ConfigError("attacks.autodan.seeds", attacks["autodan"]["seeds"], f"data/autodan_seeds.jsonl has {seeds}")
 
 
 # ------------------------------------------------------------------------------------------------ geometry and sweeps
@@ -337,15 +377,19 @@ def _carriers(study: Study) -> None:
     if not study.by_behaviour:
         return
     if swept := study.swept():
-        fix = (
+        raise ConfigError(
+            "refusal.contrast",
+            "behaviour",
             f"the controls of the causal sweep contrast prompts, and {swept[0][1]} is swept; leave sweep.checkpoints,"
-            " sweep.primary, aligned.anchors and aligned.models empty (null, and [] for sweep.primary)"
+            " sweep.primary, aligned.anchors and aligned.models empty (null, and [] for sweep.primary)",
         )
-        raise ConfigError("refusal.contrast", "behaviour", fix)
     sizes = [roles[f"fit_{kind}"]["n"] for kind in ("harmful", "benign")]
     if all(isinstance(n, int) for n in sizes) and sum(sizes) < 2 * config["refusal"]["class_min"]:
-        fix = f"roles fit_harmful and fit_benign have {sum(sizes)} prompts together, too few for two such classes"
-        raise ConfigError("refusal.class_min", config["refusal"]["class_min"], fix)
+        raise ConfigError(
+            "refusal.class_min",
+            config["refusal"]["class_min"],
+            f"roles fit_harmful and fit_benign have {sum(sizes)} prompts together, too few for two such classes",
+        )
 
 
 def _listed(study: Study) -> None:
@@ -361,8 +405,7 @@ def _listed(study: Study) -> None:
                     known = ", ".join(study.anchors(regime))
                     raise ConfigError(f"{key}.{regime}", anchor, f"no anchor of this regime; there are {known}")
                 if key == "aligned.anchors" and (regime, str(anchor)) not in _places(study):
-                    fix = "add it to sweep.checkpoints, which gives its numbers"
-                    raise ConfigError(f"{key}.{regime}", anchor, fix)
+                    raise ConfigError(f"{key}.{regime}", anchor, "add it to sweep.checkpoints, which gives its numbers")
 
 
 def _targets(study: Study) -> None:
@@ -374,8 +417,11 @@ def _targets(study: Study) -> None:
     for key, cells in (("sweep.primary", sweep["primary"]), ("sweep.generate.cells", sweep["generate"]["cells"])):
         for number, target in enumerate(map(Target.of, cells)):
             if target.id not in known:
-                fix = "no such target; its family, mode, lambda, scope and rank have to be among those of sweep"
-                raise ConfigError(f"{key}[{number}]", target.id, fix)
+                raise ConfigError(
+                    f"{key}[{number}]",
+                    target.id,
+                    "no such target; its family, mode, lambda, scope and rank have to be among those of sweep",
+                )
     directions = study.config["coupling"]["subspace_k"]
     for rank in sweep["ranks"]:
         if rank > max(1, directions):
@@ -388,8 +434,9 @@ def _answers(study: Study) -> None:
     for key, numbers in (("sweep.generate", sweep["generate"]["suites"]), ("follow_up", follow_up["suites"])):
         for suite, n in numbers.items():
             if suite not in suites:
-                fix = "not a suite of bare requests (direct, usefulness, lookalike, utility)"
-                raise ConfigError(f"{key}.suites.{suite}", n, fix)
+                raise ConfigError(
+                    f"{key}.suites.{suite}", n, "not a suite of bare requests (direct, usefulness, lookalike, utility)"
+                )
             _enough(study, f"{key}.suites.{suite}", n, suite)
     for side in ("harmful", "benign"):
         for suite in config["quadrants"][side]:
@@ -397,8 +444,9 @@ def _answers(study: Study) -> None:
     for kind, role in (("harmful", "direct"), ("benign", "utility")):
         _enough(study, f"sweep.prompts.{kind}", sweep["prompts"][kind], role)
     if follow_up["targets"] and not sweep["generate"]["cells"]:
-        fix = "needs sweep.generate.cells to choose from; or set it to 0"
-        raise ConfigError("follow_up.targets", follow_up["targets"], fix)
+        raise ConfigError(
+            "follow_up.targets", follow_up["targets"], "needs sweep.generate.cells to choose from; or set it to 0"
+        )
 
 
 def _places(study: Study) -> set[tuple[str, str]]:

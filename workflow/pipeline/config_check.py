@@ -63,8 +63,7 @@ def unusable(value: object, key: str, above: tuple[int, ...]) -> Iterator[str]:
                 if not isinstance(name, str) and not (type(name) is int and STEPS.fullmatch(key)):
                     yield (
                         f"{_join(key, name)} = {_show(inner)}: the name of a key has to be text, and YAML reads this"
-                        " one as"
-                        f" {name!r} (as it reads yes, no, on, off, null and 7); call it something else"
+                        f" one as {name!r} (as it reads yes, no, on, off, null and 7); call it something else"
                     )
                 else:
                     yield from unusable(inner, _join(key, name), above)

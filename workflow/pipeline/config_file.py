@@ -58,8 +58,7 @@ def read_layers(files: Sequence[Path], overlay: Mapping | None = None) -> Layers
     if files and others and not any("study" in keys for keys in others.values()):
         raise SystemExit(
             f"config error: {_shown(files[-1])} has no name for its study, whose results would mix with those of"
-            " config.yaml; add a line"
-            " like `study: my-study`"
+            " config.yaml; add a line like `study: my-study`"
         )
     return {"config.yaml": read_keys(DEFAULT)} | others
 
@@ -142,8 +141,11 @@ def checked_study(config: Mapping, layers: Layers | None = None, together: bool 
         for name in names:
             for place in EMPTIED:
                 if _at(layers[name], place) == {} and _at(layers[default], place):
-                    fix = "adds nothing to the entries of config.yaml; write null to take all of them away"
-                    raise ConfigError(".".join(place), {}, fix)
+                    raise ConfigError(
+                        ".".join(place),
+                        {},
+                        "adds nothing to the entries of config.yaml; write null to take all of them away",
+                    )
         check(config)
         study = Study(config)
         if together:
@@ -191,9 +193,8 @@ def _stop_if_whole(config: Mapping, name: str, keys: Mapping) -> None:
     shown = ", ".join(added[:4]) + (f" and {len(added) - 4} more" if len(added) > 4 else "")
     raise SystemExit(
         f"config error: {name} is whole, as configurations of the first edition were, and config.yaml would now add"
-        f" {shown} to it; write"
-        f" down what differs with `PYTHONPATH=workflow python -m pipeline.config_file {shlex.quote(name)}"
-        f" --differences` ({MOVING})"
+        f" {shown} to it; write down what differs with `PYTHONPATH=workflow python -m pipeline.config_file"
+        f" {shlex.quote(name)} --differences` ({MOVING})"
     )
 
 

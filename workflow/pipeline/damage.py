@@ -98,8 +98,7 @@ def stop_if_damaged(results: Path, config: str) -> None:
     if (path := next(_first_edition(study), None)) is not None:
         sys.exit(
             f"error: {results} was made by the first edition of this project ({path}), and would be remade in part and"
-            " mixed; delete it,"
-            f" or give the study another name ({MOVING})"
+            f" mixed; delete it, or give the study another name ({MOVING})"
         )
     used = {source for _, source, _ in study.inputs()}
     shown = (results / "tables", results / "figures")

@@ -58,8 +58,7 @@ class Failures:
         if set(self._exits) & set(KILLED):
             lines.append(
                 "A job was killed, most often for want of memory: README, Out of memory, says what takes less (CORES=1"
-                " runs one job"
-                " at a time)."
+                " runs one job at a time)."
             )
         return lines
 

@@ -74,18 +74,16 @@ class View:
         self.running: Counter[str] = Counter()
         self.stream, self.brief = stream, brief
         self.started = self.spoken = time.monotonic()
-        self.bar = None
-        if is_terminal(stream):
-            layout = "{desc} {percentage:3.0f}%|{bar}| {elapsed} gone, about {remaining} left{postfix}"
-            self.bar = tqdm(
-                total=max(self.total, 1e-9),
-                bar_format=layout,
-                smoothing=0,
-                file=stream,
-                leave=not brief,
-                dynamic_ncols=True,
-            )
-            self.show()
+        self.bar = tqdm(
+            total=max(self.total, 1e-9),
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed} gone, about {remaining} left{postfix}",
+            smoothing=0,
+            file=stream,
+            leave=not brief,
+            dynamic_ncols=True,
+            disable=not is_terminal(stream),
+        )
+        self.show()
 
     def began(self, rule: str) -> None:
         self.running[rule] += 1
@@ -98,11 +96,10 @@ class View:
     def finished(self, rule: str) -> None:
         self.running -= Counter([rule])
         self.jobs, self.done = self.jobs + 1, self.done + self.weight.get(rule, 0.0)
-        if self.bar is not None:
-            with contextlib.suppress(OSError):  # the terminal is gone
-                self.bar.update(self.weight.get(rule, 0.0))
+        with contextlib.suppress(OSError):  # the terminal is gone
+            self.bar.update(self.weight.get(rule, 0.0))
         self.show()
-        if self.bar is None and (time.monotonic() - self.spoken > SILENCE or (self.ended and not self.brief)):
+        if self.bar.disable and (time.monotonic() - self.spoken > SILENCE or (self.ended and not self.brief)):
             self.spoken = time.monotonic()
             gone = self.spoken - self.started
             left = gone * (self.total / max(self.done, 1e-9) - 1)
@@ -121,15 +118,13 @@ class View:
         return ", ".join(f"{n} {rule}" if n > 1 else rule for rule, n in sorted(self.running.items()))
 
     def show(self) -> None:
-        if self.bar is not None:
-            with contextlib.suppress(OSError):
-                self.bar.set_postfix_str(self.now(), refresh=False)
-                self.bar.set_description_str(f"{self.jobs}/{self.n_jobs} jobs")
+        with contextlib.suppress(OSError):
+            self.bar.set_postfix_str(self.now(), refresh=False)
+            self.bar.set_description_str(f"{self.jobs}/{self.n_jobs} jobs")
 
     def close(self) -> None:
-        if self.bar is not None:
-            with contextlib.suppress(OSError):
-                self.bar.close()
+        with contextlib.suppress(OSError):
+            self.bar.close()
 
 
 class Memory:

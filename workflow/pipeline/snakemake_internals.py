@@ -27,8 +27,7 @@ def inside(what: str) -> Iterator[None]:
     except (AttributeError, ImportError, TypeError) as error:
         raise SystemExit(
             f"error: {what} cannot be read from Snakemake {version('snakemake')} ({error}); this project is tested with"
-            f" {TESTED}:"
-            " pip install -r requirements/run.txt"
+            f" {TESTED}: pip install -r requirements/run.txt"
         ) from error
 
 
@@ -39,42 +38,42 @@ def is_tested() -> bool:
 # -------------------------------------------------------------------------------------------------------- the Snakefile
 
 
+@inside("--configfile")
 def given_config_files(workflow: Any) -> list[Path]:
     """--configfile. `config` is the merged content: it does not say which files it is from, nor what they said
     twice."""
-    with inside("--configfile"):
-        return [Path(file) for file in workflow.config_settings.configfiles or ()]
+    return [Path(file) for file in workflow.config_settings.configfiles or ()]
 
 
+@inside("--config")
 def given_config(workflow: Any) -> Mapping:
     """--config, which Snakemake has laid over the files without a trace in `config`."""
-    with inside("--config"):
-        return workflow.config_settings.config
+    return workflow.config_settings.config
 
 
+@inside("whether this is a job's own Snakemake")
 def is_main_process(workflow: Any) -> bool:
     """Not one that Snakemake has started for a job."""
-    with inside("whether this is a job's own Snakemake"):
-        return workflow.is_main_process
+    return workflow.is_main_process
 
 
+@inside("the executor")
 def runs_here(workflow: Any) -> bool:
     """Whether jobs run on this machine. The executor stands in no public place."""
-    with inside("the executor"):
-        return workflow.local_exec
+    return workflow.local_exec
 
 
+@inside("--sdm")
 def makes_environments(workflow: Any) -> bool:
     """--sdm: jobs do not run in this interpreter's environment."""
-    with inside("--sdm"):
-        return bool(workflow.deployment_settings.deployment_method)
+    return bool(workflow.deployment_settings.deployment_method)
 
 
+@inside("the plan")
 def planned_jobs(workflow: Any) -> list:
     """Jobs that are going to run (`rule.name`, `wildcards_dict`, `resources`, `threads`, `input`, …), `all` left out.
     Publicly there are their numbers by rule only."""
-    with inside("the plan"):
-        return [job for job in workflow.dag.needrun_jobs(exclude_finished=False) if job.rule.name != "all"]
+    return [job for job in workflow.dag.needrun_jobs(exclude_finished=False) if job.rule.name != "all"]
 
 
 # ------------------------------------------------------------------------------------------------------------ a dry run

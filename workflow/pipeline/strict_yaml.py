@@ -21,8 +21,7 @@ def read_keys(path: Path) -> dict:
 
     Raises:
         SystemExit: there is no such file, it cannot be read, holds no keys, or one of them twice, or a number that YAML
-        reads
-            otherwise than people do.
+            reads otherwise than people do.
     """
     text = _text(path)
     try:
@@ -124,8 +123,7 @@ def _check_number(node: yaml.ScalarNode, key: str, path: Path) -> None:
     write = digits if digits.isdigit() else read
     raise SystemExit(
         f"config error: {key} = {node.value} ({path}, line {node.start_mark.line + 1}): YAML reads this as {read};"
-        " write"
-        f" {write}, or '{node.value}' if it is text"
+        f" write {write}, or '{node.value}' if it is text"
     )
 
 

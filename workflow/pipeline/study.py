@@ -142,11 +142,6 @@ class Study:
         groups = [replace(g, steps=tuple(s for s in g.steps if s not in anchors)) for g in self.groups(name)]
         return [group for group in groups if group.steps]
 
-    def project_files(self) -> list[str]:
-        """Prompt files of this project that the study reads."""
-        sets = self.config["prompts"]["sets"].values()
-        return sorted({file for s in sets if s["source"] is None for file in s["files"]})
-
     def prompt_sources(self) -> list[str]:
         """Files and folders that the prompt sets are read from, each once."""
         sets = self.config["prompts"]["sets"].values()
@@ -154,7 +149,8 @@ class Study:
             {s["source"] for s in sets if s["source"] is not None}
             | {s["targets"]["source"] for s in sets if "targets" in s}
         )
-        return [self.layout.source(name) for name in fetched] + self.project_files()
+        own_files = sorted({file for s in sets if s["source"] is None for file in s["files"]})
+        return [self.layout.source(name) for name in fetched] + own_files
 
     @property
     def answered(self) -> bool:
@@ -185,8 +181,8 @@ class Study:
             return ""
         sharded = "--use_fsdp " if self.config["train"].get("sharding", "none") == "full" else ""
         return (
-            "accelerate launch --config_file workflow/accelerate.yaml"
-            f" --num_processes {processes} {sharded}--no_python "
+            f"accelerate launch --config_file workflow/accelerate.yaml --num_processes {processes} {sharded}--no_python"
+            " "
         )
 
     def answered_groups(self) -> list[Group]:

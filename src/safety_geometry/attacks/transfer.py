@@ -206,11 +206,10 @@ def transfer_predictors(
     `TRANSFER_PREDICTORS`).
 
     One row per seed, and with several of them one without a seed for all together, where ρ is the mean over the seeds
-    in which it is
-    defined: a seed's checkpoints are compared with each other only. p is two-sided (`relabelled_p`, at most `orders`
-    random orders); lo and hi are `pigeonhole`'s. Rows whose checkpoint lacks the number are left out. `untrained`:
-    regimes that are the same models under every seed, which are not put together. Raises ValueError for a checkpoint
-    that the trajectory does not have.
+    in which it is defined: a seed's checkpoints are compared with each other only. p is two-sided (`relabelled_p`, at
+    most `orders` random orders); lo and hi are `pigeonhole`'s. Rows whose checkpoint lacks the number are left out.
+    `untrained`: regimes that are the same models under every seed, which are not put together. Raises ValueError for a
+    checkpoint that the trajectory does not have.
     """
     values, rows = checkpoint_values(trajectory, coupling, geometry), []
     for (run, regime), part in _seeds_and_all(transfer, untrained):

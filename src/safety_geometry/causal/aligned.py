@@ -34,11 +34,10 @@ def aligned_row(
     """One row of aligned_anchors, in the order of its columns.
 
     judged: rows of judge.py, `arm` the cell, with the suite direct. cells: the cell of each of ARMS (baseline is
-    `clean`).
-    sites: layer_h, pos_h, layer_r, pos_r. angles: up to three principal angles between the subspaces, degrees,
-    ascending. Rates have Wilson's interval; r_minus_h and r_perp_minus_h are paired differences of attack success with
-    Newcombe's interval and McNemar's exact p. Raises ValueError, naming the cell, when an arm has no answers or other
-    prompts.
+    `clean`). sites: layer_h, pos_h, layer_r, pos_r. angles: up to three principal angles between the subspaces,
+    degrees, ascending. Rates have Wilson's interval; r_minus_h and r_perp_minus_h are paired differences of attack
+    success with Newcombe's interval and McNemar's exact p. Raises ValueError, naming the cell, when an arm has no
+    answers or other prompts.
     """
     if missing := [arm for arm in ARMS if arm not in cells]:
         raise ValueError(f"{model}: no cell for the arms {', '.join(missing)}")

@@ -125,14 +125,12 @@ def two_level(target: np.ndarray, controls: np.ndarray, rng_seed: int) -> tuple[
 
     target [draws] and controls [m, draws] are means of the differences to clean over resampled prompts, the same
     prompts in a draw for all of them (paired). In each draw m of the m controls are taken with replacement. One control
-    cannot be
-    resampled: its interval covers prompts only, not the choice of the control; with two or three it is too narrow. It
-    says how far the target is from the mean of its controls, not whether one control would be as far from the others:
-    that takes a p.
+    cannot be resampled: its interval covers prompts only, not the choice of the control; with two or three it is too
+    narrow. It says how far the target is from the mean of its controls, not whether one control would be as far from
+    the others: that takes a p.
     """
     m, draws = controls.shape
-    values = target - np.einsum("bm,mb->b", _weights(rng_seed, CONTROLS, m, draws), controls)
-    return percentiles(values)
+    return percentiles(target - np.einsum("bm,mb->b", _weights(rng_seed, CONTROLS, m, draws), controls))
 
 
 def exchanged_p(effect: float, null: np.ndarray) -> tuple[float, float]:

@@ -181,9 +181,8 @@ def follow_up_table(
     degenerate is over all answers of a cell, degenerate_direct over those to direct requests. `scoring`: direct prompts
     that count (default: all that there are). Rates have Wilson's interval, means a percentile bootstrap over prompts.
     `_delta`: less the baseline on the same prompts (rates: Newcombe's paired interval, means: bootstrap of the paired
-    differences), empty for baselines;
-    usefulness_control_delta: less the mean of the target's controls, for targets that have some. Raises ValueError,
-    naming the cell, when a chosen cell has no answers or other prompts than clean.
+    differences), empty for baselines; usefulness_control_delta: less the mean of the target's controls, for targets
+    that have some. Raises ValueError, naming the cell, when a chosen cell has no answers or other prompts than clean.
     """
     scores = {}
     for checkpoint in dict.fromkeys(chosen["checkpoint"]):

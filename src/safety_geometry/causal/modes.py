@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from safety_geometry.causal.names import FAMILIES, MODES, SCOPES
+from safety_geometry.causal.names import CARRIER, FAMILIES, MODES, SCOPES
 from safety_geometry.models.interventions import Intervention
 
 NOTHING_LEFT = 1e-6  # of a unit vector: what is shorter after a projection counts as nothing
@@ -78,14 +78,9 @@ def mode_parts(
     h, r = np.atleast_2d(h).astype(np.float64), np.atleast_2d(r).astype(np.float64)
     if family == "steer" and max(len(h), len(r)) > 1:
         raise ValueError("steering adds one direction: a subspace can only be ablated")
-    if mode == "h_only":
-        return (Part("H", layer_h, h),)
-    if mode == "r_only":
-        return (Part("R", layer_r, r),)
-    if mode == "h_perp_r":
-        return (Part("H", layer_h, without(h, r)),)
-    if mode == "r_perp_h":
-        return (Part("R", layer_r, without(r, h)),)
+    if carrier := CARRIER.get(mode):
+        layer, basis, other = (layer_h, h, r) if carrier == "H" else (layer_r, r, h)
+        return (Part(carrier, layer, without(basis, other) if "perp" in mode else basis),)
     if mode != "h_plus_r":
         raise ValueError(f"unknown mode {mode!r}; modes are {', '.join(MODES)}")
     if layer_h != layer_r:

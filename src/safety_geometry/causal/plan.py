@@ -102,10 +102,8 @@ class SweepPlan:
     """What a sweep is asked for.
 
     controls: how many of each kind; permutations: directions that primary targets are tested against, over the shared
-    kinds;
-    answering: ids of the targets that give answers, and answering_controls: how many controls of each kind do beside
-    them;
-    scan_layers: of the layer scan, which has a unit for each of scan_targets.
+    kinds; answering: ids of the targets that give answers, and answering_controls: how many controls of each kind do
+    beside them; scan_layers: of the layer scan, which has a unit for each of scan_targets.
     """
 
     targets: tuple[Target, ...]

@@ -119,8 +119,7 @@ def _read(
             def compute(batch: list, layer=layer, group=group, prefix=prefix) -> None:
                 which = torch.tensor([place for place, _ in batch], device=runner.device)
                 rows = torch.tensor([row for _, row in batch], device=runner.device)
-                edits = [cells[group[place]] for place, _ in batch]
-                h = restart(runner, clean, layer, rows, edits, prefix, which)
+                h = restart(runner, clean, layer, rows, [cells[group[place]] for place, _ in batch], prefix, which)
                 last = h[torch.arange(len(batch), device=h.device), clean.lengths[rows] - 1]
                 values = score(runner.logits(last), rows).cpu()
                 for (place, row), value in zip(batch, values, strict=True):

@@ -166,5 +166,4 @@ def evaluation_layers(mean_harmful: Tensor, mean_benign: Tensor, share: float = 
     Means are [L+1, d] at the last position, index ℓ+1 being block ℓ's output (COSMIC's rule).
     """
     cosine = torch.cosine_similarity(mean_harmful[1:].double(), mean_benign[1:].double(), dim=-1)
-    count = max(1, int(share * len(cosine)))
-    return sorted(torch.argsort(cosine, stable=True)[:count].tolist())
+    return sorted(torch.argsort(cosine, stable=True)[: max(1, int(share * len(cosine)))].tolist())

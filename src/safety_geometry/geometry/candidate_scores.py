@@ -143,8 +143,7 @@ def _score_chunk(runner: Runner, layer: int, stop: int, chunk, edits, prefix: Ke
         if block - 1 in clean.evaluation and block > layer:
             vectors[block - 1] = h[lines, last].float()
 
-    edits_of_rows = [edits[job[0]] for job in chunk]
-    h = restart(runner, clean.run, layer, rows, edits_of_rows, prefix, which, stop, tap)
+    h = restart(runner, clean.run, layer, rows, [edits[job[0]] for job in chunk], prefix, which, stop, tap)
     if chunk[0][2].ndim == 2:
         values = sum(vectors[e] for e in clean.evaluation).cpu()
     else:

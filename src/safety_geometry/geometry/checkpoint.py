@@ -34,8 +34,7 @@ class GeometrySettings:
     h_position, h_score: H is read there, at the layer of the highest score (`carriers.H_SCORES`); beta_kl, kl_max,
     max_layer_fraction: R's rule (`carriers.candidate_table`); positions: the rows of a subspace, after the instruction;
     subspace_k: its directions; tau: layers, of C_layer; fixed_layers: common layers at which both carriers are read as
-    well; bootstrap, shuffles,
-    splits: resamples; seed: theirs.
+    well; bootstrap, shuffles, splits: resamples; seed: theirs.
     """
 
     h_position: Position
@@ -200,8 +199,7 @@ def _carriers(
     choice: RefusalChoice | None,
     settings: GeometrySettings,
 ) -> CarrierPair:
-    h_score = float(profile[settings.h_score].iloc[h_site[1]])
-    h = _carrier("H", contrasts, h_site, h_score, None, settings)
+    h = _carrier("H", contrasts, h_site, float(profile[settings.h_score].iloc[h_site[1]]), None, settings)
     names = save.checkpoint.anchor, "own" if save.scored else "frozen", h
     if contrasts.r is None:
         refused = save.activations.refused()

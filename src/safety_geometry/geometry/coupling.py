@@ -137,8 +137,7 @@ def participation_ratio(sigma: np.ndarray, eps: float = 1e-12) -> float:
 
 def components_for(sigma: np.ndarray, share: float) -> int:
     """Smallest number of leading components that hold `share` of the energy."""
-    cumulative = np.cumsum(np.sort(_energy(sigma))[::-1])
-    return int(np.searchsorted(cumulative, share - 1e-12) + 1)
+    return int(np.searchsorted(np.cumsum(np.sort(_energy(sigma))[::-1]), share - 1e-12) + 1)
 
 
 def field_geometry(field: np.ndarray, k: int = 3) -> FieldGeometry:

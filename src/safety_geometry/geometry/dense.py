@@ -3,8 +3,7 @@
 Two series that both trend always correlate, whatever moves them. So each Spearman's ρ over the saves (arXiv 2606.16349,
 Table 3) stands beside that of the first differences, where a trend is a constant and drops out. With fewer than
 `FEWEST_SAVES` saves there is ρ and n only. A series jumps where an anchor chooses another site, so each coupling term
-stands
-twice: at the sites that the anchors chose (`selected`), and at the reference anchor's throughout (`frozen`).
+stands twice: at the sites that the anchors chose (`selected`), and at the reference anchor's throughout (`frozen`).
 """
 
 import math

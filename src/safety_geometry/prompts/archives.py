@@ -192,7 +192,8 @@ def _tar(path: Path, allowance: Allowance) -> Iterator[list[Member]]:
         for entry in archive:
             if not entry.isdir():
                 _count(len(members) + 1)
-                members.append(Member(_plain(entry.name), _tar_kind(entry), partial(chunks, entry)))
+                name = re.sub(r"^(\./)+", "", entry.name)  # tar writes ./a for a
+                members.append(Member(name, _tar_kind(entry), partial(chunks, entry)))
         yield members
 
 
@@ -202,11 +203,6 @@ def _tar_kind(entry: tarfile.TarInfo) -> str:
     return (
         "file" if entry.isreg() and not entry.issparse() else "special"
     )  # a sparse file has more bytes than it brings
-
-
-def _plain(name: str) -> str:
-    """tar writes ./a for a."""
-    return re.sub(r"^(\./)+", "", name)
 
 
 class Metered:

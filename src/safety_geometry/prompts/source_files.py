@@ -40,10 +40,8 @@ def check_hash(path: Path, expected: str | None, where: str, key: str = "sha256"
     if expected is not None and (actual := digest(path)) != expected.lower():
         raise SourceError(
             f"{where}: wrong SHA-256 of {path.name}: expected {expected.lower()}, got {actual} ({size_of(path)} bytes)."
-            " The "
-            "file changed at its home or on the way: fetch it again, and only if the new file is the one you want, put"
-            " "
-            f"its hash in {where}.{key}"
+            " The file changed at its home or on the way: fetch it again, and only if the new file is the one you"
+            f" want, put its hash in {where}.{key}"
         )
 
 
@@ -102,8 +100,7 @@ def extract(archive: Path, spec: Mapping, folder: Path, where: str) -> None:
     except ArchiveError as error:
         raise SourceError(
             f"{where}: {archive.name}: {error}; do not use this file, or, if you trust it, unpack it yourself and give"
-            " the "
-            "folder as a source of kind: path"
+            " the folder as a source of kind: path"
         ) from error
     check_members(folder, wanted, where)
 
@@ -132,8 +129,7 @@ def copy_folder(home: Path, spec: Mapping, folder: Path, where: str, link: bool 
     except ArchiveError as error:
         raise SourceError(
             f"{where}: folder {home}: {error}; take it out of the folder, put a file in its place, or name other files"
-            " in "
-            f"{where}.members"
+            f" in {where}.members"
         ) from error
     for name, end in chosen:
         take_file(end, folder / name, link)

@@ -21,12 +21,9 @@ from safety_geometry.prompts.rows import LABELS, is_mark, normalise, request_of,
 KINDS = ("evaluation", "monitor", "probe", "train", "judge")  # the order of protection: the later one yields
 STOP_WORDS = words_of(
     "a an the and or but if so of to in on at by for from with without about into as that this these those it its is"
-    " are was"
-    " were be been being am do does did done have has had can could should would will may might must shall not no yes i"
-    " me"
-    " my we us our you your he him his she her they them their what which who whom whose when where why how than then"
-    " there"
-    " here please some any such"
+    " are was were be been being am do does did done have has had can could should would will may might must shall not"
+    " no yes i me my we us our you your he him his she her they them their what which who whom whose when where why"
+    " how than then there here please some any such"
 )
 # John's, can't, you're: any other word behind an apostrophe is one, as in l'eau or 'eau'.
 ENDINGS = r"['’](?:s|t|re|ve|ll|d|m)\b"
@@ -186,7 +183,12 @@ def assign(
     rows, counts = {}, {}
     for role in service_order(read):
         friends = {role.name} | {other.name for other in read.values() if shared(role, other)}
-        fits = _fitting(role, rows_by_source)
+        fits = [
+            row
+            for source in role.sources
+            for row in rows_by_source[source]
+            if all(row.get(field) in values for field, values in role.filter.items())
+        ]
         free = fits if role.n == "published" else [row for row in fits if holders[cluster[row["id"]]] <= friends]
         ordered = _ordered(role, free, seed)
         taken = ordered[: role.n] if isinstance(role.n, int) else ordered
@@ -204,11 +206,6 @@ def assign(
         for row in taken:
             holders[cluster[row["id"]]].add(role.name)
     return Assignment({name: rows[name] for name in read}, {name: counts[name] for name in read})
-
-
-def _fitting(role: Role, rows_by_source: Mapping[str, Sequence[Mapping]]) -> list[Mapping]:
-    rows = [row for source in role.sources for row in rows_by_source[source]]
-    return [row for row in rows if all(row.get(field) in values for field, values in role.filter.items())]
 
 
 def _ordered(role: Role, rows: Sequence[Mapping], seed: int) -> list[Mapping]:

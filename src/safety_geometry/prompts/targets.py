@@ -33,6 +33,18 @@ NAMED = {
 }  # fmt: skip
 TELLS = words_of("teach instruct tell show explain describe guide educate train advise demonstrate outline")
 PERSON = r"(?:i|we|you|one|someone|somebody|anyone|people|a person|a user|the user|a beginner)"
+WHOM = r"(?:to )?(?:me|us|him|her|them|someone|somebody|people|others|(?:a|the|my) \w+|\w+s)"
+# Pattern of a request: what "here" announces, made of the first group.
+HOW_TO = {
+    rf"how (?:do|can|could|should|would|might|does|may) {PERSON} (.+)": "is how to {}",
+    r"how to (.+)": "is how to {}",
+}
+EXPLAINED = {
+    r"(?:.{0,40}? )?(how to .+)": "is {}",
+    rf"(?:{WHOM} )?((?:how|why|what|where|when|which|whether|who) .+)": "is {}",
+    rf"{PERSON} to (\w+ .+)": "is how to {}",
+    r"(?:me|us) (?:more )?about (.+)": "is some information about {}",
+}
 DETERMINERS = words_of("a an the my your his her its our their this that some any each every one another no")
 PLURAL_AFTER = words_of("these those several many few both two three four five six seven eight nine ten")
 LINKS = words_of(
@@ -42,10 +54,8 @@ LINKS = words_of(
 # A statement or a question that no rule turns round.
 NOT_A_COMMAND = words_of(
     "i my we our you your he his she her it its they their this that these those there a an the if is are am was were"
-    " be do"
-    " does did can could should would will may might has have had who whose whom which where when why what how not no"
-    " yes"
-    " because although since while"
+    " be do does did can could should would will may might has have had who whose whom which where when why what how"
+    " not no yes because although since while"
 )
 DANGLING = words_of("a an the of for on in and or with by from that which at as into about your my is are")
 YOURS = {"i": "you", "me": "you", "my": "your", "mine": "yours", "myself": "yourself", "i'm": "you're", "am": "are"}
@@ -103,10 +113,8 @@ def _from_sentence(sentence: str) -> str | None:
 
 def _question(text: str) -> str | None:
     """How-to questions, and "what is/are" ones that name a thing."""
-    if match := re.match(rf"how (?:do|can|could|should|would|might|does|may) {PERSON} (.+)", text, re.IGNORECASE):
-        return f"is how to {match[1]}"
-    if match := re.match(r"how to (.+)", text, re.IGNORECASE):
-        return f"is how to {match[1]}"
+    if how_to := _first_match(HOW_TO, text):
+        return how_to
     if match := re.match(r"(?:what|which)(?:'s| is| are| would be| were| was) ((?:the|some) .+)", text, re.IGNORECASE):
         return f"{_be(match[1])} {match[1]}"
     if match := re.match(r"how (do|can|could) ((?:\w+ )?\w+s (?!.*\bto\b).+)", text, re.IGNORECASE):
@@ -120,18 +128,17 @@ def _explained(verb: str, rest: str) -> str | None:
     """ "Teach someone how to X", "Explain why X", "Tell me about X"."""
     if verb not in TELLS:
         return None
-    if match := re.match(r"(?:.{0,40}? )?(how to .+)", rest, re.IGNORECASE):
-        return f"is {match[1]}"
-    whom = r"(?:to )?(?:me|us|him|her|them|someone|somebody|people|others|(?:a|the|my) \w+|\w+s)"
-    if match := re.match(rf"(?:{whom} )?((?:how|why|what|where|when|which|whether|who) .+)", rest, re.IGNORECASE):
-        return f"is {match[1]}"
-    if match := re.match(rf"{PERSON} to (\w+ .+)", rest, re.IGNORECASE):
-        return f"is how to {match[1]}"
-    if match := re.match(r"(?:me|us) (?:more )?about (.+)", rest, re.IGNORECASE):
-        return f"is some information about {match[1]}"
+    if explained := _first_match(EXPLAINED, rest):
+        return explained
     if verb == "tell" and (match := re.match(r"(?:me|us) (.+)", rest, re.IGNORECASE)):
         return f"{_be(match[1])} {match[1]}"
     return None
+
+
+def _first_match(rules: dict[str, str], text: str) -> str | None:
+    """What the first rule that fits makes of a text."""
+    matches = ((re.match(pattern, text, re.IGNORECASE), made) for pattern, made in rules.items())
+    return next((made.format(match[1]) for match, made in matches if match), None)
 
 
 def _announced(verb: str, rest: str) -> str | None:

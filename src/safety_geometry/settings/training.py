@@ -59,8 +59,11 @@ class GCG(Settings):
     @model_validator(mode="after")
     def _within_the_suffix(self) -> "GCG":
         if self.merge and self.merge > self.suffix_length:
-            fix = f"the suffix has {self.suffix_length} positions to substitute together (suffix_length)"
-            raise refused("merge", self.merge, fix)
+            raise refused(
+                "merge",
+                self.merge,
+                f"the suffix has {self.suffix_length} positions to substitute together (suffix_length)",
+            )
         if self.width > (most := self.suffix_length * self.top_k):
             raise refused("width", self.width, f"suffix_length times top_k gives only {most} candidates")
         return self

@@ -8,7 +8,7 @@ that only rounding and the dropout masks depend on how many there are.
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor
@@ -123,10 +123,7 @@ class Trainer:
         except NotFinite as error:
             raise FloatingPointError(f"{error} (at step {log.step}; lower train.learning_rate)") from error
         if attacked is not None:
-            log.pool_before, log.pool_after = attacked.loss_before, attacked.loss_after
-            log.rejected, log.attack_tokens = attacked.rejected, attacked.tokens
-            log.cases = " ".join(attacked.behaviours)
-            log.updates_min, log.updates_max = attacked.updates_min, attacked.updates_max
+            log = replace(log, **attacked.log)
             log.away, log.toward = self._adversarial_backward(attacked.suffixes)
         log.clean, log.away, log.toward = self.ranks.sum(log.clean, log.away, log.toward)
         log.loss = config.clean_weight * log.clean

@@ -62,19 +62,10 @@ class PoolCase:
 
 @dataclass
 class PoolStep:
-    """What one step took from the pool: the attacked conversations, the ids of their behaviours, and statistics for the
-    log.
-
-    updates_min, updates_max: the least and the largest number of updates among all cases of the pool after the step."""
+    """What one step took from the pool: the attacked conversations, and what the log (`StepLog`) says of the pool."""
 
     suffixes: list[Suffix]
-    behaviours: list[str]
-    loss_before: float
-    loss_after: float
-    rejected: int
-    tokens: int
-    updates_min: int
-    updates_max: int
+    log: dict[str, object]
 
 
 class Pool:
@@ -171,16 +162,16 @@ class Pool:
                 first_loss=first if case.first_loss is None else case.first_loss,
             )
         updates = [case.updates for case in self.cases]
-        return PoolStep(
-            after,
-            [row["id"] for row in rows],
-            sum(before) / len(before),
-            sum(s.loss for s in after) / len(after),
-            rejected,
-            tokens,
-            min(updates),
-            max(updates),
-        )
+        log = {
+            "pool_before": sum(before) / len(before),
+            "pool_after": sum(s.loss for s in after) / len(after),
+            "rejected": rejected,
+            "attack_tokens": tokens,
+            "cases": " ".join(row["id"] for row in rows),
+            "updates_min": min(updates),
+            "updates_max": max(updates),
+        }
+        return PoolStep(after, log)
 
     def _attacked(
         self, runner: Runner, suffixes: list[Suffix], allowed: torch.Tensor, seeds: list[int], ranks: Ranks

@@ -58,8 +58,7 @@ class Segment:
         """From plain values by name; others are left alone."""
         kinds = {"train": TrainConfig, "pool": PoolConfig, "gcg": GCGConfig, "monitor": MonitorConfig}
         plain = {field.name: settings[field.name] for field in fields(cls) if field.name not in kinds}
-        records = {name: settings[name] and kind(**settings[name]) for name, kind in kinds.items()}
-        return cls(**plain, **records)
+        return cls(**plain, **{name: settings[name] and kind(**settings[name]) for name, kind in kinds.items()})
 
     def rows(self, log: Sequence[StepLog]) -> list[dict]:
         """Of the table training_log."""

@@ -19,9 +19,8 @@ def cache(shape: Shape, positions: int, dtype: str, fit: int, select: int, whole
     """The tensors of an activation cache: `positions` with t_inst; `fit` and `select` prompts of both classes together.
 
     whole: with every prompt's activations at every site. Otherwise means at every site, and the select prompts at one
-    position.
-    behaviour: with the labels of the fit prompts and the means of refused and complied ones. The file adds a header of
-    a kilobyte at the most.
+    position. behaviour: with the labels of the fit prompts and the means of refused and complied ones. The file adds a
+    header of a kilobyte at the most.
     """
     site = positions * (shape.layers + 1) * shape.hidden
     means = FLOAT * site * (4 if behaviour else 2) + (fit if behaviour else 0)

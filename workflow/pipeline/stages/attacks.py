@@ -99,8 +99,11 @@ def asking(facts: Facts, job: Job) -> Need:
     methods, targets = study.methods(job.regime, job.step), study.attack_targets(job.regime, job.step)
     at_source = sum(2 * (gcg(study, job)["behaviours"] if m == "gcg" else spec["behaviours"]) for m in methods)
     elsewhere = 2 * len(methods) * spec["behaviours"]
-    shapes = [facts.shape(regime) for regime, _ in targets]
-    work = Work(max(shapes, key=lambda shape: shape.parameters), facts.size, len(targets))
+    work = Work(
+        max([facts.shape(regime) for regime, _ in targets], key=lambda shape: shape.parameters),
+        facts.size,
+        len(targets),
+    )
     for rows in (at_source, *[elsewhere] * (len(targets) - 1)):
         work.answers(rows, ATTACK_PROMPT, spec["max_new_tokens"], spec["batch_size"], ANSWERED)
     rows = min(spec["batch_size"], max(at_source, elsewhere))

@@ -70,8 +70,7 @@ def all_tables(study: Study) -> list[str]:
 
 def figures(study: Study) -> dict[str, tuple[str, ...]]:
     """Figures of a finished study, with the tables that they are drawn from."""
-    made = set(all_tables(study))
-    return {name: tables for name, tables in FIGURES.items() if made.issuperset(tables)}
+    return {name: tables for name, tables in FIGURES.items() if set(all_tables(study)).issuperset(tables)}
 
 
 # --------------------------------------------------------------------------------------------------------- settings

@@ -114,5 +114,4 @@ class Fitness:
         columns = torch.tensor([t - past for r in rows for t in range(r.response, len(r.ids))], device=h.device)
         logits = self.runner.logits(h[lines, columns - 1])
         each = -token_log_p(logits, batch.ids[lines, columns])
-        counts = [len(r.ids) - r.response for r in rows]
-        return [float(part.mean()) for part in each.cpu().split(counts)]
+        return [float(part.mean()) for part in each.cpu().split([len(r.ids) - r.response for r in rows])]

@@ -52,8 +52,7 @@ def crossover(a: str, b: str, points: int, rng: np.random.Generator) -> tuple[st
     parents in turn.
     """
     left, right = _aligned(sentences(a), sentences(b))
-    borders = len(left) - 1
-    cuts = set((rng.permutation(borders)[:points] + 1).tolist())
+    cuts = set((rng.permutation((len(left) - 1))[:points] + 1).tolist())
     one, two = [], []
     for i, (of_a, of_b) in enumerate(zip(left, right, strict=True)):
         if i in cuts:
@@ -199,8 +198,7 @@ def _options(template: str, place: re.Match, table: Mapping[str, Sequence[str]])
     article = re.search(r"\b(an?) $", template[max(0, place.start() - 4) : place.start()], re.IGNORECASE)
     others = table.get(word, ())
     if article:
-        vowel = len(article.group(1)) == 2
-        others = [o for o in others if (o[0] in "aeiou") == vowel]
+        others = [o for o in others if (o[0] in "aeiou") == (len(article.group(1)) == 2)]
     return [word, *others]
 
 

@@ -126,8 +126,7 @@ def autodan(
         synonyms: word -> words that may stand in its place.
         progress: is told (step, best loss) after every step.
         state: what `save` was given: goes on from there, with the same result as one go. `config.steps`, `stop_loss`
-        and
-            `batch_size` may be others than then.
+            and `batch_size` may be others than then.
         save: is given the state after generation 0 and every step, a dict that JSON can hold.
         batch: stands for `config.batch_size`, and remembers from behaviour to behaviour that memory made it smaller.
 

@@ -50,7 +50,6 @@ def check_agreement(runner: Runner, cached: float, uncached: float, what: str) -
     if not abs(cached - uncached) <= limit:
         raise CacheError(
             f"{what}: loss {cached:.5f} with cached keys and values, {uncached:.5f} without, more than {limit:.1e}"
-            " apart "
-            f"({runner.dtype}); the search would follow the wrong candidates. Use another dtype, or report the model"
-            " family"
+            f" apart ({runner.dtype}); the search would follow the wrong candidates. Use another dtype, or report the"
+            " model family"
         )

@@ -277,8 +277,7 @@ def _exchange(ranks: Ranks, scored: Sequence[Scored]) -> None:
         return
     flat = torch.cat([x.double() for each in scored for x in (each.losses, each.exact, torch.tensor([each.tokens]))])
     ranks.add_(flat)
-    sizes = [n for each in scored for n in (len(each.losses), len(each.exact), 1)]
-    parts = iter(flat.split(sizes))
+    parts = iter(flat.split([n for each in scored for n in (len(each.losses), len(each.exact), 1)]))
     for each in scored:
         each.losses, each.exact, each.tokens = next(parts).to(each.losses.dtype), next(parts).bool(), int(next(parts))
 

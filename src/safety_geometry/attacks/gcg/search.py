@@ -82,12 +82,10 @@ def attack_many(
         stop: is shown (step, best suffixes of the cases still searched, by case) before the first and after every step,
             and names the cases that are done: an adaptive attack asks its judge here.
         state: what `save` was given: goes on from there, with the same result as one go. `config.steps` and
-        `batch_size`
-            may be others than then.
+            `batch_size` may be others than then.
         save: is given the state after every step, a dict that JSON can hold.
         batch: remembers a batch size that memory forced, from call to call; and the ranks that share the candidates
-        out. They
-            get the same arguments and the same results.
+            out. They get the same arguments and the same results.
         verify: recompute the final loss without caches; without it `loss` is the objective that the search saw.
 
     Raises:
@@ -153,12 +151,8 @@ def attack_many(
                 progress(i, step, cases[i].best.loss)
         settle()
         if save is not None:
-            now = {
-                "attack": print_of,
-                "step": step,
-                "rows": [size.rows for size in batch.both],
-                "cases": [case.state() for case in cases],
-            }
+            rows, states = [size.rows for size in batch.both], [case.state() for case in cases]
+            now = {"attack": print_of, "step": step, "rows": rows, "cases": states}
             save(json.loads(json.dumps(now)))  # a copy: what comes later must not change it
     return [_result(runner, case, config, batch, verify) for case in cases]
 
@@ -261,9 +255,8 @@ def _filtered(
     kept = [[r for r, text in enumerate(survivors) if text is not None] for survivors in texts]
     for case, survivors, all_rows in zip(cases, kept, proposed, strict=True):
         case.rejected += (len(all_rows) - len(survivors)) * count
-    return [p[survivors] for p, survivors in zip(proposed, kept, strict=True)], [
-        [t for t in survivors if t is not None] for survivors in texts
-    ]
+    rows = [all_rows[survivors] for all_rows, survivors in zip(proposed, kept, strict=True)]
+    return rows, [[text for text in survivors if text is not None] for survivors in texts]
 
 
 def _result(runner: Runner, case: _Case, config: GCGConfig, batch: BatchSize, verify: bool) -> GCGResult:

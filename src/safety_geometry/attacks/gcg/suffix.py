@@ -38,8 +38,7 @@ class Suffix:
 
     def changed(self, tokens: Sequence[int], text: str, loss: float) -> "Suffix":
         """The same conversation with another suffix of as many tokens."""
-        ids = (*self.ids[: self.start], *tokens, *self.ids[self.stop :])
-        return replace(self, ids=ids, text=text, loss=loss)
+        return replace(self, ids=((*self.ids[: self.start], *tokens, *self.ids[self.stop :])), text=text, loss=loss)
 
 
 class SuffixError(ValueError):

@@ -1,6 +1,11 @@
-"""What every test stands on: a `make` that a test starts is not a part of the `make test` around it."""
+"""What every test stands on: what it starts is not a part of the `make test` around it, and hears signals wherever that was started."""
 
 import os
+import signal
 
 for name in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL"):
     os.environ.pop(name, None)
+# Programs inherit that a signal is ignored: Ctrl-C by the background jobs of a shell, the hang-up under nohup.
+for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, handler)

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -67,7 +66,6 @@ class Folder:
             [sys.executable, f"workflow/{program}.py", "--configfile", "configs/smoke.yaml", *arguments],
             cwd=self.path, env=os.environ | {"PATH": path} | variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL, encoding="utf-8", start_new_session=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job inherits that it is ignored
         )  # fmt: skip
 
     def run(self, *arguments: str, **options: str) -> tuple[int, str]:

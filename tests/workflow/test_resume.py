@@ -172,7 +172,7 @@ def signalled(folder: Path, *signals: int) -> tuple[int, str, psutil.Process]:
     command = [sys.executable, "workflow/run.py", "--configfile", SMOKE, "--cores", "1", *MODEL]
     run = subprocess.Popen(
         command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL,
-        start_new_session=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        start_new_session=True,
     )  # fmt: skip
     job, until = None, time.monotonic() + PATIENCE
     while job is None:

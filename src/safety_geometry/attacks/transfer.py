@@ -6,7 +6,6 @@ each ρ stands the greatest that ties permit (`transfer_stats`).
 """
 
 import hashlib
-import zlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from safety_geometry.attacks.transfer_statistics import Rows, pigeonhole, relabe
 from safety_geometry.judges.behaviour import Metric, compare
 from safety_geometry.settings.attack_arm import AttackArm, Place
 from safety_geometry.stats.estimates import wilson
+from safety_geometry.stats.seeds import generator
 
 ARMS = {"gcg": "gcg_init", "autodan": "seeds"}  # optimised attack: the same before optimisation
 UNOPTIMISED = tuple(ARMS.values())
@@ -214,7 +214,7 @@ def transfer_predictors(
     values, rows = checkpoint_values(trajectory, coupling, geometry), []
     for (run, regime), part in _seeds_and_all(transfer, untrained):
         for attack, predictor, analysis in analyses(part, values):
-            rng = np.random.default_rng([seed, zlib.crc32(f"{regime}/{attack}/{predictor.name}".encode())])
+            rng = generator(seed, regime, attack, predictor.name)
             p, smallest = relabelled_p(analysis, rng, orders)
             interval = pigeonhole([analysis], rng, draws)
             rows.append(

@@ -26,6 +26,7 @@ from safety_geometry.causal.names import SHARED
 from safety_geometry.geometry.carriers import NEGLIGIBLE
 from safety_geometry.geometry.coupling import position_subspace
 from safety_geometry.settings.identity import Site
+from safety_geometry.stats.seeds import derived_seed, generator
 
 REDRAWS = 20
 
@@ -92,7 +93,7 @@ def draw_shared(kind: str, source: Source, count: int, seed: int) -> list[Contro
     values, n = source.activations(*source.site)
     controls = []
     for number in range(count):
-        own_seed = _seed(seed, kind, source.carrier, number)
+        own_seed = derived_seed(seed, kind, source.carrier, number)
         rng = np.random.default_rng(own_seed)
         if kind == "random":
             rows = orthonormal(rng.standard_normal((source.rank, values.shape[1])))
@@ -125,7 +126,7 @@ def wrong_positions(source: Source, count: int, seed: int) -> list[Control]:
 
 
 def _read(source: Source, kind: str, sites: list[Site], count: int, seed: int) -> list[Control]:
-    order = np.random.default_rng(_seed(seed, kind, source.carrier, 0)).permutation(len(sites))
+    order = generator(seed, kind, source.carrier).permutation(len(sites))
     controls: list[Control] = []
     for i in order:
         rows = source.directions(*sites[i])
@@ -152,7 +153,7 @@ def norm_matched(
     wanted, bases, d = energy(part.basis, stream), {} if bases is None else bases, stream.shape[1]
     controls = []
     for number in range(count):
-        own_seed = _seed(seed, "norm_matched", part.carrier, number)
+        own_seed = derived_seed(seed, "norm_matched", part.carrier, number)
         shares, basis = bases.get((part.layer, own_seed), (None, np.empty((d, 0))))
         k = 0 if shares is None else _fewest(shares, wanted)
         if shares is None or k > basis.shape[1]:  # of the d × d directions only those are kept that were needed
@@ -171,9 +172,3 @@ def norm_matched(
 def _fewest(shares: np.ndarray, wanted: float) -> int:
     """How many directions hold as much energy as is wanted, from what the first 1, 2 … of them hold."""
     return min(int(np.searchsorted(shares, wanted)) + 1, len(shares))
-
-
-def _seed(seed: int, *names) -> int:
-    """A 32-bit seed of its own for every kind, carrier and number."""
-    words = [seed, *(int.from_bytes(str(name).encode(), "little") for name in names)]
-    return int(np.random.SeedSequence(words).generate_state(1)[0])

@@ -17,12 +17,13 @@ from safety_geometry.causal.names import CLEAN, KINDS, SHARED
 from safety_geometry.causal.outcomes import RATES, outcome_matrices, outcome_matrix
 from safety_geometry.judges.behaviour import paired_rates
 from safety_geometry.stats.estimates import holm, percentiles, permutation_p, resampling_weights, wilson
+from safety_geometry.stats.seeds import generator
 
 DESCRIPTION, MEASURED = names(specified.DESCRIPTION), names(specified.MEASURED)
 NORMALISED = CONTROL_NORMALISED.names[len(CHECKPOINT) :]  # rows here are of one checkpoint
 SCAN = LAYER_SCAN.names[len(CHECKPOINT) :]
 TESTED = "log_odds"  # the metric with a permutation p: cheap enough for the hundreds of directions that a p needs
-PROMPTS, CONTROLS = 1, 2  # streams of the bootstrap
+PROMPTS, CONTROLS = "prompts", "controls"  # streams of the bootstrap
 
 
 def sweep_table(cells: pd.DataFrame, readout: pd.DataFrame | None, judged: pd.DataFrame | None) -> pd.DataFrame:
@@ -199,8 +200,8 @@ def layer_scan(
 
 
 @lru_cache(maxsize=8)
-def _weights(rng_seed: int, stream: int, n: int, draws: int) -> np.ndarray:
+def _weights(rng_seed: int, stream: str, n: int, draws: int) -> np.ndarray:
     """`resampling_weights` of a stream and size, the same ones for every target and metric."""
-    weights = resampling_weights(n, draws, np.random.default_rng([rng_seed, stream, n]))
+    weights = resampling_weights(n, draws, generator(rng_seed, stream, n))
     weights.setflags(write=False)
     return weights

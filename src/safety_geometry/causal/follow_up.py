@@ -21,6 +21,7 @@ from safety_geometry.causal.plan import Target
 from safety_geometry.judges.behaviour import paired_rates
 from safety_geometry.settings.identity import Checkpoint
 from safety_geometry.stats.estimates import percentiles, resampling_weights, wilson
+from safety_geometry.stats.seeds import generator
 
 WHAT = names(FOLLOWED)
 # column -> metric and name of its n; usefulness is what carries a reopened attack, benign_mean what is left of the
@@ -52,7 +53,7 @@ def split_half(prompt_ids: Collection[str], seed: int) -> Halves:
     ids = sorted({str(i) for i in prompt_ids})
     if len(ids) < 2:
         raise ValueError(f"{len(ids)} prompts cannot be halved; the follow-up needs at least two direct requests")
-    order = np.random.default_rng([seed, 41]).permutation(len(ids))
+    order = generator(seed, "halves").permutation(len(ids))
     middle = (len(ids) + 1) // 2
     return Halves(*(tuple(sorted(ids[i] for i in part)) for part in (order[:middle], order[middle:])))
 
@@ -243,4 +244,4 @@ def _difference(name: str, value: float, interval: tuple[float, float]) -> dict:
 
 
 def _weights(seed: int, n: int, draws: int) -> np.ndarray:
-    return resampling_weights(n, draws, np.random.default_rng([seed, n]))
+    return resampling_weights(n, draws, generator(seed, "follow_up", n))

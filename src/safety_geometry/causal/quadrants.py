@@ -9,6 +9,7 @@ import pandas as pd
 from safety_geometry.artefacts.activations import CLASSES, Activations
 from safety_geometry.artefacts.carriers import CarrierPair
 from safety_geometry.artefacts.prompt_activations import PromptActivations
+from safety_geometry.stats.seeds import generator
 
 QUADRANTS = ("harmful_refused", "harmful_complied", "benign_refused", "benign_complied", "benign_degenerate")
 IDENTITY = ("seed", "regime", "step", "arm", "id")
@@ -48,10 +49,10 @@ def sample(frame: pd.DataFrame, per_quadrant: int, seed: int) -> pd.DataFrame:
     if present.duplicated(["quadrant", *keys]).any():
         raise ValueError(f"answers are not unique in {', '.join(keys)}; name the cell in `arm`")
     parts = []
-    for number, quadrant in enumerate(QUADRANTS):
+    for quadrant in QUADRANTS:
         rows = present[present["quadrant"] == quadrant].sort_values(keys, kind="stable")
         taken = min(per_quadrant, len(rows))
-        drawn = np.random.default_rng([seed, number]).choice(len(rows), taken, replace=False) if taken else []
+        drawn = generator(seed, quadrant).choice(len(rows), taken, replace=False) if taken else []
         parts.append(rows.iloc[np.sort(drawn)].assign(available=len(rows), sampled=taken) if taken else rows.iloc[:0])
     table = pd.concat([part for part in parts if len(part)] or [present.assign(available=0, sampled=0)])
     return table.reset_index(drop=True)

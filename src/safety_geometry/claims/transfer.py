@@ -7,13 +7,13 @@ predictors that rank the targets alike (no outcome could tell them apart).
 
 import math
 
-import numpy as np
 import pandas as pd
 
 from safety_geometry.attacks.transfer import ARMS, BY_NAME, FAMILIES, analysis_rows, checkpoint_values, family_rows
 from safety_geometry.attacks.transfer_statistics import FEWEST_LABELS, pigeonhole
 from safety_geometry.claims.evidence import ADVERSARIAL, ALPHA, PLAIN, Evidence, Outcome, Undecidable, greater
 from safety_geometry.stats.estimates import holm, sign_flip_exact, spearman
+from safety_geometry.stats.seeds import generator
 
 COUPLING, BEHAVIOUR, DRIFT = "target_hrci_repr", "target_fixed_asr", "target_refusal_score_drift"
 WEAK = 0.3  # a correlation that is smaller for certain does not follow
@@ -158,7 +158,7 @@ def predictors_tie(evidence: Evidence) -> Outcome:
     x = [part.numbers() for part in rows]
     if all(math.isclose(abs(spearman(*(v[rows[0].seed == g] for v in x))), 1.0) for g in set(rows[0].seed)):
         raise Undecidable("coupling and fixed ASR rank the targets alike: no outcome could tell them apart")
-    difference = pigeonhole(rows, np.random.default_rng([0, 5]), DRAWS)
+    difference = pigeonhole(rows, generator("coupling less behaviour"), DRAWS)
     what = f"|rho| of coupling less |rho| of fixed ASR over {difference.n} rows ({family} attacks)"
     if not math.isfinite(difference.lo):
         raise Undecidable(f"{what}: too few sources or targets for an interval")

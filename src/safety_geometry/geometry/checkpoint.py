@@ -25,6 +25,7 @@ from safety_geometry.geometry.carriers import (
 )
 from safety_geometry.geometry.coupling import position_subspace
 from safety_geometry.settings.identity import Checkpoint, Position, Site
+from safety_geometry.stats.seeds import generator
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class GeometrySettings:
     def rng(self, name: str) -> np.random.Generator:
         """The same draws at every checkpoint: they share their prompts, so differences between checkpoints are
         paired."""
-        return np.random.default_rng([self.seed, *name.encode()])
+        return generator(self.seed, name)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,6 @@ stands twice: at the sites that the anchors chose (`selected`), and at the refer
 """
 
 import math
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -19,6 +18,7 @@ from safety_geometry.artefacts.tables.dense import COUPLING_TRANSITION, DENSE_CO
 from safety_geometry.artefacts.tables.families import SITE_H, SITE_R, TERMS
 from safety_geometry.artefacts.tables.specification import names
 from safety_geometry.stats.estimates import spearman, spearman_block_bootstrap, spearman_tie_ceiling
+from safety_geometry.stats.seeds import generator
 
 FEWEST_SAVES = 20
 PREDICTORS = TERMS
@@ -88,7 +88,7 @@ def dense_correlations(
                 for length in lengths:
                     lo, hi = math.nan, math.nan
                     if 2 * length <= len(pairs) and math.isfinite(shared["rho"]):
-                        rng = _rng(seed, column, outcome, form, str(length))
+                        rng = generator(seed, column, outcome, form, length)
                         interval = spearman_block_bootstrap(*pairs.T, length, rng, draws)
                         lo, hi = interval.lo, interval.hi
                     rows.append(words | shared | {"block_length": length, "lo": lo, "hi": hi})
@@ -119,7 +119,9 @@ def transition(
         saves = frame.dropna(subset=[column]).reset_index(drop=True)
         row = {"seed": run, "regime": regime, "quantity": quantity, "sites": sites, "n": len(saves)}
         if len(saves) >= FEWEST_SAVES:
-            change = change_point(saves[column].to_numpy(np.float64), _rng(seed, column, "change"), draws, block_length)
+            change = change_point(
+                saves[column].to_numpy(np.float64), generator(seed, column, "change"), draws, block_length
+            )
             row |= {k: v for k, v in vars(change).items() if k in COUPLING_TRANSITION.names}
             row |= {
                 "step": saves["step"][change.index],
@@ -211,8 +213,3 @@ def _series(trajectory: pd.DataFrame):
     for run, frame in trajectory.groupby("seed", sort=True):
         for regime, saves in frame.groupby("regime", sort=False):
             yield (int(run), regime), saves.sort_values("step", kind="stable").reset_index(drop=True)
-
-
-def _rng(seed: int, *names: str) -> np.random.Generator:
-    """A generator of its own for each row, so that adding one does not move another's draws."""
-    return np.random.default_rng([seed, zlib.crc32("/".join(names).encode())])

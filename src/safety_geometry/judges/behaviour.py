@@ -5,7 +5,6 @@ look-alikes (Eq. 18), strict, lenient and mean benign utility and the degenerate
 """
 
 import math
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,7 @@ from safety_geometry.stats.estimates import (
     resampling_weights,
     wilson,
 )
+from safety_geometry.stats.seeds import generator
 
 FINISHED = "_finished"  # the same metric without the completions that reached the length limit
 JUDGED = ("suite", "prompt_id", "arm", "refusal", "any_refusal", "attack_success", "usefulness", "degenerate",
@@ -121,7 +121,7 @@ def _estimate(values: np.ndarray, kind: str, name: str, seed: int, draws: int) -
     n = len(values)
     if kind == "rate" or n == 0:
         return wilson(int(values.sum()), n)
-    lo, hi = percentiles(resampling_weights(n, draws, _rng(seed, name)) @ values)
+    lo, hi = percentiles(resampling_weights(n, draws, generator(seed, name)) @ values)
     return Interval(float(values.mean()), lo, hi, n)
 
 
@@ -161,11 +161,11 @@ def compare(a: np.ndarray, b: np.ndarray, metric: Metric, seed: int, draws: int,
     if metric.kind == "rate":
         test, p, value, (lo, hi) = "mcnemar", mcnemar_exact(a, b), float((a - b).mean()), paired_rates(a, b)
     else:
-        difference = paired_difference(a, b, _rng(seed, metric.name, 1), draws)
+        difference = paired_difference(a, b, generator(seed, metric.name, "difference"), draws)
         test, p, value, lo, hi = "sign_flip", 1.0, difference.value, difference.lo, difference.hi
         if changed:
             differences = (a - b)[a != b]
-            signs = 2.0 * _rng(seed, metric.name, 2).integers(0, 2, size=(flips, changed), dtype=np.int8) - 1
+            signs = 2.0 * generator(seed, metric.name, "flips").integers(0, 2, size=(flips, changed), dtype=np.int8) - 1
             # Equal sums that differ in their last bits must count as ties.
             null = np.round(signs @ differences / len(a), 12)
             flipped = permutation_p(float(np.round(value, 12)), null, "two-sided")
@@ -202,8 +202,3 @@ def paired_rates(a: np.ndarray, b: np.ndarray, confidence: float = 0.95) -> tupl
     lo = difference - reach(first.value - first.lo, second.hi - second.value)
     hi = difference + reach(first.hi - first.value, second.value - second.lo)
     return max(lo, -1.0), min(hi, 1.0)
-
-
-def _rng(seed: int, name: str, stream: int = 0) -> np.random.Generator:
-    """A generator of its own for each metric, so that adding one does not move another's draws."""
-    return np.random.default_rng([seed, zlib.crc32(name.encode()), stream])

@@ -20,6 +20,7 @@ from safety_geometry.causal.effects import (
 )
 from safety_geometry.causal.names import KINDS, SHARED
 from safety_geometry.causal.outcomes import outcome_matrix
+from safety_geometry.stats.seeds import generator
 
 EFFECT = -3.0
 TARGET = "ablate:r_only:1"
@@ -135,8 +136,8 @@ def test_interval_matches_a_loop_over_the_draws():
     wide = outcome_matrix("log_odds", readout, None)
     target, controls = wide.loc[TARGET].to_numpy(), wide.drop(index=[TARGET, "clean"]).to_numpy()
     prompts, drawn = (
-        np.random.default_rng([2, stream, n]).multinomial(n, np.full(n, 1 / n), size=30)
-        for stream, n in ((1, 6), (2, 3))
+        generator(2, stream, n).multinomial(n, np.full(n, 1 / n), size=30)
+        for stream, n in (("prompts", 6), ("controls", 3))
     )
     values = []
     for p, c in zip(prompts, drawn, strict=True):

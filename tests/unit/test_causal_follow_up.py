@@ -35,10 +35,10 @@ def test_halves_are_disjoint_exhaustive_and_depend_on_the_ids_only():
 
 def test_the_largest_control_normalised_effects_are_chosen(sweeps):
     cells, judged = sweeps
-    chosen = choose(cells, judged, 3, 4, seed=2)
+    chosen = choose(cells, judged, 3, 4, seed=1)
     targets = chosen[chosen["role"] == "target"]
     assert list(zip(targets["checkpoint"], targets["cell"], strict=True)) == [(LATE, R), (LATE, H), (EARLY, R)]
-    half = set(split_half(DIRECT, 2).choosing)
+    half = set(split_half(DIRECT, 1).choosing)
     for row in targets.to_dict("records"):
         direct = judged[row["checkpoint"]].query("suite == 'direct'")
         rate = direct[direct["prompt_id"].isin(half)].groupby("arm")["attack_success"].mean()

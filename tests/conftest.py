@@ -1,4 +1,4 @@
-"""What every test stands on: what it starts is not a part of the `make test` around it, and hears signals wherever that was started."""
+"""What every test stands on: a `make` that it starts is on its own, and what it starts hears signals."""
 
 import os
 import signal

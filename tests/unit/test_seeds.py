@@ -20,7 +20,7 @@ def test_parts_are_not_run_together():
 def test_seeds_spread():
     """Every bit is set about half of the time, pairs of bits agree as often as not, and no two seeds are alike."""
     seeds = [derived_seed(seed, name, number) for seed, name, number in itertools.product(range(10), "ab", range(100))]
-    assert len(set(seeds)) == len(seeds) and 0 <= min(seeds) and max(seeds) < 2**53
+    assert len(set(seeds)) == len(seeds) and min(seeds) >= 0 and max(seeds) < 2**53
     bits = np.array([[seed >> place & 1 for place in range(53)] for seed in seeds])
     assert np.abs(bits.mean(0) - 0.5).max() < 0.06
     agree = np.corrcoef(bits.T) - np.eye(53)

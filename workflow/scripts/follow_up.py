@@ -16,7 +16,7 @@ from safety_geometry.artefacts.activations import Activations
 from safety_geometry.artefacts.carriers import read_carriers
 from safety_geometry.artefacts.prompts import read_role, read_suites
 from safety_geometry.artefacts.unit_store import UnitStore
-from safety_geometry.causal.follow_up import answering_together
+from safety_geometry.causal.plan import answering_together
 from safety_geometry.causal.sweep import Sweep, answer_key
 from safety_geometry.models.answers import answer_cells
 

@@ -17,7 +17,6 @@ from safety_geometry.artefacts.tables.follow_up import FOLLOW_UP, FOLLOWED
 from safety_geometry.artefacts.tables.specification import names
 from safety_geometry.causal.names import CLEAN, KINDS, SHARED
 from safety_geometry.causal.outcomes import RATES, outcome_matrix
-from safety_geometry.causal.plan import Target
 from safety_geometry.judges.behaviour import paired_rates
 from safety_geometry.settings.identity import Checkpoint
 from safety_geometry.stats.estimates import percentiles, resampling_weights, wilson
@@ -156,17 +155,6 @@ def chosen_of(choice: Mapping) -> pd.DataFrame:
         checkpoint = Checkpoint(**{name: row[name] for name in names(CHECKPOINT)})
         rows.append({k: v for k, v in row.items() if k not in names(CHECKPOINT)} | {"checkpoint": checkpoint})
     return pd.DataFrame(rows)
-
-
-def answering_together(chosen: Sequence[Mapping], checkpoint: Mapping) -> dict[str, dict[str, str]]:
-    """Cells chosen at a checkpoint ({regime, step}) and their digests, by id, of each group of targets; the baseline is
-    a group of its own."""
-    groups: dict[str, dict[str, str]] = {}
-    for row in chosen:
-        if all(row[name] == value for name, value in checkpoint.items()):
-            group = CLEAN if row["role"] == "baseline" else Target.of(row).group
-            groups.setdefault(group, {})[row["cell"]] = row["digest"]
-    return {group: dict(sorted(cells.items())) for group, cells in groups.items()}
 
 
 def follow_up_table(

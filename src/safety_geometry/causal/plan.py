@@ -203,3 +203,14 @@ def scan_unit(target: Target, layers: Sequence[int]) -> PlannedUnit:
     cells = tuple(PlannedCell(f"{target.id}/layer_scan/{layer}", "layer_scan", layer, (target,)) for layer in layers)
     name = f"{target.family}:{target.mode}:{number(target.strength)}/layer_scan"
     return PlannedUnit(name, "", cells, target)
+
+
+def answering_together(chosen: Sequence[Mapping], checkpoint: Mapping) -> dict[str, dict[str, str]]:
+    """Cells chosen at a checkpoint ({regime, step}) and their digests, by id, of each group of targets; the baseline is
+    a group of its own."""
+    groups: dict[str, dict[str, str]] = {}
+    for row in chosen:
+        if all(row[name] == value for name, value in checkpoint.items()):
+            group = CLEAN if row["role"] == "baseline" else Target.of(row).group
+            groups.setdefault(group, {})[row["cell"]] = row["digest"]
+    return {group: dict(sorted(cells.items())) for group, cells in groups.items()}

@@ -15,7 +15,6 @@ from conftest import REQUESTS, make_model, make_tokenizer
 
 from safety_geometry.artefacts.errors import ArtefactError
 from safety_geometry.artefacts.tables.files import read_table
-from safety_geometry.artefacts.tables.working import TRAINING_LOG
 from safety_geometry.artefacts.training_log import MonitorAnswer, read_answers
 from safety_geometry.training import table
 
@@ -56,11 +55,18 @@ def run(monkeypatch, model, folder, behaviours, **changes) -> pd.DataFrame:
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in each))
         words += [f"--{name}", folder / f"{name}.jsonl"]
     words += ["--adapters", folder / "step3", "--new-state", folder / "state.safetensors"]
-    words += ["--new-progress", folder / "progress.json", "--log", folder / "log.csv"]
+    words += ["--new-progress", folder / "progress.json", "--log", folder / "training_log.csv"]
     words += ["--answers", folder / "answers.jsonl"]
     monkeypatch.setattr(sys, "argv", ["train_segment.py", *map(str, words)])
     train_segment.main()
-    words = ["--logs", folder / "log.csv", "--answers", folder / "answers.jsonl", "--table", folder / "training.csv"]
+    words = [
+        "--logs",
+        folder / "training_log.csv",
+        "--answers",
+        folder / "answers.jsonl",
+        "--table",
+        folder / "training.csv",
+    ]
     monkeypatch.setattr(sys, "argv", ["training_table.py", *map(str, words)])
     training_table.main()
     return read_table(folder / "training.csv")
@@ -90,7 +96,7 @@ def test_requests_that_merge_with_the_suffix(monkeypatch, models, tmp_path, caps
             run(monkeypatch, models["merging"], tmp_path, [GOOD, MERGES], seed=seed)
         reached.add(capsys.readouterr().err.count("step "))
     assert reached == {0, 2}
-    assert not (tmp_path / "log.csv").exists()
+    assert not (tmp_path / "training_log.csv").exists()
 
 
 def test_conversations_beyond_max_length(monkeypatch, models, tmp_path, caplog):
@@ -110,26 +116,26 @@ def test_the_monitors_answers_are_judged_in_the_table(monkeypatch, models, tmp_p
     lines = [MonitorAnswer(step, role, "p", text) for step, role, text in (
         (1, "monitor_harmful", "no"), (1, "monitor_harmful", "yes"), (1, "monitor_benign", "yes"), (3, "monitor_harmful", "no"))]  # fmt: skip
     monkeypatch.setattr(table, "classify", lambda text: "full" if text == "no" else "none")
-    judged = table.with_refusals(read_table(tmp_path / "log.csv", TRAINING_LOG), lines)
+    judged = table.with_refusals(read_table(tmp_path / "training_log.csv"), lines)
     assert judged["refusal_harmful"].fillna(-1).tolist() == [0.5, -1, 1]
     assert judged["refusal_benign"].fillna(-1).tolist() == [0, -1, -1]
 
 
 def test_files_of_a_segment_that_are_damaged(tmp_path):
-    (tmp_path / "log.csv").write_text("seed,regime\n1,sft\n")
-    with pytest.raises(ArtefactError, match=r"log.csv: columns \['step', "):
-        read_table(tmp_path / "log.csv", TRAINING_LOG)
+    (tmp_path / "training_log.csv").write_text("seed,regime\n1,sft\n")
+    with pytest.raises(ArtefactError, match=r"training_log.csv: columns \['step', "):
+        read_table(tmp_path / "training_log.csv")
     (tmp_path / "answers.jsonl").write_text('{"step": 1}\n')
     with pytest.raises(ArtefactError, match=r"answers.jsonl: not a monitor's answers"):
         read_answers(tmp_path / "answers.jsonl")
 
 
 def test_a_script_that_reads_a_damaged_artefact_ends_in_a_sentence(tmp_path):
-    (tmp_path / "log.csv").write_text("seed,regime\n1,sft\n")
+    (tmp_path / "training_log.csv").write_text("seed,regime\n1,sft\n")
     (tmp_path / "answers.jsonl").write_text("")
     words = [
         "--logs",
-        tmp_path / "log.csv",
+        tmp_path / "training_log.csv",
         "--answers",
         tmp_path / "answers.jsonl",
         "--table",
@@ -138,4 +144,4 @@ def test_a_script_that_reads_a_damaged_artefact_ends_in_a_sentence(tmp_path):
     command = [sys.executable, training_table.__file__, *map(str, words)]
     ended = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": "src"}, cwd=ROOT)
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
-    assert ended.stderr.startswith("error: ") and "log.csv: columns ['step', " in ended.stderr
+    assert ended.stderr.startswith("error: ") and "training_log.csv: columns ['step', " in ended.stderr

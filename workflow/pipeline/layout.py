@@ -147,7 +147,7 @@ class Layout:
         return {"state": f"{folder}/state.safetensors", "progress": f"{folder}/progress.json"}
 
     def training_log(self, group: Group) -> str:
-        return f"{self.private_seed}/training/{group.regime}/{group.stop}/log.csv"
+        return f"{self.private_seed}/training/{group.regime}/{group.stop}/training_log.csv"
 
     def monitor_answers(self, group: Group) -> str:
         return f"{self.private_seed}/training/{group.regime}/{group.stop}/monitor.jsonl"

@@ -52,7 +52,7 @@ def train(job: Job, segment: Segment, ranks: Ranks) -> None:
         tensors, progress = trainer.state()
         job.write(job.new_state, write_tensors, tensors)
         job.write(job.new_progress, write_progress, progress)
-        job.write_table(segment.rows(log), job.log, "training_log")
+        job.write_table(segment.rows(log), job.log)
         job.write(job.answers, write_answers, answers)
 
 

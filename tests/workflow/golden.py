@@ -2,11 +2,12 @@
 
     python tests/workflow/golden.py [results/smoke/tables]      # adds what stands there as one more valid set
 
-Kinds of processors round differently, so a platform may have several sets. A change that is meant to alter tables removes
-the sets that it makes wrong (--anew) and says in its commit what moved.
+Kinds of processors round differently, so each has sets of its own, and one kind may have several. A change that is meant to
+alter tables removes the sets that it makes wrong (--anew: all kinds') and says in its commit what moved.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import platform
@@ -14,8 +15,21 @@ import sys
 from pathlib import Path
 
 FILE = Path(__file__).with_suffix(".json")
-HERE = f"{platform.system()}-{platform.machine()}".lower()
+PROCESSOR = ("vendor_id", "cpu family", "model")  # of /proc/cpuinfo
 Digests = dict[str, str]
+
+
+def kind_of_machine() -> str:
+    """System, architecture and, where Linux tells it, the kind of processor."""
+    words = [platform.system(), platform.machine()]
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        words += [facts[name] for name in PROCESSOR if name in facts]
+    return "-".join(words).lower()
+
+
+HERE = kind_of_machine()
 
 
 def digests(tables: Path) -> Digests:
@@ -36,12 +50,14 @@ def nearest(found: Digests, sets: list[Digests]) -> tuple[list[str], Digests]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tables", type=Path, nargs="?", default=Path("results/smoke/tables"), help="of a finished run")
-    parser.add_argument("--anew", action="store_true", help="take away the sets of this platform first")
+    parser.add_argument("--anew", action="store_true", help="take away all sets first")
     arguments = parser.parse_args()
     found, sets = digests(arguments.tables), known()
     if "claims" not in found:
         sys.exit(f"{arguments.tables} is not of a finished smoke study; run `make smoke`")
-    mine = [] if arguments.anew else sets.get(HERE, [])
+    if arguments.anew:
+        sets.clear()
+    mine = sets.get(HERE, [])
     if found not in mine:
         sets[HERE] = [*mine, found]
         FILE.write_text(json.dumps(sets, indent=1, sort_keys=True) + "\n", encoding="utf-8")

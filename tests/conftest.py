@@ -1,4 +1,4 @@
-"""What every test stands on: what it starts is not a part of the `make test` around it, and hears signals wherever that was started."""
+"""What every test stands on: no `make` that it starts is part of the one around it, and what it starts hears signals."""
 
 import os
 import signal

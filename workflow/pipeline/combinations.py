@@ -19,6 +19,7 @@ DATA = Path(__file__).resolve().parents[2] / "data"
 WORDS = {"none", "nan", "na", "nil", "y", "n"}  # besides what YAML and Python read as a value
 WILDCARD = re.compile(r"\{\s*[.\w]+\s*[,}]")  # Snakemake's, which it looks for in every path
 TEXT = "tag:yaml.org,2002:str"
+ANSWERED = ("ultrachat", "jsonl")  # formats of prompts with answers, which clean rows may take
 
 
 def check_combinations(study: Study) -> None:
@@ -318,11 +319,12 @@ def _prompts(study: Study) -> None:
     for name in clean:
         _known("clean_rows.roles", name, "role", roles)
         for wanted in _sets(roles[name]) if study.answered else ():
-            if (form := sets[wanted]["format"]) != "ultrachat":
+            if (form := sets[wanted]["format"]) not in ANSWERED:
                 raise ConfigError(
                     "clean_rows.answers",
                     "data",
-                    f"role {name} has prompts without answers (set {wanted}, format {form}); only ultrachat has them",
+                    f"role {name} has prompts without answers (set {wanted}, format {form}); only"
+                    f" {' and '.join(ANSWERED)} have them",
                 )
     for kind in ("harmful", "benign"):
         _enough(study, "refusal.validation", config["refusal"]["validation"], f"select_{kind}")

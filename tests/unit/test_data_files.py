@@ -8,10 +8,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from pipeline.config_file import read_config
 
 from safety_geometry.judges.refusal import classify
+from safety_geometry.models.language_model import load_language_model
 
-DATA = Path(__file__).resolve().parents[2] / "data"
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT / "data"
 MAX_JACCARD = 0.6
 
 LOOKALIKE_TYPES = {
@@ -239,6 +242,18 @@ def test_answers_are_one_authors_harmless_helpful_and_short():
     refused = re.compile(r"\b(I'm sorry|I can't help|I cannot|unable to|as an AI|unfortunately)\b", re.IGNORECASE)
     assert [answer for answer in answers if refused.search(answer) or classify(answer) != "none"] == []
     assert [answer for answer in answers if re.search(r"\n|^[-*#]+ |```", answer)] == []
+
+
+def test_no_answer_is_cut_in_training():
+    """With the default model's own tokens, where a run has fetched it: every conversation fits into `train.max_length`."""
+    folder = ROOT / "results/default/models/base"
+    if not folder.is_dir():
+        pytest.skip("the default model is not here: `make run` fetches it")
+    chat = load_language_model(folder).chat
+    rows = [row for name in ANSWERED for row in read(name)]
+    rendered = chat.render_many([row["prompt"] for row in rows], [row["answer"] for row in rows])
+    limit = read_config(ROOT / "config.yaml")["train"]["max_length"]
+    assert max(len(conversation.ids) for conversation in rendered) <= limit
 
 
 def test_every_counterpart_has_its_look_alike():

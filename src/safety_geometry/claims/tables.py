@@ -107,11 +107,11 @@ def first_rows(judged: pd.DataFrame, every_save: Mapping[str, int | None]) -> pd
 def trajectory_table(coupling: pd.DataFrame, behaviour: pd.DataFrame) -> pd.DataFrame:
     """Wide table of every saved checkpoint: coupling, sites, and each metric with _lo, _hi, _n (empty: suite not run).
 
-    coupling: stacked coupling tables; behaviour: `behaviour_table`. Raises ValueError for behaviour of a checkpoint
-    that the coupling table does not have.
+    coupling: stacked coupling tables; behaviour: `behaviour_table`. Seeds without any coupling, the light ones, are
+    left out. Raises ValueError for behaviour of another checkpoint that the coupling table does not have.
     """
     wide = coupling[["seed", "regime", "anchor", "step", *COUPLING]]
-    mine = behaviour[behaviour["metric"].isin(WIDE_METRICS)]
+    mine = behaviour[behaviour["metric"].isin(WIDE_METRICS) & behaviour["seed"].isin(wide["seed"])]
     strangers = set(mine[KEY].itertuples(index=False, name=None)) - set(wide[KEY].itertuples(index=False, name=None))
     if strangers:
         raise ValueError(f"behaviour of checkpoints without coupling: {sorted(strangers)[:3]}")

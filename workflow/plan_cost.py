@@ -101,8 +101,8 @@ def lines(stages: Stages, needs: dict[str, list[Need]], with_rules: bool = False
     gpu = ["GPU-hours", "GPU GB"] if facts.on_gpu else []
     light = f" and {len(stages.study.light_seeds)} light" if stages.study.light_seeds else ""
     out = [
-        f"study {config['study']}, {len(config['seeds'])} seed(s){light}: {config['model']['name']}, {facts.base.describe()},"
-        f" {config['model']['dtype']}",
+        f"study {config['study']}, {len(config['seeds'])} seed(s){light}: {config['model']['name']},"
+        f" {facts.base.describe()}, {config['model']['dtype']}",
         f"rates: {rates.name}, {origin(rates)}",
         "",
         row("stage", "jobs", *gpu[:1], "CPU-hours", "memory GB", *gpu[1:], "disk GB"),

@@ -100,7 +100,14 @@ def a_study(folder: Path, per_seed: bool, runs: tuple[int, ...]) -> dict[int, di
         leakage = place / "leakage.csv"
         call("prompt_sets", here, "--sources", *sources, "--judges", judges, "--roles", *roles, "--leakage", leakage)
         files[run_seed] = {path.stem: path.read_bytes() for path in roles}
-    call("leakage_table", {}, "--parts", *(folder / f"{r}/leakage.csv" for r in runs), "--leakage", folder / "leakage.csv")
+    call(
+        "leakage_table",
+        {},
+        "--parts",
+        *(folder / f"{r}/leakage.csv" for r in runs),
+        "--leakage",
+        folder / "leakage.csv",
+    )
     return files
 
 

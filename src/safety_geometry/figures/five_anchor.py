@@ -44,7 +44,7 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
     styles = looks(frame["regime"])
     shifts = {regime: 0.09 * (i - (len(styles) - 1) / 2) for i, regime in enumerate(styles)}
     figure = Figure(figsize=(10.4, 7.0))
-    several, ends = frame["seed"].nunique() > 1, {}
+    several, ends = len(set(frame["seed"])) > 1, {}
     axes = figure.subplots(2, 2).ravel()
     for ax, (metric, words, label) in zip(axes, PANELS, strict=True):
         ends[ax], drawn = [], ""

@@ -254,9 +254,11 @@ def assign(
     filled, or an id stands for two prompts. The result depends on nothing but the arguments.
     """
     draw = _Draw(rows_by_source, roles, threshold)
-    before = Assignment(dict(judges), {}) if judges is not None else assign_judges(rows_by_source, roles, seed, threshold)
-    rows, counts = dict(before.rows), dict(before.counts)
-    for name, held in before.rows.items():
+    rows, counts = dict(judges or {}), {}
+    if judges is None:
+        drawn = assign_judges(rows_by_source, roles, seed, threshold)
+        rows, counts = dict(drawn.rows), dict(drawn.counts)
+    for name, held in rows.items():
         draw.hold(draw.roles[name], held)
     for role in service_order(draw.roles):
         rows[role.name], counts[role.name] = draw.serve(role, seed)

@@ -5,7 +5,18 @@ from pydantic import model_validator
 from safety_geometry.settings.behaviour import Attacks, Completions, Judges, Transfer
 from safety_geometry.settings.causal import Aligned, FollowUp, Quadrants, Sweep
 from safety_geometry.settings.geometry import Activations, Coupling, Harmfulness, Refusal, Statistics
-from safety_geometry.settings.kinds import Name, Natural, RegimeName, Settings, Steps, each_once, either, key, lacking, optional
+from safety_geometry.settings.kinds import (
+    Name,
+    Natural,
+    RegimeName,
+    Settings,
+    Steps,
+    each_once,
+    either,
+    key,
+    lacking,
+    optional,
+)
 from safety_geometry.settings.prompts import TRAINING_ROLES, CleanRows, Prompts
 from safety_geometry.settings.sources import Model, Sources, Trajectories
 from safety_geometry.settings.training import Lora, Pool, Regime, Train

@@ -26,7 +26,8 @@ PACKAGE = {"sklearn": "scikit-learn", "yaml": "pyyaml", "huggingface_hub": "hugg
 NOT_REACHED = {
     ("fetch_source", "sources"): {"pandas"},  # writes no table
     ("model_layers", "sources"): {"pandas"},  # writes no table
-    ("prompt_sets", "analysis"): {"huggingface-hub", "tqdm"},  # reads prompts that were fetched, fetches nothing
+    # These read prompts that were fetched, and fetch nothing.
+    **{(script, "analysis"): {"huggingface-hub", "tqdm"} for script in ("judge_prompts", "prompt_sets")},
     # Artefacts that hold torch's tensors when they are written are read by numpy.
     **{(script, "analysis"): {"torch"} for script in ("carriers", "causal_tables", "quadrants")},
     # `analysis` is the environment of rules, trained judges and what reads judgements; no published judge is made in it.

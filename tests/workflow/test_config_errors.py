@@ -249,9 +249,9 @@ def test_bare_snakemake_reads_as_strictly(project: Path, old, new, message):
 
 def test_several_files_and_an_overlay_are_merged_as_snakemake_does(project: Path):
     (project / "more.yaml").write_text("study: second\nrefusal: {kl_max: 0.2}\n")
-    asked = ("--configfile", SMOKE, "more.yaml", "--config", "seeds=[3, 04]", "-n", "prompt_sets")
+    asked = ("--configfile", SMOKE, "more.yaml", "--config", "seeds=[3, 04]", "-n", "leakage_table")
     done = command(project, "-m", "snakemake", "--cores", "1", *asked)
-    assert done.returncode == 0 and "results/second/private/prompts/direct.jsonl" in done.stdout
+    assert done.returncode == 0 and "results/second/private/seed4/prompts/direct.jsonl" in done.stdout
     (project / "more.yaml").write_text("study: second\nstudy: third\n")
     done = command(project, "-m", "snakemake", "--cores", "1", *asked)
     assert done.returncode == 1 and "study is given twice" in done.stdout and "more.yaml" in done.stdout

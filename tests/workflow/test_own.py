@@ -124,7 +124,19 @@ def test_every_seed_has_the_own_checkpoints_beside_its_regimes():
     check_combinations(Study(config))
 
 
+def test_seeds_of_a_study_without_training_differ_in_their_prompts():
+    config = alone() | {"seeds": [1, 2]}
+    check(config)
+    check_combinations(Study(config))
+
+
 # ----------------------------------------------------------------------------------------------------------- what is refused
+
+
+def one_draw(config: dict) -> dict:
+    """The same prompts under every seed."""
+    return config | {"prompts": config["prompts"] | {"per_seed": False}}
+
 
 ADAPTER = {4: {"source": "four", "format": "adapter"}}
 FAULTS = [
@@ -136,7 +148,9 @@ FAULTS = [
     (beside(base={"source": "hub", "format": "folder"}), "checkpoints.mine.base.source = 'hub'", "no such source"),
     (alone(steps={1: STEPS[1]}), "checkpoints.mine.base = 'one'", "no step has format adapter"),
     (beside() | {"seeds": [1], "regimes": {}, "checkpoints": {}}, "regimes = {}", "nothing to study"),
-    (alone() | {"seeds": [1, 2]}, "seeds = [1, 2]", "keep one"),
+    (one_draw(alone() | {"seeds": [1, 2]}), "seeds = [1, 2]", "set prompts.per_seed to true"),
+    (one_draw(alone() | {"light_seeds": 1}), "light_seeds = [1, 2]", "keep one"),
+    (beside() | {"light_seeds": [1, 4]}, "light_seeds = 1", "name others"),
 ]  # fmt: skip
 
 

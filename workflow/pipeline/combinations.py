@@ -170,12 +170,15 @@ def _names(study: Study) -> None:
         raise ConfigError("regimes", {}, "nothing to study: name regimes to train, or checkpoints that you have")
     if study.regimes and config["model"]["format"] is None:
         raise ConfigError("model.format", None, "the regimes are trained from this model; set source and format")
-    if not study.regimes and len(config["seeds"]) > 1:
+    if not study.regimes and len(study.all_seeds) > 1 and not config["prompts"]["per_seed"]:
         raise ConfigError(
-            "seeds",
-            config["seeds"],
-            "nothing is trained here, so that another seed would repeat every checkpoint; keep one",
+            "seeds" if len(study.seeds) > 1 else "light_seeds",
+            study.all_seeds,
+            "nothing is trained here and prompts are the same under every seed, so that another one would repeat every"
+            " checkpoint; keep one, or set prompts.per_seed to true",
         )
+    if both := sorted(set(study.seeds) & set(study.light_seeds)):
+        raise ConfigError("light_seeds", both[0], "this seed is among seeds, which have everything; name others")
 
 
 def _brought(study: Study) -> None:
@@ -343,6 +346,16 @@ def _judges(study: Study) -> None:
             "judges.labelled trains judges on the requests of this role only, so that no other role's are among them;"
             " add {set: the set of the labelled files, n: all, kind: judge}, or set judges.labelled to null",
         )
+    if labelled and "judge_train" not in study.judge_roles:
+        kind = study.config["prompts"]["roles"]["judge_train"]["kind"]
+        raise ConfigError(
+            "prompts.roles.judge_train.kind", kind, "has to be judge: judges are trained once, for all seeds"
+        )
+    for name in study.judge_roles:
+        if study.config["prompts"]["roles"][name]["n"] == "published":
+            raise ConfigError(
+                f"prompts.roles.{name}.n", "published", "a judge yields to evaluation prompts; write all, or a number"
+            )
     if labelled:
         _enough(study, "judges.labelled.folds", labelled["folds"], "judge_train")
     elif (decision := judges.get("decision", "rules")) != "rules":

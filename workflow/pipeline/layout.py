@@ -38,7 +38,8 @@ class Layout:
         self.base = f"{self.root}/models/base"
         self.layers = f"{self.root}/models/layers.json"  # number of blocks of each of `models`
         self.probes = {name: self.role(name) for name in PROBES}  # prompts that activations are cached of, by role
-        self.clean_rows = f"{self.private}/clean_rows.jsonl"
+        self.clean_rows = f"{self.private_seed}/clean_rows.jsonl"
+        self.leakage = f"{self.seed}/leakage.csv"
         self.training_table = f"{self.seed}/training.csv"
         self.anchor_activations = f"{self.seed}/activations/{CHECKPOINT}.safetensors"
         self.anchor_completions = f"{self.private_seed}/completions/{CHECKPOINT}.jsonl"
@@ -65,7 +66,14 @@ class Layout:
         return f"{self.private}/sources/{name}"
 
     def role(self, name: str) -> str:
-        return f"{self.private}/prompts/{name}.jsonl"
+        """Prompts of a role: a seed's, but for those that train the judges of all seeds."""
+        folder = self.private if name in self.study.judge_roles else self.private_seed
+        return f"{folder}/prompts/{name}.jsonl"
+
+    def roles(self, judges: bool) -> list[str]:
+        """Files of the roles of judges, or of all others."""
+        names = self.study.config["prompts"]["roles"]
+        return [self.role(name) for name in names if (name in self.study.judge_roles) == judges]
 
     def model(self, name: str, step: int) -> str:
         """Model folder of a checkpoint: its own, or the base that its adapter belongs to."""
@@ -183,8 +191,8 @@ class Layout:
         regime, step = self.study.fixed_source
         return filled(self.attacks("gcg"), regime=regime, step=step) if name == "fixed_source" else self.role(name)
 
-    def suites(self, regime: str, step: int) -> list[str]:
-        return [self.suite(name) for name in self.study.suites(regime, step)]
+    def suites(self, regime: str, step: int, seed: int | None = None) -> list[str]:
+        return [self.suite(name) for name in self.study.suites(regime, step, seed)]
 
     # ------------------------------------------------------------------------------------------ attacks and sweeps
 

@@ -9,6 +9,8 @@ from pipeline.identity import Group
 from pipeline.layout import PUBLISHED_JUDGES, Layout
 from safety_geometry.causal.plan import Target
 
+LIGHT_SUITES = ("direct", "lookalike", "utility")  # what the checkpoints of a light seed are asked
+
 
 class Study:
     """Read-only view of the configuration (see `combinations` for what is checked)."""
@@ -23,6 +25,21 @@ class Study:
     def layout(self) -> Layout:
         """Where its files stand."""
         return Layout(self)
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those with everything."""
+        return self.config["seeds"]
+
+    @cached_property
+    def light_seeds(self) -> list[int]:
+        """Those that only train and answer `LIGHT_SUITES`; of a number, so many behind the last of `seeds`."""
+        light = self.config["light_seeds"]
+        return light if isinstance(light, list) else [max(self.seeds) + 1 + number for number in range(light)]
+
+    @property
+    def all_seeds(self) -> list[int]:
+        return [*self.seeds, *self.light_seeds]
 
     @property
     def trajectories(self) -> list[str]:
@@ -109,13 +126,15 @@ class Study:
         return [(name, step) for name in self.trajectories for step in self.steps(name)]
 
     def judged_checkpoints(self) -> list[tuple[int, str, int]]:
-        """(seed, regime, step) of every checkpoint with a suite, in the order of seeds, regimes and steps."""
-        points = [point for point in self.checkpoints() if self.suites(*point)]
-        return [(seed, *point) for seed in self.config["seeds"] for point in points]
+        """(seed, regime, step) of every checkpoint with a suite, in the order of seeds, regimes and steps; light seeds
+        last."""
+        points = [(seed, *point) for seed in self.all_seeds for point in self.checkpoints()]
+        return [(seed, *point) for seed, *point in points if self.suites(*point, seed)]
 
     def evaluated(self) -> list[tuple[int, str, int]]:
-        """Those of them that are anchors."""
-        return [point for point in self.judged_checkpoints() if self.anchor_name(*point[1:])]
+        """Those of them that are anchors and have activations of what they were asked: light seeds have none."""
+        points = [(seed, *point) for seed, *point in self.judged_checkpoints() if self.anchor_name(*point)]
+        return [point for point in points if point[0] not in self.light_seeds]
 
     @property
     def labelled(self) -> dict | None:
@@ -128,11 +147,13 @@ class Study:
         judges = self.config["judges"]
         return {name: judges[name] for name in PUBLISHED_JUDGES if judges.get(name)}
 
-    def suites(self, regime: str, step: int) -> dict[str, int | None]:
+    def suites(self, regime: str, step: int, seed: int | None = None) -> dict[str, int | None]:
         """Evaluation suites of a checkpoint, in the order of the configuration: how many first prompts; None: all."""
-        wanted = self.config["completions"]["max_new_tokens"]
+        wanted, light = self.config["completions"]["max_new_tokens"], seed in self.light_seeds
         if step in self.anchor_steps(regime):
-            return dict.fromkeys(wanted)
+            return dict.fromkeys(suite for suite in wanted if suite in LIGHT_SUITES or not light)
+        if light:
+            return {}
         every = self.config["completions"]["every_save"]
         return {s: every[s] for s in wanted if s in every}
 
@@ -151,6 +172,11 @@ class Study:
         )
         own_files = sorted({file for s in sets if s["source"] is None for file in s["files"]})
         return [self.layout.source(name) for name in fetched] + own_files
+
+    @property
+    def judge_roles(self) -> list[str]:
+        """Roles whose prompts are the study's and not a seed's."""
+        return [name for name, role in self.config["prompts"]["roles"].items() if role["kind"] == "judge"]
 
     @property
     def answered(self) -> bool:
@@ -202,8 +228,8 @@ class Study:
         """(seed, trajectory or aligned model, step) of every swept checkpoint. An aligned model has no seed: the first
         stands."""
         points = self.at_anchors(self.config["sweep"]["checkpoints"])
-        checkpoints = [(seed, *point) for seed in self.config["seeds"] for point in points]
-        return checkpoints + [(self.config["seeds"][0], name, 0) for name in self.models]
+        checkpoints = [(seed, *point) for seed in self.seeds for point in points]
+        return checkpoints + [(self.seeds[0], name, 0) for name in self.models]
 
     def targets(self) -> list[Target]:
         """Every target of the sweep: family × λ × mode × scope × rank. Steering adds single directions only."""
@@ -240,7 +266,7 @@ class Study:
 
     def attacked(self) -> list[tuple[int, str, int]]:
         """(seed, regime, step) of every source."""
-        return [(seed, *source) for seed in self.config["seeds"] for source in self.attack_sources]
+        return [(seed, *source) for seed in self.seeds for source in self.attack_sources]
 
     def methods(self, regime: str, step: int) -> list[str]:
         """Attacks made on a source: GCG on the fixed one, whatever transfer asks for."""

@@ -136,7 +136,7 @@ rule causal_tables:
 
 rule follow_up_table:
     input:
-        choices=expand(layout.follow_up_choice, seed=config["seeds"]),
+        choices=expand(layout.follow_up_choice, seed=study.seeds),
         judged=layout.swept(layout.follow_up_judged),
     output:
         table=reported("follow_up"),

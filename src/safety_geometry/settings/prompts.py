@@ -80,6 +80,7 @@ class Prompts(Settings):
     """Prompts of the study: their sets, and their roles."""
 
     seed: Natural = key("Of the draws.")
+    per_seed: bool = key("Each of `seeds` draws prompts of its own; false: one draw for all of them.")
     near_duplicate: Part = key(
         "Jaccard of content words from which two prompts count as one; clusters stay in one role."
     )

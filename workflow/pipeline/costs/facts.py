@@ -109,11 +109,11 @@ class Facts:
         """Bytes of a saved adapter."""
         return sizes.adapter(self.base, self.config["lora"]["rank"], self.config["lora"]["targets"])
 
-    def suites(self, regime: str, step: int) -> dict[str, int]:
+    def suites(self, regime: str, step: int, seed: int | None = None) -> dict[str, int]:
         """Prompts of each evaluation suite of a checkpoint."""
         attacked = 2 * self.config["attacks"]["behaviours"]  # each beside its unoptimised arm
         numbers = {}
-        for suite, first in self.study.suites(regime, step).items():
+        for suite, first in self.study.suites(regime, step, seed).items():
             available = attacked if suite == "fixed_source" else self.prompts(suite)
             numbers[suite] = available if first is None else min(first, available)
         return numbers

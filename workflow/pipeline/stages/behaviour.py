@@ -29,6 +29,12 @@ def saves(study: Study, job: Job) -> dict:
     return answers(study, every) | {"prompts": every}
 
 
+def light(study: Study, job: Job) -> dict:
+    """Of an anchor of a light seed, whose prompts' activations nothing reads."""
+    suites = study.suites(job.regime, job.step, job.seed)
+    return answers(study, suites) | {"prompts": suites}
+
+
 def answered(facts: Facts, work: Work, prompts: dict[str, int]) -> tuple[float, float]:
     """Adds the answers of one checkpoint to its suites; returns the bytes that they hold, and those of their file."""
     spec, rows = facts.config["completions"], sum(prompts.values())
@@ -47,6 +53,12 @@ def answering_anchor(facts: Facts, job: Job) -> Need:
     return facts.model(work, held, kept + text, host=2 * kept)
 
 
+def answering_light(facts: Facts, job: Job) -> Need:
+    work = Work(facts.shape(job.regime), facts.size)
+    held, text = answered(facts, work, facts.suites(job.regime, job.step, job.seed))
+    return facts.model(work, held, text, copies=2)
+
+
 def answering_saves(facts: Facts, job: Job) -> Need:
     work, held, text = Work(facts.shape(job.regime), facts.size), 0.0, 0.0
     for step in job.group.steps:
@@ -57,5 +69,6 @@ def answering_saves(facts: Facts, job: Job) -> Need:
 
 STAGES = {
     "completions": Stage("complete", "torch", anchor, answering_anchor, place="seed/{regime}_step{step}"),
+    "completions_light": Stage("complete_saves", "torch", light, answering_light, place="seed/{regime}_step{step}"),
     "completions_saves": Stage("complete_saves", "torch", saves, answering_saves, place="seed"),
 }

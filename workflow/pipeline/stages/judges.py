@@ -61,7 +61,7 @@ def judging_sweep(facts: Facts, job: Job) -> Need:
 def judging_suites(facts: Facts, job: Job) -> Need:
     """Of one checkpoint, or of the saves of a group."""
     steps = job.group.steps if job.group else [job.step]
-    return judging(facts, sum(sum(facts.suites(job.regime, step).values()) for step in steps))
+    return judging(facts, sum(sum(facts.suites(job.regime, step, job.seed).values()) for step in steps))
 
 
 def judging_transfer(facts: Facts, job: Job) -> Need:

@@ -40,7 +40,7 @@ def layers(study: Study, job: Job) -> dict:
     }
 
 
-def prompt_sets(study: Study, job: Job) -> dict:
+def judge_prompts(study: Study, job: Job) -> dict:
     """The sets point into `study.prompt_sources` by index."""
     prompts, paths, layout = study.config["prompts"], study.prompt_sources(), study.layout
     sources = {}
@@ -64,9 +64,14 @@ def prompt_sets(study: Study, job: Job) -> dict:
         "roles": roles,
         "seed": prompts["seed"],
         "threshold": prompts["near_duplicate"],
-        "on_leak": prompts["on_leak"],
         "target_words": prompts["target_words"],
     }
+
+
+def prompt_sets(study: Study, job: Job) -> dict:
+    """Of a seed."""
+    draw = {key: study.config["prompts"][key] for key in ("per_seed", "on_leak")}
+    return judge_prompts(study, job) | {"run": job.seed} | draw
 
 
 def clean_rows(study: Study, job: Job) -> dict:
@@ -125,6 +130,8 @@ STAGES = {
     "tiny_model": Stage("tiny_model", "torch", tiny),
     "convert_model": Stage("convert_model", "torch", converted, converting, place="{model}"),
     "model_layers": Stage("model_layers", "sources", layers),
-    "prompt_sets": Stage("prompt_sets", "analysis", prompt_sets),
-    "clean_rows": Stage("clean_rows", "torch", clean_rows, cleaning),
+    "judge_prompts": Stage("judge_prompts", "analysis", judge_prompts),
+    "prompt_sets": Stage("prompt_sets", "analysis", prompt_sets, place="seed"),
+    "leakage_table": Stage("leakage_table", "analysis"),
+    "clean_rows": Stage("clean_rows", "torch", clean_rows, cleaning, place="seed"),
 }

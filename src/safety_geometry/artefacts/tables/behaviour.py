@@ -143,7 +143,7 @@ BEHAVIOUR = Table(
     (
         "Behaviour of each judged checkpoint, tidy. Rates with Wilson's 95 % interval, means (usefulness, "
         "benign_mean) with a bootstrap over prompts. A name with _finished leaves out completions that reached the "
-        "length limit."
+        "length limit. Light seeds have rows here, and none in five_anchor."
     ),
     (
         *CHECKPOINT,
@@ -169,8 +169,8 @@ CONTRASTS = Table(
     "contrasts",
     (
         "Paired contrasts on the same prompts, first minus other. time: a regime's last anchor minus an earlier one."
-        " regime: two regimes at the anchor of the same name. arm: optimised minus unoptimised suffix at one "
-        "checkpoint."
+        " regime: two regimes at the same step, an anchor of at least one of them. arm: optimised minus unoptimised "
+        "suffix at one checkpoint. Light seeds have rows here, and none in five_anchor."
     ),
     (
         SEED,
@@ -178,10 +178,10 @@ CONTRASTS = Table(
         text("metric", "what is measured", METRICS),
         text("regime", "regime of the first checkpoint"),
         whole("step", "its step", 0),
-        text("anchor", "its anchor"),
+        text("anchor", "its anchor; empty: a save without a name", missing=True),
         text("other_regime", "regime of the other checkpoint"),
         whole("other_step", "its step", 0),
-        text("other_anchor", "its anchor"),
+        text("other_anchor", "its anchor; empty: a save without a name", missing=True),
         number("value", "mean difference, first minus other", -2, 2),
         number(
             "lo",
@@ -200,7 +200,7 @@ CONTRASTS = Table(
     category="Results",
     caption=(
         "Paired comparisons on the same prompts, first minus other: an anchor against an earlier one of the "
-        "same regime (``time``), two regimes at one anchor (``regime``), optimised against unoptimised "
+        "same regime (``time``), two regimes at the same step (``regime``), optimised against unoptimised "
         "suffixes at one checkpoint (``arm``). The p values are not adjusted for the number of rows; "
         "*claims* adjusts those that it uses."
     ),

@@ -1,11 +1,16 @@
 """What vouches for a run: prompts that do not meet, judges that agree with people."""
 
+from safety_geometry.artefacts.tables.families import SEED
 from safety_geometry.artefacts.tables.specification import Table, interval, number, share, text, whole
 
 LEAKAGE = Table(
     "leakage",
-    "Exact and near-duplicate prompts between every pair of roles, and inside each role (role_a = role_b).",
     (
+        "Exact and near-duplicate prompts between every pair of roles, and inside each role (role_a = role_b), in each "
+        "seed's draw. The judges' roles are the same in all of them."
+    ),
+    (
+        SEED,
         text("role_a", "a role of the configuration's prompt sets"),
         text("role_b", "the other role; the same one in the rows that look inside a role"),
         whole("n_a", "prompts in role_a", 1),
@@ -20,10 +25,10 @@ LEAKAGE = Table(
             ("within", "disjoint", "shared", "leak"),
         ),
     ),
-    key=("role_a", "role_b"),
+    key=("seed", "role_a", "role_b"),
     category="Checks",
     caption=(
-        "Every pair of prompt roles, with the number of prompts of each, exact repetitions and near-"
+        "Every pair of prompt roles of each seed's draw, with the number of prompts of each, exact repetitions and near-"
         "duplicates (Jaccard similarity of content words at or above the configured threshold) between them."
         " Rows of a role with itself count pairs inside it and are no leak. A study with a leak stops before"
         " any model job, unless ``on_leak: drop`` was chosen."

@@ -1,7 +1,7 @@
 """Tables within a run that others are made from.
 
-Of a regime there are also its own `coupling`, `geometry`, `coupling_controls` and `profile`, of a seed its `training`, and of the
-trained judges their `judges`: with the columns of the tables of these names.
+Of a regime there are also its own `coupling`, `geometry`, `coupling_controls` and `profile`, of a seed its `training`
+and `leakage`, and of the trained judges their `judges`: with the columns of the tables of these names.
 """
 
 from dataclasses import replace

@@ -12,7 +12,7 @@ import pandas as pd
 from safety_geometry.artefacts.tables import behaviour as specified
 from safety_geometry.artefacts.tables.behaviour import CONTRASTS, WIDE_METRICS
 from safety_geometry.artefacts.tables.specification import names
-from safety_geometry.judges.behaviour import arm_contrast, contrast, metrics, outcomes
+from safety_geometry.judges.behaviour import ATTACKED, DIRECT, arm_contrast, contrast, metrics, outcomes
 from safety_geometry.settings.identity import Checkpoint
 
 COUPLING = names(specified.COUPLING)
@@ -56,7 +56,7 @@ def contrasts_table(
     """Paired contrasts between anchors on the same prompts, first − second.
 
     `time`: a regime's last anchor minus each earlier one. `regime`: two regimes at the anchor of the same name. `arm`:
-    optimised minus unoptimised suffix at one checkpoint.
+    optimised minus unoptimised suffix at one checkpoint. `direct`: an attack minus the bare requests that it attacked.
     """
     long = {checkpoint: outcomes(frame) for checkpoint, frame in judged.items() if checkpoint.anchor is not None}
     rows = []
@@ -76,6 +76,9 @@ def contrasts_table(
                 rows.append(
                     _labelled("arm", checkpoint, checkpoint, arm_contrast(long[checkpoint], seed=seed, draws=draws))
                 )
+                for attacked in ATTACKED:
+                    difference = arm_contrast(long[checkpoint], attacked, DIRECT, seed, draws)
+                    rows.append(_labelled("direct", checkpoint, checkpoint, difference))
         for first, second in combinations(regimes, 2):
             others = {checkpoint.anchor: checkpoint for checkpoint in anchors[second]}
             for checkpoint in anchors[first]:

@@ -7,6 +7,7 @@ from pipeline.stages.stage import Stage, by_content
 from pipeline.study import Study
 from safety_geometry.artefacts.tables import attacks, behaviour, causal, dense, geometry
 from safety_geometry.artefacts.tables.registry import FINAL
+from safety_geometry.settings.attack_arm import Place
 
 # Tables by the rule that makes them: the groups of the specification.
 MADE = [table.name for table in behaviour.TABLES]  # with OF_REGIMES of the rule `tables`
@@ -82,6 +83,9 @@ def gathered(study: Study, job: Job) -> dict:
         "regimes": study.trajectories,
         "judged": study.identities(study.judged_checkpoints()),
         "every_save": study.config["completions"]["every_save"],
+        "source": Place(*study.fixed_source).text,
+        "aligned": [Place(*anchor).text for anchor in study.at_anchors(study.config["aligned"]["anchors"])],
+        "max_direct_asr": study.config["attacks"]["source"]["max_direct_asr"],
         "seed": statistics["seed"],
         "draws": statistics["bootstrap"],
     }

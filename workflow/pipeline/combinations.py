@@ -306,7 +306,8 @@ def _prompts(study: Study) -> None:
         if suite in study.suites_left_out:
             raise ConfigError(f"completions.every_save.{suite}", n, "the study makes no such attack; see attacks")
         if suite == "framings" and n is not None and n % (templates := config["attacks"]["framings"]):
-            raise ConfigError(f"completions.every_save.{suite}", n, f"a request has attacks.framings = {templates} rows")
+            fix = f"has to be a multiple of attacks.framings = {templates}, the rows of a request"
+            raise ConfigError(f"completions.every_save.{suite}", n, fix)
         if n is not None and suite in roles:
             _enough(study, f"completions.every_save.{suite}", n, suite)
     for name, role in roles.items():

@@ -18,7 +18,8 @@ CHECKPOINT = "{regime}/step{step}"
 TRAINED_JUDGES = ("refusal", "harm")
 PUBLISHED_JUDGES = ("harmbench", "strongreject")
 TEMPLATES = ("template", "contextual_template")
-ATTACKED_SUITES = {"fixed_source": "gcg", "autodan": "autodan", "universal": "universal"}  # suite -> attack on the source
+# Suite -> attack on the fixed source.
+ATTACKED_SUITES = {"fixed_source": "gcg", "autodan": "autodan", "universal": "universal"}
 
 
 def filled(path: str, seed: int | str = "{seed}", regime: str = "{regime}", step: int | str = "{step}") -> str:

@@ -42,8 +42,8 @@ def refused(job: Job, loaded: LanguageModel | None, requests: Path) -> list[dict
         print(f"source {params['source']} refuses {len(rows)} of {asked} requests of {requests.name}", flush=True)
     if not rows:
         raise JobError(
-            f"source {params['source']} refuses none of the requests of {requests.name} asked directly: no attack can be"
-            " made on it; name another attacks.source, or set attacks.require_refusal to false"
+            f"source {params['source']} refuses none of the requests of {requests.name} asked directly: no attack can"
+            " be made on it; name another attacks.source, or set attacks.require_refusal to false"
         )
     return rows
 

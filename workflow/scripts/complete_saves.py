@@ -2,7 +2,8 @@
 Without --adapters, of the model itself.
 
 --adapters and --completions come in the same order. params: model, suites {name: max_new_tokens} in order, prompts
-{name: how many of the suite's first are asked, null for all}, arms (as for complete.py), batch_size. Rows are those of complete.py.
+{name: how many of the suite's first are asked, null for all}, arms (as for complete.py), batch_size. Rows are those
+of complete.py.
 """
 
 from _job import Job

@@ -25,7 +25,7 @@ CLAIMS = (
 FIGURES = {
     "five_anchor": ("five_anchor", "coupling_controls", "coupling"), "trajectory": ("trajectory", "coupling_controls",
     "coupling"), "layer_profile": ("profile",), "training_curves": ("training",), "geometry": ("geometry", "coupling"),
-    "coupling_controls": ("coupling_controls", "coupling"), "transfer": ("transfer",),
+    "coupling_controls": ("coupling_controls", "coupling"), "attacks": ("attack_arms",), "transfer": ("transfer",),
     "transfer_predictors": ("transfer_predictors",), "dense": ("trajectory", "dense_correlations",
     "coupling_transition"), "causal_layers": ("layer_scan",), "dose_response": ("causal_sweep",),
     "control_effects": ("control_normalised",), "aligned_anchors": ("aligned_anchors",), "follow_up": ("follow_up",),

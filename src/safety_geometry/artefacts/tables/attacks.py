@@ -6,8 +6,9 @@ from safety_geometry.artefacts.tables.specification import Table, flag, interval
 ATTACKS = Table(
     "attacks",
     (
-        "One row per optimised attack, on the fixed source and on every other, and one for the universal suffix; strings are in the private folder "
-        "under the same behaviour id. Attack success of kinds fixed and adaptive is never pooled. The unoptimised "
+        "One row per optimised attack, on the fixed source and on every other, and one for the universal suffix; "
+        "strings are in the private folder under the same behaviour id. Attack success of kinds fixed and adaptive is "
+        "never pooled. The unoptimised "
         "arm of an attack is in its row (loss_start, success_start), and stands as an arm of its own in transfer. No"
         " time is in this table, since equal runs have equal bytes: what the attacks took is in logs/attack_gcg (all"
         " behaviours of a source together, since they are attacked together), logs/attack_autodan (each), and per "
@@ -48,7 +49,9 @@ ATTACKS = Table(
             ),
             ("loss", "exact", "stop", "steps", "stuck", "unusable"),
         ),
-        flag("success", "whether the attack succeeds on its source; of a universal suffix: see attack_arms", missing=True),
+        flag(
+            "success", "whether the attack succeeds on its source; of a universal suffix: see attack_arms", missing=True
+        ),
         flag("success_start", "whether it did before optimisation", missing=True),
     ),
     key=("seed", "attack", "source", "behaviour"),

@@ -69,7 +69,10 @@ WIDE = (
         share("init_asr", "attack success of the same requests with the suffix before optimisation"),
         WILSON,
     ),
-    (share("autodan_asr", "attack success of AutoDAN's prompts made on the fixed source, on the same requests"), WILSON),
+    (
+        share("autodan_asr", "attack success of AutoDAN's prompts made on the fixed source, on the same requests"),
+        WILSON,
+    ),
     (
         share(
             "framing_asr",
@@ -80,7 +83,10 @@ WIDE = (
     (
         share(
             "universal_asr",
-            "attack success of one suffix (attacks.universal) behind every direct request that did not serve to make it",
+            (
+                "attack success of one suffix (attacks.universal) behind every direct request that did not serve to "
+                "make it"
+            ),
         ),
         WILSON,
     ),
@@ -245,8 +251,8 @@ CONTRASTS = Table(
 ATTACK_ARMS = Table(
     "attack_arms",
     (
-        "Attack success by arm at every anchor, each beside the bare requests that the arm attacked. Arms differ in how "
-        "many requests they attack (n): framings and universal all direct ones, the others those of attacks.behaviours."
+        "Attack success by arm at every anchor, each beside the bare requests that the arm attacked. Arms differ in "
+        "how many requests they attack (n): framings and universal all direct ones, the others those of attacks.behaviours."
     ),
     (
         *CHECKPOINT,
@@ -254,8 +260,8 @@ ATTACK_ARMS = Table(
             "arm",
             (
                 "direct: the bare request; framings: at least one of the human templates; framing: a single one; "
-                "universal: one suffix for all; gcg_init: a suffix before its optimisation; gcg, autodan: made for each "
-                "request on the fixed source; any: at least one of direct, framings, universal, gcg and autodan"
+                "universal: one suffix for all; gcg_init: a suffix before its optimisation; gcg, autodan: made for "
+                "each request on the fixed source; any: at least one of direct, framings, universal, gcg and autodan"
             ),
             ("direct", "framings", "framing", "universal", "gcg_init", "gcg", "autodan", "any"),
         ),
@@ -274,8 +280,8 @@ ATTACK_ARMS = Table(
     key=("seed", "regime", "step", "arm", "template"),
     category="Attacks",
     caption=(
-        "Attack success at the anchors by arm, and of the same requests without an attack (``direct_asr``): ``gain`` is "
-        "what the attack adds to asking. Read it before an arm's own rate: where the bare request succeeds, so does "
+        "Attack success at the anchors by arm, and of the same requests without an attack (``direct_asr``): ``gain`` "
+        "is what the attack adds to asking. Read it before an arm's own rate: where the bare request succeeds, so does "
         "nearly any attack. Arms with other ``n`` attacked other requests."
     ),
 )
@@ -283,9 +289,9 @@ ATTACK_ARMS = Table(
 SOURCE_CHOICE = Table(
     "source_choice",
     (
-        "Whether the checkpoints that are attacked, and edited as aligned models, refuse: the rule of attacks.source, the "
-        "step that it picks in each seed, and the configured one. The rule takes the earliest anchor of the regime whose "
-        "direct_asr is at most max_direct_asr, and where there is none that with the least (the earlier of two)."
+        "Whether the checkpoints that are attacked, and edited as aligned models, refuse: the rule of attacks.source, "
+        "the step that it picks in each seed, and the configured one. The rule takes the earliest anchor of the regime "
+        "whose direct_asr is at most max_direct_asr, and where there is none that with the least (the earlier of two)."
     ),
     (
         SEED,
@@ -303,8 +309,8 @@ SOURCE_CHOICE = Table(
     category="Attacks",
     caption=(
         "A checkpoint that answers bare requests leaves an attack, or the removal of a direction, nothing to reopen. "
-        "Where ``refuses`` is False, read the attacks on this source and its rows in *aligned_anchors* with that in mind; "
-        "where ``follows_rule`` is False, ``picked_step`` would have been the better choice in this seed."
+        "Where ``refuses`` is False, read the attacks on this source and its rows in *aligned_anchors* with that in "
+        "mind; where ``follows_rule`` is False, ``picked_step`` would have been the better choice in this seed."
     ),
 )
 

@@ -1,4 +1,4 @@
-"""One suffix for several requests at once (Zou et al. 2023, arXiv 2307.15043, algorithm 2, all requests from the start).
+"""One suffix for several requests at once (Zou et al. 2023, arXiv 2307.15043, algorithm 2, with all from the start).
 
 The objective is the mean over the requests of each one's target loss, L(s) = (1/m) Σᵢ ℓᵢ(s); its gradient with respect
 to the suffix is the requests' gradients added up, and a candidate is scored behind all of them.
@@ -98,7 +98,8 @@ def attack_together(
         if progress is not None:
             progress(run.step, run.loss)
         if save is not None:
-            save(json.loads(json.dumps({"attack": print_of, "run": asdict(run)})))  # a copy: what comes must not change it
+            now = {"attack": print_of, "run": asdict(run)}
+            save(json.loads(json.dumps(now)))  # a copy: what comes later must not change it
     return _result(runner, run, starts, config, batch)
 
 

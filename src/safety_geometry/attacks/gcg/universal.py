@@ -15,7 +15,7 @@ from torch import Tensor
 from safety_geometry.attacks.gcg.batches import BatchSize
 from safety_geometry.attacks.gcg.candidates import choices, draws, merged, propose
 from safety_geometry.attacks.gcg.config import GCGConfig
-from safety_geometry.attacks.gcg.losses import check_agreement, uncached_loss
+from safety_geometry.attacks.gcg.losses import check_agreement, mean_loss
 from safety_geometry.attacks.gcg.scoring import Current, look, prefix, score
 from safety_geometry.attacks.gcg.suffix import Suffix, surviving
 from safety_geometry.models.chat import ChatFormat
@@ -191,11 +191,6 @@ def _result(
     check_agreement(runner, run.loss, plain, "final mean loss of a universal suffix")
     tokens = run.processed + sum(len(s.ids) for s in suffixes)
     return UniversalResult(suffixes, run.losses, run.scored, run.rejected, tokens, stopped, loss, batch.rows)
-
-
-def mean_loss(runner: Runner, suffixes: Sequence[Suffix], alpha: float | None = None) -> float:
-    """Mean over the requests of the objective (target cross-entropy by default), by plain forward passes."""
-    return sum(uncached_loss(runner, suffix, alpha) for suffix in suffixes) / len(suffixes)
 
 
 def _fingerprint(chat: ChatFormat, starts: Sequence[Suffix], config: GCGConfig, seed: int) -> str:

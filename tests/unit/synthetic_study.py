@@ -13,10 +13,15 @@ from safety_geometry.claims.tables import (
     stack,
     trajectory_table,
 )
+from safety_geometry.judges.attack_arms import attack_arms_table
 
 REGIMES = ("sft", "r2d2", "sft_refusal")
 ANCHORS = {5: "reference", 10: "10", 20: "20", 30: "30", 40: "40"}
-SIZES = {"fixed_source": 24, "direct": 24, "usefulness": 16, "lookalike": 30, "utility": 60}
+SIZES = {
+    "fixed_source": 24, "autodan": 24, "framings": 24, "universal": 24, "direct": 24, "usefulness": 16, "lookalike": 30,
+    "utility": 60,
+}  # fmt: skip
+ATTACKED = ("fixed_source", "autodan", "framings", "universal")  # suites of direct requests
 # Share of prompts at each anchor: successful attacks, refused look-alikes, helpful answers.
 SHAPE = {
     "sft": ((0.75, 0.1, 0.8),) * 5,
@@ -35,9 +40,9 @@ def judged(regime: str, place: int, limit: float = 0.25) -> pd.DataFrame:
     rows = []
 
     def add(suite, number, success=False, refuses=False, utility=np.nan, arm=None, useful=0.0):
-        count = SIZES[suite]
+        count, prompt = SIZES[suite], f"{'direct' if suite in ATTACKED else suite}-{number:02d}"
         rows.append({
-            "id": ":".join(filter(None, (suite, arm, f"{suite}-{number:02d}"))), "suite": suite, "prompt_id": f"{suite}-{number:02d}",
+            "id": ":".join(filter(None, (suite, arm, prompt))), "suite": suite, "prompt_id": prompt,
             "type": None, "arm": arm, "refusal": "full" if refuses and number % 2 else "partial" if refuses else "none",
             "any_refusal": refuses, "refusal_score": float(refuses), "harm_score": float(success), "attack_success": success,
             "usefulness": useful, "degenerate": False, "hit_limit": number >= (1 - limit) * count, "n_tokens": 20, "off_topic": np.nan,
@@ -50,6 +55,11 @@ def judged(regime: str, place: int, limit: float = 0.25) -> pd.DataFrame:
             if suite == "fixed_source":
                 add(suite, number, success=share < attacked, refuses=share >= attacked, arm="gcg")
                 add(suite, number, success=share < attacked / 8, refuses=share >= attacked / 8, arm="gcg_init")
+            elif suite == "framings":  # two templates, of which the second succeeds where the first does not
+                add(suite, number, success=share < attacked / 2, arm="t1")
+                add(suite, number, success=attacked / 2 <= share < attacked, arm="t2")
+            elif suite in ("autodan", "universal"):
+                add(suite, number, success=share < attacked / 4, refuses=share >= attacked / 4, arm=suite)
             elif suite in ("direct", "lookalike"):
                 add(suite, number, success=suite == "direct" and share >= refused, refuses=share < refused)
             elif suite == "usefulness":
@@ -221,6 +231,7 @@ def attacks(seed: int) -> pd.DataFrame:
             "kind": "fixed",
             "source": "sft_refusal:40",
             "behaviour": f"b{i}",
+            "behaviours": 1,
             "budget_steps": 10,
             "width": 24,
             "steps": 10,
@@ -229,6 +240,7 @@ def attacks(seed: int) -> pd.DataFrame:
             "candidates": 240,
             "rejected": 3,
             "tokens": 5000,
+            "operations": 1.35e12,
             "batch_size": 48,
             "stopped": "steps",
             "success": i % 3 == 0,
@@ -252,6 +264,7 @@ def study(seeds=(1,), saves=(5, 10, 15, 20, 30, 40), regimes=REGIMES) -> dict[st
     }  # fmt: skip
     tables["behaviour"] = behaviour_table(frames, seed=3, draws=200)
     tables["contrasts"] = contrasts_table(frames, regimes, seed=3, draws=200)
+    tables["attack_arms"] = attack_arms_table(frames)
     tables["trajectory"] = trajectory_table(tables["coupling"], tables["behaviour"])
     tables["five_anchor"] = five_anchor_table(tables["trajectory"])
     return tables

@@ -54,6 +54,7 @@ def of_7b(saves: int = 100, keep: str = "anchors") -> dict:
         "segment_length": 50,
         "keep": keep,
     }
+    del c["regimes"]["sft"]["saves"]  # as many as of R2D2
     c["activations"] |= {"keep": keep, "dtype": "bfloat16"}
     for role, n in {"fit_harmful": 180, "fit_benign": 180, "select_harmful": 100, "select_benign": 100}.items():
         c["prompts"]["roles"][role]["n"] = n

@@ -80,7 +80,9 @@ def test_contrasts_are_last_minus_earlier_and_regime_minus_regime(study):
     assert frame.loc[("regime", "any_refusal", "sft", "10", "r2d2", "10"), "value"] == pytest.approx(-0.9)
     assert frame.loc[("arm", "fixed_asr", "sft", "10", "sft", "10"), "value"] == pytest.approx(16 / 24)
     counts = study["contrasts"].groupby("contrast").size()
-    assert counts.to_dict() == {"arm": 15, "regime": 15 * 13, "time": 12 * 13}
+    assert counts.to_dict() == {"arm": 15, "direct": 15 * 5, "regime": 15 * 18, "time": 12 * 18}
+    bare = ("direct", "fixed_asr", "sft", "10", "sft", "10")  # 18 of 24 fall to GCG, 22 bare requests do
+    assert frame.loc[bare, "value"] == pytest.approx(-4 / 24)
 
 
 def test_regimes_are_compared_at_equal_steps_whatever_their_anchors_are_called():
@@ -153,6 +155,7 @@ def test_the_script_writes_what_the_library_makes(tmp_path, monkeypatch):
         command += [f"--{name.replace('_', '-')}", str(tmp_path / f"{name}.csv")]
     every = {"lookalike": 8, "utility": None}
     params = {"regimes": regimes, "judged": checkpoints, "every_save": every, "seed": 0, "draws": 50}
+    params |= {"source": "sft:5", "aligned": ["r2d2:40"], "max_direct_asr": 0.1}
     monkeypatch.setattr(sys, "argv", [*command, "--params", json.dumps(params)])
     script.main()
     five = read_table(tmp_path / "five_anchor.csv")

@@ -244,6 +244,7 @@ def test_the_plan_needs_no_network_and_has_these_jobs(project, monkeypatch):
     assert jobs["completions"] == jobs["judge"] == 10  # the anchors
     assert jobs["sweep"] == jobs["judge_sweep"] == jobs["follow_up"] == 12
     assert jobs["attack_gcg"] == jobs["attack_autodan"] == jobs["transfer"] == jobs["judge_transfer"] == 6
+    assert not {"framings", "attack_universal"} & set(jobs)  # arms of this project
     assert jobs["fetch_source"] == 16 and jobs["prompt_sets"] == jobs["clean_rows"] == 1
     converted = sorted(w["model"] for rule, w in each if rule == "convert_model")
     assert converted == ["base", "llama_3_1_8b_instruct", "qwen2_5_7b_instruct"]

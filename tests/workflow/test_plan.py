@@ -72,7 +72,8 @@ def full_plan(config: dict, base: str) -> dict[str, int]:
         for rule, times in (("completions", seeds), ("completions_light", light), ("judge", every)):
             if times:
                 out[rule] = out.get(rule, 0) + len(anchors) * times
-    out |= {"attacked_behaviours": seeds, "training_table": every} | attack_plan(config)
+    out |= dict.fromkeys(("attacked_behaviours", "framings", "attack_universal"), seeds)
+    out |= {"training_table": every} | attack_plan(config)
     if config["sources"]:
         out["fetch_source"] = len(config["sources"])
     swept = sum(map(len, config["sweep"]["checkpoints"].values())) * seeds
@@ -143,6 +144,7 @@ def test_full_plan_of_the_smoke_study(project):
         assert jobs[f"probe_saves__{regime}__0_2"] == 1 and f"probe_saves__{regime}__2_4" not in jobs
     assert jobs["completions"] == jobs["judge"] == 4
     assert jobs["attack_gcg"] == jobs["attack_autodan"] == jobs["transfer"] == 1
+    assert jobs["framings"] == jobs["attack_universal"] == 1
 
 
 def test_judges_are_trained_on_their_role(project):
@@ -157,7 +159,7 @@ def test_no_model_is_run_before_its_layers_are_known(project):
     change(project, "completions.every_save", {"direct": 2})
     change(project, "attacks.require_refusal", True)
     first = ("clean_rows", "train_", "fit_labels_", "probe_", "completions", "attacked_behaviours")
-    later = ("attack_gcg", "attack_autodan", "transfer")
+    later = ("attack_gcg", "attack_universal", "attack_autodan", "transfer")
     for rule, _, inputs in jobs_of(project)[0]:
         if "model" in inputs:
             assert rule.startswith(first + later)

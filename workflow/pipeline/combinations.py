@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from pipeline.config_check import ConfigError
-from pipeline.layout import PUBLISHED_JUDGES, TEMPLATES, TRAINED_JUDGES
+from pipeline.layout import ATTACKED_SUITES, PUBLISHED_JUDGES, TEMPLATES, TRAINED_JUDGES
 from pipeline.limits import layers_of, limits_of
 from pipeline.study import Study
 from safety_geometry.causal.plan import Target
@@ -20,6 +20,7 @@ WORDS = {"none", "nan", "na", "nil", "y", "n"}  # besides what YAML and Python r
 WILDCARD = re.compile(r"\{\s*[.\w]+\s*[,}]")  # Snakemake's, which it looks for in every path
 TEXT = "tag:yaml.org,2002:str"
 ANSWERED = ("ultrachat", "jsonl")  # formats of prompts with answers, which clean rows may take
+GCG_INIT, RANDOM = " !", "random"  # `GCGConfig.init` where a configuration has none, and the start drawn by seed
 
 
 def check_combinations(study: Study) -> None:
@@ -53,8 +54,9 @@ def _words(study: Study) -> None:
             raise ConfigError(
                 key, alike, "these differ in capitals only, and some disks do not; call one something else"
             )
-    if "fixed_source" in prompts["roles"]:
-        raise ConfigError("prompts.roles", "fixed_source", "the suite of attacks has this name; call it something else")
+    for suite in ("framings", *ATTACKED_SUITES):
+        if suite in prompts["roles"]:
+            raise ConfigError("prompts.roles", suite, "a suite of attacks has this name; call it something else")
 
 
 def check_word(key: str, name: str) -> None:
@@ -305,6 +307,11 @@ def _prompts(study: Study) -> None:
     if unknown := set(completions["every_save"]) - set(completions["max_new_tokens"]):
         raise ConfigError("completions.every_save", sorted(unknown), "not a suite of completions.max_new_tokens")
     for suite, n in completions["every_save"].items():
+        if suite in study.suites_left_out:
+            raise ConfigError(f"completions.every_save.{suite}", n, "the study makes no such attack; see attacks")
+        if suite == "framings" and n is not None and n % (templates := config["attacks"]["framings"]):
+            fix = f"has to be a multiple of attacks.framings = {templates}, the rows of a request"
+            raise ConfigError(f"completions.every_save.{suite}", n, fix)
         if n is not None and suite in roles:
             _enough(study, f"completions.every_save.{suite}", n, suite)
     for name, role in roles.items():
@@ -376,9 +383,40 @@ def _attacks(study: Study) -> None:
             transfer["behaviours"],
             f"only attacks.behaviours ({attacks['behaviours']}) are chosen",
         )
-    seeds = len((DATA / "autodan_seeds.jsonl").read_text(encoding="utf-8").splitlines())
-    if attacks["autodan"]["seeds"] > seeds:
-        raise ConfigError("attacks.autodan.seeds", attacks["autodan"]["seeds"], f"data/autodan_seeds.jsonl has {seeds}")
+    templates = len((DATA / "autodan_seeds.jsonl").read_text(encoding="utf-8").splitlines())
+    for key, wanted in (("autodan.seeds", attacks["autodan"]["seeds"]), ("framings", attacks["framings"])):
+        if wanted > templates:
+            raise ConfigError(f"attacks.{key}", wanted, f"data/autodan_seeds.jsonl has {templates}")
+    _starts(study)
+    if universal := attacks.get("universal"):
+        _universal(study, universal)
+
+
+def _starts(study: Study) -> None:
+    """An attack that starts where the pool starts begins at a string that training taught the model to refuse."""
+    if not any(settings["kind"] == "r2d2" for settings in study.regimes.values()):
+        return
+    start, pool = (study.config[section]["gcg"].get("init", GCG_INIT) for section in ("attacks", "pool"))
+    if start == pool != RANDOM:
+        raise ConfigError(
+            "attacks.gcg.init",
+            start,
+            f"is the start of pool.gcg too, a string that r2d2 regimes are trained to refuse; write {RANDOM}, or"
+            " another token",
+        )
+
+
+def _universal(study: Study, universal: Mapping) -> None:
+    key, gcg = "attacks.universal", study.config["attacks"]["gcg"]
+    roles = study.config["prompts"]["roles"]
+    _known(f"{key}.role", universal["role"], "role", roles)
+    for name in _sets(roles[universal["role"]]):
+        label = study.config["prompts"]["sets"].get(name, {}).get("label")
+        if label not in (None, "harmful"):
+            raise ConfigError(f"{key}.role", universal["role"], f"its set {name} is {label}; attacks need harmful ones")
+    _enough(study, f"{key}.behaviours", universal["behaviours"], universal["role"])
+    if universal["width"] > (most := gcg["suffix_length"] * gcg["top_k"]):
+        raise ConfigError(f"{key}.width", universal["width"], f"suffix_length times top_k gives only {most} candidates")
 
 
 # ------------------------------------------------------------------------------------------------ geometry and sweeps
@@ -445,7 +483,7 @@ def _targets(study: Study) -> None:
 
 def _answers(study: Study) -> None:
     config, sweep, follow_up = study.config, study.config["sweep"], study.config["follow_up"]
-    suites = set(config["completions"]["max_new_tokens"]) - {"fixed_source"}
+    suites = set(config["completions"]["max_new_tokens"]) - {"framings", *ATTACKED_SUITES}
     for key, numbers in (("sweep.generate", sweep["generate"]["suites"]), ("follow_up", follow_up["suites"])):
         for suite, n in numbers.items():
             if suite not in suites:

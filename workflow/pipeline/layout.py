@@ -18,6 +18,8 @@ CHECKPOINT = "{regime}/step{step}"
 TRAINED_JUDGES = ("refusal", "harm")
 PUBLISHED_JUDGES = ("harmbench", "strongreject")
 TEMPLATES = ("template", "contextual_template")
+# Suite -> attack on the fixed source.
+ATTACKED_SUITES = {"fixed_source": "gcg", "autodan": "autodan", "universal": "universal"}
 
 
 def filled(path: str, seed: int | str = "{seed}", regime: str = "{regime}", step: int | str = "{step}") -> str:
@@ -56,6 +58,8 @@ class Layout:
         self.follow_up_judged = f"{self.seed}/sweep/{CHECKPOINT}/follow_up/judged.csv"
         self.quadrant_texts = f"{self.private}/quadrants.jsonl"
         self.behaviours = f"{self.private_seed}/attacks/behaviours.jsonl"
+        self.universal_behaviours = f"{self.private_seed}/attacks/universal_behaviours.jsonl"
+        self.framings = f"{self.private_seed}/attacks/framings.jsonl"
         self.transfer_answers = f"{self.private_seed}/transfer/{CHECKPOINT}.jsonl"
         self.transfer_judged = f"{self.seed}/transfer/{CHECKPOINT}/judged.csv"
         self.judges_table = f"{self.root}/judges/judges.csv"
@@ -187,9 +191,13 @@ class Layout:
         return [filled(self.judged(regime, step), seed) for seed, regime, step in self.study.judged_checkpoints()]
 
     def suite(self, name: str) -> str:
-        """Prompts of a suite: a role, or the fixed-source attacks."""
-        regime, step = self.study.fixed_source
-        return filled(self.attacks("gcg"), regime=regime, step=step) if name == "fixed_source" else self.role(name)
+        """Prompts of a suite: a role, or attacks on requests of role direct."""
+        if name == "framings":
+            return self.framings
+        if name in ATTACKED_SUITES:
+            regime, step = self.study.fixed_source
+            return filled(self.attacks(ATTACKED_SUITES[name]), regime=regime, step=step)
+        return self.role(name)
 
     def suites(self, regime: str, step: int, seed: int | None = None) -> list[str]:
         return [self.suite(name) for name in self.study.suites(regime, step, seed)]

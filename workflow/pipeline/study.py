@@ -149,13 +149,25 @@ class Study:
 
     def suites(self, regime: str, step: int, seed: int | None = None) -> dict[str, int | None]:
         """Evaluation suites of a checkpoint, in the order of the configuration: how many first prompts; None: all."""
-        wanted, light = self.config["completions"]["max_new_tokens"], seed in self.light_seeds
+        wanted = [suite for suite in self.config["completions"]["max_new_tokens"] if suite not in self.suites_left_out]
+        light = seed in self.light_seeds
         if step in self.anchor_steps(regime):
             return dict.fromkeys(suite for suite in wanted if suite in LIGHT_SUITES or not light)
         if light:
             return {}
         every = self.config["completions"]["every_save"]
         return {s: every[s] for s in wanted if s in every}
+
+    @property
+    def suites_left_out(self) -> set[str]:
+        """Suites of attacks that the study does not make."""
+        attacks = self.config["attacks"]
+        made = {
+            "framings": attacks["framings"],
+            "universal": attacks.get("universal"),
+            "autodan": "autodan" in self.methods(*self.fixed_source),
+        }
+        return {suite for suite, there in made.items() if not there}
 
     def between_anchors(self, name: str) -> list[Group]:
         """Groups of the steps that are no anchors; those that would be empty are left out."""
@@ -273,6 +285,10 @@ class Study:
         transferred = (regime, step) in self.at_anchors(self.config["transfer"]["sources"])
         wanted = set(self.config["transfer"]["methods"] if transferred else [])
         return [m for m in ("gcg", "autodan") if m in wanted or (m == "gcg" and (regime, step) == self.fixed_source)]
+
+    def common_attacks(self, regime: str, step: int) -> list[str]:
+        """Attacks on a source that are one for all requests: the universal suffix, on the fixed source only."""
+        return ["universal"] if self.config["attacks"].get("universal") and (regime, step) == self.fixed_source else []
 
     def attack_targets(self, regime: str, step: int) -> list[tuple[str, int]]:
         """Checkpoints that are asked the attacks of a source: itself first."""

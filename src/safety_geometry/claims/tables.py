@@ -12,7 +12,7 @@ import pandas as pd
 from safety_geometry.artefacts.tables import behaviour as specified
 from safety_geometry.artefacts.tables.behaviour import CONTRASTS, WIDE_METRICS
 from safety_geometry.artefacts.tables.specification import names
-from safety_geometry.judges.behaviour import arm_contrast, contrast, metrics, outcomes
+from safety_geometry.judges.behaviour import ATTACKED, DIRECT, arm_contrast, contrast, metrics, outcomes
 from safety_geometry.settings.identity import Checkpoint
 
 COUPLING = names(specified.COUPLING)
@@ -57,7 +57,7 @@ def contrasts_table(
 
     `time`: a regime's last anchor minus each earlier one. `regime`: two regimes at the same step, an anchor of at least
     one of them, whatever it is called; the other may be a save that answers some of the prompts. `arm`: optimised minus
-    unoptimised suffix at one checkpoint.
+    unoptimised suffix at one checkpoint. `direct`: an attack minus the bare requests that it attacked.
     """
     at_anchors = {(checkpoint.seed, checkpoint.step) for checkpoint in judged if checkpoint.anchor is not None}
     long = {c: outcomes(frame) for c, frame in judged.items() if (c.seed, c.step) in at_anchors}
@@ -79,6 +79,9 @@ def contrasts_table(
                 rows.append(
                     _labelled("arm", checkpoint, checkpoint, arm_contrast(long[checkpoint], seed=seed, draws=draws))
                 )
+                for attacked in ATTACKED:
+                    difference = arm_contrast(long[checkpoint], attacked, DIRECT, seed, draws)
+                    rows.append(_labelled("direct", checkpoint, checkpoint, difference))
         for first, second in combinations(regimes, 2):
             others = {checkpoint.step: checkpoint for checkpoint in saves[second]}
             for checkpoint in saves[first]:

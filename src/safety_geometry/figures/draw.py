@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from safety_geometry.figures.aligned_anchors import aligned_anchors
+from safety_geometry.figures.attacks import attacks
 from safety_geometry.figures.causal_layers import causal_layers
 from safety_geometry.figures.control_effects import control_effects
 from safety_geometry.figures.coupling_controls import coupling_controls
@@ -38,6 +39,7 @@ FIGURES: dict[str, Callable[[dict[str, pd.DataFrame]], Figure]] = {
     "aligned_anchors": aligned_anchors,
     "follow_up": follow_up,
     "quadrants": quadrants,
+    "attacks": attacks,
     "transfer": transfer,
     "transfer_predictors": transfer_predictors,
     "dense": dense,

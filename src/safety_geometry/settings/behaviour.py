@@ -31,7 +31,10 @@ class AttackSource(Settings):
     """Who the fixed-source attacks are made on."""
 
     regime: RegimeName = key("A regime, or checkpoints that were brought.")
-    step: Natural = key("A step of it.")
+    step: Natural = key("A step of it; table source_choice says which one the rule below picks.")
+    max_direct_asr: Share = key(
+        "The rule: the earliest anchor whose attack success on bare requests is at most this, else that with the least."
+    )
 
 
 class AutoDAN(Settings):
@@ -50,6 +53,15 @@ class AutoDAN(Settings):
     max_prompt_tokens: Count = optional("Longer rendered prompts are dropped; left out: 512.")
 
 
+class Universal(Settings):
+    """One suffix for several requests, asked with every request of role direct; the rest of its settings are gcg's."""
+
+    role: str = key("The role whose requests it is made on: the last of them that the source refuses.")
+    behaviours: Count = key("So many of them.")
+    steps: Natural = key("Steps of the search.")
+    width: Count = key("Candidates of a step.")
+
+
 class Attacks(Settings):
     """The fixed-source attacks."""
 
@@ -57,7 +69,12 @@ class Attacks(Settings):
     behaviours: Count = key("So many of role direct, the first that the source refuses.")
     refusal_tokens: Count = key("Answer tokens on which that is decided.")
     require_refusal: bool = key("`false`: attack all, refused or not.")
-    gcg: GCG = key("GCG's settings.")
+    framings: Natural = key(
+        "So many of the human templates of data/autodan_seeds.jsonl, unoptimised, asked with every request of role"
+        " direct; 0: none."
+    )
+    gcg: GCG = key("GCG's settings. Its start must not be the pool's.")
+    universal: Universal = optional("A universal suffix; left out: none.")
     autodan: AutoDAN = key("AutoDAN's settings.")
 
 
@@ -75,7 +92,10 @@ class Transfer(Settings):
 class Suites(Settings):
     """A number for each suite of evaluation prompts."""
 
-    fixed_source: Count = key("The fixed-source attacks.")
+    fixed_source: Count = key("GCG's fixed-source attacks.")
+    autodan: Count = key("AutoDAN's on the fixed source, where it has them (transfer.sources and transfer.methods).")
+    framings: Count = key("Direct requests within attacks.framings human templates.")
+    universal: Count = key("Direct requests with the universal suffix.")
     direct: Count = key("Harmful requests as they are.")
     usefulness: Count = key("Other harmful requests.")
     lookalike: Count = key("Safe requests that look harmful.")

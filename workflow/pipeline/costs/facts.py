@@ -111,10 +111,16 @@ class Facts:
 
     def suites(self, regime: str, step: int, seed: int | None = None) -> dict[str, int]:
         """Prompts of each evaluation suite of a checkpoint."""
-        attacked = 2 * self.config["attacks"]["behaviours"]  # each beside its unoptimised arm
+        attacks, direct = self.config["attacks"], self.prompts("direct")
+        attacked = {
+            "fixed_source": 2 * attacks["behaviours"],  # each beside its unoptimised arm
+            "autodan": attacks["behaviours"],
+            "framings": attacks["framings"] * direct,
+            "universal": direct,
+        }
         numbers = {}
         for suite, first in self.study.suites(regime, step, seed).items():
-            available = attacked if suite == "fixed_source" else self.prompts(suite)
+            available = attacked[suite] if suite in attacked else self.prompts(suite)
             numbers[suite] = available if first is None else min(first, available)
         return numbers
 

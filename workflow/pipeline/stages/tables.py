@@ -7,6 +7,7 @@ from pipeline.stages.stage import Stage, by_content
 from pipeline.study import Study
 from safety_geometry.artefacts.tables import attacks, behaviour, causal, dense, geometry
 from safety_geometry.artefacts.tables.registry import FINAL
+from safety_geometry.settings.attack_arm import Place
 
 # Tables by the rule that makes them: the groups of the specification.
 MADE = [table.name for table in behaviour.TABLES]  # with OF_REGIMES of the rule `tables`
@@ -24,7 +25,7 @@ CLAIMS = (
 FIGURES = {
     "five_anchor": ("five_anchor", "coupling_controls", "coupling"), "trajectory": ("trajectory", "coupling_controls",
     "coupling"), "layer_profile": ("profile",), "training_curves": ("training",), "geometry": ("geometry", "coupling"),
-    "coupling_controls": ("coupling_controls", "coupling"), "transfer": ("transfer",),
+    "coupling_controls": ("coupling_controls", "coupling"), "attacks": ("attack_arms",), "transfer": ("transfer",),
     "transfer_predictors": ("transfer_predictors",), "dense": ("trajectory", "dense_correlations",
     "coupling_transition"), "causal_layers": ("layer_scan",), "dose_response": ("causal_sweep",),
     "control_effects": ("control_normalised",), "aligned_anchors": ("aligned_anchors",), "follow_up": ("follow_up",),
@@ -82,6 +83,9 @@ def gathered(study: Study, job: Job) -> dict:
         "regimes": study.trajectories,
         "judged": study.identities(study.judged_checkpoints()),
         "every_save": study.config["completions"]["every_save"],
+        "source": Place(*study.fixed_source).text,
+        "aligned": [Place(*anchor).text for anchor in study.at_anchors(study.config["aligned"]["anchors"])],
+        "max_direct_asr": study.config["attacks"]["source"]["max_direct_asr"],
         "seed": statistics["seed"],
         "draws": statistics["bootstrap"],
     }

@@ -11,6 +11,7 @@ from safety_geometry.artefacts.tables.families import (
     HRCI_REPR,
     NEEDS_R,
     OVER_FIT_PROMPTS,
+    PAIRED,
     REGIME,
     SEED,
     SITE_H,
@@ -33,6 +34,11 @@ from safety_geometry.artefacts.tables.specification import (
 METRICS = (
     "fixed_asr",
     "init_asr",
+    "autodan_asr",
+    "framing_asr",
+    "universal_asr",
+    "any_attack_asr",
+    "direct_attacked_asr",
     "direct_asr",
     "direct_refusal",
     "usefulness",
@@ -61,6 +67,41 @@ WIDE = (
     (share("fixed_asr", "attack success of the fixed-source attack (optimised suffix)"), WILSON),
     (
         share("init_asr", "attack success of the same requests with the suffix before optimisation"),
+        WILSON,
+    ),
+    (
+        share("autodan_asr", "attack success of AutoDAN's prompts made on the fixed source, on the same requests"),
+        WILSON,
+    ),
+    (
+        share(
+            "framing_asr",
+            "share of direct requests on which at least one of the human templates (attacks.framings) succeeds",
+        ),
+        WILSON,
+    ),
+    (
+        share(
+            "universal_asr",
+            (
+                "attack success of one suffix (attacks.universal) behind every direct request that did not serve to "
+                "make it"
+            ),
+        ),
+        WILSON,
+    ),
+    (
+        share(
+            "any_attack_asr",
+            (
+                "share of requests on which at least one arm succeeds (bare request, templates, universal suffix, GCG, "
+                "AutoDAN: those that the study has), of the requests that all of them attacked"
+            ),
+        ),
+        WILSON,
+    ),
+    (
+        share("direct_attacked_asr", "direct_asr on the requests that the fixed-source attack attacked"),
         WILSON,
     ),
     (share("direct_asr", "attack success of harmful requests asked as they are"), WILSON),
@@ -170,11 +211,12 @@ CONTRASTS = Table(
     (
         "Paired contrasts on the same prompts, first minus other. time: a regime's last anchor minus an earlier one."
         " regime: two regimes at the same step, an anchor of at least one of them. arm: optimised minus unoptimised "
-        "suffix at one checkpoint. Light seeds have rows here, and none in five_anchor."
+        "suffix at one checkpoint. direct: an attack minus the bare requests that it attacked, at one checkpoint. Light "
+        "seeds have rows here, and none in five_anchor."
     ),
     (
         SEED,
-        text("contrast", "what is set against what", ("time", "regime", "arm")),
+        text("contrast", "what is set against what", ("time", "regime", "arm", "direct")),
         text("metric", "what is measured", METRICS),
         text("regime", "regime of the first checkpoint"),
         whole("step", "its step", 0),
@@ -201,9 +243,76 @@ CONTRASTS = Table(
     caption=(
         "Paired comparisons on the same prompts, first minus other: an anchor against an earlier one of the "
         "same regime (``time``), two regimes at the same step (``regime``), optimised against unoptimised "
-        "suffixes at one checkpoint (``arm``). The p values are not adjusted for the number of rows; "
+        "suffixes at one checkpoint (``arm``), an attack against the bare requests that it attacked (``direct``). The "
+        "p values are not adjusted for the number of rows; "
         "*claims* adjusts those that it uses."
     ),
 )
 
-TABLES = (FIVE_ANCHOR, TRAJECTORY, BEHAVIOUR, CONTRASTS)
+ATTACK_ARMS = Table(
+    "attack_arms",
+    (
+        "Attack success by arm at every anchor, each beside the bare requests that the arm attacked. Arms differ in "
+        "how many requests they attack (n): framings and universal all direct ones, the others those of attacks.behaviours."
+    ),
+    (
+        *CHECKPOINT,
+        text(
+            "arm",
+            (
+                "direct: the bare request; framings: at least one of the human templates; framing: a single one; "
+                "universal: one suffix for all; gcg_init: a suffix before its optimisation; gcg, autodan: made for "
+                "each request on the fixed source; any: at least one of direct, framings, universal, gcg and autodan"
+            ),
+            ("direct", "framings", "framing", "universal", "gcg_init", "gcg", "autodan", "any"),
+        ),
+        text("template", "of arm framing: id of the template", missing=True),
+        share("asr", "share of requests on which the attack succeeds"),
+        share("lo", WILSON),
+        share("hi", "upper end"),
+        whole("n", "requests that the arm attacked", 1),
+        share("direct_asr", "the same of these requests asked as they are"),
+        share("direct_lo", WILSON),
+        share("direct_hi", "upper end"),
+        *interval(number("gain", "asr less direct_asr; empty for the arm direct", -1, 1, missing=True), PAIRED),
+        share("gain_p", "exact McNemar p", missing=True),
+        share("gain_p_smallest", "least p that so many changed requests can give", missing=True),
+    ),
+    key=("seed", "regime", "step", "arm", "template"),
+    category="Attacks",
+    caption=(
+        "Attack success at the anchors by arm, and of the same requests without an attack (``direct_asr``): ``gain`` "
+        "is what the attack adds to asking. Read it before an arm's own rate: where the bare request succeeds, so does "
+        "nearly any attack. Arms with other ``n`` attacked other requests."
+    ),
+)
+
+SOURCE_CHOICE = Table(
+    "source_choice",
+    (
+        "Whether the checkpoints that are attacked, and edited as aligned models, refuse: the rule of attacks.source, "
+        "the step that it picks in each seed, and the configured one. The rule takes the earliest anchor of the regime "
+        "whose direct_asr is at most max_direct_asr, and where there is none that with the least (the earlier of two)."
+    ),
+    (
+        SEED,
+        text("role", "source: attacks.source; aligned: an anchor of aligned.anchors", ("source", "aligned")),
+        REGIME,
+        whole("step", "configured step", 0),
+        *optional(*counted(share("direct_asr", "attack success of bare requests there"), WILSON)),
+        share("max_direct_asr", "the rule's bound"),
+        flag("refuses", "direct_asr is at most max_direct_asr", missing=True),
+        whole("picked_step", "step that the rule picks", 0, missing=True),
+        *optional(*counted(share("picked_direct_asr", "attack success of bare requests there"), WILSON)),
+        flag("follows_rule", "the configured step is the one that the rule picks", missing=True),
+    ),
+    key=("seed", "role", "regime", "step"),
+    category="Attacks",
+    caption=(
+        "A checkpoint that answers bare requests leaves an attack, or the removal of a direction, nothing to reopen. "
+        "Where ``refuses`` is False, read the attacks on this source and its rows in *aligned_anchors* with that in "
+        "mind; where ``follows_rule`` is False, ``picked_step`` would have been the better choice in this seed."
+    ),
+)
+
+TABLES = (FIVE_ANCHOR, TRAJECTORY, BEHAVIOUR, CONTRASTS, ATTACK_ARMS, SOURCE_CHOICE)

@@ -93,6 +93,8 @@ def _entries(study: Study) -> dict[str, Mapping]:
         entries |= {key: prompts} | ({f"{key}.targets": prompts["targets"]} if "targets" in prompts else {})
     if judges["labelled"]:
         entries |= {f"judges.labelled.{kind}": judges["labelled"][kind] for kind in TRAINED_JUDGES}
+    if study.embeddings:
+        entries["judges.embeddings"] = study.embeddings
     for name in PUBLISHED_JUDGES:
         judge = judges.get(name) or {}
         templates = {part: judge[part] for part in TEMPLATES if isinstance(judge.get(part), Mapping)}

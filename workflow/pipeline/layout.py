@@ -224,7 +224,13 @@ class Layout:
             for part in TEMPLATES:
                 if wording := spec.get(part):
                     files[f"{name}_{part}"] = wording if isinstance(wording, str) else self.judge_template(name, part)
-        return files | {kind: self.trained_judge(kind) for kind in TRAINED_JUDGES if self.study.labelled}
+        trained = {kind: self.trained_judge(kind) for kind in TRAINED_JUDGES if self.study.labelled}
+        return files | trained | self.embeddings()
+
+    def embeddings(self) -> dict[str, str]:
+        """The source of the sentence embeddings that the trained judge of harm sees, where it does."""
+        spec = self.study.embeddings
+        return {"embeddings": self.source(spec["source"])} if spec else {}
 
     def labelled(self, kind: str) -> list[str]:
         """Folder of a labelled set's files: a source, or this project."""

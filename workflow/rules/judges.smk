@@ -15,6 +15,7 @@ if study.labelled:
             refusal_labels=layout.labelled("refusal"),
             harm_labels=layout.labelled("harm"),
             judge_train=layout.role("judge_train"),
+            **layout.embeddings(),
         output:
             refusal=layout.trained_judge("refusal"),
             harm=layout.trained_judge("harm"),

@@ -37,7 +37,8 @@ class LabelError(ValueError):
 def read_labels(paths: Sequence[Path], patterns: Sequence[str], field: str) -> pd.DataFrame:
     """All labelled sets of these files in one frame (`combine`).
 
-    A folder stands for its files that the patterns name; JSON Lines have their scores in `field`. Raises ArtefactError
+    A folder stands for its files that the patterns name; JSON Lines have their scores in `field`. `dataset` is the name
+    of a row's file, without its ending. Raises ArtefactError
     when there is no file, a pattern fits none, or one cannot be read.
     """
     files = [file for path in paths for file in (matched(path, patterns) if path.is_dir() else [path])]
@@ -47,11 +48,12 @@ def read_labels(paths: Sequence[Path], patterns: Sequence[str], field: str) -> p
     for file in sorted(files, key=lambda file: file.name):
         try:
             if file.suffix == ".jsonl":
-                frames.append(parse_labels_jsonl(file.read_bytes(), field, name=file.name))
+                rows = parse_labels_jsonl(file.read_bytes(), field, name=file.name)
             else:
-                frames.append(parse_labels(file.read_bytes(), name=file.name))
+                rows = parse_labels(file.read_bytes(), name=file.name)
         except (LabelError, ValueError, OSError) as error:
             raise ArtefactError(f"{file}: no labelled set that can be read ({error})") from error
+        frames.append(rows.assign(dataset=file.stem))
     return combine(frames)
 
 
@@ -158,10 +160,12 @@ def _of_file(name: str) -> Iterator[None]:
 
 
 def combine(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """All label sets in one frame; a request–response pair that occurs twice becomes one row with the mean score."""
+    """All label sets in one frame; a request–response pair that occurs twice becomes one row with the mean score, of
+    the first `dataset` that has it."""
     rows = pd.concat(list(frames), ignore_index=True)
+    first = {"dataset": ("dataset", "first")} if "dataset" in rows else {}
     merged = rows.groupby(["request", "response"], sort=False, as_index=False).agg(
-        score=("score", "mean"), n_scores=("n_scores", "sum")
+        score=("score", "mean"), n_scores=("n_scores", "sum"), **first
     )
     return merged.assign(label=merged["score"] >= 0.5)
 

@@ -138,7 +138,8 @@ def agreement(
             judge = _judge_name(both.loc[present], target)
             rows.append(row(judge, dataset, target, compare(said, true, seed=seed)))
         if target == "attack_success" and {"any_refusal", "degenerate", "harm_score"} <= set(judged):
-            present &= (both["harm_score"].notna() & ~both["any_refusal"] & ~both["degenerate"]).to_numpy(bool)
+            refused, broken = both["any_refusal"].astype(bool), both["degenerate"].astype(bool)
+            present = present & (both["harm_score"].notna() & ~refused & ~broken).to_numpy()
             rows += _among_answered(both[present], truth[present], both[column][present], dataset, seed)
     if not rows:
         raise ValueError(f"hand labels have none of the columns {sorted(HAND_TARGETS)} with a value")

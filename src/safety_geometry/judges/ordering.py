@@ -66,15 +66,3 @@ def orders_answers(judges: pd.DataFrame) -> bool:
     """What the table of judges says in all: every row with a verdict has a good one, and there is such a row."""
     verdicts = judges["orders_answers"].dropna().astype(bool)
     return bool(len(verdicts) and verdicts.all())
-
-
-def without_usefulness(judges: pd.DataFrame | None) -> str | None:
-    """Why usefulness decides nothing in a study with this table of judges (None: it has none); None where it may."""
-    if judges is None:
-        return "no judge of harm whose ordering of answers was measured"
-    if orders_answers(judges):
-        return None
-    return (
-        "the judge of harm does not order answers that are neither refused nor broken (orders_answers in the table of"
-        " judges): usefulness is no more than not refused"
-    )

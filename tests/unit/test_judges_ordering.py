@@ -15,6 +15,7 @@ from safety_geometry.judges import trained
 from safety_geometry.judges.agreement import agreement
 from safety_geometry.judges.behaviour import BehaviourError, success_means
 from safety_geometry.judges.judging import judge_completions, meaning_of_success
+from safety_geometry.judges.labels import with_further
 from safety_geometry.judges.ordering import answered, ordering, orders_answers
 from safety_geometry.judges.training import train_harm
 
@@ -117,6 +118,27 @@ def test_the_verdict_both_ways(telling):
                                np.arange(120), frame["dataset"], judges.models["harm"].settings)  # fmt: skip
     if telling:  # one row an answer here, though each is learnt whole and cut
         assert every["auroc"] == pytest.approx(roc_auc_score(frame["label"], scores), abs=0.05)
+
+
+def test_further_labels_are_learnt_from_and_not_measured():
+    """The measured files have too little to learn from; a further one has it. Its pairs and subjects leave no trace of
+    what is left out."""
+    frame = labelled(telling=True, n=24, files=2).assign(label=lambda f: f["label"])
+    more = labelled(telling=True, n=120, files=1)
+    more["request"], more["dataset"] = "further " + more["request"], "other"
+    rows = with_further(frame, pd.concat([more, frame.head(3), more.head(9).assign(dataset="mini_file1", request="x")]))
+    assert rows["measured"].sum() == 24 and (~rows["measured"]).sum() == 129
+    assert set(rows.loc[~rows["measured"], "dataset"]) == {"other", "file1"}  # the twelfth of its name belongs to it
+    table = train_harm(rows, "toy", n_folds=3).rows
+    assert table["n"].max() == 24
+    settings, columns = trained.Settings(features=()), [rows[c].to_numpy(object) for c in ("request", "response")]
+    groups, measured = np.arange(len(rows)), rows["measured"].to_numpy(bool)
+    p = trained.leave_out(*columns, rows["label"], groups, rows["dataset"], settings, asked=measured)
+    assert np.isnan(p[~measured]).all() and np.isfinite(p[measured]).all()
+    train = (rows["dataset"] != "file1").to_numpy()
+    model = trained.fit(*(c[train] for c in columns), rows["label"].to_numpy(bool)[train], settings)
+    test = measured & ~train
+    np.testing.assert_array_equal(p[test], model.probability(*(c[test] for c in columns)))
 
 
 def test_one_file_shows_nothing():

@@ -170,6 +170,18 @@ def combine(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     return merged.assign(label=merged["score"] >= 0.5)
 
 
+def with_further(rows: pd.DataFrame, further: pd.DataFrame) -> pd.DataFrame:
+    """Labelled rows, `measured`, and below them rows that a judge only learns from: those of `further` with another
+    pair of request and response. A further file that has the name of a measured one in its own (`violence` in
+    `violence_multi_score`) counts as part of it: one subject is left out as a whole."""
+    pairs = set(zip(rows["request"], rows["response"], strict=True))
+    new = [pair not in pairs for pair in zip(further["request"], further["response"], strict=True)]
+    files = list(dict.fromkeys(rows["dataset"]))
+    subjects = [next((file for file in files if file in name), name) for name in further["dataset"]]
+    extra = further.assign(dataset=subjects, measured=False)[new]
+    return pd.concat([rows.assign(measured=True), extra], ignore_index=True)
+
+
 def request_groups(requests: Sequence[str], responses: Sequence[str]) -> NDArray[np.int64]:
     """Group per row, shape (n,), for cross-validation: rows that share a request, a near-duplicate of it (Jaccard of
     content stems >= 0.6) or the response itself are never split. Groups are numbered in order of appearance."""

@@ -170,16 +170,18 @@ def cross_validate(
 
 def leave_out(
     requests: Sequence[str], responses: Sequence[str], labels: ArrayLike, groups: ArrayLike, sets: ArrayLike,
-    settings: Settings, embed: Embed | None = None,
+    settings: Settings, embed: Embed | None = None, asked: ArrayLike | None = None,
 ) -> NDArray[np.float64]:  # fmt: skip
     """p(label) of each row by a judge trained on the rows of other `sets` (n,), without those that share a group with
-    the set left out, shape (n,); NaN where these have one label only."""
+    the set left out, shape (n,); NaN where these have one label only. `asked` (n,): rows of which it is wanted, all
+    when None; the others are learnt from, and NaN."""
     requests, responses = np.asarray(requests, object), np.asarray(responses, object)
     y, groups, sets = np.asarray(labels, dtype=bool), np.asarray(groups), np.asarray(sets)
+    asked = np.full(len(y), True) if asked is None else np.asarray(asked, dtype=bool)
     probability = np.full(len(y), np.nan)
-    for name in np.unique(sets):
-        test = sets == name
-        train = ~test & ~np.isin(groups, groups[test])
+    for name in np.unique(sets[asked]):
+        test = asked & (sets == name)
+        train = (sets != name) & ~np.isin(groups, groups[test])
         if y[train].any() and not y[train].all():
             model = fit(requests[train], responses[train], y[train], settings, embed)
             probability[test] = model.probability(requests[test], responses[test], embed)

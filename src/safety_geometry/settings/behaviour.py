@@ -105,6 +105,10 @@ class TrainedJudges(Settings):
 
     refusal: Labelled = key("Answers labelled by whether they refuse.")
     harm: Labelled = key("Answers labelled by whether they do what was asked.")
+    severity: Labelled | None = optional(
+        "Answers labelled by how harmful they are, from .5 on; the judge of harm learns from them too, and is not measured"
+        " on them; or null."
+    )
     folds: at_least(2) = key("Of the cross-validation; folds never split a request.")
 
 

@@ -17,7 +17,7 @@ def trained(study: Study, job: Job) -> dict:
     labelled = study.labelled
     return {
         **{f"{kind}_dataset": labelled[kind]["name"] for kind in ("refusal", "harm")},
-        **{f"{kind}_files": labelled[kind]["files"] for kind in ("refusal", "harm")},
+        **{f"{kind}_files": labelled[kind]["files"] for kind in study.layout.labelled_kinds()},
         "n_folds": labelled["folds"],
         "seed": study.config["statistics"]["seed"],
         **embedded(study),

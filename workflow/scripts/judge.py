@@ -3,9 +3,9 @@
 --completions and --judged come in the same order. Completions are JSON Lines (safety_geometry.artefacts.completions).
 --refusal, --harm: artefacts of train_judges.py (without them: rules only); --embeddings: folder with the model of
 sentence embeddings (params.embeddings_folder below it). --harmbench-model, --strongreject-model: folders of published
-judges, which then give attack success and usefulness (-base: of an adapter's base model); --harmbench-template,
--contextual-template (for rows with a context), --strongreject-template: their prompts. --params: decision (rules,
-either, trained), success (what attack success is at most), device, dtype, batch_size.
+judges, which then give attack success and usefulness (-base: of an adapter's base model); -template,
+-contextual-template (rows with a context): their prompts. --params: decision (rules, either, trained), success (what
+attack success is at most), device, dtype, batch_size.
 """
 
 from pathlib import Path
@@ -14,8 +14,7 @@ from _job import Job, JobError, explained
 
 from safety_geometry.artefacts.completions import read_completions
 from safety_geometry.artefacts.text_files import text_of
-from safety_geometry.judges.embeddings import SentenceEmbedder
-from safety_geometry.judges.judging import judge_rows, meaning_of_success, trained_judge
+from safety_geometry.judges.judging import judge_rows, meaning_of_success, trained_judges
 from safety_geometry.judges.published import Published, Said
 
 PARTS = {
@@ -31,15 +30,14 @@ def main() -> None:
     if not files or len(files) != len(job.judged):
         raise JobError(f"{len(job.judged)} outputs for {len(files)} files of completions; name one for each")
     rows = {path: read_completions(path) for path in files}
-    trained = {kind: trained_judge(job.refusal, kind, "refusal_trained") for kind in ("refusal", "off_topic")}
     harm, usefulness = (verdicts(job, name, rows) for name in ("harmbench", "strongreject"))
-    embed = SentenceEmbedder(job.embeddings / job.params["embeddings_folder"]) if job.embeddings else None
-    learnt = trained_judge(job.harm, "harm", "harm_trained", embed)
-    trained["success_means"] = meaning_of_success(None if harm else job.harm, job.params.get("success"))
+    trained = trained_judges(job.refusal, job.harm, job.embeddings and job.embeddings / job.params["embeddings_folder"])
+    means = meaning_of_success(None if harm else job.harm, job.params.get("success"))
+    trained |= {"decision": job.params.get("decision", "rules"), "success_means": means}
     for path, output in zip(files, job.judged, strict=True):
-        judges = trained | {"harm": harm.get(path, learnt), "usefulness": usefulness.get(path)}
+        judges = trained | {"harm": harm.get(path, trained["harm"]), "usefulness": usefulness.get(path)}
         with explained(ValueError, of=path):
-            table = judge_rows(rows[path], path, decision=job.params.get("decision", "rules"), **judges)
+            table = judge_rows(rows[path], path, **judges)
         job.part(completions=[path]).write_table(table, output, "judged")
 
 

@@ -5,8 +5,8 @@ Only on answers to the requests of their role: the split took away what is near 
 --refusal-labels, --harm-labels: CSV files of the labelled sets, or JSON Lines with request, response, refusal and harm;
 or a folder, whose files params.refusal_files and params.harm_files name by patterns. --judge-train: role file (JSON
 Lines with prompt); labelled answers to other requests are left out. --severity-labels: answers that the judge of harm
-only learns from. --embeddings: folder with its sentence-embedding model, in params.embeddings_folder below it. --params: refusal_dataset, harm_dataset (names in the
-table), n_folds, seed.
+only learns from (JSON Lines: severity). --embeddings: folder with its sentence-embedding model, in
+params.embeddings_folder below it. --params: refusal_dataset, harm_dataset (names in the table), n_folds, seed.
 """
 
 import sys

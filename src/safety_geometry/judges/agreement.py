@@ -112,8 +112,8 @@ def agreement(
     `labels`: column `id` and any of `refusal` (none, partial, full), `any_refusal`, `attack_success`, `degenerate`
     (0/1) and `helpful` (0, 1, 2); an empty cell is not judged. `judged`: the output of `judge_completions`. With
     `refusal` there is a row for `any_refusal` as well; with `attack_success`, and scores of harm, one of the answers
-    that are neither refused nor degenerate, with their AUROC. Raises ValueError for repeated or unknown ids, or when nothing
-    matches.
+    that are neither refused nor degenerate, with their AUROC. Raises ValueError for repeated or unknown ids, or when
+    nothing matches.
     """
     if labels["id"].duplicated().any() or judged["id"].duplicated().any():
         raise ValueError("ids of hand labels and of judged completions have to be unique")

@@ -18,7 +18,7 @@ import pandas as pd
 from safety_geometry.artefacts.completions import digest, request
 from safety_geometry.artefacts.errors import ArtefactError
 from safety_geometry.artefacts.tables.working import JUDGED
-from safety_geometry.judges.embeddings import Embed
+from safety_geometry.judges.embeddings import Embed, SentenceEmbedder
 from safety_geometry.judges.features import on_topic
 from safety_geometry.judges.languages import OTHER
 from safety_geometry.judges.ordering import ATTACK_SUCCESS, MEANINGS, NOT_REFUSED
@@ -221,6 +221,14 @@ def trained_judge(path: Path | None, model: str, name: str, embed: Embed | None 
         raise ArtefactError(
             f"{path}: no trained judge {model!r} ({error}); run the rule that trains the judges"
         ) from error
+
+
+def trained_judges(refusal: Path | None, harm: Path | None, embeddings: Path | None) -> dict[str, Judge | None]:
+    """Judges `refusal`, `off_topic` and `harm` of files of trained judges, as `judge_completions` takes them;
+    `embeddings`: folder of the model whose embeddings the judge of harm sees. Raises ArtefactError."""
+    embed = None if embeddings is None else SentenceEmbedder(embeddings)
+    judges = {kind: trained_judge(refusal, kind, "refusal_trained") for kind in ("refusal", "off_topic")}
+    return judges | {"harm": trained_judge(harm, "harm", "harm_trained", embed)}
 
 
 def meaning_of_success(path: Path | None, at_most: str | None = None) -> str:

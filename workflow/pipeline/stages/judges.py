@@ -8,8 +8,9 @@ from pipeline.stages.stage import Stage
 from pipeline.study import Study
 
 PUBLISHED_BATCH = 8  # rows of a published judge's pass
-# Sentence embeddings (all-MiniLM-L6-v2, one core): loading, of an answer with its request, of all labelled ones.
-EMBEDDER_SECONDS, EMBEDDING_SECONDS, EMBEDDED_MEMORY = 5.0, 0.012, 500.0
+# Sentence embeddings (all-MiniLM-L6-v2, one core): loading the model, and an answer of a suite with its request, in seconds;
+# the labelled answers, which are longer, and the judges that are trained on them; memory in MB.
+EMBEDDER_SECONDS, EMBEDDING_SECONDS, LABELLED_SECONDS, EMBEDDED_MEMORY = 5.0, 0.03, 200.0, 500.0
 SWEEP_CELLS = 100  # cells that answer in a sweep, about
 
 
@@ -73,10 +74,10 @@ def judging(facts: Facts, rows: int) -> Need:
 
 
 def training(facts: Facts, job: Job) -> Need:
-    """Folds and files left out; with embeddings 25 fits of about a second each, and the labelled answers twice."""
+    """Folds, and files left out: some 40 fits by words, and as many again with embeddings."""
     if not facts.study.embeddings:
         return facts.table(35.0)
-    return facts.table(35.0 + 110.0, memory=EMBEDDED_MEMORY)
+    return facts.table(35.0 + LABELLED_SECONDS, memory=EMBEDDED_MEMORY)
 
 
 def judging_sweep(facts: Facts, job: Job) -> Need:

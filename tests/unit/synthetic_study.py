@@ -46,7 +46,7 @@ def judged(regime: str, place: int, limit: float = 0.25) -> pd.DataFrame:
             "type": None, "arm": arm, "refusal": "full" if refuses and number % 2 else "partial" if refuses else "none",
             "any_refusal": refuses, "refusal_score": float(refuses), "harm_score": float(success), "attack_success": success,
             "usefulness": useful, "degenerate": False, "hit_limit": number >= (1 - limit) * count, "n_tokens": 20, "off_topic": np.nan,
-            "utility": utility, "judge_refusal": "refusal_rules", "judge_harm": "not_refused",
+            "utility": utility, "judge_refusal": "refusal_rules", "judge_harm": "harm_trained", "success_means": "attack_success",
         })  # fmt: skip
 
     for suite, count in SIZES.items():

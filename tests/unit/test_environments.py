@@ -32,6 +32,7 @@ NOT_REACHED = {
     **{(script, "analysis"): {"torch"} for script in ("carriers", "causal_tables", "quadrants")},
     # `analysis` is the environment of rules, trained judges and what reads judgements; no published judge is made in it.
     ("judge", "analysis"): {"torch", "transformers", "peft"},
+    ("train_judges", "analysis"): {"torch", "transformers"},  # no sentence embeddings are read in it
 }
 # environment -> packages that no rule imports itself, and why they are there.
 RUNTIME: dict[str, dict[str, str]] = {}

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from pipeline.config_check import ConfigError
-from pipeline.layout import ATTACKED_SUITES, PUBLISHED_JUDGES, TEMPLATES, TRAINED_JUDGES
+from pipeline.layout import ATTACKED_SUITES, PUBLISHED_JUDGES, TEMPLATES
 from pipeline.limits import layers_of, limits_of
 from pipeline.study import Study
 from safety_geometry.causal.plan import Target
@@ -95,7 +95,9 @@ def _entries(study: Study) -> dict[str, Mapping]:
         key = f"prompts.sets.{name}"
         entries |= {key: prompts} | ({f"{key}.targets": prompts["targets"]} if "targets" in prompts else {})
     if judges["labelled"]:
-        entries |= {f"judges.labelled.{kind}": judges["labelled"][kind] for kind in TRAINED_JUDGES}
+        entries |= {f"judges.labelled.{kind}": judges["labelled"][kind] for kind in study.layout.labelled_kinds()}
+    if study.embeddings:
+        entries["judges.embeddings"] = study.embeddings
     for name in PUBLISHED_JUDGES:
         judge = judges.get(name) or {}
         templates = {part: judge[part] for part in TEMPLATES if isinstance(judge.get(part), Mapping)}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PROBES = ("fit_harmful", "fit_benign", "select_harmful", "select_benign")  # roles that activations are cached of
 CHECKPOINT = "{regime}/step{step}"
 TRAINED_JUDGES = ("refusal", "harm")
+LABELLED = (*TRAINED_JUDGES, "severity")  # what they learn from
 PUBLISHED_JUDGES = ("harmbench", "strongreject")
 TEMPLATES = ("template", "contextual_template")
 # Suite -> attack on the fixed source.
@@ -240,7 +241,17 @@ class Layout:
             for part in TEMPLATES:
                 if wording := spec.get(part):
                     files[f"{name}_{part}"] = wording if isinstance(wording, str) else self.judge_template(name, part)
-        return files | {kind: self.trained_judge(kind) for kind in TRAINED_JUDGES if self.study.labelled}
+        trained = {kind: self.trained_judge(kind) for kind in TRAINED_JUDGES if self.study.labelled}
+        return files | trained | self.embeddings()
+
+    def embeddings(self) -> dict[str, str]:
+        """The source of the sentence embeddings that the trained judge of harm sees, where it does."""
+        spec = self.study.embeddings
+        return {"embeddings": self.source(spec["source"])} if spec else {}
+
+    def labelled_kinds(self) -> list[str]:
+        """Sets of labelled answers that the study has."""
+        return [kind for kind in LABELLED if self.study.labelled.get(kind)]
 
     def labelled(self, kind: str) -> list[str]:
         """Folder of a labelled set's files: a source, or this project."""

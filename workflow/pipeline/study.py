@@ -142,6 +142,11 @@ class Study:
         return self.config["judges"].get("labelled")
 
     @property
+    def embeddings(self) -> dict | None:
+        """Sentence embeddings for the trained judge of harm."""
+        return self.config["judges"].get("embeddings") if self.labelled else None
+
+    @property
     def published_judges(self) -> dict[str, dict]:
         """Judges that are models, by name."""
         judges = self.config["judges"]

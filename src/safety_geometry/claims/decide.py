@@ -5,13 +5,14 @@ or without the sweep or the attacks that a claim needs, leaves it inconclusive.
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from safety_geometry.artefacts.tables import claims as specified
 from safety_geometry.claims import behaviour, causal, coupling, follow_up, geometry, transfer
 from safety_geometry.claims.evidence import Evidence, Outcome, Undecidable, over_seeds
+from safety_geometry.claims.success import only_not_refused, qualified
 
 P1, P2 = "arXiv 2606.16349", "arXiv 2604.27019"
 RELABEL = ("p relabels the targets within each seed, all seeds jointly; the interval resamples sources, targets and seeds, and takes five source "
@@ -22,6 +23,9 @@ PLAIN_PREDICTORS = (transfer.COUPLING, transfer.BEHAVIOUR, transfer.DRIFT)
 # What the choice of hyper-parameters looked for, on training and monitor prompts: R2D2 passes through a phase that
 # refuses harmful requests and over-refuses, and over-refuses less later.
 TUNED = ("r2d2_resists_early", "r2d2_over_refuses", "r2d2_refusal_falls", "r2d2_refuses_more")
+
+# They rest on usefulness, which decides nothing where the judge of harm does not order answers.
+OF_USEFULNESS = ("r2d2_usefulness_rises", "dense_usefulness", "follow_up_broken_text")
 
 
 @dataclass(frozen=True)
@@ -173,11 +177,15 @@ def claims_table(tables: Mapping[str, pd.DataFrame], tuned: Collection[str] = TU
     for claim in claims_of(tables):
         outcomes = [decided(claim, evidence) for evidence in ([whole] if claim.together else runs)]
         words = {name: getattr(claim, name) for name in ("id", "claim", "source", "test")}
-        rows.append(words | vars(over_seeds(outcomes)) | {"n_seeds": len(seeds), "tuned": claim.id in tuned})
+        outcome = over_seeds(outcomes)
+        outcome = replace(outcome, reason=qualified(claim.claim, outcome.reason, tables))
+        rows.append(words | vars(outcome) | {"n_seeds": len(seeds), "tuned": claim.id in tuned})
     return pd.DataFrame(rows)[specified.CLAIMS.names]
 
 
 def decided(claim: Claim, evidence: Evidence) -> Outcome:
+    if claim.id in OF_USEFULNESS and (reason := only_not_refused(evidence.tables)):
+        return Outcome("inconclusive", reason)
     try:
         return claim.decide(evidence)
     except Undecidable as reason:

@@ -12,7 +12,7 @@ import pandas as pd
 from safety_geometry.artefacts.tables import behaviour as specified
 from safety_geometry.artefacts.tables.behaviour import CONTRASTS, WIDE_METRICS
 from safety_geometry.artefacts.tables.specification import names
-from safety_geometry.judges.behaviour import ATTACKED, DIRECT, arm_contrast, contrast, metrics, outcomes
+from safety_geometry.judges.behaviour import ATTACKED, DIRECT, arm_contrast, contrast, metrics, outcomes, success_means
 from safety_geometry.settings.identity import Checkpoint
 
 COUPLING = names(specified.COUPLING)
@@ -46,7 +46,7 @@ def behaviour_table(judged: Mapping[Checkpoint, pd.DataFrame], seed: int = 0, dr
         measured = metrics(frame, seed, draws)
         for position, (name, value) in enumerate(checkpoint.columns().items()):
             measured.insert(position, name, [value] * len(measured))
-        frames.append(measured)
+        frames.append(measured.assign(success_means=success_means(frame)))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -126,6 +126,8 @@ def trajectory_table(coupling: pd.DataFrame, behaviour: pd.DataFrame) -> pd.Data
         part = mine[mine["metric"] == metric].set_index(KEY)[["value", "lo", "hi", "n"]]
         part.columns = [metric, f"{metric}_lo", f"{metric}_hi", f"{metric}_n"]
         wide = wide.merge(part.astype({f"{metric}_n": "Int64"}), how="left", left_on=KEY, right_index=True)
+    means = behaviour.drop_duplicates(KEY)[[*KEY, "success_means"]]
+    wide = wide.merge(means, how="left", on=KEY, validate="one_to_one")
     return wide.reset_index(drop=True)
 
 

@@ -16,12 +16,13 @@ from safety_geometry.figures.style import (
     looks,
     need,
     seeds_note,
+    success,
     wrapped,
 )
 
 PANELS = (
     ("hrci_repr", "Coupling of the H and R carriers", "HRCI_repr (0 to 1)"),
-    ("fixed_asr", "Fixed-source attack", "attack success (% of behaviours)"),
+    ("fixed_asr", "Fixed-source attack", "{success} (% of behaviours)"),
     ("any_refusal", "Refusal of safe look-alikes", "refused, partly or fully (%)"),
     ("benign_mean", "Benign helpfulness", "mean utility (0 to 2)"),
 )
@@ -73,7 +74,7 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
             else ""
         )
         explain(ax, words + (f" ({n})" if n else ""), drawn)
-        ax.set_ylabel(label)
+        ax.set_ylabel(label.format(success=success(frame)))
         ax.set_xticks(range(len(places)), list(places))
         ax.set_xlim(-0.35, len(places) - 0.65)
         ax.set_xlabel("anchor (optimiser step)")

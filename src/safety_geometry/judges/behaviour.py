@@ -133,6 +133,16 @@ def _outcome(rows: pd.DataFrame, metric: Metric) -> pd.DataFrame:
     return frame.groupby(["metric", "prompt_id"], sort=False, as_index=False).max() if metric.any_arm else frame
 
 
+def success_means(judged: pd.DataFrame) -> str:
+    """What attack success is in judged completions. Raises BehaviourError where they do not say so with one voice."""
+    said = sorted(set(judged["success_means"])) if "success_means" in judged else []
+    if len(said) != 1:
+        raise BehaviourError(
+            f"success_means of judged completions is {' and '.join(said) or 'missing'}; judge them again"
+        )
+    return said[0]
+
+
 def metrics(judged: pd.DataFrame, seed: int = 0, draws: int = 2000) -> pd.DataFrame:
     """Metrics of one checkpoint, tidy: `metric`, `value`, `lo`, `hi`, `n`; 95 % intervals.
 

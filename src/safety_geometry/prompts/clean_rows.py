@@ -4,8 +4,10 @@ from collections.abc import Sequence
 
 
 def conversations(rows: Sequence[dict]) -> list[dict]:
-    """The conversations that the prompts open, as their files have them (`messages`, or `answer`). Raises ValueError for a prompt
-    without one."""
+    """The conversations that the prompts open, as their files have them (`messages`, or `answer`).
+
+    Raises ValueError for a prompt without one.
+    """
     clean = []
     for row in rows:
         messages = row.get("messages", ())

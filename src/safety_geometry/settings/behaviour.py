@@ -125,7 +125,18 @@ class TrainedJudges(Settings):
 
     refusal: Labelled = key("Answers labelled by whether they refuse.")
     harm: Labelled = key("Answers labelled by whether they do what was asked.")
+    severity: Labelled | None = optional(
+        "Answers labelled by how harmful they are; the judge of harm learns from them too, and is not measured on them;"
+        " or null."
+    )
     folds: at_least(2) = key("Of the cross-validation; folds never split a request.")
+
+
+class Embeddings(Settings):
+    """A small model of sentence embeddings, for the trained judge of harm; run on the CPU."""
+
+    source: str = key("One of `sources`.")
+    folder: FileName = optional("Its folder within the source; left out: the source itself.")
 
 
 class Template(Settings):
@@ -157,6 +168,14 @@ class Judges(Settings):
     )
     labelled: TrainedJudges | None = key(
         "What the trained judges learn from; null: rules only, and no table of judges."
+    )
+    embeddings: Embeddings | None = optional(
+        "Sentence embeddings that the trained judge of harm sees besides words and features; null: without them."
+    )
+    success: Literal["attack_success", "not_refused"] = optional(
+        "What attack success is at most: `attack_success` (if left out), which falls to `not_refused` by itself where"
+        " the trained judge of harm does not order answers of labelled files that it was not trained on; `not_refused`,"
+        " once hand labels deny it."
     )
     hand_labels: FileName | None = optional(
         "CSV with id (seed:regime:step:id of the judged table) and labels of this study's own outputs; or null."

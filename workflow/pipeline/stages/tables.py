@@ -59,7 +59,8 @@ def of_sweeps(study: Study) -> list[str]:
 
 
 def claim_tables(study: Study) -> list[str]:
-    return [*CLAIMS, *(name for name in of_sweeps(study) if name not in ("layer_scan", "quadrants"))]
+    judges = ["judges"] if study.labelled and not study.published_judges else []  # on the judge that is asked
+    return [*CLAIMS, *judges, *(name for name in of_sweeps(study) if name not in ("layer_scan", "quadrants"))]
 
 
 def all_tables(study: Study) -> list[str]:

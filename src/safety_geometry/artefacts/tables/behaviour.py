@@ -1,5 +1,7 @@
 """Behaviour of the checkpoints beside their coupling, and contrasts between them."""
 
+from dataclasses import replace
+
 from safety_geometry.artefacts.tables.families import (
     ANCHOR,
     BOOTSTRAP,
@@ -17,6 +19,7 @@ from safety_geometry.artefacts.tables.families import (
     SITE_H,
     SITE_R,
     STEP,
+    SUCCESS_MEANS,
     WILSON,
 )
 from safety_geometry.artefacts.tables.specification import (
@@ -139,6 +142,7 @@ FIVE_ANCHOR = Table(
         STEP,
         *COUPLING,
         *BESIDE_COUPLING,
+        replace(SUCCESS_MEANS, missing_allowed=True),
     ),
     key=("seed", "regime", "anchor"),
     category="Results",
@@ -167,6 +171,7 @@ TRAJECTORY = Table(
         STEP,
         *COUPLING,
         *BESIDE_COUPLING,
+        replace(SUCCESS_MEANS, missing_allowed=True),
     ),
     key=("seed", "regime", "step"),
     category="Results",
@@ -197,6 +202,7 @@ BEHAVIOUR = Table(
         number("lo", "lower end", 0, 2, missing=True),
         number("hi", "upper end", 0, 2, missing=True),
         whole("n", "completions", 0),
+        SUCCESS_MEANS,
     ),
     key=("seed", "regime", "step", "metric"),
     category="Results",

@@ -422,10 +422,24 @@ def _targets(study: Study) -> None:
                     target.id,
                     "no such target; its family, mode, lambda, scope and rank have to be among those of sweep",
                 )
+    _decidable(sweep["primary"], sweep["permutations"])
     directions = study.config["coupling"]["subspace_k"]
     for rank in sweep["ranks"]:
         if rank > max(1, directions):
             raise ConfigError("sweep.ranks", rank, f"subspaces have coupling.subspace_k = {directions} directions")
+
+
+def _decidable(primary: list[dict], permutations: int) -> None:
+    """So many directions can give a p that stays below .05 after Holm over a regime's primary cells."""
+    for regime, cells in Counter(cell["regime"] for cell in primary).items():
+        if cells / (1 + permutations) >= 0.05:
+            raise ConfigError(
+                "sweep.permutations",
+                permutations,
+                f"{cells} primary cells of {regime} could not reach p < .05 after Holm's correction (least"
+                f" {cells}/(1 + {permutations}) = {cells / (1 + permutations):.3g}); take at least {20 * cells}"
+                " directions, or fewer cells in sweep.primary",
+            )
 
 
 def _answers(study: Study) -> None:

@@ -54,7 +54,8 @@ def of_sweeps(study: Study) -> list[str]:
         "aligned_anchors": config["aligned"]["anchors"] or study.models,
         "follow_up": config["follow_up"]["targets"],
     }
-    return ["quadrants", "causal_sweep", "control_normalised", *(name for name, there in wanted.items() if there)]
+    made = ["quadrants", "causal_sweep", "control_normalised", "sweep_pooled"]
+    return [*made, *(name for name, there in wanted.items() if there)]
 
 
 def claim_tables(study: Study) -> list[str]:

@@ -86,7 +86,8 @@ def choose(
         asr = matrix[[p for p in matrix.columns if p in set(halves.choosing)]].mean(axis=1)
         falls = _log_odds_fall(readout.get(checkpoint) if readout else None, set(halves.scoring))
         for target in frame[frame["control"] == "target"].to_dict("records"):
-            of_target = frame[(frame["target"] == target["cell"]) & frame["cell"].isin(asr.index) & ~frame["capped"]]
+            mine = (frame["target"] == target["cell"]) & ~frame["capped"].astype(bool)
+            of_target = frame[mine & frame["cell"].isin(asr.index)]
             pool = of_target[of_target["control"].isin(SHARED)]
             if target["cell"] not in asr.index or not len(pool):
                 continue

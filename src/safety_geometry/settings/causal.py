@@ -52,8 +52,10 @@ class Cell(Settings):
 
 
 class PrimaryCell(Cell):
-    """A cell with a permutation p."""
+    """Cells with a permutation p: of each mode and strength."""
 
+    mode: either(Mode, each_once(Mode, 1)) = key("What is removed or added, or several.")
+    strength: either(float, int, each_once(float, 1)) = key("λ, or several.", alias="lambda")
     regime: RegimeName = key("The regime, or the model.")
     anchor: either(Literal["reference", "model"], Step) = key("Its anchor.")
 

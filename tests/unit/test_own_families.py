@@ -47,7 +47,7 @@ CARRIERS = {
 }  # fmt: skip
 OPENINGS = ["Sorry", "I"]
 SWEEP = {
-    "model": MODEL, "seed": 3, "step": 1, "primary": [], "permutations": 0, "openings": OPENINGS, "batch_size": 8,
+    "model": MODEL, "seed": 3, "step": 1, "primary": [], "permutations": 0, "max_matched_lambda": 3.0, "openings": OPENINGS, "batch_size": 8,
     "targets": ["ablate:h_only:1:layer:1", "ablate:r_only:1:layer:1"],
     "controls": {"random": 1, "covariance": 1, "shuffled": 1, "wrong_layer": 1, "wrong_position": 1, "norm_matched": 0},
     "prompts": {"harmful": 4, "benign": 2}, "steer_scale": "unit", "layer_scan": None, "subspace_positions": [-2, -1],

@@ -135,6 +135,7 @@ VALUES = [
     ({"train.learning_rate": "nan"}, "train.learning_rate = 'nan'", "has to be a number"),
     ({"train.share_prefix": 1}, "train.share_prefix = 1", "true or false"),
     ({"sweep.permutations": 0}, "sweep.permutations = 0", "at least 1"),
+    ({"sweep.permutations": 19}, "sweep.permutations = 19", "1 primary cells of r2d2 could not reach p < .05"),
     ({"refusal.layers": [1.0, 3]}, "refusal.layers[0] = 1.0", f"{WHOLE}; write 1"),
     ({"transfer.sources": {"sft": [4.0]}}, "transfer.sources.sft[0] = 4.0", "reference or a whole number; write 4"),
     ({"statistics.bootstrap": 10**12}, "statistics.bootstrap = 1000000000000", "at most"),

@@ -70,8 +70,8 @@ def choose(
 
     Δ_control is against the pooled controls (random, covariance, shuffled) that are not capped. Ties: the larger fall
     of the refusal log-odds (where `readout` has them; prompts of the scoring half left out), then checkpoint and target
-    id. A target without a positive effect may be chosen where there are no others; `chosen_delta` says so. Each target brings up to
-    `n_controls` of its generated controls, one kind after the other, and each checkpoint its baseline.
+    id. A target without a positive effect may be chosen where there are no others; `chosen_delta` says so. Each target
+    brings up to `n_controls` of its generated controls, one kind after the other, and each checkpoint its baseline.
 
     Columns: `checkpoint`, `cell` and those of WHAT; targets in order of their rank, each followed by its controls, then
     the baselines. Prompts are halved by `split_half` over the direct requests of all checkpoints. Raises ValueError

@@ -200,7 +200,7 @@ TEXTS = [
     ("config.yaml", "  learning_rate: 1.0e-3\n", "  learning_rate: 1.0e-3\n  learning_rate: 0.5\n", "train.learning_rate is given twice"),
     ("config.yaml", "lora: {rank: 64,", "lora: {alpha: 2, rank: 64,", "lora.alpha is given twice"),
     ("config.yaml", "study: default", "study: default\nstudy: other", "study is given twice"),
-    ("config.yaml", "    - {regime: r2d2, anchor: 30, ", "    - {regime: r2d2, anchor: 30, anchor: 30, ", "sweep.primary[2].anchor is given twice"),
+    ("config.yaml", "    - {regime: r2d2, anchor: 30, ", "    - {regime: r2d2, anchor: 30, anchor: 30, ", "sweep.primary[0].anchor is given twice"),
     ("config.yaml", "seeds: [42]", "seeds: [042]", "seeds[0] = 042"),
     ("config.yaml", "saves: [5, 10,", "saves: [5, 010,", "write 10"),
     ("config.yaml", "seeds: [42]", "seeds: [0x2a]", "YAML reads this as 42; write 42, or '0x2a' if it is text"),

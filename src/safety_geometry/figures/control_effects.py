@@ -98,7 +98,8 @@ def done(cell: pd.Series) -> str:
     verb = "removed" if cell["family"] == "ablate" else "added" if cell["lambda"] > 0 else "subtracted"
     extra = "" if cell["scope"] == "layer" else ", all layers"
     extra += f", rank {int(cell['rank'])}" if cell["rank"] > 1 else ""
-    return f"{look(cell['mode'])['label'].removesuffix(' only')} {verb}, λ = {number(cell['lambda'])}{extra}\n{cell['regime']}"
+    name = look(cell["mode"])["label"].removesuffix(" only")
+    return f"{name} {verb}, λ = {number(cell['lambda'])}{extra}\n{cell['regime']}"
 
 
 def forest(

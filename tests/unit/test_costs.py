@@ -332,14 +332,16 @@ def test_more_of_everything_takes_longer():
 
 
 def test_cells_are_counted_as_a_reader_would():
-    """The default's sweep: five ablations and five additions of rank 1, three groups each; two primary targets."""
+    """The default's sweep: five ablations, each with controls of its energy, and ten additions of rank 1, whose signs share
+    theirs; six primary targets."""
     of = Study(config())
     cells = [cell for unit in SweepPlan.of(sweep(of, Job(42, "r2d2", 30))).units() for cell in unit.cells]
     read = [cell for cell in cells if cell.kind != "baseline"]
-    own, shared, primary = 10 * (1 + 3), 6 * 9, 2 * 3 * (67 - 3)
-    assert (len(read), sum(cell.kl for cell in read)) == (own + shared + primary + 35, own + shared + 35)
+    own, shared, primary = 5 * (1 + 3) + 10 * (1 + 2), (5 + 3) * 9, 4 * 3 * (133 - 3)
+    scan = 7 * 5
+    assert (len(read), sum(cell.kl for cell in read)) == (own + shared + primary + scan * (1 + 4), own + shared + scan)
     assert (
-        sum(cell.answers for cell in cells) == 1 + 3 + 3 * 2
+        sum(cell.answers for cell in cells) == 1 + 3 + 2 * 3
     )  # clean, three targets, random, covariance and shuffled of H and of R
     assert sum(share(cell, 30) for cell in read) < len(read)
 

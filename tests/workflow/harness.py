@@ -25,7 +25,7 @@ FIGURES = (
     "attacks",
 )
 ATTACK_FIGURES = ("transfer", "transfer_predictors", "dense")
-CAUSAL_TABLES = ("causal_sweep", "control_normalised", "layer_scan", "aligned_anchors", "follow_up")
+CAUSAL_TABLES = ("causal_sweep", "control_normalised", "sweep_pooled", "layer_scan", "aligned_anchors", "follow_up")
 CAUSAL_FIGURES = ("causal_layers", "dose_response", "control_effects", "aligned_anchors", "follow_up")
 CORES = min(2, os.cpu_count() or 1)
 

@@ -154,6 +154,7 @@ COMBINATIONS = [
     ("sweep.ranks", [1, 3], "sweep.ranks = 3", "coupling.subspace_k = 2"),
     ("sweep.generate.suites.direct", 9, "sweep.generate.suites.direct = 9", "only 4 prompts"),
     ("sweep.ablate", [0.5], "sweep.primary[0] = 'ablate:r_only:1:layer:1'", "no such target"),
+    ("sweep.permutations", 19, "sweep.permutations = 19", "take at least 20 directions"),
     ("aligned.anchors.sft", [4], "aligned.anchors.sft = 4", "sweep.checkpoints"),
     ("transfer.sources.sft", [7], "transfer.sources.sft = 7", "reference, 4"),
     ("transfer.behaviours", 3, "transfer.behaviours = 3", "only attacks.behaviours (2)"),

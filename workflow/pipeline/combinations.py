@@ -465,22 +465,39 @@ def _listed(study: Study) -> None:
 
 def _targets(study: Study) -> None:
     sweep, known = study.config["sweep"], {target.id for target in study.targets()}
-    for number, cell in enumerate(sweep["primary"]):
-        if (cell["regime"], str(cell["anchor"])) not in _places(study):
-            place = f"{cell['regime']}:{cell['anchor']}"
-            raise ConfigError(f"sweep.primary[{number}]", place, "not in sweep.checkpoints")
-    for key, cells in (("sweep.primary", sweep["primary"]), ("sweep.generate.cells", sweep["generate"]["cells"])):
-        for number, target in enumerate(map(Target.of, cells)):
-            if target.id not in known:
-                raise ConfigError(
-                    f"{key}[{number}]",
-                    target.id,
-                    "no such target; its family, mode, lambda, scope and rank have to be among those of sweep",
-                )
+    primary, places = study.primary(), _places(study)
+    for number, place, _ in primary:
+        if place not in places:
+            raise ConfigError(f"sweep.primary[{number}]", ":".join(place), "not in sweep.checkpoints")
+    answering = map(Target.of, sweep["generate"]["cells"])
+    named = [(f"sweep.primary[{number}]", target) for number, _, target in primary]
+    named += [(f"sweep.generate.cells[{number}]", target) for number, target in enumerate(answering)]
+    for key, target in named:
+        if target.id not in known:
+            raise ConfigError(
+                key,
+                target.id,
+                "no such target; its family, mode, lambda, scope and rank have to be among those of sweep",
+            )
+    _decidable([regime for _, (regime, _), _ in primary], sweep["permutations"])
     directions = study.config["coupling"]["subspace_k"]
     for rank in sweep["ranks"]:
         if rank > max(1, directions):
             raise ConfigError("sweep.ranks", rank, f"subspaces have coupling.subspace_k = {directions} directions")
+
+
+def _decidable(regimes: list[str], permutations: int) -> None:
+    """So many directions can give a p that stays below .05 after Holm over a regime's primary cells; `regimes`: of each
+    cell."""
+    for regime, cells in Counter(regimes).items():
+        if cells / (1 + permutations) >= 0.05:
+            raise ConfigError(
+                "sweep.permutations",
+                permutations,
+                f"{cells} primary cells of {regime} could not reach p < .05 after Holm's correction (least"
+                f" {cells}/(1 + {permutations}) = {cells / (1 + permutations):.3g}); take at least {20 * cells}"
+                " directions, or fewer cells in sweep.primary",
+            )
 
 
 def _answers(study: Study) -> None:

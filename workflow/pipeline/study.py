@@ -261,6 +261,16 @@ class Study:
             if family == "ablate" or rank == 1
         ]
 
+    def primary(self) -> list[tuple[int, tuple[str, str], Target]]:
+        """(row of sweep.primary, (regime or model, anchor), target) of every cell with a permutation p: a row with
+        several modes or λ has a cell for each."""
+        return [
+            (number, (row["regime"], str(row["anchor"])), Target.of(row | {"mode": mode, "lambda": strength}))
+            for number, row in enumerate(self.config["sweep"]["primary"])
+            for mode in (row["mode"] if isinstance(row["mode"], list) else [row["mode"]])
+            for strength in (row["lambda"] if isinstance(row["lambda"], list) else [row["lambda"]])
+        ]
+
     def generated(self) -> list[str]:
         """Ids of the targets that give answers."""
         return [Target.of(target).id for target in self.config["sweep"]["generate"]["cells"]]

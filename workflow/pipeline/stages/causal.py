@@ -18,7 +18,8 @@ def sweep(study: Study, job: Job) -> dict:
     """Of one checkpoint."""
     s = study.config["sweep"]
     here = job.regime, study.anchor_name(job.regime, job.step)
-    primary = [Target.of(t).id for t in s["primary"] if (t["regime"], str(t["anchor"])) == here]
+    primary = [target.id for _, place, target in study.primary() if place == here]
+    alone = [Target.of(cell).id for cell in s["generate"]["cells"] if cell.get("controls") is False]
     return {
         "model": model_settings(study),
         "seed": job.seed,
@@ -27,9 +28,18 @@ def sweep(study: Study, job: Job) -> dict:
         "primary": primary,
         **{
             k: s[k]
-            for k in ("controls", "permutations", "openings", "prompts", "batch_size", "steer_scale", "layer_scan")
+            for k in (
+                "controls",
+                "max_matched_lambda",
+                "permutations",
+                "openings",
+                "prompts",
+                "batch_size",
+                "steer_scale",
+            )
         },
-        "generate": {**s["generate"], "cells": study.generated()},
+        "layer_scan": s["layer_scan"] and {name: value for name, value in s["layer_scan"].items() if name != "max_kl"},
+        "generate": {**s["generate"], "cells": study.generated(), "alone": alone},
         "subspace_positions": study.config["activations"]["positions"],
     }
 
@@ -58,8 +68,9 @@ def statistics(study: Study) -> dict:
 
 def tables(study: Study, job: Job) -> dict:
     aligned = [f"{regime}:{a}" for regime, anchors in study.config["aligned"]["anchors"].items() for a in anchors]
+    scan = study.config["sweep"]["layer_scan"]
     about = {"checkpoints": study.identities(study.swept()), "aligned": aligned, "models": list(study.models)}
-    return about | statistics(study)
+    return about | {"max_kl": scan["max_kl"] if scan else None} | statistics(study)
 
 
 def follow_up_table(study: Study, job: Job) -> dict:
@@ -79,8 +90,8 @@ def quadrants(study: Study, job: Job) -> dict:
 
 def share(cell: PlannedCell, layers: int) -> float:
     """Of the blocks that run for a readout of the cell."""
-    if cell.kind == "layer_scan":
-        return 1 - cell.number / layers
+    if cell.layer is not None:
+        return 1 - cell.layer / layers
     return 1.0 if cell.targets[0].scope == "all_layers" else BELOW
 
 
@@ -90,25 +101,37 @@ def sweeping(facts: Facts, job: Job) -> Need:
     cells = [cell for unit in SweepPlan.of(sweep(facts.study, job)).units() for cell in unit.cells]
     read = [cell for cell in cells if cell.kind != "baseline"]  # the model as it is has been run before
     with_kl = [cell for cell in read if cell.kl]
-    log_odds_blocks, kl_blocks = (sum(share(cell, shape.layers) for cell in kind) for kind in (read, with_kl))
+    answering = [cell for cell in read if cell.answers]
+    log_odds_blocks, kl_blocks, answer_blocks = (
+        sum(share(cell, shape.layers) for cell in kind) for kind in (read, with_kl, answering)
+    )
     spoken = sum(cell.answers for cell in cells)
     harmful, benign = spec["prompts"]["harmful"], spec["prompts"]["benign"]
     work = Work(shape, facts.size)
-    runs = harmful * log_odds_blocks + benign * kl_blocks
-    work.forward(runs * REQUEST, runs / spec["batch_size"])
+    readouts = harmful * log_odds_blocks + benign * kl_blocks
+    work.forward(readouts * REQUEST, readouts / spec["batch_size"])
     work.forward(0, 0, logits=harmful * len(read) + benign * len(with_kl))
     work.forward((log_odds_blocks + kl_blocks) * PREFIX, 0)
     generate = spec["generate"]
+    if answering:  # the clean answers to the benign prompts, and each cell's readout over them
+        told, passes = generate["max_new_tokens"] * ANSWERED, benign * answer_blocks
+        work.answers(benign, REQUEST, generate["max_new_tokens"], spec["batch_size"], ANSWERED)
+        work.forward(benign * (REQUEST + told), 1)
+        work.forward(passes * (REQUEST + told), passes / spec["batch_size"], logits=2 * benign * told * len(answering))
+        work.forward(answer_blocks * PREFIX, 0)
     rows = spoken * sum(generate["suites"].values())
     work.answers(rows, REQUEST, generate["max_new_tokens"], generate["batch_size"], ANSWERED)
     work.forward(spoken * PREFIX, 0)
     layers = 2 + len((spec["layer_scan"] or {"layers": []})["layers"])
     streams = layers * ((harmful + benign) * REQUEST + 2 * PREFIX) * shape.hidden
+    if answering:
+        streams += (layers + 1) * (benign * (REQUEST + generate["max_new_tokens"]) + PREFIX) * shape.hidden
     reading = facts.probe_pass(shape, spec["batch_size"]) + sizes.key_values(shape, facts.size, 64, PREFIX)
     speaking = facts.decoding(shape, min(max(rows, 1), generate["batch_size"]), generate["max_new_tokens"])
     held = streams * facts.size + max(reading, speaking) + 6 * sizes.FLOAT * spec["batch_size"] * shape.vocabulary
     host = 8 * streams + 8 * facts.positions * 4 * facts.probes[0] * shape.hidden
-    return facts.model(work, held, 400 * (len(read) * harmful + len(with_kl) * benign) + 700 * rows, host=host)
+    written = 400 * (len(read) * harmful + (len(with_kl) + len(answering)) * benign) + 700 * rows
+    return facts.model(work, held, written, host=host)
 
 
 def following_up(facts: Facts, job: Job) -> Need:

@@ -28,8 +28,8 @@ FIGURES = {
     "coupling_controls": ("coupling_controls", "coupling"), "attacks": ("attack_arms",), "transfer": ("transfer",),
     "transfer_predictors": ("transfer_predictors",), "dense": ("trajectory", "dense_correlations",
     "coupling_transition"), "causal_layers": ("layer_scan",), "dose_response": ("causal_sweep",),
-    "control_effects": ("control_normalised",), "aligned_anchors": ("aligned_anchors",), "follow_up": ("follow_up",),
-    "quadrants": ("quadrants",),
+    "control_effects": ("control_normalised", "sweep_pooled"), "aligned_anchors": ("aligned_anchors",),
+    "follow_up": ("follow_up",), "quadrants": ("quadrants",),
 }  # fmt: skip
 
 
@@ -55,7 +55,8 @@ def of_sweeps(study: Study) -> list[str]:
         "aligned_anchors": config["aligned"]["anchors"] or study.models,
         "follow_up": config["follow_up"]["targets"],
     }
-    return ["quadrants", "causal_sweep", "control_normalised", *(name for name, there in wanted.items() if there)]
+    made = ["quadrants", "causal_sweep", "control_normalised", "sweep_pooled"]
+    return [*made, *(name for name, there in wanted.items() if there)]
 
 
 def claim_tables(study: Study) -> list[str]:

@@ -57,8 +57,10 @@ JUDGED = Table(
 
 
 def _with_layer_scan(column: Column) -> Column:
-    """`control` has one kind more than in causal_sweep: cells of the layer scan, which have a table of their own."""
-    return replace(column, values=(*column.values, "layer_scan")) if column.name == "control" else column
+    """`control` has more kinds than in causal_sweep: cells of the layer scan and their controls, which have a table of
+    their own."""
+    kinds = ("layer_scan", "scan_random", "scan_covariance", "scan_shuffled")
+    return replace(column, values=(*column.values, *kinds)) if column.name == "control" else column
 
 
 CELLS = Table(
@@ -77,13 +79,14 @@ CELLS = Table(
 
 READOUT = Table(
     "readout",
-    "First-answer-token readouts of every cell of a checkpoint's sweep, long.",
+    "Readouts of every cell of a checkpoint's sweep without an answer of its own, long.",
     (
         text("cell", "id of the cell"),
         text(
             "quantity",
-            "log_odds: of a refusal, harmful prompts; kl: from the clean run, benign prompts, nats",
-            ("log_odds", "kl"),
+            "log_odds: of a refusal, harmful prompts; kl: from the clean run, benign prompts, nats; kl_answer: the same"
+            " over the clean answers, mean per token",
+            ("log_odds", "kl", "kl_answer"),
         ),
         text("prompt_id", "id of the prompt"),
         number("value", "the readout"),

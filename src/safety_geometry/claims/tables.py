@@ -55,8 +55,8 @@ def contrasts_table(
 ) -> pd.DataFrame:
     """Paired contrasts between anchors on the same prompts, first − second.
 
-    `time`: a regime's last anchor minus each earlier one. `regime`: two regimes at the anchor of the same name. `arm`:
-    optimised minus unoptimised suffix at one checkpoint.
+    `time`: a regime's last anchor minus each earlier one. `regime`: two regimes at anchors of the same step, whatever
+    their names. `arm`: optimised minus unoptimised suffix at one checkpoint.
     """
     long = {checkpoint: outcomes(frame) for checkpoint, frame in judged.items() if checkpoint.anchor is not None}
     rows = []
@@ -77,9 +77,9 @@ def contrasts_table(
                     _labelled("arm", checkpoint, checkpoint, arm_contrast(long[checkpoint], seed=seed, draws=draws))
                 )
         for first, second in combinations(regimes, 2):
-            others = {checkpoint.anchor: checkpoint for checkpoint in anchors[second]}
+            others = {checkpoint.step: checkpoint for checkpoint in anchors[second]}
             for checkpoint in anchors[first]:
-                if (other := others.get(checkpoint.anchor)) is not None:
+                if (other := others.get(checkpoint.step)) is not None:
                     rows.append(
                         _labelled("regime", checkpoint, other, contrast(long[checkpoint], long[other], seed, draws))
                     )

@@ -58,7 +58,8 @@ def of_sweeps(study: Study) -> list[str]:
 
 
 def claim_tables(study: Study) -> list[str]:
-    return [*CLAIMS, *(name for name in of_sweeps(study) if name not in ("layer_scan", "quadrants"))]
+    chosen = [name for name in ("selection",) if name in together(study)]
+    return [*CLAIMS, *chosen, *(name for name in of_sweeps(study) if name not in ("layer_scan", "quadrants"))]
 
 
 def all_tables(study: Study) -> list[str]:
@@ -97,7 +98,7 @@ def block_bootstrap(study: Study, job: Job) -> dict:
 
 
 def claims(study: Study, job: Job) -> dict:
-    return {} if study.regimes else {"tuned": []}
+    return {"configuration": study.config["study"]} | ({} if study.regimes else {"tuned": []})
 
 
 def figure(study: Study, job: Job) -> dict:

@@ -169,7 +169,7 @@ CONTRASTS = Table(
     "contrasts",
     (
         "Paired contrasts on the same prompts, first minus other. time: a regime's last anchor minus an earlier one."
-        " regime: two regimes at the anchor of the same name. arm: optimised minus unoptimised suffix at one "
+        " regime: two regimes at anchors of the same step. arm: optimised minus unoptimised suffix at one "
         "checkpoint."
     ),
     (
@@ -200,7 +200,7 @@ CONTRASTS = Table(
     category="Results",
     caption=(
         "Paired comparisons on the same prompts, first minus other: an anchor against an earlier one of the "
-        "same regime (``time``), two regimes at one anchor (``regime``), optimised against unoptimised "
+        "same regime (``time``), two regimes at one step (``regime``), optimised against unoptimised "
         "suffixes at one checkpoint (``arm``). The p values are not adjusted for the number of rows; "
         "*claims* adjusts those that it uses."
     ),

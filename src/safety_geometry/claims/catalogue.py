@@ -4,7 +4,7 @@ configuration. A failing claim is a result, and so is one without an effect.
 Claims name the regimes `r2d2`, `sft` and `sft_refusal`; those of a sweep stand for every regime that it has.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import pandas as pd
@@ -15,7 +15,7 @@ from safety_geometry.claims.margins import MARGINS, Quantity
 from safety_geometry.claims.rules import Measured
 
 P1, P2, HERE = "arXiv 2606.16349", "arXiv 2604.27019", "this study"
-WIDE, GPU, ALIGNED = ("full", "gpu"), ("gpu",), ("aligned",)
+WIDE, GPU, ALIGNED, ANY = ("full", "gpu"), ("gpu",), ("aligned",), ("full", "gpu", "aligned")
 CONFIGURATIONS = ("full", "gpu", "aligned")  # others decide whatever applies to them
 # What the choice of hyper-parameters looked for, on training and monitor prompts: R2D2 passes through a phase that
 # refuses harmful requests and over-refuses, and over-refuses less later.
@@ -25,7 +25,8 @@ TUNED = ("r2d2_resists_early", "r2d2_resists_early_direct", "r2d2_over_refuses",
 @dataclass(frozen=True)
 class Claim:
     """`measure` gives an estimate a seed, or raises NotApplicable or Undecidable. twin: the claim that asks the same of
-    direct requests, which need no attack; empty: there is none, or it is one."""
+    direct requests, which need no attack; empty: there is none, or it is one. needs: regimes without which it does not
+    apply."""
 
     id: str
     claim: str
@@ -35,6 +36,7 @@ class Claim:
     measure: Callable[[Evidence], Measured]
     decided_by: tuple[str, ...] = WIDE
     twin: str = ""
+    needs: tuple[str, ...] = (ADVERSARIAL,)
 
     @property
     def scale(self) -> Quantity:
@@ -131,21 +133,21 @@ DENSE = tuple(
 )  # fmt: skip
 LATER = (
     Claim("aligned_r_reopens", "In aligned models, editing R reopens attack success more than editing H.", f"{P1} Table 1",
-          "difference", "aligned_asr", causal.aligned_reopens("r_minus_h"), (*GPU, *ALIGNED)),
+          "difference", "aligned_asr", causal.aligned_reopens("r_minus_h"), ANY, needs=()),
     Claim("aligned_r_perp_reopens", "In aligned models, editing R without H reopens attack success more than editing H.",
-          f"{P1} Table 1", "difference", "aligned_asr", causal.aligned_reopens("r_perp_minus_h"), (*GPU, *ALIGNED)),
+          f"{P1} Table 1", "difference", "aligned_asr", causal.aligned_reopens("r_perp_minus_h"), ANY, needs=()),
     Claim("aligned_r_refuses", "In aligned models, removing R removes more than half of the refusals.", HERE, "level",
-          "refusal_half", causal.aligned_refuses_half, ALIGNED),
+          "refusal_half", causal.aligned_refuses_half, ALIGNED, needs=()),
     Claim("aligned_orthogonal", "H and R are nearly orthogonal in aligned models.", f"{P1} Table 1", "level", "cos_75",
-          causal.aligned_orthogonal, (*WIDE, *ALIGNED)),
+          causal.aligned_orthogonal, ANY, needs=()),
     Claim("late_r2d2_ablation_lowers_asr", "Ablating R2D2's late refusal carrier lowers attack success.", f"{P2} Table 4",
           "difference", "generated_asr", causal.late_ablation_lowers),
     Claim("follow_up_reopens", "The strongest interventions reopen attack success.", f"{P1} follow-up", "difference",
-          "follow_asr", follow_up.reopens, GPU),
+          "follow_asr", follow_up.reopens, GPU, needs=()),
     Claim("follow_up_little_useful", "Reopened attack success carries little usefulness.", f"{P1} follow-up", "constant",
-          "follow_usefulness", follow_up.little_useful, GPU),
+          "follow_usefulness", follow_up.little_useful, GPU, needs=()),
     Claim("follow_up_broken_text", "Reopened attack success goes with more broken text.", f"{P1} follow-up", "difference",
-          "follow_broken", follow_up.broken, GPU),
+          "follow_broken", follow_up.broken, GPU, needs=()),
     Claim("transfer_coupling_r2d2", "In R2D2, attacks transfer less to checkpoints with more coupling (Spearman -0.965).",
           f"{P1} Table 5", "difference", "rho_transfer", transfer.follows(ADVERSARIAL, transfer.COUPLING, -1), GPU),
     Claim("transfer_tie_r2d2", "In R2D2, coupling predicts transfer no better than fixed ASR does (0.965 each).",
@@ -176,19 +178,23 @@ def sweep_claims(regime: str) -> tuple[Claim, ...]:
         effect = "raises" if sign > 0 else "lowers"
         claims.append(
             Claim(f"sweep_{name}_{regime}", f"{which} {effect} refusal more than matched controls do.", source, "difference",
-                  "log_odds", causal.moves_refusal(regime, name), decides)
+                  "log_odds", causal.moves_refusal(regime, name), decides, needs=(regime,))
         )  # fmt: skip
         if name in GENERATED:
             claims.append(
                 Claim(f"sweep_asr_{name}_{regime}", f"{which} raises attack success more than matched controls do.", source,
-                      "difference", "generated_asr", causal.moves_attacks(regime, name), decides)
+                      "difference", "generated_asr", causal.moves_attacks(regime, name), decides, needs=(regime,))
             )  # fmt: skip
     return tuple(claims)
 
 
 def claims_of(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
     """CLAIMS, and those of the regimes that the sweep has (the study's own three where there is none)."""
-    swept = list(SWEPT)
-    if (cells := tables.get("control_normalised")) is not None and len(cells):
-        swept = list(dict.fromkeys(cells["regime"]))
+    cells = tables.get("control_normalised")
+    swept = list(dict.fromkeys(cells["regime"])) if cells is not None and len(cells) else SWEPT
+    return claims_for(swept)
+
+
+def claims_for(swept: Iterable[str]) -> list[Claim]:
+    """CLAIMS, and those of the sweeps of these regimes."""
     return [*CLAIMS, *(claim for regime in swept for claim in sweep_claims(regime))]

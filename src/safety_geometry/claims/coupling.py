@@ -121,10 +121,11 @@ def follows(metric: str, quantity: str, sign: int):
         evidence.require_attack(metric)
         levels, changes = ({s: e if sign > 0 else e.turned() for s, e in part.items()} for part in (levels, changes))
         together = pooled(changes)
-        barrier = "" if together.wide[0] > 0 else "the changes from save to save do not go together: a shared trend"
+        trend = "the changes from save to save do not go the same way: a shared trend"
+        barriers = ["" if shown else trend for shown in (together.wide[0] > 0, together.wide[1] < 0)]
         what = f"Spearman's rho of {quantity} with {metric} over r2d2's saves, times the paper's sign"
         what += f" (of first differences {together.value:.3f} [{together.wide[0]:.3f}, {together.wide[1]:.3f}])"
-        return Measured(levels, what, barrier=barrier)
+        return Measured(levels, what, barrier=barriers[0], barrier_fails=barriers[1])
 
     return measure
 

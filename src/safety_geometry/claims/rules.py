@@ -41,7 +41,7 @@ class Measured:
 
     threshold: τ. margin: Δ where the data give it (the width of a null); None: that of the claim. p: of the test that
     has to pass as well before a difference holds or fails (NaN: none), with the least that it can be. barrier: why the
-    claim may not hold, whatever the interval says; empty: nothing. interval: value and ends (95 %) over all seeds, where
+    claim may not hold, whatever the interval says; barrier_fails: why it may not fail; empty: nothing. interval: value and ends (95 %) over all seeds, where
     they were made together; None: `by_seed` is pooled.
     """
 
@@ -52,6 +52,7 @@ class Measured:
     p: float = math.nan
     p_smallest: float = math.nan
     barrier: str = ""
+    barrier_fails: str = ""
     interval: tuple[float, float, float] | None = None
 
     def pooled(self) -> Pooled:
@@ -131,9 +132,10 @@ def judged(rule: str, measured: Measured, margin: float) -> Outcome:
     if needs_p and measured.p >= ALPHA and not set(verdicts).isdisjoint((HOLDS, FAILS)):
         verdicts = [INCONCLUSIVE if verdict in (HOLDS, FAILS) else verdict for verdict in verdicts]
         reasons.append(f"but p is {measured.p:.2g} (least possible {measured.p_smallest:.2g})")
-    if measured.barrier and HOLDS in verdicts:
-        verdicts = [INCONCLUSIVE if verdict == HOLDS else verdict for verdict in verdicts]
-        reasons.append(f"but {measured.barrier}")
+    for side, barrier in ((HOLDS, measured.barrier), (FAILS, measured.barrier_fails)):
+        if barrier and side in verdicts:
+            verdicts = [INCONCLUSIVE if verdict == side else verdict for verdict in verdicts]
+            reasons.append(f"but {barrier}")
     if whole.n_seeds < 2:
         verdicts[1] = NOT_APPLICABLE
     enough = math.nan

@@ -65,10 +65,7 @@ def unresampled(estimate: Estimate) -> Estimate:
 
 
 def h_layer_constant(evidence: Evidence) -> Measured:
-    """Largest distance of H's layer from that of the regime's reference, as a share of the layers.
-
-    A layer is a whole number; one layer is added to the spread of seeds that agree, by a half on either side.
-    """
+    """Largest distance of H's layer from that of the regime's reference, as a share of the layers."""
     by_seed = {}
     for regime in (ADVERSARIAL, PLAIN):
         layers, step = depth(evidence, regime), evidence.reference(regime)
@@ -76,14 +73,8 @@ def h_layer_constant(evidence: Evidence) -> Measured:
             own = part.set_index("step")["layer_h"]
             if step in own.index:
                 by_seed.setdefault(int(seed), []).append(float((own - own[step]).abs().max()) / layers)
-    reach = 0.5 / max(depth(evidence, regime) for regime in (ADVERSARIAL, PLAIN))
-    estimates = {seed: max(moves) for seed, moves in by_seed.items()}
-    if len(estimates) < 2:
-        return Measured({seed: Estimate(value) for seed, value in estimates.items()}, WHERE_H)
-    return Measured({seed: Estimate(value, value - reach, value + reach) for seed, value in estimates.items()}, WHERE_H)
-
-
-WHERE_H = "largest move of H's layer from the reference, as a share of the layers, both regimes"
+    what = "largest move of H's layer from the reference, as a share of the layers, both regimes"
+    return Measured({seed: Estimate(max(moves)) for seed, moves in by_seed.items()}, what)
 
 
 def rank_constant(evidence: Evidence) -> Measured:

@@ -38,8 +38,8 @@ class Rule:
     expected: tuple[str, str, str] = (HOLDS, NO_EFFECT, FAILS)
 
 
-def wrong(rule: Rule, verdict: str, truth: float) -> bool:
-    """Whether a verdict contradicts θ."""
+def wrong(rule: Rule, verdict: str, truth: float, size: float) -> bool:
+    """Whether a verdict contradicts θ; `size` is what has to be small where there is no effect (θ but for edits)."""
     if rule.rule == "constant":
         return (verdict == HOLDS and abs(truth) >= rule.margin) or (verdict == FAILS and abs(truth) <= rule.margin)
     if rule.rule == "level":
@@ -47,7 +47,7 @@ def wrong(rule: Rule, verdict: str, truth: float) -> bool:
     return (
         (verdict == HOLDS and truth <= rule.threshold)
         or (verdict == FAILS and truth >= -rule.threshold)
-        or (verdict == NO_EFFECT and abs(truth) >= rule.margin)
+        or (verdict == NO_EFFECT and abs(size) >= rule.margin)
     )
 
 
@@ -74,12 +74,15 @@ def simulated(rule: Rule, truth: float, sd: float, runs: int, seed: int) -> Rate
     verdicts, over_seeds, errors = Counter(), Counter(), [0, 0]
     for _ in range(runs):
         effects = truth + sd * rng.standard_normal(SEEDS)
-        outcome = judged(rule.rule, replace(rule.draw(effects, rng), threshold=rule.threshold), rule.margin)
+        drawn = rule.draw(effects, rng)
+        measured, sizes = drawn if isinstance(drawn, tuple) else (drawn, effects)
+        outcome = judged(rule.rule, replace(measured, threshold=rule.threshold), rule.margin)
         verdicts[outcome.verdict] += 1
         over_seeds[outcome.verdict_over_seeds] += 1
         these = float(effects.mean()) if sd else truth
-        errors[0] += wrong(rule, outcome.verdict, these)
-        errors[1] += wrong(rule, outcome.verdict_over_seeds, truth)
+        size = these if sizes is effects else float(np.mean(sizes))
+        errors[0] += wrong(rule, outcome.verdict, these, size)
+        errors[1] += wrong(rule, outcome.verdict_over_seeds, truth, truth)
     return Rates(verdicts, over_seeds, *errors, runs)
 
 
@@ -155,14 +158,16 @@ def bootstrapped(n: int, sd: float):
 
 def tested_cell(n: int, directions: int, cells: int = 6, between: float = 0.6):
     """Δ_control of a primary cell with its permutation p, Holm over the regime's cells. The target is one direction among
-    others: beside θ it has an effect of its own, as each control has, with this SD."""
+    others: beside θ it has an effect of its own, as each control has, with this SD. Of "no effect" the two together count, since
+    this direction's effect is what is measured; it holds for what it has beyond other directions."""
 
-    def draw(effects: np.ndarray, rng: np.random.Generator) -> Measured:
-        by_seed, p = {}, np.empty((cells, len(effects)))
+    def draw(effects: np.ndarray, rng: np.random.Generator) -> tuple[Measured, list[float]]:
+        by_seed, p, sizes = {}, np.empty((cells, len(effects))), []
         for seed, effect in enumerate(effects):
             controls = between * rng.standard_normal((cells, directions))
             own = between * rng.standard_normal(cells) + np.r_[effect, np.zeros(cells - 1)]
             noise = 0.8 * rng.standard_normal(n)  # of the prompts, the target's difference from the controls
+            sizes.append(own[0])
             own[0] += noise.mean()
             for cell in range(cells):
                 centre = (controls[cell].sum() + own[cell]) / (directions + 1)
@@ -171,7 +176,7 @@ def tested_cell(n: int, directions: int, cells: int = 6, between: float = 0.6):
             by_seed[seed] = Estimate(value, value - half, value + half, n).of_few()
         signs = [estimate.value for estimate in by_seed.values()]
         joined = [stouffer(signs, p[0]), *(stouffer(rng.standard_normal(len(effects)), row) for row in p[1:])]
-        return Measured(by_seed, "simulated", p=float(holm(joined)[0]), p_smallest=0.0)
+        return Measured(by_seed, "simulated", p=float(holm(joined)[0]), p_smallest=0.0), sizes
 
     return draw
 

@@ -1,4 +1,5 @@
-"""`make power`: what a study could decide, before it is run. Claim by claim: n, variance, least detectable effect, deciding n.
+"""`make power`: what a study could decide, before it is run. Claim by claim: n, variance, least detectable effect,
+deciding n.
 
 Variances are those of stored tables: of the study's own results, else of the reference in docs/results, else assumed
 (src/safety_geometry/claims/margins.py). The table is printed and written to results/<study>/power.csv; nothing is run.
@@ -12,6 +13,7 @@ import pandas as pd
 from pipeline import ROOT
 from pipeline.config_file import read_study
 from pipeline.study import Study
+
 from safety_geometry.artefacts.tables.registry import TABLES
 from safety_geometry.claims.catalogue import SWEPT, claims_for
 from safety_geometry.claims.decide import claims_table
@@ -63,7 +65,11 @@ def number(role: dict | None) -> int:
 def stored_tables(study: Study) -> Path | None:
     """The study's own tables, else those of the reference."""
     name = study.config["study"]
-    folders = [Path(study.layout.root) / "tables", Path("docs/results") / name / "tables", Path("docs/results/full/tables")]
+    folders = [
+        Path(study.layout.root) / "tables",
+        Path("docs/results") / name / "tables",
+        Path("docs/results/full/tables"),
+    ]
     return next((folder for folder in folders if (folder / "five_anchor.csv").exists()), None)
 
 

@@ -234,7 +234,9 @@ def chosen_layers(share: float):
 
 
 @functools.cache
-def rules(direct: int = 72, lookalike: int = 72, utility: int = 60, fit: int = 48, readout: int = 16) -> tuple[Rule, ...]:
+def rules(
+    direct: int = 72, lookalike: int = 72, utility: int = 60, fit: int = 48, readout: int = 16
+) -> tuple[Rule, ...]:
     """Every distinct rule at the reference's n."""
     m = {name: quantity.margin for name, quantity in MARGINS.items()}
     return (

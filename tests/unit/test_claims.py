@@ -61,7 +61,9 @@ def test_the_papers_shape(study, verdicts):
     }  # fmt: skip
     assert set(verdicts.index[verdicts["verdict"] == "holds"]) == holds
     assert verdicts.loc["r2d2_c_cos_falls_common", "verdict"] == "no effect"
-    later = verdicts.index.str.startswith(("aligned_", "sweep_", "late_", "follow_up_", "transfer_", "dense_", "r_found_"))
+    later = verdicts.index.str.startswith(
+        ("aligned_", "sweep_", "late_", "follow_up_", "transfer_", "dense_", "r_found_")
+    )
     assert (verdicts.loc[later, "verdict"] == NOT_APPLICABLE).all()
     assert verdicts.loc[later, "reason"].str.contains("no table").all()
     assert set(verdicts.index[verdicts["tuned"]]) == set(TUNED)
@@ -117,6 +119,7 @@ def half(size, margin):
 
 def contrasts(value, width, metric):
     """r2d2 is later, and more than sft and sft_refusal by `value`, at steps 5 and 40."""
+
     def row(kind, first, other, sign):
         v = sign * value
         return {"contrast": kind, "metric": metric, "regime": first[0], "step": first[1], "anchor": str(first[1]),
@@ -146,7 +149,11 @@ def test_every_verdict_of_a_behaviour_claim(study, claim):
     base["coupling"] = base["coupling"].assign(anchor=base["coupling"]["anchor"].fillna("x"))
     for expected, size in wanted(claim):
         # sign of "r2d2 has more" that the claim asks for
-        sign = 1 if claim.id.startswith(("r2d2_reopens", "r2d2_helpfulness", "r2d2_usefulness", "r2d2_refuses_more")) else -1
+        sign = (
+            1
+            if claim.id.startswith(("r2d2_reopens", "r2d2_helpfulness", "r2d2_usefulness", "r2d2_refuses_more"))
+            else -1
+        )
         tables = base | {
             "contrasts": contrasts(sign * size * margin, half(size, margin), metric),
             "five_anchor": five_anchor(0.3, 0.05, metric),
@@ -178,7 +185,12 @@ def coupled(claim, size, level=0.5):
                 value = {5: level + size * margin, 40: level}[step]
                 row = me | {"n_harmful": 48, "n_benign": 48}
                 for name in ("c_cos", "c_sub", "hrci_repr"):
-                    row |= {f"{name}_frozen": value, name: value, f"{name}_lo": value - width, f"{name}_hi": value + width}
+                    row |= {
+                        f"{name}_frozen": value,
+                        name: value,
+                        f"{name}_lo": value - width,
+                        f"{name}_hi": value + width,
+                    }
                 if claim.id == "relocation_explains_drop" and step == 40:
                     row |= {"hrci_repr": level - size * margin, "hrci_repr_lo": level - size * margin - width,
                             "hrci_repr_hi": level - size * margin + width, "hrci_repr_frozen": level}  # fmt: skip
@@ -217,7 +229,9 @@ def test_intervals_at_frozen_sites_come_first(study):
     own = verdict(study, "sft_c_cos_flat")
     rows = study["coupling_controls"].query("companion == 'own_sites'").assign(companion="frozen_sites")
     same = changed(study, "coupling_controls", lambda f: pd.concat([f, rows], ignore_index=True))
-    wide = changed(study, "coupling_controls", lambda f: pd.concat([f, rows.assign(lo=-1.0, hi=1.0)], ignore_index=True))
+    wide = changed(
+        study, "coupling_controls", lambda f: pd.concat([f, rows.assign(lo=-1.0, hi=1.0)], ignore_index=True)
+    )
     assert verdict(same, "sft_c_cos_flat") == own and own.verdict == "holds"
     assert verdict(wide, "sft_c_cos_flat").verdict == "inconclusive"
 
@@ -228,7 +242,10 @@ def test_intervals_at_frozen_sites_come_first(study):
 def test_without_a_regime_a_claim_does_not_apply(study):
     less = {name: t[t["regime"] != "r2d2"] if "regime" in t else t for name, t in study.items()}
     table = claims_table(less).set_index("id")
-    assert table.loc["r2d2_c_cos_falls", ["verdict", "reason"]].tolist() == [NOT_APPLICABLE, "the study has no regime r2d2"]
+    assert table.loc["r2d2_c_cos_falls", ["verdict", "reason"]].tolist() == [
+        NOT_APPLICABLE,
+        "the study has no regime r2d2",
+    ]
     assert table.loc["sft_attackable", "verdict"] == "holds" and (table["verdict"] != "fails").all()
 
 
@@ -237,13 +254,17 @@ def test_arms_that_were_not_run_do_not_apply(verdicts):
         row = verdicts.loc[f"r2d2_reopens{end}"]
         assert row["verdict"] == NOT_APPLICABLE and metric in row["reason"]
         assert verdicts.loc[f"sft_attackable{end}", "reason"] == f"five_anchor has no column {metric}"
-    assert verdicts.loc["r2d2_reopens", "twin"] == "r2d2_reopens_direct" and pd.isna(verdicts.loc["r2d2_reopens_direct", "twin"])
+    assert verdicts.loc["r2d2_reopens", "twin"] == "r2d2_reopens_direct" and pd.isna(
+        verdicts.loc["r2d2_reopens_direct", "twin"]
+    )
 
 
 def test_an_attack_no_better_than_its_start_decides_nothing(study):
     def level(frame):
         arm = frame["contrast"] == "arm"
-        return frame.assign(**{name: frame[name].where(~arm, v) for name, v in (("value", 0.04), ("lo", -0.1), ("hi", 0.2))})
+        return frame.assign(
+            **{name: frame[name].where(~arm, v) for name, v in (("value", 0.04), ("lo", -0.1), ("hi", 0.2))}
+        )
 
     table = claims_table(changed(study, "contrasts", level)).set_index("id")
     for claim in ("r2d2_resists_early", "r2d2_reopens", "sft_attackable", "low_coupling_not_safe"):
@@ -276,6 +297,7 @@ def test_without_a_carrier_of_its_own_frozen_sites_decide(study):
 
 def test_a_flat_score_of_means_is_no_effect_only_with_enough_prompts(study):
     """A bootstrap of prompts that never change has no length; Wilson's end of 0 in n has one."""
+
     def still(n):
         def change(frame):
             mine = (frame["metric"] == "benign_mean") & (frame["contrast"] == "time")
@@ -298,7 +320,9 @@ def geometry_tables(size, claim):
     for number, seed in enumerate(SEEDS):
         value = margin * (size + spread * (number - 1))
         for regime in ("sft", "r2d2", "sft_refusal"):
-            profile.append({"seed": seed, "regime": regime, "step": 5, "anchor": "reference", "carrier": "H", "layer": 99})
+            profile.append(
+                {"seed": seed, "regime": regime, "step": 5, "anchor": "reference", "carrier": "H", "layer": 99}
+            )
             sign = -1 if claim.id == "sft_r_relocates_first" and regime == "r2d2" else 1
             for step in (5, 40):
                 late = step == 40
@@ -314,7 +338,13 @@ def geometry_tables(size, claim):
                 for selector in ("effect", "cosmic"):
                     selection.append(me | {"selector": selector, "gain": gain + noise, "gain_lo": gain + noise - half(size, margin),
                                            "gain_hi": gain + noise + half(size, margin), "n": 24, "null_95": 0.5})  # fmt: skip
-    frames = {"geometry": geometry, "coupling": coupling, "five_anchor": five, "profile": profile, "selection": selection}
+    frames = {
+        "geometry": geometry,
+        "coupling": coupling,
+        "five_anchor": five,
+        "profile": profile,
+        "selection": selection,
+    }
     return {name: pd.DataFrame(rows) for name, rows in frames.items()}
 
 
@@ -340,7 +370,7 @@ def test_a_site_that_resampling_does_not_keep_is_too_wide_to_tell(study):
 
 def with_saves(n=40, lengths=(5, 10, 20), **behaviour):
     """The study with these series over r2d2's saves; behaviours that are not named stay the same."""
-    series = {name: 0.5 for name in ("fixed_asr", "direct_asr", "any_refusal", "benign_mean", "usefulness")} | behaviour
+    series = dict.fromkeys(("fixed_asr", "direct_asr", "any_refusal", "benign_mean", "usefulness"), 0.5) | behaviour
     saves = pd.DataFrame({"seed": 1, "regime": "r2d2", "anchor": None, "step": 5 * np.arange(1, n + 1)} | series)
     saves["benign_refusal"] = np.nan
     x = saves.pop("x")
@@ -398,7 +428,11 @@ def test_the_catalogue_is_sound():
         assert claim.rule in REACHABLE and claim.quantity in MARGINS and claim.decided_by
         assert not claim.twin or claim.twin in ids
         assert claim.scale.margin > 0 or claim.rule == "level" or claim.quantity == "over_null"
-    attacks = [claim for claim in (*BEHAVIOUR, *DENSE) if claim.quantity in ("fixed_asr", "framing_asr", "universal_asr", "any_attack_asr")]
+    attacks = [
+        claim
+        for claim in (*BEHAVIOUR, *DENSE)
+        if claim.quantity in ("fixed_asr", "framing_asr", "universal_asr", "any_attack_asr")
+    ]
     assert attacks and all(claim.twin for claim in attacks), "an attack claim has a direct twin"
 
 

@@ -82,7 +82,9 @@ def test_an_edit_of_r_lies_beyond_the_best_of_shuffled_directions():
     assert verdict("sweep_r_added_r2d2", control_normalised=[*rows, *far]).verdict == "holds"
     found = verdict("sweep_r_added_r2d2", control_normalised=[*rows, *near])
     assert found.verdict == "inconclusive" and "does not lie beyond the best of as many shuffled" in found.reason
-    h = [cell("h_added", 1.2, seed=s) for s in SEEDS] + [cell("h_added", 0.02, seed=s, control="selected") for s in SEEDS]
+    h = [cell("h_added", 1.2, seed=s) for s in SEEDS] + [
+        cell("h_added", 0.02, seed=s, control="selected") for s in SEEDS
+    ]
     assert verdict("sweep_h_added_r2d2", control_normalised=h).verdict == "holds"  # H was not chosen by what it does
 
 
@@ -180,7 +182,9 @@ def test_half_of_the_refusals(after, expected):
     assert verdict("aligned_r_refuses", aligned_anchors=[aligned(0.1, 0.3)]).verdict == NOT_APPLICABLE
 
 
-@pytest.mark.parametrize(("bounds", "expected"), [((0.02, 0.12), "holds"), ((0.3, 0.5), "fails"), ((0.1, 0.3), "inconclusive")])
+@pytest.mark.parametrize(
+    ("bounds", "expected"), [((0.02, 0.12), "holds"), ((0.3, 0.5), "fails"), ((0.1, 0.3), "inconclusive")]
+)
 def test_orthogonality(bounds, expected):
     coupling = [{"seed": 1, "regime": "sft_refusal", "step": step, "anchor": str(step), "c_cos": sum(ends) / 2,
                  "c_cos_lo": ends[0], "c_cos_hi": ends[1], "n_harmful": 48} for step, ends in ((20, (0.9, 0.95)), (30, bounds))]  # fmt: skip

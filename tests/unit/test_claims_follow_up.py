@@ -65,7 +65,9 @@ def test_whether_anything_was_reopened(success, expected):
     assert verdict(table((0.2, 0.02, 0.5), n=20), "reopens").verdict == "inconclusive"
 
 
-@pytest.mark.parametrize(("usefulness", "n", "expected"), [(0.02, 200, "holds"), (0.4, 200, "fails"), (0.1, 60, "inconclusive")])
+@pytest.mark.parametrize(
+    ("usefulness", "n", "expected"), [(0.02, 200, "holds"), (0.4, 200, "fails"), (0.1, 60, "inconclusive")]
+)
 def test_what_reopened_carries_little_usefulness_or_not(usefulness, n, expected):
     found = verdict(table((0.45, usefulness, 0.5), (0.45, usefulness, 0.5), n=n))
     assert found.verdict == expected and found.estimate == pytest.approx(usefulness - 0.02)

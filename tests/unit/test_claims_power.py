@@ -19,7 +19,13 @@ from safety_geometry.claims.rules import DECIDED, REACHABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = {rule.name: rule for rule in rules()}
-SLOW = ("series, difference", "paired means, difference", "coupling, difference", "coupling, constant", "beyond shuffled labels")
+SLOW = (
+    "series, difference",
+    "paired means, difference",
+    "coupling, difference",
+    "coupling, constant",
+    "beyond shuffled labels",
+)
 EXPECTED = ("a true effect", "none", "the opposite")
 
 
@@ -61,7 +67,9 @@ def test_a_rule_that_is_wrong_too_often_is_seen():
 
     def halved(effects, rng):
         drawn = honest.draw(effects, rng)
-        by_seed = {s: type(e)(e.value, (e.value + e.lo) / 2, (e.value + e.hi) / 2, e.n) for s, e in drawn.by_seed.items()}
+        by_seed = {
+            s: type(e)(e.value, (e.value + e.lo) / 2, (e.value + e.hi) / 2, e.n) for s, e in drawn.by_seed.items()
+        }
         return type(drawn)(by_seed, drawn.what)
 
     careless = Rule("halved", "level", 0.1, honest.truths, 0.0, halved, 0.5, honest.expected)
@@ -73,7 +81,14 @@ def test_the_planned_n_has_its_power():
     from safety_geometry.stats.pooling import planned_n
 
     changed, margin = 0.2, 0.1  # the SD of a paired difference is √.2
-    rule = Rule("planned", "difference", margin, (margin, 0.0, -margin), 0.0, paired_rates(planned_n(math.sqrt(changed), margin, 3), changed))
+    rule = Rule(
+        "planned",
+        "difference",
+        margin,
+        (margin, 0.0, -margin),
+        0.0,
+        paired_rates(planned_n(math.sqrt(changed), margin, 3), changed),
+    )
     none = simulated(rule, 0.0, 0.0, 400, 5)
     assert 0.7 < none.share("no effect") < 0.92
     shown_effect = simulated(rule, 1.6 * margin, 0.0, 200, 5)
@@ -111,7 +126,9 @@ def test_a_stored_run_says_the_variance():
     assert row["sd"] == pytest.approx(half / stats.norm.ppf(0.975) * math.sqrt(180)) and row["sd_from"] == "stored"
     seeds = table.loc["rank_constant"]
     assert seeds["sd"] == pytest.approx(half / stats.t.ppf(0.975, 2) * math.sqrt(3))
-    assert seeds["detectable"] == pytest.approx((stats.t.ppf(0.975, 2) + stats.t.ppf(0.8, 2)) * seeds["sd"] / math.sqrt(3))
+    assert seeds["detectable"] == pytest.approx(
+        (stats.t.ppf(0.975, 2) + stats.t.ppf(0.8, 2)) * seeds["sd"] / math.sqrt(3)
+    )
 
 
 def test_a_study_without_a_regime_has_no_n_for_its_claims():
@@ -119,7 +136,9 @@ def test_a_study_without_a_regime_has_no_n_for_its_claims():
     assert table.loc["r2d2_refusal_falls", "n"] == 0 and table.loc["sweep_r_added_qwen", "n"] == 16
     assert table.loc["aligned_r_reopens", "n"] == 60
     text = shown(table.reset_index(), PLAN)
-    assert any(line.startswith("sweep_r_added_qwen") for line in text) and "declared to be decided by aligned" in text[-1]
+    assert (
+        any(line.startswith("sweep_r_added_qwen") for line in text) and "declared to be decided by aligned" in text[-1]
+    )
 
 
 @pytest.mark.parametrize("name", ["config.yaml", "configs/full.yaml", "configs/smoke.yaml", "configs/paper.yaml"])

@@ -164,7 +164,9 @@ def predictor(rho, lo, hi, p):
     ],
 )
 def test_p_and_interval_have_to_agree(study, numbers, p, expected):
-    assert verdict("transfer_coupling_r2d2", study | {"transfer_predictors": predictor(*numbers, p)}).verdict == expected
+    assert (
+        verdict("transfer_coupling_r2d2", study | {"transfer_predictors": predictor(*numbers, p)}).verdict == expected
+    )
 
 
 def test_seeds_are_decided_together(study):

@@ -63,7 +63,9 @@ def test_one_seed_generalises_to_nothing():
 def test_seeds_without_an_interval_are_the_only_replicates():
     values = (1.0, 2.0, 4.0)
     whole = pooled({seed: Estimate(value) for seed, value in enumerate(values)})
-    assert whole.wide == whole.wide_seeds == pytest.approx(stats.t.interval(0.95, 2, np.mean(values), stats.sem(values)))
+    assert (
+        whole.wide == whole.wide_seeds == pytest.approx(stats.t.interval(0.95, 2, np.mean(values), stats.sem(values)))
+    )
     points = stats.t.ppf(0.975, 2) + stats.t.ppf(0.8, 2)
     assert whole.detectable == pytest.approx(points * stats.sem(values))
     alone = pooled({1: Estimate(1.0)})

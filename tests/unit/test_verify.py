@@ -124,12 +124,28 @@ def test_bytes_that_another_processor_writes_are_no_contradiction(tmp_path, monk
 @pytest.mark.parametrize(
     ("table", "frame", "first"),
     [
-        ("claims", claims(verdict=["holds", "inconclusive"]), "claim second: inconclusive, the reference has no effect"),
-        ("claims", claims(verdict_over_seeds=["fails", "inconclusive"]), "claim first over seeds: fails, the reference has holds"),
-        ("claims", claims(estimate=[0.52, 0.01]), "claim first: 0.52 lies outside [0.1, 0.5] about the reference's 0.3"),
+        (
+            "claims",
+            claims(verdict=["holds", "inconclusive"]),
+            "claim second: inconclusive, the reference has no effect",
+        ),
+        (
+            "claims",
+            claims(verdict_over_seeds=["fails", "inconclusive"]),
+            "claim first over seeds: fails, the reference has holds",
+        ),
+        (
+            "claims",
+            claims(estimate=[0.52, 0.01]),
+            "claim first: 0.52 lies outside [0.1, 0.5] about the reference's 0.3",
+        ),
         ("claims", claims(estimate=[None, 0.01]), "claim first: nan lies outside"),
         ("claims", claims().iloc[:1], "claim second: not in this run"),
-        ("five_anchor", five_anchor(any_refusal=[0.1, 0.6]), "any_refusal of r2d2:5, seed 1: 0.6 lies outside [0.3, 0.5]"),
+        (
+            "five_anchor",
+            five_anchor(any_refusal=[0.1, 0.6]),
+            "any_refusal of r2d2:5, seed 1: 0.6 lies outside [0.3, 0.5]",
+        ),
     ],
 )
 def test_what_contradicts_the_reference_is_named_first(tmp_path, monkeypatch, capsys, table, frame, first):
@@ -145,7 +161,11 @@ def test_verdicts_stand_before_values(tmp_path, monkeypatch, capsys):
     worse = claims(estimate=[0.9, 0.01], verdict=["holds", "fails"])
     results = written(tmp_path / "results", claims=worse, five_anchor=five_anchor(any_refusal=[0.9, 0.4]))
     _, text = run(monkeypatch, capsys, results, reference)
-    assert [line.split(":")[0] for line in text.splitlines()[1:4]] == ["claim second", "claim first", "any_refusal of sft"]
+    assert [line.split(":")[0] for line in text.splitlines()[1:4]] == [
+        "claim second",
+        "claim first",
+        "any_refusal of sft",
+    ]
 
 
 def test_a_reference_of_earlier_rules_is_not_held_against_a_run(tmp_path, monkeypatch, capsys):
@@ -181,7 +201,9 @@ def test_a_run_of_one_seed_against_three(tmp_path):
     """Claims are over all seeds and are not compared; a rate between the reference's seeds is let pass."""
     three = pd.concat([five_anchor(seed=[s, s], any_refusal=[0.1, rate]) for s, rate in ((1, 0.4), (2, 0.7), (3, 0.5))])
     reference = written(tmp_path / "reference", claims=claims(), five_anchor=three)
-    results = written(tmp_path / "mine", claims=claims(verdict=["fails", "fails"]), five_anchor=five_anchor(any_refusal=[0.1, 0.65]))
+    results = written(
+        tmp_path / "mine", claims=claims(verdict=["fails", "fails"]), five_anchor=five_anchor(any_refusal=[0.1, 0.65])
+    )
     lines, good = script.verify(results, reference, 0.01)
     assert good and any("over all seeds, and those differ ([1], [1, 2, 3])" in line for line in lines)
     far = written(tmp_path / "far", claims=claims(), five_anchor=five_anchor(any_refusal=[0.1, 0.8]))

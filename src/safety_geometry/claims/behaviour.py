@@ -1,7 +1,7 @@
 """Claims about behaviour: attack success, refusal of safe prompts, helpfulness (arXiv 2606.16349, Table 2).
 
-Each compares two checkpoints that were named before the run: a regime's reference and its last anchor, or two regimes at
-one step. Early is the first equal step from r2d2's reference on, late the last one.
+Each compares two checkpoints that were named before the run: a regime's reference and its last anchor, or two regimes
+at one step. Early is the first equal step from r2d2's reference on, late the last one.
 """
 
 from safety_geometry.claims.evidence import ADVERSARIAL, FROZEN_POOL, PLAIN, Evidence, turned

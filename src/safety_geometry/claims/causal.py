@@ -49,7 +49,8 @@ def cell(evidence: Evidence, regime: str, name: str, metric: str, control: str =
 
 
 def estimates(rows: pd.DataFrame, sign: int) -> BySeed:
-    """Δ_control by seed, turned so that the claimed effect is positive. Rows without a seed (all seeds) are left out."""
+    """Δ_control by seed, turned so that the claimed effect is positive. Rows without a seed (all seeds) are left
+    out."""
     rows = rows[rows["seed"].notna()]
     ends = rows[["seed", "delta_control", "lo", "hi", "n_prompts"]].itertuples(index=False)
     by_seed = {int(seed): Estimate(value, lo, hi, n).of_few() for seed, value, lo, hi, n in ends}
@@ -65,8 +66,8 @@ def moves_refusal(regime: str, name: str):
         p, smallest = permutation(evidence, regime, name)
         if smallest >= ALPHA:
             raise NotApplicable(
-                f"{words(rows, name, regime)}: no permutation p that could be below .05 (the cell is not primary, or its "
-                "directions are few)"
+                f"{words(rows, name, regime)}: no permutation p that could be below .05 (the cell is not primary, or "
+                "its directions are few)"
             )
         where = f"log-odds of refusal, {words(rows, name, regime)}"
         return Measured(by_seed, where, p=p, p_smallest=smallest, barrier=barrier(evidence, regime, name, sign))
@@ -78,8 +79,8 @@ def words(rows: pd.DataFrame, name: str, regime: str) -> str:
     carrier, done = name.split("_")
     expected = "more" if CELLS[name][3] > 0 else "less"
     return (
-        f"{carrier.upper()} {done} at step {rows['step'].iloc[0]:.0f} of {regime} beyond {rows['n_controls'].min():.0f} "
-        f"controls (positive: {expected} refusal)"
+        f"{carrier.upper()} {done} at step {rows['step'].iloc[0]:.0f} of {regime} beyond "
+        f"{rows['n_controls'].min():.0f} controls (positive: {expected} refusal)"
     )
 
 
@@ -156,15 +157,17 @@ def late_ablation_lowers(evidence: Evidence) -> Measured:
     base = frame[(frame["step"] == step) & (frame["control"] == "baseline") & frame["asr"].notna()]["asr"].mean()
     if base == 0:
         raise Undecidable(f"attack success at r2d2's step {step:.0f} is at the floor: there is nothing to lower")
-    return Measured(by_seed, f"attack success at r2d2's step {step:.0f} without minus with R ablated (without {base:.2f})")
+    return Measured(
+        by_seed, f"attack success at r2d2's step {step:.0f} without minus with R ablated (without {base:.2f})"
+    )
 
 
 # ---------------------------------------------------------------------------------------------------- aligned models
 
 
 def aligned(evidence: Evidence) -> pd.DataFrame:
-    """One ablation row per aligned model and seed: of several the one nearest to a full ablation of one direction at its
-    own layer."""
+    """One ablation row per aligned model and seed: of several the one nearest to a full ablation of one direction at
+    its own layer."""
     rows = evidence.table("aligned_anchors")
     rows = rows[rows["family"] == "ablate"]
     if not len(rows):
@@ -176,7 +179,9 @@ def aligned(evidence: Evidence) -> pd.DataFrame:
 
 def over_models(rows: pd.DataFrame, estimate) -> BySeed:
     """Mean over the aligned models of a seed, which answer the same requests."""
-    return {int(seed): average([estimate(row) for row in part.to_dict("records")]) for seed, part in rows.groupby("seed")}
+    return {
+        int(seed): average([estimate(row) for row in part.to_dict("records")]) for seed, part in rows.groupby("seed")
+    }
 
 
 def aligned_reopens(name: str):

@@ -1,8 +1,9 @@
 """Claims about coupling: how it moves at frozen sites and common layers, and what stands beside it (arXiv 2606.16349,
 Tables 2-3).
 
-Values at the sites that each anchor chose are mostly a reading of R's layer; they decide one claim only, that the fall is
-R's relocation. Two anchors of a seed have the same fit prompts and are treated as if they had not, which is conservative.
+Values at the sites that each anchor chose are mostly a reading of R's layer; they decide one claim only, that the fall
+is R's relocation. Two anchors of a seed have the same fit prompts and are treated as if they had not, which is
+conservative.
 """
 
 import math
@@ -72,7 +73,9 @@ def above_shuffled(quantity: str):
                 by_seed.setdefault(seed, []).append(gap)
                 widths.append(top - mean)
         width = sum(widths) / len(widths)
-        what = f"{quantity} at the reference anchors less its mean under shuffled labels (their 97.5 % point {width:.3f})"
+        what = (
+            f"{quantity} at the reference anchors less its mean under shuffled labels (their 97.5 % point {width:.3f})"
+        )
         return Measured({seed: average(gaps) for seed, gaps in by_seed.items()}, what, width, width)
 
     return measure
@@ -109,8 +112,8 @@ def relocation_explains(evidence: Evidence) -> Measured:
 
 
 def follows(metric: str, quantity: str, sign: int):
-    """Spearman of a coupling term at frozen sites with a behaviour over all saves of r2d2, turned so that the paper's sign
-    is positive.
+    """Spearman of a coupling term at frozen sites with a behaviour over all saves of r2d2, turned so that the paper's
+    sign is positive.
 
     Two series that both trend always correlate: the first differences have to say the same before it holds.
     """

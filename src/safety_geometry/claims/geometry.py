@@ -25,8 +25,8 @@ def depth(evidence: Evidence, regime: str) -> int:
 def layers_of_r(evidence: Evidence, regime: str, step: int) -> dict[int, Estimate]:
     """Layer of R as a share of the layers, by seed.
 
-    The site is a choice: with the share q of resamples that make it, it is the layer, and else any layer alike, which has
-    the variance (1 − q) · 1/12 about it.
+    The site is a choice: with the share q of resamples that make it, it is the layer, and else any layer alike, which
+    has the variance (1 − q) · 1/12 about it.
     """
     rows = evidence.rows("coupling", regime)
     rows = rows[(rows["step"] == step) & rows["layer_r"].notna() & rows["site_share"].notna()]
@@ -83,7 +83,7 @@ def rank_constant(evidence: Evidence) -> Measured:
     for regime in (ADVERSARIAL, PLAIN):
         rows = evidence.rows("geometry", regime)
         rows = rows[rows["erank"].notna()]
-        ranks = rows.pivot(index="seed", columns="step", values="erank")
+        ranks = rows.pivot_table(index="seed", columns="step", values="erank")
         first, last = evidence.reference(regime), evidence.last(regime)
         if not {first, last} <= set(ranks):
             raise NotApplicable(f"the field of {regime} has no rank at its reference and last anchor")
@@ -102,7 +102,9 @@ def sft_drifts_more(evidence: Evidence) -> Measured:
         raise NotApplicable("the regimes have no angles at equal later steps")
     by_seed = {int(seed): Estimate(float(value)) for seed, value in difference.groupby(level="seed").mean().items()}
     steps = sorted({step for _, step in difference.index})
-    return Measured(by_seed, f"third principal angle to the reference in degrees, sft minus r2d2, mean of steps {steps}")
+    return Measured(
+        by_seed, f"third principal angle to the reference in degrees, sft minus r2d2, mean of steps {steps}"
+    )
 
 
 # -------------------------------------------------------------------------------------------------- the choice of R
@@ -121,7 +123,7 @@ def selection(evidence: Evidence, regime: str, step: int, selector: str) -> pd.D
 def gains(rows: pd.DataFrame, less: pd.Series | float = 0.0) -> dict[int, Estimate]:
     """Gain over doing nothing by seed, less a number."""
     rows = rows.assign(_less=less)
-    ends = [rows[name] if name in rows else math.nan for name in ("gain_lo", "gain_hi", "n")]
+    ends = [rows.get(name, math.nan) for name in ("gain_lo", "gain_hi", "n")]
     rows = rows.assign(_lo=ends[0], _hi=ends[1], _n=ends[2])
     return {
         int(row["seed"]): Estimate(*(row[name] - row["_less"] for name in ("gain", "_lo", "_hi")), row["_n"])

@@ -45,8 +45,8 @@ def estimates_differ(new: pd.DataFrame, reference: pd.DataFrame) -> Iterator[str
 
 
 def rates_differ(new: pd.DataFrame, reference: pd.DataFrame) -> list[str]:
-    """Rates of five_anchor that lie outside the reference's interval and outside the range of its seeds, of the seeds that
-    both have."""
+    """Rates of five_anchor that lie outside the reference's interval and outside the range of its seeds, of the seeds
+    that both have."""
     key = ["seed", "regime", "step"]
     both = reference.merge(new, on=key, suffixes=("", "_now"))
     out = []

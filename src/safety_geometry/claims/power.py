@@ -1,6 +1,7 @@
 """What a study could decide, before it is run: least detectable effect and deciding n of every claim.
 
-The variance of a claim is that of a stored run, where one was made and says it, and else the one that `margins` assumes.
+The variance of a claim is that of a stored run, where one was made and says it, and else the one that `margins`
+assumes.
 """
 
 import math
@@ -19,8 +20,8 @@ COLUMNS = ("id", "quantity", "per", "n", "n_seeds", "sd", "sd_from", "margin", "
 
 @dataclass(frozen=True)
 class Plan:
-    """A configuration as its claims see it. sizes: units a seed by what a quantity is resampled over (`Quantity.per`); 0:
-    it has none. regimes: those that are trained, brought or swept."""
+    """A configuration as its claims see it. sizes: units a seed by what a quantity is resampled over (`Quantity.per`);
+    0: it has none. regimes: those that are trained, brought or swept."""
 
     name: str
     seeds: int
@@ -29,8 +30,9 @@ class Plan:
 
 
 def power_table(claims: Iterable[Claim], plan: Plan, stored: pd.DataFrame | None = None) -> pd.DataFrame:
-    """One row per claim: n (units a seed; seeds, where only they vary), sd of one unit, the effect that would be detected
-    with a power of .8, the n at which an effect of the margin and none would both be decided, and whether this n does.
+    """One row per claim: n (units a seed; seeds, where only they vary), sd of one unit, the effect that would be
+    detected with a power of .8, the n at which an effect of the margin and none would both be decided, and whether
+    this n does.
 
     stored: a claims table with the variances to assume. Claims that the plan has nothing for have n = 0.
     """
@@ -63,7 +65,8 @@ def needed(per: str, sd: float, n: float, seeds: int, margin: float) -> dict[str
 
 
 def spread(claim: Claim, stored: pd.DataFrame | None) -> float:
-    """sd of one unit in a stored run, from the interval that it gave: half-length / z · √(n S); NaN: it does not say."""
+    """sd of one unit in a stored run, from the interval that it gave: half-length / z · √(n S); NaN: it does not
+    say."""
     if stored is None or not {"lo_seeds", "n_seeds"} <= set(stored) or claim.id not in set(stored["id"]):
         return math.nan
     row = stored.set_index("id").loc[claim.id]
@@ -76,14 +79,16 @@ def spread(claim: Claim, stored: pd.DataFrame | None) -> float:
 
 def shown(table: pd.DataFrame, plan: Plan) -> list[str]:
     """The table in words, a line a claim, with what decides what at the end."""
-    lines = [f"{plan.name}: {plan.seeds} seeds. Effect that is detected with a power of {POWER:g}, and n a seed that decides:"]
+    lines = [f"{plan.name}: {plan.seeds} seeds. Effect detected with a power of {POWER:g}, and n a seed that decides:"]
     lines.append(f"{'claim':36} {'n':>5} {'sd':>7} {'':9} {'margin':>7} {'detects':>8} {'n decides':>9}  decides")
     for row in table.to_dict("records"):
         numbers = (word(row["n"], ".0f"), word(row["sd"], ".3g"), row["sd_from"], word(row["margin"], ".3g"))
         numbers += (word(row["detectable"], ".3g"), word(row["n_decides"], ".0f"), "yes" if row["decides"] else "no")
         lines.append("{:36} {:>5} {:>7} {:9} {:>7} {:>8} {:>9}  {}".format(row["id"], *numbers))
     able = table["decides"].sum()
-    lines.append(f"{able} of {(table['n'] > 0).sum()} claims that apply are decided by this n; {len(table)} claims in all.")
+    lines.append(
+        f"{able} of {(table['n'] > 0).sum()} claims that apply are decided by this n; {len(table)} claims in all."
+    )
     for name in CONFIGURATIONS:
         declared = table["decided_by"].str.split().map(lambda names, name=name: name in names)
         lines.append(f"declared to be decided by {name}: {declared.sum()}")

@@ -1,9 +1,10 @@
 """How an interval decides a claim: five verdicts, three rules, fixed before a run.
 
-An interval decides, never a point. θ is the quantity, signed so that the claim says it is large; Δ its margin, the least
-that would matter; τ what the claim asks it to exceed.
+An interval decides, never a point. θ is the quantity, signed so that the claim says it is large; Δ its margin, the
+least that would matter; τ what the claim asks it to exceed.
 
-difference  no effect: the 90 % interval lies within ±Δ (both one-sided tests at 5 %). Else holds: the 95 % interval lies
+difference  no effect: the 90 % interval lies within ±Δ (both one-sided tests at 5 %). Else holds: the 95 % interval
+lies
             above τ ≥ 0. fails: it lies below −τ, the opposite.
 level       holds: the 95 % interval lies above τ. fails: below it. no effect does not exist.
 constant    the claim is that θ stays within ±Δ. holds: the 90 % interval does. fails: the 95 % interval lies wholly
@@ -41,8 +42,8 @@ class Measured:
 
     threshold: τ. margin: Δ where the data give it (the width of a null); None: that of the claim. p: of the test that
     has to pass as well before a difference holds or fails (NaN: none), with the least that it can be. barrier: why the
-    claim may not hold, whatever the interval says; barrier_fails: why it may not fail; empty: nothing. interval: value and ends (95 %) over all seeds, where
-    they were made together; None: `by_seed` is pooled.
+    claim may not hold, whatever the interval says; barrier_fails: why it may not fail; empty: nothing. interval: value
+    and ends (95 %) over all seeds, where they were made together; None: `by_seed` is pooled.
     """
 
     by_seed: dict[int, Estimate]
@@ -104,7 +105,8 @@ def decide(rule: str, wide: Ends, narrow: Ends, margin: float, threshold: float 
 
 
 def deciding_n(rule: str, value: float, wide: Ends, narrow: Ends, n: float, margin: float, threshold: float) -> float:
-    """Least n at which one of the verdicts would be reached if the estimate stayed and intervals shrank as 1/√n; ∞: none.
+    """Least n at which one of the verdicts would be reached if the estimate stayed and intervals shrank as 1/√n; ∞:
+    none.
 
     The reach of an interval is half its length.
     """

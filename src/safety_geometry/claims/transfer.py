@@ -1,9 +1,9 @@
 """Claims about transfer: what an attack's success on another checkpoint follows (arXiv 2606.16349, Table 5).
 
 All seeds of a study are tested together (`transfer_statistics`); the interval resamples sources, targets and seeds, so
-that it is the conditional and the generalising one. A study that transfers from fewer than five sources has none, and the
-claims do not apply to it. Undecidable are attacks that do not beat their unoptimised arm, and predictors that rank the
-targets alike (no outcome could tell them apart).
+that it is the conditional and the generalising one. A study that transfers from fewer than five sources has none, and
+the claims do not apply to it. Undecidable are attacks that do not beat their unoptimised arm, and predictors that rank
+the targets alike (no outcome could tell them apart).
 """
 
 import math
@@ -87,8 +87,8 @@ def predictor_row(evidence: Evidence, regime: str, family: str, name: str) -> pd
 def require_interval(row: pd.Series) -> None:
     if not math.isfinite(row["lo"]):
         raise NotApplicable(
-            f"an interval of transfer takes {FEWEST_LABELS} source and target checkpoints of {row['regime']}, and here are "
-            f"{checkpoints(row, 'source')} and {checkpoints(row, 'target')}"
+            f"an interval of transfer takes {FEWEST_LABELS} source and target checkpoints of {row['regime']}, and here "
+            f"are {checkpoints(row, 'source')} and {checkpoints(row, 'target')}"
         )
 
 
@@ -175,7 +175,8 @@ def apart(evidence: Evidence, family: str, first: tuple[str, str], second: tuple
     """|rho| less |rho| of two (regime, predictor) by seed."""
     one, two = (rho_by_seed(evidence, regime, family, name, 1) for regime, name in (first, second))
     return {
-        seed: Estimate(abs(one[seed].value) - abs(two[seed].value), n=one[seed].n) for seed in sorted(set(one) & set(two))
+        seed: Estimate(abs(one[seed].value) - abs(two[seed].value), n=one[seed].n)
+        for seed in sorted(set(one) & set(two))
     } or {0: Estimate(0.0)}
 
 

@@ -40,7 +40,9 @@ def headline(results: Path, reference: Path) -> tuple[list[str], list[str]]:
         elif not {*VERDICTS, "estimate"} <= set(read(old)):
             notes.append(EARLIER)
         elif seeds(results) != seeds(reference):
-            notes.append(f"claims are over all seeds, and those differ ({seeds(results)}, {seeds(reference)}): not compared")
+            notes.append(
+                f"claims are over all seeds, and those differ ({seeds(results)}, {seeds(reference)}): not compared"
+            )
         else:
             problems = [*claims_differ(read(new), read(old)), *problems]
     return problems, notes

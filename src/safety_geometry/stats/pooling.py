@@ -1,8 +1,8 @@
 """Estimates of several seeds as one: an interval for these seeds, and one for seeds like them.
 
-`conditional`: the seeds are fixed, their prompts are resampled. Each seed brings an interval of its own, and the distances
-of its ends add in squares (Zou and Donner 2008, "MOVER"), so that a score interval stays one where nothing changes:
-lo = x̄ − √Σ(x_s − lo_s)² / S, and hi alike.
+`conditional`: the seeds are fixed, their prompts are resampled. Each seed brings an interval of its own, and the
+distances of its ends add in squares (Zou and Donner 2008, "MOVER"), so that a score interval stays one where nothing
+changes: lo = x̄ − √Σ(x_s − lo_s)² / S, and hi alike.
 `generalising`: the seeds are a sample. x̄ ± t(S − 1) · sd / √S, and never narrower than the conditional one, since
 three seeds that agree by chance are no proof.
 """
@@ -34,8 +34,8 @@ class Estimate:
         return Estimate(-self.value, -self.hi, -self.lo, self.n)
 
     def of_few(self) -> "Estimate":
-        """The same, of a bootstrap over n units, which is too narrow for few: by √(n / (n − 1)) and by Student's t in place
-        of the normal."""
+        """The same, of a bootstrap over n units, which is too narrow for few: by √(n / (n − 1)) and by Student's t in
+        place of the normal."""
         if not self.n > 1:
             return Estimate(self.value, math.nan, math.nan, self.n)
         wider = math.sqrt(self.n / (self.n - 1)) * float(stdtrit(self.n - 1, 0.975)) / normal(0.975)
@@ -60,8 +60,8 @@ class Pooled:
 
 
 def combined(weights: Sequence[float], estimates: Sequence[Estimate]) -> Estimate:
-    """Σ wᵢxᵢ of estimates that are independent of one another, or treated so (conservative for a difference of values on
-    the same prompts); n is the least."""
+    """Σ wᵢxᵢ of estimates that are independent of one another, or treated so (conservative for a difference of values
+    on the same prompts); n is the least."""
     signed = [e if w >= 0 else e.turned() for w, e in zip(weights, estimates, strict=True)]
     value = sum(w * e.value for w, e in zip(weights, estimates, strict=True))
     below = math.sqrt(sum((w * (e.value - e.lo)) ** 2 for w, e in zip(weights, signed, strict=True)))
@@ -76,8 +76,8 @@ def average(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def pooled(by_seed: Mapping[int, Estimate]) -> Pooled:
-    """Seeds weigh alike. Where a seed has no interval of its own, the seeds are the only replicates: both intervals are the
-    generalising one. Raises ValueError for no seed or a value that is not finite."""
+    """Seeds weigh alike. Where a seed has no interval of its own, the seeds are the only replicates: both intervals
+    are the generalising one. Raises ValueError for no seed or a value that is not finite."""
     estimates = list(by_seed.values())
     if not estimates or not all(math.isfinite(e.value) for e in estimates):
         raise ValueError("pooling needs at least one seed, and finite values")
@@ -139,8 +139,8 @@ def needed_n(n: float, reach: float, wanted: float) -> float:
 def planned_n(sd: float, margin: float, seeds: int) -> int:
     """Units a seed at which an effect of `margin` is shown, and none shown to be within it, each with a power of .8.
 
-    sd: of one unit's (paired) difference. The second asks for more: both one-sided tests pass with probability 2Φ(m/SE −
-    z.95) − 1 = .8, that is SE = margin / (z.95 + z.9).
+    sd: of one unit's (paired) difference. The second asks for more: both one-sided tests pass with probability 2Φ(m/SE
+    − z.95) − 1 = .8, that is SE = margin / (z.95 + z.9).
     """
     error = margin / (normal(0.95) + normal(0.5 + POWER / 2))
     return math.ceil((sd / error) ** 2 / seeds - 1e-9)

@@ -6,10 +6,10 @@ VERDICTS = ("holds", "fails", "no effect", "inconclusive", "not applicable")
 CLAIMS = Table(
     "claims",
     (
-        "Claims of the two papers, and some of this study's own, against this run. Seeds are replicates: an estimate is the "
-        "mean of the seeds' values. Its conditional interval resamples prompts with the seeds fixed and decides verdict; "
-        "its generalising one takes the seeds as a sample and decides verdict_over_seeds. Quantities are signed so that the "
-        "claim says they are large. docs/claims.md has the rules, and every margin with its reason."
+        "Claims of the two papers, and some of this study's own, against this run. Seeds are replicates: an estimate "
+        "is the mean of the seeds' values. Its conditional interval resamples prompts with the seeds fixed and decides "
+        "verdict; its generalising one takes the seeds as a sample and decides verdict_over_seeds. Quantities are "
+        "signed so that the claim says they are large. docs/claims.md has the rules, and every margin with its reason."
     ),
     (
         text("id", "short name of the claim"),
@@ -42,10 +42,11 @@ CLAIMS = Table(
     key=("id",),
     category="Results",
     caption=(
-        "Each claim with the rule that decides it, its numbers and two verdicts: on these seeds, and on seeds like them. "
-        "*No effect*: the interval lies within the margin. *Inconclusive*: it is too wide, and ``n_decides`` says what would "
-        "do; it is not a weak yes. *Not applicable*: the study lacks what the claim needs. ``detectable`` is the least effect "
-        "that the run could have shown. ``tuned`` marks claims whose outcome was in view when hyper-parameters were chosen."
+        "Each claim with the rule that decides it, its numbers and two verdicts: on these seeds, and on seeds like "
+        "them. *No effect*: the interval lies within the margin. *Inconclusive*: it is too wide, and ``n_decides`` "
+        "says what would do; it is not a weak yes. *Not applicable*: the study lacks what the claim needs. ``detectable`` "
+        "is the least effect that the run could have shown. ``tuned`` marks claims whose outcome was in view when "
+        "hyper-parameters were chosen."
     ),
 )
 

@@ -1,6 +1,7 @@
 """Verdicts on the claims from a study's tables: for these seeds, and for seeds like them."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import pandas as pd
 
@@ -46,8 +47,14 @@ def claims_table(
 
 
 def decided(claim: Claim, evidence: Evidence, n_seeds: int) -> Outcome:
+    """Outcome of a claim; of a study of several seeds it says so where only some of them have what it takes."""
     try:
-        return judged(claim.rule, claim.measure(evidence), claim.scale.margin)
+        measured = claim.measure(evidence)
+        outcome = judged(claim.rule, measured, claim.scale.margin)
+        if measured.interval is None and len(measured.by_seed) < n_seeds:
+            some = f"{len(measured.by_seed)} of {n_seeds} seeds have it"
+            return replace(outcome, reason=f"{outcome.reason}; {some}")
+        return outcome
     except NotApplicable as reason:
         return not_applicable(str(reason))
     except Undecidable as reason:

@@ -337,7 +337,7 @@ def geometry_tables(size, claim):
                 noise = 0.001 * rng.standard_normal()
                 for selector in ("effect", "cosmic"):
                     selection.append(me | {"selector": selector, "gain": gain + noise, "gain_lo": gain + noise - half(size, margin),
-                                           "gain_hi": gain + noise + half(size, margin), "n": 24, "null_95": 0.5})  # fmt: skip
+                                           "gain_hi": gain + noise + half(size, margin), "n_harmful": 24, "null_95": 0.5})  # fmt: skip
     frames = {
         "geometry": geometry,
         "coupling": coupling,
@@ -428,11 +428,8 @@ def test_the_catalogue_is_sound():
         assert claim.rule in REACHABLE and claim.quantity in MARGINS and claim.decided_by
         assert not claim.twin or claim.twin in ids
         assert claim.scale.margin > 0 or claim.rule == "level" or claim.quantity == "over_null"
-    attacks = [
-        claim
-        for claim in (*BEHAVIOUR, *DENSE)
-        if claim.quantity in ("fixed_asr", "framing_asr", "universal_asr", "any_attack_asr")
-    ]
+    arms = {metric for _, metric, *_ in ARMS} - {"direct_asr"}
+    attacks = [claim for claim in (*BEHAVIOUR, *DENSE) if claim.quantity in arms or claim.id.endswith("_fixed_asr")]
     assert attacks and all(claim.twin for claim in attacks), "an attack claim has a direct twin"
 
 

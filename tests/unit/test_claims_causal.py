@@ -63,10 +63,13 @@ def test_p_is_joined_over_seeds_and_holm_counts_the_regimes_cells():
     assert smallest == pytest.approx(2 * stouffer([1, 1, 1], [1 / 400] * 3))
 
 
-def test_rows_over_all_seeds_give_the_p_where_there_are_any():
-    rows = [cell("r_added", 1.2, p=0.3, seed=seed) for seed in SEEDS] + [cell("r_added", 1.2, p=0.01, seed=math.nan)]
-    outcome = verdict("sweep_r_added_r2d2", control_normalised=rows)
-    assert outcome.p == pytest.approx(0.01) and outcome.verdict == "holds" and len(outcome.by_seed.split(";")) == 3
+def test_the_p_of_the_means_over_seeds_comes_first():
+    rows = [cell("r_added", 1.2, p=0.3, seed=seed) for seed in SEEDS]
+    over = [{"regime": "r2d2", "metric": "log_odds", "target": target, "p_permutation": p, "p_smallest": 1 / 400}
+            for target, p in ((rows[0]["target"], 0.01), ("another", 0.5))]  # fmt: skip
+    outcome = verdict("sweep_r_added_r2d2", control_normalised=rows, sweep_pooled=over)
+    assert outcome.p == pytest.approx(0.02) and outcome.p_smallest == pytest.approx(2 / 400)
+    assert outcome.verdict == "holds" and len(outcome.by_seed.split(";")) == 3
 
 
 def test_an_edit_like_any_other_direction_does_not_hold():
@@ -96,7 +99,6 @@ def test_an_edit_of_r_lies_beyond_the_best_of_shuffled_directions():
         ([cell("h_added", 1.0)], "no log_odds of steer r_only, lambda 1"),
         ([cell("r_added", 1.0, p=None)], "no permutation p that could be below .05"),
         ([cell("r_added", 1.0, p=0.2, p_smallest=0.2)], "no permutation p that could be below .05"),
-        ([cell("r_added", 1.0, capped=True)], "no log_odds of steer r_only, lambda 1"),
         ([cell("r_added", 1.0, scope="all_layers")], "no log_odds of steer r_only, lambda 1"),
     ],
 )

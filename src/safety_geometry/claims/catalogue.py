@@ -53,6 +53,7 @@ class Claim:
 ARMS = (
     ("", "fixed_asr", "fixed-source attacks", GPU),
     ("_direct", "direct_asr", "requests as they are", WIDE),
+    ("_autodan", "autodan_asr", "AutoDAN's prompts, made on the fixed source,", GPU),
     ("_framing", "framing_asr", "human framings", WIDE),
     ("_universal", "universal_asr", "a universal suffix", WIDE),
     ("_any", "any_attack_asr", "at least one arm of attack", GPU),

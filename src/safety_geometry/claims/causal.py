@@ -41,17 +41,13 @@ def cell(evidence: Evidence, regime: str, name: str, metric: str, control: str =
     rows = rows_of(evidence, regime, metric)
     rows = rows[(rows["mode"] == mode) & (rows["family"] == family) & (rows["lambda"] == strength)]
     rows = rows[(rows["control"] == control) & rows["delta_control"].notna()]
-    if "capped" in rows:
-        rows = rows[~rows["capped"].fillna(False).astype(bool)]
     if not len(rows):
         raise NotApplicable(f"the sweep has no {metric} of {family} {mode}, lambda {strength:g}, in {regime}")
     return rows
 
 
 def estimates(rows: pd.DataFrame, sign: int) -> BySeed:
-    """Δ_control by seed, turned so that the claimed effect is positive. Rows without a seed (all seeds) are left
-    out."""
-    rows = rows[rows["seed"].notna()]
+    """Δ_control by seed, turned so that the claimed effect is positive."""
     ends = rows[["seed", "delta_control", "lo", "hi", "n_prompts"]].itertuples(index=False)
     by_seed = {int(seed): Estimate(value, lo, hi, n).of_few() for seed, value, lo, hi, n in ends}
     return by_seed if sign > 0 else turned(by_seed)
@@ -87,24 +83,33 @@ def words(rows: pd.DataFrame, name: str, regime: str) -> str:
 def permutation(evidence: Evidence, regime: str, name: str) -> tuple[float, float]:
     """p over seeds of a primary cell and the least that it can be, Holm over the regime's cells.
 
-    Where the table has rows over all seeds (seed empty) they are taken; else the seeds' p are joined by Stouffer's sum
-    with the signs of their effects. A cell that was not tested has no p.
+    That of the means over seeds among the means of the directions (table sweep_pooled) where the study has it; else the
+    seeds' own p, joined by Stouffer's sum with the signs of their effects. A cell that was not tested has no p.
     """
-    rows = rows_of(evidence, regime, "log_odds")
-    rows = rows[(rows["control"] == "pooled") & rows["p_permutation"].notna()]
-    if "capped" in rows:
-        rows = rows[~rows["capped"].fillna(False).astype(bool)]
-    if rows["seed"].isna().any():
-        rows = rows[rows["seed"].isna()]
-    tested = {
-        target: (stouffer(part["delta_control"], part["p_permutation"]), stouffer([1] * len(part), part["p_smallest"]))
-        for target, part in rows.groupby("target", sort=True)
-    }
     target = cell(evidence, regime, name, "log_odds")["target"].iloc[0]
+    tested = pooled_cells(evidence, regime) or joined_cells(evidence, regime)
     if target not in tested:
         return 1.0, 1.0
     adjusted = dict(zip(tested, holm([p for p, _ in tested.values()]), strict=True))
     return float(adjusted[target]), min(1.0, tested[target][1] * len(tested))
+
+
+def pooled_cells(evidence: Evidence, regime: str) -> dict[str, tuple[float, float]]:
+    """p and least p of the regime's primary cells by target, over all seeds; empty without the table."""
+    if (frame := evidence.tables.get("sweep_pooled")) is None:
+        return {}
+    rows = frame[(frame["regime"] == regime) & (frame["metric"] == "log_odds") & frame["p_permutation"].notna()]
+    return {row["target"]: (row["p_permutation"], row["p_smallest"]) for row in rows.to_dict("records")}
+
+
+def joined_cells(evidence: Evidence, regime: str) -> dict[str, tuple[float, float]]:
+    """The same from each seed's p."""
+    rows = rows_of(evidence, regime, "log_odds")
+    rows = rows[(rows["control"] == "pooled") & rows["p_permutation"].notna()]
+    return {
+        target: (stouffer(part["delta_control"], part["p_permutation"]), stouffer([1] * len(part), part["p_smallest"]))
+        for target, part in rows.groupby("target", sort=True)
+    }
 
 
 def barrier(evidence: Evidence, regime: str, name: str, sign: int) -> str:

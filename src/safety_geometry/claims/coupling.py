@@ -8,6 +8,8 @@ conservative.
 
 import math
 
+import pandas as pd
+
 from safety_geometry.claims.evidence import ADVERSARIAL, PLAIN, Evidence, fit_prompts, shared
 from safety_geometry.claims.rules import Measured, NotApplicable
 from safety_geometry.geometry.dense import FEWEST_SAVES, FORMS
@@ -57,41 +59,48 @@ def common_layers(evidence: Evidence, regime: str, step: int) -> dict[int, Estim
     }
 
 
+def at_references(
+    evidence: Evidence, companion: str, quantity: str, term: str
+) -> list[tuple[int, Estimate, pd.Series]]:
+    """Seed, coupling term and row of a companion at the reference anchors of r2d2 and sft, of those that have an R."""
+    out, lacking = [], ""
+    for regime in (ADVERSARIAL, PLAIN):
+        try:
+            step = evidence.reference(regime)
+            rows = evidence.companion(companion, quantity, regime, step).set_index("seed")
+            values = evidence.frozen(term, regime, step)
+        except NotApplicable as reason:
+            lacking = str(reason)
+            continue
+        out += [(seed, values[seed], rows.loc[seed]) for seed in shared(values, dict.fromkeys(rows.index))]
+    if not out:
+        raise NotApplicable(lacking)
+    return out
+
+
 def above_shuffled(quantity: str):
-    """Value minus the mean of shuffled labels at both regimes' reference anchors; the claim has to exceed what shuffled
-    labels reach (their 97.5 % point less their mean), which is its margin as well."""
+    """Value minus the mean of shuffled labels at the reference anchors; the claim has to exceed what shuffled labels
+    reach (their 97.5 % point less their mean), which is its margin as well."""
 
     def measure(evidence: Evidence) -> Measured:
         by_seed, widths = {}, []
-        for regime in (ADVERSARIAL, PLAIN):
-            step = evidence.reference(regime)
-            null = evidence.companion("shuffled", quantity, regime, step).set_index("seed")
-            values = evidence.frozen(quantity, regime, step)
-            for seed in shared(values, dict.fromkeys(null.index)):
-                mean, top, value = null.loc[seed, "value"], null.loc[seed, "hi"], values[seed]
-                gap = Estimate(value.value - mean, value.lo - mean, value.hi - mean, value.n)
-                by_seed.setdefault(seed, []).append(gap)
-                widths.append(top - mean)
+        for seed, value, null in at_references(evidence, "shuffled", quantity, quantity):
+            gap = (x - null["value"] for x in (value.value, value.lo, value.hi))
+            by_seed.setdefault(seed, []).append(Estimate(*gap, value.n))
+            widths.append(null["hi"] - null["value"])
         width = sum(widths) / len(widths)
-        what = (
-            f"{quantity} at the reference anchors less its mean under shuffled labels (their 97.5 % point {width:.3f})"
-        )
+        what = f"{quantity} at the reference anchors less its mean under shuffled labels (97.5 % point {width:.3f})"
         return Measured({seed: average(gaps) for seed, gaps in by_seed.items()}, what, width, width)
 
     return measure
 
 
 def distinct_directions(evidence: Evidence) -> Measured:
-    """1 − C_cos over what two noisy copies of one direction would reach, at both regimes' reference anchors."""
+    """1 − C_cos over what two noisy copies of one direction would reach, at the reference anchors."""
     by_seed = {}
-    for regime in (ADVERSARIAL, PLAIN):
-        step = evidence.reference(regime)
-        top = evidence.companion("split_half", "ceiling", regime, step).set_index("seed")["value"]
-        values = evidence.frozen("c_cos", regime, step)
-        for seed in shared(values, dict.fromkeys(top.index)):
-            value, ceiling = values[seed], top[seed]
-            gap = Estimate(*(1 - x / ceiling for x in (value.value, value.hi, value.lo)), value.n)
-            by_seed.setdefault(seed, []).append(gap)
+    for seed, value, top in at_references(evidence, "split_half", "ceiling", "c_cos"):
+        gap = (1 - x / top["value"] for x in (value.value, value.hi, value.lo))
+        by_seed.setdefault(seed, []).append(Estimate(*gap, value.n))
     return Measured({seed: average(gaps) for seed, gaps in by_seed.items()}, "1 - C_cos over its split-half ceiling")
 
 

@@ -140,14 +140,15 @@ class Evidence:
         """A coupling term with both carriers at the sites of the regime's reference anchor.
 
         Where the study has no interval of it (no companion frozen_sites), the distances of the own sites' at the same
-        checkpoint stand in.
+        checkpoint stand in, and of C_cos, where it has none of its own, those at the common layers.
         """
         rows = self.rows("coupling", regime)
         rows = rows[(rows["step"] == step) & rows[f"{quantity}_frozen"].notna()]
         if not len(rows):
             raise NotApplicable(f"{regime} has no {quantity} at frozen sites at step {step}: it has no refusal carrier")
         intervals = self.intervals("frozen_sites", quantity, regime, step)
-        intervals = intervals or self.intervals("own_sites", quantity, regime, step)
+        for companion in ("own_sites", "fixed_layer"):
+            intervals = intervals or self.intervals(companion, quantity, regime, step)
         out = {}
         for row in rows.to_dict("records"):
             below, above = intervals.get(int(row["seed"]), (math.nan, math.nan))
@@ -156,15 +157,15 @@ class Evidence:
         return out
 
     def intervals(self, companion: str, quantity: str, regime: str, step: int) -> dict[int, tuple[float, float]]:
-        """Distances of the ends from the value by seed; empty where the companion is not there."""
+        """Distances of the ends from the value by seed (means over layers, where there are several); empty where the
+        companion is not there."""
         try:
             rows = self.companion(companion, quantity, regime, step)
         except NotApplicable:
             return {}
-        return {
-            int(seed): (max(value - lo, 0.0), max(hi - value, 0.0))
-            for seed, value, lo, hi in rows[["seed", "value", "lo", "hi"]].itertuples(index=False)
-        }
+        distances = rows.assign(_below=rows["value"] - rows["lo"], _above=rows["hi"] - rows["value"])
+        means = distances.groupby("seed")[["_below", "_above"]].mean().dropna().clip(lower=0.0)
+        return {int(seed): (below, above) for seed, below, above in means.itertuples()}
 
 
 def fit_prompts(row: Mapping) -> float:

@@ -123,7 +123,7 @@ def selection(evidence: Evidence, regime: str, step: int, selector: str) -> pd.D
 def gains(rows: pd.DataFrame, less: pd.Series | float = 0.0) -> dict[int, Estimate]:
     """Gain over doing nothing by seed, less a number."""
     rows = rows.assign(_less=less)
-    ends = [rows.get(name, math.nan) for name in ("gain_lo", "gain_hi", "n")]
+    ends = [rows.get(name, math.nan) for name in ("gain_lo", "gain_hi", "n_harmful")]
     rows = rows.assign(_lo=ends[0], _hi=ends[1], _n=ends[2])
     return {
         int(row["seed"]): Estimate(*(row[name] - row["_less"] for name in ("gain", "_lo", "_hi")), row["_n"])

@@ -32,6 +32,7 @@ LOG_ODDS = "moves a probability of one half by a tenth, the margin of a rate"
 MARGINS = {
     "fixed_asr": Quantity("share of attacked requests", 0.10, "attacked", 0.5, RATE),
     "direct_asr": Quantity("share of direct requests", 0.10, "direct", 0.5, RATE),
+    "autodan_asr": Quantity("share of attacked requests", 0.10, "attacked", 0.5, RATE),
     "framing_asr": Quantity("share of direct requests", 0.10, "direct", 0.5, RATE),
     "universal_asr": Quantity("share of direct requests", 0.10, "direct", 0.5, RATE),
     "any_attack_asr": Quantity("share of attacked requests", 0.10, "attacked", 0.5, RATE),

@@ -77,7 +77,8 @@ def test_numbers_are_those_of_the_tables(study, verdicts):
         "contrast == 'time' and metric == 'any_refusal' and regime == 'r2d2' and other_step == 5"
     )
     assert row["estimate"] == pytest.approx(-contrast["value"].item()) == pytest.approx(0.8)
-    assert (row["lo"], row["hi"]) == pytest.approx((-contrast["hi"].item(), -contrast["lo"].item()))
+    half = 0.5 / 30  # of a prompt, on either side
+    assert (row["lo"], row["hi"]) == pytest.approx((-contrast["hi"].item() - half, -contrast["lo"].item() + half))
     assert (row["n"], row["margin"], row["by_seed"]) == (30, 0.1, "1: 0.8")
 
 

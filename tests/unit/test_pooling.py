@@ -89,6 +89,7 @@ def test_a_bootstrap_over_few_is_widened_to_students_interval():
     few = Estimate(x.mean(), x.mean() - Z * plain, x.mean() + Z * plain, 8).of_few()
     assert (few.lo, few.hi) == pytest.approx(stats.t.interval(0.95, 7, x.mean(), stats.sem(x)))
     assert math.isnan(Estimate(1.0, 0.0, 2.0, 1).of_few().lo)
+    assert Estimate(0.1, 0.0, 0.4, 10).of_rates() == Estimate(0.1, -0.05, 0.45, 10)
 
 
 def test_n_for_a_length_and_for_a_margin():

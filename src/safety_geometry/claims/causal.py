@@ -158,7 +158,7 @@ def late_ablation_lowers(evidence: Evidence) -> Measured:
     if not len(rows):
         raise NotApplicable(f"no generated answers with R ablated at r2d2's step {step:.0f}")
     ends = rows[["seed", "asr_delta", "asr_delta_lo", "asr_delta_hi", "n_asr"]].itertuples(index=False)
-    by_seed = {int(seed): Estimate(value, lo, hi, n).turned() for seed, value, lo, hi, n in ends}
+    by_seed = {int(seed): Estimate(value, lo, hi, n).of_rates().turned() for seed, value, lo, hi, n in ends}
     base = frame[(frame["step"] == step) & (frame["control"] == "baseline") & frame["asr"].notna()]["asr"].mean()
     if base == 0:
         raise Undecidable(f"attack success at r2d2's step {step:.0f} is at the floor: there is nothing to lower")
@@ -194,7 +194,8 @@ def aligned_reopens(name: str):
 
     def measure(evidence: Evidence) -> Measured:
         rows = aligned(evidence)
-        by_seed = over_models(rows, lambda row: Estimate(row[name], row[f"{name}_lo"], row[f"{name}_hi"], row["n"]))
+        ends = (name, f"{name}_lo", f"{name}_hi", "n")
+        by_seed = over_models(rows, lambda row: Estimate(*(row[end] for end in ends)).of_rates())
         edited = {"r_minus_h": "R", "r_perp_minus_h": "R without H"}[name]
         return Measured(by_seed, f"attack success with {edited} ablated minus with H ablated, {models(rows)}")
 

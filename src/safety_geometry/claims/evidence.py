@@ -178,11 +178,12 @@ def at(frame: pd.DataFrame, first: tuple[str, int], other: tuple[str, int]) -> p
 
 
 def paired(row: Mapping) -> Estimate:
-    """A row of contrasts. A bootstrap of a mean in which hardly a prompt changes leaves no room for what none of them
-    showed: Wilson's upper end of 0 in n, times the range of an outcome, does."""
+    """A row of contrasts. A score interval of rates has half a prompt more on either side. A bootstrap of a mean in
+    which hardly a prompt changes leaves no room for what none of them showed: Wilson's upper end of 0 in n, times the
+    range of an outcome, does."""
     estimate = Estimate(*(float(row[name]) for name in ("value", "lo", "hi", "n")))
     if row["test"] != "sign_flip":
-        return estimate
+        return estimate.of_rates()
     estimate = estimate.of_few()
     if row["changed"] >= FEWEST_CHANGES:
         return estimate

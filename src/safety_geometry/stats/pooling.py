@@ -33,6 +33,11 @@ class Estimate:
         """The same with the other sign."""
         return Estimate(-self.value, -self.hi, -self.lo, self.n)
 
+    def of_rates(self) -> "Estimate":
+        """The same, of a difference of two rates of n units, with half a unit more on either side: where nearly all
+        that change change one way, a score interval is a little too short for a one-sided test."""
+        return Estimate(self.value, self.lo - 0.5 / self.n, self.hi + 0.5 / self.n, self.n)
+
     def of_few(self) -> "Estimate":
         """The same, of a bootstrap over n units, which is too narrow for few: by √(n / (n − 1)) and by Student's t in
         place of the normal."""

@@ -61,7 +61,9 @@ def of_sweeps(study: Study) -> list[str]:
 
 def claim_tables(study: Study) -> list[str]:
     judges = ["judges"] if study.labelled and not study.published_judges else []  # on the judge that is asked
-    return [*CLAIMS, *judges, *(name for name in of_sweeps(study) if name not in ("layer_scan", "quadrants"))]
+    chosen = [name for name in ("selection",) if name in together(study)]
+    swept = [name for name in of_sweeps(study) if name not in ("layer_scan", "quadrants")]
+    return [*CLAIMS, *judges, *chosen, *swept]
 
 
 def all_tables(study: Study) -> list[str]:
@@ -103,7 +105,7 @@ def block_bootstrap(study: Study, job: Job) -> dict:
 
 
 def claims(study: Study, job: Job) -> dict:
-    return {} if study.regimes else {"tuned": []}
+    return {"configuration": study.config["study"]} | ({} if study.regimes else {"tuned": []})
 
 
 def figure(study: Study, job: Job) -> dict:

@@ -32,7 +32,7 @@ def test_a_segment_says_that_memory_was_short(monkeypatch, tmp_path):
     ]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     inputs = {"model": "model"} | dict.fromkeys(("clean", "pool", "monitor-harmful", "monitor-benign"), "rows.jsonl")
-    outputs = {"adapters": "adapter", "new-state": "state", "new-progress": "progress.json", "log": "log.csv",
+    outputs = {"adapters": "adapter", "new-state": "state", "new-progress": "progress.json", "log": "training_log.csv",
                "answers": "answers.jsonl"}  # fmt: skip
     words = [word for name, file in (inputs | outputs).items() for word in (f"--{name}", str(tmp_path / file))]
     monkeypatch.setattr(sys, "argv", ["train_segment.py", *words, "--params", json.dumps(PARAMS)])

@@ -25,8 +25,8 @@ FIX = "; choose another pool.gcg.init, or other prompts for role train_pool"
 def main() -> None:
     job = Job(__doc__, ["model", *ROWS, "state?", "progress?"], OUTPUTS)
     of, sharded = f"regime {job.params['regime']}", os.environ.get("ACCELERATE_USE_FSDP") == "true"
-    unusable, suffix = explained(RanksError, *UNUSABLE, of=of), explained(SuffixError, of=of, fix=FIX)
-    with unusable, suffix, launched(job.params["model"]["device"], sharded) as ranks:
+    suffix, unusable = explained(SuffixError, of=of, fix=FIX), explained(RanksError, *UNUSABLE, of=of)
+    with suffix, unusable, launched(job.params["model"]["device"], sharded) as ranks:
         train(job, Segment.of(job.params), ranks)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from safety_geometry.artefacts.training_log import MonitorAnswer, StepLog
 from safety_geometry.attacks.gcg.batches import BatchSize as AttackBatches
 from safety_geometry.attacks.gcg.search import GCGConfig
-from safety_geometry.attacks.gcg.suffix import SuffixError, allowed_tokens
+from safety_geometry.attacks.gcg.suffix import allowed_tokens
 from safety_geometry.models.language_model import LanguageModel
 from safety_geometry.models.loading import add_lora
 from safety_geometry.models.memory import BatchSize
@@ -18,7 +18,7 @@ from safety_geometry.training.pool import CleanRowsError, Pool, PoolConfig, clea
 
 ROLES = ("monitor_harmful", "monitor_benign")
 ROWS = ("clean", "pool", *ROLES)  # conversations, behaviours of the pool, prompts of the monitor
-UNUSABLE = (CleanRowsError, ContextError, SuffixError)  # what training raises for rows that it cannot use
+UNUSABLE = (CleanRowsError, ContextError)  # what training raises for rows that it cannot use
 
 
 @dataclass(frozen=True)

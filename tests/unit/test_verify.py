@@ -76,7 +76,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert code == 1
     assert "no reference tables in" in text
     reference.mkdir()
-    leakage = pd.DataFrame({"role_a": ["a"], "role_b": ["b"], "n_a": [3], "max_jaccard": [0.2]})
+    leakage = pd.DataFrame({"seed": [1], "role_a": ["a"], "role_b": ["b"], "n_a": [3], "max_jaccard": [0.2]})
     leakage.to_csv(reference / "leakage.csv", index=False)
     code, text = run(monkeypatch, capsys, results, reference)
     assert code == 1
@@ -89,7 +89,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     leakage.assign(max_jaccard=0.5).to_csv(results / "leakage.csv", index=False)
     code, text = run(monkeypatch, capsys, results, reference)
     assert code == 1
-    assert "max_jaccard: 1 of 1 cells differ, 1 beyond tolerance; largest difference 0.3 at a/b" in text
+    assert "max_jaccard: 1 of 1 cells differ, 1 beyond tolerance; largest difference 0.3 at 1/a/b" in text
     (results / "leakage.csv").unlink()
     code, text = run(monkeypatch, capsys, results, reference)
     assert code == 1

@@ -91,7 +91,7 @@ def written(folder, **tables):
     return folder
 
 
-LEAKAGE = pd.DataFrame({"role_a": ["a"], "role_b": ["b"], "n_a": [3], "max_jaccard": [0.2]})
+LEAKAGE = pd.DataFrame({"seed": [1], "role_a": ["a"], "role_b": ["b"], "n_a": [3], "max_jaccard": [0.2]})
 
 
 def test_the_command(tmp_path, monkeypatch, capsys):
@@ -115,7 +115,7 @@ def test_bytes_that_another_processor_writes_are_no_contradiction(tmp_path, monk
                       five_anchor=near)  # fmt: skip
     code, text = run(monkeypatch, capsys, results, reference)
     assert code == 0 and "verdicts are the same" in text
-    assert "max_jaccard: 1 of 1 cells differ, 1 beyond tolerance; largest difference 0.3 at a/b" in text
+    assert "max_jaccard: 1 of 1 cells differ, 1 beyond tolerance; largest difference 0.3 at 1/a/b" in text
     (results / "leakage.csv").unlink()
     code, text = run(monkeypatch, capsys, results, reference)
     assert code == 0 and "leakage: missing" in text

@@ -366,6 +366,21 @@ def test_a_site_that_resampling_does_not_keep_is_too_wide_to_tell(study):
     assert outcome.verdict == "holds" and outcome.estimate == pytest.approx(18 / 30)
 
 
+def test_seeds_without_a_value_are_left_out_and_counted(study):
+    def lost(seeds):
+        def change(frame):
+            return frame.assign(erank=frame["erank"].where(~frame["seed"].isin(seeds)))
+
+        tables = several(study)
+        return verdict(tables | {"geometry": change(tables["geometry"])}, "rank_constant")
+
+    some = lost([3])
+    assert some.verdict == "holds" and some.reason.endswith("2 of 3 seeds have it") and some.by_seed.count(":") == 2
+    assert lost([1, 2, 3]).verdict == NOT_APPLICABLE
+    empty = changed(study, "five_anchor", lambda f: f.assign(layer_h=np.nan))
+    assert verdict(empty, "h_layer_constant").reason.endswith("no seed has a value")
+
+
 # ------------------------------------------------------------------------------------------------------- time series
 
 

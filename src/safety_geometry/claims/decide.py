@@ -1,5 +1,6 @@
 """Verdicts on the claims from a study's tables: for these seeds, and for seeds like them."""
 
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
@@ -57,6 +58,10 @@ def decided(claim: Claim, evidence: Evidence, n_seeds: int) -> Outcome:
         return not_applicable(reason)
     try:
         measured = claim.measure(evidence)
+        known = {seed: estimate for seed, estimate in measured.by_seed.items() if math.isfinite(estimate.value)}
+        if not known:
+            return not_applicable(f"{measured.what}: no seed has a value")
+        measured = replace(measured, by_seed=known)
         outcome = judged(claim.rule, measured, claim.scale.margin)
         if measured.interval is None and len(measured.by_seed) < n_seeds:
             some = f"{len(measured.by_seed)} of {n_seeds} seeds have it"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,14 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from test_judges_combined import role_of, run  # noqa: F401  (run: a fixture)
 from test_judges_ordering import labelled as in_files
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
 
 from safety_geometry.artefacts.errors import ArtefactError
+from safety_geometry.artefacts.tables.files import read_table
+from safety_geometry.artefacts.tables.working import JUDGED
 from safety_geometry.judges import trained
 from safety_geometry.judges.embeddings import BLOCKS, FILES, MAX_TOKENS, SentenceEmbedder, pair_features
 from safety_geometry.judges.judging import trained_judge
@@ -175,3 +179,37 @@ def test_the_default_study_pins_its_model():
     assert {f"{spec['folder']}/{name}" for name in FILES} <= set(members)
     weights = members[f"{spec['folder']}/model.safetensors"]["sha256"]
     assert source["kind"] == "package" and all(len(sha) == 64 for sha in (source["sha256"], weights))
+
+
+def test_scripts_with_embeddings(folder, tmp_path, run):  # noqa: F811
+    """From labels to judged answers; the same judge without its embeddings is an error that says what to do."""
+    frame = in_files(telling=True, n=36)
+    data, role = tmp_path / "labels", role_of(tmp_path, frame["request"].tolist())
+    data.mkdir()
+    source = tmp_path / "source"
+    shutil.copytree(folder, source / "model")
+    for name, part in frame.groupby("dataset"):
+        rows = part[["request", "response"]].assign(refusal=part["response"].str.startswith("Sorry"), harm=part["label"])
+        rows.assign(severity=rows["harm"]).to_json(data / f"{name}.jsonl", orient="records", lines=True)
+    paths = {name: tmp_path / f"{name}.json" for name in ("refusal", "harm")}
+    params = {f"{kind}_files": ["*.jsonl"] for kind in ("refusal", "harm", "severity")}
+    params |= {"n_folds": 2, "embeddings_folder": "model"}
+    labels = [word for kind in ("refusal", "harm", "severity") for word in (f"--{kind}-labels", data)]
+    run("train_judges", *labels, "--judge-train", role, "--embeddings", source, "--refusal", paths["refusal"],
+        "--harm", paths["harm"], "--table", tmp_path / "judges.csv", "--params", json.dumps(params))  # fmt: skip
+    artefact = json.loads(paths["harm"].read_text())
+    assert artefact["harm"]["embedder"] == SentenceEmbedder(folder).digest and "embedder" in artefact["harm"]
+    table = read_table(tmp_path / "judges.csv")
+    assert table["n"].max() == 36 and {"harm_trained", "harm_without_embeddings"} <= set(table["judge"])
+
+    completions, judged = tmp_path / "completions.jsonl", tmp_path / "judged.csv"
+    row = {"id": "a", "suite": "direct", "prompt_id": "p", "prompt": frame["request"][1], "n_tokens": 9, "hit_limit": False}
+    completions.write_text(json.dumps(row | {"completion": frame["response"][1]}) + "\n")
+    asked = ["--completions", completions, "--harm", paths["harm"], "--judged", judged]
+    for success, means in (("attack_success", {True: "attack_success", False: "not_refused"}[artefact["orders_answers"]]), ("not_refused", "not_refused")):
+        settings = json.dumps({"embeddings_folder": "model", "success": success})
+        run("judge", *asked, "--embeddings", source, "--params", settings)
+        line = read_table(judged, JUDGED).iloc[0]
+        assert line["success_means"] == means and 0 < line["harm_score"] < 1 and line["judge_harm"] == "harm_trained"
+    with pytest.raises(ArtefactError, match="needs their model"):
+        run("judge", *asked)

@@ -152,12 +152,12 @@ def test_one_file_shows_nothing():
     assert judges.rows["orders_answers"].isna().all() and judges.orders_answers is False
 
 
-def by_hand(ordered: bool) -> pd.DataFrame:
-    """The table of judges of 40 answers labelled by hand, 30 of them neither refused nor degenerate."""
-    truth = np.arange(40) % 2 == 0
-    score = np.where(truth == ordered, 0.8, 0.3) + np.arange(40) / 1000
+def by_hand(ordered: bool, n: int = 40) -> pd.DataFrame:
+    """The table of judges of n answers labelled by hand, ten less of them neither refused nor degenerate."""
+    truth = np.arange(n) % 2 == 0
+    score = np.where(truth == ordered, 0.8, 0.3) + np.arange(n) / 1000
     judged = pd.DataFrame({
-        "id": [f"a{i}" for i in range(40)], "any_refusal": np.arange(40) >= 35, "degenerate": np.arange(40) < 5,
+        "id": [f"a{i}" for i in range(n)], "any_refusal": np.arange(n) >= n - 5, "degenerate": np.arange(n) < 5,
         "harm_score": score, "attack_success": score > 0.5, "judge_harm": "harm_trained",
     })  # fmt: skip
     return agreement(judged, pd.DataFrame({"id": judged["id"], "attack_success": truth.astype(int)}))
@@ -171,6 +171,12 @@ def test_hand_labels_have_a_say(ordered):
     outside = train_harm(labelled(telling=True), "toy", n_folds=3).rows
     assert orders_answers(outside) and orders_answers(pd.concat([outside, table])) is ordered
     assert not orders_answers(table.iloc[:0])
+
+
+def test_few_hand_labels_decide_nothing():
+    table = by_hand(ordered=False, n=22)  # twelve that count
+    row = table[table["subset"] == "answered"].iloc[0]
+    assert row["n"] == 12 and row["auroc"] == 0 and row["orders_answers"] is None
 
 
 def test_answered():

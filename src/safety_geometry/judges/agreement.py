@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from safety_geometry.artefacts.errors import ArtefactError
 from safety_geometry.artefacts.tables.checks import JUDGES
 from safety_geometry.artefacts.text_files import TextFileError, table, text_of
-from safety_geometry.judges.ordering import LEAST_BY_HAND, UNKNOWN, Ordering, ordering, verdict
+from safety_geometry.judges.ordering import FEWEST_BY_HAND, LEAST_BY_HAND, UNKNOWN, Ordering, ordering, verdict
 from safety_geometry.stats.estimates import wilson
 
 log = logging.getLogger(__name__)
@@ -153,7 +153,8 @@ def _among_answered(both: pd.DataFrame, truth: pd.Series, said: pd.Series, datas
     true = _plain(truth)
     order = ordering(both["harm_score"], true == "1", seed=seed)
     result = compare(_plain(said), true, seed=seed)
-    judge, orders = _judge_name(both, "attack_success"), verdict(order, LEAST_BY_HAND)
+    judge, fewest = _judge_name(both, "attack_success"), min((true == "1").sum(), (true != "1").sum())
+    orders = verdict(order, LEAST_BY_HAND) if fewest >= FEWEST_BY_HAND else None
     return [row(judge, dataset, "attack_success", result, subset="answered", order=order, orders=orders)]
 
 

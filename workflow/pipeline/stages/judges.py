@@ -8,8 +8,8 @@ from pipeline.stages.stage import Stage
 from pipeline.study import Study
 
 PUBLISHED_BATCH = 8  # rows of a published judge's pass
-# Sentence embeddings (all-MiniLM-L6-v2, one core): loading the model, and an answer of a suite with its request, in seconds;
-# the labelled answers, which are longer, and the judges that are trained on them; memory in MB.
+# Sentence embeddings (all-MiniLM-L6-v2, one core), seconds: loading the model; an answer of a suite with its request;
+# the labelled answers, which are longer, and the judges that are trained on them. Memory in MB.
 EMBEDDER_SECONDS, EMBEDDING_SECONDS, LABELLED_SECONDS, EMBEDDED_MEMORY = 5.0, 0.03, 200.0, 500.0
 SWEEP_CELLS = 100  # cells that answer in a sweep, about
 

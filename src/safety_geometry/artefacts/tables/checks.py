@@ -88,7 +88,7 @@ JUDGES = Table(
         flag(
             "orders_answers",
             "whether auroc_lo is high enough: above 0.60 on labelled files left out, above 0.50 on hand labels of this "
-            "run's own outputs; empty in rows that do not decide it",
+            "run's own outputs, at least ten of either kind; empty in rows that do not decide it",
             missing=True,
         ),
     ),

@@ -59,8 +59,8 @@ def agrees(notes: Sequence[str]) -> str:
     """What a run shares with its reference; `notes`: what could not be compared."""
     verdicts = "" if notes else "its verdicts are the same, and "
     return (
-        f"This run agrees with the reference: {verdicts}its headline values lie within the reference's intervals. Cells "
-        "that differ below are no contradiction: another processor rounds otherwise."
+        f"This run agrees with the reference: {verdicts}its headline values lie within the reference's intervals. "
+        "Cells that differ below are no contradiction: another processor rounds otherwise."
     )
 
 

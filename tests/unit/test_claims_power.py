@@ -16,7 +16,7 @@ from scipy import stats
 from safety_geometry.claims.catalogue import CLAIMS, SWEPT, claims_for
 from safety_geometry.claims.margins import MARGINS
 from safety_geometry.claims.power import Plan, power_table, shown
-from safety_geometry.claims.rules import DECIDED, HOLDS, NO_EFFECT, REACHABLE
+from safety_geometry.claims.rules import DECIDED, HOLDS, REACHABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = {rule.name: rule for rule in rules()}
@@ -43,10 +43,12 @@ def check(rule: Rule, runs: int, factors: tuple[float, ...], seed: int = 1) -> N
 
 
 def called_none(rule: Rule, runs: int, seed: int) -> None:
-    """An effect of exactly the margin is called none in not more than 5 % of runs."""
+    """An effect of exactly the margin is called none in not more than 5 % of runs. (A claim that nothing changes may as
+    well fail there.)"""
     rates = simulated(rule, rule.margin, 0.0, runs, seed)
-    none = HOLDS if rule.rule == "constant" else NO_EFFECT
-    assert not replace(rates, wrong=rates.verdicts[none], wrong_over_seeds=rates.over_seeds[none]).too_many(), rates
+    if rule.rule == "constant":
+        rates = replace(rates, wrong=rates.verdicts[HOLDS], wrong_over_seeds=rates.over_seeds[HOLDS])
+    assert not rates.too_many(), rates
 
 
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)

@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import bdtrc
 
 from safety_geometry.claims.evidence import paired
+from safety_geometry.claims.geometry import choice_error
 from safety_geometry.claims.margins import MARGINS
 from safety_geometry.claims.rules import FAILS, HOLDS, NO_EFFECT, Measured, judged
 from safety_geometry.judges.behaviour import METRICS, compare
@@ -226,7 +227,7 @@ def chosen_layers(share: float):
         places = np.array([0.5 + effect / 2, 0.5 - effect / 2])
         missed = rng.random(2) > share
         places = np.where(missed, rng.random(2), places)
-        half = 1.96 * np.sqrt(2 * (1 - share) / 12)
+        half = np.sqrt(2) * choice_error(share)
         value = float(places[0] - places[1])
         return Estimate(value, value - half, value + half)
 

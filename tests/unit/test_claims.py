@@ -57,10 +57,10 @@ def test_the_papers_shape(study, verdicts):
         "r2d2_usefulness_rises", "refresh_refuses_less", "r2d2_coupling_drops", "sft_c_cos_flat", "sft_c_sub_flat",
         "c_cos_above_chance", "c_sub_above_chance", "carriers_distinct", "low_coupling_not_safe",
         "low_coupling_not_safe_direct", "r2d2_reopens_direct", "sft_attackable_direct", "r2d2_c_cos_falls", "r2d2_r_relocates",
-        "sft_r_relocates_first",
     }  # fmt: skip
     assert set(verdicts.index[verdicts["verdict"] == "holds"]) == holds
     assert verdicts.loc["r2d2_c_cos_falls_common", "verdict"] == "no effect"
+    assert verdicts.loc["sft_r_relocates_first", "verdict"] == "inconclusive"  # four choices of one seed, shares of .9
     later = verdicts.index.str.startswith(
         ("aligned_", "sweep_", "late_", "follow_up_", "transfer_", "dense_", "r_found_")
     )

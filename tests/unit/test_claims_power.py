@@ -4,6 +4,7 @@ Here a part of it; all of it is `long` (make test-long). And what a configuratio
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,7 @@ from scipy import stats
 from safety_geometry.claims.catalogue import CLAIMS, SWEPT, claims_for
 from safety_geometry.claims.margins import MARGINS
 from safety_geometry.claims.power import Plan, power_table, shown
-from safety_geometry.claims.rules import DECIDED, REACHABLE
+from safety_geometry.claims.rules import DECIDED, HOLDS, REACHABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = {rule.name: rule for rule in rules()}
@@ -41,6 +42,15 @@ def check(rule: Rule, runs: int, factors: tuple[float, ...], seed: int = 1) -> N
                 assert set(rates.verdicts) <= set(REACHABLE[rule.rule])
 
 
+def called_none(rule: Rule, runs: int, seed: int) -> None:
+    """An effect of exactly the margin is called none in not more than 5 % of runs. (A claim that nothing changes may as
+    well fail there.)"""
+    rates = simulated(rule, rule.margin, 0.0, runs, seed)
+    if rule.rule == "constant":
+        rates = replace(rates, wrong=rates.verdicts[HOLDS], wrong_over_seeds=rates.over_seeds[HOLDS])
+    assert not rates.too_many(), rates
+
+
 @pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 def test_verdicts_are_reached_and_seldom_wrong(rule):
     check(rule, {"series, difference": 8}.get(rule.name, 25 if rule.name in SLOW else 100), (0.0, 1.0, 2.0))
@@ -48,8 +58,7 @@ def test_verdicts_are_reached_and_seldom_wrong(rule):
 
 @pytest.mark.parametrize("rule", [rule for rule in RULES.values() if rule.rule != "level"], ids=lambda rule: rule.name)
 def test_an_effect_of_the_margin_is_seldom_called_none(rule):
-    runs = 15 if rule.name in SLOW else 150
-    assert not simulated(rule, rule.margin, 0.0, runs, 2).too_many()
+    called_none(rule, 15 if rule.name in SLOW else 150, 2)
 
 
 @pytest.mark.long
@@ -58,7 +67,7 @@ def test_verdicts_are_reached_and_seldom_wrong_in_many_runs(rule):
     runs = {"series, difference": 150}.get(rule.name, 500 if rule.name in SLOW else 2000)
     check(rule, runs, (0.0, 1.0, 2.0), seed=3)
     if rule.rule != "level":
-        assert not simulated(rule, rule.margin, 0.0, runs, 4).too_many()
+        called_none(rule, runs, 4)
 
 
 def test_a_rule_that_is_wrong_too_often_is_seen():

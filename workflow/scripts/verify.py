@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from safety_geometry.claims.verify_report import sentence, verify
+from safety_geometry.claims.verify_report import verify
 
 
 def main() -> None:
@@ -23,9 +23,7 @@ def main() -> None:
     arguments = parser.parse_args()
     lines, good = verify(arguments.results, arguments.reference, arguments.tolerance)
     print(f"{arguments.results} against {arguments.reference}:")
-    print("\n".join([sentence(good), *lines] if good else lines))
-    if not good:
-        print(sentence(good), file=sys.stderr)
+    print("\n".join(lines))
     sys.exit(not good)
 
 

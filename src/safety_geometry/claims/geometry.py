@@ -26,16 +26,21 @@ def layers_of_r(evidence: Evidence, regime: str, step: int) -> dict[int, Estimat
     """Layer of R as a share of the layers, by seed.
 
     The site is a choice: with the share q of resamples that make it, it is the layer, and else any layer alike, which
-    has the variance (1 − q) · 1/12 about it.
+    has the variance (1 − q) / 12 about it. Three such choices are not normal; their interval is three quarters longer.
     """
     rows = evidence.rows("coupling", regime)
     rows = rows[(rows["step"] == step) & rows["layer_r"].notna() & rows["site_share"].notna()]
     if not len(rows):
         raise NotApplicable(f"{regime} has no refusal carrier at step {step}")
     layers = depth(evidence, regime)
-    reach = [normal(0.975) * math.sqrt((1 - q) / 12) for q in rows["site_share"]]
+    reach = [choice_error(q) for q in rows["site_share"]]
     values = zip(rows["seed"], rows["layer_r"] / layers, reach, strict=True)
     return {int(seed): Estimate(value, value - r, value + r, 1) for seed, value, r in values}
+
+
+def choice_error(share: float) -> float:
+    """Half of the interval of a layer, as a share of the layers, that this share of resamples chooses."""
+    return 1.75 * normal(0.975) * math.sqrt((1 - share) / 12)
 
 
 def r_relocates(evidence: Evidence) -> Measured:

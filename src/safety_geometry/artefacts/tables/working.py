@@ -15,6 +15,7 @@ from safety_geometry.artefacts.tables.families import (
     HARM_SCORE,
     REFUSAL_CLASSES,
     REFUSAL_SCORE,
+    RULERS,
     UTILITY,
 )
 from safety_geometry.artefacts.tables.specification import Column, Table, flag, number, share, text, whole
@@ -104,4 +105,14 @@ TRAINING_LOG = Table(
     key=TRAINING.key,
 )
 
-TABLES = (JUDGED, CELLS, READOUT, ATTACK_PARTS, TRAINING_LOG)
+RULERS_OF_PROMPTS = Table(
+    "rulers",
+    "How well plain properties of the probe prompts separate their classes, by the tokenizer of a model.",
+    (
+        *RULERS,
+        whole("n_harmful", "harmful select prompts", 1),
+        whole("n_benign", "benign select prompts", 1),
+    ),
+)
+
+TABLES = (RULERS_OF_PROMPTS, JUDGED, CELLS, READOUT, ATTACK_PARTS, TRAINING_LOG)

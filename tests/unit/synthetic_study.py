@@ -16,7 +16,7 @@ from safety_geometry.claims.tables import (
 
 REGIMES = ("sft", "r2d2", "sft_refusal")
 ANCHORS = {5: "reference", 10: "10", 20: "20", 30: "30", 40: "40"}
-SIZES = {"fixed_source": 24, "direct": 24, "usefulness": 16, "lookalike": 30, "utility": 60}
+SIZES = {"fixed_source": 24, "direct": 24, "usefulness": 16, "lookalike": 30, "counterpart": 20, "utility": 60}
 # Share of prompts at each anchor: successful attacks, refused look-alikes, helpful answers.
 SHAPE = {
     "sft": ((0.75, 0.1, 0.8),) * 5,
@@ -26,6 +26,7 @@ SHAPE = {
 COUPLED = {"sft": (0.022,) * 5, "r2d2": (0.075, 0.078, 0.066, 0.021, 0.0205), "sft_refusal": (0.03,) * 5}
 R_LAYER = {"sft": (23, 5, 5, 5, 5), "r2d2": (23, 23, 23, 5, 5), "sft_refusal": (23, 23, 23, 23, 23)}
 RANK = {"sft": 1.24, "r2d2": 1.25, "sft_refusal": 1.26}
+RULERS = {"ruler_length_auroc": 0.6, "ruler_words_auroc": 0.95}
 LAYERS, DEEPEST, WIDTH = (5, 10, 14, 19, 23), 30, 24
 
 
@@ -38,7 +39,7 @@ def judged(regime: str, place: int, limit: float = 0.25) -> pd.DataFrame:
         count = SIZES[suite]
         rows.append({
             "id": ":".join(filter(None, (suite, arm, f"{suite}-{number:02d}"))), "suite": suite, "prompt_id": f"{suite}-{number:02d}",
-            "type": None, "arm": arm, "refusal": "full" if refuses and number % 2 else "partial" if refuses else "none",
+            "type": None, "arm": arm, "pair": f"lookalike-{number:02d}" if suite == "counterpart" else None, "refusal": "full" if refuses and number % 2 else "partial" if refuses else "none",
             "any_refusal": refuses, "refusal_score": float(refuses), "harm_score": float(success), "attack_success": success,
             "usefulness": useful, "degenerate": False, "hit_limit": number >= (1 - limit) * count, "n_tokens": 20, "off_topic": np.nan,
             "utility": utility, "judge_refusal": "refusal_rules", "judge_harm": "not_refused",
@@ -52,6 +53,8 @@ def judged(regime: str, place: int, limit: float = 0.25) -> pd.DataFrame:
                 add(suite, number, success=share < attacked / 8, refuses=share >= attacked / 8, arm="gcg_init")
             elif suite in ("direct", "lookalike"):
                 add(suite, number, success=suite == "direct" and share >= refused, refuses=share < refused)
+            elif suite == "counterpart":
+                add(suite, number, refuses=share < (1 + refused) / 2)
             elif suite == "usefulness":
                 add(suite, number, refuses=share < refused, useful=0.0 if share < refused else 0.3 + 0.4 * share)
             else:
@@ -137,7 +140,7 @@ def carriers(seed: int, regime: str, saves: tuple[int, ...]) -> dict[str, pd.Dat
         }
         row |= scores if own else dict.fromkeys(scores)
         row |= {f"{name}_frozen": row[name] for name in ("hrci", "hrci_repr", "c_cos", "c_sub")}
-        out["coupling"].append(row | {"h_score": 3.0, "n_harmful": 48, "n_benign": 48})
+        out["coupling"].append(row | {"h_score": 3.0} | RULERS | {"n_harmful": 48, "n_benign": 48})
         later = step - 5
         angle = {"sft": 1.2, "r2d2": 0.7, "sft_refusal": 0.8}[regime] * later
         shape = me | {
@@ -192,6 +195,7 @@ def carriers(seed: int, regime: str, saves: tuple[int, ...]) -> dict[str, pd.Dat
                             "selected": chosen and q == "s_total",
                         }
                     )
+    out["profile"] = [row | RULERS for row in out["profile"]]
     return {name: pd.DataFrame(rows) for name, rows in out.items()}
 
 

@@ -78,7 +78,7 @@ def test_contrasts_are_last_minus_earlier_and_regime_minus_regime(study):
     assert frame.loc[("regime", "any_refusal", "sft", "10", "r2d2", "10"), "value"] == pytest.approx(-0.9)
     assert frame.loc[("arm", "fixed_asr", "sft", "10", "sft", "10"), "value"] == pytest.approx(16 / 24)
     counts = study["contrasts"].groupby("contrast").size()
-    assert counts.to_dict() == {"arm": 15, "regime": 15 * 13, "time": 12 * 13}
+    assert counts.to_dict() == {"arm": 15, "regime": 15 * 14, "time": 12 * 14}
 
 
 def test_stack_orders_seeds_and_regimes_and_refuses_strangers():

@@ -9,7 +9,7 @@ touches roles served earlier, and takes from later ones only what it really need
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +30,7 @@ ENDINGS = r"['’](?:s|t|re|ve|ll|d|m)\b"
 # Thai, Lao, Burmese, Khmer, kana, Han.
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 BLOCK = 1024  # texts compared with all others at a time: what bounds the memory
-ROLE_KEYS = {"source", "n", "kind", "filter", "balance", "shares"}
+ROLE_KEYS = {"source", "n", "kind", "filter", "balance", "shares", "pairs"}
 
 
 class RoleError(ValueError):
@@ -41,7 +41,8 @@ class RoleError(ValueError):
 class Role:
     """One role. `n` is a number, "all" (all that no other role holds) or "published" (the source as it stands, overlaps
     left to the leakage check). `filter` keeps rows by field; `balance` names a field whose values take turns; `shares`
-    names roles with which prompts may be shared."""
+    names roles with which prompts may be shared; `pairs` names an earlier role of which each prompt has its match here:
+    the field `pair` of a row is its match's `key`, and only matches of prompts that were drawn are."""
 
     name: str
     sources: tuple[str, ...]
@@ -50,6 +51,7 @@ class Role:
     filter: Mapping[str, tuple]
     balance: str | None
     shares: frozenset[str]
+    pairs: str | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,8 @@ def read_roles(roles: Mapping[str, Mapping], sources: Iterable[str]) -> dict[str
             kind=settings.get("kind", ""),
             filter={field: _several(values) for field, values in settings.get("filter", {}).items()},
             balance=settings.get("balance"),
-            shares=frozenset(_several(settings.get("shares", ()))),
+            shares=frozenset((*_several(settings.get("shares", ())), *_several(settings.get("pairs") or ()))),
+            pairs=settings.get("pairs"),
         )
         if role.kind not in KINDS:
             raise RoleError(f"{where}.kind is {role.kind!r}; it has to be one of {', '.join(KINDS)}")
@@ -147,6 +150,12 @@ def read_roles(roles: Mapping[str, Mapping], sources: Iterable[str]) -> dict[str
             raise RoleError(f"{where}.n is {role.n!r}; it has to be a positive number, all or published")
         if strangers := sorted(role.shares - set(roles)):
             raise RoleError(f"{where}.shares names {', '.join(strangers)}, which is no role")
+        if role.pairs is not None and (role.pairs not in parsed or parsed[role.pairs].kind != role.kind):
+            raise RoleError(
+                f"{where}.pairs is {role.pairs!r}; it has to be a role of the same kind that stands before it"
+            )
+        if role.pairs is not None and role.n == "published":
+            raise RoleError(f"{where}.n is published, and pairs takes matches of drawn prompts only; set n to all")
         parsed[name] = role
     return parsed
 
@@ -189,8 +198,10 @@ def assign(
             for row in rows_by_source[source]
             if all(row.get(field) in values for field, values in role.filter.items())
         ]
+        if role.pairs is not None:
+            fits = _matched(fits, rows[role.pairs])
         free = fits if role.n == "published" else [row for row in fits if holders[cluster[row["id"]]] <= friends]
-        ordered = _ordered(role, free, seed)
+        ordered = _ordered(role, free, seed, matched_keys(role, read.values(), rows_by_source))
         taken = ordered[: role.n] if isinstance(role.n, int) else ordered
         held = Counter(name for row in fits for name in holders[cluster[row["id"]]] - friends)
         counts[role.name] = {
@@ -208,10 +219,29 @@ def assign(
     return Assignment({name: rows[name] for name in read}, {name: counts[name] for name in read})
 
 
-def _ordered(role: Role, rows: Sequence[Mapping], seed: int) -> list[Mapping]:
-    """The role's own order, each normalised prompt once; with `balance` the field's values take turns."""
+def matched_keys(role: Role, roles: Iterable[Role], rows_by_source: Mapping[str, Sequence[Mapping]]) -> set:
+    """Keys of the role's prompts for which a role that `pairs` with it has a match."""
+    sources = [source for other in roles if other.pairs == role.name for source in other.sources]
+    return {row.get("pair") for source in sources for row in rows_by_source[source]} - {None}
+
+
+def _matched(rows: Sequence[Mapping], drawn: Sequence[Mapping]) -> list[Mapping]:
+    """The rows whose match is among those drawn, with the id of the match as `pair`."""
+    ids = {row["key"]: row["id"] for row in drawn if "key" in row}
+    return [{**row, "pair": ids[row["pair"]]} for row in rows if row.get("pair") in ids]
+
+
+def _ordered(role: Role, rows: Sequence[Mapping], seed: int, first_keys: Set = frozenset()) -> list[Mapping]:
+    """The role's own order, each normalised prompt once; with `balance` the field's values take turns.
+
+    Prompts with a key among `first_keys` come before all others, of each value of `balance`."""
     order = sorted(
-        rows, key=lambda row: (hashlib.sha256(f"{seed}|{role.name}|{row['id']}".encode()).hexdigest(), row["id"])
+        rows,
+        key=lambda row: (
+            row.get("key") not in first_keys,
+            hashlib.sha256(f"{seed}|{role.name}|{row['id']}".encode()).hexdigest(),
+            row["id"],
+        ),
     )
     first: dict[str, Mapping] = {}
     for row in order:

@@ -35,6 +35,7 @@ JUDGED = Table(
             "arm of a suite that has several: an attack (gcg, gcg_init), a cell of a sweep, or attack@regime:step",
             missing=True,
         ),
+        text("pair", "id of the prompt that its prompt is matched with, in a suite of matches", missing=True),
         text("refusal", "refusal class", REFUSAL_CLASSES),
         flag("any_refusal", "partial or full refusal"),
         REFUSAL_SCORE,

@@ -416,7 +416,9 @@ def _targets(study: Study) -> None:
         if (cell["regime"], str(cell["anchor"])) not in _places(study):
             place = f"{cell['regime']}:{cell['anchor']}"
             raise ConfigError(f"sweep.primary[{number}]", place, "not in sweep.checkpoints")
-    for key, cells in (("sweep.primary", sweep["primary"]), ("sweep.generate.cells", sweep["generate"]["cells"])):
+    lists = {"sweep.primary": sweep["primary"]}
+    lists |= {f"sweep.generate.{name}": sweep["generate"].get(name, []) for name in ("cells", "controlled")}
+    for key, cells in lists.items():
         for number, target in enumerate(map(Target.of, cells)):
             if target.id not in known:
                 raise ConfigError(
@@ -445,6 +447,8 @@ def _answers(study: Study) -> None:
             _known(f"quadrants.{side}", suite, "suite", config["completions"]["max_new_tokens"])
     for kind, role in (("harmful", "direct"), ("benign", "utility")):
         _enough(study, f"sweep.prompts.{kind}", sweep["prompts"][kind], role)
+        if asked := sweep.get("reply_inversion"):
+            _enough(study, f"sweep.reply_inversion.prompts.{kind}", asked["prompts"][kind], role)
     if follow_up["targets"] and not sweep["generate"]["cells"]:
         raise ConfigError(
             "follow_up.targets", follow_up["targets"], "needs sweep.generate.cells to choose from; or set it to 0"

@@ -49,6 +49,7 @@ class Layout:
         self.prompt_activations = f"{self.seed}/completions/{CHECKPOINT}.safetensors"
         self.cells = f"{self.seed}/sweep/{CHECKPOINT}/cells.csv"
         self.readout = f"{self.seed}/sweep/{CHECKPOINT}/readout.csv"
+        self.reply_inversion = f"{self.seed}/sweep/{CHECKPOINT}/reply_inversion.csv"
         self.sweep_answers = f"{self.private_seed}/sweep/{CHECKPOINT}/completions.jsonl"
         self.sweep_judged = f"{self.seed}/sweep/{CHECKPOINT}/sweep/judged.csv"
         self.follow_up_choice = f"{self.seed}/sweep/choice.json"

@@ -218,9 +218,11 @@ class Study:
             if family == "ablate" or rank == 1
         ]
 
-    def generated(self) -> list[str]:
-        """Ids of the targets that give answers."""
-        return [Target.of(target).id for target in self.config["sweep"]["generate"]["cells"]]
+    def generated(self) -> dict[str, list[str]]:
+        """Ids of the targets that give answers (`cells`), and, where only some have controls that do, of these
+        (`controlled`)."""
+        lists = {name: self.config["sweep"]["generate"].get(name) for name in ("cells", "controlled")}
+        return {name: [Target.of(target).id for target in some] for name, some in lists.items() if some is not None}
 
     # --------------------------------------------------------------------------------------------------- attacks
 

@@ -103,7 +103,7 @@ class SweepPlan:
 
     controls: how many of each kind; permutations: directions that primary targets are tested against, over the shared
     kinds; answering: ids of the targets that give answers, and answering_controls: how many controls of each kind do
-    beside them; scan_layers: of the layer scan, which has a unit for each of scan_targets.
+    beside them, or (controlled) beside these of them only; scan_layers: of the layer scan, which has a unit for each of scan_targets.
     """
 
     targets: tuple[Target, ...]
@@ -111,6 +111,7 @@ class SweepPlan:
     permutations: int = 0
     answering: frozenset[str] = frozenset()
     answering_controls: Mapping[str, int] = field(default_factory=dict)
+    controlled: frozenset[str] | None = None
     scan_layers: tuple[int, ...] = ()
     scan_targets: tuple[Target, ...] = ()
 
@@ -125,13 +126,18 @@ class SweepPlan:
             settings["permutations"],
             frozenset(settings["generate"]["cells"]),
             settings["generate"]["controls"],
-            tuple(scan["layers"]),
-            tuple(Target(scan["family"], mode, scan["lambda"]) for mode in scan["modes"]),
+            None if (some := settings["generate"].get("controlled")) is None else frozenset(some),
+            scan_layers=tuple(scan["layers"]),
+            scan_targets=tuple(Target(scan["family"], mode, scan["lambda"]) for mode in scan["modes"]),
         )
 
     @property
     def ranks(self) -> list[int]:
         return sorted({1, *(target.rank for target in self.targets)})
+
+    def _beside(self, target: Target) -> Mapping[str, int]:
+        """How many controls of each kind answer beside a target that answers."""
+        return self.answering_controls if self.controlled is None or target.id in self.controlled else {}
 
     def units(self, exists: Callable[[Target], bool] = lambda target: True) -> Iterator[PlannedUnit]:
         """All units of readouts; those of the targets that exist here. The model as it is comes last."""
@@ -143,9 +149,9 @@ class SweepPlan:
             answering = [target for target in targets if target.id in self.answering]
             speaks |= bool(answering)
             for target in targets:
-                beside = self.answering_controls if target in answering else None
+                beside = self._beside(target) if target in answering else None
                 yield target_unit(target, self.controls, beside)
-            beside = self.answering_controls if answering else None
+            beside = next((kinds for target in answering if (kinds := self._beside(target))), None)
             yield from shared_units(targets, self.controls, self.permutations, beside)
         for target in self.scan_targets:
             yield scan_unit(target, self.scan_layers)

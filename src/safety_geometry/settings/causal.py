@@ -11,6 +11,7 @@ from safety_geometry.settings.kinds import (
     Natural,
     RegimeName,
     Settings,
+    Share,
     Step,
     Text,
     at_least,
@@ -71,9 +72,20 @@ class Generate(Settings):
 
     cells: list[Cell] = key("Which.")
     controls: ControlCounts = key("How many of each kind answer beside a target; an interval over controls takes five.")
+    controlled: list[Cell] = optional("Those of the cells that have controls that answer; left out: all.")
     suites: Numbers = key("Suite: how many of its first prompts.")
     max_new_tokens: Count = key("Longest answer.")
     batch_size: Count = key("Requests answered together.")
+
+
+class ReplyInversion(Settings):
+    """Whether a request could cause harm, asked of the model with its carriers removed and added."""
+
+    prompts: ReadoutPrompts = key("The first of roles direct and utility.")
+    least_accuracy: Share = key(
+        "Share of right answers without edits, of both classes alike, below which a model counts as at chance."
+    )
+    batch_size: Count = key("Questions read together.")
 
 
 class LayerScan(Settings):
@@ -114,6 +126,7 @@ class Sweep(Settings):
     batch_size: Count = key("Prompts read together.")
     generate: Generate = key("Cells that also answer.")
     layer_scan: LayerScan | None = key("The scan of layers; or null.")
+    reply_inversion: ReplyInversion | None = optional("The question of harm; null or left out: it is not asked.")
 
 
 class FollowUp(Settings):

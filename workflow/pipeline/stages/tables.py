@@ -54,11 +54,12 @@ def of_sweeps(study: Study) -> list[str]:
         "aligned_anchors": config["aligned"]["anchors"] or study.models,
         "follow_up": config["follow_up"]["targets"],
     }
+    wanted["reply_inversion"] = config["sweep"].get("reply_inversion")
     return ["quadrants", "causal_sweep", "control_normalised", *(name for name, there in wanted.items() if there)]
 
 
 def claim_tables(study: Study) -> list[str]:
-    return [*CLAIMS, *(name for name in of_sweeps(study) if name not in ("layer_scan", "quadrants"))]
+    return [*CLAIMS, *(name for name in of_sweeps(study) if name not in ("layer_scan", "quadrants", "reply_inversion"))]
 
 
 def all_tables(study: Study) -> list[str]:

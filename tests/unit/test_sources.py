@@ -139,7 +139,9 @@ def test_parts_of_several_packages_are_joined_in_order(parts, tmp_path):
 
 def test_parts_in_another_order_or_incomplete_are_refused(parts, tmp_path):
     for changed in (parts["parts"][::-1], parts["parts"][:2]):
-        with pytest.raises(SourceError, match=r"sources\.tiny: wrong SHA-256 of tiny\.gguf: expected [0-9a-f]{64}, got"):
+        with pytest.raises(
+            SourceError, match=r"sources\.tiny: wrong SHA-256 of tiny\.gguf: expected [0-9a-f]{64}, got"
+        ):
             fetch(parts | {"parts": changed}, tmp_path / "out", "tiny")
     missing = parts["parts"][2] | {"file": "tinymodel_part3/data/part04.bin"}
     with pytest.raises(SourceError, match=r"sources\.tiny\.parts\[2\]: no file fits .*; nearest .*part03\.bin"):

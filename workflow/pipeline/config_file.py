@@ -30,7 +30,7 @@ NULLS = frozenset(
     "completions.every_save.*", "judges.labelled", "judges.labelled.refusal.source", "judges.labelled.harm.source",
     "judges.hand_labels", "judges.harmbench", "judges.strongreject",
     *(f"judges.{judge}.{key}" for judge in ("harmbench", "strongreject") for key in ("base", "template",
-    "contextual_template")), "sweep.layer_scan", )
+    "contextual_template")), "sweep.layer_scan", "sweep.reply_inversion", )
 )  # fmt: skip
 
 # Sections of named entries: null takes all of config.yaml's away.

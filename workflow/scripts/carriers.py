@@ -1,8 +1,8 @@
 """Carriers, coupling, geometry and companions of one (seed, regime), from cached activations and candidate scores.
 
---activations come in the order of params.steps, --scores in that of params.scored_steps. Checkpoints without a refusal
-carrier are named on stderr; --rulers stand beside every separability. params: seed, regime, steps, anchors {name: step}, reference (a step), scored_steps,
-settings (GeometrySettings).
+--activations come in the order of params.steps, --scores in that of params.scored_steps; --rulers stand beside every
+separability. Checkpoints without a refusal carrier are named on stderr. params: seed, regime, steps, anchors {name:
+step}, reference (a step), scored_steps, settings (GeometrySettings).
 """
 
 import sys

@@ -1,7 +1,7 @@
 """Reply inversion at one checkpoint: whether a request could cause harm, asked with the carriers removed and added.
 
-params: model, checkpoint {seed, regime, step, anchor}, prompts {harmful, benign}, least_accuracy, batch_size, stats_seed
-and draws of the bootstrap. A model that is at chance without edits is named on stderr. No text is written.
+params: model, checkpoint {seed, regime, step, anchor}, prompts {harmful, benign}, least_accuracy, batch_size,
+stats_seed and draws of the bootstrap. A model that is at chance without edits is named on stderr. No text is written.
 """
 
 import sys

@@ -103,7 +103,8 @@ class SweepPlan:
 
     controls: how many of each kind; permutations: directions that primary targets are tested against, over the shared
     kinds; answering: ids of the targets that give answers, and answering_controls: how many controls of each kind do
-    beside them, or (controlled) beside these of them only; scan_layers: of the layer scan, which has a unit for each of scan_targets.
+    beside them (controlled: beside these only); scan_layers: of the layer scan, which has a unit for each of
+    scan_targets.
     """
 
     targets: tuple[Target, ...]

@@ -6,7 +6,8 @@ import numpy as np
 
 from safety_geometry.artefacts.carriers import Carrier, CarrierPair
 from safety_geometry.causal.edits import ablate, steer
-from safety_geometry.causal.inversion import EDITS, HARM, HARMLESS, WORDINGS, Edit, at_chance, describe
+from safety_geometry.causal.inversion import at_chance, describe
+from safety_geometry.causal.question import EDITS, HARM, HARMLESS, WORDINGS, Edit
 from safety_geometry.causal.readout import clean_prompts, opening_ids, read_log_ratio
 from safety_geometry.models.interventions import Intervention
 from safety_geometry.models.language_model import LanguageModel
@@ -39,7 +40,7 @@ def harm_scores(
     questions = asked(requests)
     answers = [opening_ids(model.chat, [text], questions[:3])[0] for text in (HARM, HARMLESS)]
     if answers[0] == answers[1]:
-        raise ValueError(f"{HARM!r} and {HARMLESS!r} begin with the same token of this tokenizer: they cannot be told apart")
+        raise ValueError(f"{HARM!r} and {HARMLESS!r} begin with one token of this tokenizer: they cannot be told apart")
     size = BatchSize.of(batch_size, "reply inversion")
     prompts = [prompt.ids for prompt in model.render(questions, 1)]
     layers = sorted({item.layer for cell in cells for item in cell})

@@ -27,7 +27,8 @@ GREYS = {"color": "#555555", "linestyle": "none"}
 def layer_profile(tables: dict[str, pd.DataFrame]) -> Figure:
     """One column per regime, lines shaded by the anchor's step. Above: validation score of H by layer. Below: the best
     S_total of R by layer, filled where that candidate is admissible; stars mark the chosen sites, titles name them. The
-    first seed is drawn. Grey lines: what the prompts' length and words alone give away. Needs profile; prompts, where given, tells how many stand behind the scores of H and of R."""
+    first seed is drawn. Grey lines: what the prompts' length and words alone give away. Needs profile; prompts, where
+    given, tells how many stand behind the scores of H and of R."""
     frame, note = first_seed(need(tables, "profile", ["value"]))
     frame = frame[frame["anchor"].notna()]
     steps = anchor_steps(frame)

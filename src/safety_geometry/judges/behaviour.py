@@ -106,8 +106,9 @@ def _outcome(rows: pd.DataFrame, metric: Metric) -> pd.DataFrame:
 def metrics(judged: pd.DataFrame, seed: int = 0, draws: int = 2000) -> pd.DataFrame:
     """Metrics of one checkpoint, tidy: `metric`, `value`, `lo`, `hi`, `n`; 95 % intervals.
 
-    Rates have Wilson's interval, means a percentile bootstrap over prompts, refusal_dprime one over pairs. Each metric stands a second time with the
-    suffix `_finished`, made from completions that ended by themselves; with n = 0 its value is NaN.
+    Rates have Wilson's interval, means a percentile bootstrap over prompts, refusal_dprime one over pairs. Each metric
+    stands a second time with the suffix `_finished`, made from completions that ended by themselves; with n = 0 its
+    value is NaN.
     """
     by_metric = dict(list(outcomes(judged).groupby("metric", sort=False)))
     rows = []

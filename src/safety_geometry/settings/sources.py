@@ -92,7 +92,8 @@ class Source(Settings):
         joined = self.kind == "package" and self.parts is not None
         if self.parts is not None and (unread := [name for name in NOT_JOINED if getattr(self, name) is not None]):
             raise refused(unread[0], getattr(self, unread[0]), "has to be left out beside parts: each has its own")
-        needed = [*(JOINED if joined else NEEDS[self.kind]), *(["sha256"] if self.kind == "url" and self.members is None else [])]
+        single = ["sha256"] if self.kind == "url" and self.members is None else []
+        needed = [*(JOINED if joined else NEEDS[self.kind]), *single]
         if lacks := [name for name in needed if getattr(self, name) is None]:
             raise lacking(lacks)
         return self

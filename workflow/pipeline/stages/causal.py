@@ -7,8 +7,8 @@ from pipeline.identity import Job
 from pipeline.stages.sources import model_settings
 from pipeline.stages.stage import Stage
 from pipeline.study import Study
-from safety_geometry.causal.inversion import EDITS, WORDINGS
 from safety_geometry.causal.plan import PlannedCell, SweepPlan, Target
+from safety_geometry.causal.question import EDITS, WORDINGS
 from safety_geometry.settings.identity import Checkpoint
 
 QUESTION = 30  # tokens of the question about a request

@@ -300,6 +300,9 @@ def _tiny(study: Study) -> None:
 def _prompts(study: Study) -> None:
     config, roles, sets = study.config, study.config["prompts"]["roles"], study.config["prompts"]["sets"]
     completions, clean = config["completions"], config["clean_rows"]["roles"] if study.regimes else []
+    if lacks := sorted(set(completions["max_new_tokens"]) - {*roles, "fixed_source"}):
+        fix = "no role of this name: add it to prompts.roles, or set completions.max_new_tokens of it to null"
+        raise ConfigError("completions.max_new_tokens", lacks[0], fix)
     if unknown := set(completions["every_save"]) - set(completions["max_new_tokens"]):
         raise ConfigError("completions.every_save", sorted(unknown), "not a suite of completions.max_new_tokens")
     for suite, n in completions["every_save"].items():
@@ -308,8 +311,9 @@ def _prompts(study: Study) -> None:
     for name, role in roles.items():
         for wanted in _sets(role):
             _known(f"prompts.roles.{name}.set", wanted, "set", sets)
-        if "shares" in role:
-            _known(f"prompts.roles.{name}.shares", role["shares"], "role", roles)
+        for key in ("shares", "pairs"):
+            if key in role:
+                _known(f"prompts.roles.{name}.{key}", role[key], "role", roles)
     for name, prompts in sets.items():
         if "targets" in prompts and prompts["format"] != "harmbench_csv":
             raise ConfigError(

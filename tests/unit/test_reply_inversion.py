@@ -99,7 +99,9 @@ def test_a_model_that_cannot_answer_is_left_out(model, monkeypatch):
     assert [row["at_chance"] for row in inversion_rows(model, texts, texts, PAIR, 8, 0.0, 50, 1)] == [True]
     without = CarrierPair("reference", "own", H, None, "none was found")
     high = 1.0
-    assert [row["carrier"] for row in inversion_rows(model, texts, texts, without, 8, 0.6, 50, 1)] == ["none"] + ["H"] * 3
+    assert [row["carrier"] for row in inversion_rows(model, texts, texts, without, 8, 0.6, 50, 1)] == ["none"] + [
+        "H"
+    ] * 3
 
 
 def test_numbers_of_an_edit():

@@ -19,7 +19,7 @@ REGIMES = ("sft", "r2d2", "sft_refusal")
 ANCHORS = {5: "reference", 10: "10", 20: "20", 30: "30", 40: "40"}
 SIZES = {
     "fixed_source": 24, "autodan": 24, "framings": 24, "universal": 24, "direct": 24, "usefulness": 16, "lookalike": 30,
-    "utility": 60,
+    "counterpart": 20, "utility": 60,
 }  # fmt: skip
 ATTACKED = ("fixed_source", "autodan", "framings", "universal")  # suites of direct requests
 # Share of prompts at each anchor: successful attacks, refused look-alikes, helpful answers.
@@ -31,6 +31,7 @@ SHAPE = {
 COUPLED = {"sft": (0.022,) * 5, "r2d2": (0.075, 0.078, 0.066, 0.021, 0.0205), "sft_refusal": (0.03,) * 5}
 R_LAYER = {"sft": (23, 5, 5, 5, 5), "r2d2": (23, 23, 23, 5, 5), "sft_refusal": (23, 23, 23, 23, 23)}
 RANK = {"sft": 1.24, "r2d2": 1.25, "sft_refusal": 1.26}
+RULERS = {"ruler_length_auroc": 0.6, "ruler_words_auroc": 0.95}
 LAYERS, DEEPEST, WIDTH = (5, 10, 14, 19, 23), 30, 24
 
 
@@ -43,6 +44,7 @@ def judged(regime: str, place: int, limit: float = 0.25) -> pd.DataFrame:
         count, prompt = SIZES[suite], f"{'direct' if suite in ATTACKED else suite}-{number:02d}"
         rows.append({
             "id": ":".join(filter(None, (suite, arm, prompt))), "suite": suite, "prompt_id": prompt,
+            "pair": f"lookalike-{number:02d}" if suite == "counterpart" else None,
             "type": None, "arm": arm, "refusal": "full" if refuses and number % 2 else "partial" if refuses else "none",
             "any_refusal": refuses, "refusal_score": float(refuses), "harm_score": float(success), "attack_success": success,
             "usefulness": useful, "degenerate": False, "hit_limit": number >= (1 - limit) * count, "n_tokens": 20, "off_topic": np.nan,
@@ -62,6 +64,8 @@ def judged(regime: str, place: int, limit: float = 0.25) -> pd.DataFrame:
                 add(suite, number, success=share < attacked / 4, refuses=share >= attacked / 4, arm=suite)
             elif suite in ("direct", "lookalike"):
                 add(suite, number, success=suite == "direct" and share >= refused, refuses=share < refused)
+            elif suite == "counterpart":
+                add(suite, number, refuses=share < (1 + refused) / 2)
             elif suite == "usefulness":
                 add(suite, number, refuses=share < refused, useful=0.0 if share < refused else 0.3 + 0.4 * share)
             else:
@@ -147,7 +151,7 @@ def carriers(seed: int, regime: str, saves: tuple[int, ...]) -> dict[str, pd.Dat
         }
         row |= scores if own else dict.fromkeys(scores)
         row |= {f"{name}_frozen": row[name] for name in ("hrci", "hrci_repr", "c_cos", "c_sub")}
-        out["coupling"].append(row | {"h_score": 3.0, "n_harmful": 48, "n_benign": 48})
+        out["coupling"].append(row | {"h_score": 3.0} | RULERS | {"n_harmful": 48, "n_benign": 48})
         later = step - 5
         angle = {"sft": 1.2, "r2d2": 0.7, "sft_refusal": 0.8}[regime] * later
         shape = me | {
@@ -202,6 +206,7 @@ def carriers(seed: int, regime: str, saves: tuple[int, ...]) -> dict[str, pd.Dat
                             "selected": chosen and q == "s_total",
                         }
                     )
+    out["profile"] = [row | RULERS for row in out["profile"]]
     return {name: pd.DataFrame(rows) for name, rows in out.items()}
 
 

@@ -32,6 +32,8 @@ PARAMS = {
 OUTPUTS = {"carriers": "carriers.safetensors", "coupling": "coupling.csv", "geometry": "geometry.csv",
            "controls": "coupling_controls.csv", "profile": "profile.csv"}  # fmt: skip
 
+RULERS = ["ruler_length_auroc", "ruler_words_auroc"]
+
 
 def activations(step, dtype=np.float32):
     rng = np.random.default_rng([11, step])
@@ -77,6 +79,8 @@ def run(folder, monkeypatch, params=PARAMS, kl=0.02, order=STEPS, caches=activat
         empty = "refused.harmful" in caches(step) and "mean.refused" not in caches(step)
         save_file({} if empty else scores(step, kl), path, {"n_layers": str(L)})
         command.append(str(path))
+    (folder / "rulers.csv").write_text(f"{','.join(RULERS)},n_harmful,n_benign\n0.625,0.875,{M},{M}\n")
+    command += ["--rulers", str(folder / "rulers.csv")]
     for name, file in OUTPUTS.items():
         command += [f"--{name}", str(folder / file)]
     monkeypatch.setattr(sys, "argv", [*command, "--params", json.dumps(params)])
@@ -104,6 +108,11 @@ def test_sites_are_own_or_frozen_from_the_anchor_before(result):
         12: True,
     }
     assert (coupling.pos_h == "t_inst").all() and (coupling.layer_r > 0).all()
+
+
+def test_rulers_stand_beside_every_separability(result):
+    for name in ("coupling", "profile"):
+        assert (result[1][name][RULERS] == [0.625, 0.875]).all(axis=None)
 
 
 def test_coupling_is_that_of_the_means(result):

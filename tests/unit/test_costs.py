@@ -360,3 +360,19 @@ def test_rates_that_were_measured_here_come_first_and_others_have_names(tmp_path
     with pytest.raises(RatesError, match=r"no rates for a device of kind xpu; known are .*make calibrate"):
         read_rates("xpu", tmp_path)
     assert math.isfinite(read_rates("cuda", tmp_path, "H100").forward)
+
+
+def test_matches_are_as_many_as_the_prompts_that_they_belong_to():
+    f = facts()
+    assert f.config["prompts"]["roles"]["counterpart"]["n"] == "all"
+    assert f.prompts("counterpart") == f.prompts("lookalike") == 30
+
+
+def test_the_mature_refuser_takes_less_than_two_cpu_hours():
+    """An hour on two cores, for every job that runs the model; by the rates of one thread."""
+    of, at = config("configs/aligned.yaml"), {"seed": "42", "regime": "aligned", "step": "0"}
+    f = facts(of, read_rates("cpu", ROOT))
+    rules = ("probe_anchor", "completions", "sweep", "reply_inversion", "attack_gcg", "transfer")
+    jobs = [need(f, rule, at) for rule in rules] + [need(f, "convert_model", {"model": "aligned/step0"})]
+    assert sum(job.seconds for job in jobs) < 2 * 3600 * 0.85  # two threads do less than twice as much
+    assert max(job.memory for job in jobs) < 6000

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 from pathlib import Path
+from statistics import NormalDist
 
 import pandas as pd
 import pytest
@@ -145,6 +146,14 @@ def test_anchors_stand_in_order_of_their_steps_and_shades_too():
     assert [t.get_text() for t in legend.get_texts()] == ["5", "10", "20", "30", "40"]
     light = [sum(int(to_hex(line.get_color())[i : i + 2], 16) for i in (1, 3, 5)) for line in legend.get_lines()]
     assert light[-1] == min(light)
+    lower = {text.get_text() for legend in figure.legends for text in legend.get_texts()}
+    assert {"prompt length", "bag of words"} <= lower
+    top = next(ax for ax in figure.axes if ax.get_title(loc="left").startswith("r2d2"))
+    heights = {line.get_label(): line.get_ydata()[0] for line in top.lines if line.get_label() in lower}
+    assert heights["bag of words"] == pytest.approx(2**0.5 * NormalDist().inv_cdf(0.95))
+    assert heights["prompt length"] == pytest.approx(2**0.5 * NormalDist().inv_cdf(0.6))
+    said = figure.get_suptitle().replace("\n", " ")  # H's AUROC is .9 throughout
+    assert "bag of words does as well as H in 15 of 15" in said and "prompt length" not in said
 
 
 def test_lines_that_coincide_are_both_seen():

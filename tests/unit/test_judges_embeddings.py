@@ -189,7 +189,9 @@ def test_scripts_with_embeddings(folder, tmp_path, run):  # noqa: F811
     source = tmp_path / "source"
     shutil.copytree(folder, source / "model")
     for name, part in frame.groupby("dataset"):
-        rows = part[["request", "response"]].assign(refusal=part["response"].str.startswith("Sorry"), harm=part["label"])
+        rows = part[["request", "response"]].assign(
+            refusal=part["response"].str.startswith("Sorry"), harm=part["label"]
+        )
         rows.assign(severity=rows["harm"]).to_json(data / f"{name}.jsonl", orient="records", lines=True)
     paths = {name: tmp_path / f"{name}.json" for name in ("refusal", "harm")}
     params = {f"{kind}_files": ["*.jsonl"] for kind in ("refusal", "harm", "severity")}
@@ -203,10 +205,20 @@ def test_scripts_with_embeddings(folder, tmp_path, run):  # noqa: F811
     assert table["n"].max() == 36 and {"harm_trained", "harm_without_embeddings"} <= set(table["judge"])
 
     completions, judged = tmp_path / "completions.jsonl", tmp_path / "judged.csv"
-    row = {"id": "a", "suite": "direct", "prompt_id": "p", "prompt": frame["request"][1], "n_tokens": 9, "hit_limit": False}
+    row = {
+        "id": "a",
+        "suite": "direct",
+        "prompt_id": "p",
+        "prompt": frame["request"][1],
+        "n_tokens": 9,
+        "hit_limit": False,
+    }
     completions.write_text(json.dumps(row | {"completion": frame["response"][1]}) + "\n")
     asked = ["--completions", completions, "--harm", paths["harm"], "--judged", judged]
-    for success, means in (("attack_success", {True: "attack_success", False: "not_refused"}[artefact["orders_answers"]]), ("not_refused", "not_refused")):
+    for success, means in (
+        ("attack_success", {True: "attack_success", False: "not_refused"}[artefact["orders_answers"]]),
+        ("not_refused", "not_refused"),
+    ):
         settings = json.dumps({"embeddings_folder": "model", "success": success})
         run("judge", *asked, "--embeddings", source, "--params", settings)
         line = read_table(judged, JUDGED).iloc[0]

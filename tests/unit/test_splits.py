@@ -358,3 +358,44 @@ def test_script_writes_role_files_and_a_valid_table(tmp_path):
     leakage = read_table(tmp_path / "leakage.csv")
     assert len(leakage) == 6 and set(leakage["seed"]) == {3}
     assert not any(row["prompt"] in done.stdout + done.stderr for found in rows.values() for row in found)
+
+
+def test_matches_of_drawn_prompts_are_drawn_and_prompts_with_a_match_come_first():
+    texts = sentences(60, 5)
+    safe = [row | {"key": f"s{i}", "type": "ab"[i % 2]} for i, row in enumerate(source("safe", texts[:40], "benign"))]
+    harmful = [row | {"pair": f"s{i}"} for i, row in enumerate(source("harm", texts[40:]))]
+    harmful[0]["prompt"] = harmful[0]["prompt"] + " " + " ".join(safe[0]["prompt"].split()[:1])  # alike, as matches are
+    roles = {
+        "look": {"source": "safe", "n": 12, "kind": "evaluation", "balance": "type"},
+        "match": {"source": "harm", "n": "all", "kind": "evaluation", "pairs": "look"},
+    }
+    rows = assign({"safe": safe, "harm": harmful}, roles, seed=1, threshold=0.6).rows
+    assert {row["pair"] for row in rows["match"]} == set(ids(rows["look"])) and len(rows["match"]) == 12
+    assert sorted(row["type"] for row in rows["look"]) == ["a"] * 6 + ["b"] * 6
+    more = assign({"safe": safe, "harm": harmful}, roles | {"look": roles["look"] | {"n": 30}}, 1, 0.6).rows
+    assert ids(more["look"])[:12] == ids(rows["look"]) and len(more["match"]) == 20
+
+
+def test_a_match_may_be_like_its_prompt_and_nothing_else():
+    safe = [row | {"key": "s0"} for row in source("safe", ["fell an old oak tree"], "benign")]
+    harmful = [row | {"pair": "s0"} for row in source("harm", ["fell an old oak neighbour"])]
+    roles = {
+        "look": {"source": "safe", "n": "all", "kind": "evaluation"},
+        "match": {"source": "harm", "n": "all", "kind": "evaluation", "pairs": "look"},
+    }
+    rows = assign({"safe": safe, "harm": harmful}, roles, seed=1, threshold=0.5).rows
+    check_leakage(rows, read_roles(roles, ["safe", "harm"]), 0.5)
+    probe = {"probe": {"source": "other", "n": "all", "kind": "probe"}}
+    other = {"other": source("other", ["fell an old oak rival", "unlike all that"])}
+    found = assign({"safe": safe, "harm": harmful} | other, roles | probe, seed=1, threshold=0.5).rows
+    assert [row["prompt"] for row in found["probe"]] == ["unlike all that"]
+
+
+def test_pairs_need_an_earlier_role_of_their_kind():
+    role = {"source": "harm", "kind": "evaluation", "pairs": "look"}
+    look = {"source": "safe", "kind": "evaluation"}
+    for roles in ({"match": role, "look": look}, {"look": look | {"kind": "probe"}, "match": role}):
+        with pytest.raises(RoleError, match=r"roles\.match\.pairs is 'look'; it has to be a role of the same kind"):
+            read_roles(roles, ["safe", "harm"])
+    with pytest.raises(RoleError, match=r"roles\.match\.n is published"):
+        read_roles({"look": look, "match": role | {"n": "published"}}, ["safe", "harm"])

@@ -139,6 +139,8 @@ def _patterns(study: Study) -> Iterator[tuple[str, str]]:
     for name, source in study.config["sources"].items():
         for member in source.get("members", []):
             yield f"sources.{name}.members", member if isinstance(member, str) else member["path"]
+        for part in source.get("parts", []):
+            yield f"sources.{name}.parts", part["file"]
         if "file" in source:
             yield f"sources.{name}.file", source["file"]
     for key, entry in _entries(study).items():
@@ -306,6 +308,9 @@ def _tiny(study: Study) -> None:
 def _prompts(study: Study) -> None:
     config, roles, sets = study.config, study.config["prompts"]["roles"], study.config["prompts"]["sets"]
     completions, clean = config["completions"], config["clean_rows"]["roles"] if study.regimes else []
+    if lacks := sorted(set(completions["max_new_tokens"]) - {*roles, "fixed_source"}):
+        fix = "no role of this name: add it to prompts.roles, or set completions.max_new_tokens of it to null"
+        raise ConfigError("completions.max_new_tokens", lacks[0], fix)
     if unknown := set(completions["every_save"]) - set(completions["max_new_tokens"]):
         raise ConfigError("completions.every_save", sorted(unknown), "not a suite of completions.max_new_tokens")
     for suite, n in completions["every_save"].items():
@@ -319,8 +324,9 @@ def _prompts(study: Study) -> None:
     for name, role in roles.items():
         for wanted in _sets(role):
             _known(f"prompts.roles.{name}.set", wanted, "set", sets)
-        if "shares" in role:
-            _known(f"prompts.roles.{name}.shares", role["shares"], "role", roles)
+        for key in ("shares", "pairs"):
+            if key in role:
+                _known(f"prompts.roles.{name}.{key}", role[key], "role", roles)
     for name, prompts in sets.items():
         if "targets" in prompts and prompts["format"] != "harmbench_csv":
             raise ConfigError(
@@ -515,6 +521,8 @@ def _answers(study: Study) -> None:
             _known(f"quadrants.{side}", suite, "suite", config["completions"]["max_new_tokens"])
     for kind, role in (("harmful", "direct"), ("benign", "utility")):
         _enough(study, f"sweep.prompts.{kind}", sweep["prompts"][kind], role)
+        if asked := sweep.get("reply_inversion"):
+            _enough(study, f"sweep.reply_inversion.prompts.{kind}", asked["prompts"][kind], role)
     if follow_up["targets"] and not sweep["generate"]["cells"]:
         raise ConfigError(
             "follow_up.targets", follow_up["targets"], "needs sweep.generate.cells to choose from; or set it to 0"

@@ -31,7 +31,7 @@ NULLS = frozenset(
     "judges.labelled.severity", "judges.labelled.severity.source",
     "judges.hand_labels", "judges.embeddings", "judges.harmbench", "judges.strongreject",
     *(f"judges.{judge}.{key}" for judge in ("harmbench", "strongreject") for key in ("base", "template",
-    "contextual_template")), "sweep.layer_scan", )
+    "contextual_template")), "sweep.layer_scan", "sweep.reply_inversion", )
 )  # fmt: skip
 
 # Sections of named entries: null takes all of config.yaml's away.

@@ -48,10 +48,12 @@ class Layout:
         self.anchor_completions = f"{self.private_seed}/completions/{CHECKPOINT}.jsonl"
         self.anchor_judged = f"{self.seed}/judged/{CHECKPOINT}/judged.csv"
         self.scores = f"{self.seed}/scores/{CHECKPOINT}.safetensors"
+        self.rulers = f"{self.seed}/rulers/{{model}}/rulers.csv"
         self.carriers = f"{self.seed}/carriers/{{regime}}/carriers.safetensors"
         self.prompt_activations = f"{self.seed}/completions/{CHECKPOINT}.safetensors"
         self.cells = f"{self.seed}/sweep/{CHECKPOINT}/cells.csv"
         self.readout = f"{self.seed}/sweep/{CHECKPOINT}/readout.csv"
+        self.reply_inversion = f"{self.seed}/sweep/{CHECKPOINT}/reply_inversion.csv"
         self.sweep_answers = f"{self.private_seed}/sweep/{CHECKPOINT}/completions.jsonl"
         self.sweep_judged = f"{self.seed}/sweep/{CHECKPOINT}/sweep/judged.csv"
         self.follow_up_choice = f"{self.seed}/sweep/choice.json"
@@ -181,6 +183,10 @@ class Layout:
     def regime_table(self, name: str) -> str:
         """Of a regime's carriers: coupling, geometry, coupling_controls, profile."""
         return f"{self.seed}/carriers/{{regime}}/{name}.csv"
+
+    def rulers_of(self, regime: str) -> str:
+        """Rulers of the probe prompts by the tokenizer that a trajectory has: the regimes share the base's."""
+        return self.rulers.replace("{model}", "base" if regime in self.study.regimes else regime)
 
     def completions(self, regime: str, step: int) -> str:
         return f"{self.private_seed}/completions/{self._apart(regime, step)}.jsonl"

@@ -218,3 +218,20 @@ def tokens_of(clean: CleanRun, layer: int) -> Tensor:
     stream = clean.stream[layer]
     real = torch.arange(stream.shape[1], device=stream.device)[None] < clean.lengths[:, None]
     return stream[real].double().cpu()
+
+
+@torch.inference_mode()
+def read_log_ratio(
+    runner: Runner,
+    clean: CleanRun,
+    cells: Sequence[Sequence[Intervention]],
+    token: int,
+    other: int,
+    batch_size: int | BatchSize,
+) -> Tensor:
+    """log P(token) − log P(other) at the first answer token, of C cells on n prompts: [C, n] float64."""
+
+    def score(logits: Tensor, rows: Tensor | None) -> Tensor:
+        return (logits[..., token] - logits[..., other]).double()
+
+    return _read(runner, clean, cells, batch_size, score, score(runner.logits(clean.final), None).cpu(), None)

@@ -1,5 +1,7 @@
 """Where the carriers are chosen: scores by layer at each anchor."""
 
+from statistics import NormalDist
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -18,13 +20,15 @@ from safety_geometry.figures.style import (
 )
 
 SHADES = ("#C9B200", "#8FD744", "#35B779", "#21908C", "#31688E", "#443A83", "#2D0A45")  # light: early, dark: late
+RULERS = {"ruler_length_auroc": ("prompt length", ":"), "ruler_words_auroc": ("bag of words", "--")}
 GREYS = {"color": "#555555", "linestyle": "none"}
 
 
 def layer_profile(tables: dict[str, pd.DataFrame]) -> Figure:
     """One column per regime, lines shaded by the anchor's step. Above: validation score of H by layer. Below: the best
     S_total of R by layer, filled where that candidate is admissible; stars mark the chosen sites, titles name them. The
-    first seed is drawn. Needs profile; prompts, where given, tells how many stand behind the scores of H and of R."""
+    first seed is drawn. Grey lines: what the prompts' length and words alone give away. Needs profile; prompts, where
+    given, tells how many stand behind the scores of H and of R."""
     frame, note = first_seed(need(tables, "profile", ["value"]))
     frame = frame[frame["anchor"].notna()]
     steps = anchor_steps(frame)
@@ -34,6 +38,7 @@ def layer_profile(tables: dict[str, pd.DataFrame]) -> Figure:
     room = panel_width(len(regimes), 3.6)
     figure = Figure(figsize=(max(6.5, room * len(regimes) + 0.9), 6.8))
     axes = figure.subplots(2, len(regimes), sharey="row", squeeze=False)
+    ruled: dict[str, Line2D] = {}
     for column, regime in enumerate(regimes):
         top, bottom = axes[:, column]
         mine = frame[frame["regime"] == regime]
@@ -45,6 +50,7 @@ def layer_profile(tables: dict[str, pd.DataFrame]) -> Figure:
             star(top, h, shade[step])
             shift = 0.12 * (i - (len(scored) - 1) / 2)
             refusal(bottom, rows[(rows["carrier"] == "R") & (rows["quantity"] == "s_total")], shade[step], shift)
+        ruled |= rulers(top, mine, score)
         reference = sorted(set(mine.loc[mine["anchor"] == "reference", "step"].astype(int)))
         words = f" (reference: {reference[0]})" if reference and len(scored) > 1 else ""
         title(top, f"{regime}{words}\nH at {chosen(mine, 'H', score, scored)}", room - 0.5)
@@ -64,11 +70,37 @@ def layer_profile(tables: dict[str, pd.DataFrame]) -> Figure:
         Line2D([], [], marker="o", markerfacecolor="white", label="not admissible", **GREYS),
         Line2D([], [], marker="*", markersize=11, label="chosen site", **GREYS),
     ]
-    figure.legend(handles=marks, loc="outside right lower")
-    headline(
-        figure, "Scores by layer: harmfulness (above) and refusal (below) carriers", f"light: early, dark: late; {note}"
-    )
+    figure.legend(handles=marks + list(ruled.values()), loc="outside right lower")
+    words = f"light: early, dark: late; {note}{as_good(frame)}"
+    headline(figure, "Scores by layer: harmfulness (above) and refusal (below) carriers", words)
     return figure
+
+
+def rulers(ax: Axes, rows: pd.DataFrame, score: str) -> dict[str, Line2D]:
+    """Lines of what the prompts alone give away, on the axis of H's score, by ruler; none on an axis in activation
+    units. An AUROC A is drawn as d' = √2·z(A), that of two normal classes, and 1 as a little less."""
+    lines = {}
+    for ruler, (words, style) in RULERS.items():
+        values = rows[ruler].dropna() if ruler in rows else []
+        if len(values) and score in ("auroc", "dprime"):
+            auroc = float(values.iloc[0])
+            height = auroc if score == "auroc" else 2**0.5 * NormalDist().inv_cdf(min(max(auroc, 0.001), 0.999))
+            lines[ruler] = ax.axhline(height, color="#555555", linewidth=1.1, linestyle=style, label=words, zorder=1)
+    return lines
+
+
+def as_good(frame: pd.DataFrame) -> str:
+    """A sentence for every ruler that separates the prompts as well as H does at one of its chosen layers."""
+    sites = frame[(frame["carrier"] == "H") & is_true(frame["selected"])][["regime", "step", "layer"]]
+    of_h = frame[(frame["carrier"] == "H") & (frame["quantity"] == "auroc")].merge(sites)
+    said = ""
+    for ruler, (words, _) in RULERS.items():
+        alike = of_h[of_h[ruler] >= of_h["value"]] if ruler in of_h else of_h[:0]
+        if len(alike):
+            row = alike.loc[alike["value"].idxmin()]
+            numbers = f"AUROC {row[ruler]:.2f} and {row['value']:.2f}"
+            said += f"; {words} does as well as H in {len(alike)} of {len(of_h)}: {numbers}"
+    return said
 
 
 def shades(count: int) -> list[str]:

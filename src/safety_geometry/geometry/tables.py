@@ -1,11 +1,11 @@
 """Rows of the tables of geometry: a checkpoint's coupling and its companions, its field of differences and drift, its
 profile."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from safety_geometry.artefacts.tables.geometry import COUPLING_CONTROLS, NEEDING_R, PROFILE
+from safety_geometry.artefacts.tables.geometry import COUPLING, COUPLING_CONTROLS, NEEDING_R, PROFILE
 from safety_geometry.artefacts.tables.specification import names
 from safety_geometry.geometry.carriers import H_SCORES
 from safety_geometry.geometry.checkpoint import GeometrySettings, SelectedCheckpoint
@@ -22,17 +22,21 @@ FROZEN = ("hrci", "hrci_repr", "c_cos", "c_sub")
 
 
 def regime_tables(
-    checkpoints: Sequence[SelectedCheckpoint], reference: int, settings: GeometrySettings
+    checkpoints: Sequence[SelectedCheckpoint],
+    reference: int,
+    settings: GeometrySettings,
+    rulers: Mapping[str, float],
 ) -> dict[str, pd.DataFrame]:
-    """`TABLES` of a regime's checkpoints in order of steps; reference: step of the reference anchor."""
+    """`TABLES` of a regime's checkpoints in order of steps; reference: step of the reference anchor; rulers: AUROC of
+    plain properties of the probe prompts, by column (`families.RULERS`)."""
     anchor = next(each for each in checkpoints if each.checkpoint.step == reference)
     measured = [(each, measure(each, anchor, settings)) for each in checkpoints]
     controls = [row for pair in measured for row in companion_rows(*pair)]
     return {
-        "coupling": pd.DataFrame([coupling_row(*pair) for pair in measured]),
+        "coupling": pd.DataFrame([coupling_row(*pair) | rulers for pair in measured])[COUPLING.names],
         "controls": pd.DataFrame(controls, columns=COUPLING_CONTROLS.names),
         "geometry": pd.DataFrame(describe_geometry(checkpoints, anchor, settings)),
-        "profile": pd.concat([profile(each, settings.h_score) for each in checkpoints]),
+        "profile": pd.concat([profile(each, settings.h_score, rulers) for each in checkpoints]),
     }
 
 
@@ -101,7 +105,7 @@ def describe_geometry(
     return rows
 
 
-def profile(selected: SelectedCheckpoint, h_score: str) -> pd.DataFrame:
+def profile(selected: SelectedCheckpoint, h_score: str, rulers: Mapping[str, float]) -> pd.DataFrame:
     """Tidy scores per candidate site: H's three validation scores per layer, R's scores per layer and position.
     h_score: the one that chose H's layer."""
     carrier, choice = selected.carriers.h, selected.choice
@@ -115,7 +119,7 @@ def profile(selected: SelectedCheckpoint, h_score: str) -> pd.DataFrame:
         at_site = (r.layer == choice.row.layer) & (r.position == choice.row.position)
         r["selected"] = at_site & (r.quantity == "s_total")
         frames.append(r.assign(position=r.position.map(str), admissible=r.admissible.astype(object)))
-    return pd.concat(frames, ignore_index=True).assign(**selected.checkpoint.columns())[PROFILE.names]
+    return pd.concat(frames, ignore_index=True).assign(**selected.checkpoint.columns(), **rulers)[PROFILE.names]
 
 
 def _sites(h: Site, r: Site | None) -> dict:

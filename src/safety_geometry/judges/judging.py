@@ -262,7 +262,7 @@ def judge_rows(rows: Sequence[dict], name: object, **judges) -> pd.DataFrame:
     frame = pd.DataFrame(
         {key: [row[key] for row in rows] for key in ("id", "suite", "prompt_id", "completion", "n_tokens", "hit_limit")}
         | {"request": [request(row) for row in rows]}
-        | {"arm": [row.get("arm") for row in rows]}
+        | {name: [row.get(name) for row in rows] for name in ("arm", "pair")}
         | {"type": [row.get("type") or row.get("bucket") for row in rows]}
     )
     judged = judge_completions(frame, utility_items=utility_items(rows), **judges)
@@ -271,7 +271,7 @@ def judge_rows(rows: Sequence[dict], name: object, **judges) -> pd.DataFrame:
             "%s: %d of %d answers not judged, in a language that the rules do not know: neither refusal nor success"
             " (column language)", name, unknown, len(judged),
         )  # fmt: skip
-    for column in ("suite", "prompt_id", "type", "arm", "n_tokens"):
+    for column in ("suite", "prompt_id", "type", "arm", "pair", "n_tokens"):
         judged[column] = frame[column].to_numpy()
     judged["digest"] = [digest(text) for text in frame["completion"]]
     return judged[JUDGED.names]

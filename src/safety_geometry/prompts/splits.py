@@ -13,7 +13,7 @@ run keep out of what they hold.
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +35,7 @@ ENDINGS = r"['’](?:s|t|re|ve|ll|d|m)\b"
 # Thai, Lao, Burmese, Khmer, kana, Han.
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 BLOCK = 1024  # texts compared with all others at a time: what bounds the memory
-ROLE_KEYS = {"source", "n", "kind", "filter", "balance", "shares"}
+ROLE_KEYS = {"source", "n", "kind", "filter", "balance", "shares", "pairs"}
 
 
 class RoleError(ValueError):
@@ -46,7 +46,8 @@ class RoleError(ValueError):
 class Role:
     """One role. `n` is a number, "all" (all that no other role holds) or "published" (the source as it stands, overlaps
     left to the leakage check). `filter` keeps rows by field; `balance` names a field whose values take turns; `shares`
-    names roles with which prompts may be shared."""
+    names roles with which prompts may be shared; `pairs` names an earlier role of which each prompt has its match here:
+    the field `pair` of a row is its match's `key`, and only matches of prompts that were drawn are."""
 
     name: str
     sources: tuple[str, ...]
@@ -55,6 +56,7 @@ class Role:
     filter: Mapping[str, tuple]
     balance: str | None
     shares: frozenset[str]
+    pairs: str | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,8 @@ def read_roles(roles: Mapping[str, Mapping], sources: Iterable[str]) -> dict[str
             kind=settings.get("kind", ""),
             filter={field: _several(values) for field, values in settings.get("filter", {}).items()},
             balance=settings.get("balance"),
-            shares=frozenset(_several(settings.get("shares", ()))),
+            shares=frozenset((*_several(settings.get("shares", ())), *_several(settings.get("pairs") or ()))),
+            pairs=settings.get("pairs"),
         )
         if role.kind not in KINDS:
             raise RoleError(f"{where}.kind is {role.kind!r}; it has to be one of {', '.join(KINDS)}")
@@ -154,6 +157,12 @@ def read_roles(roles: Mapping[str, Mapping], sources: Iterable[str]) -> dict[str
             raise RoleError(f"{where}.n is published, but a judge yields to evaluation prompts; write all, or a number")
         if strangers := sorted(role.shares - set(roles)):
             raise RoleError(f"{where}.shares names {', '.join(strangers)}, which is no role")
+        if role.pairs is not None and (role.pairs not in parsed or parsed[role.pairs].kind != role.kind):
+            raise RoleError(
+                f"{where}.pairs is {role.pairs!r}; it has to be a role of the same kind that stands before it"
+            )
+        if role.pairs is not None and role.n == "published":
+            raise RoleError(f"{where}.n is published, and pairs takes matches of drawn prompts only; set n to all")
         parsed[name] = role
     return parsed
 
@@ -202,13 +211,18 @@ class _Draw:
         for row in rows:
             self.holders[self.cluster[row["id"]]].add(role.name)
 
-    def serve(self, role: Role, seed: int) -> tuple[list[dict], dict[str, int | str]]:
-        """The role's rows, which it then holds, and its counts. Raises RoleError when it cannot be filled."""
+    def serve(
+        self, role: Role, seed: int, drawn: Mapping[str, Sequence[Mapping]]
+    ) -> tuple[list[dict], dict[str, int | str]]:
+        """The role's rows, which it then holds, and its counts; `drawn`: of the roles before. Raises RoleError when it
+        cannot be filled."""
         friends = {role.name} | {other.name for other in self.roles.values() if shared(role, other)}
         fits = self.fitting(role)
+        if role.pairs is not None:
+            fits = _matched(fits, drawn[role.pairs])
         held = {row["id"]: self.holders[self.cluster[row["id"]]] - friends for row in fits}
         free = fits if role.n == "published" else [row for row in fits if not held[row["id"]]]
-        ordered = _ordered(role, free, seed)
+        ordered = _ordered(role, free, seed, matched_keys(role, self.roles.values(), self.rows_by_source))
         taken = ordered[: role.n] if isinstance(role.n, int) else ordered
         counts = {
             "wanted": role.n,
@@ -236,7 +250,7 @@ def assign_judges(
     for role in draw.roles.values():
         if role.kind == "evaluation" or role.n == "published":
             draw.hold(role, draw.fitting(role))
-    served = {role.name: draw.serve(role, seed) for role in draw.roles.values() if role.kind == "judge"}
+    served = {role.name: draw.serve(role, seed, {}) for role in draw.roles.values() if role.kind == "judge"}
     return Assignment({name: rows for name, (rows, _) in served.items()}, {name: n for name, (_, n) in served.items()})
 
 
@@ -261,14 +275,33 @@ def assign(
     for name, held in rows.items():
         draw.hold(draw.roles[name], held)
     for role in service_order(draw.roles):
-        rows[role.name], counts[role.name] = draw.serve(role, seed)
+        rows[role.name], counts[role.name] = draw.serve(role, seed, rows)
     return Assignment({name: rows[name] for name in roles}, {name: counts[name] for name in roles if name in counts})
 
 
-def _ordered(role: Role, rows: Sequence[Mapping], seed: int) -> list[Mapping]:
-    """The role's own order, each normalised prompt once; with `balance` the field's values take turns."""
+def matched_keys(role: Role, roles: Iterable[Role], rows_by_source: Mapping[str, Sequence[Mapping]]) -> set:
+    """Keys of the role's prompts for which a role that `pairs` with it has a match."""
+    sources = [source for other in roles if other.pairs == role.name for source in other.sources]
+    return {row.get("pair") for source in sources for row in rows_by_source[source]} - {None}
+
+
+def _matched(rows: Sequence[Mapping], drawn: Sequence[Mapping]) -> list[Mapping]:
+    """The rows whose match is among those drawn, with the id of the match as `pair`."""
+    ids = {row["key"]: row["id"] for row in drawn if "key" in row}
+    return [{**row, "pair": ids[row["pair"]]} for row in rows if row.get("pair") in ids]
+
+
+def _ordered(role: Role, rows: Sequence[Mapping], seed: int, first_keys: Set = frozenset()) -> list[Mapping]:
+    """The role's own order, each normalised prompt once; with `balance` the field's values take turns.
+
+    Prompts with a key among `first_keys` come before all others, of each value of `balance`."""
     order = sorted(
-        rows, key=lambda row: (hashlib.sha256(f"{seed}|{role.name}|{row['id']}".encode()).hexdigest(), row["id"])
+        rows,
+        key=lambda row: (
+            row.get("key") not in first_keys,
+            hashlib.sha256(f"{seed}|{role.name}|{row['id']}".encode()).hexdigest(),
+            row["id"],
+        ),
     )
     first: dict[str, Mapping] = {}
     for row in order:

@@ -99,6 +99,7 @@ class Suites(Settings):
     direct: Count = key("Harmful requests as they are.")
     usefulness: Count = key("Other harmful requests.")
     lookalike: Count = key("Safe requests that look harmful.")
+    counterpart: Count = optional("Harmful matches of the look-alikes (a role with `pairs: lookalike`).")
     utility: Count = key("Ordinary requests.")
 
 

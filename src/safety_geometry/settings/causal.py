@@ -12,6 +12,7 @@ from safety_geometry.settings.kinds import (
     Positive,
     RegimeName,
     Settings,
+    Share,
     Step,
     Text,
     at_least,
@@ -91,6 +92,16 @@ class ScanControls(Settings):
     shuffled: Natural = optional("Label-shuffled differences of means.")
 
 
+class ReplyInversion(Settings):
+    """Whether a request could cause harm, asked of the model with its carriers removed and added."""
+
+    prompts: ReadoutPrompts = key("The first of roles direct and utility.")
+    least_accuracy: Share = key(
+        "Share of right answers without edits, of both classes alike, below which a model counts as at chance."
+    )
+    batch_size: Count = key("Questions read together.")
+
+
 class LayerScan(Settings):
     """The carriers read at, and acting at, each of these layers."""
 
@@ -132,6 +143,7 @@ class Sweep(Settings):
     batch_size: Count = key("Prompts read together.")
     generate: Generate = key("Cells that also answer.")
     layer_scan: LayerScan | None = key("The scan of layers; or null.")
+    reply_inversion: ReplyInversion | None = optional("The question of harm; null or left out: it is not asked.")
 
 
 class FollowUp(Settings):

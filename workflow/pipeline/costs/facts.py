@@ -92,8 +92,10 @@ class Facts:
 
     def prompts(self, role: str) -> int:
         """Prompts of a role, as far as the configuration says."""
-        n = self.config["prompts"]["roles"][role]["n"]
-        return n if isinstance(n, int) else UNKNOWN[n]
+        spec = self.config["prompts"]["roles"][role]
+        if isinstance(spec["n"], int):
+            return spec["n"]
+        return self.prompts(spec["pairs"]) if spec.get("pairs") else UNKNOWN[spec["n"]]  # at most a match each
 
     @property
     def probes(self) -> tuple[int, int]:

@@ -8,7 +8,10 @@ from pipeline.stages.sources import model_settings
 from pipeline.stages.stage import Stage
 from pipeline.study import Study
 from safety_geometry.causal.plan import PlannedCell, SweepPlan, Target
+from safety_geometry.causal.question import EDITS, WORDINGS
+from safety_geometry.settings.identity import Checkpoint
 
+QUESTION = 30  # tokens of the question about a request
 BELOW = 0.45  # share of the blocks above a carrier's layer, which is not known before it is chosen
 
 # --------------------------------------------------------------------------------------------------------- settings
@@ -48,6 +51,13 @@ def follow_up(study: Study, job: Job) -> dict:
     """Those of its sweep, since the cells are made anew from them."""
     answers = {k: study.config["follow_up"][k] for k in ("suites", "max_new_tokens", "batch_size")}
     return sweep(study, job) | {"checkpoint": {"regime": job.regime, "step": job.step}, "answers": answers}
+
+
+def reply_inversion(study: Study, job: Job) -> dict:
+    """Of one checkpoint."""
+    checkpoint = Checkpoint(job.seed, job.regime, job.step, study.anchor_name(job.regime, job.step))
+    asked = study.config["sweep"]["reply_inversion"]
+    return {"model": model_settings(study), "checkpoint": checkpoint.columns(), **asked, **statistics(study)}
 
 
 def choice(study: Study, job: Job) -> dict:
@@ -146,8 +156,23 @@ def following_up(facts: Facts, job: Job) -> Need:
     return facts.model(work, held, cells * prompts * 700)
 
 
+def inverting(facts: Facts, job: Job) -> Need:
+    """Both wordings of the question about every prompt, as it is and with H and R removed and added."""
+    shape, spec = facts.shape(job.regime), facts.config["sweep"]["reply_inversion"]
+    rows = len(WORDINGS) * sum(spec["prompts"].values())
+    tokens, cells = REQUEST + QUESTION, len(EDITS) * 2
+    work = Work(shape, facts.size)
+    runs = rows * (1 + BELOW * cells)
+    work.forward(runs * tokens, runs / spec["batch_size"], logits=rows * (1 + cells))
+    streams = 3 * rows * tokens * shape.hidden * facts.size
+    held = streams + facts.probe_pass(shape, 2 * spec["batch_size"])
+    return facts.model(work, held, 1000)
+
+
 CHECKPOINT = "seed/{regime}_step{step}"
 STAGES = {
+    "reply_inversion": Stage("reply_inversion", "torch", reply_inversion, inverting, place=CHECKPOINT),
+    "reply_inversion_table": Stage("reply_inversion_table", "analysis", lambda study, job: {}),
     "sweep": Stage("sweep", "torch", sweep, sweeping, place=CHECKPOINT),
     "follow_up_choice": Stage("follow_up_choice", "analysis", choice, place="seed"),
     "follow_up": Stage("follow_up", "torch", follow_up, following_up, place=CHECKPOINT),

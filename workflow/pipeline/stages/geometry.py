@@ -146,5 +146,6 @@ STAGES = {
     "fit_labels": Stage("fit_labels", "torch", labels, labelling, place="seed"),
     "probe_anchor": Stage("probe", "torch", anchor, probing_anchor, place="seed/{regime}_step{step}"),
     "probe_saves": Stage("probe_saves", "torch", saves, probing_saves, place="seed"),
+    "rulers": Stage("rulers", "torch", work=lambda facts, job: facts.table(6.0, 300.0), place="seed/{model}"),
     "carriers": Stage("carriers", "analysis", carriers, coupling, place="seed/{regime}"),
 }

@@ -18,7 +18,8 @@ def model_settings(study: Study) -> dict:
 
 
 def fetched(study: Study, job: Job) -> dict:
-    return {"name": job.other["name"], "source": study.config["sources"][job.other["name"]]}
+    source = study.config["sources"][job.other["name"]]
+    return {"name": job.other["name"], "source": {key: value for key, value in source.items() if key != "licence"}}
 
 
 def tiny(study: Study, job: Job) -> dict:

@@ -55,6 +55,7 @@ def of_sweeps(study: Study) -> list[str]:
         "aligned_anchors": config["aligned"]["anchors"] or study.models,
         "follow_up": config["follow_up"]["targets"],
     }
+    wanted["reply_inversion"] = config["sweep"].get("reply_inversion")
     made = ["quadrants", "causal_sweep", "control_normalised", "sweep_pooled"]
     return [*made, *(name for name, there in wanted.items() if there)]
 
@@ -62,8 +63,8 @@ def of_sweeps(study: Study) -> list[str]:
 def claim_tables(study: Study) -> list[str]:
     judges = ["judges"] if study.labelled and not study.published_judges else []  # on the judge that is asked
     chosen = [name for name in ("selection",) if name in together(study)]
-    swept = [name for name in of_sweeps(study) if name not in ("layer_scan", "quadrants")]
-    return [*CLAIMS, *judges, *chosen, *swept]
+    unread = ("layer_scan", "quadrants", "reply_inversion")
+    return [*CLAIMS, *judges, *chosen, *(name for name in of_sweeps(study) if name not in unread)]
 
 
 def all_tables(study: Study) -> list[str]:

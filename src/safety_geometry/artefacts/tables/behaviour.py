@@ -48,12 +48,14 @@ METRICS = (
     "any_refusal",
     "full_refusal",
     "partial_refusal",
+    "counterpart_refusal",
     "benign_mean",
     "benign_strict",
     "benign_lenient",
     "benign_refusal",
     "benign_degenerate",
 )
+OF_PAIRS = "refusal_dprime"
 COUPLING = (
     *interval(HRCI, OVER_FIT_PROMPTS),
     *interval(HRCI_REPR, OVER_FIT_PROMPTS),
@@ -109,6 +111,13 @@ WIDE = (
     ),
     (share("direct_asr", "attack success of harmful requests asked as they are"), WILSON),
     (share("any_refusal", "share of safe look-alike prompts refused partly or fully"), WILSON),
+    (
+        number(
+            OF_PAIRS,
+            "z(refusal of harmful counterparts) - z(refusal of their safe look-alikes), log-linear correction; n: pairs",
+        ),
+        f"{BOOTSTRAP} over pairs",
+    ),
     (share("usefulness", "mean harmful usefulness, (1 - refused) x judge's score"), BOOTSTRAP),
     (number("benign_mean", "mean benign utility, 0 to 2", 0, 2), BOOTSTRAP),
     (share("benign_strict", "share of benign prompts with utility 2"), WILSON),
@@ -188,20 +197,20 @@ BEHAVIOUR = Table(
     "behaviour",
     (
         "Behaviour of each judged checkpoint, tidy. Rates with Wilson's 95 % interval, means (usefulness, "
-        "benign_mean) with a bootstrap over prompts. A name with _finished leaves out completions that reached the "
-        "length limit. Light seeds have rows here, and none in five_anchor."
+        "benign_mean) with a bootstrap over prompts, refusal_dprime with one over matched pairs. A name with _finished "
+        "leaves out completions that reached the length limit. Light seeds have rows here, and none in five_anchor."
     ),
     (
         *CHECKPOINT,
         text(
             "metric",
             "what is measured; see five_anchor for the definitions",
-            (*METRICS, *(f"{name}_finished" for name in METRICS)),
+            tuple(f"{name}{end}" for end in ("", "_finished") for name in (*METRICS, OF_PAIRS)),
         ),
-        number("value", "rate or mean; empty where n is 0", 0, 2, missing=True),
-        number("lo", "lower end", 0, 2, missing=True),
-        number("hi", "upper end", 0, 2, missing=True),
-        whole("n", "completions", 0),
+        number("value", "rate, mean or d'; empty where n is 0", -8, 8, missing=True),
+        number("lo", "lower end", -8, 8, missing=True),
+        number("hi", "upper end", -8, 8, missing=True),
+        whole("n", "completions; of refusal_dprime, pairs", 0),
         SUCCESS_MEANS,
     ),
     key=("seed", "regime", "step", "metric"),

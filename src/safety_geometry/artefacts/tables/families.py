@@ -24,6 +24,15 @@ NEEDS_R = (
     " prompts)."
 )
 
+# What stands beside a separability of the carriers.
+RULERS = (
+    share(
+        "ruler_length_auroc",
+        "AUROC of the prompts' length in tokens on the same select prompts, its direction from the fit prompts",
+    ),
+    share("ruler_words_auroc", "AUROC of naive Bayes over their content words, learnt on the fit prompts"),
+)
+
 # Coupling of the carriers.
 TERMS = ("hrci_repr", "hrci", "c_cos", "c_sub")
 C_COS = share("c_cos", "|cos| of the carriers", missing=True)

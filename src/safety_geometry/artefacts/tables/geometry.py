@@ -8,6 +8,7 @@ from safety_geometry.artefacts.tables.families import (
     HRCI,
     HRCI_REPR,
     NEEDS_R,
+    RULERS,
     SELECTION,
     SITE_H,
     SITE_R,
@@ -72,6 +73,7 @@ COUPLING = Table(
             "validation score of the harmfulness carrier (harmfulness.score of the configuration)",
             missing=True,
         ),
+        *RULERS,
         whole("n_harmful", "harmful fit prompts", 1),
         whole("n_benign", "benign fit prompts", 1),
     ),
@@ -194,7 +196,8 @@ PROFILE = Table(
     "profile",
     (
         "Score of every candidate site. H: validation scores per layer at the harmfulness position, at each save. R:"
-        " the COSMIC-style scores per layer and position, where candidates were scored."
+        " the COSMIC-style scores per layer and position, where candidates were scored. The rulers are the same at"
+        " every site: what the prompts alone give away."
     ),
     (
         *CHECKPOINT,
@@ -205,6 +208,7 @@ PROFILE = Table(
         number("value", "the score; empty where the two class means are equal or the KL is not finite", missing=True),
         flag("admissible", "R: within the KL budget and below the layer cut; empty for H", missing=True),
         flag("selected", "the score and site that the carrier was chosen by"),
+        *RULERS,
     ),
     key=("seed", "regime", "step", "carrier", "layer", "position", "quantity"),
     category="Geometry",

@@ -15,6 +15,7 @@ from safety_geometry.artefacts.tables.families import (
     HARM_SCORE,
     REFUSAL,
     REFUSAL_SCORE,
+    RULERS,
     SUCCESS_MEANS,
     UTILITY,
 )
@@ -35,6 +36,7 @@ JUDGED = Table(
             "arm of a suite that has several: an attack (gcg, gcg_init), a cell of a sweep, or attack@regime:step",
             missing=True,
         ),
+        text("pair", "id of the prompt that its prompt is matched with, in a suite of matches", missing=True),
         REFUSAL,
         flag("any_refusal", "partial or full refusal"),
         REFUSAL_SCORE,
@@ -109,4 +111,14 @@ TRAINING_LOG = Table(
     key=TRAINING.key,
 )
 
-TABLES = (JUDGED, CELLS, READOUT, ATTACK_PARTS, TRAINING_LOG)
+RULERS_OF_PROMPTS = Table(
+    "rulers",
+    "How well plain properties of the probe prompts separate their classes, by the tokenizer of a model.",
+    (
+        *RULERS,
+        whole("n_harmful", "harmful select prompts", 1),
+        whole("n_benign", "benign select prompts", 1),
+    ),
+)
+
+TABLES = (RULERS_OF_PROMPTS, JUDGED, CELLS, READOUT, ATTACK_PARTS, TRAINING_LOG)

@@ -308,7 +308,7 @@ def _tiny(study: Study) -> None:
 def _prompts(study: Study) -> None:
     config, roles, sets = study.config, study.config["prompts"]["roles"], study.config["prompts"]["sets"]
     completions, clean = config["completions"], config["clean_rows"]["roles"] if study.regimes else []
-    if lacks := sorted(set(completions["max_new_tokens"]) - {*roles, "fixed_source"}):
+    if lacks := sorted(set(completions["max_new_tokens"]) - {*roles, "framings", *ATTACKED_SUITES}):
         fix = "no role of this name: add it to prompts.roles, or set completions.max_new_tokens of it to null"
         raise ConfigError("completions.max_new_tokens", lacks[0], fix)
     if unknown := set(completions["every_save"]) - set(completions["max_new_tokens"]):

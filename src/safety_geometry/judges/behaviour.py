@@ -191,7 +191,7 @@ def refusal_dprime(harmful: np.ndarray, safe: np.ndarray, seed: int = 0, draws: 
     n = len(harmful)
     if n == 0:
         return Interval(math.nan, math.nan, math.nan, 0)
-    weights = np.vstack([np.full(n, 1 / n), resampling_weights(n, draws, _rng(seed, "refusal_dprime"))])
+    weights = np.vstack([np.full(n, 1 / n), resampling_weights(n, draws, generator(seed, "refusal_dprime"))])
     hits, alarms = (ndtri((n * (weights @ refused) + 0.5) / (n + 1)) for refused in (harmful, safe))
     lo, hi = percentiles((hits - alarms)[1:])
     return Interval(float(hits[0] - alarms[0]), lo, hi, n)

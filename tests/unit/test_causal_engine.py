@@ -16,16 +16,15 @@ from conftest import FAMILIES, make_model, make_tokenizer
 from safety_geometry.causal.modes import MODES, interventions, mode_parts, orthonormal, without
 from safety_geometry.causal.readout import (
     clean_prompts,
-    opening_ids,
     read_kl,
     read_log_odds,
-    refusal_log_odds,
     start_layer,
     tokens_of,
 )
 from safety_geometry.models.chat import ChatFormat
 from safety_geometry.models.generation import Completion, generate
 from safety_geometry.models.interventions import Intervention
+from safety_geometry.models.openings import opening_ids, refusal_log_odds
 from safety_geometry.models.restart import edited_prefix, restart
 from safety_geometry.models.runner import Runner
 

@@ -20,7 +20,7 @@ from safety_geometry.claims.tables import (
 )
 from safety_geometry.settings.identity import Checkpoint
 
-STACKED = ("coupling", "geometry", "coupling_controls", "profile")
+STACKED = ("coupling", "geometry", "coupling_controls", "profile", "selection")
 MADE = ("behaviour", "contrasts", "trajectory", "five_anchor")
 
 

@@ -6,7 +6,7 @@ SHARED = (
     "covariance",
     "shuffled",
 )  # kinds of control that serve every mode of a carrier; pooled in the tables
-OWN = ("wrong_layer", "wrong_position", "norm_matched")  # kinds that belong to one target
+OWN = ("wrong_layer", "wrong_position", "norm_matched", "selected")  # kinds that belong to one target
 KINDS = (*SHARED, *OWN)
 MODES = ("h_only", "r_only", "h_plus_r", "h_perp_r", "r_perp_h")
 CARRIER = {"h_only": "H", "h_perp_r": "H", "r_only": "R", "r_perp_h": "R"}

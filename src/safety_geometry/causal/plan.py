@@ -166,6 +166,8 @@ def target_unit(target: Target, counts: Mapping[str, int], answering: Mapping[st
     cells = [PlannedCell(target.id, "target", 0, (target,), answers=answering is not None)]
     for kind in OWN:
         count = 0 if kind == "wrong_position" and target.rank > 1 else counts.get(kind, 0)
+        if kind == "selected" and (target.carrier != "R" or target.rank > 1):
+            count = 0  # they were chosen as R was
         speaking = 0 if answering is None else answering.get(kind, 0)
         cells += [
             PlannedCell(f"{target.id}/{kind}/{n}", kind, n, (target,), answers=n < speaking) for n in range(count)

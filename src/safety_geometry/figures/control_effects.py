@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from safety_geometry.figures.modes import label
+from safety_geometry.figures.modes import BROWN, label
 from safety_geometry.figures.style import (
     GREY,
     INDIGO,
@@ -35,6 +35,7 @@ KINDS = {
     "wrong_layer": ("less wrong layer", INDIGO, "<"),
     "wrong_position": ("less wrong position", PURPLE, ">"),
     "norm_matched": ("less norm-matched", WINE, "D"),
+    "selected": ("less selected as R was", BROWN, "P"),
 }
 NO_WIDTH = {"marker": "$\\pm 0$", "color": "black", "markersize": 11, "markeredgewidth": 0.3, "linestyle": "none"}
 MOST = 12  # rows; with more, the largest effects

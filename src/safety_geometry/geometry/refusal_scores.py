@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from scipy.stats import rankdata
 
 from safety_geometry.artefacts.candidate_scores import SELECTORS, CandidateScores, NullSets, Openings, RefusalScores
 from safety_geometry.geometry.candidate_scores import Candidate, Scorer
@@ -33,7 +34,6 @@ from safety_geometry.models.chat import Rendered
 from safety_geometry.models.language_model import LanguageModel
 from safety_geometry.models.memory import BatchSize
 from safety_geometry.models.openings import opening_ids, refusal_log_odds
-from safety_geometry.stats.estimates import average_ranks
 from safety_geometry.stats.seeds import derived_seed
 
 MATCHED_MAX = 3.0
@@ -127,7 +127,7 @@ def auroc(values: np.ndarray, positive: np.ndarray) -> float | None:
     n, m = int(positive.sum()), int((~positive).sum())
     if not n or not m:
         return None
-    return float((average_ranks(np.asarray(values, float))[positive].sum() - n * (n + 1) / 2) / (n * m))
+    return float((rankdata(values)[positive].sum() - n * (n + 1) / 2) / (n * m))
 
 
 def refusal_scores(

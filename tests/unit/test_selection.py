@@ -45,7 +45,11 @@ def with_effects(effects: np.ndarray) -> CandidateScores:
     """Scores whose effect at candidate c is effects[c, i] on prompt i of either class, [C, n]."""
     count, n = effects.shape
     return replace(
-        made_up(1, count, n, n), removed=-effects, added=effects, log_odds_harmful=np.zeros(n), log_odds_benign=np.zeros(n)
+        made_up(1, count, n, n),
+        removed=-effects,
+        added=effects,
+        log_odds_harmful=np.zeros(n),
+        log_odds_benign=np.zeros(n),
     )
 
 
@@ -304,5 +308,7 @@ def test_a_finalist_stands_in_the_frame_as_all_prompts_have_it():
     assert planted.scores.null is None and len(frame) == len(planted.scores.screen.layers)
     finals = frame[frame.finalist].set_index(["layer", "position"]).effect
     whole = gains(planted.scores.finals, Weights.of(planted.scores.finals), 1.0).effect[0]
-    for c, (layer, position) in enumerate(zip(planted.scores.finals.layers, planted.scores.finals.positions, strict=True)):
+    for c, (layer, position) in enumerate(
+        zip(planted.scores.finals.layers, planted.scores.finals.positions, strict=True)
+    ):
         assert finals[layer, position] == pytest.approx(whole[c])

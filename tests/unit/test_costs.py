@@ -333,6 +333,7 @@ def test_cells_are_counted_as_a_reader_would():
     cells = [cell for unit in SweepPlan.of(sweep(of, Job(42, "r2d2", 30))).units() for cell in unit.cells]
     read = [cell for cell in cells if cell.kind != "baseline"]
     own, shared, primary = 10 * (1 + 3), 6 * 9, 2 * 3 * (67 - 3)
+    own += 10 * 4  # selected controls of R-only and of R without H
     assert (len(read), sum(cell.kl for cell in read)) == (own + shared + primary + 35, own + shared + 35)
     assert (
         sum(cell.answers for cell in cells) == 1 + 3 + 3 * 2

@@ -4,6 +4,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from safety_geometry.figures.style import (
     NoData,
@@ -83,6 +84,7 @@ def panel(ax: Axes, candidates: pd.DataFrame, row: pd.Series, colours: dict[int,
     for position, rows in candidates.groupby("position"):
         rows = rows.sort_values("layer")
         ax.plot(rows["layer"], rows["value"], color=colours[position], linewidth=1.1, marker=".", markersize=4)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.axhline(0, color="black", linestyle="--", linewidth=0.9, zorder=1)
     if pd.notna(row["null_95"]):
         ax.axhline(row["null_95"], color=NULL, linestyle=":", linewidth=1.5, zorder=1)

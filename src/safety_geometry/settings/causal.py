@@ -40,7 +40,7 @@ class ControlCounts(Settings):
     norm_matched: Natural = optional(
         "Random subspaces that take away the same energy, or random vectors of the same length."
     )
-    selected: Natural = optional("Winners of the null sets of R's selection, in R's place; as many as there are at most.")
+    selected: Natural = optional("Winners of the null sets of R's selection, in R's place; as many as there are.")
 
 
 class Cell(Settings):

@@ -23,7 +23,8 @@ CLAIMS = (
 # Figure -> tables that it is drawn from.
 FIGURES = {
     "five_anchor": ("five_anchor", "coupling_controls", "coupling"), "trajectory": ("trajectory", "coupling_controls",
-    "coupling"), "layer_profile": ("profile",), "selection": ("selection", "profile"), "training_curves": ("training",), "geometry": ("geometry", "coupling"),
+    "coupling"), "layer_profile": ("profile",), "selection": ("selection", "profile"),
+    "training_curves": ("training",), "geometry": ("geometry", "coupling"),
     "coupling_controls": ("coupling_controls", "coupling"), "transfer": ("transfer",),
     "transfer_predictors": ("transfer_predictors",), "dense": ("trajectory", "dense_correlations",
     "coupling_transition"), "causal_layers": ("layer_scan",), "dose_response": ("causal_sweep",),

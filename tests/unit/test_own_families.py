@@ -220,7 +220,7 @@ def test_probed_and_scored(own, tmp_path, monkeypatch):
     found, scores = load_file(tmp_path / "a")["fit.harmful"], load_file(tmp_path / "s")
     for i, request in enumerate(REQUESTS):
         torch.testing.assert_close(found[i, :2, :-1], states(own, request), atol=1e-4, rtol=1e-4)
-    assert scores["layers"].tolist() == [1, 1, 2, 2] and all(t.isfinite().all() for t in scores.values())
+    assert scores["screen.layers"].tolist() == [1, 1, 2, 2] and all(t.isfinite().all() for t in scores.values())
     run(
         monkeypatch, probe_saves, PROBE, model=own.folder, **sets, activations=[tmp_path / "b"]
     )  # a step that is no anchor

@@ -150,18 +150,19 @@ class Scorer:
         harmful: Sequence[int] | None = None,
         benign: Sequence[int] | None = None,
         progress: Callable[[int], None] | None = None,
+        kl: bool = True,
     ) -> CandidateScores:
         """Of every candidate on the prompts of these places in each class (None: all); progress gets the number of rows
-        finished."""
+        finished; without `kl` no prompt counts as answered, and none is read on it."""
         harmful, benign = (
             list(range(count)) if rows is None else list(rows) for rows, count in ((harmful, self.n), (benign, self.m))
         )
         n, m, count = len(harmful), len(benign), len(candidates)
-        answered = self.answered[benign]
+        answered = self.answered[benign] & kl
         vectors = {REMOVE: np.zeros((count, n, self.runner.d), np.float32),
                    ADD: np.zeros((count, m, self.runner.d), np.float32)}  # fmt: skip
         odds = {REMOVE: np.zeros((count, n)), ADD: np.zeros((count, m))}
-        kl = np.zeros((count, m), np.float32)
+        divergences = np.zeros((count, m), np.float32)
         rows = {REMOVE: harmful, ADD: [self.n + place for place in benign]}
 
         def compute(jobs: list[_Job], layer: int, edits: list[Edits], prefix) -> None:
@@ -169,7 +170,7 @@ class Scorer:
             found = self._run(layer, where, [job.edit for job in jobs], edits, prefix)
             for job, vector, log_odds, divergence in zip(jobs, *found, strict=True):
                 if job.kl:
-                    kl[job.candidate, job.row] = divergence
+                    divergences[job.candidate, job.row] = divergence
                 else:
                     vectors[job.kind][job.candidate, job.row] = vector
                     odds[job.kind][job.candidate, job.row] = log_odds
@@ -205,7 +206,7 @@ class Scorer:
             norm=np.array([float(candidate.vector.norm()) for candidate in candidates], np.float32),
             ablate_harmful=vectors[REMOVE],
             add_benign=vectors[ADD],
-            kl=kl,
+            kl=divergences,
             clean_harmful=self.clean_vectors[harmful],
             clean_benign=self.clean_vectors[rows[ADD]],
             n_layers=self.runner.n_layers,

@@ -145,10 +145,10 @@ def refusal_scores(
     """
     early, rule = range(settings.screen), settings.rule
 
-    def run(some: Sequence[Candidate], late: bool, what: str) -> CandidateScores:
+    def run(some: Sequence[Candidate], late: bool, what: str, kl: bool = True) -> CandidateScores:
         rows = [range(settings.screen, count) if late else early for count in (scorer.n, scorer.m)]
-        per = len(rows[0]) + len(rows[1]) + int(scorer.answered[list(rows[1])].sum())
-        return scorer.score(some, *rows, progress and progress(per * len(some), what))
+        per = len(rows[0]) + len(rows[1]) + kl * int(scorer.answered[list(rows[1])].sum())
+        return scorer.score(some, *rows, progress and progress(per * len(some), what), kl)
 
     screen = run(candidates, False, "candidates")
     best = finalists(screen, rule, settings.finalists) or list(range(min(settings.finalists, len(candidates))))
@@ -209,11 +209,11 @@ def _choices(sets: list[list[Candidate]], run: Callable, settings: SelectionSett
     going_on = []
     for start, each in zip(starts, sets, strict=False):
         part = picked(screen, range(start, start + len(each)))
-        best = finalists(part, rule, max(2, len(each) // 3)) or [0]
+        best = finalists(part, rule, max(1, len(each) // 3)) or [0]
         going_on.append([start + i for i in best])
     every = [candidate for each in sets for candidate in each]
     flat = [i for each in going_on for i in each]
-    finals = joined(picked(screen, flat), run([every[i] for i in flat], True, "winners of null sets"))
+    finals = joined(picked(screen, flat), run([every[i] for i in flat], True, "winners of null sets", kl=False))
     found, winners, first = {name: [] for name in SELECTORS}, [], 0
     for each in going_on:
         part, first = picked(finals, range(first, first + len(each))), first + len(each)

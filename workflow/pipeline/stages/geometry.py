@@ -125,9 +125,9 @@ def probing_anchor(facts: Facts, job: Job) -> Need:
     candidates = positions * len(layers)
     finalists, sets = min(refusal["finalists"], candidates), refusal["null_sets"]
     of_set = min(refusal["null_sites"], finalists)
-    going_on = finalists + sets * max(2, of_set // 3)
+    going_on = finalists + sets * max(1, of_set // 3)
     screened = candidates + sets * of_set
-    rows = 3 * (least * screened + (n - least) * going_on)
+    rows = 3 * least * screened + (n - least) * (3 * finalists + 2 * (going_on - finalists))
     work.forward(rows * REQUEST, rows / refusal["batch_size"] + 2 * len(layers), share, rows)
     work.forward(2 * (screened + going_on) * PREFIX, 0, share)
     work.forward(finalists * KL_PROMPTS * REQUEST, 1, 1, finalists * KL_PROMPTS)

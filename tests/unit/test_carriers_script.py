@@ -90,7 +90,7 @@ def candidate_scores(step, kl=0.02):
     }  # fmt: skip
 
 
-def run(folder, monkeypatch, params=PARAMS, kl=0.02, order=STEPS, caches=activations):
+def run(folder, monkeypatch, params=PARAMS, kl=0.02, order=STEPS, caches=activations, extra=()):
     folder.mkdir(exist_ok=True)
     command = ["carriers.py", "--activations"]
     for step in order:
@@ -105,7 +105,7 @@ def run(folder, monkeypatch, params=PARAMS, kl=0.02, order=STEPS, caches=activat
         command.append(str(path))
     for name, file in OUTPUTS.items():
         command += [f"--{name}", str(folder / file)]
-    monkeypatch.setattr(sys, "argv", [*command, "--params", json.dumps(params)])
+    monkeypatch.setattr(sys, "argv", [*command, *extra, "--params", json.dumps(params)])
     script.main()
     return {name: pd.read_csv(folder / file) for name, file in OUTPUTS.items() if file.endswith("csv")}
 
@@ -423,3 +423,45 @@ def test_no_checkpoint_has_r(tmp_path, monkeypatch):
     tables = run(tmp_path, monkeypatch, caches=by_behaviour(missing=STEPS))
     assert tables["coupling"].hrci.isna().all() and tables["coupling"].h_score.notna().all()
     assert not len(tables["controls"]) and tables["geometry"].erank.isna().all()
+
+
+def demanding(**least) -> dict:
+    """Params under which a site is R only with such a gain."""
+    return PARAMS | {"settings": PARAMS["settings"] | {"require_gain": True, "min_gain": least}}
+
+
+def test_without_r_frozen_sites_and_common_layers_are_read_at_another_regimes_reference(result, tmp_path, monkeypatch):
+    folder, whole = result
+    params = demanding(effect=99.0, cosmic=99.0)
+    extra = ["--elsewhere", str(folder / "carriers.safetensors")]
+    tables = run(tmp_path, monkeypatch, params | {"elsewhere": 4}, extra=extra)
+    coupling, at = tables["coupling"].set_index("step"), whole["coupling"].set_index("step").loc[4]
+    assert (coupling.r_status == "reference").all() and coupling.r_reason.str.contains("minimum of 99").all()
+    assert coupling[["layer_r", "c_cos", "hrci", "s_total", "site_share"]].isna().all(None)
+    frozen = whole["coupling"].set_index("step").c_cos_frozen  # H's sites are the same, and R's is given
+    np.testing.assert_allclose(coupling.c_cos_frozen, frozen, rtol=1e-5)
+    assert set(tables["controls"].companion) == {"fixed_layer", "fixed_layer_cross_fitted"}
+    assert (tables["controls"].pos_r == at.pos_r).all()
+    geometry = tables["geometry"].set_index("step")
+    assert geometry.drift_r_ref.isna().all() and geometry.loc[4, "cos_fixed_r_ref"] == pytest.approx(1)
+    chosen = tables["selection"]
+    assert chosen.groupby("in_charge").status.unique().map(list).to_dict() == {False: ["none"], True: ["reference"]}
+    less, more = (load_file(place / "carriers.safetensors") for place in (tmp_path, folder))
+    assert "step4.r" not in less and (less["step4.selected"] == more["step4.selected"]).all()
+
+
+def test_without_r_anywhere_nothing_of_r_is_read(tmp_path, monkeypatch):
+    coupling = run(tmp_path, monkeypatch, demanding(effect=99.0, cosmic=99.0))["coupling"]
+    assert (coupling.r_status == "none").all() and coupling.c_cos_frozen.isna().all()
+
+
+def test_the_table_of_the_selection_has_both_selectors_at_each_anchor(result):
+    chosen = result[1]["selection"]
+    assert chosen.groupby("step").selector.apply(list).to_dict() == {step: ["effect", "cosmic"] for step in SCORED}
+    assert (chosen.in_charge == (chosen.selector == "cosmic")).all()
+    assert chosen.loc[chosen.selector == "effect", "no_op"].eq(0).all() and (chosen.null_95 == -1).all()
+    profile = result[1]["profile"].query("carrier == 'R'")
+    for row in chosen.itertuples():
+        at = profile[(profile.step == row.step) & (profile.layer == row.layer) & (profile.position == str(row.position))]
+        assert at.loc[at.quantity == row.selector, "value"].item() == pytest.approx(row.gain_all, rel=1e-4)
+    assert chosen.null_cos.between(0, 1).all() and (chosen.gain_lo <= chosen.gain_hi).all()

@@ -83,9 +83,9 @@ def identity(seed, regime, step):
 
 
 def carriers(seed: int, regime: str, saves: tuple[int, ...]) -> dict[str, pd.DataFrame]:
-    """coupling, geometry, coupling_controls and profile of one regime."""
+    """coupling, geometry, coupling_controls, profile and selection of one regime."""
     rng = np.random.default_rng([seed, REGIMES.index(regime)])
-    out = {name: [] for name in ("coupling", "geometry", "coupling_controls", "profile")}
+    out = {name: [] for name in ("coupling", "geometry", "coupling_controls", "profile", "selection")}
     for number, step in enumerate(saves):
         place = max(i for i, s in enumerate(sorted(ANCHORS)) if s <= max(step, 5))
         me, value, layer = identity(seed, regime, step), COUPLED[regime][place], R_LAYER[regime][place]
@@ -93,7 +93,7 @@ def carriers(seed: int, regime: str, saves: tuple[int, ...]) -> dict[str, pd.Dat
         here = {"layer_h": 29, "pos_h": "t_inst", "layer_r": layer, "pos_r": -4}
         row = (
             me
-            | {"selection": "own" if own else "frozen"}
+            | {"selection": "own" if own else "frozen", "r_status": "own", "r_reason": None}
             | here
             | {"admissible": True if own else None, "c_layer": 0.1}
         )
@@ -156,6 +156,8 @@ def carriers(seed: int, regime: str, saves: tuple[int, ...]) -> dict[str, pd.Dat
         angle = {"sft": 1.2, "r2d2": 0.7, "sft_refusal": 0.8}[regime] * later
         shape = me | {
             "selection": row["selection"],
+            "r_status": "own",
+            "r_reason": None,
             "reference": 5,
             "erank": RANK[regime] + 0.01 * (number % 2),
             "pr": 1.1,
@@ -190,10 +192,14 @@ def carriers(seed: int, regime: str, saves: tuple[int, ...]) -> dict[str, pd.Dat
                         "selected": ell == 29 and q == "dprime",
                     }
                 )
+        for selector in ("effect", "cosmic") if own else ():
+            out["selection"].append(
+                me | {"selector": selector, "in_charge": selector == "effect"} | selected(layer, score)
+            )
         for ell in LAYERS if own else ():
             for position in (-5, -4, -3, -2, -1):
                 chosen, top = (ell, position) == (layer, -4), score if ell == layer else score - 0.5
-                for q, v in (("s_total", top - 0.05 * abs(position + 4)), ("kl", 0.05)):
+                for q, v in (("effect", top - 0.05 * abs(position + 4)), ("s_total", top), ("kl", 0.05)):
                     out["profile"].append(
                         me
                         | {
@@ -203,11 +209,23 @@ def carriers(seed: int, regime: str, saves: tuple[int, ...]) -> dict[str, pd.Dat
                             "quantity": q,
                             "value": v,
                             "admissible": (ell + position) % 3 != 0 or chosen,
-                            "selected": chosen and q == "s_total",
+                            "selected": chosen and q == "effect",
                         }
                     )
     out["profile"] = [row | RULERS for row in out["profile"]]
     return {name: pd.DataFrame(rows) for name, rows in out.items()}
+
+
+def selected(layer: int, gain: float) -> dict:
+    """What the table selection says of a site that is R."""
+    return {
+        "status": "own", "reason": None, "layer": layer, "position": -4, "admissible": True, "gain": gain - 0.1,
+        "gain_lo": gain - 0.4, "gain_hi": gain + 0.2, "gain_all": gain, "no_op": 0.0, "null_95": 0.3, "null_sets": 20,
+        "null_sites": 6, "null_cos": 0.1, "min_gain": 0.5, "runner_up_layer": 14, "runner_up_position": -1, "margin": 0.2,
+        "ties": 1, "site_share": 0.9, "none_share": 0.0, "kl": 0.05, "kl_all_layers": 0.08, "inverted": False,
+        "openings": "own", "opening_tokens": 2, "auroc": 0.95, "auroc_configured": 0.9, "n_refused": 20, "n_answered": 22,
+        "n_harmful": 24, "n_benign": 24, "n_screen": 4,
+    }  # fmt: skip
 
 
 def training(seed: int, regime: str, last: int) -> pd.DataFrame:

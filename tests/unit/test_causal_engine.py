@@ -20,11 +20,9 @@ from safety_geometry.causal.plan import Target, shared_units, target_unit
 from safety_geometry.causal.readout import (
     clean_answers,
     clean_prompts,
-    opening_ids,
     read_answer_kl,
     read_kl,
     read_log_odds,
-    refusal_log_odds,
     start_layer,
     tokens_of,
 )
@@ -32,6 +30,7 @@ from safety_geometry.causal.sweep import Stream
 from safety_geometry.models.chat import ChatFormat
 from safety_geometry.models.generation import Completion, generate
 from safety_geometry.models.interventions import Intervention
+from safety_geometry.models.openings import opening_ids, refusal_log_odds
 from safety_geometry.models.restart import edited_prefix, restart
 from safety_geometry.models.runner import Runner
 

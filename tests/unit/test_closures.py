@@ -48,11 +48,25 @@ ALLOWED = {
     "train_segment": MODEL | EDITS | GCG | REFUSAL | {"training.*", "models.merging", "models.token_log_p"},
     "probe": MODEL
     | EDITS
-    | {f"geometry.{name}" for name in ("activations", "candidate_scores", "carriers", "contrast")},
+    | REFUSAL  # which selection prompts the checkpoint refuses, and how its refusals begin
+    | {"models.answers", "models.openings", "stats.estimates"}
+    | {
+        f"geometry.{name}"
+        for name in (
+            "activations",
+            "candidate_scores",
+            "carriers",
+            "contrast",
+            "probing",
+            "refusal_scores",
+            "selection",  # finalists and null sets are chosen where they are run
+        )
+    },
     "sweep": MODEL
     | EDITS
     | {
         "models.answers",  # what a row of answers holds
+        "models.openings",
         *(f"causal.{name}" for name in ("cells", "controls", "modes", "names", "plan", "readout", "sweep")),
         *(f"geometry.{name}" for name in ("carriers", "coupling")),
     },

@@ -38,12 +38,16 @@ FAMILIES = {
 }
 MODEL = {"dtype": "float32", "device": "cpu", "threads": 1, "system": None}
 PROBE = {"model": MODEL, "positions": [-2, -1], "dtype": "float32", "batch_size": 4, "keep": "all"}
-SCORES = {"layers": [1, 2], "max_layer_fraction": None, "candidate_positions": [-2, -1], "validation": 3, "coefficient": 1.0,
-          "evaluation_share": 0.3, "score_batch": 8}  # fmt: skip
+SCORES = {"layers": [1, 2], "max_layer_fraction": 1.0, "candidate_positions": [-2, -1], "validation": 4, "coefficient": 1.0,
+          "evaluation_share": 0.3, "score_batch": 8, "removal": "layer", "answer_batch": 4,
+          "selection": {"in_charge": "cosmic", "kl_max": 1e9, "beta_kl": 1.0, "min_gain": {"effect": 0.0, "cosmic": 0.0},
+                        "screen": 2, "finalists": 3, "null_sets": 2, "null_sites": 2, "openings": ["Sorry"],
+                        "answer_tokens": 2, "require_gain": False, "seed": 1}}  # fmt: skip
 CARRIERS = {
     "seed": 3, "regime": "mine", "steps": [1], "anchors": {"reference": 1}, "reference": 1, "scored_steps": [1],
     "settings": {
-        "positions": [-2, -1], "h_position": -1, "h_score": "dprime", "kl_max": 1e9, "beta_kl": 1.0,
+        "positions": [-2, -1], "h_position": -1, "h_score": "dprime", "selector": "cosmic", "kl_max": 1e9,
+        "beta_kl": 1.0, "min_gain": {"effect": 0.0, "cosmic": 0.0}, "require_gain": False,
         "max_layer_fraction": 1.0, "subspace_k": 2, "tau": 4.0, "fixed_layers": [1, 2], "bootstrap": 4, "shuffles": 2, "splits": 2,
         "seed": 0,
     },
@@ -112,7 +116,9 @@ def test_it_is_what_the_fixture_says(own):
 def measured(own):
     """Folder with the activations, scores and carriers of the model, and the tables of carriers.py."""
     sets = {name: own.benign if name.endswith("benign") else own.prompts for name in SETS}
-    tables = {name: own.root / f"{name}.csv" for name in ("coupling", "geometry", "coupling_controls", "profile")}
+    tables = {
+        name: own.root / f"{name}.csv" for name in ("coupling", "geometry", "coupling_controls", "profile", "selection")
+    }
     with pytest.MonkeyPatch.context() as patch:
         run(patch, probe, PROBE | SCORES, model=own.folder, **sets, activations=own.root / "a", scores=own.root / "s")
         files = tables | {"controls": tables["coupling_controls"], "carriers": own.root / "c"}
@@ -273,7 +279,7 @@ def test_probed_and_scored(own, tmp_path, monkeypatch):
     found, scores = load_file(tmp_path / "a")["fit.harmful"], load_file(tmp_path / "s")
     for i, request in enumerate(REQUESTS):
         torch.testing.assert_close(found[i, :2, :-1], states(own, request), atol=1e-4, rtol=1e-4)
-    assert scores["layers"].tolist() == [1, 1, 2, 2] and all(t.isfinite().all() for t in scores.values())
+    assert scores["screen.layers"].tolist() == [1, 1, 2, 2] and all(t.isfinite().all() for t in scores.values())
     run(
         monkeypatch, probe_saves, PROBE, model=own.folder, **sets, activations=[tmp_path / "b"]
     )  # a step that is no anchor

@@ -346,6 +346,14 @@ def _prompts(study: Study) -> None:
                 )
     for kind in ("harmful", "benign"):
         _enough(study, "refusal.validation", config["refusal"]["validation"], f"select_{kind}")
+    refusal = config["refusal"]
+    if (screen := refusal["screen"]) > refusal["validation"] - 2:
+        raise ConfigError(
+            "refusal.screen",
+            screen,
+            f"leaves fewer than 2 of the {refusal['validation']} prompts (refusal.validation) that a choice is measured"
+            " on; lower it",
+        )
 
 
 def _sets(role: Mapping) -> list[str]:

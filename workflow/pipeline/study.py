@@ -239,6 +239,15 @@ class Study:
         """R is the contrast of refused and other prompts."""
         return self.config["refusal"]["contrast"] == "behaviour"
 
+    def carriers_elsewhere(self, regime: str) -> list[str]:
+        """The regime whose reference site serves where another has no R: R2D2 without its refresh, if it is trained."""
+        if regime not in self.regimes:
+            return []
+        frozen = [
+            name for name, spec in self.regimes.items() if spec["kind"] == "r2d2" and not spec.get("refresh", True)
+        ]
+        return [name for name in frozen[:1] if name != regime]
+
     # ---------------------------------------------------------------------------------------------- causal sweep
 
     def swept(self) -> list[tuple[int, str, int]]:

@@ -110,12 +110,14 @@ rule carriers:
         rulers=lambda wc: filled(layout.rulers_of(wc.regime), wc.seed),
         activations=lambda wc: [filled(layout.activations(wc.regime, step), wc.seed) for step in study.steps(wc.regime)],
         scores=lambda wc: [filled(layout.scores, wc.seed, wc.regime, step) for step in study.anchor_steps(wc.regime)],
+        elsewhere=lambda wc: [filled(layout.carriers, wc.seed, name) for name in study.carriers_elsewhere(wc.regime)],
     output:
         carriers=layout.carriers,
         coupling=layout.regime_table("coupling"),
         geometry=layout.regime_table("geometry"),
         controls=layout.regime_table("coupling_controls"),
         profile=layout.regime_table("profile"),
+        selection=layout.regime_table("selection"),
     log:
         couple.log,
     benchmark:

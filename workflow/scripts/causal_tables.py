@@ -34,8 +34,8 @@ def main() -> None:
     for checkpoint in checkpoints:
         frame, readout, answers = cells[checkpoint], readouts[checkpoint], judged[checkpoint]
         data[checkpoint] = measured = (frame, readout, answers if len(answers) else None)
-        columns = checkpoint.columns()
-        layers = tuple(int(frame[f"carrier_layer_{kind}"].iloc[0]) for kind in "hr")
+        columns, known = checkpoint.columns(), (frame[f"carrier_layer_{kind}"].iloc[0] for kind in "hr")
+        layers = tuple(None if pd.isna(layer) else int(layer) for layer in known)
         model = checkpoint.regime in params["models"]
         name = checkpoint.regime if model else f"{checkpoint.regime}:{checkpoint.anchor}"
         with explained(

@@ -13,8 +13,8 @@ from safety_geometry.artefacts.prompts import read_role, read_suites
 from safety_geometry.artefacts.unit_store import UnitStore
 from safety_geometry.causal import sweep as causal
 from safety_geometry.causal.cells import answer_units
-from safety_geometry.causal.readout import opening_ids
 from safety_geometry.models.answers import answer_cells
+from safety_geometry.models.openings import opening_ids
 
 
 def main() -> None:

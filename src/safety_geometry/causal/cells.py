@@ -25,6 +25,7 @@ from safety_geometry.causal.modes import Part, cosine, interventions, mode_parts
 from safety_geometry.causal.names import OWN, SCAN, SCAN_CONTROLS
 from safety_geometry.causal.plan import PlannedCell, PlannedUnit, Target
 from safety_geometry.models.interventions import Intervention
+from safety_geometry.settings.identity import Site
 
 SAME = 0.999  # |cos| from which two interventions are one
 
@@ -76,27 +77,31 @@ class Carriers:
     h, r: orthonormal rows [k, d]; sources: where controls come from, by carrier; stream(layer) -> clean stream [M, d]
     at the input of a block, tokens after the template's prefix; scale: length of the added vector by carrier (H, R,
     HR); random_bases: what `norm_matched` keeps, which ranks share; max_matched: the largest |λ′| that a control of an
-    ablation may need for the energy of its target.
+    ablation may need for the energy of its target; selected: winners of the null sets of R's choice, [d] with their
+    sites. r is None where the checkpoint has no R.
     """
 
     h: np.ndarray
-    r: np.ndarray
+    r: np.ndarray | None
     sources: Mapping[str, Source]
     stream: Mapping[int, np.ndarray]
     scale: Mapping[str, float] = field(default_factory=lambda: {"H": 1.0, "R": 1.0, "HR": 1.0})
     random_bases: dict = field(default_factory=dict)
     max_matched: float = 3.0
+    selected: Sequence[tuple[Site, np.ndarray]] = ()
 
     @property
-    def layers(self) -> tuple[int, int]:
-        return self.sources["H"].site[1], self.sources["R"].site[1]
+    def layers(self) -> tuple[int | None, int | None]:
+        return tuple(self.sources[name].site[1] if name in self.sources else None for name in ("H", "R"))
 
     def parts(self, target: Target) -> tuple[Part, ...]:
         return self.assemble(target, self.h, self.r)
 
     def has(self, target: Target) -> bool:
         """Whether the target exists here: H ⊥ R does not where both span the same directions, as subspaces of one layer
-        do."""
+        do, and without R only H alone exists."""
+        if self.r is None and target.mode != "h_only":
+            return False
         try:
             return bool(self.parts(target))
         except ValueError:
@@ -135,6 +140,8 @@ class Drawn:
 def make_unit(planned: PlannedUnit, carriers: Carriers, seed: int) -> Unit | None:
     """The planned cells that exist at a checkpoint; None where none does. `seed` of the controls."""
     target = planned.acts
+    if target is not None and carriers.r is None and (target.mode != "h_only" or planned.name.endswith("/layer_scan")):
+        return None  # a scan reads R at every layer
     if target is None:  # the model as it is
         row = {"control": "baseline", "number": 0, "primary": False, "capped": False}
         cells = [Cell(cell.id, (), (row,), cell.kl, cell.answers) for cell in planned.cells]
@@ -197,6 +204,12 @@ def _drawn(kind: str, target: Target, carriers: Carriers, count: int, seed: int)
         return {0: Drawn(carriers.parts(target))}
     if kind == "norm_matched":
         return _norm_matched(target, carriers, count, seed)
+    if kind == "selected":
+        drawn = [[
+            Control("selected", number, Part("R", site[1], direction[None]), None, site)
+            for number, (site, direction) in enumerate(carriers.selected[:count])
+        ]]  # fmt: skip
+        return _placed(kind, target, carriers, drawn)
     sources = [carriers.sources[carrier] for carrier in target.carriers]
     if kind == "wrong_layer":
         drawn = [wrong_layers(source, count, seed) for source in sources]
@@ -204,6 +217,11 @@ def _drawn(kind: str, target: Target, carriers: Carriers, count: int, seed: int)
         drawn = [wrong_positions(source, count, seed) for source in sources]
     else:
         drawn = [draw_shared(kind, source, count, seed) for source in sources]
+    return _placed(kind, target, carriers, drawn)
+
+
+def _placed(kind: str, target: Target, carriers: Carriers, drawn: Sequence[Sequence[Control]]) -> dict[int, Drawn]:
+    """Controls of each carrier in the carriers' places, by number; those that are the target are left out."""
     by_number = [{control.number: control for control in controls} for controls in drawn]
     existing = {}
     for number in sorted(set.intersection(*(set(controls) for controls in by_number))):

@@ -189,6 +189,7 @@ def target_unit(target: Target, counts: Mapping[str, int], answering: Mapping[st
     cells = [PlannedCell(target.id, "target", 0, (target,), answers=answering is not None)]
     for kind in OWN:
         idle = (kind == "wrong_position" and target.rank > 1) or (kind == "norm_matched" and target.family == "steer")
+        idle |= kind == "selected" and (target.carrier != "R" or target.rank > 1)  # they were chosen as R was
         count = 0 if idle else counts.get(kind, 0)
         speaking = 0 if answering is None else answering.get(kind, 0)
         cells += [

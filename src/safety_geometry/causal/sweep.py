@@ -89,9 +89,9 @@ class Sweep:
         return cls(runner, chat, SweepPlan.of(settings), carriers, activations, harmful, *rest, limit, size)
 
     def __post_init__(self) -> None:
-        """Raises ValueError without a refusal carrier, and for a layer of the scan that the model does not have."""
+        """Raises ValueError for a layer of the scan that the model does not have."""
         if self.carriers.r is None:
-            raise ValueError(f"the checkpoint has no refusal carrier ({self.carriers.r_missing}): it cannot be swept")
+            log.warning("there is no refusal carrier, only H is swept: %s", self.carriers.r_missing)
         layers = self.activations.n_layers
         if beyond := [layer for layer in self.plan.scan_layers if layer >= layers]:
             raise ValueError(f"layers {beyond} do not exist: the model has blocks 0 to {layers - 1}")
@@ -100,9 +100,9 @@ class Sweep:
     def layers(self) -> list[int]:
         """Layers at which a cell may start."""
         everywhere = [0] if any(target.scope == "all_layers" for target in self.plan.targets) else []
-        return sorted(
-            {*(carrier.layer for carrier in self.carriers.by_kind.values()), *self.plan.scan_layers, *everywhere}
-        )
+        chosen = [layer for _, layer in self.carriers.selected_sites[: self.plan.controls.get("selected", 0)]]
+        carriers = [carrier.layer for carrier in self.carriers.by_kind.values()]
+        return sorted({*carriers, *chosen, *self.plan.scan_layers, *everywhere})
 
     def clean(self, prompts: Tokens) -> CleanRun:
         return clean_prompts(self.runner, prompts, self.layers, self.chat.n_prefix, self.size)
@@ -127,7 +127,7 @@ class Sweep:
                 kind: float(np.linalg.norm(self.stream[carrier.layer], axis=1).mean())
                 for kind, carrier in self.carriers.by_kind.items()
             }
-        return sizes | {"HR": (sizes["H"] + sizes["R"]) / 2}
+        return sizes | {"HR": (sizes["H"] + sizes.get("R", sizes["H"])) / 2}
 
     def of_rank(self, rank: int) -> Carriers:
         """Carriers (rank 1) or subspaces of `rank` directions, and where their controls come from."""
@@ -144,8 +144,10 @@ class Sweep:
             )
             for kind, carrier in self.carriers.by_kind.items()
         }
-        h, r, most = bases["H"], bases["R"], self.max_matched_lambda
-        return Carriers(h, r, sources, self.stream, self.scale, self.random_bases, most)
+        chosen = () if self.carriers.selected is None else self.carriers.selected.astype(np.float64)
+        winners = tuple(zip(self.carriers.selected_sites, chosen, strict=True))
+        h, r, most = bases["H"], bases.get("R"), self.max_matched_lambda
+        return Carriers(h, r, sources, self.stream, self.scale, self.random_bases, most, winners)
 
     def units(self) -> Iterator[Unit]:
         """The units of the plan, with the cells that exist here; the model as it is comes last."""
@@ -154,7 +156,8 @@ class Sweep:
         def exists(target: Target) -> bool:
             if present := ranks[target.rank].has(target):
                 return present
-            log.warning("%s is left out: H and R span the same directions here", target.id)
+            why = "there is no R" if self.carriers.r is None else "H and R span the same directions here"
+            log.warning("%s is left out: %s", target.id, why)
             return False
 
         for planned in self.plan.units(exists):
@@ -205,7 +208,8 @@ class Sweep:
 
 def cell_rows(units: Sequence[Unit], carriers: CarrierPair) -> Iterator[dict]:
     """Rows of the table of cells."""
-    layers = {f"carrier_layer_{kind.lower()}": carrier.layer for kind, carrier in carriers.by_kind.items()}
+    layers = {"carrier_layer_r": None}
+    layers |= {f"carrier_layer_{kind.lower()}": carrier.layer for kind, carrier in carriers.by_kind.items()}
     for unit in units:
         for cell in unit.cells:
             about = {"cell": cell.id, "digest": cell.digest, "generated": cell.generated}

@@ -26,14 +26,15 @@ GREYS = {"color": "#555555", "linestyle": "none"}
 
 def layer_profile(tables: dict[str, pd.DataFrame]) -> Figure:
     """One column per regime, lines shaded by the anchor's step. Above: validation score of H by layer. Below: the best
-    S_total of R by layer, filled where that candidate is admissible; stars mark the chosen sites, titles name them. The
-    first seed is drawn. Grey lines: what the prompts' length and words alone give away. Needs profile; prompts, where
-    given, tells how many stand behind the scores of H and of R."""
+    score of R by layer (the gain of the selector in charge), filled where that candidate is admissible; stars mark the
+    chosen sites, titles name them. The first seed is drawn. Grey lines: what the prompts' length and words alone give
+    away. Needs profile; prompts, where given, tells how many stand behind the scores of H and of R."""
     frame, note = first_seed(need(tables, "profile", ["value"]))
     frame = frame[frame["anchor"].notna()]
     steps = anchor_steps(frame)
     shade = dict(zip(steps, shades(len(steps)), strict=True))
     score = next(iter(frame.loc[(frame["carrier"] == "H") & is_true(frame["selected"]), "quantity"]), "dprime")
+    of_r = next(iter(frame.loc[(frame["carrier"] == "R") & is_true(frame["selected"]), "quantity"]), "s_total")
     regimes = list(dict.fromkeys(frame["regime"]))
     room = panel_width(len(regimes), 3.6)
     figure = Figure(figsize=(max(6.5, room * len(regimes) + 0.9), 6.8))
@@ -49,20 +50,21 @@ def layer_profile(tables: dict[str, pd.DataFrame]) -> Figure:
             top.plot(h["layer"], h["value"], color=shade[step])
             star(top, h, shade[step])
             shift = 0.12 * (i - (len(scored) - 1) / 2)
-            refusal(bottom, rows[(rows["carrier"] == "R") & (rows["quantity"] == "s_total")], shade[step], shift)
+            refusal(bottom, rows[(rows["carrier"] == "R") & (rows["quantity"] == of_r)], shade[step], shift)
         ruled |= rulers(top, mine, score)
         reference = sorted(set(mine.loc[mine["anchor"] == "reference", "step"].astype(int)))
         words = f" (reference: {reference[0]})" if reference and len(scored) > 1 else ""
         title(top, f"{regime}{words}\nH at {chosen(mine, 'H', score, scored)}", room - 0.5)
-        title(bottom, f"R at {chosen(mine, 'R', 's_total', scored)}", room - 0.5)
-        if not len(mine[(mine["carrier"] == "R") & (mine["quantity"] == "s_total")].dropna(subset=["value"])):
+        title(bottom, f"R at {chosen(mine, 'R', of_r, scored)}", room - 0.5)
+        if not len(mine[(mine["carrier"] == "R") & (mine["quantity"] == of_r)].dropna(subset=["value"])):
             bottom.text(0.5, 0.5, "no candidate was scored", transform=bottom.transAxes, ha="center", fontsize=8)
         for ax in (top, bottom):
             ax.set_xlabel("layer (block input)")
         bottom.set_xlim(top.get_xlim())
     n_h, n_r = (f"\n({n} a class)" if (n := stated_prompts(tables, carrier)) else "" for carrier in "HR")
     axes[0, 0].set_ylabel(f"H: validation score, {score}{n_h}")
-    axes[1, 0].set_ylabel(f"R: S_total of the best position{n_r}")
+    name = {"s_total": "S_total", "effect": "gain in log-odds", "cosmic": "gain (cosmic)"}[of_r]
+    axes[1, 0].set_ylabel(f"R: {name} of the best position{n_r}")
     lines = [Line2D([], [], color=shade[step], linewidth=2.4, label=str(step)) for step in steps]
     figure.legend(handles=lines, title="anchor (step)", loc="outside right upper")
     marks = [

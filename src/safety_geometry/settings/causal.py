@@ -40,6 +40,7 @@ class ControlCounts(Settings):
     wrong_layer: Natural = optional("The carrier of a layer at least a quarter of the depth away.")
     wrong_position: Natural = optional("The carrier of another position.")
     norm_matched: Natural = optional("Ablations: random subspaces that hold the target's energy, at no larger λ.")
+    selected: Natural = optional("Winners of the null sets of R's selection, in R's place; as many as there are.")
 
 
 class Cell(Settings):

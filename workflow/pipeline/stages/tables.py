@@ -24,8 +24,9 @@ CLAIMS = (
 # Figure -> tables that it is drawn from.
 FIGURES = {
     "five_anchor": ("five_anchor", "coupling_controls", "coupling"), "trajectory": ("trajectory", "coupling_controls",
-    "coupling"), "layer_profile": ("profile",), "training_curves": ("training",), "geometry": ("geometry", "coupling"),
-    "coupling_controls": ("coupling_controls", "coupling"), "attacks": ("attack_arms",), "transfer": ("transfer",),
+    "coupling"), "layer_profile": ("profile",), "selection": ("selection", "profile"),
+    "training_curves": ("training",), "geometry": ("geometry", "coupling"), "attacks": ("attack_arms",),
+    "coupling_controls": ("coupling_controls", "coupling"), "transfer": ("transfer",),
     "transfer_predictors": ("transfer_predictors",), "dense": ("trajectory", "dense_correlations",
     "coupling_transition"), "causal_layers": ("layer_scan",), "dose_response": ("causal_sweep",),
     "control_effects": ("control_normalised", "sweep_pooled"), "aligned_anchors": ("aligned_anchors",),
@@ -111,7 +112,8 @@ def claims(study: Study, job: Job) -> dict:
 
 def figure(study: Study, job: Job) -> dict:
     name = job.other["figure"]
-    empty = {"may_be_empty": True} if study.by_behaviour or study.brought else {}
+    r_may_lack = study.by_behaviour or study.config["refusal"]["require_gain"]
+    empty = {"may_be_empty": True} if r_may_lack or study.brought else {}
     prompts = prompts_behind(study, name)
     return {"name": name, **empty, **({"prompts": prompts} if prompts else {})}
 

@@ -29,10 +29,21 @@ DESCRIPTION = (
             "target: the carrier itself; baseline: no intervention; random: a random unit direction at the same "
             "layer; wrong_layer: the carrier read at a distant layer; wrong_position: read at another position; "
             "covariance: random with the covariance of the activations; shuffled: difference of means under "
-            "shuffled labels; norm_matched: random directions that hold the target's energy. Controls of an ablation"
-            " remove as much energy as the target (lambda_matched)"
+            "shuffled labels; norm_matched: random directions that hold the target's energy; selected: in R's place the "
+            "best of a set of label-shuffled directions, chosen as R was, at the layer where it was chosen. Controls of "
+            "an ablation remove as much energy as the target (lambda_matched)"
         ),
-        ("target", "baseline", "random", "wrong_layer", "wrong_position", "covariance", "shuffled", "norm_matched"),
+        (
+            "target",
+            "baseline",
+            "random",
+            "wrong_layer",
+            "wrong_position",
+            "covariance",
+            "shuffled",
+            "norm_matched",
+            "selected",
+        ),
     ),
     whole("number", "index within the kind of control", 0),
     whole(
@@ -177,7 +188,7 @@ CONTROL_NORMALISED = Table(
         text(
             "control",
             "kind of control; pooled: random, covariance and shuffled together",
-            ("pooled", "random", "covariance", "shuffled", "wrong_layer", "wrong_position", "norm_matched"),
+            ("pooled", "random", "covariance", "shuffled", "wrong_layer", "wrong_position", "norm_matched", "selected"),
         ),
         number("value", "mean of the target"),
         number("baseline", "mean without intervention on the same prompts"),

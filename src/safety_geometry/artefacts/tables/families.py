@@ -19,10 +19,16 @@ SITE_R = (
     whole("pos_r", "position of the refusal carrier", maximum=-1),
 )
 SELECTION = ("own", "frozen")
-NEEDS_R = (
-    " Cells that need R are empty at a checkpoint without it (refusal.contrast behaviour with too few refused or other"
-    " prompts)."
+R_STATUS = (
+    text(
+        "r_status",
+        "own: R is read at a site that this checkpoint, or the anchor before it, chose; reference: it has none, and frozen "
+        "sites and common layers are read where the regime's reference anchor, or sft_refusal's, has its R; none: nowhere",
+        ("own", "reference", "none"),
+    ),
+    text("r_reason", "why there is no R of its own, or what a kept one lacks", missing=True),
 )
+NEEDS_R = " Cells that need R are empty at a checkpoint without one of its own (r_status, r_reason)."
 
 # What stands beside a separability of the carriers.
 RULERS = (

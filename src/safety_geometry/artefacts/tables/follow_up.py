@@ -30,7 +30,17 @@ FOLLOWED = (
     text(
         "control",
         "kind of control; see causal_sweep",
-        ("target", "baseline", "random", "covariance", "shuffled", "wrong_layer", "wrong_position", "norm_matched"),
+        (
+            "target",
+            "baseline",
+            "random",
+            "covariance",
+            "shuffled",
+            "wrong_layer",
+            "wrong_position",
+            "norm_matched",
+            "selected",
+        ),
     ),
     whole("number", "index within the kind of control", 0),
     number(

@@ -74,7 +74,7 @@ CELLS = Table(
         *(_with_layer_scan(column) for column in DESCRIPTION),
         flag("generated", "whether the cell answers"),
         whole("carrier_layer_h", "layer of the harmfulness carrier", 0),
-        whole("carrier_layer_r", "layer of the refusal carrier", 0),
+        whole("carrier_layer_r", "layer of the refusal carrier; empty where there is none", 0, missing=True),
     ),
     digits=9,
 )

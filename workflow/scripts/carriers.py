@@ -2,8 +2,8 @@
 
 --activations come in the order of params.steps, --scores in that of params.scored_steps; --rulers stand beside every
 separability. Checkpoints without a refusal carrier are named on stderr. params: seed, regime, steps, anchors {name:
-step}, reference (a step), scored_steps, settings (GeometrySettings). --elsewhere: carriers of the regime whose reference
-anchor (params.elsewhere, a step) says where R is read when this regime's has none.
+step}, reference (a step), scored_steps, settings (GeometrySettings). --elsewhere: carriers of the regime whose
+reference anchor (params.elsewhere, a step) says where R is read when this regime's has none.
 """
 
 import sys

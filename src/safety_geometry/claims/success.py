@@ -21,8 +21,8 @@ def only_not_refused(tables: Mapping[str, pd.DataFrame]) -> str | None:
         )
     if "judges" in tables and not orders_answers(tables["judges"]):
         return (
-            "the judge of harm does not order answers that are neither refused nor broken (orders_answers in judges), so"
-            " attack success is no more than not refused; set judges.success to not_refused and judge again"
+            "the judge of harm does not order answers that are neither refused nor broken (orders_answers in judges),"
+            " so attack success is no more than not refused; set judges.success to not_refused and judge again"
         )
     return None
 

@@ -19,7 +19,7 @@ def main() -> None:
     if job.params.get("answers") == "data":
         with explained(
             ValueError,
-            fix="; set clean_rows.answers to model, or give the role a set with answers (format ultrachat, or the field answer)",
+            fix="; set clean_rows.answers to model, or give the role a set with answers",
         ):
             clean = conversations(rows)
     else:

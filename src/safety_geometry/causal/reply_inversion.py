@@ -8,10 +8,11 @@ from safety_geometry.artefacts.carriers import Carrier, CarrierPair
 from safety_geometry.causal.edits import ablate, steer
 from safety_geometry.causal.inversion import at_chance, describe
 from safety_geometry.causal.question import EDITS, HARM, HARMLESS, WORDINGS, Edit
-from safety_geometry.causal.readout import clean_prompts, opening_ids, read_log_ratio
+from safety_geometry.causal.readout import clean_prompts, read_log_ratio
 from safety_geometry.models.interventions import Intervention
 from safety_geometry.models.language_model import LanguageModel
 from safety_geometry.models.memory import BatchSize
+from safety_geometry.models.openings import opening_ids
 
 
 def asked(requests: Sequence[str]) -> list[str]:

@@ -197,7 +197,7 @@ class TestAfterARun:
             text = path.read_text()
             path.write_text(f"# A comment above.\n{text}\n\n\n# A comment below.\n")
         losses = study / "src/safety_geometry/training/losses.py"
-        edit(losses, '"""Mean −log p(label) over N tokens."""', '"""Another description."""')
+        edit(losses, "Losses of R2D2, from logits at labelled positions only.", "Another description.")
         assert detailed(study) == {}
 
     @pytest.mark.parametrize(

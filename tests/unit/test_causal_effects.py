@@ -396,4 +396,4 @@ def test_the_recommended_cell_has_the_largest_effect_beyond_its_controls_within_
 
 
 def test_kinds_are_those_of_the_schema():
-    assert set(SHARED) < set(KINDS) and len(KINDS) == 6
+    assert set(SHARED) < set(KINDS) and len(KINDS) == 7

@@ -57,12 +57,15 @@ def test_the_papers_shape(study, verdicts):
         "r2d2_usefulness_rises", "refresh_refuses_less", "r2d2_coupling_drops", "sft_c_cos_flat", "sft_c_sub_flat",
         "c_cos_above_chance", "c_sub_above_chance", "carriers_distinct", "low_coupling_not_safe",
         "low_coupling_not_safe_direct", "r2d2_reopens_direct", "sft_attackable_direct", "r2d2_c_cos_falls", "r2d2_r_relocates",
+        "r2d2_score_falls", "r_found_r2d2", "r_found_sft", "r_found_sft_refusal", "r2d2_resists_early_framing",
+        "r2d2_resists_early_any", "r2d2_reopens_framing", "r2d2_reopens_any", "sft_attackable_framing", "sft_attackable_any",
+        "low_coupling_not_safe_framing", "low_coupling_not_safe_any",
     }  # fmt: skip
     assert set(verdicts.index[verdicts["verdict"] == "holds"]) == holds
     assert verdicts.loc["r2d2_c_cos_falls_common", "verdict"] == "no effect"
     assert verdicts.loc["sft_r_relocates_first", "verdict"] == "inconclusive"  # four choices of one seed, shares of .9
     later = verdicts.index.str.startswith(
-        ("aligned_", "sweep_", "late_", "follow_up_", "transfer_", "dense_", "r_found_")
+        ("aligned_", "sweep_", "late_", "follow_up_", "transfer_", "dense_")
     )
     assert (verdicts.loc[later, "verdict"] == NOT_APPLICABLE).all()
     assert verdicts.loc[later, "reason"].str.contains("no table").all()
@@ -250,7 +253,11 @@ def test_without_a_regime_a_claim_does_not_apply(study):
     assert table.loc["sft_attackable", "verdict"] == "holds" and (table["verdict"] != "fails").all()
 
 
-def test_arms_that_were_not_run_do_not_apply(verdicts):
+def test_arms_that_were_not_run_do_not_apply(study):
+    metrics = [metric for _, metric, *_ in ARMS[2:]]
+    fewer = changed(study, "five_anchor", lambda t: t.drop(columns=[c for c in t if c.startswith(tuple(metrics))]))
+    fewer = changed(fewer, "contrasts", lambda t: t[~t["metric"].isin(metrics)])
+    verdicts = claims_table(fewer).set_index("id")
     for end, metric, *_ in ARMS[2:]:
         row = verdicts.loc[f"r2d2_reopens{end}"]
         assert row["verdict"] == NOT_APPLICABLE and metric in row["reason"]

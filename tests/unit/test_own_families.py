@@ -24,6 +24,8 @@ import transfer
 from conftest import REQUESTS, make_model, make_tokenizer
 from safetensors.torch import load_file
 
+from safety_geometry.artefacts.tables.families import RULERS
+from safety_geometry.artefacts.tables.specification import names
 from safety_geometry.artefacts.tables.files import write_table
 from safety_geometry.artefacts.tables.working import JUDGED
 from safety_geometry.attacks.gcg.suffix import allowed_tokens
@@ -123,6 +125,9 @@ def measured(own):
         run(patch, probe, PROBE | SCORES, model=own.folder, **sets, activations=own.root / "a", scores=own.root / "s")
         files = tables | {"controls": tables["coupling_controls"], "carriers": own.root / "c"}
         files.pop("coupling_controls")
+        rulers = own.root / "rulers.csv"
+        rulers.write_text(f"{','.join(names(RULERS))},n_harmful,n_benign\n0.5,0.5,{len(REQUESTS)},{len(REQUESTS)}\n")
+        files["rulers"] = rulers
         run(patch, carriers, CARRIERS, activations=[own.root / "a"], scores=[own.root / "s"], **files)
     return own.root, {name: pd.read_csv(path) for name, path in tables.items()}
 

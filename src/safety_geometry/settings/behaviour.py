@@ -32,8 +32,9 @@ class AttackSource(Settings):
 
     regime: RegimeName = key("A regime, or checkpoints that were brought.")
     step: Natural = key("A step of it; table source_choice says which one the rule below picks.")
-    max_direct_asr: Share = key(
-        "The rule: the earliest anchor whose attack success on bare requests is at most this, else that with the least."
+    max_direct_asr: Share = optional(
+        "The rule: the earliest anchor whose attack success on bare requests is at most this, else that with the least;"
+        " left out: 0.1."
     )
 
 

@@ -91,7 +91,7 @@ def gathered(study: Study, job: Job) -> dict:
         "every_save": study.config["completions"]["every_save"],
         "source": Place(*study.fixed_source).text,
         "aligned": [Place(*anchor).text for anchor in study.at_anchors(study.config["aligned"]["anchors"])],
-        "max_direct_asr": study.config["attacks"]["source"]["max_direct_asr"],
+        "max_direct_asr": study.config["attacks"]["source"].get("max_direct_asr", 0.1),
         "seed": statistics["seed"],
         "draws": statistics["bootstrap"],
     }

@@ -64,9 +64,7 @@ def test_the_papers_shape(study, verdicts):
     assert set(verdicts.index[verdicts["verdict"] == "holds"]) == holds
     assert verdicts.loc["r2d2_c_cos_falls_common", "verdict"] == "no effect"
     assert verdicts.loc["sft_r_relocates_first", "verdict"] == "inconclusive"  # four choices of one seed, shares of .9
-    later = verdicts.index.str.startswith(
-        ("aligned_", "sweep_", "late_", "follow_up_", "transfer_", "dense_")
-    )
+    later = verdicts.index.str.startswith(("aligned_", "sweep_", "late_", "follow_up_", "transfer_", "dense_"))
     assert (verdicts.loc[later, "verdict"] == NOT_APPLICABLE).all()
     assert verdicts.loc[later, "reason"].str.contains("no table").all()
     assert set(verdicts.index[verdicts["tuned"]]) == set(TUNED)

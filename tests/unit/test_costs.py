@@ -157,7 +157,8 @@ def test_adapters_that_pass_are_not_counted_among_what_stays():
 
 
 def test_memory_grows_with_model_batch_and_attempt():
-    small, large = facts(), facts(of_7b())
+    answered = {"clean_rows": {"roles": ["clean"], "answers": "model", "max_new_tokens": 40, "batch_size": 40}}
+    small, large = facts(config() | answered), facts(of_7b() | answered)
     at = {"regime": "r2d2", "step": "30", "seed": "42"}
     for rule in ("train__r2d2__0_15", "probe_anchor", "completions", "sweep", "clean_rows"):
         other = rule.replace("_0_15", "_0_50")

@@ -58,7 +58,8 @@ def test_every_figure_has_a_test_of_its_data():
     import test_figures
     import test_figures_transfer
 
-    assert set(NEEDS) | set(test_figures.OF_CARRIERS) | set(test_figures_transfer.NEEDS) == set(FIGURES)
+    made_up = {"attacks", "selection"}  # test_figures_layout draws them
+    assert made_up | set(NEEDS) | set(test_figures.OF_CARRIERS) | set(test_figures_transfer.NEEDS) == set(FIGURES)
 
 
 @pytest.mark.parametrize("name", NEEDS)

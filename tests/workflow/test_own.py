@@ -47,6 +47,7 @@ def alone(**changes) -> dict:
     for role in ("monitor_harmful", "monitor_benign", "train_pool", "clean"):
         del config["prompts"]["roles"][role]
     config["attacks"]["source"] = {"regime": "mine", "step": 4}
+    config["attacks"]["universal"] |= {"role": "select_harmful"}
     config["transfer"] |= {"sources": {"mine": [4]}, "targets": {"mine": ["reference", 2]}}
     config["sweep"] |= {
         "checkpoints": {"mine": ["reference", 4]},
@@ -91,7 +92,7 @@ def test_beside_the_regimes_their_jobs_stay(project):
     before = plan(project)
     each = planned(project, write(project, beside(anchors=[4])))
     added = {"convert_model": 3, "fetch_source": 3, "probe_anchor": 2, "probe_saves__mine__2": 1, "carriers": 1, "completions": 2,
-             "judge": 2}  # fmt: skip
+             "judge": 2, "rulers": 1}  # fmt: skip
     assert Counter(rule for rule, _ in each) == before + Counter(added)
     assert converted(each) == MINE  # an adapter without a base of its own belongs to the regimes' model
     mine = Counter(rule for rule, w in each if w.get("regime") == "mine")

@@ -25,8 +25,8 @@ from conftest import REQUESTS, make_model, make_tokenizer
 from safetensors.torch import load_file
 
 from safety_geometry.artefacts.tables.families import RULERS
-from safety_geometry.artefacts.tables.specification import names
 from safety_geometry.artefacts.tables.files import write_table
+from safety_geometry.artefacts.tables.specification import names
 from safety_geometry.artefacts.tables.working import JUDGED
 from safety_geometry.attacks.gcg.suffix import allowed_tokens
 from safety_geometry.models.chat import ChatFormat

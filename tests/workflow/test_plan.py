@@ -77,7 +77,9 @@ def full_plan(config: dict, base: str) -> dict[str, int]:
         out["fetch_source"] = len(config["sources"])
     swept = sum(map(len, config["sweep"]["checkpoints"].values())) * seeds
     each = {"sweep", "judge_sweep", "follow_up", "judge_follow_up"}
-    out |= SWEEPS | dict.fromkeys(each, swept) | {"follow_up_choice": seeds}
+    out |= SWEEPS | dict.fromkeys(each, swept) | {"follow_up_choice": seeds, "rulers": seeds, "figure_selection": 1}
+    if config["sweep"].get("reply_inversion"):
+        out |= {"reply_inversion": swept, "reply_inversion_table": 1}
     if config["judges"].get("labelled"):
         out |= {"judge_prompts": 1, "train_judges": 1, "judge_agreement": 1}
     return out

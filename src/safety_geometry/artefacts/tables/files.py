@@ -41,15 +41,18 @@ def table_of(path: Path) -> Table:
     return TABLES[path.stem]
 
 
+def _types(table: Table) -> dict[str, type | str]:
+    return {column.name: DTYPES[column.kind][column.missing_allowed] for column in table.columns}
+
+
 def read_table(path: Path, table: Table | None = None) -> pd.DataFrame:
     """The table in `path`, typed; which one its name says, unless `table` does.
 
     Raises TableError when the file is no such table, or does not fit it.
     """
     table = table or table_of(path)
-    types = {column.name: DTYPES[column.kind][column.missing_allowed] for column in table.columns}
     try:
-        frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=types)
+        frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=_types(table))
     except (ValueError, OSError) as error:
         raise TableError(f"{path}: not a table ({error}); run the rule that makes it") from error
     if missing := [name for name in table.names if name not in frame]:
@@ -94,8 +97,7 @@ def frame_of(rows: Iterable[Mapping], table: Table) -> pd.DataFrame:
     """Rows as a frame, typed by their table; what a row does not have is missing. A whole number is never a float between."""
     rows = list(rows)
     columns = {column.name: pd.Series([row.get(column.name) for row in rows], dtype=object) for column in table.columns}
-    types = {column.name: DTYPES[column.kind][column.missing_allowed] for column in table.columns}
-    return pd.DataFrame(columns).astype(types)
+    return pd.DataFrame(columns).astype(_types(table))
 
 
 def write_table(frame: pd.DataFrame, path: Path, table: Table | None = None) -> None:

@@ -22,7 +22,7 @@ override STUDY = $(shell sed -nE "s/^study:[[:space:]]+([\"']?)([A-Za-z0-9][A-Za
 override REFERENCE = docs/results$(if $(filter-out default,$(STUDY)),/$(STUDY))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help run run-full smoke plan plan-cost plan-paper calibrate export report test test-long test-unit lint format verify check accept reference clean-study named-study
+.PHONY: help run run-full smoke plan plan-cost plan-paper power calibrate export label-sample report test test-long test-unit lint format verify check accept reference clean-study named-study
 .PHONY: cluster cluster-plan cluster-recover cluster-install test-cluster test-slurm test-conda
 
 help: ## list the targets
@@ -56,11 +56,17 @@ plan-cost: $(VENV)/.run ## jobs, hours, memory and disk of what `make run` would
 plan-paper: $(VENV)/.run ## the same for the papers' settings
 	@$(MAKE) --no-print-directory plan-cost CONFIG=configs/paper.yaml
 
+power: $(VENV)/.run ## what a study of CONFIG could decide, claim by claim: least detectable effect and deciding n
+	@PYTHONPATH=src:workflow python workflow/power.py --configfile $(call quoted,CONFIG) $(ARGS)
+
 calibrate: $(VENV)/.run ## measure this machine for plan-cost (a minute); writes results/cost_rates.json
 	@python benchmarks/calibrate.py --configfile $(call quoted,CONFIG) $(ARGS)
 
 export: $(VENV)/.run ## a checkpoint of CONFIG's study as a model folder: make export CHECKPOINT=r2d2:30 TO=FOLDER
 	@python workflow/export.py --configfile $(call quoted,CONFIG) --checkpoint $(call quoted,CHECKPOINT) --folder $(call quoted,TO) $(ARGS)
+
+label-sample: $(VENV)/.run ## 150 answers of CONFIG's finished study to label by hand, before their scores are seen (ARGS=--answers N)
+	@python workflow/label_sample.py --configfile $(call quoted,CONFIG) $(ARGS)
 
 $(VENV)/.slurm: requirements/slurm.txt $(VENV)/.run
 	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements/slurm.txt
@@ -78,14 +84,14 @@ cluster-recover: $(VENV)/.slurm ## after a killed `make cluster`: end its jobs i
 	@python workflow/cluster.py --configfile $(call quoted,CONFIG) --profile $(call quoted,PROFILE) --recover $(ARGS)
 
 test: $(VENV)/.dev ## all tests but the long ones and those of clusters and conda
-	@python -m pytest tests/unit -n 2 $(ARGS)
+	@python -m pytest tests/unit -m "not long" -n 2 $(ARGS)
 	@python -m pytest tests/workflow -m "not long" -n 2 --dist loadfile $(ARGS)
 
-test-long: $(VENV)/.dev ## the smoke study once more from exported checkpoints, and trained by two processes
-	@python -m pytest tests/workflow -m long $(ARGS)
+test-long: $(VENV)/.dev ## the smoke study once more from exported checkpoints, and trained by two processes; all simulated runs of the claims
+	@python -m pytest tests/unit tests/workflow -m long $(ARGS)
 
 test-unit: $(VENV)/.dev ## the unit tests only
-	@python -m pytest tests/unit -n 2 $(ARGS)
+	@python -m pytest tests/unit -m "not long" -n 2 $(ARGS)
 
 test-cluster: $(VENV)/.dev $(VENV)/.slurm ## profiles, a small graph and failing jobs on a SLURM of one node
 	@python -m pytest tests/hpc -m "not study" -n 2 --dist loadfile $(ARGS)
@@ -107,7 +113,7 @@ lint: $(VENV)/.dev ## ruff, snakefmt and snakemake --lint
 format: $(VENV)/.dev ## format the code
 	@ruff check --fix . && ruff format . && snakefmt Snakefile workflow
 
-verify: named-study $(VENV)/.run ## compare your results with the reference results of CONFIG's study, in docs/results
+verify: named-study $(VENV)/.run ## whether your verdicts and headline values are those of the reference of CONFIG's study, in docs/results
 	@PYTHONPATH=src python workflow/scripts/verify.py --results results/$(STUDY)/tables --reference $(REFERENCE)/tables
 
 check: $(VENV)/.run ## compare every artefact of CONFIG's study with what was written

@@ -161,8 +161,14 @@ def hooked(model, rows, evaluated, batch_size, layer=None, change=None, logits=T
             mask[k, width - len(rows[i]) :] = 1
         total = []
         blocks = model.model.layers
+        final = len(blocks) - 1
         hooks = [
-            blocks[e].register_forward_hook(lambda module, args, out, t=total: t.append(out[:, -1])) for e in evaluated
+            blocks[e].register_forward_hook(
+                lambda module, args, out, t=total, last=(e == final): t.append(
+                    model.model.norm(out[:, -1]) if last else out[:, -1]  # the last output is compared after the norm
+                )
+            )
+            for e in evaluated
         ]
         if change is not None:
             hooks.append(blocks[layer].register_forward_pre_hook(lambda module, args: (change(args[0]), *args[1:])))

@@ -21,12 +21,13 @@ import numpy as np
 import torch
 from safetensors import safe_open
 
-from safety_geometry.causal.readout import clean_prompts, opening_ids, read_log_odds, refusal_log_odds
+from safety_geometry.causal.readout import clean_prompts, read_log_odds
 from safety_geometry.geometry.activations import record
 from safety_geometry.models.chat import ChatFormat
 from safety_geometry.models.generation import generate, length_batches
 from safety_geometry.models.interventions import Intervention
 from safety_geometry.models.loading import configure, load_model
+from safety_geometry.models.openings import opening_ids, refusal_log_odds
 from safety_geometry.models.restart import edited_prefix, restart
 from safety_geometry.models.runner import Runner, pack
 from safety_geometry.models.tokenizer import load_tokenizer

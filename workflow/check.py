@@ -46,7 +46,7 @@ def passing(study: Study) -> set[Path]:
     """Adapters that are deleted once everything that reads them has run; their sidecars stay."""
     layout = study.layout
     saves = [(name, step) for name, step in study.checkpoints() if study.passing(name, step)]
-    seeds = study.config["seeds"]
+    seeds = study.all_seeds
     return {Path(layout.checkpoint(*save).replace("{seed}", str(seed))) for save in saves for seed in seeds}
 
 

@@ -99,9 +99,10 @@ def lines(stages: Stages, needs: dict[str, list[Need]], with_rules: bool = False
     """The report, line by line. needs: of the jobs by rule."""
     facts, rates, config = stages.facts, stages.facts.rates, stages.study.config
     gpu = ["GPU-hours", "GPU GB"] if facts.on_gpu else []
+    light = f" and {len(stages.study.light_seeds)} light" if stages.study.light_seeds else ""
     out = [
-        f"study {config['study']}, {len(config['seeds'])} seed(s): {config['model']['name']}, {facts.base.describe()},"
-        f" {config['model']['dtype']}",
+        f"study {config['study']}, {len(config['seeds'])} seed(s){light}: {config['model']['name']},"
+        f" {facts.base.describe()}, {config['model']['dtype']}",
         f"rates: {rates.name}, {origin(rates)}",
         "",
         row("stage", "jobs", *gpu[:1], "CPU-hours", "memory GB", *gpu[1:], "disk GB"),

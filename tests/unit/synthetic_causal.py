@@ -61,10 +61,19 @@ def control_normalised(seeds=(42,), metrics=("log_odds", "asr")) -> pd.DataFrame
             "seed": seed, "regime": regime, "step": step, "anchor": anchor, "target": f"ablate:{mode}:1:layer:1", "family": "ablate",
             "mode": mode, "scope": "layer", "rank": 1, "lambda": 1.0, "metric": metric, "control": control, "value": delta, "baseline": 0.0,
             "delta": delta, "control_mean": mean, "delta_control": delta - mean, "lo": delta - mean - half, "hi": delta - mean + half,
-            "n_prompts": 32, "n_controls": 8, "primary": True, "p_permutation": 0.01 if tested else np.nan,
-            "p_holm": 0.03 if tested and control == "pooled" else np.nan, "p_smallest": 0.005 if tested else np.nan,
+            "n_prompts": 32, "n_controls": 8, "primary": True,
+            "p_permutation": 0.01 if tested and control == "pooled" else np.nan,
+            "p_holm": 0.03 if tested and control == "pooled" else np.nan,
+            "p_smallest": 0.005 if tested and control == "pooled" else np.nan, "p_kind": 0.2 if tested else np.nan,
         })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def sweep_pooled(metrics=("log_odds", "asr")) -> pd.DataFrame:
+    """As `control_normalised`, over two seeds: half of its effects."""
+    frame = control_normalised(metrics=metrics).query("control == 'pooled'").drop(columns=["seed", "step", "control"])
+    halved = {name: frame[name] / 2 for name in ("delta", "control_mean", "delta_control", "lo", "hi")}
+    return frame.assign(**halved, n_seeds=2, p_holm=frame["p_holm"] / 3, n_prompts=64).reset_index(drop=True)
 
 
 def aligned_anchors(seeds=(42,), models=("sft_refusal:30", "qwen2.5-7b-instruct")) -> pd.DataFrame:
@@ -111,6 +120,17 @@ def quadrants(seeds=(42,), where=CHECKPOINTS[2:]) -> pd.DataFrame:
                 "proj_h": x + rng.normal(0, 0.35), "proj_r": y + rng.normal(0, 0.3), "available": n, "sampled": n,
             })  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def scan_with_controls(**sized) -> pd.DataFrame:
+    """A layer scan whose controls move .2 everywhere; of each mode the cell that falls most is recommended."""
+    frame = layer_scan(**sized)
+    beyond = frame["log_odds_delta"] - 0.2
+    best = beyond.groupby([frame["seed"], frame["regime"], frame["step"], frame["mode"]]).idxmin()
+    return frame.assign(
+        control_mean=0.2, delta_control=beyond, delta_control_lo=beyond - 0.1, delta_control_hi=beyond + 0.1,
+        n_controls=4, max_kl=0.1, recommended=frame.index.isin(best),
+    )  # fmt: skip
 
 
 MADE = {

@@ -13,10 +13,15 @@ from safety_geometry.claims.tables import (
     stack,
     trajectory_table,
 )
+from safety_geometry.judges.attack_arms import attack_arms_table
 
 REGIMES = ("sft", "r2d2", "sft_refusal")
 ANCHORS = {5: "reference", 10: "10", 20: "20", 30: "30", 40: "40"}
-SIZES = {"fixed_source": 24, "direct": 24, "usefulness": 16, "lookalike": 30, "utility": 60}
+SIZES = {
+    "fixed_source": 24, "autodan": 24, "framings": 24, "universal": 24, "direct": 24, "usefulness": 16, "lookalike": 30,
+    "counterpart": 20, "utility": 60,
+}  # fmt: skip
+ATTACKED = ("fixed_source", "autodan", "framings", "universal")  # suites of direct requests
 # Share of prompts at each anchor: successful attacks, refused look-alikes, helpful answers.
 SHAPE = {
     "sft": ((0.75, 0.1, 0.8),) * 5,
@@ -26,6 +31,7 @@ SHAPE = {
 COUPLED = {"sft": (0.022,) * 5, "r2d2": (0.075, 0.078, 0.066, 0.021, 0.0205), "sft_refusal": (0.03,) * 5}
 R_LAYER = {"sft": (23, 5, 5, 5, 5), "r2d2": (23, 23, 23, 5, 5), "sft_refusal": (23, 23, 23, 23, 23)}
 RANK = {"sft": 1.24, "r2d2": 1.25, "sft_refusal": 1.26}
+RULERS = {"ruler_length_auroc": 0.6, "ruler_words_auroc": 0.95}
 LAYERS, DEEPEST, WIDTH = (5, 10, 14, 19, 23), 30, 24
 
 
@@ -35,13 +41,14 @@ def judged(regime: str, place: int, limit: float = 0.25) -> pd.DataFrame:
     rows = []
 
     def add(suite, number, success=False, refuses=False, utility=np.nan, arm=None, useful=0.0):
-        count = SIZES[suite]
+        count, prompt = SIZES[suite], f"{'direct' if suite in ATTACKED else suite}-{number:02d}"
         rows.append({
-            "id": ":".join(filter(None, (suite, arm, f"{suite}-{number:02d}"))), "suite": suite, "prompt_id": f"{suite}-{number:02d}",
+            "id": ":".join(filter(None, (suite, arm, prompt))), "suite": suite, "prompt_id": prompt,
+            "pair": f"lookalike-{number:02d}" if suite == "counterpart" else None,
             "type": None, "arm": arm, "refusal": "full" if refuses and number % 2 else "partial" if refuses else "none",
             "any_refusal": refuses, "refusal_score": float(refuses), "harm_score": float(success), "attack_success": success,
             "usefulness": useful, "degenerate": False, "hit_limit": number >= (1 - limit) * count, "n_tokens": 20, "off_topic": np.nan,
-            "utility": utility, "judge_refusal": "refusal_rules", "judge_harm": "not_refused",
+            "utility": utility, "judge_refusal": "refusal_rules", "judge_harm": "harm_trained", "success_means": "attack_success",
         })  # fmt: skip
 
     for suite, count in SIZES.items():
@@ -50,8 +57,15 @@ def judged(regime: str, place: int, limit: float = 0.25) -> pd.DataFrame:
             if suite == "fixed_source":
                 add(suite, number, success=share < attacked, refuses=share >= attacked, arm="gcg")
                 add(suite, number, success=share < attacked / 8, refuses=share >= attacked / 8, arm="gcg_init")
+            elif suite == "framings":  # two templates, of which the second succeeds where the first does not
+                add(suite, number, success=share < attacked / 2, arm="t1")
+                add(suite, number, success=attacked / 2 <= share < attacked, arm="t2")
+            elif suite in ("autodan", "universal"):
+                add(suite, number, success=share < attacked / 4, refuses=share >= attacked / 4, arm=suite)
             elif suite in ("direct", "lookalike"):
                 add(suite, number, success=suite == "direct" and share >= refused, refuses=share < refused)
+            elif suite == "counterpart":
+                add(suite, number, refuses=share < (1 + refused) / 2)
             elif suite == "usefulness":
                 add(suite, number, refuses=share < refused, useful=0.0 if share < refused else 0.3 + 0.4 * share)
             else:
@@ -69,9 +83,9 @@ def identity(seed, regime, step):
 
 
 def carriers(seed: int, regime: str, saves: tuple[int, ...]) -> dict[str, pd.DataFrame]:
-    """coupling, geometry, coupling_controls and profile of one regime."""
+    """coupling, geometry, coupling_controls, profile and selection of one regime."""
     rng = np.random.default_rng([seed, REGIMES.index(regime)])
-    out = {name: [] for name in ("coupling", "geometry", "coupling_controls", "profile")}
+    out = {name: [] for name in ("coupling", "geometry", "coupling_controls", "profile", "selection")}
     for number, step in enumerate(saves):
         place = max(i for i, s in enumerate(sorted(ANCHORS)) if s <= max(step, 5))
         me, value, layer = identity(seed, regime, step), COUPLED[regime][place], R_LAYER[regime][place]
@@ -79,7 +93,7 @@ def carriers(seed: int, regime: str, saves: tuple[int, ...]) -> dict[str, pd.Dat
         here = {"layer_h": 29, "pos_h": "t_inst", "layer_r": layer, "pos_r": -4}
         row = (
             me
-            | {"selection": "own" if own else "frozen"}
+            | {"selection": "own" if own else "frozen", "r_status": "own", "r_reason": None}
             | here
             | {"admissible": True if own else None, "c_layer": 0.1}
         )
@@ -137,11 +151,13 @@ def carriers(seed: int, regime: str, saves: tuple[int, ...]) -> dict[str, pd.Dat
         }
         row |= scores if own else dict.fromkeys(scores)
         row |= {f"{name}_frozen": row[name] for name in ("hrci", "hrci_repr", "c_cos", "c_sub")}
-        out["coupling"].append(row | {"h_score": 3.0, "n_harmful": 48, "n_benign": 48})
+        out["coupling"].append(row | {"h_score": 3.0} | RULERS | {"n_harmful": 48, "n_benign": 48})
         later = step - 5
         angle = {"sft": 1.2, "r2d2": 0.7, "sft_refusal": 0.8}[regime] * later
         shape = me | {
             "selection": row["selection"],
+            "r_status": "own",
+            "r_reason": None,
             "reference": 5,
             "erank": RANK[regime] + 0.01 * (number % 2),
             "pr": 1.1,
@@ -176,10 +192,14 @@ def carriers(seed: int, regime: str, saves: tuple[int, ...]) -> dict[str, pd.Dat
                         "selected": ell == 29 and q == "dprime",
                     }
                 )
+        for selector in ("effect", "cosmic") if own else ():
+            out["selection"].append(
+                me | {"selector": selector, "in_charge": selector == "effect"} | selected(layer, score)
+            )
         for ell in LAYERS if own else ():
             for position in (-5, -4, -3, -2, -1):
                 chosen, top = (ell, position) == (layer, -4), score if ell == layer else score - 0.5
-                for q, v in (("s_total", top - 0.05 * abs(position + 4)), ("kl", 0.05)):
+                for q, v in (("effect", top - 0.05 * abs(position + 4)), ("s_total", top), ("kl", 0.05)):
                     out["profile"].append(
                         me
                         | {
@@ -189,10 +209,23 @@ def carriers(seed: int, regime: str, saves: tuple[int, ...]) -> dict[str, pd.Dat
                             "quantity": q,
                             "value": v,
                             "admissible": (ell + position) % 3 != 0 or chosen,
-                            "selected": chosen and q == "s_total",
+                            "selected": chosen and q == "effect",
                         }
                     )
+    out["profile"] = [row | RULERS for row in out["profile"]]
     return {name: pd.DataFrame(rows) for name, rows in out.items()}
+
+
+def selected(layer: int, gain: float) -> dict:
+    """What the table selection says of a site that is R."""
+    return {
+        "status": "own", "reason": None, "layer": layer, "position": -4, "admissible": True, "gain": gain - 0.1,
+        "gain_lo": gain - 0.4, "gain_hi": gain + 0.2, "gain_all": gain, "no_op": 0.0, "null_95": 0.3, "null_sets": 20,
+        "null_sites": 6, "null_cos": 0.1, "min_gain": 0.5, "runner_up_layer": 14, "runner_up_position": -1, "margin": 0.2,
+        "ties": 1, "site_share": 0.9, "none_share": 0.0, "kl": 0.05, "kl_all_layers": 0.08, "inverted": False,
+        "openings": "own", "opening_tokens": 2, "auroc": 0.95, "auroc_configured": 0.9, "n_refused": 20, "n_answered": 22,
+        "n_harmful": 24, "n_benign": 24, "n_screen": 4,
+    }  # fmt: skip
 
 
 def training(seed: int, regime: str, last: int) -> pd.DataFrame:
@@ -221,6 +254,7 @@ def attacks(seed: int) -> pd.DataFrame:
             "kind": "fixed",
             "source": "sft_refusal:40",
             "behaviour": f"b{i}",
+            "behaviours": 1,
             "budget_steps": 10,
             "width": 24,
             "steps": 10,
@@ -229,6 +263,7 @@ def attacks(seed: int) -> pd.DataFrame:
             "candidates": 240,
             "rejected": 3,
             "tokens": 5000,
+            "operations": 1.35e12,
             "batch_size": 48,
             "stopped": "steps",
             "success": i % 3 == 0,
@@ -252,6 +287,7 @@ def study(seeds=(1,), saves=(5, 10, 15, 20, 30, 40), regimes=REGIMES) -> dict[st
     }  # fmt: skip
     tables["behaviour"] = behaviour_table(frames, seed=3, draws=200)
     tables["contrasts"] = contrasts_table(frames, regimes, seed=3, draws=200)
+    tables["attack_arms"] = attack_arms_table(frames)
     tables["trajectory"] = trajectory_table(tables["coupling"], tables["behaviour"])
     tables["five_anchor"] = five_anchor_table(tables["trajectory"])
     return tables

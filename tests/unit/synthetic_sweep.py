@@ -28,7 +28,8 @@ def cells(modes=("h_only", "r_only"), numbers=None, primary=("r_only",), strengt
 
     def add(cell, target, control, number, doing, **more):
         rows.append({"cell": cell, "target": target, **doing, "control": control, "number": number} | common
-                    | {"abs_cos": 0.1, "energy": 0.02, "primary": False, "generated": True} | more)  # fmt: skip
+                    | {"abs_cos": 0.1, "energy": 0.02, "lambda_matched": doing["lambda"], "capped": False, "dose": np.nan}
+                    | {"primary": False, "generated": True} | more)  # fmt: skip
 
     nothing = dict.fromkeys(("family", "mode", "scope", "rank", "lambda"))
     add("clean", "", "baseline", 0, nothing, abs_cos=np.nan, energy=0.0)

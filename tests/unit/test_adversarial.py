@@ -53,6 +53,33 @@ def test_start(chat):
         Pool(CONFIG, GCG, [], chat, 1)
 
 
+def test_a_random_start_is_each_cases_own_and_of_its_seed(chat):
+    pool, same, other = (Pool(CONFIG, replace(GCG, init="random"), BEHAVIOURS, chat, seed) for seed in (1, 1, 2))
+    texts = [case.text for case in pool.cases]
+    assert len(set(texts)) == 6 and texts == [case.text for case in same.cases] != [case.text for case in other.cases]
+    pool.reset(CONFIG.reset_every)
+    fresh = [case for case in pool.cases if case.born]
+    assert fresh and not {case.text for case in fresh} & set(texts)  # a slot starts anew with another one
+
+
+@pytest.mark.parametrize("options", [{"echo": 3}, {"merge": 3}, {"echo": 3, "merge": 3, "init": "random"}])
+def test_the_pool_takes_what_a_search_takes(chat, llama, allowed, options):
+    """Losses never rise from visit to visit, and a saved pool goes on as it was."""
+    pool, state = Pool(CONFIG, replace(GCG, **options), BEHAVIOURS, chat, 1), None
+    before = {}
+    for step in range(4):
+        taken = pool.step(step, Runner(llama), allowed)
+        for case in (pool.cases[slot] for slot in pool.draw(step)):
+            assert case.loss <= before.get((case.slot, case.born), case.first_loss) + 1e-6
+            before[case.slot, case.born] = case.loss
+        assert taken.log["pool_after"] <= taken.log["pool_before"]
+        state = pool.state() if step == 2 else state
+    again = Pool(CONFIG, replace(GCG, **options), BEHAVIOURS, chat, 1)
+    again.restore(json.loads(json.dumps(state)))
+    again.step(3, Runner(llama), allowed)
+    assert again.state() == pool.state()
+
+
 def test_fewer_behaviours_than_slots_serve_several_each(chat):
     counts = Counter(case.behaviour for case in make(chat, size=30).cases)
     assert sorted(counts) == list(range(12)) and set(counts.values()) == {2, 3}

@@ -36,7 +36,6 @@ WIDTH = 120
 WIDE = (
     "benchmarks",
     "src/safety_geometry/artefacts",
-    "src/safety_geometry/claims",
     "tests/hpc",
     "tests/unit",
     "tests/workflow",

@@ -6,7 +6,9 @@ import sys
 import _job
 import attack_autodan
 import attack_gcg
+import attack_universal
 import choose_behaviours
+import framings
 import pandas as pd
 import pytest
 from _job import Job, JobError
@@ -220,6 +222,75 @@ def test_a_start_that_cannot_be_placed(monkeypatch, inputs, tmp_path):
     params = PARAMS | {"gcg": PARAMS["gcg"] | {"init": " poem about"}}
     with pytest.raises(JobError, match=r"attacks.gcg on b0: 4 × ' poem about' is \d+ tokens"):
         run(monkeypatch, inputs, tmp_path, params)
+
+
+@pytest.fixture
+def requests(tmp_path):
+    """Direct requests, of which one served to make the universal suffix."""
+    rows = [*ROWS[:1], {"id": "d1", "prompt": "Name a warm wind", "target": "Sure, here is a wind"}]
+    path = tmp_path / "requests.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_a_killed_universal_attack_goes_on(monkeypatch, inputs, tmp_path, requests, capsys):
+    params = PARAMS | {"gcg": PARAMS["gcg"] | {"init": "random"}}
+    whole = run(monkeypatch, inputs, tmp_path / "whole", params, attack_universal, requests=requests)
+    states = dying_after(monkeypatch, 2)
+    with pytest.raises(KeyboardInterrupt):
+        run(monkeypatch, inputs, tmp_path / "killed", params, attack_universal, requests=requests)
+    capsys.readouterr()
+    assert run(monkeypatch, inputs, tmp_path / "killed", params, attack_universal, requests=requests) == whole
+    assert [state["run"]["step"] for state in states] == [1, 2, 3, 4]
+    assert "going on after step 2 of 4" in capsys.readouterr().err
+
+    (row,) = [json.loads(line) for line in whole[0].decode().splitlines()]
+    assert (row["id"], row["arm"], row["request"]) == ("d1", "universal", "Name a warm wind")
+    assert row["prompt"].startswith(row["request"] + " ") and row["prompt"] != row["request"]
+    (made,) = read_table(tmp_path / "whole/step4.csv", ATTACK_PARTS).to_dict("records")
+    assert (made["attack"], made["behaviour"], made["behaviours"], made["steps"]) == ("universal", "all", 5, 4)
+    assert made["loss"] < made["loss_start"]
+    model = make_model(layers=2)
+    assert made["operations"] == pytest.approx(
+        2 * sum(p.numel() for p in model.parameters()) * made["tokens"], rel=1e-5
+    )
+    table = rows_of_table([tmp_path / "whole/step4.csv"], Checkpoint(3, "sft", 4), ("gcg", "b0", False))
+    assert table.loc[("universal", "all"), ["success", "success_start"]].isna().all()
+    assert table.loc[("universal", "all"), "kind"] == "fixed"
+
+
+def test_framings_are_templates_around_every_request(monkeypatch, tmp_path, requests):
+    templates = [{"id": f"t{i}", "text": text} for i, text in enumerate(AUTODAN_SEEDS)]
+    (tmp_path / "templates.jsonl").write_text("".join(json.dumps(row) + "\n" for row in templates))
+
+    def frame(**params) -> list[dict]:
+        monkeypatch.setattr(sys, "argv", [
+            "framings", "--requests", str(requests), "--templates", str(tmp_path / "templates.jsonl"), "--attacks",
+            str(tmp_path / "framings.jsonl"), "--params", json.dumps(params),
+        ])  # fmt: skip
+        framings.main()
+        return [json.loads(line) for line in (tmp_path / "framings.jsonl").read_text().splitlines()]
+
+    rows = frame(framings=2)
+    assert [(row["id"], row["arm"]) for row in rows] == [("b0", "t0"), ("b0", "t1"), ("d1", "t0"), ("d1", "t1")]
+    assert rows[3]["prompt"] == "Play a teacher who answers Name a warm wind now."
+    assert rows[3]["request"] == "Name a warm wind"
+    (tmp_path / "templates.jsonl").write_text(json.dumps({"id": "t0", "text": "no gap"}) + "\n")
+    with pytest.raises(JobError, match="template t0 has the placeholder"):
+        frame(framings=1)
+
+
+def test_a_universal_suffix_has_requests_of_its_own(monkeypatch, inputs, tmp_path, requests):
+    """Chosen with the others: the first requests of one file are attacked, the last of another serve for the suffix."""
+    files = {name: tmp_path / f"{name}.jsonl" for name in ("behaviours", "universal")}
+    params = {"source": "sft:4", "behaviours": 1, "universal": 2, "require_refusal": False}
+    monkeypatch.setattr(sys, "argv", [
+        "choose", "--requests", str(requests), "--universal-requests", str(inputs / "behaviours.jsonl"), "--params",
+        json.dumps(params), *(word for name, path in files.items() for word in (f"--{name}", str(path))),
+    ])  # fmt: skip
+    choose_behaviours.main()
+    chosen = {name: [json.loads(line)["id"] for line in path.read_text().splitlines()] for name, path in files.items()}
+    assert chosen == {"behaviours": ["b0"], "universal": ["b3", "b4"]}
 
 
 def test_the_first_behaviours_are_chosen_without_a_model(monkeypatch, inputs, tmp_path):

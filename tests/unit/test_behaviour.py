@@ -1,6 +1,7 @@
 """Metrics and paired contrasts of judged completions, against numbers counted by hand."""
 
 import itertools
+from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from safety_geometry.judges.behaviour import (
     metrics,
     outcomes,
     paired_rates,
+    refusal_dprime,
 )
 from safety_geometry.stats.estimates import wilson
 
@@ -140,3 +142,77 @@ def test_arms_are_compared_on_the_same_behaviours():
 def test_bad_rows_are_refused(frame, change, message):
     with pytest.raises(BehaviourError, match=message):
         metrics(change(frame))
+
+
+def attacked_by(**arms) -> pd.DataFrame:
+    """Rows of judge.py for requests a, b, c …: of each arm (suite, or suite__arm) a string of 1 (success) and 0."""
+    rows = []
+    for name, successes in arms.items():
+        suite, _, arm = name.partition("__")
+        for prompt, success in zip("abcdef", successes, strict=False):
+            if success != " ":
+                row = {"suite": suite, "prompt_id": prompt, "arm": arm or None, "attack_success": success == "1"}
+                rows.append(row | {"hit_limit": prompt == "a" and suite == "framings", "any_refusal": False})
+    frame = pd.DataFrame(rows)
+    return frame.assign(refusal="none", usefulness=0.0, degenerate=False, utility=np.nan)
+
+
+ALL_ARMS = {
+    "direct": "100000", "framings__t1": "010000", "framings__t2": "010100", "universal__universal": " 00010",
+    "fixed_source__gcg": "0010", "fixed_source__gcg_init": "1111", "autodan__autodan": "000",
+}  # fmt: skip
+
+
+def test_a_request_counts_for_framings_if_one_of_them_succeeds():
+    table = metrics(attacked_by(**ALL_ARMS), draws=10)
+    assert tuple(value(table, "framing_asr")[["value", "n"]]) == (pytest.approx(2 / 6), 6)
+    assert value(table, "framing_asr_finished")["n"] == 5  # of a, one answer was cut
+
+
+def test_any_attack_counts_the_requests_that_all_arms_attacked():
+    """b (framings) and c (GCG) fall; a, which falls when asked, had no universal suffix, d no AutoDAN."""
+    found = value(metrics(attacked_by(**ALL_ARMS), draws=10), "any_attack_asr")
+    assert tuple(found[["value", "n"]]) == (1.0, 2)
+    fewer = {name: text for name, text in ALL_ARMS.items() if not name.startswith(("universal", "autodan"))}
+    found = value(metrics(attacked_by(**fewer), draws=10), "any_attack_asr")  # a study without these arms: a, b, c, d
+    assert tuple(found[["value", "n"]]) == (1.0, 4)
+    expected = wilson(4, 4)
+    assert tuple(found[["lo", "hi"]]) == pytest.approx((expected.lo, expected.hi))
+    none = fewer | {"direct": "0000", "framings__t1": "0000", "framings__t2": "0000"}  # the start of a suffix is no arm
+    assert value(metrics(attacked_by(**none), draws=10), "any_attack_asr")["value"] == 0.25
+    for lacking in ("direct", "framings", "fixed_source"):  # as at saves between anchors
+        part = {name: text for name, text in ALL_ARMS.items() if not name.startswith(lacking)}
+        assert "any_attack_asr" not in set(metrics(attacked_by(**part), draws=10)["metric"])
+
+
+def test_attacks_have_a_twin_of_the_same_bare_requests():
+    judged_rows = attacked_by(**ALL_ARMS)
+    table = metrics(judged_rows, draws=10)
+    assert tuple(value(table, "direct_attacked_asr")[["value", "n"]]) == (0.25, 4)
+    assert tuple(value(table, "direct_asr")[["value", "n"]]) == (pytest.approx(1 / 6), 6)
+    row = arm_contrast(outcomes(judged_rows), "universal_asr", "direct_asr", draws=10).iloc[0]
+    assert (row["metric"], row["n"], row["changed"]) == ("universal_asr", 5, 1) and row["value"] == pytest.approx(0.2)
+
+
+def test_dprime_of_matched_pairs_is_that_of_the_corrected_rates():
+    harmful, safe = np.repeat([1, 0], [7, 3]), np.repeat([1, 0], [2, 8])
+    found, z = refusal_dprime(harmful, safe, draws=400), NormalDist().inv_cdf
+    assert found.value == pytest.approx(z(7.5 / 11) - z(2.5 / 11))
+    assert found.lo < found.value < found.hi and found.n == 10
+    assert refusal_dprime(np.ones(10), np.zeros(10)).value == pytest.approx(2 * z(10.5 / 11))
+    assert refusal_dprime(safe, safe).lo == refusal_dprime(safe, safe).hi == 0.0
+    assert np.isnan(refusal_dprime(np.zeros(0), np.zeros(0)).value)
+
+
+def test_pairs_are_those_that_both_were_asked(frame):
+    lookalikes = frame[frame["suite"] == "lookalike"].assign(pair=None)
+    twins = lookalikes.assign(
+        suite="counterpart", pair=lookalikes["prompt_id"], prompt_id="c-" + lookalikes["prompt_id"], any_refusal=True
+    )
+    shuffled = pd.concat([twins.sample(frac=1, random_state=1), lookalikes[lookalikes["prompt_id"] > "lookalike-09"]])
+    table, z = metrics(shuffled, draws=50), NormalDist().inv_cdf
+    assert value(table, "refusal_dprime")["n"] == 20
+    refused = lookalikes.loc[lookalikes["prompt_id"] > "lookalike-09", "any_refusal"].sum()
+    assert value(table, "refusal_dprime")["value"] == pytest.approx(z(20.5 / 21) - z((refused + 0.5) / 21))
+    assert value(table, "counterpart_refusal")["n"] == 30
+    assert not metrics(lookalikes, draws=50)["metric"].str.startswith("refusal_dprime").any()

@@ -7,9 +7,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
-from conftest import make_model, make_tokenizer
+from conftest import REQUESTS, make_model, make_tokenizer
 from pipeline.config_file import read_config, written
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -115,6 +116,28 @@ def test_r2d2_step(monkeypatch, model, tmp_path, capsys):
     assert all(before["floor_s"][part] > 0 for part in ("scoring", "gradient", "prefix", "training", "total"))
     assert after["before"]["seconds"] == before["seconds"]
     assert "before   share" in capsys.readouterr().out
+
+
+def test_pool_trial(monkeypatch, model, tmp_path, capsys):
+    """Every variant attacks the same cases from its own start, and ends where its seconds do."""
+    rows = [{"id": f"b{i}", "prompt": q, "target": "Sure, here is a list"} for i, q in enumerate(REQUESTS)]
+    (tmp_path / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    variants = {"present": {"width": 4, "top_k": 8}, "other": {"width": 4, "top_k": 8, "init": "random", "merge": 2}}
+    (tmp_path / "variants.json").write_text(json.dumps(variants))
+    words = ["--model", model, "--pool", tmp_path / "pool.jsonl", "--variants", tmp_path / "variants.json"]
+    words += ["--cases", "3", "--visits", "2", "--seconds", "0.05", "--csv", tmp_path / "trial.csv"]
+    module = script("pool_trial")
+    run(monkeypatch, module, *words)
+    table = pd.read_csv(tmp_path / "trial.csv").set_index("variant")
+    assert list(table.index) == list(variants) and (table["cases"] == 3).all() and (table["visits"] == 2).all()
+    assert (table["gain"] > 0).all() and (table["steps"] >= 1).all() and (table["spent_s"] >= 0.05).all()
+    for _, row in table.iterrows():
+        assert row["gain"] == pytest.approx((row["start"] - row["end"]) / 2, rel=1e-4)
+        assert row["gain_s"] == pytest.approx(row["gain"] / row["spent_s"], rel=1e-4)
+    assert table.loc["present", "start"] != table.loc["other", "start"]
+    assert "gain/s" in (shown := capsys.readouterr().out) and not any(q in shown for q in REQUESTS)
+    with pytest.raises(SystemExit, match="--clock wall"):
+        run(monkeypatch, module, *words, "--device", "cuda")
 
 
 def test_statements_are_counted_without_docstrings():

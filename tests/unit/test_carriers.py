@@ -17,9 +17,9 @@ from safety_geometry.geometry.carriers import (
     harmfulness_profile,
     mean_difference,
     report_refusal,
+    resampled_s_total,
     select_harmfulness,
     select_refusal,
-    selection_stability,
     unit,
 )
 
@@ -198,32 +198,18 @@ def test_threshold_acts_after_the_scores():
     assert loose.admissible.sum() > strict.admissible.sum()
 
 
-def test_selection_stability_matches_a_loop_over_resamples():
+def test_resampled_scores_match_a_loop_over_resamples():
     scores = make_scores(6, count=5, n=4, m=4)
-    options = {"beta_kl": 1.0, "kl_max": 0.06, "max_layer": 5}
-    stability = selection_stability(scores, np.random.default_rng(8), draws=60, **options)
     rng = np.random.default_rng(8)
-    harmful, safe = rng.multinomial(4, np.full(4, 0.25), size=60), rng.multinomial(4, np.full(4, 0.25), size=60)
-    reported = report_refusal(candidate_table(scores, **options))
-    picks, none, totals = [], 0, []
-    for i in range(60):
+    harmful, safe = (rng.multinomial(4, np.full(4, 0.25), size=20) for _ in range(2))
+    found = resampled_s_total(scores, harmful / 4, safe / 4, 1.0)
+    for i in range(20):
         a, b = np.repeat(np.arange(4), harmful[i]), np.repeat(np.arange(4), safe[i])
         again = CandidateScores(
             scores.layers, scores.positions, scores.norm, scores.ablate_harmful[:, a], scores.add_benign[:, b],
             scores.kl[:, b], scores.clean_harmful[a], scores.clean_benign[b], scores.n_layers,
         )  # fmt: skip
-        table = candidate_table(again, **options)
-        none += select_refusal(table) is None
-        picks.append(int(report_refusal(table).layer))
-        totals.append(table.s_total[reported.name])
-    expected = pd.Series(picks).value_counts() / 60
-    found = stability.sites.set_index("layer").share
-    assert found.to_dict() == pytest.approx(expected.to_dict())
-    assert stability.none_share == pytest.approx(none / 60)
-    assert stability.modal_share == pytest.approx(expected.max())
-    assert stability.site_share == pytest.approx(expected.get(int(reported.layer), 0))
-    assert (stability.s_total_lo, stability.s_total_hi) == pytest.approx(tuple(np.quantile(totals, [0.025, 0.975])))
-    assert 0 < stability.none_share < 1 and len(expected) > 1
+        np.testing.assert_allclose(found[i], candidate_table(again).s_total, rtol=1e-6)
 
 
 def test_scores_with_wrong_shapes_are_named():

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 
 import carriers as script
 import numpy as np
@@ -12,7 +13,14 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from safety_geometry.artefacts.activations import Activations
-from safety_geometry.artefacts.candidate_scores import read_scores
+from safety_geometry.artefacts.candidate_scores import (
+    CandidateScores,
+    NullSets,
+    Openings,
+    RefusalScores,
+    read_scores,
+    write_scores,
+)
 from safety_geometry.artefacts.errors import ArtefactError
 from safety_geometry.artefacts.tensor_file import Tensors
 from safety_geometry.geometry.carriers import unit
@@ -24,13 +32,16 @@ STEPS, SCORED = [0, 4, 8, 12], [4, 12]
 PARAMS = {
     "seed": 3, "regime": "r2d2", "steps": STEPS, "anchors": {"reference": 4, "12": 12}, "reference": 4,
     "scored_steps": SCORED, "settings": {
-        "h_position": "t_inst", "h_score": "dprime", "kl_max": 0.1, "beta_kl": 1.0, "max_layer_fraction": 0.8,
+        "h_position": "t_inst", "h_score": "dprime", "selector": "cosmic", "min_gain": {"effect": 0.0, "cosmic": 0.0},
+        "require_gain": False, "kl_max": 0.1, "beta_kl": 1.0, "max_layer_fraction": 0.8,
         "positions": POSITIONS[:3], "subspace_k": 3, "tau": 4.0, "fixed_layers": [1, 3], "bootstrap": 40, "shuffles": 20,
         "splits": 6, "seed": 0,
     },
 }  # fmt: skip
 OUTPUTS = {"carriers": "carriers.safetensors", "coupling": "coupling.csv", "geometry": "geometry.csv",
-           "controls": "coupling_controls.csv", "profile": "profile.csv"}  # fmt: skip
+           "controls": "coupling_controls.csv", "profile": "profile.csv", "selection": "selection.csv"}  # fmt: skip
+
+RULERS = ["ruler_length_auroc", "ruler_words_auroc"]
 
 
 def activations(step, dtype=np.float32):
@@ -51,7 +62,22 @@ def activations(step, dtype=np.float32):
     return tensors
 
 
+OPENINGS = Openings(2 * M, M, 10, True, 1, 0.9, 0.8)
+
+
 def scores(step, kl=0.02):
+    """Of a screen of all candidates and of finalists, which here are the same."""
+    part = candidate_scores(step, kl)
+    every = CandidateScores(**part, n_layers=L)
+    early = ("ablate_harmful", "add_benign", "kl", "removed", "added")
+    screen = replace(every, **{n: getattr(every, n)[:, :2] for n in early}, answered=every.answered[:2],
+                     **{n: getattr(every, n)[:2] for n in ("clean_harmful", "clean_benign", "log_odds_harmful", "log_odds_benign")})  # fmt: skip
+    null = NullSets({"effect": np.full(3, -1.0), "cosmic": np.full(3, -1.0)}, np.array([1, 3, 1]), np.array([-1, -2, -3]),
+                    np.eye(D)[:3], 2)  # fmt: skip
+    return RefusalScores(screen, every, 2, np.full(len(part["layers"]), 0.5), OPENINGS, null)
+
+
+def candidate_scores(step, kl=0.02):
     rng = np.random.default_rng([12, step])
     sites = [(layer, position) for layer in (0, 1, 3) for position in POSITIONS[:3]]
     count = len(sites)
@@ -61,10 +87,12 @@ def scores(step, kl=0.02):
         "ablate_harmful": rng.normal(size=(count, M, D)).astype(np.float32), "add_benign": rng.normal(size=(count, M, D)).astype(np.float32),
         "kl": (kl * rng.random((count, M))).astype(np.float32),
         "clean_harmful": rng.normal(size=(M, D)).astype(np.float32), "clean_benign": rng.normal(size=(M, D)).astype(np.float32),
+        "removed": rng.normal(-2, 1, size=(count, M)), "added": rng.normal(2, 1, size=(count, M)),
+        "log_odds_harmful": rng.normal(1, 1, size=M), "log_odds_benign": rng.normal(-1, 1, size=M),
     }  # fmt: skip
 
 
-def run(folder, monkeypatch, params=PARAMS, kl=0.02, order=STEPS, caches=activations):
+def run(folder, monkeypatch, params=PARAMS, kl=0.02, order=STEPS, caches=activations, extra=()):
     folder.mkdir(exist_ok=True)
     command = ["carriers.py", "--activations"]
     for step in order:
@@ -75,11 +103,13 @@ def run(folder, monkeypatch, params=PARAMS, kl=0.02, order=STEPS, caches=activat
     for step in params["scored_steps"]:
         path = folder / f"scores{step}.safetensors"
         empty = "refused.harmful" in caches(step) and "mean.refused" not in caches(step)
-        save_file({} if empty else scores(step, kl), path, {"n_layers": str(L)})
+        write_scores(path, None if empty else scores(step, kl), L)
         command.append(str(path))
+    (folder / "rulers.csv").write_text(f"{','.join(RULERS)},n_harmful,n_benign\n0.625,0.875,{M},{M}\n")
+    command += ["--rulers", str(folder / "rulers.csv")]
     for name, file in OUTPUTS.items():
         command += [f"--{name}", str(folder / file)]
-    monkeypatch.setattr(sys, "argv", [*command, "--params", json.dumps(params)])
+    monkeypatch.setattr(sys, "argv", [*command, *extra, "--params", json.dumps(params)])
     script.main()
     return {name: pd.read_csv(folder / file) for name, file in OUTPUTS.items() if file.endswith("csv")}
 
@@ -104,6 +134,11 @@ def test_sites_are_own_or_frozen_from_the_anchor_before(result):
         12: True,
     }
     assert (coupling.pos_h == "t_inst").all() and (coupling.layer_r > 0).all()
+
+
+def test_rulers_stand_beside_every_separability(result):
+    for name in ("coupling", "profile"):
+        assert (result[1][name][RULERS] == [0.625, 0.875]).all(axis=None)
 
 
 def test_coupling_is_that_of_the_means(result):
@@ -146,7 +181,10 @@ def test_carriers_file_holds_the_directions_and_their_sites(result):
     tensors = load_file(folder / "carriers.safetensors")
     with safe_open(folder / "carriers.safetensors", "np") as file:
         facts = json.loads(file.metadata()["carriers"])
-    assert set(tensors) == {f"step{s}.{k}" for s in STEPS for k in ("h", "r", "h_subspace", "r_subspace")}
+    written = {f"step{s}.{k}" for s in STEPS for k in ("h", "r", "h_subspace", "r_subspace")}
+    assert set(tensors) == written | {f"step{s}.selected" for s in SCORED}
+    np.testing.assert_array_equal(tensors["step4.selected"], np.eye(D, dtype=np.float32)[:3])
+    assert facts["4"]["selected_sites"] == [[-1, 1], [-2, 3], [-3, 1]] and facts["0"]["selected_sites"] == []
     for row in tables["coupling"].itertuples():
         h, r = tensors[f"step{row.step}.h"], tensors[f"step{row.step}.r"]
         assert abs(h @ r) == pytest.approx(row.c_cos, rel=1e-4) and np.linalg.norm(h) == pytest.approx(1)
@@ -199,7 +237,7 @@ def test_profile_marks_the_chosen_sites(result):
     chosen = profile[profile.selected]
     assert (chosen[chosen.carrier == "H"].groupby("step").layer.first() == coupling.set_index("step").layer_h).all()
     assert chosen[chosen.carrier == "R"].step.tolist() == SCORED
-    scored = profile[(profile.carrier == "R") & (profile.quantity == "s_total") & (profile.step == 12)]
+    scored = profile[(profile.carrier == "R") & (profile.quantity == "cosmic") & (profile.step == 4)]
     assert len(scored) == 9 and scored.selected.sum() == 1
     usable = scored[scored.admissible.astype(str) == "True"]
     assert (usable.layer > 0).all() and usable.value.max() == scored.value[scored.selected].item()
@@ -270,8 +308,9 @@ def test_broken_files_are_named(tmp_path):
     store = Activations(tmp_path / "inf.safetensors")
     with pytest.raises(ArtefactError, match="wider dtype"):
         store.fit("t_inst", 2)
-    save_file({"layers": np.arange(3)}, tmp_path / "scores.safetensors", {"n_layers": "5"})
-    with pytest.raises(ArtefactError, match="holds no tensor 'positions'"):
+    about = {"n_layers": 5, "null_sites": None}
+    save_file({"screen.layers": np.arange(3)}, tmp_path / "scores.safetensors", {"scores": json.dumps(about)})
+    with pytest.raises(ArtefactError, match=r"holds no tensor 'screen\.positions'"):
         read_scores(tmp_path / "scores.safetensors")
 
 
@@ -380,7 +419,7 @@ def test_a_checkpoint_without_r_has_empty_cells(tmp_path, monkeypatch, capsys):
     with safe_open(tmp_path / "less/carriers.safetensors", "np") as file:
         facts = json.loads(file.metadata()["carriers"])
     assert facts["12"]["r"] == {"missing": "0 of 24 fit prompts refused, one class is too small"}
-    assert "step 12: no refusal carrier: refusal.contrast: behaviour" in capsys.readouterr().err
+    assert "step 12: no refusal carrier of its own: 0 of 24 fit prompts refused" in capsys.readouterr().err
 
 
 def test_saves_after_an_anchor_without_r_have_none(tmp_path, monkeypatch):
@@ -393,3 +432,47 @@ def test_no_checkpoint_has_r(tmp_path, monkeypatch):
     tables = run(tmp_path, monkeypatch, caches=by_behaviour(missing=STEPS))
     assert tables["coupling"].hrci.isna().all() and tables["coupling"].h_score.notna().all()
     assert not len(tables["controls"]) and tables["geometry"].erank.isna().all()
+
+
+def demanding(**least) -> dict:
+    """Params under which a site is R only with such a gain."""
+    return PARAMS | {"settings": PARAMS["settings"] | {"require_gain": True, "min_gain": least}}
+
+
+def test_without_r_frozen_sites_and_common_layers_are_read_at_another_regimes_reference(result, tmp_path, monkeypatch):
+    folder, whole = result
+    params = demanding(effect=99.0, cosmic=99.0)
+    extra = ["--elsewhere", str(folder / "carriers.safetensors")]
+    tables = run(tmp_path, monkeypatch, params | {"elsewhere": 4}, extra=extra)
+    coupling, at = tables["coupling"].set_index("step"), whole["coupling"].set_index("step").loc[4]
+    assert (coupling.r_status == "reference").all() and coupling.r_reason.str.contains("minimum of 99").all()
+    assert coupling[["layer_r", "c_cos", "hrci", "s_total", "site_share"]].isna().all(None)
+    frozen = whole["coupling"].set_index("step").c_cos_frozen  # H's sites are the same, and R's is given
+    np.testing.assert_allclose(coupling.c_cos_frozen, frozen, rtol=1e-5)
+    assert set(tables["controls"].companion) == {"fixed_layer", "fixed_layer_cross_fitted"}
+    assert (tables["controls"].pos_r == at.pos_r).all()
+    geometry = tables["geometry"].set_index("step")
+    assert geometry.drift_r_ref.isna().all() and geometry.loc[4, "cos_fixed_r_ref"] == pytest.approx(1)
+    chosen = tables["selection"]
+    assert chosen.groupby("in_charge").status.unique().map(list).to_dict() == {False: ["none"], True: ["reference"]}
+    less, more = (load_file(place / "carriers.safetensors") for place in (tmp_path, folder))
+    assert "step4.r" not in less and (less["step4.selected"] == more["step4.selected"]).all()
+
+
+def test_without_r_anywhere_nothing_of_r_is_read(tmp_path, monkeypatch):
+    coupling = run(tmp_path, monkeypatch, demanding(effect=99.0, cosmic=99.0))["coupling"]
+    assert (coupling.r_status == "none").all() and coupling.c_cos_frozen.isna().all()
+
+
+def test_the_table_of_the_selection_has_both_selectors_at_each_anchor(result):
+    chosen = result[1]["selection"]
+    assert chosen.groupby("step").selector.apply(list).to_dict() == {step: ["effect", "cosmic"] for step in SCORED}
+    assert (chosen.in_charge == (chosen.selector == "cosmic")).all()
+    assert chosen.loc[chosen.selector == "effect", "no_op"].eq(0).all() and (chosen.null_95 == -1).all()
+    profile = result[1]["profile"].query("carrier == 'R'")
+    for row in chosen.itertuples():
+        at = profile[
+            (profile.step == row.step) & (profile.layer == row.layer) & (profile.position == str(row.position))
+        ]
+        assert at.loc[at.quantity == row.selector, "value"].item() == pytest.approx(row.gain_all, rel=1e-4)
+    assert chosen.null_cos.between(0, 1).all() and (chosen.gain_lo <= chosen.gain_hi).all()

@@ -284,7 +284,8 @@ def test_cosine_is_the_root_mean_square_of_principal_cosines(k, m):
 COUNTS = {"random": 3, "covariance": 2, "shuffled": 2, "wrong_layer": 2, "wrong_position": 2, "norm_matched": 2}
 COLUMNS = {
     "target", "family", "mode", "scope", "rank", "lambda", "control", "number", "control_seed_h", "control_seed_r", "layer_h", "layer_r",
-    "source_layer_h", "source_layer_r", "source_position_h", "source_position_r", "abs_cos", "energy", "primary",
+    "source_layer_h", "source_layer_r", "source_position_h", "source_position_r", "abs_cos", "energy", "lambda_matched", "capped", "dose",
+    "primary",
 }  # fmt: skip
 ACTING = {"h_only": (5, None), "h_perp_r": (5, None), "r_only": (None, 3), "r_perp_h": (None, 3), "h_plus_r": (5, 3)}
 
@@ -309,8 +310,9 @@ def test_target_unit(mode, family):
     unit = target_unit(target, at, COUNTS, 1, generate={"wrong_layer": 1, "norm_matched": 0})
     assert target.id == unit.name == unit.cells[0].id == f"{family}:{mode}:-0.5:layer:1"
     kinds = [cell.rows[0]["control"] for cell in unit.cells]
-    assert kinds == ["target", *["wrong_layer"] * 2, *["wrong_position"] * 2, *["norm_matched"] * 2]
-    assert [c.generated for c in unit.cells] == [True, True, False, False, False, False, False]
+    other = ["norm_matched"] * 2 if family == "ablate" else []  # a random vector of the length is `random`
+    assert kinds == ["target", *["wrong_layer"] * 2, *["wrong_position"] * 2, *other]
+    assert [c.generated for c in unit.cells] == [True, True, *[False] * (3 + len(other))]
     assert all(cell.kl for cell in unit.cells)
     for cell in unit.cells:
         (row,) = cell.rows
@@ -335,10 +337,18 @@ def test_target_unit(mode, family):
         assert row["abs_cos"] == pytest.approx(np.mean(cosines), abs=1e-6)
     first = unit.cells[0].rows[0]
     assert first["abs_cos"] == 1
-    for cell in unit.cells[-2:]:  # norm_matched
-        assert cell.rows[0]["energy"] == pytest.approx(first["energy"], rel=1e-9)
-        if family == "steer":
-            assert all(len(item.basis) == 1 for item in cell.interventions)
+    assert first["lambda_matched"] == -0.5 and not first["capped"]
+    for cell in unit.cells[1:]:
+        (row,) = cell.rows
+        assert row["capped"] == (row["energy"] < first["energy"] * (1 - 1e-9))
+        if not row["capped"]:
+            assert row["energy"] == pytest.approx(first["energy"], rel=1e-9)
+        if row["control"] != "norm_matched":
+            assert {item.strength for item in cell.interventions} == {
+                row["lambda_matched"] * (at.scale["H"] if item.layer == 5 else at.scale["R"]) if family == "steer"
+                else row["lambda_matched"] for item in cell.interventions
+            }  # fmt: skip
+            assert abs(row["lambda_matched"]) <= 3.0 and row["lambda_matched"] < 0
 
 
 def test_controls_of_orthogonalised_modes_are_orthogonalised_too():
@@ -377,36 +387,129 @@ def test_h_plus_r_at_one_layer_is_one_edit():
                 assert row["control_seed_h"] == row["control_seed_r"] is not None
 
 
-def test_shared_controls_stand_once_and_serve_several_targets():
+def test_shared_controls_of_additions_stand_once_and_serve_several_targets():
+    """Modes of one carrier and both signs: a drawn direction has none, and acts with |λ|."""
     at = checkpoint()
-    targets = [Target("ablate", mode, 1) for mode in ("h_only", "h_perp_r")]
-    assert targets[0].group == targets[1].group == "ablate:H:1:layer:1" != Target("ablate", "r_only", 1).group
+    targets = [Target("steer", mode, x) for x in (-1.0, 1.0) for mode in ("h_only", "h_perp_r")]
+    assert {target.group for target in targets} == {"steer:H:1:layer:1"} != {Target("steer", "r_only", 1).group}
     units = shared_units(targets, at, COUNTS, 1, generate={"random": 2, "shuffled": 1})
-    assert [u.name for u in units] == [f"ablate:H:1:layer:1/{kind}" for kind in SHARED]
+    assert [u.name for u in units] == [f"steer:H:1:layer:1/{kind}" for kind in SHARED]
     assert [len(u.cells) for u in units] == [3, 2, 2]
     for unit, kind in zip(units, SHARED, strict=True):
         drawn = draw_shared(kind, at.sources["H"], 3, 1)
         for number, cell in enumerate(unit.cells):
-            assert cell.id == f"ablate:H:1:layer:1/{kind}/{number}"
-            assert [row["target"] for row in cell.rows] == [t.id for t in targets]
-            assert [row["mode"] for row in cell.rows] == ["h_only", "h_perp_r"]
+            assert cell.id == f"steer:H:1:layer:1/{kind}/{number}"
+            assert [(row["target"], row["mode"], row["lambda"]) for row in cell.rows] == [
+                (t.id, t.mode, t.strength) for t in targets
+            ]
             for row, target in zip(cell.rows, targets, strict=True):
-                assert set(row) == COLUMNS and (row["control_seed_h"], row["control_seed_r"]) == (
-                    drawn[number].seed,
-                    None,
-                )
+                assert set(row) == COLUMNS
+                assert (row["control_seed_h"], row["control_seed_r"]) == (drawn[number].seed, None)
                 assert (row["control"], row["number"], row["primary"]) == (kind, number, False)
                 assert row["abs_cos"] == pytest.approx(abs(cell.interventions[0].basis[0].numpy() @ at.parts(target)[0].basis[0]), abs=1e-6)  # fmt: skip
                 assert row["energy"] == pytest.approx(removed_energy(cell, at), rel=1e-5)
+                assert row["lambda_matched"] == cell.interventions[0].strength == 1.0 and not row["capped"]
             np.testing.assert_allclose(cell.interventions[0].basis.numpy(), drawn[number].part.basis, atol=1e-6)
             assert cell.generated == (number < {"random": 2, "shuffled": 1}.get(kind, 0)) and cell.kl
     ids = [cell.id for unit in units for cell in unit.cells]
     assert len(set(ids)) == len(ids)
 
 
+def test_controls_of_ablations_are_their_targets_own_and_of_the_same_directions():
+    """H and H ⊥ R hold different energies: one draw, two strengths."""
+    at = checkpoint()
+    modes = ("h_only", "h_perp_r")
+    of_modes = [shared_units([Target("ablate", mode, 1.0)], at, COUNTS, 1) for mode in modes]
+    for mode, units in zip(modes, of_modes, strict=True):
+        assert [u.name for u in units] == [f"ablate:{mode}:1:layer:1/{kind}" for kind in SHARED]
+        assert all(len(cell.rows) == 1 for unit in units for cell in unit.cells)
+    first, second = ([cell for unit in units for cell in unit.cells] for units in of_modes)
+    for a, b in zip(first, second, strict=True):
+        assert np.array_equal(a.interventions[0].basis, b.interventions[0].basis)
+        assert a.interventions[0].strength != b.interventions[0].strength or a.rows[0]["capped"]
+
+
+@pytest.mark.parametrize("rank", [1, 2])
+@pytest.mark.parametrize("mode", MODES)
+def test_ablation_controls_of_every_kind_remove_the_targets_energy_or_are_capped(mode, rank):
+    """λ′ = λ √(E/E′) from the interventions, token by token; beyond the cap the strength is the cap, and the row says so."""
+    at = replace(checkpoint(rank=rank), max_matched=1.5)
+    seen = set()
+    for strength in (1.0, -2.0):
+        target = Target("ablate", mode, strength, rank=rank)
+        own = target_unit(target, at, COUNTS, 1)
+        wanted = removed_energy(own.cells[0], at)
+        cells = [
+            *own.cells[1:],
+            *(c for unit in shared_units([target], at, dict.fromkeys(SHARED, 8), 1) for c in unit.cells),
+        ]
+        for cell in cells:
+            (row,) = cell.rows
+            if row["control"] == "norm_matched":
+                assert not row["capped"]
+                continue
+            plain = replace(cell, interventions=tuple(replace(item, strength=strength) for item in cell.interventions))
+            needed = abs(strength) * np.sqrt(wanted / removed_energy(plain, at))
+            most = max(1.5, abs(strength))
+            assert row["capped"] == (needed > most)
+            assert row["lambda_matched"] == pytest.approx(np.sign(strength) * min(needed, most), rel=1e-6)
+            assert row["energy"] == pytest.approx(removed_energy(cell, at), rel=1e-5)
+            if not row["capped"]:
+                assert removed_energy(cell, at) == pytest.approx(wanted, rel=1e-6)
+            seen.add(row["capped"])
+    assert seen == {True, False}
+
+
+def test_a_direction_without_energy_is_capped():
+    """Nothing of the stream lies along it, so that no strength would do."""
+    at = checkpoint()
+    tokens = stream(3)
+    flat = tokens - np.outer(tokens @ at.r[0], at.r[0])  # the target's own energy is gone: no strength is wanted
+    still = replace(at, stream={3: flat, 5: stream(5)})
+    cells = [c for unit in shared_units([Target("ablate", "r_only", 1.0)], still, COUNTS, 1) for c in unit.cells]
+    assert all(abs(c.rows[0]["lambda_matched"]) < 1e-6 and not c.rows[0]["capped"] for c in cells)
+    only = replace(at, stream={3: np.outer(tokens @ at.r[0], at.r[0]), 5: stream(5)})  # all of it lies along R
+    rows = [c.rows[0] for c in target_unit(Target("ablate", "r_only", 1.0), only, {"wrong_layer": 2}, 1).cells[1:]]
+    assert all(row["capped"] == (row["abs_cos"] < 1 / 3) for row in rows) and len(rows) == 2
+
+
+def test_the_first_controls_that_are_not_capped_answer():
+    at = replace(checkpoint(), max_matched=1.0)
+    target = Target("ablate", "r_only", 1.0)
+    for unit in shared_units([target], at, dict.fromkeys(SHARED, 8), 1, generate=dict.fromkeys(SHARED, 3)):
+        capped = [cell.rows[0]["capped"] for cell in unit.cells]
+        order = [n for n in range(8) if not capped[n]] + [n for n in range(8) if capped[n]]
+        assert {n for n, cell in enumerate(unit.cells) if cell.generated} == set(order[:3])
+
+
+def test_directions_beyond_the_counts_that_answer_are_read_on_benign_prompts_too():
+    at = replace(checkpoint(), max_matched=1.0)
+    target = Target("ablate", "r_only", 1.0, primary=True)
+    units = shared_units([target], at, dict.fromkeys(SHARED, 1), 1, permutations=24, generate=dict.fromkeys(SHARED, 2))
+    cells = [cell for unit in units for cell in unit.cells]
+    assert any(cell.generated and cell.rows[0]["number"] >= 1 for cell in cells)
+    assert all(cell.kl == (cell.rows[0]["number"] < 1 or cell.generated) for cell in cells)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_dose_is_the_added_length_over_the_mean_norm(mode):
+    at = checkpoint(scale=(2.0, 3.0, 2.5))
+    target = Target("steer", mode, -0.5)
+    norms = {layer: np.mean([np.sqrt(a @ a) for a in stream(layer)]) for layer in (3, 5)}
+    wanted = {"h": 0.5 * 2.0 / norms[5], "r": 0.5 * 3.0 / norms[3]}
+    parts = {"h_only": "h", "h_perp_r": "h", "r_only": "r", "r_perp_h": "r", "h_plus_r": "hr"}[mode]
+    cells = [
+        *target_unit(target, at, COUNTS, 1).cells,
+        *(c for u in shared_units([target], at, COUNTS, 1) for c in u.cells),
+    ]
+    assert [cell.rows[0]["dose"] for cell in cells] == pytest.approx([sum(wanted[p] for p in parts)] * len(cells))
+    ablated = target_unit(Target("ablate", mode, 1.0), at, COUNTS, 1)
+    assert all(cell.rows[0]["dose"] is None for cell in ablated.cells)
+
+
 def test_permutation_directions_serve_primary_targets_and_are_read_for_log_odds_only():
     at = checkpoint()
-    targets = [Target("ablate", mode, 1) for mode in ("h_only", "h_perp_r")]
+    targets = [Target("steer", mode, 1) for mode in ("h_only", "h_perp_r")]
     units = shared_units([targets[0], replace(targets[1], primary=True)], at, COUNTS, 1, permutations=20)
     assert [len(u.cells) for u in units] == [7, 7, 7]  # a third of 20, rounded up
     plain = shared_units(targets, at, COUNTS, 1)
@@ -469,8 +572,9 @@ def test_scan_unit_reads_and_acts_at_each_layer(mode):
     for layer, cell in zip(layers, unit.cells, strict=True):
         (row,) = cell.rows
         assert cell.id == f"ablate:{mode}:1:layer:1/layer_scan/{layer}" and row["control"] == "layer_scan"
-        assert {x for x in (row["layer_h"], row["layer_r"]) if x is not None} == {layer}
-        assert (row["layer_h"] is None) == (mode == "r_only") and (row["layer_r"] is None) == (mode == "h_only")
+        assert (row["target"], row["abs_cos"], row["lambda_matched"]) == (cell.id, 1.0, 1.0)
+        carriers = {"h_only": "h", "h_perp_r": "h", "r_only": "r", "r_perp_h": "r", "h_plus_r": "hr"}[mode]
+        assert [row["layer_h"], row["layer_r"]] == [layer if name in carriers else None for name in "hr"]
         h, r = (at.sources[c].directions(at.sources[c].site[0], layer) for c in "HR")
         want = {"h_only": h, "r_only": r, "h_plus_r": orthonormal(np.concatenate([h, r])),
                 "h_perp_r": without(h, r), "r_perp_h": without(r, h)}[mode]  # fmt: skip
@@ -478,6 +582,47 @@ def test_scan_unit_reads_and_acts_at_each_layer(mode):
         np.testing.assert_allclose(item.basis.numpy(), want, atol=1e-6)
         assert item.layer == layer and row["energy"] == pytest.approx(removed_energy(cell, at), rel=1e-5)
         assert cell.kl and not cell.generated and row["primary"] is False
+
+
+@pytest.mark.parametrize("family", ["ablate", "steer"])
+def test_controls_of_the_scan_act_at_its_layer_with_the_energy_of_its_cell(family):
+    at, layers = checkpoint(), (1, 3, 6)
+    target = Target(family, "r_only", 1.0)
+    unit = make_unit(plan.scan_unit(target, layers, {"random": 2, "shuffled": 1}), at, 1)
+    kinds = ["layer_scan", "scan_random", "scan_random", "scan_shuffled"]
+    assert [cell.rows[0]["control"] for cell in unit.cells] == kinds * len(layers)
+    for place, layer in enumerate(layers):
+        scan, *controls = unit.cells[4 * place : 4 * place + 4]
+        assert scan.kl and not any(cell.kl or cell.generated for cell in controls)
+        wanted = removed_energy(scan, at)
+        there = replace(at.sources["R"], site=(R_SITE[0], layer))
+        drawn = [*draw_shared("random", there, 2, 1), *draw_shared("shuffled", there, 1, 1)]
+        for cell, control in zip(controls, drawn, strict=True):
+            (row,) = cell.rows
+            assert cell.id == f"{scan.id}/{control.kind}/{control.number}" and row["target"] == scan.id
+            assert [item.layer for item in cell.interventions] == [layer] == [row["layer_r"]]
+            np.testing.assert_allclose(cell.interventions[0].basis.numpy(), control.part.basis, atol=1e-6)
+            assert row["capped"] or removed_energy(cell, at) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_a_scan_of_several_strengths_has_a_unit_for_each():
+    scan = {
+        "layers": [2, 3],
+        "modes": ["r_only"],
+        "family": "steer",
+        "lambda": [0.5, 1.0],
+        "controls": {"random": 1, "shuffled": None},
+    }
+    settings = {
+        "targets": [],
+        "primary": [],
+        "controls": {},
+        "permutations": 1,
+        "generate": {"cells": [], "controls": {}},
+    }
+    units = list(SweepPlan.of(settings | {"layer_scan": scan}).units())
+    assert [unit.name for unit in units] == ["steer:r_only:0.5/layer_scan", "steer:r_only:1/layer_scan", "clean"]
+    assert [cell.kind for cell in units[0].cells] == ["layer_scan", "scan_random"] * 2
 
 
 def test_scan_leaves_out_layers_where_the_carriers_are_one_vector():
@@ -538,7 +683,8 @@ def test_the_cells_of_a_plan_are_those_that_are_made_where_all_exist():
     settings = {
         "targets": ["ablate:h_only:1:layer:1", "ablate:h_perp_r:1:layer:1", "steer:r_only:-1:layer:1", "ablate:r_only:1:layer:1"],
         "primary": ["ablate:h_only:1:layer:1"], "controls": COUNTS | {"wrong_layer": 1}, "permutations": 12,
-        "generate": {"cells": ["steer:r_only:-1:layer:1"], "controls": {"random": 2, "norm_matched": 1}},
+        "generate": {"cells": ["steer:r_only:-1:layer:1", "ablate:r_only:1:layer:1"], "alone": ["ablate:r_only:1:layer:1"],
+                     "controls": {"random": 2, "wrong_layer": 1}},
         "layer_scan": {"layers": [2, 3], "modes": ["r_only"], "family": "ablate", "lambda": 1.0},
     }  # fmt: skip
     at, planned = checkpoint(), list(SweepPlan.of(settings).units())
@@ -550,8 +696,8 @@ def test_the_cells_of_a_plan_are_those_that_are_made_where_all_exist():
             [target.id for target in c.targets] for c in wanted.cells if wanted.group and wanted.name != "clean"
         ]
     assert (
-        sum(cell.answers for unit in planned for cell in unit.cells) == 1 + 1 + 2 + 1
-    )  # clean, target, random, norm-matched
+        sum(cell.answers for unit in planned for cell in unit.cells) == 1 + 1 + 2 + 1 + 1
+    )  # clean, the addition, random and wrong-layer beside it, and the ablation alone
     assert (
         next(unit.name for unit in SweepPlan.of(settings).units(lambda target: target.mode == "r_only"))
         == "steer:r_only:-1:layer:1"

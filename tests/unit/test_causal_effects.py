@@ -14,10 +14,10 @@ from safety_geometry.causal.effects import (
     control_normalised,
     exchanged_p,
     holm_primary,
-    layer_scan,
     sweep_table,
     two_level,
 )
+from safety_geometry.causal.layer_scan import layer_scan
 from safety_geometry.causal.names import KINDS, SHARED
 from safety_geometry.causal.outcomes import outcome_matrix
 from safety_geometry.stats.seeds import generator
@@ -80,20 +80,24 @@ def test_every_number_against_a_loop_over_cells_and_prompts(sweep, table):
 
 
 def test_permutation_p_against_ranks_by_hand(sweep, table):
+    """The pooled p decides; that of a kind has columns of its own."""
     cells, readout, _ = sweep
-    tested = table[table["p_permutation"].notna()]
+    pooled, kinds = table[table["p_permutation"].notna()], table[table["p_kind"].notna()]
+    tested = pd.concat([pooled, kinds])
     assert set(tested["target"]) == {TARGET} and set(tested["metric"]) == {"log_odds"}
-    assert set(tested["control"]) == {"pooled", "random", "covariance", "shuffled", "wrong_layer", "norm_matched"}
+    assert pooled["control"].tolist() == ["pooled"]
+    assert set(kinds["control"]) == {"random", "covariance", "shuffled", "wrong_layer", "norm_matched"}
     for row in tested.to_dict("records"):
+        names = ("p_permutation", "p_smallest") if row["control"] == "pooled" else ("p_kind", "p_kind_smallest")
+        p, least = (row[name] for name in names)
         kinds = SHARED if row["control"] == "pooled" else (row["control"],)
         ids = cells.loc[(cells["target"] == TARGET) & cells["control"].isin(kinds), "cell"]
         effects = [np.mean(list(values(readout, c).values())) for c in [TARGET, *ids]]
         distance = [abs(e - np.mean(effects)) for e in effects]
         expected = sum(d >= distance[0] - 1e-9 for d in distance) / len(distance)
-        assert row["p_permutation"] == pytest.approx(expected)
-        assert row["p_smallest"] == pytest.approx(1 / len(distance))
-    pooled = tested[tested["control"] == "pooled"].iloc[0]
-    assert pooled["p_permutation"] == pooled["p_smallest"] == pytest.approx(1 / 11)
+        assert (p, least) == pytest.approx((expected, 1 / len(distance)))
+    (row,) = pooled.to_dict("records")
+    assert row["p_permutation"] == row["p_smallest"] == pytest.approx(1 / 11)
 
 
 def test_p_is_uniform_when_the_target_is_one_of_its_controls():
@@ -253,33 +257,91 @@ def test_cells_with_other_prompts_are_named(sweep):
         sweep_table(cells, None, judged.assign(utility=judged["utility"].where(judged["arm"] != "clean")))
 
 
-def test_holm_runs_over_the_primary_cells_of_a_seed():
-    places = itertools.product((1, 2), ("r2d2", "sft"))
-    rows = [{"seed": s, "regime": r, "primary": True, "metric": "log_odds", "control": c, "p_permutation": 0.01 if c == "pooled" else 0.5}
-            for s, r in places for c in ("pooled", "random")]  # fmt: skip
-    rows += [
-        {
-            "seed": 1,
-            "regime": "sft",
-            "primary": False,
-            "metric": "log_odds",
-            "control": "pooled",
-            "p_permutation": np.nan,
-        }
-    ]
+def test_holm_runs_over_the_primary_cells_of_a_seeds_regime():
+    """Two cells each in two regimes of two seeds: the lesser p counts twice, whatever the other regimes have."""
+    p = {(1, "r2d2"): (0.01, 0.04), (1, "sft"): (0.03, 0.02), (2, "r2d2"): (0.6, 0.7), (2, "sft"): (0.001, np.nan)}
+    rows = [{"seed": s, "regime": r, "primary": True, "metric": "log_odds", "control": c, "p_permutation": value if c == "pooled" else np.nan}
+            for (s, r), values in p.items() for value in values for c in ("pooled", "random")]  # fmt: skip
     frame = pd.DataFrame(rows, index=range(10, 10 + len(rows)))
-    frame.loc[12, "p_permutation"] = 0.04
     found = holm_primary(frame)
-    assert found.loc[[10, 12, 14, 16], "p_holm"].tolist() == pytest.approx([0.02, 0.04, 0.02, 0.02])
-    assert found["p_holm"].notna().sum() == 4
-    assert found.loc[10, "control"] == "pooled" and list(found.index) == list(frame.index)
+    pooled = found[found["control"] == "pooled"].groupby(["seed", "regime"], sort=False)["p_holm"].agg(list)
+    assert pooled[1, "r2d2"] == pytest.approx([0.02, 0.04])
+    assert pooled[1, "sft"] == pytest.approx([0.04, 0.04])
+    assert pooled[2, "r2d2"] == pytest.approx([1.0, 1.0])
+    assert pooled[2, "sft"] == pytest.approx([0.001, np.nan], nan_ok=True)  # a test that was not made is not counted
+    assert found["p_holm"].notna().sum() == 7 and list(found.index) == list(frame.index)
+    other = frame.assign(primary=frame["regime"] == "sft")
+    assert holm_primary(other).query("regime == 'r2d2'")["p_holm"].isna().all()
+
+
+def test_capped_controls_count_nowhere_but_in_their_number(sweep, table):
+    """As if they had not been drawn; the table of all interventions keeps them."""
+    cells, readout, judged = sweep
+    capped = cells["cell"].isin(["shared/random/1", f"{TARGET}/covariance/0", f"{TARGET}/norm_matched/0"])
+    found = control_normalised(cells.assign(capped=capped), readout, judged, rng_seed=3, draws=400)
+    without = control_normalised(cells[~capped], readout, judged, rng_seed=3, draws=400)
+    pd.testing.assert_frame_equal(found.drop(columns="n_capped"), without.drop(columns="n_capped"))
+    counts = found[found["metric"] == "log_odds"].set_index(["target", "control"])[["n_controls", "n_capped"]]
+    assert counts.loc[(TARGET, "pooled")].tolist() == [8, 2] and counts.loc[(TARGET, "shuffled")].tolist() == [2, 0]
+    assert (TARGET, "norm_matched") not in counts.index
+    row = found[found["p_permutation"].notna()].iloc[0]
+    assert row["p_smallest"] == pytest.approx(1 / 9)
+    assert len(sweep_table(cells.assign(capped=capped), readout, judged)) == len(cells)
+
+
+def test_wrong_way_is_the_share_of_prompts_against_what_the_strength_is_for():
+    """By hand: of four prompts one rises and two fall; what counts as wrong depends on family and sign."""
+    cells = made.cells(("r_only",), {"random": 1})
+    moves = {"clean": [0.0] * 4, TARGET: [0.5, -0.1, -0.2, 0.0], "shared/random/0": [1.0, 1.0, 1.0, -1.0]}
+    readout = pd.DataFrame(
+        [(cell, "log_odds", f"p{i}", 1.0 + v) for cell, values in moves.items() for i, v in enumerate(values)],
+        columns=["cell", "quantity", "prompt_id", "value"],
+    )
+    for family, strength, wrong in (
+        ("ablate", 1.0, (0.25, 0.75)), ("ablate", -1.0, (0.5, 0.25)), ("steer", 0.5, (0.5, 0.25)),
+        ("steer", -2.0, (0.25, 0.75)),
+    ):  # fmt: skip
+        acts = cells["control"] != "baseline"
+        changed = cells.assign(
+            **{"family": cells["family"].where(~acts, family), "lambda": cells["lambda"].where(~acts, strength)}
+        )
+        found = sweep_table(changed, readout, None).set_index("control")["wrong_way"]
+        assert (found["target"], found["random"]) == wrong and np.isnan(found["baseline"])
+
+
+def test_kl_over_answers_is_a_metric_of_cells_that_answer():
+    cells = made.cells(("r_only",), {"random": 2})
+    rows = [
+        (cell, "kl_answer", f"b{i}", value + i)
+        for cell, value in ((TARGET, 0.4), ("shared/random/0", 0.1))
+        for i in (0, 1)
+    ]
+    readout = pd.concat([made.readout(cells), pd.DataFrame(rows, columns=["cell", "quantity", "prompt_id", "value"])])
+    table = sweep_table(cells, readout, None)
+    target = table[table["control"] == "target"].iloc[0]
+    assert (target["kl_answer"], target["n_kl_answer"]) == (pytest.approx(0.9), 2)
+    assert table.loc[table["control"] == "baseline", "kl_answer"].tolist() == [0.0]
+    found = control_normalised(cells, readout, None, draws=50).query("metric == 'kl_answer' and control == 'pooled'")
+    assert found["delta_control"].tolist() == pytest.approx([0.3]) and found["n_controls"].tolist() == [1]
+
+
+def scanned(layers=(2, 9), modes=("r_only", "h_plus_r"), controls=("scan_random", "scan_covariance"), **changes):
+    """Cells of a layer scan, each with a control of each kind."""
+    rows = []
+    for layer, mode in itertools.product(layers, modes):
+        name = f"scan/{mode}/{layer}"
+        common = made.operation(mode, 1.0, **changes) | {
+            "target": name,
+            "layer_h": layer if mode == "h_plus_r" else np.nan,
+        }
+        common |= {"layer_r": layer, "capped": False}
+        rows.append({"cell": name, "control": "layer_scan", "number": layer} | common)
+        rows += [{"cell": f"{name}/{kind}", "control": kind, "number": 0} | common for kind in controls]
+    return pd.concat([made.cells(()), pd.DataFrame(rows)], ignore_index=True)
 
 
 def test_layer_scan_reads_the_layer_and_keeps_the_carriers_own():
-    cells = made.cells(())
-    scan = [{"cell": f"scan/{mode}/{layer}", "target": "", **made.operation(mode, 1.0), "control": "layer_scan", "number": layer,
-             "layer_h": layer if mode == "h_plus_r" else np.nan, "layer_r": layer} for layer in (2, 9) for mode in ("r_only", "h_plus_r")]  # fmt: skip
-    cells = pd.concat([cells, pd.DataFrame(scan)], ignore_index=True)
+    cells = scanned()
     readout = made.readout(cells, {"scan/r_only/9": EFFECT}, n=20)
     table = layer_scan(cells, readout, (14, 9), rng_seed=0, draws=300)
     check_table(made.named(table), TABLES["layer_scan"])
@@ -288,11 +350,50 @@ def test_layer_scan_reads_the_layer_and_keeps_the_carriers_own():
     mine, clean = values(readout, "scan/r_only/9"), values(readout, "clean")
     assert row["log_odds_delta"] == pytest.approx(np.mean([mine[p] - clean[p] for p in clean]))
     assert row["lo"] < row["log_odds_delta"] < row["hi"] < EFFECT / 2
+    others = [values(readout, f"scan/r_only/9/scan_{kind}") for kind in ("random", "covariance")]
+    mean = np.mean([other[p] - clean[p] for other in others for p in clean])
+    assert (row["control_mean"], row["n_controls"]) == (pytest.approx(mean), 2)
+    assert row["delta_control"] == pytest.approx(row["log_odds_delta"] - mean)
+    assert row["delta_control_lo"] < row["delta_control"] < row["delta_control_hi"]
+    assert not table["recommended"].any()  # without a budget
     assert len(sweep_table(cells, readout, None)) == 1
     cells.loc[cells["cell"] == "scan/h_plus_r/2", "layer_h"] = 3
     with pytest.raises(ValueError, match=r"cell scan/h_plus_r/2: a layer scan acts at one layer, got \[2, 3\]"):
         layer_scan(cells, readout, (14, 9))
 
 
+def test_layer_scan_without_controls_and_with_capped_ones():
+    cells = scanned(modes=("r_only",))
+    readout = made.readout(cells, n=8)
+    capped = cells["cell"] == "scan/r_only/2/scan_random"
+    table = layer_scan(cells.assign(capped=capped), readout, (14, 9), 1.0, draws=50)
+    assert table["n_controls"].tolist() == [1, 2]
+    bare = layer_scan(scanned(modes=("r_only",), controls=()), readout, (14, 9), 1.0, draws=50)
+    check_table(made.named(bare), TABLES["layer_scan"])
+    assert bare["delta_control"].isna().all() and not bare["recommended"].any() and (bare["n_controls"] == 0).all()
+
+
+@pytest.mark.parametrize(("family", "sign"), [("ablate", -1), ("steer", 1)])
+def test_the_recommended_cell_has_the_largest_effect_beyond_its_controls_within_the_budget(family, sign):
+    """Layer 4 moves most, and costs too much; layer 6 moves more than 8, but so do its controls; at layer 10 the effect has
+    the other sign. So it is 8."""
+    cells = scanned((2, 4, 6, 8, 10), ("r_only",), family=family)
+    moves = {4: 6.0, 6: 5.0, 8: 3.0, 10: -7.0}
+    effects = {f"scan/r_only/{layer}": sign * value for layer, value in moves.items()}
+    effects |= {f"scan/r_only/6/scan_{kind}": sign * 4.0 for kind in ("random", "covariance")}
+    readout = made.readout(cells, effects, n=12)
+    kl = readout["quantity"] == "kl"
+    readout.loc[kl, "value"] = np.where(readout.loc[kl, "cell"] == "scan/r_only/4", 0.3, 0.05)
+    table = layer_scan(cells, readout, (4, 4), 0.1, draws=200).set_index("layer")
+    assert table.index[table["recommended"]].tolist() == [8]
+    dear = layer_scan(cells, readout, (4, 4), 0.5, draws=200).set_index("layer")
+    assert dear.index[dear["recommended"]].tolist() == [4]
+    assert not layer_scan(cells, readout, (4, 4), 0.01, draws=200)["recommended"].any()
+    nothing = layer_scan(
+        cells, made.readout(cells, {}, n=12).assign(value=lambda f: f["value"] * 0), (4, 4), 0.1, draws=200
+    )
+    assert not nothing["recommended"].any()  # an interval that holds 0
+
+
 def test_kinds_are_those_of_the_schema():
-    assert set(SHARED) < set(KINDS) and len(KINDS) == 6
+    assert set(SHARED) < set(KINDS) and len(KINDS) == 7

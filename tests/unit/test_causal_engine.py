@@ -13,19 +13,24 @@ import pytest
 import torch
 from conftest import FAMILIES, make_model, make_tokenizer
 
+from safety_geometry.causal.cells import Carriers, make_unit
+from safety_geometry.causal.controls import Source
 from safety_geometry.causal.modes import MODES, interventions, mode_parts, orthonormal, without
+from safety_geometry.causal.plan import Target, shared_units, target_unit
 from safety_geometry.causal.readout import (
+    clean_answers,
     clean_prompts,
-    opening_ids,
+    read_answer_kl,
     read_kl,
     read_log_odds,
-    refusal_log_odds,
     start_layer,
     tokens_of,
 )
+from safety_geometry.causal.sweep import Stream
 from safety_geometry.models.chat import ChatFormat
 from safety_geometry.models.generation import Completion, generate
 from safety_geometry.models.interventions import Intervention
+from safety_geometry.models.openings import opening_ids, refusal_log_odds
 from safety_geometry.models.restart import edited_prefix, restart
 from safety_geometry.models.runner import Runner
 
@@ -217,6 +222,94 @@ def test_progress_counts_prompts_times_cells(llama64):
     run = clean_prompts(runner, PROMPTS, range(4), 100)
     read_log_odds(runner, run, found, OPENINGS, 4, seen.append)
     assert sum(seen) == 5 * len(PROMPTS) and max(seen) <= 4
+
+
+# ------------------------------------------------------------------------------------------------ KL over the answers
+
+
+def answer_kl(model, ids, answer: Completion, maps, scope="layer") -> float:
+    """Mean over the clean answer's tokens, and its end where it has one, of KL(clean ‖ edited): transformers' own logits
+    of the whole text, token by token."""
+    text = [*ids, *answer.ids]
+    last = len(text) - 1 if answer.hit_limit else len(text)
+    clean, other = (hooked(model, text, changed, scope).double().log_softmax(-1) for changed in ([], maps))
+    values = [float((clean[t].exp() * (clean[t] - other[t])).sum()) for t in range(len(ids) - 1, last)]
+    assert len(values) == len(answer.ids) + (not answer.hit_limit)
+    return float(np.mean(values))
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
+def test_kl_over_the_clean_answers_is_that_of_transformers_logits(family, models64):
+    runner = Runner(models64[family])
+    answers = [  # one ends by itself, one is cut, one is only an end
+        Completion((80, 81, 82), False), Completion((90, 91), True), Completion((), False),
+    ]  # fmt: skip
+    names = list(cells())[:: 6 if family == "llama" else 17]
+    found = [cells()[name] for name in names]
+    want = torch.tensor(
+        [
+            [
+                answer_kl(runner.model, ids, answer, changes(mode, kind, strength), scope)
+                for ids, answer in zip(PROMPTS, answers, strict=True)
+            ]
+            for mode, kind, scope, strength in names
+        ],
+        dtype=torch.float64,
+    )
+    assert want.min() > 1e-4 and want.std(0).min() > 1e-3
+    for batch_size, share in ((64, 100), (2, 3), (1, 0)):
+        answered = clean_answers(runner, PROMPTS, answers, range(runner.n_layers), share)
+        got = read_answer_kl(runner, answered, [*found, ()], batch_size)
+        torch.testing.assert_close(got[:-1], want, atol=ATOL, rtol=ATOL)
+        assert not got[-1].any()
+
+
+# ------------------------------------------------------------------------------------------------------ matched energy
+
+
+@torch.no_grad()
+def removed_energy(model, items) -> float:
+    """Σ‖change‖² / Σ‖a‖² over the prompts' tokens behind the prefix, at the edited layers, from hooks on the model."""
+    total = 0.0
+    for layer in sorted({item.layer for item in items}):
+        gone, there = 0.0, 0.0
+        for ids in PROMPTS:
+            a = model(input_ids=torch.tensor([ids]), output_hidden_states=True).hidden_states[layer][0][len(PREFIX) :]
+            left = a
+            for item in items:
+                if item.layer == layer:
+                    basis = item.basis.double()
+                    left = left - item.strength * (left @ basis.T) @ basis
+            gone, there = gone + float(((a - left) ** 2).sum()), there + float((a**2).sum())
+        total += gone / there
+    return total
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_controls_remove_the_energy_of_their_target_from_a_model(mode, llama64):
+    """To 1e-6, by λ′ and by λ = 1 of the same directions: far from it."""
+    runner = Runner(llama64)
+    stream = Stream(clean_prompts(runner, PROMPTS, range(4), 100))
+
+    def fit(position, layer):
+        rng = np.random.default_rng([layer, -position])
+        values = rng.standard_normal((24, D))
+        values[:12] += 3 * rng.standard_normal(D)
+        return values, 12
+
+    sources = {c: Source(c, site, fit, (-2, -1), (-2, -1), 4) for c, site in (("H", (-2, 1)), ("R", (-1, 2)))}
+    h, r = (source.directions(*source.site) for source in sources.values())
+    at, target = Carriers(h, r, sources, stream, max_matched=100.0), Target("ablate", mode, 1.0)
+    counts = {"random": 4, "covariance": 3, "shuffled": 3, "wrong_layer": 2, "wrong_position": 1}
+    planned = [target_unit(target, counts), *shared_units([target], counts)]
+    first, *controls = [cell for unit in planned for cell in make_unit(unit, at, 5).cells]
+    wanted = removed_energy(llama64, first.interventions)
+    assert first.rows[0]["energy"] == pytest.approx(wanted, rel=1e-6) and len(controls) >= 12
+    for cell in controls:
+        assert not cell.rows[0]["capped"]
+        assert removed_energy(llama64, cell.interventions) == pytest.approx(wanted, rel=1e-6)
+    plain = [[replace(item, strength=1.0) for item in cell.interventions] for cell in controls]
+    assert max(abs(removed_energy(llama64, edits) / wanted - 1) for edits in plain) > 0.05
 
 
 # --------------------------------------------------------------------------------------------------- small functions

@@ -51,6 +51,17 @@ def test_the_largest_control_normalised_effects_are_chosen(sweeps):
     assert chosen.loc[chosen["role"] != "target", "chosen_delta"].isna().all()
 
 
+def test_capped_controls_neither_choose_nor_follow(sweeps):
+    """As if the sweep did not have them."""
+    cells, judged = sweeps
+    without = ("shared/random/0", f"{R}/covariance/0")
+    capped = {c: frame.assign(capped=frame["cell"].isin(without)) for c, frame in cells.items()}
+    lacking = {c: frame[~frame["cell"].isin(without)] for c, frame in cells.items()}
+    found, wanted = (choose(some, judged, 3, 4, seed=2) for some in (capped, lacking))
+    pd.testing.assert_frame_equal(found, wanted)
+    assert not set(without) & set(found["cell"])
+
+
 def test_each_target_brings_controls_of_every_kind_in_turn_and_each_checkpoint_its_baseline(sweeps):
     chosen = choose(*sweeps, 3, 7, seed=2)
     controls = chosen[(chosen["role"] == "control") & (chosen["target"] == R) & (chosen["checkpoint"] == LATE)]

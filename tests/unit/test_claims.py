@@ -1,6 +1,5 @@
-"""Verdicts on studies whose answers are known: the papers' shape, its opposite, and what cannot be tested."""
-
-import math
+"""Verdicts on studies whose answers are known: the papers' shape, its opposite, no effect, too little, and what a study
+lacks."""
 
 import numpy as np
 import pandas as pd
@@ -9,9 +8,15 @@ import synthetic_study as made
 
 from safety_geometry.artefacts.tables.files import check_table
 from safety_geometry.artefacts.tables.registry import TABLES
-from safety_geometry.claims.decide import CLAIMS, TUNED, claims_table, decided
-from safety_geometry.claims.evidence import Evidence, Outcome, Undecidable, any_greater, greater, negated, over_seeds
+from safety_geometry.claims.catalogue import ARMS, BEHAVIOUR, CLAIMS, COUPLING, DENSE, GEOMETRY, TUNED, claims_of
+from safety_geometry.claims.decide import claims_table, counts, decided
+from safety_geometry.claims.evidence import Evidence
+from safety_geometry.claims.margins import MARGINS
+from safety_geometry.claims.rules import NOT_APPLICABLE, REACHABLE
 from safety_geometry.geometry.dense import dense_correlations
+
+BY_ID = {claim.id: claim for claim in CLAIMS}
+SEEDS = (1, 2, 3)
 
 
 @pytest.fixture(scope="module")
@@ -29,252 +34,424 @@ def changed(study, name, change):
 
 
 def verdict(tables, claim):
-    return vars(decided(next(c for c in CLAIMS if c.id == claim), Evidence(tables)))
+    seeds = tables["five_anchor"]["seed"].nunique() if "five_anchor" in tables else 1
+    return decided(BY_ID[claim], Evidence(tables), seeds)
 
 
-def test_the_papers_shape_holds_and_short_series_are_inconclusive(study, verdicts):
+def several(study):
+    """The same study under three seeds."""
+    return {
+        name: pd.concat([frame.assign(seed=s) for s in SEEDS], ignore_index=True) if "seed" in frame else frame
+        for name, frame in study.items()
+    }
+
+
+# ------------------------------------------------------------------------------------------------- the papers' shape
+
+
+def test_the_papers_shape(study, verdicts):
     check_table(verdicts.reset_index(), TABLES["claims"])
-    dense = verdicts.index.str.startswith("dense_")
-    causal = verdicts.index.str.startswith(
-        ("aligned_", "sweep_", "late_", "follow_up_", "transfer_")
-    )  # none in this study
-    assert (verdicts.loc[~dense & ~causal, "verdict"] == "holds").all()
-    assert (verdicts.loc[dense | causal, "verdict"] == "inconclusive").all()
-    assert verdicts.loc[causal, "reason"].str.startswith("the study has no table").all()
-    assert verdicts.loc["dense_any_refusal", "reason"].startswith("5 saves of r2d2 have both")
-    assert (verdicts["n_seeds"] == 1).all()
+    holds = {
+        "r2d2_resists_early", "r2d2_resists_early_direct", "r2d2_reopens", "sft_attackable",
+        "r2d2_over_refuses", "r2d2_refusal_falls", "r2d2_refuses_more", "r2d2_helpfulness_rises", "r2d2_less_helpful",
+        "r2d2_usefulness_rises", "refresh_refuses_less", "r2d2_coupling_drops", "sft_c_cos_flat", "sft_c_sub_flat",
+        "c_cos_above_chance", "c_sub_above_chance", "carriers_distinct", "low_coupling_not_safe",
+        "low_coupling_not_safe_direct", "r2d2_reopens_direct", "sft_attackable_direct", "r2d2_c_cos_falls", "r2d2_r_relocates",
+        "r2d2_score_falls", "r_found_r2d2", "r_found_sft", "r_found_sft_refusal", "r2d2_resists_early_framing",
+        "r2d2_resists_early_any", "r2d2_reopens_framing", "r2d2_reopens_any", "sft_attackable_framing", "sft_attackable_any",
+        "low_coupling_not_safe_framing", "low_coupling_not_safe_any",
+    }  # fmt: skip
+    assert set(verdicts.index[verdicts["verdict"] == "holds"]) == holds
+    assert verdicts.loc["r2d2_c_cos_falls_common", "verdict"] == "no effect"
+    assert verdicts.loc["sft_r_relocates_first", "verdict"] == "inconclusive"  # four choices of one seed, shares of .9
+    later = verdicts.index.str.startswith(("aligned_", "sweep_", "late_", "follow_up_", "transfer_", "dense_"))
+    assert (verdicts.loc[later, "verdict"] == NOT_APPLICABLE).all()
+    assert verdicts.loc[later, "reason"].str.contains("no table").all()
     assert set(verdicts.index[verdicts["tuned"]]) == set(TUNED)
-    assert len(verdicts) == len(CLAIMS)
+    assert (verdicts["verdict_over_seeds"] == NOT_APPLICABLE).all() and (verdicts["n_seeds"] == 1).all()
+    assert len(verdicts) == len(claims_of(study))
 
 
-def test_numbers_are_those_of_the_tables(verdicts):
+def test_numbers_are_those_of_the_tables(study, verdicts):
     row = verdicts.loc["r2d2_refusal_falls"]
-    assert row["value"] == pytest.approx(0.8)
-    assert row["p"] == pytest.approx(2 * 0.5**24 * 4, rel=0.5)  # Holm over four earlier anchors
-    assert row["p"] >= row["p_smallest"] * (1 - 1e-9)
-    assert verdicts.loc["r2d2_r_relocates", "value"] == 18
-    assert verdicts.loc["sft_r_relocates_first", ["value", "threshold"]].tolist() == [10, 30]
+    contrast = study["contrasts"].query(
+        "contrast == 'time' and metric == 'any_refusal' and regime == 'r2d2' and other_step == 5"
+    )
+    assert row["estimate"] == pytest.approx(-contrast["value"].item()) == pytest.approx(0.8)
+    half = 0.5 / 30  # of a prompt, on either side
+    assert (row["lo"], row["hi"]) == pytest.approx((-contrast["hi"].item() - half, -contrast["lo"].item() + half))
+    assert (row["n"], row["margin"], row["by_seed"]) == (30, 0.1, "1: 0.8")
+
+
+def test_three_seeds_give_both_verdicts(study):
+    table = claims_table(several(study)).set_index("id")
+    row = table.loc["r2d2_refusal_falls"]
+    assert (row["verdict"], row["verdict_over_seeds"], row["by_seed"]) == ("holds", "holds", "1: 0.8; 2: 0.8; 3: 0.8")
+    assert row["lo_seeds"] <= row["lo"] and table.loc["rank_constant", "verdict"] == "holds"
+    assert table.loc["h_layer_constant", "verdict"] == "holds" and table.loc["sft_drifts_more", "verdict"] == "holds"
+
+
+def test_decided_of_decidable(study):
+    table = claims_table(study, configuration="full")
+    full = counts(table)
+    assert full["decidable"] == int(table["decidable"].sum()) < full["applicable"] < full["claims"] == len(table)
+    assert 0 < full["decided"] <= full["decidable"] and full["decided over seeds"] == 0
+    assert counts(claims_table(study, configuration="mine"))["decidable"] == full["applicable"]
+    assert counts(claims_table(study, configuration="aligned"))["decidable"] == 0
+
+
+# -------------------------------------------------------------------------------------- every verdict, claim by claim
+
+SIZES = {"holds": 3.0, "no effect": 0.0, "fails": -3.0, "inconclusive": 0.9}  # in margins
+LEVEL = {"holds": 0.3, "fails": -0.2, "inconclusive": 0.02}  # above the threshold
+CONSTANT = {"holds": 0.0, "fails": 3.0, "inconclusive": 0.9}
+
+
+def wanted(claim):
+    """(verdict, size) of all verdicts of a claim's rule."""
+    sizes = {"difference": SIZES, "level": LEVEL, "constant": CONSTANT}[claim.rule]
+    assert set(sizes) == set(REACHABLE[claim.rule])
+    return sizes.items()
+
+
+def half(size, margin):
+    """Half of a seed's interval; three seeds pool to 1/√3 of it."""
+    return margin * (0.3 if size in (0.0, 3.0, -3.0, 0.3, -0.2) else 2.0)
+
+
+def contrasts(value, width, metric):
+    """r2d2 is later, and more than sft and sft_refusal by `value`, at steps 5 and 40."""
+
+    def row(kind, first, other, sign):
+        v = sign * value
+        return {"contrast": kind, "metric": metric, "regime": first[0], "step": first[1], "anchor": str(first[1]),
+                "other_regime": other[0], "other_step": other[1], "other_anchor": str(other[1]), "value": v, "lo": v - width,
+                "hi": v + width, "n": 60, "changed": 30, "test": "mcnemar", "p": 0.5, "p_smallest": 1e-4}  # fmt: skip
+
+    rows = [row("time", ("r2d2", 40), ("r2d2", 5), 1)]
+    for step in (5, 40):
+        rows += [row("regime", (other, step), ("r2d2", step), -1) for other in ("sft", "sft_refusal")]
+    source = row("arm", ("sft_refusal", 40), ("sft_refusal", 40), 1) | {"value": 0.5, "lo": 0.4, "hi": 0.6}
+    return pd.DataFrame([row | {"seed": seed} for seed in SEEDS for row in (*rows, source)])
+
+
+def five_anchor(value, width, metric):
+    rows = [
+        {"seed": seed, "regime": regime, "step": step, "anchor": "reference" if step == 5 else "40", "layer_h": 20,
+         metric: value, f"{metric}_lo": value - width, f"{metric}_hi": value + width, f"{metric}_n": 60}
+        for seed in SEEDS for regime in ("sft", "r2d2", "sft_refusal") for step in (5, 40)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("claim", BEHAVIOUR, ids=lambda claim: claim.id)
+def test_every_verdict_of_a_behaviour_claim(study, claim):
+    metric, margin = claim.quantity, MARGINS[claim.quantity].margin
+    base = {name: several(study)[name] for name in ("attacks", "coupling", "coupling_controls")}
+    base["coupling"] = base["coupling"].assign(anchor=base["coupling"]["anchor"].fillna("x"))
+    for expected, size in wanted(claim):
+        # sign of "r2d2 has more" that the claim asks for
+        sign = (
+            1
+            if claim.id.startswith(("r2d2_reopens", "r2d2_helpfulness", "r2d2_usefulness", "r2d2_refuses_more"))
+            else -1
+        )
+        tables = base | {
+            "contrasts": contrasts(sign * size * margin, half(size, margin), metric),
+            "five_anchor": five_anchor(0.3, 0.05, metric),
+        }
+        if claim.rule == "level":
+            threshold = 0.5 if claim.id == "r2d2_over_refuses" else 0.25
+            tables["five_anchor"] = five_anchor(threshold + size, 0.1, metric)
+        outcome = verdict(tables, claim.id)
+        assert (outcome.verdict, outcome.verdict_over_seeds) == (expected, expected), outcome.reason
+
+
+@pytest.mark.parametrize("claim", [c for c in COUPLING if c.rule != "level"], ids=lambda claim: claim.id)
+def test_every_verdict_of_a_coupling_claim(claim):
+    for expected, size in wanted(claim):
+        outcome = verdict(coupled(claim, size), claim.id)
+        assert outcome.verdict == expected, outcome.reason
+
+
+def coupled(claim, size, level=0.5):
+    """Tables in which the claim's quantity is `size` margins large."""
+    null = 0.06
+    margin = MARGINS[claim.quantity].margin or null
+    width = half(size, margin)
+    coupling, controls = [], []
+    for seed in SEEDS:
+        for regime in ("sft", "r2d2"):
+            for step in (5, 40):
+                me = {"seed": seed, "regime": regime, "step": step, "anchor": "reference" if step == 5 else "40"}
+                value = {5: level + size * margin, 40: level}[step]
+                row = me | {"n_harmful": 48, "n_benign": 48}
+                for name in ("c_cos", "c_sub", "hrci_repr"):
+                    row |= {
+                        f"{name}_frozen": value,
+                        name: value,
+                        f"{name}_lo": value - width,
+                        f"{name}_hi": value + width,
+                    }
+                if claim.id == "relocation_explains_drop" and step == 40:
+                    row |= {"hrci_repr": level - size * margin, "hrci_repr_lo": level - size * margin - width,
+                            "hrci_repr_hi": level - size * margin + width, "hrci_repr_frozen": level}  # fmt: skip
+                coupling.append(row)
+                for quantity in ("c_cos", "c_sub", "hrci_repr"):
+                    ends = {"value": value, "lo": value - width, "hi": value + width}
+                    controls.append(me | {"companion": "own_sites", "quantity": quantity} | ends)
+                    controls.append(me | {"companion": "fixed_layer", "quantity": quantity} | ends)
+                    shuffled = {"value": level, "lo": level - null, "hi": level + null}
+                    controls.append(me | {"companion": "shuffled", "quantity": quantity} | shuffled)
+    frame = pd.DataFrame(coupling)
+    return {"five_anchor": frame, "coupling": frame, "coupling_controls": pd.DataFrame(controls)}
+
+
+def test_level_claims_on_coupling(study):
+    def scaled(factor):
+        def change(frame):
+            last = (frame["regime"] == "r2d2") & (frame["step"] == 40)
+            return frame.assign(hrci_repr_frozen=frame["hrci_repr_frozen"].where(~last, factor * 0.075))
+
+        return verdict(changed(study, "coupling", change), "r2d2_coupling_drops").verdict
+
+    assert [scaled(f) for f in (0.2, 0.8, 1 / 3)] == ["holds", "fails", "inconclusive"]
+
+    def ceiling(value):
+        def change(frame):
+            return frame.assign(value=frame["value"].where(frame["quantity"] != "ceiling", value))
+
+        return verdict(changed(study, "coupling_controls", change), "carriers_distinct").verdict
+
+    assert [ceiling(c) for c in (0.9, 0.02, 0.056)] == ["holds", "fails", "inconclusive"]
+
+
+def test_intervals_at_frozen_sites_come_first(study):
+    """Where the study has no interval at frozen sites, that of the own sites stands in."""
+    own = verdict(study, "sft_c_cos_flat")
+    rows = study["coupling_controls"].query("companion == 'own_sites'").assign(companion="frozen_sites")
+    same = changed(study, "coupling_controls", lambda f: pd.concat([f, rows], ignore_index=True))
+    wide = changed(
+        study, "coupling_controls", lambda f: pd.concat([f, rows.assign(lo=-1.0, hi=1.0)], ignore_index=True)
+    )
+    assert verdict(same, "sft_c_cos_flat") == own and own.verdict == "holds"
+    assert verdict(wide, "sft_c_cos_flat").verdict == "inconclusive"
+
+
+# ---------------------------------------------------------------------------------------------- what a study does not have
+
+
+def test_without_a_regime_a_claim_does_not_apply(study):
+    less = {name: t[t["regime"] != "r2d2"] if "regime" in t else t for name, t in study.items()}
+    table = claims_table(less).set_index("id")
+    assert table.loc["r2d2_c_cos_falls", ["verdict", "reason"]].tolist() == [
+        NOT_APPLICABLE,
+        "the study has no regime r2d2",
+    ]
+    assert table.loc["sft_attackable", "verdict"] == "holds" and (table["verdict"] != "fails").all()
+
+
+def test_arms_that_were_not_run_do_not_apply(study):
+    metrics = [metric for _, metric, *_ in ARMS[2:]]
+    fewer = changed(study, "five_anchor", lambda t: t.drop(columns=[c for c in t if c.startswith(tuple(metrics))]))
+    fewer = changed(fewer, "contrasts", lambda t: t[~t["metric"].isin(metrics)])
+    verdicts = claims_table(fewer).set_index("id")
+    for end, metric, *_ in ARMS[2:]:
+        row = verdicts.loc[f"r2d2_reopens{end}"]
+        assert row["verdict"] == NOT_APPLICABLE and metric in row["reason"]
+        assert verdicts.loc[f"sft_attackable{end}", "reason"] == f"five_anchor has no column {metric}"
+    assert verdicts.loc["r2d2_reopens", "twin"] == "r2d2_reopens_direct" and pd.isna(
+        verdicts.loc["r2d2_reopens_direct", "twin"]
+    )
 
 
 def test_an_attack_no_better_than_its_start_decides_nothing(study):
     def level(frame):
         arm = frame["contrast"] == "arm"
-        return frame.assign(value=frame["value"].where(~arm, 0.04), p=frame["p"].where(~arm, 1.0))
+        return frame.assign(
+            **{name: frame[name].where(~arm, v) for name, v in (("value", 0.04), ("lo", -0.1), ("hi", 0.2))}
+        )
 
     table = claims_table(changed(study, "contrasts", level)).set_index("id")
     for claim in ("r2d2_resists_early", "r2d2_reopens", "sft_attackable", "low_coupling_not_safe"):
         assert table.loc[claim, "verdict"] == "inconclusive"
         assert "does not beat its unoptimised arm on its source sft_refusal:40" in table.loc[claim, "reason"]
-    assert table.loc["r2d2_refusal_falls", "verdict"] == "holds"
-
-
-def test_the_fixed_source_is_found_by_its_mark(study):
-    assert study["attacks"]["source"].iloc[0] == "sft:40"  # another source stands first
-    assert verdict(study, "sft_attackable")["verdict"] == "holds"
+    assert table.loc["r2d2_resists_early_direct", "verdict"] == "holds"
     none = verdict(changed(study, "attacks", lambda f: f.assign(kind="adaptive")), "sft_attackable")
-    assert (none["verdict"], none["reason"]) == ("inconclusive", "the study has no fixed-source attack")
+    assert (none.verdict, none.reason) == (NOT_APPLICABLE, "the study has no fixed-source attack")
 
 
-def test_a_regime_that_did_not_move_decides_nothing(study):
-    def still(frame):
-        return frame.assign(cos_fixed_h_ref=1.0, cos_fixed_r_ref=1.0)
-
-    row = verdict(changed(study, "geometry", still), "sft_coupling_flat")  # sft's behaviour is flat as well
-    assert row["verdict"] == "inconclusive"
-    assert row["reason"].startswith("sft did not move")
-
-
-def test_a_study_without_the_regime_is_inconclusive(study):
-    less = {name: t[t["regime"] != "r2d2"] if "regime" in t else t for name, t in study.items()}
-    table = claims_table(less).set_index("id")
-    assert table.loc["r2d2_coupling_drops", ["verdict", "reason"]].tolist() == [
-        "inconclusive",
-        "the study has no regime r2d2",
-    ]
-    assert table.loc["sft_attackable", "verdict"] == "holds"
-    assert (table["verdict"] != "fails").all()
+def test_regimes_are_compared_at_equal_steps(study):
+    """Anchors of one name and other steps are never a pair."""
+    assert (study["contrasts"].query("contrast == 'regime'").eval("step == other_step")).all()
+    shifted = changed(study, "contrasts", lambda f: f.assign(other_step=f["other_step"] + 1))
+    found = verdict(shifted, "r2d2_refuses_more")
+    assert (found.verdict, found.reason) == (NOT_APPLICABLE, "r2d2 and sft have no any_refusal at equal steps")
 
 
-def test_coupling_that_stays_fails(study):
-    def flat(frame):
-        r2d2 = frame["regime"] == "r2d2"
-        values = {
-            c: frame[c].where(~r2d2, v)
-            for c, v in (("hrci_repr", 0.05), ("hrci_repr_lo", 0.047), ("hrci_repr_hi", 0.053))
-        }
-        return frame.assign(**values)
+def test_without_a_carrier_of_its_own_frozen_sites_decide(study):
+    def without_r(frame):
+        mine = frame["regime"] == "r2d2"
+        return frame.assign(**{name: frame[name].where(~mine) for name in ("layer_r", "hrci_repr", "site_share")})
 
-    tables = changed(study, "five_anchor", flat)
-    assert verdict(tables, "r2d2_coupling_drops")["verdict"] == "fails"
-    assert "does not fall" in verdict(tables, "relocation_explains_drop")["reason"]
+    tables = changed(study, "coupling", without_r)
+    assert verdict(tables, "r2d2_coupling_drops").verdict == "holds"
+    for claim in ("r2d2_r_relocates", "sft_r_relocates_first", "relocation_explains_drop"):
+        found = verdict(tables, claim)
+        assert found.verdict == NOT_APPLICABLE and "no refusal carrier" in found.reason
 
 
-def test_a_drop_without_relocation_fails_the_relocation_claim(study):
-    def stay(frame):
-        return frame.assign(layer_r=frame["layer_r"].where(frame["regime"] != "r2d2", 23))
+def test_a_flat_score_of_means_is_no_effect_only_with_enough_prompts(study):
+    """A bootstrap of prompts that never change has no length; Wilson's end of 0 in n has one."""
 
-    row = verdict(changed(study, "five_anchor", stay), "relocation_explains_drop")
-    assert row["verdict"] == "fails"
-    assert "stays at layer 23" in row["reason"]
+    def still(n):
+        def change(frame):
+            mine = (frame["metric"] == "benign_mean") & (frame["contrast"] == "time")
+            values = {"value": 0.0, "lo": 0.0, "hi": 0.0, "changed": 0, "n": n}
+            return frame.assign(**{name: frame[name].where(~mine, v) for name, v in values.items()})
+
+        return verdict(changed(study, "contrasts", change), "r2d2_helpfulness_rises").verdict
+
+    assert (still(60), still(15)) == ("no effect", "inconclusive")
 
 
-def test_unstable_sites_and_early_relocation(study):
+# ---------------------------------------------------------------------------------------------------------- geometry
+
+
+def geometry_tables(size, claim):
+    """Three seeds in which the quantity of a geometry claim is `size` margins large, with a little spread."""
+    margin, rng = MARGINS[claim.quantity].margin, np.random.default_rng(1)
+    spread = 0.02 if size in (0.0, 3.0, -3.0) else 0.6
+    geometry, coupling, five, profile, selection = [], [], [], [], []
+    for number, seed in enumerate(SEEDS):
+        value = margin * (size + spread * (number - 1))
+        for regime in ("sft", "r2d2", "sft_refusal"):
+            profile.append(
+                {"seed": seed, "regime": regime, "step": 5, "anchor": "reference", "carrier": "H", "layer": 99}
+            )
+            sign = -1 if claim.id == "sft_r_relocates_first" and regime == "r2d2" else 1
+            for step in (5, 40):
+                late = step == 40
+                me = {"seed": seed, "regime": regime, "step": step, "anchor": "40" if late else "reference"}
+                share = 1.0 if spread < 0.1 else 0.5
+                place = 50 - sign * late * 100 * value / (2 if claim.id == "sft_r_relocates_first" else 1)
+                coupling.append(me | {"layer_r": place, "site_share": share})
+                five.append(me | {"layer_h": 50 + late * 100 * value})
+                angle = 40 + (value if regime == "sft" else 0)
+                geometry.append(me | {"reference": 5, "erank": 10 * np.exp(late * value), "angle_3": angle})
+                gain = 1.0 - late * value if claim.id == "r2d2_score_falls" else 0.5 + value
+                noise = 0.001 * rng.standard_normal()
+                for selector in ("effect", "cosmic"):
+                    selection.append(me | {"selector": selector, "gain": gain + noise, "gain_lo": gain + noise - half(size, margin),
+                                           "gain_hi": gain + noise + half(size, margin), "n_harmful": 24, "null_95": 0.5})  # fmt: skip
+    frames = {
+        "geometry": geometry,
+        "coupling": coupling,
+        "five_anchor": five,
+        "profile": profile,
+        "selection": selection,
+    }
+    return {name: pd.DataFrame(rows) for name, rows in frames.items()}
+
+
+@pytest.mark.parametrize("claim", GEOMETRY, ids=lambda claim: claim.id)
+def test_every_verdict_of_a_geometry_claim(claim):
+    for expected, size in wanted(claim):
+        if claim.id == "h_layer_constant" and size < 0:
+            continue
+        outcome = verdict(geometry_tables(size, claim), claim.id)
+        assert outcome.verdict == expected, (size, outcome)
+
+
+def test_a_site_that_resampling_does_not_keep_is_too_wide_to_tell(study):
     unsure = changed(study, "coupling", lambda f: f.assign(site_share=0.3))
-    assert verdict(unsure, "r2d2_r_relocates")["verdict"] == "inconclusive"
-    assert verdict(unsure, "sft_r_relocates_first")["verdict"] == "inconclusive"
-    stay = changed(study, "coupling", lambda f: f.assign(layer_r=23))
-    assert verdict(stay, "r2d2_r_relocates")["verdict"] == "fails"
-    assert verdict(stay, "sft_r_relocates_first")["verdict"] == "fails"
+    assert verdict(unsure, "r2d2_r_relocates").verdict == "inconclusive"
+    sure = changed(study, "coupling", lambda f: f.assign(site_share=1.0))
+    outcome = verdict(sure, "r2d2_r_relocates")
+    assert outcome.verdict == "holds" and outcome.estimate == pytest.approx(18 / 30)
 
 
-def test_coupling_at_the_floor(study):
-    def raise_floor(frame):
-        return frame.assign(hi=frame["hi"].where(frame["companion"] != "shuffled", 0.5))
+def test_seeds_without_a_value_are_left_out_and_counted(study):
+    def lost(seeds):
+        def change(frame):
+            return frame.assign(erank=frame["erank"].where(~frame["seed"].isin(seeds)))
 
-    assert verdict(changed(study, "coupling_controls", raise_floor), "coupling_above_chance")["verdict"] == "fails"
+        tables = several(study)
+        return verdict(tables | {"geometry": change(tables["geometry"])}, "rank_constant")
+
+    some = lost([3])
+    assert some.verdict == "holds" and some.reason.endswith("2 of 3 seeds have it") and some.by_seed.count(":") == 2
+    assert lost([1, 2, 3]).verdict == NOT_APPLICABLE
+    empty = changed(study, "five_anchor", lambda f: f.assign(layer_h=np.nan))
+    assert verdict(empty, "h_layer_constant").reason.endswith("no seed has a value")
+
+
+# ------------------------------------------------------------------------------------------------------- time series
 
 
 def with_saves(n=40, lengths=(5, 10, 20), **behaviour):
     """The study with these series over r2d2's saves; behaviours that are not named stay the same."""
-    series = {
-        "fixed_asr": 0.5,
-        "any_refusal": 0.5,
-        "benign_refusal": np.nan,
-        "benign_mean": 1.0,
-        "usefulness": 0.5,
-    } | behaviour
+    series = dict.fromkeys(("fixed_asr", "direct_asr", "any_refusal", "benign_mean", "usefulness"), 0.5) | behaviour
     saves = pd.DataFrame({"seed": 1, "regime": "r2d2", "anchor": None, "step": 5 * np.arange(1, n + 1)} | series)
-    saves = saves.rename(columns={"hrci_repr": "hrci_repr_frozen"}).assign(hrci_repr=np.linspace(0.02, 0.08, n))
+    saves["benign_refusal"] = np.nan
+    x = saves.pop("x")
+    saves = saves.assign(**{f"{name}_frozen": x for name in ("hrci_repr", "hrci", "c_cos", "c_sub")}, hrci_repr=x)
     return made.study_once() | {"trajectory": saves, "dense_correlations": dense_correlations(saves, lengths, 400)}
 
 
 def test_two_straight_lines_are_a_shared_trend():
-    down = np.linspace(0.08, 0.02, 40)
-    tables = with_saves(hrci_repr=down, any_refusal=np.linspace(1, 0.2, 40), fixed_asr=np.linspace(0, 0.5, 40))
-    for claim in ("dense_any_refusal", "dense_fixed_asr"):
-        row = verdict(tables, claim)
-        assert row["verdict"] == "inconclusive" and "shared trend" in row["reason"]
-        assert abs(row["value"]) == 1.0 and row["n"] == 40
-    assert verdict(tables, "dense_benign_mean")["reason"] == "benign_mean is the same at every save"
-    assert verdict(tables, "dense_benign_refusal")["reason"].startswith("0 saves")
+    line, noise = np.linspace(1, 0.2, 40), 0.02 * np.random.default_rng(5).normal(size=(3, 40))
+    tables = with_saves(x=line + noise[0], any_refusal=line + noise[1], usefulness=line + noise[2])
+    for claim in ("dense_c_cos_any_refusal", "dense_c_sub_usefulness"):
+        found = verdict(tables, claim)
+        assert found.verdict == "inconclusive" and "shared trend" in found.reason and abs(found.estimate) > 0.9
 
 
-def test_independent_trends_never_hold():
-    rng, line = np.random.default_rng(11), np.linspace(1, 0, 40)
-    x, behaviours = line + 0.1 * rng.normal(size=40), line[:, None] + 0.1 * rng.normal(size=(40, 3))
-    names = ("any_refusal", "benign_refusal", "usefulness")
-    tables = with_saves(hrci_repr=x, **dict(zip(names, behaviours.T, strict=True)))
-    found = [verdict(tables, f"dense_{name}") for name in names]
-    assert all(row["verdict"] == "inconclusive" and "shared trend" in row["reason"] for row in found)
-    assert all(row["lo"] > 0 for row in found if row["value"] > 0)  # the levels alone would have decided
-
-
-def test_series_that_move_together_are_decided():
+def test_series_that_move_together_are_decided_either_way():
     rng = np.random.default_rng(12)
     x = 0.05 + 0.002 * rng.normal(size=60).cumsum()
     near = x + 0.0003 * rng.normal(size=60)
-    tables = with_saves(60, hrci_repr=x, any_refusal=near, usefulness=near, fixed_asr=1 - near)
-    assert verdict(tables, "dense_any_refusal")["verdict"] == "holds"
-    assert verdict(tables, "dense_fixed_asr")["verdict"] == "holds"
-    assert verdict(tables, "dense_usefulness")["verdict"] == "fails"  # the sign is the other one
+    tables = with_saves(60, x=x, any_refusal=near, usefulness=near, fixed_asr=1 - near, direct_asr=1 - near)
+    expected = {"any_refusal": "holds", "fixed_asr": "holds", "direct_asr": "holds", "usefulness": "fails"}
+    assert {name: verdict(tables, f"dense_c_cos_{name}").verdict for name in expected} == expected
+    assert verdict(tables, "dense_c_cos_benign_refusal").verdict == NOT_APPLICABLE
+    short = with_saves(12, x=x[:12], any_refusal=near[:12], lengths=(3,))
+    assert "it takes 20 saves" in verdict(short, "dense_c_sub_any_refusal").reason
 
 
-def test_every_block_length_has_to_agree():
+def test_series_of_no_relation_are_no_effect():
+    rng = np.random.default_rng(8)
+    tables = with_saves(400, (5, 10), x=rng.normal(size=400), any_refusal=rng.normal(size=400))
+    found = verdict(tables, "dense_c_cos_any_refusal")
+    assert found.verdict == "no effect" and abs(found.estimate) < 0.2
+
+
+def test_every_block_length_counts():
     rng = np.random.default_rng(12)
     x = 0.05 + 0.002 * rng.normal(size=60).cumsum()
-    tables = with_saves(60, hrci_repr=x, any_refusal=x + 0.0003 * rng.normal(size=60))
+    tables = with_saves(60, x=x, any_refusal=x + 0.0003 * rng.normal(size=60))
 
     def cross(frame):
         longest = (frame["outcome"] == "any_refusal") & (frame["form"] == "levels") & (frame["block_length"] == 20)
         return frame.assign(lo=frame["lo"].where(~longest, -0.1))
 
-    row = verdict(changed(tables, "dense_correlations", cross), "dense_any_refusal")
-    assert row["verdict"] == "inconclusive" and row["lo"] == -0.1 and "holds 0" in row["reason"]
-    short = with_saves(hrci_repr=x[:40], any_refusal=x[:40] + 0.0003 * rng.normal(size=40), lengths=(25,))
-    assert "longer than half the series" in verdict(short, "dense_any_refusal")["reason"]
+    found = verdict(changed(tables, "dense_correlations", cross), "dense_c_cos_any_refusal")
+    assert found.verdict == "inconclusive" and found.lo == pytest.approx(-0.1)
 
 
-def test_a_dense_claim_about_a_weak_attack_is_not_decided():
-    rng = np.random.default_rng(12)
-    x = 0.05 + 0.002 * rng.normal(size=60).cumsum()
-    tables = with_saves(60, hrci_repr=x, fixed_asr=1 - x)
-
-    def level(frame):
-        arm = frame["contrast"] == "arm"
-        return frame.assign(value=frame["value"].where(~arm, 0.04), p=frame["p"].where(~arm, 1.0))
-
-    assert verdict(tables, "dense_fixed_asr")["verdict"] == "holds"
-    weak = verdict(changed(tables, "contrasts", level), "dense_fixed_asr")
-    assert weak["verdict"] == "inconclusive" and "does not beat its unoptimised arm" in weak["reason"]
+# ---------------------------------------------------------------------------------------------------------- the list
 
 
-def contrasts(values, half, p):
-    n = len(values)
-    sides = {
-        "regime": "r2d2",
-        "step": 40,
-        "anchor": "40",
-        "other_regime": "r2d2",
-        "other_step": range(n),
-        "other_anchor": [str(i) for i in range(n)],
-    }
-    return pd.DataFrame(
-        {
-            "value": values,
-            "lo": np.subtract(values, half),
-            "hi": np.add(values, half),
-            "p": p,
-            "p_smallest": 1e-4,
-            "n": 30,
-            "test": "mcnemar",
-            "changed": 10,
-        }
-        | sides
-    )
-
-
-def test_holm_decides_among_several_comparisons():
-    one = any_greater(contrasts([0.3], 0.2, [0.03]), "any_refusal")
-    many = any_greater(contrasts([0.3, 0.0, 0.0], 0.2, [0.03, 1.0, 1.0]), "any_refusal")
-    assert (one.verdict, many.verdict) == ("holds", "inconclusive")
-    assert many.p == pytest.approx(0.09)
-    assert many.p_smallest == pytest.approx(3e-4)
-
-
-def test_a_difference_fails_only_when_the_smallest_effect_is_excluded():
-    assert any_greater(contrasts([0.0, -0.1], 0.05, [1.0, 0.5]), "any_refusal").verdict == "fails"
-    assert any_greater(contrasts([0.0, -0.1], 0.15, [1.0, 0.5]), "any_refusal").verdict == "inconclusive"
-
-
-def test_a_mean_with_hardly_a_change_excludes_nothing():
-    rows = contrasts([0.0], 0.0, [1.0]).assign(test="sign_flip", changed=0)
-    assert any_greater(rows, "benign_mean").verdict == "inconclusive"
-    assert any_greater(rows.assign(changed=20), "benign_mean").verdict == "fails"
-
-
-def test_negated_turns_sides_and_interval():
-    turned = negated(contrasts([0.3], 0.1, [0.03])).iloc[0]
-    assert (turned["value"], turned["lo"], turned["hi"]) == pytest.approx((-0.3, -0.4, -0.2))
-    assert (turned["anchor"], turned["other_anchor"]) == ("0", "40")
-
-
-def test_greater_needs_an_interval():
-    assert greater(0.5, 0.4, 0.6, 0.3, "x").verdict == "holds"
-    assert greater(0.2, 0.1, 0.29, 0.3, "x").verdict == "fails"
-    with pytest.raises(Undecidable, match="x has no interval"):
-        greater(0.5, math.nan, 0.6, 0.3, "x")
-
-
-def test_seeds_have_to_agree():
-    yes, no = (
-        Outcome("holds", "a", 1.0, 0.5, 1.5, 0.0, 0.01, 0.001, 30),
-        Outcome("fails", "b", 0.0, -0.5, 0.1, 0.0, 0.5, 0.002, 30),
-    )
-    same = over_seeds([yes, yes])
-    assert (same.verdict, same.reason, same.n) == ("holds", "a", 30)
-    split = over_seeds([yes, no])
-    assert (split.verdict, split.value, split.lo, split.hi, split.p) == ("inconclusive", 0.5, -0.5, 1.5, 0.5)
-    assert "1 holds, 1 fails" in split.reason
+def test_the_catalogue_is_sound():
+    ids = [claim.id for claim in CLAIMS]
+    assert len(set(ids)) == len(ids) and set(TUNED) <= set(ids)
+    for claim in CLAIMS:
+        assert claim.rule in REACHABLE and claim.quantity in MARGINS and claim.decided_by
+        assert not claim.twin or claim.twin in ids
+        assert claim.scale.margin > 0 or claim.rule == "level" or claim.quantity == "over_null"
+    arms = {metric for _, metric, *_ in ARMS} - {"direct_asr"}
+    attacks = [claim for claim in (*BEHAVIOUR, *DENSE) if claim.quantity in arms or claim.id.endswith("_fixed_asr")]
+    assert attacks and all(claim.twin for claim in attacks), "an attack claim has a direct twin"
 
 
 def test_an_unknown_tuned_claim_is_an_error(study):

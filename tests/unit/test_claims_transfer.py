@@ -1,6 +1,7 @@
 """Verdicts of the transfer claims on tables whose answers are known, and every reason for deciding nothing."""
 
 import functools
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,9 +9,12 @@ import pytest
 import synthetic_transfer as made
 
 from safety_geometry.attacks.transfer import transfer_predictors, transfer_table
-from safety_geometry.claims.decide import CLAIMS, decided
+from safety_geometry.claims.catalogue import CLAIMS
+from safety_geometry.claims.decide import decided
 from safety_geometry.claims.evidence import Evidence
-from safety_geometry.claims.transfer import folded, judge
+from safety_geometry.claims.margins import MARGINS
+from safety_geometry.claims.rules import NOT_APPLICABLE
+from safety_geometry.claims.transfer import folded
 
 IDS = ("transfer_coupling_r2d2", "transfer_tie_r2d2", "transfer_coupling_sft", "transfer_behaviour_sft", "transfer_drift_sft", "transfer_weaker_sft")  # fmt: skip
 SIX = (10, 20, 30, 40, 50, 60)
@@ -35,7 +39,8 @@ def tables(steps=SIX, opened="as it is", coupled=COUPLED, fixed=None, regimes=("
 
 
 def verdict(claim, study):
-    return decided(next(c for c in CLAIMS if c.id == claim), Evidence(study))
+    seeds = study["trajectory"]["seed"].nunique() if "trajectory" in study else 1
+    return decided(next(c for c in CLAIMS if c.id == claim), Evidence(study), seeds)
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +52,7 @@ def test_a_study_without_transfer_decides_nothing():
     assert {claim.id for claim in CLAIMS if claim.id.startswith("transfer_")} == set(IDS)
     for claim in IDS:
         found = verdict(claim, {})
-        assert (found.verdict, found.reason) == ("inconclusive", "the study has no table transfer"), claim
+        assert (found.verdict, found.reason) == (NOT_APPLICABLE, "the study has no table transfer"), claim
     assert "no attack was transferred within the regime r2d2" in verdict(IDS[0], tables_without("r2d2")).reason
 
 
@@ -64,24 +69,22 @@ def test_coupling_tracks_transfer_in_the_papers_shape(study):
         .query("regime == 'r2d2' and attack == 'all' and predictor == 'target_hrci_repr'")
         .iloc[0]
     )
-    assert (found.value, found.lo, found.hi, found.p, found.n) == tuple(row[["rho", "lo", "hi", "p", "n"]])
-    assert found.hi < 0 and found.p_smallest <= found.p < 0.05
+    turned = (-row["rho"], -row["hi"], -row["lo"])
+    assert (found.estimate, found.lo, found.hi) == pytest.approx(turned) and (found.p, found.n) == (row["p"], row["n"])
+    assert found.lo > 0 and found.p_smallest <= found.p < 0.05
 
 
 def test_coupling_that_rises_with_transfer_fails():
     upside_down = COUPLED | {"r2d2": COUPLED["r2d2"][::-1]}
     found = verdict("transfer_coupling_r2d2", tables(coupled=upside_down, regimes=("r2d2",)))
-    assert found.verdict == "fails" and "other sign" in found.reason and found.value > 0.9
+    assert found.verdict == "fails" and found.estimate < -0.9
 
 
-def test_three_targets_decide_nothing():
+def test_three_targets_are_too_few():
     study = tables(steps=SIX[:3], opened="open")
-    found = verdict("transfer_coupling_r2d2", study)
-    assert found.verdict == "inconclusive"
-    assert found.reason == "relabelling the 3 targets of r2d2 cannot give a p below 0.333"
-    assert "cannot give a p below 1.000" in verdict("transfer_coupling_sft", study).reason  # Holm over three predictors
-    assert "cannot give a p below" in verdict("transfer_tie_r2d2", study).reason
-    assert "cannot give a p below" in verdict("transfer_weaker_sft", study).reason
+    for claim in IDS:
+        found = verdict(claim, study)
+        assert found.verdict == NOT_APPLICABLE and "takes 5 source and target checkpoints" in found.reason, claim
 
 
 def test_attacks_no_better_than_their_start_decide_nothing(study):
@@ -112,16 +115,15 @@ def test_predictors_that_rank_targets_alike_cannot_be_told_apart(study):
 def test_a_tie_is_a_small_difference_and_a_lead_a_large_one(monkeypatch):
     near = tables(coupled=COUPLED | {"r2d2": (0.075, 0.08, 0.05, 0.03, 0.02, 0.01)}, regimes=("r2d2",))
     found = verdict("transfer_tie_r2d2", near)
-    assert found.verdict == "inconclusive" and found.value < 0 and found.lo < -0.1 < found.hi
+    assert found.verdict == "inconclusive" and found.estimate < 0 and found.lo < -0.1 < found.hi
     noise = (0.3, 0.2, 0.4, 0.2, 0.4, 0.3)
     ahead = tables(fixed=OPEN | {"r2d2": noise}, regimes=("r2d2",))
     lead = verdict("transfer_tie_r2d2", ahead)
-    assert lead.value > 0.3 and 0 < lead.lo < 0.5 < lead.hi
-    monkeypatch.setattr("safety_geometry.claims.transfer.ALIKE", 1.01)
-    assert verdict("transfer_tie_r2d2", near).verdict == "holds"
-    monkeypatch.setattr("safety_geometry.claims.transfer.ALIKE", lead.lo / 2)
-    found = verdict("transfer_tie_r2d2", ahead)
-    assert found.verdict == "fails" and found.reason.endswith("coupling is ahead")
+    assert lead.estimate > 0.3 and 0 < lead.lo < 0.5 < lead.hi
+    claim = next(c for c in CLAIMS if c.id == "transfer_tie_r2d2")
+    for margin, study, expected in ((1.01, near, "holds"), (lead.lo / 2, ahead, "fails")):
+        monkeypatch.setitem(MARGINS, "rho_tie", replace(MARGINS["rho_tie"], margin=margin))
+        assert decided(claim, Evidence(study), 1).verdict == expected
     neither = tables(coupled=COUPLED | {"r2d2": noise}, fixed=OPEN | {"r2d2": noise[::-1]}, regimes=("r2d2",))
     assert (
         verdict("transfer_tie_r2d2", neither).reason == "neither coupling nor fixed ASR goes with transfer within r2d2"
@@ -130,20 +132,22 @@ def test_a_tie_is_a_small_difference_and_a_lead_a_large_one(monkeypatch):
 
 def test_what_plain_training_follows(study):
     open_ = verdict("transfer_behaviour_sft", study)
-    assert open_.verdict == "holds" and open_.value > 0.6
+    assert open_.verdict == "holds" and open_.estimate > 0.6
     rows = study["transfer_predictors"].query("regime == 'sft' and attack == 'all'").set_index("predictor")
     assert open_.p == pytest.approx(3 * rows.loc["target_fixed_asr", "p"])  # Holm over three
     assert open_.p_smallest == pytest.approx(3 * rows.loc["target_fixed_asr", "p_smallest"])
     coupled, drift = verdict("transfer_coupling_sft", study), verdict("transfer_drift_sft", study)
-    assert (coupled.verdict, drift.verdict) == ("inconclusive", "inconclusive") and abs(coupled.value) < 0.5
+    assert (coupled.verdict, drift.verdict) == ("inconclusive", "inconclusive") and abs(coupled.estimate) < 0.5
     weaker = verdict("transfer_weaker_sft", study)
-    assert weaker.value == pytest.approx(abs(verdict(IDS[0], study).value) - abs(coupled.value))
-    assert weaker.lo < weaker.value < weaker.hi
+    assert weaker.estimate == pytest.approx(abs(verdict(IDS[0], study).estimate) - abs(coupled.estimate))
+    assert weaker.lo < weaker.estimate < weaker.hi
 
 
-def row(rho, lo, hi, p=0.01):
-    return pd.Series({"rho": rho, "lo": lo, "hi": hi, "p": p, "p_smallest": 0.001, "n": 40, "n_targets": 6, "n_sources": 1, "n_seeds": 1, "regime": "r2d2",
-                      "attack": "all", "predictor": "target_hrci_repr", "rho_tie_ceiling": 0.99})  # fmt: skip
+def predictor(rho, lo, hi, p):
+    """transfer_predictors of one regime, one seed and attacks that beat their start."""
+    row = {"seed": 1, "regime": "r2d2", "attack": "all", "predictor": "target_hrci_repr", "rho": rho, "lo": lo, "hi": hi, "p": p,
+           "p_smallest": 0.001, "n": 40, "n_targets": 6, "n_sources": 6, "n_seeds": 1, "rho_tie_ceiling": 0.99}  # fmt: skip
+    return pd.DataFrame([row])
 
 
 @pytest.mark.parametrize(
@@ -152,29 +156,21 @@ def row(rho, lo, hi, p=0.01):
         ((-0.9, -0.95, -0.5), 0.01, "holds"),
         ((-0.9, -0.95, -0.5), 0.06, "inconclusive"),
         ((-0.9, -0.95, 0.1), 0.01, "inconclusive"),
-        ((-0.9, np.nan, np.nan), 0.01, "inconclusive"),
+        ((-0.9, np.nan, np.nan), 0.01, NOT_APPLICABLE),
         ((0.9, 0.5, 0.95), 0.01, "fails"),
-        ((0.0, -0.2, 0.2), 0.9, "fails"),
-        ((0.0, -0.5, 0.5), 0.9, "inconclusive"),
-        ((0.1, np.nan, np.nan), 0.9, "inconclusive"),
+        ((0.9, 0.5, 0.95), 0.06, "inconclusive"),
+        ((0.0, -0.2, 0.2), 0.9, "no effect"),
+        ((0.0, -0.6, 0.6), 0.9, "inconclusive"),
     ],
 )
-def test_p_and_interval_have_to_agree(numbers, p, expected):
-    assert judge(row(*numbers), p, -1, 1).verdict == expected
-    mirrored = [-numbers[0], -numbers[2], -numbers[1]]
-    assert judge(row(*mirrored), p, 1, 1).verdict == expected
-
-
-def test_without_an_interval_nothing_holds():
-    found = judge(row(-0.9, np.nan, np.nan), 0.001, -1, 1)
+def test_p_and_interval_have_to_agree(study, numbers, p, expected):
     assert (
-        found.verdict == "inconclusive"
-        and "has no interval: it takes 5 source and target checkpoints, and here are 1 source" in found.reason
+        verdict("transfer_coupling_r2d2", study | {"transfer_predictors": predictor(*numbers, p)}).verdict == expected
     )
 
 
 def test_seeds_are_decided_together(study):
-    """Four targets cannot decide on one seed; three seeds of them can, and each seed's own verdict does not count."""
+    """Four checkpoints are too few on one seed; three seeds of them are not."""
     steps, regimes = SIX[:4], ("sft", "r2d2")
     opened, coupled = (
         {r: values[r][:4] for r in regimes}
@@ -191,10 +187,10 @@ def test_seeds_are_decided_together(study):
     }
     one = {name: frame[frame["seed"] == 1] for name, frame in whole.items()}
     alone, together = (verdict("transfer_coupling_r2d2", tables) for tables in (one, whole))
-    assert alone.verdict == "inconclusive" and "4 targets" in alone.reason and "cannot give a p below" in alone.reason
+    assert alone.verdict == NOT_APPLICABLE and "4 targets" in alone.reason
     assert together.verdict == "holds" and "12 targets over 3 seeds" in together.reason
     assert together.p == together.p_smallest < 0.001
-    assert all(claim.together for claim in CLAIMS if claim.id in IDS)
+    assert together.verdict_over_seeds == "holds" and together.by_seed.startswith("1: ")
 
 
 def test_intervals_fold_at_zero():

@@ -13,7 +13,9 @@ import pytest
 from pipeline.digests import _module, closure, code_digest
 
 ROOT = Path(__file__).resolve().parents[2]
-EXPENSIVE = ("train_segment", "probe", "sweep", "attack_gcg", "attack_autodan", "complete", "judge")
+EXPENSIVE = (
+    "train_segment", "probe", "sweep", "attack_gcg", "attack_universal", "attack_autodan", "complete", "judge",
+)  # fmt: skip
 
 # Reading a model and running it: what every model job needs. `settings` are records of what a job is told.
 MODEL = {
@@ -39,22 +41,40 @@ MODEL = {
 }
 EDITS = {"models.generation", "models.interventions", "models.restart"}
 GCG = {"attacks.gcg.*", "models.processes"}
+COST = {"attacks.operations"}  # a column of their tables
 # Whether an answer is a refusal, by rules: training and attacks may look at that, at nothing else of the judges.
 REFUSAL = {f"judges.{name}" for name in ("languages", "normalise", "refusal", "refusal_phrases", "thinking")}
 ALLOWED = {
     "train_segment": MODEL | EDITS | GCG | REFUSAL | {"training.*", "models.merging", "models.token_log_p"},
     "probe": MODEL
     | EDITS
-    | {f"geometry.{name}" for name in ("activations", "candidate_scores", "carriers", "contrast")},
+    | REFUSAL  # which selection prompts the checkpoint refuses, and how its refusals begin
+    | {"models.answers", "models.openings", "stats.estimates"}
+    | {
+        f"geometry.{name}"
+        for name in (
+            "activations",
+            "candidate_scores",
+            "carriers",
+            "contrast",
+            "probing",
+            "refusal_scores",
+            "selection",  # finalists and null sets are chosen where they are run
+        )
+    },
     "sweep": MODEL
     | EDITS
     | {
         "models.answers",  # what a row of answers holds
+        "models.openings",
         *(f"causal.{name}" for name in ("cells", "controls", "modes", "names", "plan", "readout", "sweep")),
         *(f"geometry.{name}" for name in ("carriers", "coupling")),
     },
-    "attack_gcg": MODEL | GCG,
-    "attack_autodan": MODEL | {"models.generation", "models.interventions", "models.token_log_p", "attacks.autodan.*"},
+    "attack_gcg": MODEL | GCG | COST,
+    "attack_universal": MODEL | GCG | COST,
+    "attack_autodan": MODEL
+    | COST
+    | {"models.generation", "models.interventions", "models.token_log_p", "attacks.autodan.*"},
     "complete": MODEL | {"models.answers", "models.generation", "models.interventions", "models.recording"},
     "judge": {"settings.*", "artefacts.*", "models.memory", "judges.*"},
 }
@@ -64,6 +84,7 @@ HELPERS = {
     "probe": {"_model"},
     "sweep": {"_model"},
     "attack_gcg": {"_model"},
+    "attack_universal": {"_model"},
     "attack_autodan": {"_model"},
     "complete": {"_model"},
     "judge": set(),
@@ -112,7 +133,8 @@ def digests(root: Path) -> dict[str, str]:
         ("judges/utility.py", {"judge"}),
         ("judges/hub.py", {"judge"}),
         ("attacks/autodan/mutation.py", {"attack_autodan"}),
-        ("attacks/gcg/losses.py", {"attack_gcg", "train_segment"}),
+        ("attacks/gcg/losses.py", {"attack_gcg", "attack_universal", "train_segment"}),
+        ("attacks/gcg/universal.py", {"attack_universal"}),
         ("geometry/candidate_scores.py", {"probe"}),
         ("causal/readout.py", {"sweep"}),
         ("models/runner.py", set(EXPENSIVE) - {"judge"}),

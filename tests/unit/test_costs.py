@@ -54,6 +54,7 @@ def of_7b(saves: int = 100, keep: str = "anchors") -> dict:
         "segment_length": 50,
         "keep": keep,
     }
+    del c["regimes"]["sft"]["saves"]  # as many as of R2D2
     c["activations"] |= {"keep": keep, "dtype": "bfloat16"}
     for role, n in {"fit_harmful": 180, "fit_benign": 180, "select_harmful": 100, "select_benign": 100}.items():
         c["prompts"]["roles"][role]["n"] = n
@@ -156,7 +157,8 @@ def test_adapters_that_pass_are_not_counted_among_what_stays():
 
 
 def test_memory_grows_with_model_batch_and_attempt():
-    small, large = facts(), facts(of_7b())
+    answered = {"clean_rows": {"roles": ["clean"], "answers": "model", "max_new_tokens": 40, "batch_size": 40}}
+    small, large = facts(config() | answered), facts(of_7b() | answered)
     at = {"regime": "r2d2", "step": "30", "seed": "42"}
     for rule in ("train__r2d2__0_15", "probe_anchor", "completions", "sweep", "clean_rows"):
         other = rule.replace("_0_15", "_0_50")
@@ -279,7 +281,10 @@ def test_several_processes_take_less_time_and_more_memory(regime):
 
 def timings() -> list[tuple[str, float, float]]:
     """(rule, seconds of all its jobs, what the cost model says) of the reference run."""
-    f, out = facts(), []
+    c, out = config(), []
+    if "auroc" not in (ROOT / "docs/results/tables/judges.csv").read_text(encoding="utf-8").partition("\n")[0]:
+        c["judges"]["embeddings"] = None  # the stored run's judges saw none yet
+    f = facts(c)
     places = {"fetch_source": [{"name": name} for name in f.config["sources"]], "convert_model": [{"model": "base"}]}
     anchors = [(r, s) for r in f.study.regimes for s in f.study.anchor_steps(r)]
     points = {"completions": anchors, "judge": anchors, "sweep": [p[1:] for p in f.study.swept()],
@@ -328,14 +333,17 @@ def test_more_of_everything_takes_longer():
 
 
 def test_cells_are_counted_as_a_reader_would():
-    """The default's sweep: five ablations and five additions of rank 1, three groups each; two primary targets."""
+    """The default's sweep: five ablations, each with controls of its energy, and ten additions of rank 1, whose signs share
+    theirs; six primary targets."""
     of = Study(config())
     cells = [cell for unit in SweepPlan.of(sweep(of, Job(42, "r2d2", 30))).units() for cell in unit.cells]
     read = [cell for cell in cells if cell.kind != "baseline"]
-    own, shared, primary = 10 * (1 + 3), 6 * 9, 2 * 3 * (67 - 3)
-    assert (len(read), sum(cell.kl for cell in read)) == (own + shared + primary + 35, own + shared + 35)
+    own, shared, primary = 5 * (1 + 3) + 10 * (1 + 2), (5 + 3) * 9, 4 * 3 * (133 - 3)
+    own += 10 * 6  # selected controls of R-only and of R without H, removed, subtracted and added
+    scan = 7 * 5
+    assert (len(read), sum(cell.kl for cell in read)) == (own + shared + primary + scan * (1 + 4), own + shared + scan)
     assert (
-        sum(cell.answers for cell in cells) == 1 + 3 + 3 * 2
+        sum(cell.answers for cell in cells) == 1 + 3 + 2 * 3
     )  # clean, three targets, random, covariance and shuffled of H and of R
     assert sum(share(cell, 30) for cell in read) < len(read)
 
@@ -354,3 +362,19 @@ def test_rates_that_were_measured_here_come_first_and_others_have_names(tmp_path
     with pytest.raises(RatesError, match=r"no rates for a device of kind xpu; known are .*make calibrate"):
         read_rates("xpu", tmp_path)
     assert math.isfinite(read_rates("cuda", tmp_path, "H100").forward)
+
+
+def test_matches_are_as_many_as_the_prompts_that_they_belong_to():
+    f = facts()
+    assert f.config["prompts"]["roles"]["counterpart"]["n"] == "all"
+    assert f.prompts("counterpart") == f.prompts("lookalike") == 30
+
+
+def test_the_mature_refuser_takes_less_than_two_cpu_hours():
+    """An hour on two cores, for every job that runs the model; by the rates of one thread."""
+    of, at = config("configs/aligned.yaml"), {"seed": "42", "regime": "aligned", "step": "0"}
+    f = facts(of, read_rates("cpu", ROOT))
+    rules = ("probe_anchor", "completions", "sweep", "reply_inversion", "attack_gcg", "transfer")
+    jobs = [need(f, rule, at) for rule in rules] + [need(f, "convert_model", {"model": "aligned/step0"})]
+    assert sum(job.seconds for job in jobs) < 2 * 3600 * 0.85  # two threads do less than twice as much
+    assert max(job.memory for job in jobs) < 6000

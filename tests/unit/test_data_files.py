@@ -8,8 +8,13 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from pipeline.config_file import read_config
 
-DATA = Path(__file__).resolve().parents[2] / "data"
+from safety_geometry.judges.refusal import classify
+from safety_geometry.models.language_model import load_language_model
+
+ROOT = Path(__file__).resolve().parents[2]
+DATA = ROOT / "data"
 MAX_JACCARD = 0.6
 
 LOOKALIKE_TYPES = {
@@ -154,8 +159,9 @@ def utility_score(groups: list[list[str]], min_words: int, answer: str) -> int:
     ("name", "fields", "low", "high"),
     [
         ("lookalikes.jsonl", {"id", "type", "prompt"}, 250, None),
-        ("benign_instructions.jsonl", {"id", "prompt"}, 520, None),
-        ("benign_chat.jsonl", {"id", "prompt"}, 240, 240),
+        ("benign_instructions.jsonl", {"id", "prompt", "answer"}, 520, None),
+        ("benign_chat.jsonl", {"id", "prompt", "answer"}, 240, 240),
+        ("counterparts.jsonl", {"id", "pair", "type", "prompt"}, 80, 80),
         ("benign_utility.jsonl", {"id", "bucket", "prompt", "must", "min_words"}, 60, 60),
         ("smoke_harmful.jsonl", {"id", "prompt"}, 40, 40),
         ("smoke_labelled.jsonl", {"id", "request", "response", "refusal", "harm"}, 60, 60),
@@ -170,7 +176,7 @@ def test_counts_fields_and_ids(name, fields, low, high):
     assert all(re.fullmatch(r"[a-z0-9_-]+", i) for i in ids)
     for row in rows:
         assert set(row) == fields, row["id"]
-        for key in {"id", "type", "bucket", "prompt", "request", "response"} & fields:
+        for key in {"id", "type", "bucket", "prompt", "answer", "request", "response"} & fields:
             value = row[key]
             assert isinstance(value, str) and value and value == value.strip(), row["id"]
             assert "\n" not in value, row["id"]
@@ -221,6 +227,46 @@ def test_benign_chat_form_and_near_duplicates():
     assert near_duplicates(chat) == []
     others = ("benign_instructions.jsonl", "lookalikes.jsonl", "benign_utility.jsonl")
     assert near_duplicates(chat, [p for name in others for p in prompts(name)]) == []
+
+
+ANSWERED = ("benign_chat.jsonl", "benign_instructions.jsonl")
+
+
+def test_answers_are_one_authors_harmless_helpful_and_short():
+    """One paragraph of 25 to 55 words, unlike each other from the first words on, and no refusal by the rules or by its words."""
+    answers = [row["answer"] for name in ANSWERED for row in read(name)]
+    assert all(25 <= len(answer.split()) <= 55 and answer.endswith(".") for answer in answers)
+    assert len(set(answers)) == len(answers) and near_duplicates(answers) == []
+    starts = Counter(" ".join(answer.lower().split()[:2]) for answer in answers)
+    assert max(starts.values()) <= 0.01 * len(answers)
+    refused = re.compile(r"\b(I'm sorry|I can't help|I cannot|unable to|as an AI|unfortunately)\b", re.IGNORECASE)
+    assert [answer for answer in answers if refused.search(answer) or classify(answer) != "none"] == []
+    assert [answer for answer in answers if re.search(r"\n|^[-*#]+ |```", answer)] == []
+
+
+def test_no_answer_is_cut_in_training():
+    """With the default model's own tokens, where a run has fetched it: every conversation fits into `train.max_length`."""
+    folder = ROOT / "results/default/models/base"
+    if not folder.is_dir():
+        pytest.skip("the default model is not here: `make run` fetches it")
+    chat = load_language_model(folder).chat
+    rows = [row for name in ANSWERED for row in read(name)]
+    rendered = chat.render_many([row["prompt"] for row in rows], [row["answer"] for row in rows])
+    limit = read_config(ROOT / "config.yaml")["train"]["max_length"]
+    assert max(len(conversation.ids) for conversation in rendered) <= limit
+
+
+def test_every_counterpart_has_its_look_alike():
+    """Unsafe requests in the form of the safe ones: as long, of the same type, and no prompt of another file."""
+    safe = {row["id"]: row for row in read("lookalikes.jsonl")}
+    unsafe = read("counterparts.jsonl")
+    for row in unsafe:
+        pair = safe[row["pair"]]
+        assert row["id"] == row["pair"].replace("lookalike", "counterpart") and row["type"] == pair["type"]
+        assert abs(len(row["prompt"].split()) - len(pair["prompt"].split())) <= 3
+    assert min(Counter(row["type"] for row in unsafe).values()) >= 6
+    texts = [row["prompt"] for row in unsafe]
+    assert near_duplicates(texts) == [] and not set(texts) & set(prompts("lookalikes.jsonl"))
 
 
 def test_utility_buckets_and_rules():

@@ -29,7 +29,7 @@ def test_figures_show_every_regime_and_label_their_axes(study, name):
     assert figure.get_suptitle()
     words = {t.get_text() for legend in figure.legends for t in legend.get_texts()}
     words |= {ax.get_title(loc="left").split("\n")[0].split(" (")[0] for ax in axes}
-    words |= {t.get_text() for ax in axes for t in ax.texts}
+    words |= {t.get_text().split(" ")[0] for ax in axes for t in ax.texts}  # a value may stand behind a name
     assert set(made.REGIMES) <= words
     assert any(ax.get_xlabel() for ax in axes)
     assert any(ax.get_ylabel() for ax in axes)

@@ -12,6 +12,8 @@ from synthetic_causal import (
     follow_up,
     layer_scan,
     quadrants,
+    scan_with_controls,
+    sweep_pooled,
 )
 
 from safety_geometry.figures.dose_response import apart
@@ -56,7 +58,8 @@ def test_every_figure_has_a_test_of_its_data():
     import test_figures
     import test_figures_transfer
 
-    assert set(NEEDS) | set(test_figures.OF_CARRIERS) | set(test_figures_transfer.NEEDS) == set(FIGURES)
+    made_up = {"attacks", "selection"}  # test_figures_layout draws them
+    assert made_up | set(NEEDS) | set(test_figures.OF_CARRIERS) | set(test_figures_transfer.NEEDS) == set(FIGURES)
 
 
 @pytest.mark.parametrize("name", NEEDS)
@@ -229,39 +232,102 @@ def test_crowded_strengths_lose_labels_but_not_the_ends():
     assert min(np.diff(kept)) >= 0.72
 
 
-def test_control_effects_shows_both_metrics_and_p():
+def test_causal_layers_takes_the_controls_off_and_frames_what_is_recommended():
+    frame = scan_with_controls(layers=(5, 14, 19), where=CHECKPOINTS[3:])
+    figure = make_figure("causal_layers", {"layer_scan": frame})
+    panel = figure.axes[0]
+    for y, mode in enumerate(MODES):
+        wanted = frame[frame["mode"] == mode].sort_values("layer")["delta_control"]
+        np.testing.assert_allclose(panel.images[0].get_array()[y], wanted)
+    frames = [patch for patch in panel.patches if patch.get_hatch() is None and not patch.get_fill()]
+    places = {(round(f.get_x() + f.get_width() / 2), round(f.get_y() + f.get_height() / 2)) for f in frames}
+    best = frame[frame["recommended"]]
+    layers = [5, 14, 19]
+    assert places == {(layers.index(row.layer), list(MODES).index(row.mode)) for row in best.itertuples()}
+    assert len(frames) == len(MODES)
+    said = words(figure)
+    assert "recommended: largest effect beyond controls, KL at most 0.1" in said
+    assert "more than drawn directions do" in figure.get_suptitle() and "4 controls a cell" in figure.get_suptitle()
+    plain = make_figure("causal_layers", {"layer_scan": frame.assign(recommended=False)})
+    assert "recommended" not in words(plain)
+
+
+def test_dose_response_states_what_steering_adds_and_leaves_capped_controls_out():
+    frame = causal_sweep(ablate=(1.0,), steer=(-2.0, 1.0), where=CHECKPOINTS[3:]).assign(capped=False, dose=np.nan)
+    steers = frame["family"] == "steer"
+    size = np.where(frame["mode"].str.startswith("h_o") | frame["mode"].eq("h_perp_r"), 0.25, 0.1)
+    frame.loc[steers, "dose"] = (frame["lambda"].abs() * size)[steers]
+    wild = frame["control"].eq("random") & frame["number"].eq(0) & ~steers
+    frame.loc[wild, ["capped", "log_odds_delta"]] = True, 90.0
+    ablate, steer = make_figure("dose_response", {"causal_sweep": frame}).axes
+    assert steer.get_xlabel() == "strength λ\nλ = 1 adds 0.25 (H), 0.1 (R) of ‖h‖"
+    assert "‖h‖" not in ablate.get_xlabel() and ablate.get_ylim()[1] < 10
+
+
+def test_control_effects_shows_both_metrics_and_says_them():
     figure = make_figure("control_effects", {"control_normalised": control_normalised()})
-    odds, p, asr = figure.axes
+    odds, asr = figure.axes
     frame = control_normalised().query("control == 'pooled'")
     for ax, metric, unit in ((odds, "log_odds", 1), (asr, "asr", 100)):
         wanted = frame.loc[frame["metric"] == metric, "delta_control"] * unit
-        assert set(wanted.round(6)) <= set(shown(ax, "black")[:, 0].round(6))
+        assert set(wanted.round(6)) == set(shown(ax, "black")[:, 0].round(6))
         raw = frame.loc[frame["metric"] == metric, "delta"] * unit
-        assert set(raw.round(6)) <= set(shown(ax, "#6F6F6F")[:, 0].round(6))
-    assert [t.get_text() for t in p.texts][:2] == ["0.030", "(least 0.005)"]
-    assert labels(figure)[0] == "H only: ablate, λ = 1\nr2d2, anchor 30"
+        assert set(raw.round(6)) == set(shown(ax, "#6F6F6F")[:, 0].round(6))
+    row = frame.query("metric == 'log_odds' and mode == 'r_only' and regime == 'r2d2'").iloc[0]
+    first = f"{row['delta_control']:.2f} [{row['lo']:.2f}, {row['hi']:.2f}]".replace("-", "−")
+    (said,) = [t.get_text() for t in odds.texts if t.get_position()[1] == 0]
+    assert said == f"{first}\np 0.030 (least 0.0050)"
+    assert "p " not in asr.texts[0].get_text()
+    assert labels(figure)[0] == "R removed, λ = 1\nr2d2"
+    assert "n = 32 prompts, 8 controls" in odds.get_title(loc="left")
+
+
+def filled(ax) -> dict[float, bool]:
+    """Whether the point at each value is filled."""
+    points = [line for line in ax.lines if line.get_color() == "black"]
+    return {round(x, 6): line.get_markerfacecolor() == "black" for line in points for x in line.get_xdata()}
+
+
+def test_control_effects_fills_what_is_beyond_its_controls():
+    frame = control_normalised(metrics=("log_odds",))
+    frame.loc[frame["mode"] == "h_only", "p_holm"] = 0.2
+    frame.loc[frame["mode"] == "r_perp_h", "hi"] = 0.1
+    (ax,) = make_figure("control_effects", {"control_normalised": frame}).axes
+    pooled = frame[frame["control"] == "pooled"]
+    assert filled(ax) == {round(row.delta_control, 6): row.mode == "r_only" for row in pooled.itertuples()}
+
+
+def test_control_effects_of_several_seeds_are_their_means_with_each_beside_them():
+    tables = {"control_normalised": control_normalised(seeds=(42, 43)), "sweep_pooled": sweep_pooled()}
+    odds, _ = make_figure("control_effects", tables).axes
+    pooled = sweep_pooled().query("metric == 'log_odds'")
+    each = tables["control_normalised"].query("control == 'pooled' and metric == 'log_odds'")
+    assert set(shown(odds, "black")[:, 0].round(6)) == set(pooled["delta_control"].round(6))
+    grey = set(shown(odds, "#6F6F6F")[:, 0].round(6))
+    assert grey == set(pooled["delta"].round(6)) | set(each["delta_control"].round(6))
+    assert "p 0.010" in odds.texts[0].get_text()
+    assert "means of 2 seeds" in make_figure("control_effects", tables).get_suptitle()
+    alone = make_figure("control_effects", {"control_normalised": control_normalised(seeds=(42, 43))})
+    assert "seed 42, first of 2" in alone.get_suptitle()
 
 
 def test_control_effects_explains_an_interval_without_width():
     frame = control_normalised()
-    assert "±0" not in words(make_figure("control_effects", {"control_normalised": frame}))
-    flat = frame["metric"].eq("asr") & frame["control"].eq("random")
+    assert "all alike" not in words(make_figure("control_effects", {"control_normalised": frame}))
+    flat = frame["metric"].eq("asr") & frame["control"].eq("pooled")
     frame.loc[flat, ["lo", "hi"]] = frame.loc[flat, ["delta_control", "delta_control"]].to_numpy()
     figure = make_figure("control_effects", {"control_normalised": frame})
-    assert [t.get_text() for t in figure.axes[2].texts] == ["±0"] * flat.sum()
-    assert "interval without width: every prompt gave the same" in words(figure)
-    assert "prompts,\n" in figure.axes[0].get_title(loc="left")  # n
+    assert sum("(all alike)" in t.get_text() for t in figure.axes[1].texts) == flat.sum()
 
 
 def test_control_effects_without_attack_success_or_primary_cells():
     frame = control_normalised(seeds=(42, 43), metrics=("log_odds",))
     figure = make_figure("control_effects", {"control_normalised": frame})
-    assert len(figure.axes) == 2
-    assert "other seeds, pooled" in words(figure)
+    assert len(figure.axes) == 1
     none = frame.assign(primary=False, p_holm=np.nan, p_smallest=np.nan)
     figure = make_figure("control_effects", {"control_normalised": none})
     assert figure.get_suptitle().startswith("Targets:")
-    assert not figure.axes[1].texts
+    assert not any("p " in t.get_text() for t in figure.axes[0].texts)
     many = pd.concat(
         [
             frame.assign(target=frame["target"] + str(i), delta_control=frame["delta_control"] * (i + 1))
@@ -269,8 +335,8 @@ def test_control_effects_without_attack_success_or_primary_cells():
         ]
     )
     figure = make_figure("control_effects", {"control_normalised": many})
-    assert len(labels(figure)) == 12
-    assert "The 12 of 30 primary cells" in figure.get_suptitle()
+    assert len(labels(figure)) == 18
+    assert "The 18 of 30 primary cells" in figure.get_suptitle()
     with pytest.raises(NoData, match="no target with a change of log_odds"):
         make_figure("control_effects", {"control_normalised": frame.assign(metric="kl")})
 

@@ -1,7 +1,8 @@
 """Every figure can be read: nothing is cut off or covered, n is stated, a regime's colour means that regime only."""
 
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
+from statistics import NormalDist
 
 import pandas as pd
 import pytest
@@ -30,7 +31,8 @@ TABLES = {
     "layer_profile": ("profile",), "training_curves": ("training",), "geometry": ("geometry", "coupling"),
     "coupling_controls": ("coupling_controls", "coupling"), "causal_layers": ("layer_scan",), "dose_response": ("causal_sweep",),
     "control_effects": ("control_normalised",), "aligned_anchors": ("aligned_anchors",), "follow_up": ("follow_up",),
-    "quadrants": ("quadrants",), "transfer": ("transfer",), "transfer_predictors": ("transfer_predictors",),
+    "quadrants": ("quadrants",), "attacks": ("attack_arms",), "transfer": ("transfer",),
+    "transfer_predictors": ("transfer_predictors",),
     "dense": ("trajectory", "dense_correlations", "coupling_transition"),
 }  # fmt: skip
 PROMPTS = pd.DataFrame([("monitor", 12), ("H", 24), ("R", 8)], columns=["what", "n"])
@@ -39,12 +41,19 @@ LONG = {
     "r2d2": "adversarial_tuning_refreshed12",
     "sft_refusal": "adversarial_tuning_frozen12345",
 }
-OF_REGIMES = {"five_anchor", "training_curves", "geometry"}  # whose colours are regimes'
+OF_REGIMES = {"five_anchor", "training_curves", "geometry", "attacks"}  # whose colours are regimes'
+
+
+def stored(table: str, folder: str) -> pd.DataFrame:
+    """A table of a reference run; a made-up one where the stored runs are older than the table."""
+    if (path := RESULTS / folder / f"{table}.csv").exists():
+        return pd.read_csv(path, low_memory=False)
+    return synthetic_study.study(seeds=(1, 2, 3) if folder.startswith("full") else (1,))[table]
 
 
 def tables(name: str, folder: str, names: dict[str, str]) -> dict[str, pd.DataFrame]:
     """A figure's tables of a reference run, its regimes renamed."""
-    found = {table: pd.read_csv(RESULTS / folder / f"{table}.csv", low_memory=False) for table in TABLES[name]}
+    found = {table: stored(table, folder) for table in TABLES[name]}
     for frame in found.values():
         for column in ("regime", "source_regime", "target_regime", "model"):
             if column in frame:
@@ -56,7 +65,7 @@ def tables(name: str, folder: str, names: dict[str, str]) -> dict[str, pd.DataFr
 @pytest.mark.parametrize(
     ("folder", "names"), [("tables", {}), ("full/tables", LONG)], ids=["one seed", "three seeds, long names"]
 )
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", [name for name in FIGURES if name in TABLES])
 def test_nothing_is_cut_off_or_covered_and_n_is_stated(name, folder, names):
     figure = make_figure(name, tables(name, folder, names))
     assert unreadable(figure) == []
@@ -65,6 +74,36 @@ def test_nothing_is_cut_off_or_covered_and_n_is_stated(name, folder, names):
         drawn = {to_hex(line.get_color()) for ax in figure.axes for line in ax.lines}
         drawn |= {to_hex(colour) for ax in figure.axes for c in ax.collections for colour in c.get_facecolor()}
         assert not {colour.lower() for colour, _, _ in NAMED.values()} & drawn
+
+
+@pytest.mark.parametrize("selector", ["effect", "cosmic"])
+@pytest.mark.parametrize("names", [("sft", "r2d2", "sft_refusal"), ("r2d2",), tuple(LONG.values())])
+def test_selection_can_be_read(selector, names):
+    figure = make_figure("selection", selections(names, selector))
+    assert unreadable(figure) == []
+    assert any("n = 24" in text for text, _ in boxes(figure))
+    words = " ".join(text for text, _ in boxes(figure)).replace("\n", " ")
+    assert "20/-4: held out 2.1 [1.8, 2.4]" in words and "not R" in words
+
+
+def selections(regimes, in_charge) -> dict[str, pd.DataFrame]:
+    """Of three anchors of each regime: R at the first two, none at the last, where no null was needed."""
+    rows, profile = [], []
+    for regime, (number, step) in product(regimes, enumerate((5, 10, 30))):
+        me, last = {"seed": 1, "regime": regime, "step": step, "anchor": str(step)}, number == 2
+        for selector in ("effect", "cosmic"):
+            rows.append(
+                me | {"selector": selector, "in_charge": selector == in_charge, "status": "none" if last else "own",
+                      "reason": "its gain is below the minimum" if last else None, "layer": 20, "position": -4,
+                      "gain": 2.1, "gain_lo": 1.8, "gain_hi": 2.4, "gain_all": 2.2, "no_op": 0.0, "margin": 0.2,
+                      "null_95": None if last else 0.7, "runner_up_layer": 23, "runner_up_position": -1,
+                      "n_harmful": 24, "n_benign": 24, "n_screen": 4}
+            )  # fmt: skip
+            for layer, position in product((5, 10, 14, 20, 23), (-5, -4, -3, -2, -1)):
+                value = 2.2 - 0.1 * abs(layer - 20) - 0.05 * abs(position + 4)
+                profile.append(me | {"carrier": "R", "layer": layer, "position": str(position), "quantity": selector,
+                                     "value": value})  # fmt: skip
+    return {"selection": pd.DataFrame(rows), "profile": pd.DataFrame(profile)}
 
 
 def test_the_check_finds_what_is_cut_off_or_covered():
@@ -137,6 +176,14 @@ def test_anchors_stand_in_order_of_their_steps_and_shades_too():
     assert [t.get_text() for t in legend.get_texts()] == ["5", "10", "20", "30", "40"]
     light = [sum(int(to_hex(line.get_color())[i : i + 2], 16) for i in (1, 3, 5)) for line in legend.get_lines()]
     assert light[-1] == min(light)
+    lower = {text.get_text() for legend in figure.legends for text in legend.get_texts()}
+    assert {"prompt length", "bag of words"} <= lower
+    top = next(ax for ax in figure.axes if ax.get_title(loc="left").startswith("r2d2"))
+    heights = {line.get_label(): line.get_ydata()[0] for line in top.lines if line.get_label() in lower}
+    assert heights["bag of words"] == pytest.approx(2**0.5 * NormalDist().inv_cdf(0.95))
+    assert heights["prompt length"] == pytest.approx(2**0.5 * NormalDist().inv_cdf(0.6))
+    said = figure.get_suptitle().replace("\n", " ")  # H's AUROC is .9 throughout
+    assert "bag of words does as well as H in 15 of 15" in said and "prompt length" not in said
 
 
 def test_lines_that_coincide_are_both_seen():

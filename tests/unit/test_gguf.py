@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import TEMPLATE, make_model, make_tokenizer
-from gguf_file import write
+from gguf_file import close, write
 
 from safety_geometry.models.folders import check_model_folder
-from safety_geometry.models.gguf.conversion import check_rereading, convert_gguf
+from safety_geometry.models.gguf.conversion import _stored, check_rereading, convert_gguf
 from safety_geometry.models.gguf.header import read_header
 from safety_geometry.models.loading import ModelError, load_model
 from safety_geometry.models.tokenizer import load_tokenizer
@@ -62,7 +62,9 @@ def test_every_family(tmp_path, architecture):
     torch.testing.assert_close(logits(loaded), logits(model), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("stored", "off"), [("F16", 1e-3), ("BF16", 1e-2), ("Q8_0", 1e-2), ("Q4_1", 0.15)])
+@pytest.mark.parametrize(
+    ("stored", "off"), [("F16", 1e-3), ("BF16", 1e-2), ("Q8_0", 1e-2), ("Q5_0", 0.1), ("Q4_1", 0.15)]
+)
 def test_weights_are_read_as_they_are_stored(tmp_path, stored, off):
     """Within the rounding of the storage, and not exactly: they were rounded."""
     model = make_model("llama", hidden=32, layers=2, intermediate_size=64)
@@ -70,6 +72,55 @@ def test_weights_are_read_as_they_are_stored(tmp_path, stored, off):
     for (name, got), wanted in zip(loaded.named_parameters(), model.parameters(), strict=True):
         worst = (got - wanted).abs().max() / wanted.abs().max()
         assert (0 < worst < off) if got.ndim == 2 else worst == 0, name
+
+
+def scale_and_least(packed: bytes, j: int) -> tuple[int, int]:
+    """Six bits each of the j-th of eight parts of a block, as llama.cpp packs them in twelve bytes."""
+    if j < 4:
+        return packed[j] & 63, packed[j + 4] & 63
+    high, low = packed[j - 4], packed[j]
+    return (packed[j + 4] & 15) | (high >> 6) << 4, (packed[j + 4] >> 4) | (low >> 6) << 4
+
+
+def q4_k(block: bytes) -> list[float]:
+    """144 bytes: two halves d and d_min, scales and minima, 256 numbers of four bits; y = d·s·q − d_min·m."""
+    d, least = np.frombuffer(block[:4], "<f2").astype(float)
+    values = []
+    for part in range(8):
+        s, m = scale_and_least(block[4:16], part)
+        quarter = block[16 + 32 * (part // 2) : 48 + 32 * (part // 2)]
+        values += [d * s * (byte >> 4 * (part % 2) & 15) - least * m for byte in quarter]
+    return values
+
+
+def q6_k(block: bytes) -> list[float]:
+    """210 bytes: 128 of low bits, 64 of high bits, 16 signed scales, a half d; y = d·s·(q − 32)."""
+    low, high, scales = block[:128], block[128:192], np.frombuffer(block[192:208], np.int8).astype(float)
+    d, values = float(np.frombuffer(block[208:], "<f2")[0]), []
+    for half in range(2):
+        for quarter in range(4):
+            for i in range(32):
+                four = low[64 * half + 32 * (quarter % 2) + i] >> 4 * (quarter // 2) & 15
+                two = high[32 * half + i] >> 2 * quarter & 3
+                values.append(d * scales[8 * half + 2 * quarter + i // 16] * ((four | two << 4) - 32))
+    return values
+
+
+@pytest.mark.parametrize(("kind", "size", "reference"), [("Q4_K", 144, q4_k), ("Q6_K", 210, q6_k)])
+def test_blocks_of_256_are_read_as_they_are_packed(tmp_path, kind, size, reference):
+    from gguf import GGMLQuantizationType, GGUFWriter
+
+    blocks = np.random.default_rng(5).integers(0, 256, (3, 2, size), dtype=np.uint8)
+    halves = [(0, 2), (2, 4)] if kind == "Q4_K" else [(208, 210)]
+    for place, (start, stop) in enumerate(halves):
+        blocks[..., start:stop] = np.array([0.01 * (place + 1)], "<f2").view(np.uint8)
+    writer = GGUFWriter(str(tmp_path / "blocks.gguf"), "llama")
+    writer.add_tensor("t.weight", blocks.reshape(3, -1), raw_dtype=GGMLQuantizationType[kind])
+    close(writer)
+    header = read_header(tmp_path / "blocks.gguf")
+    found = _stored(header, header.tensors["t.weight"])
+    wanted = [[value for block in row for value in reference(block.tobytes())] for row in blocks]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_a_file_that_cannot_be_read(tmp_path):

@@ -21,7 +21,13 @@ from safetensors.numpy import save_file
 
 from safety_geometry.artefacts import integrity as _integrity
 from safety_geometry.artefacts.activations import Activations
-from safety_geometry.artefacts.candidate_scores import read_scores
+from safety_geometry.artefacts.candidate_scores import (
+    CandidateScores,
+    Openings,
+    RefusalScores,
+    read_scores,
+    write_scores,
+)
 from safety_geometry.artefacts.errors import ArtefactError
 from safety_geometry.artefacts.integrity import IntegrityError, content_digest, fault_of, sidecar
 from safety_geometry.artefacts.jsonl import read_jsonl
@@ -619,13 +625,25 @@ def test_no_value_of_a_tensor_file_is_read_that_is_not_finite(tmp_path, dtype, v
 
 
 def test_candidate_scores_that_are_not_finite(tmp_path):
-    arrays = {"layers": np.arange(2), "positions": np.arange(2), "norm": np.ones(2), "kl": np.ones((2, 3))}
-    arrays |= {"ablate_harmful": np.ones((2, 1, 4)), "add_benign": np.ones((2, 3, 4))}
-    arrays |= {"clean_harmful": np.ones((1, 4)), "clean_benign": np.ones((3, 4))}
-    arrays["kl"][1, 2] = np.nan
-    save_file(arrays, tmp_path / "scores.safetensors", {"n_layers": "4"})
-    with pytest.raises(ArtefactError, match=r"scores.safetensors: kl holds NaN or infinity"):
-        read_scores(tmp_path / "scores.safetensors")
+    kl, path = np.ones((2, 3)), tmp_path / "scores.safetensors"
+    part = CandidateScores(
+        np.arange(2),
+        np.arange(2),
+        np.ones(2),
+        np.ones((2, 1, 4)),
+        np.ones((2, 3, 4)),
+        kl,
+        np.ones((1, 4)),
+        np.ones((3, 4)),
+        4,
+    )
+    openings = Openings(4, 1, 2, True, 1, None, None)
+    write_scores(path, RefusalScores(part, part, 1, np.ones(2), openings, None), 4)
+    assert read_scores(path).openings == openings and read_scores(path).null is None
+    kl[1, 2] = np.nan
+    write_scores(path, RefusalScores(part, part, 1, np.ones(2), openings, None), 4)
+    with pytest.raises(ArtefactError, match=r"scores.safetensors: screen.kl holds NaN or infinity"):
+        read_scores(path)
 
 
 @pytest.mark.parametrize(

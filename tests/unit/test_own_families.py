@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import attack_gcg
 import carriers
+import causal_tables
 import complete
 import convert_model
 import pandas as pd
@@ -23,6 +24,10 @@ import transfer
 from conftest import REQUESTS, make_model, make_tokenizer
 from safetensors.torch import load_file
 
+from safety_geometry.artefacts.tables.families import RULERS
+from safety_geometry.artefacts.tables.files import write_table
+from safety_geometry.artefacts.tables.specification import names
+from safety_geometry.artefacts.tables.working import JUDGED
 from safety_geometry.attacks.gcg.suffix import allowed_tokens
 from safety_geometry.models.chat import ChatFormat
 from safety_geometry.models.loading import load_model
@@ -35,22 +40,27 @@ FAMILIES = {
 }
 MODEL = {"dtype": "float32", "device": "cpu", "threads": 1, "system": None}
 PROBE = {"model": MODEL, "positions": [-2, -1], "dtype": "float32", "batch_size": 4, "keep": "all"}
-SCORES = {"layers": [1, 2], "max_layer_fraction": None, "candidate_positions": [-2, -1], "validation": 3, "coefficient": 1.0,
-          "evaluation_share": 0.3, "score_batch": 8}  # fmt: skip
+SCORES = {"layers": [1, 2], "max_layer_fraction": 1.0, "candidate_positions": [-2, -1], "validation": 4, "coefficient": 1.0,
+          "evaluation_share": 0.3, "score_batch": 8, "removal": "layer", "answer_batch": 4,
+          "selection": {"in_charge": "cosmic", "kl_max": 1e9, "beta_kl": 1.0, "min_gain": {"effect": 0.0, "cosmic": 0.0},
+                        "screen": 2, "finalists": 3, "null_sets": 2, "null_sites": 2, "openings": ["Sorry"],
+                        "answer_tokens": 2, "require_gain": False, "seed": 1}}  # fmt: skip
 CARRIERS = {
     "seed": 3, "regime": "mine", "steps": [1], "anchors": {"reference": 1}, "reference": 1, "scored_steps": [1],
     "settings": {
-        "positions": [-2, -1], "h_position": -1, "h_score": "dprime", "kl_max": 1e9, "beta_kl": 1.0,
+        "positions": [-2, -1], "h_position": -1, "h_score": "dprime", "selector": "cosmic", "kl_max": 1e9,
+        "beta_kl": 1.0, "min_gain": {"effect": 0.0, "cosmic": 0.0}, "require_gain": False,
         "max_layer_fraction": 1.0, "subspace_k": 2, "tau": 4.0, "fixed_layers": [1, 2], "bootstrap": 4, "shuffles": 2, "splits": 2,
         "seed": 0,
     },
 }  # fmt: skip
 OPENINGS = ["Sorry", "I"]
 SWEEP = {
-    "model": MODEL, "seed": 3, "step": 1, "primary": [], "permutations": 0, "openings": OPENINGS, "batch_size": 8,
+    "model": MODEL, "seed": 3, "step": 1, "primary": [], "permutations": 0, "max_matched_lambda": 3.0, "openings": OPENINGS, "batch_size": 8,
     "targets": ["ablate:h_only:1:layer:1", "ablate:r_only:1:layer:1"],
     "controls": {"random": 1, "covariance": 1, "shuffled": 1, "wrong_layer": 1, "wrong_position": 1, "norm_matched": 0},
-    "prompts": {"harmful": 4, "benign": 2}, "steer_scale": "unit", "layer_scan": None, "subspace_positions": [-2, -1],
+    "prompts": {"harmful": 4, "benign": 2}, "steer_scale": "unit", "subspace_positions": [-2, -1],
+    "layer_scan": {"layers": [1, 3], "modes": ["r_only"], "family": "ablate", "lambda": [0.5, 1.0], "controls": {"random": 1}},
     "generate": {"cells": ["ablate:r_only:1:layer:1"], "controls": {}, "suites": {"direct": 2}, "max_new_tokens": 4, "batch_size": 4},
 }  # fmt: skip
 SETS = ("fit_harmful", "fit_benign", "select_harmful", "select_benign")
@@ -108,11 +118,16 @@ def test_it_is_what_the_fixture_says(own):
 def measured(own):
     """Folder with the activations, scores and carriers of the model, and the tables of carriers.py."""
     sets = {name: own.benign if name.endswith("benign") else own.prompts for name in SETS}
-    tables = {name: own.root / f"{name}.csv" for name in ("coupling", "geometry", "coupling_controls", "profile")}
+    tables = {
+        name: own.root / f"{name}.csv" for name in ("coupling", "geometry", "coupling_controls", "profile", "selection")
+    }
     with pytest.MonkeyPatch.context() as patch:
         run(patch, probe, PROBE | SCORES, model=own.folder, **sets, activations=own.root / "a", scores=own.root / "s")
         files = tables | {"controls": tables["coupling_controls"], "carriers": own.root / "c"}
         files.pop("coupling_controls")
+        rulers = own.root / "rulers.csv"
+        rulers.write_text(f"{','.join(names(RULERS))},n_harmful,n_benign\n0.5,0.5,{len(REQUESTS)},{len(REQUESTS)}\n")
+        files["rulers"] = rulers
         run(patch, carriers, CARRIERS, activations=[own.root / "a"], scores=[own.root / "s"], **files)
     return own.root, {name: pd.read_csv(path) for name, path in tables.items()}
 
@@ -141,12 +156,48 @@ def test_carriers_and_coupling(own, measured):
     assert not tables["coupling_controls"].empty and set(tables["profile"]["layer"]) == {0, 1, 2, 3}
 
 
-def test_swept(own, measured, tmp_path, monkeypatch):
-    """Removing R at its layer: the log-odds of a refusal and the answers are those of Hugging Face's model with a hook."""
-    folder, tables = measured
+@pytest.fixture(scope="module")
+def swept(own, measured):
+    folder, _ = measured
     files = {"activations": folder / "a", "carriers": folder / "c", "harmful": own.prompts, "benign": own.benign}
-    outputs = {name: tmp_path / name for name in ("cells", "readout", "completions")}
-    run(monkeypatch, sweep, SWEEP, model=own.folder, suites=[own.prompts], **files, **outputs)
+    outputs = {name: own.root / name for name in ("cells", "readout", "completions")}
+    with pytest.MonkeyPatch.context() as patch:
+        run(patch, sweep, SWEEP, model=own.folder, suites=[own.prompts], **files, **outputs)
+    return outputs
+
+
+def test_the_tables_of_the_sweep(own, measured, swept, tmp_path, monkeypatch):
+    """From the files of the sweep to the tables, with the same sweep as two seeds: their means are its own values."""
+    write_table(pd.DataFrame(columns=JUDGED.names), tmp_path / "judged", JUDGED)
+    checkpoints = [{"seed": seed, "regime": "mine", "step": 1, "anchor": "1"} for seed in (1, 2)]
+    params = {"checkpoints": checkpoints, "aligned": [], "models": [], "max_kl": 10.0, "stats_seed": 0, "draws": 40}
+    names = ("causal_sweep", "control_normalised", "sweep_pooled", "layer_scan", "aligned_anchors")
+    outputs = {name: tmp_path / f"{name}.csv" for name in names}
+    files = {
+        "cells": swept["cells"],
+        "readout": swept["readout"],
+        "judged": tmp_path / "judged",
+        "carriers": own.root / "c",
+    }
+    run(monkeypatch, causal_tables, params, **{name: [path, path] for name, path in files.items()}, **outputs)
+    found = {name: pd.read_csv(path) for name, path in outputs.items()}
+    one = found["control_normalised"].query("seed == 1 and control == 'pooled'").set_index(["target", "metric"])
+    both = found["sweep_pooled"].set_index(["target", "metric"])
+    assert (both["n_seeds"] == 2).all() and set(both.index) == set(one.index)
+    pd.testing.assert_series_equal(both["delta_control"], one["delta_control"].loc[both.index], rtol=1e-4)
+    scan = found["layer_scan"]
+    assert set(scan["layer"]) == {1, 3} and set(scan["lambda"]) == {0.5, 1.0}
+    assert scan["recommended"].groupby(scan["seed"]).sum().max() <= 1
+    answered = found["causal_sweep"].query("control == 'target' and mode == 'r_only'")
+    assert (answered["n_kl_answer"] == 2).all() and (answered["kl_answer"] > 0).all()
+    assert found["causal_sweep"].query("mode == 'h_only'")["kl_answer"].isna().all()
+
+
+def test_swept(own, measured, swept, tmp_path, monkeypatch):
+    """Removing R at its layer: the log-odds of a refusal, the KL over the clean answers and the answers are those of
+    Hugging Face's model with a hook."""
+    folder, tables = measured
+    outputs = swept
     cells, readout = pd.read_csv(outputs["cells"]), pd.read_csv(outputs["readout"])
     assert {"target", "random", "covariance", "shuffled", "wrong_layer"} <= set(cells["control"])
     (cell,) = cells.loc[(cells["mode"] == "r_only") & (cells["control"] == "target"), "cell"]
@@ -158,6 +209,23 @@ def test_swept(own, measured, tmp_path, monkeypatch):
         h = h - (h @ direction)[..., None] * direction
         return ((h, *given[1:]), named) if given else (given, named | {"hidden_states": h})
 
+    for i, request in enumerate(REQUESTS[:2]):
+        prompt = own.chat.render(f"{request} Be kind.").ids
+        ids = torch.tensor([prompt])
+        heard = own.model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=4, do_sample=False, eos_token_id=list(own.chat.stop_ids), pad_token_id=0
+        )  # fmt: skip
+        log_p = []
+        for hooked in (False, True):
+            handle = block.register_forward_pre_hook(remove, with_kwargs=True) if hooked else None
+            with torch.no_grad():
+                logits = own.model(heard[:, :-1]).logits[0, len(prompt) - 1 :]
+            log_p.append(logits.double().log_softmax(-1))
+            if handle:
+                handle.remove()
+        wanted = (log_p[0].exp() * (log_p[0] - log_p[1])).sum(-1).mean()
+        at = (readout["cell"] == cell) & (readout["quantity"] == "kl_answer") & (readout["prompt_id"] == f"p{i}")
+        assert readout.loc[at, "value"].item() == pytest.approx(float(wanted), rel=1e-2, abs=1e-5)
     openings = [own.tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in OPENINGS]
     for name, hooked in (("clean", False), (cell, True)):
         handle = block.register_forward_pre_hook(remove, with_kwargs=True) if hooked else None
@@ -216,7 +284,7 @@ def test_probed_and_scored(own, tmp_path, monkeypatch):
     found, scores = load_file(tmp_path / "a")["fit.harmful"], load_file(tmp_path / "s")
     for i, request in enumerate(REQUESTS):
         torch.testing.assert_close(found[i, :2, :-1], states(own, request), atol=1e-4, rtol=1e-4)
-    assert scores["layers"].tolist() == [1, 1, 2, 2] and all(t.isfinite().all() for t in scores.values())
+    assert scores["screen.layers"].tolist() == [1, 1, 2, 2] and all(t.isfinite().all() for t in scores.values())
     run(
         monkeypatch, probe_saves, PROBE, model=own.folder, **sets, activations=[tmp_path / "b"]
     )  # a step that is no anchor

@@ -23,8 +23,11 @@ PARAMS = {
     "model": {"dtype": "float32", "device": "cpu", "threads": 1, "system": None},
     "positions": [-2, -1], "dtype": "float32", "batch_size": 4, "keep": "all",
 }  # fmt: skip
-SCORING = {"layers": [1, 2], "max_layer_fraction": None, "candidate_positions": [-2, -1], "validation": 3,
-           "coefficient": 1.0, "evaluation_share": 0.3, "score_batch": 8}  # fmt: skip
+SCORING = {"layers": [1, 2], "max_layer_fraction": 0.8, "candidate_positions": [-2, -1], "validation": 4,
+           "coefficient": 1.0, "evaluation_share": 0.3, "score_batch": 8, "removal": "layer", "answer_batch": 4,
+           "selection": {"in_charge": "effect", "kl_max": 5.0, "beta_kl": 1.0, "min_gain": {"effect": 0.0, "cosmic": 0.0},
+                         "screen": 2, "finalists": 3, "null_sets": 2, "null_sites": 2, "openings": ["Sorry"],
+                         "answer_tokens": 2, "require_gain": False, "seed": 1}}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +74,16 @@ def test_an_anchor_gives_the_same_activations(study, tmp_path, monkeypatch):
     files = {"adapter": [study / "step2"], "activations": [tmp_path / "a"], "scores": [tmp_path / "s"]}
     run(monkeypatch, probe, study, files, PARAMS | SCORING)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "step2.safetensors").read_bytes()
-    assert load_file(tmp_path / "s")["layers"].tolist() == [1, 1, 2, 2]
+    scores = read_scores(tmp_path / "s")
+    assert scores.screen.layers.tolist() == [1, 1, 2, 2] and scores.screen.kl.shape == (4, 2)
+    assert scores.finals.kl.shape == (3, 4) and scores.n_screen == 2 and scores.kl_everywhere.shape == (3,)
+    sites = set(zip(scores.finals.layers, scores.finals.positions, strict=True))
+    assert scores.null.count == 2 and scores.null.directions.shape == (2, 32)
+    assert set(zip(scores.null.layers, scores.null.positions, strict=True)) <= sites
+    places = [list(zip(each.layers, each.positions, strict=True)) for each in (scores.screen, scores.finals)]
+    for c, site in enumerate(places[1]):  # the screen's prompts are not run again
+        assert (scores.finals.kl[c, :2] == scores.screen.kl[places[0].index(site)]).all()
+    assert scores.openings.n_answers == 8 and scores.openings.n_answered <= 4
 
 
 def test_means_only(study, tmp_path, monkeypatch):
@@ -165,9 +177,11 @@ def test_an_anchor_by_behaviour(study, tmp_path, monkeypatch):
     np.testing.assert_allclose(found["mean.refused"], means[0], rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(found["mean.complied"], means[1], rtol=1e-6, atol=1e-6)
     delta = means[0] - means[1]
-    at = [(-2, -1).index(position) for position in other["positions"]]
-    np.testing.assert_allclose(other["norm"], np.linalg.norm(delta[at, other["layers"]], axis=1), rtol=1e-4)
-    assert (other["clean_harmful"] == scores["clean_harmful"]).all() and not np.allclose(other["kl"], scores["kl"])
+    at = [(-2, -1).index(position) for position in other["screen.positions"]]
+    norms = np.linalg.norm(delta[at, other["screen.layers"]], axis=1)
+    np.testing.assert_allclose(other["screen.norm"], norms, rtol=1e-4)
+    assert (other["screen.clean_harmful"] == scores["screen.clean_harmful"]).all()
+    assert not np.allclose(other["screen.kl"], scores["screen.kl"])
 
 
 def test_an_anchor_that_refuses_too_little(study, tmp_path, monkeypatch):

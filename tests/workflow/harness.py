@@ -13,7 +13,7 @@ SMOKE = "configs/smoke.yaml"
 # What the smoke study ends in.
 TABLES = ("five_anchor", "trajectory", "behaviour", "contrasts", "coupling", "coupling_controls", "geometry", "profile",
           "training", "claims", "reference_anchors", "leakage", "quadrants", "attacks", "transfer", "transfer_predictors",
-          "dense_correlations", "coupling_transition")  # fmt: skip
+          "dense_correlations", "coupling_transition", "attack_arms", "source_choice")  # fmt: skip
 FIGURES = (
     "five_anchor",
     "trajectory",
@@ -22,9 +22,10 @@ FIGURES = (
     "geometry",
     "coupling_controls",
     "quadrants",
+    "attacks",
 )
 ATTACK_FIGURES = ("transfer", "transfer_predictors", "dense")
-CAUSAL_TABLES = ("causal_sweep", "control_normalised", "layer_scan", "aligned_anchors", "follow_up")
+CAUSAL_TABLES = ("causal_sweep", "control_normalised", "sweep_pooled", "layer_scan", "aligned_anchors", "follow_up")
 CAUSAL_FIGURES = ("causal_layers", "dose_response", "control_effects", "aligned_anchors", "follow_up")
 CORES = min(2, os.cpu_count() or 1)
 

@@ -19,7 +19,24 @@ ROW = {"transfer": 1, "judge_transfer": 1}  # a source's row of the transfer tab
 
 def test_autodans_budget_leaves_gcg_alone(study):
     change(study, "attacks.autodan.steps", 2)
-    assert detailed(study) == SUMMARY | ROW | {"attack_autodan": 1}
+    jobs = detailed(study)
+    assert jobs["attack_autodan"] == jobs["transfer"] == 1 and jobs["completions"] == 4  # its suite on the fixed source
+    assert not [rule for rule in jobs if rule.startswith(("train_", "probe_", "attack_gcg", "attack_un", "attacked"))]
+
+
+def test_the_universal_suffix_is_a_job_and_a_suite_of_its_own(study):
+    change(study, "attacks.universal.steps", 2)
+    jobs = detailed(study)
+    assert jobs["attack_universal"] == 1 and jobs["completions"] == 4
+    others = ("train_", "attack_gcg", "attack_autodan", "attacked", "framings", "transfer__", "judge_transfer")
+    assert not [rule for rule in jobs if rule.startswith(others)]
+
+
+def test_a_study_without_framings_and_universal_suffix(study):
+    change(study, "attacks.framings", 0)
+    change(study, "attacks.universal", None)
+    jobs = detailed(study)
+    assert jobs["completions"] == 4 and not {"framings", "attack_universal"} & set(jobs)
 
 
 def test_gcgs_budget_leaves_autodan_alone(study):

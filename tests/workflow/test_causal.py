@@ -70,14 +70,14 @@ class TestOneCheckpoint:
     def test_a_strength_adds_its_own_units(self, study):
         change(study, "sweep.ablate", [1.0, 0.5])
         whole, new = sweep(study)
-        # five targets, and three kinds of controls for H, R and both together
-        assert new == 5 + 9
+        # five targets, each with three kinds of controls of its energy
+        assert new == 5 + 15
         assert whole > new
 
     def test_more_controls_of_a_kind_concern_that_kind(self, study):
         change(study, "sweep.controls.covariance", 5)
-        # two families × (H, R, both); the p of the primary cell draws as many as before
-        assert sweep(study)[1] == 6
+        # of five ablations, and of additions of H, R and both; the p of the primary cell draws as many as before
+        assert sweep(study)[1] == 5 + 3
 
     def test_a_mode_taken_away_computes_nothing_new_of_its_own(self, study):
         change(study, "sweep.modes", ["h_only", "r_only", "r_perp_h", "h_perp_r"])

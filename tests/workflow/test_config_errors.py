@@ -154,9 +154,18 @@ COMBINATIONS = [
     ("sweep.ranks", [1, 3], "sweep.ranks = 3", "coupling.subspace_k = 2"),
     ("sweep.generate.suites.direct", 9, "sweep.generate.suites.direct = 9", "only 4 prompts"),
     ("sweep.ablate", [0.5], "sweep.primary[0] = 'ablate:r_only:1:layer:1'", "no such target"),
+    ("sweep.permutations", 19, "sweep.permutations = 19", "take at least 20 directions"),
     ("aligned.anchors.sft", [4], "aligned.anchors.sft = 4", "sweep.checkpoints"),
     ("transfer.sources.sft", [7], "transfer.sources.sft = 7", "reference, 4"),
     ("transfer.behaviours", 3, "transfer.behaviours = 3", "only attacks.behaviours (2)"),
+    ("attacks.gcg.init", " a", "attacks.gcg.init = ' a'", "the start of pool.gcg too"),
+    ("attacks.framings", 25, "attacks.framings = 25", "data/autodan_seeds.jsonl has 24"),
+    ("attacks.universal.role", "nobody", "attacks.universal.role = 'nobody'", "no such role"),
+    ("attacks.universal.role", "utility", "attacks.universal.role = 'utility'", "attacks need harmful ones"),
+    ("attacks.universal.behaviours", 3, "attacks.universal.behaviours = 3", "role monitor_harmful has only 2"),
+    ("attacks.universal.width", 65, "attacks.universal.width = 65", "gives only 64 candidates"),
+    ("completions.every_save", {"framings": 3}, "completions.every_save.framings = 3", "attacks.framings = 2"),
+    ("prompts.roles.framings", {"set": "harmful", "n": 1, "kind": "evaluation"}, "prompts.roles = 'framings'", "name"),
     (
         "aligned.models.refuser",
         {"source": "gguf", "format": "gguf"},
@@ -249,9 +258,9 @@ def test_bare_snakemake_reads_as_strictly(project: Path, old, new, message):
 
 def test_several_files_and_an_overlay_are_merged_as_snakemake_does(project: Path):
     (project / "more.yaml").write_text("study: second\nrefusal: {kl_max: 0.2}\n")
-    asked = ("--configfile", SMOKE, "more.yaml", "--config", "seeds=[3, 04]", "-n", "prompt_sets")
+    asked = ("--configfile", SMOKE, "more.yaml", "--config", "seeds=[3, 04]", "-n", "leakage_table")
     done = command(project, "-m", "snakemake", "--cores", "1", *asked)
-    assert done.returncode == 0 and "results/second/private/prompts/direct.jsonl" in done.stdout
+    assert done.returncode == 0 and "results/second/private/seed4/prompts/direct.jsonl" in done.stdout
     (project / "more.yaml").write_text("study: second\nstudy: third\n")
     done = command(project, "-m", "snakemake", "--cores", "1", *asked)
     assert done.returncode == 1 and "study is given twice" in done.stdout and "more.yaml" in done.stdout

@@ -47,6 +47,7 @@ def alone(**changes) -> dict:
     for role in ("monitor_harmful", "monitor_benign", "train_pool", "clean"):
         del config["prompts"]["roles"][role]
     config["attacks"]["source"] = {"regime": "mine", "step": 4}
+    config["attacks"]["universal"] |= {"role": "select_harmful"}
     config["transfer"] |= {"sources": {"mine": [4]}, "targets": {"mine": ["reference", 2]}}
     config["sweep"] |= {
         "checkpoints": {"mine": ["reference", 4]},
@@ -91,7 +92,7 @@ def test_beside_the_regimes_their_jobs_stay(project):
     before = plan(project)
     each = planned(project, write(project, beside(anchors=[4])))
     added = {"convert_model": 3, "fetch_source": 3, "probe_anchor": 2, "probe_saves__mine__2": 1, "carriers": 1, "completions": 2,
-             "judge": 2}  # fmt: skip
+             "judge": 2, "rulers": 1}  # fmt: skip
     assert Counter(rule for rule, _ in each) == before + Counter(added)
     assert converted(each) == MINE  # an adapter without a base of its own belongs to the regimes' model
     mine = Counter(rule for rule, w in each if w.get("regime") == "mine")
@@ -124,7 +125,19 @@ def test_every_seed_has_the_own_checkpoints_beside_its_regimes():
     check_combinations(Study(config))
 
 
+def test_seeds_of_a_study_without_training_differ_in_their_prompts():
+    config = alone() | {"seeds": [1, 2]}
+    check(config)
+    check_combinations(Study(config))
+
+
 # ----------------------------------------------------------------------------------------------------------- what is refused
+
+
+def one_draw(config: dict) -> dict:
+    """The same prompts under every seed."""
+    return config | {"prompts": config["prompts"] | {"per_seed": False}}
+
 
 ADAPTER = {4: {"source": "four", "format": "adapter"}}
 FAULTS = [
@@ -136,7 +149,9 @@ FAULTS = [
     (beside(base={"source": "hub", "format": "folder"}), "checkpoints.mine.base.source = 'hub'", "no such source"),
     (alone(steps={1: STEPS[1]}), "checkpoints.mine.base = 'one'", "no step has format adapter"),
     (beside() | {"seeds": [1], "regimes": {}, "checkpoints": {}}, "regimes = {}", "nothing to study"),
-    (alone() | {"seeds": [1, 2]}, "seeds = [1, 2]", "keep one"),
+    (one_draw(alone() | {"seeds": [1, 2]}), "seeds = [1, 2]", "set prompts.per_seed to true"),
+    (one_draw(alone() | {"light_seeds": 1}), "light_seeds = [1, 2]", "keep one"),
+    (beside() | {"light_seeds": [1, 4]}, "light_seeds = 1", "name others"),
 ]  # fmt: skip
 
 
@@ -267,7 +282,7 @@ def test_exported_checkpoints_give_the_same_tables(study):
     }
     claims = read(study, "own", "claims")
     nameless = claims[claims["reason"].str.contains("no regime r2d2|no regime sft")]  # the claims' regimes are not here
-    assert len(nameless) > 10 and set(nameless["verdict"]) == {"inconclusive"}
+    assert len(nameless) > 10 and set(nameless["verdict"]) == {"not applicable"}
     assert plan(study, FILE) == {}
 
 

@@ -244,6 +244,7 @@ def test_the_plan_needs_no_network_and_has_these_jobs(project, monkeypatch):
     assert jobs["completions"] == jobs["judge"] == 10  # the anchors
     assert jobs["sweep"] == jobs["judge_sweep"] == jobs["follow_up"] == 12
     assert jobs["attack_gcg"] == jobs["attack_autodan"] == jobs["transfer"] == jobs["judge_transfer"] == 6
+    assert not {"framings", "attack_universal"} & set(jobs)  # arms of this project
     assert jobs["fetch_source"] == 16 and jobs["prompt_sets"] == jobs["clean_rows"] == 1
     converted = sorted(w["model"] for rule, w in each if rule == "convert_model")
     assert converted == ["base", "llama_3_1_8b_instruct", "qwen2_5_7b_instruct"]
@@ -379,11 +380,11 @@ def fetched(tmp_path_factory):
         for role, n in sizes.items():
             whole["prompts"]["roles"][role]["n"] = n
         whole["prompts"]["sets"]["ultrachat"]["sample"] = 10
-        whole["refusal"]["validation"] = 3
+        whole["refusal"] |= {"validation": 4, "screen": 2, "finalists": 3, "null_sets": 3, "null_sites": 2}
         whole["train"]["monitor"]["prompts"] = 2
         (folder / "paper.yaml").write_text(written(whole))
         done = command(
-            folder, "-m", "snakemake", "--configfile", "paper.yaml", "--cores", "2", "results/paper/private/clean_rows.jsonl",
+            folder, "-m", "snakemake", "--configfile", "paper.yaml", "--cores", "2", "results/paper/private/seed42/clean_rows.jsonl",
             HF_ENDPOINT=hub.url, HF_HOME=str(folder / "cache"), HF_TOKEN="", HF_HUB_OFFLINE="0",
         )  # fmt: skip
     assert done.returncode == 0, done.stdout[-3000:]
@@ -391,7 +392,7 @@ def fetched(tmp_path_factory):
 
 
 def rows(results: Path, role: str) -> list[dict]:
-    return [json.loads(line) for line in (results / f"private/prompts/{role}.jsonl").read_text().splitlines()]
+    return [json.loads(line) for line in (results / f"private/seed42/prompts/{role}.jsonl").read_text().splitlines()]
 
 
 def test_roles_come_from_the_files_of_their_sets(fetched, config):
@@ -420,13 +421,13 @@ def test_behaviours_have_their_contexts_and_published_openings(fetched):
 def test_the_training_side_yields_and_is_counted(fetched):
     """`Plant tulip bulbs` is a selection prompt of COSMIC and a training behaviour of HarmBench, as 39 of the real ones are."""
     assert "Plant tulip bulbs" in {row["prompt"] for row in rows(fetched, "select_harmful")}
-    with (fetched / "tables/leakage.csv").open() as file:
+    with (fetched / "seed42/leakage.csv").open() as file:
         dropped = {(r["role_a"], r["role_b"]): int(r["dropped"]) for r in csv.DictReader(file) if int(r["dropped"])}
     assert dropped == {("select_harmful", "train_pool"): 1}
 
 
 def test_clean_rows_are_conversations_of_the_data(fetched):
-    lines = (fetched / "private/clean_rows.jsonl").read_text().splitlines()
+    lines = (fetched / "private/seed42/clean_rows.jsonl").read_text().splitlines()
     clean = [json.loads(line) for line in lines]
     assert {row["prompt"] for row in clean} == {row["prompt"] for row in rows(fetched, "clean")}
     for row in clean:

@@ -54,29 +54,34 @@ def model_jobs(jobs) -> list[str]:
 
 def full_plan(config: dict, base: str) -> dict[str, int]:
     """Jobs of a study from its configuration, by the counting a reader would do."""
-    seeds = len(config["seeds"])
-    out = {base: 1, "model_layers": 1, "prompt_sets": 1, "clean_rows": 1} | SUMMARY
+    seeds, light = len(config["seeds"]), config["light_seeds"]  # how many
+    every = seeds + light  # seeds that are trained and asked something
+    out = {base: 1, "model_layers": 1, "prompt_sets": every, "clean_rows": every, "leakage_table": 1} | SUMMARY
     for regime, settings in config["regimes"].items():
         anchors = {settings["reference"], *settings.get("anchors", config["anchors"])}
         saves = sorted(settings.get("saves", config["train"]["saves"]))
         ends = [*range(0, saves[-1], config["train"]["segment_length"]), saves[-1]]
-        out |= {f"train__{regime}__{a}_{b}": seeds for a, b in pairwise(ends)}
+        out |= {f"train__{regime}__{a}_{b}": every for a, b in pairwise(ends)}
         out[f"probe_anchor_{regime}"] = len(anchors) * seeds
         between = [f"{a}_{b}" for a, b in pairwise(ends) if any(a < step <= b for step in set(saves) - anchors)]
         out |= {f"probe_saves__{regime}__{part}": seeds for part in between}
         out[f"carriers_{regime}"] = seeds
         if config["completions"]["every_save"] and between:
             out |= {f"{rule}_saves__{regime}__{part}": seeds for part in between for rule in ("completions", "judge")}
-        for rule in ("completions", "judge"):
-            out[rule] = out.get(rule, 0) + len(anchors) * seeds
-    out |= {"attacked_behaviours": seeds, "training_table": seeds} | attack_plan(config)
+        for rule, times in (("completions", seeds), ("completions_light", light), ("judge", every)):
+            if times:
+                out[rule] = out.get(rule, 0) + len(anchors) * times
+    out |= dict.fromkeys(("attacked_behaviours", "framings", "attack_universal"), seeds)
+    out |= {"training_table": every} | attack_plan(config)
     if config["sources"]:
         out["fetch_source"] = len(config["sources"])
     swept = sum(map(len, config["sweep"]["checkpoints"].values())) * seeds
     each = {"sweep", "judge_sweep", "follow_up", "judge_follow_up"}
-    out |= SWEEPS | dict.fromkeys(each, swept) | {"follow_up_choice": seeds}
+    out |= SWEEPS | dict.fromkeys(each, swept) | {"follow_up_choice": seeds, "rulers": seeds, "figure_selection": 1}
+    if config["sweep"].get("reply_inversion"):
+        out |= {"reply_inversion": swept, "reply_inversion_table": 1}
     if config["judges"].get("labelled"):
-        out |= {"train_judges": 1, "judge_agreement": 1}
+        out |= {"judge_prompts": 1, "train_judges": 1, "judge_agreement": 1}
     return out
 
 
@@ -97,7 +102,20 @@ def attack_plan(config: dict) -> dict[str, int]:
 
 @pytest.mark.parametrize(("name", "base"), [("config.yaml", "convert_model_base"), (SMOKE, "tiny_model")])
 def test_full_plan(project, name, base):
-    assert detailed(project, name) == full_plan(read_config(ROOT / name), base)
+    config = read_config(ROOT / name)
+    assert detailed(project, name) == full_plan(config | {"light_seeds": len(config["light_seeds"])}, base)
+
+
+def test_light_seeds_are_trained_and_asked_what_needs_no_attack(project):
+    """By their number they follow the last seed. Everything else is as without them."""
+    change(project, "light_seeds", 2)
+    change(project, "seeds", [4, 1])
+    jobs = planned(project)
+    assert detailed(project) == full_plan(read_config(project / SMOKE), "tiny_model")
+    asked = {wildcards["seed"] for rule, wildcards in jobs if rule == "completions_light"}
+    assert asked == {"5", "6"}
+    heavy = [w for rule, w in jobs if rule.startswith(("probe_", "sweep", "attack", "transfer")) and "seed" in w]
+    assert {wildcards["seed"] for wildcards in heavy} == {"1", "4"}
 
 
 def test_keeping_less_plans_the_same_jobs(project):
@@ -128,6 +146,7 @@ def test_full_plan_of_the_smoke_study(project):
         assert jobs[f"probe_saves__{regime}__0_2"] == 1 and f"probe_saves__{regime}__2_4" not in jobs
     assert jobs["completions"] == jobs["judge"] == 4
     assert jobs["attack_gcg"] == jobs["attack_autodan"] == jobs["transfer"] == 1
+    assert jobs["framings"] == jobs["attack_universal"] == 1
 
 
 def test_judges_are_trained_on_their_role(project):
@@ -142,7 +161,7 @@ def test_no_model_is_run_before_its_layers_are_known(project):
     change(project, "completions.every_save", {"direct": 2})
     change(project, "attacks.require_refusal", True)
     first = ("clean_rows", "train_", "fit_labels_", "probe_", "completions", "attacked_behaviours")
-    later = ("attack_gcg", "attack_autodan", "transfer")
+    later = ("attack_gcg", "attack_universal", "attack_autodan", "transfer")
     for rule, _, inputs in jobs_of(project)[0]:
         if "model" in inputs:
             assert rule.startswith(first + later)
@@ -254,7 +273,7 @@ class TestAfterARun:
         change(study, "seeds", [1, 2])
         jobs = planned(study)
         assert {w["seed"] for _, w in jobs if "seed" in w} == {"2"}
-        shared = {"tiny_model": 1, "model_layers": 1, "prompt_sets": 1, "clean_rows": 1}
+        shared = {"tiny_model": 1, "model_layers": 1}
         assert detailed(study) == before - type(before)(shared)
 
     def test_a_suite_setting_trains_nothing(self, study):
@@ -364,8 +383,8 @@ IMPORTS = {
     "geometry/contrast": {"probe", "probe_saves"},
     "geometry/activations": {"probe", "probe_saves"},
     "models/folders": {"convert_model"},
-    "prompts/leakage": {"prompt_sets"},
-    "prompts/targets": {"prompt_sets"},
+    "prompts/leakage": {"judge_prompts", "prompt_sets"},
+    "prompts/targets": {"judge_prompts", "prompt_sets"},
     "models/generation": {
         "attack_autodan",
         "choose_behaviours",
@@ -427,7 +446,7 @@ def test_no_judge_and_no_intake_is_behind_the_work_of_models(script):
 
 def rewrite_answered_lookalikes(folder: Path) -> None:
     """Change the text of the look-alikes that the study asks."""
-    asked = folder / "results/smoke/private/prompts/lookalike.jsonl"
+    asked = folder / "results/smoke/private/seed1/prompts/lookalike.jsonl"
     prompts = {json.loads(line)["prompt"] for line in asked.read_text().splitlines()}
     path = folder / "data/lookalikes.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]
@@ -444,7 +463,7 @@ def test_a_prompt_file_reruns_what_reads_it(study):
     Snakemake compares contents between runs and not within one: the wrapper of `make run` therefore brings the prompt
     sets up to date first.
     """
-    roles = study / "results/smoke/private/prompts"
+    roles = study / "results/smoke/private/seed1/prompts"
     before = {path.name: path.read_bytes() for path in roles.glob("*.jsonl")}
     rewrite_answered_lookalikes(study)
     assert detailed(study)["prompt_sets"] == 1
@@ -457,7 +476,7 @@ def test_a_prompt_file_reruns_what_reads_it(study):
 
 @pytest.mark.slow
 def test_an_unused_line_of_a_prompt_file_reruns_the_split_only(study):
-    asked = (study / "results/smoke/private/prompts/lookalike.jsonl").read_text().splitlines()
+    asked = (study / "results/smoke/private/seed1/prompts/lookalike.jsonl").read_text().splitlines()
     prompts = {json.loads(line)["prompt"] for line in asked}
     path = study / "data/lookalikes.jsonl"
     rows = [json.loads(line) for line in path.read_text().splitlines()]

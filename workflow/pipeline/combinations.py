@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from pipeline.config_check import ConfigError
-from pipeline.layout import PUBLISHED_JUDGES, TEMPLATES, TRAINED_JUDGES
+from pipeline.layout import ATTACKED_SUITES, PUBLISHED_JUDGES, TEMPLATES
 from pipeline.limits import layers_of, limits_of
 from pipeline.study import Study
 from safety_geometry.causal.plan import Target
@@ -19,6 +19,8 @@ DATA = Path(__file__).resolve().parents[2] / "data"
 WORDS = {"none", "nan", "na", "nil", "y", "n"}  # besides what YAML and Python read as a value
 WILDCARD = re.compile(r"\{\s*[.\w]+\s*[,}]")  # Snakemake's, which it looks for in every path
 TEXT = "tag:yaml.org,2002:str"
+ANSWERED = ("ultrachat", "jsonl")  # formats of prompts with answers, which clean rows may take
+GCG_INIT, RANDOM = " !", "random"  # `GCGConfig.init` where a configuration has none, and the start drawn by seed
 
 
 def check_combinations(study: Study) -> None:
@@ -52,8 +54,9 @@ def _words(study: Study) -> None:
             raise ConfigError(
                 key, alike, "these differ in capitals only, and some disks do not; call one something else"
             )
-    if "fixed_source" in prompts["roles"]:
-        raise ConfigError("prompts.roles", "fixed_source", "the suite of attacks has this name; call it something else")
+    for suite in ("framings", *ATTACKED_SUITES):
+        if suite in prompts["roles"]:
+            raise ConfigError("prompts.roles", suite, "a suite of attacks has this name; call it something else")
 
 
 def check_word(key: str, name: str) -> None:
@@ -92,7 +95,9 @@ def _entries(study: Study) -> dict[str, Mapping]:
         key = f"prompts.sets.{name}"
         entries |= {key: prompts} | ({f"{key}.targets": prompts["targets"]} if "targets" in prompts else {})
     if judges["labelled"]:
-        entries |= {f"judges.labelled.{kind}": judges["labelled"][kind] for kind in TRAINED_JUDGES}
+        entries |= {f"judges.labelled.{kind}": judges["labelled"][kind] for kind in study.layout.labelled_kinds()}
+    if study.embeddings:
+        entries["judges.embeddings"] = study.embeddings
     for name in PUBLISHED_JUDGES:
         judge = judges.get(name) or {}
         templates = {part: judge[part] for part in TEMPLATES if isinstance(judge.get(part), Mapping)}
@@ -134,6 +139,8 @@ def _patterns(study: Study) -> Iterator[tuple[str, str]]:
     for name, source in study.config["sources"].items():
         for member in source.get("members", []):
             yield f"sources.{name}.members", member if isinstance(member, str) else member["path"]
+        for part in source.get("parts", []):
+            yield f"sources.{name}.parts", part["file"]
         if "file" in source:
             yield f"sources.{name}.file", source["file"]
     for key, entry in _entries(study).items():
@@ -169,12 +176,15 @@ def _names(study: Study) -> None:
         raise ConfigError("regimes", {}, "nothing to study: name regimes to train, or checkpoints that you have")
     if study.regimes and config["model"]["format"] is None:
         raise ConfigError("model.format", None, "the regimes are trained from this model; set source and format")
-    if not study.regimes and len(config["seeds"]) > 1:
+    if not study.regimes and len(study.all_seeds) > 1 and not config["prompts"]["per_seed"]:
         raise ConfigError(
-            "seeds",
-            config["seeds"],
-            "nothing is trained here, so that another seed would repeat every checkpoint; keep one",
+            "seeds" if len(study.seeds) > 1 else "light_seeds",
+            study.all_seeds,
+            "nothing is trained here and prompts are the same under every seed, so that another one would repeat every"
+            " checkpoint; keep one, or set prompts.per_seed to true",
         )
+    if both := sorted(set(study.seeds) & set(study.light_seeds)):
+        raise ConfigError("light_seeds", both[0], "this seed is among seeds, which have everything; name others")
 
 
 def _brought(study: Study) -> None:
@@ -298,16 +308,25 @@ def _tiny(study: Study) -> None:
 def _prompts(study: Study) -> None:
     config, roles, sets = study.config, study.config["prompts"]["roles"], study.config["prompts"]["sets"]
     completions, clean = config["completions"], config["clean_rows"]["roles"] if study.regimes else []
+    if lacks := sorted(set(completions["max_new_tokens"]) - {*roles, "framings", *ATTACKED_SUITES}):
+        fix = "no role of this name: add it to prompts.roles, or set completions.max_new_tokens of it to null"
+        raise ConfigError("completions.max_new_tokens", lacks[0], fix)
     if unknown := set(completions["every_save"]) - set(completions["max_new_tokens"]):
         raise ConfigError("completions.every_save", sorted(unknown), "not a suite of completions.max_new_tokens")
     for suite, n in completions["every_save"].items():
+        if suite in study.suites_left_out:
+            raise ConfigError(f"completions.every_save.{suite}", n, "the study makes no such attack; see attacks")
+        if suite == "framings" and n is not None and n % (templates := config["attacks"]["framings"]):
+            fix = f"has to be a multiple of attacks.framings = {templates}, the rows of a request"
+            raise ConfigError(f"completions.every_save.{suite}", n, fix)
         if n is not None and suite in roles:
             _enough(study, f"completions.every_save.{suite}", n, suite)
     for name, role in roles.items():
         for wanted in _sets(role):
             _known(f"prompts.roles.{name}.set", wanted, "set", sets)
-        if "shares" in role:
-            _known(f"prompts.roles.{name}.shares", role["shares"], "role", roles)
+        for key in ("shares", "pairs"):
+            if key in role:
+                _known(f"prompts.roles.{name}.{key}", role[key], "role", roles)
     for name, prompts in sets.items():
         if "targets" in prompts and prompts["format"] != "harmbench_csv":
             raise ConfigError(
@@ -318,14 +337,23 @@ def _prompts(study: Study) -> None:
     for name in clean:
         _known("clean_rows.roles", name, "role", roles)
         for wanted in _sets(roles[name]) if study.answered else ():
-            if (form := sets[wanted]["format"]) != "ultrachat":
+            if (form := sets[wanted]["format"]) not in ANSWERED:
                 raise ConfigError(
                     "clean_rows.answers",
                     "data",
-                    f"role {name} has prompts without answers (set {wanted}, format {form}); only ultrachat has them",
+                    f"role {name} has prompts without answers (set {wanted}, format {form}); only"
+                    f" {' and '.join(ANSWERED)} have them",
                 )
     for kind in ("harmful", "benign"):
         _enough(study, "refusal.validation", config["refusal"]["validation"], f"select_{kind}")
+    refusal = config["refusal"]
+    if (screen := refusal["screen"]) > refusal["validation"] - 2:
+        raise ConfigError(
+            "refusal.screen",
+            screen,
+            f"leaves fewer than 2 of the {refusal['validation']} prompts (refusal.validation) that a choice is measured"
+            " on; lower it",
+        )
 
 
 def _sets(role: Mapping) -> list[str]:
@@ -341,6 +369,16 @@ def _judges(study: Study) -> None:
             "judges.labelled trains judges on the requests of this role only, so that no other role's are among them;"
             " add {set: the set of the labelled files, n: all, kind: judge}, or set judges.labelled to null",
         )
+    if labelled and "judge_train" not in study.judge_roles:
+        kind = study.config["prompts"]["roles"]["judge_train"]["kind"]
+        raise ConfigError(
+            "prompts.roles.judge_train.kind", kind, "has to be judge: judges are trained once, for all seeds"
+        )
+    for name in study.judge_roles:
+        if study.config["prompts"]["roles"][name]["n"] == "published":
+            raise ConfigError(
+                f"prompts.roles.{name}.n", "published", "a judge yields to evaluation prompts; write all, or a number"
+            )
     if labelled:
         _enough(study, "judges.labelled.folds", labelled["folds"], "judge_train")
     elif (decision := judges.get("decision", "rules")) != "rules":
@@ -361,9 +399,40 @@ def _attacks(study: Study) -> None:
             transfer["behaviours"],
             f"only attacks.behaviours ({attacks['behaviours']}) are chosen",
         )
-    seeds = len((DATA / "autodan_seeds.jsonl").read_text(encoding="utf-8").splitlines())
-    if attacks["autodan"]["seeds"] > seeds:
-        raise ConfigError("attacks.autodan.seeds", attacks["autodan"]["seeds"], f"data/autodan_seeds.jsonl has {seeds}")
+    templates = len((DATA / "autodan_seeds.jsonl").read_text(encoding="utf-8").splitlines())
+    for key, wanted in (("autodan.seeds", attacks["autodan"]["seeds"]), ("framings", attacks["framings"])):
+        if wanted > templates:
+            raise ConfigError(f"attacks.{key}", wanted, f"data/autodan_seeds.jsonl has {templates}")
+    _starts(study)
+    if universal := attacks.get("universal"):
+        _universal(study, universal)
+
+
+def _starts(study: Study) -> None:
+    """An attack that starts where the pool starts begins at a string that training taught the model to refuse."""
+    if not any(settings["kind"] == "r2d2" for settings in study.regimes.values()):
+        return
+    start, pool = (study.config[section]["gcg"].get("init", GCG_INIT) for section in ("attacks", "pool"))
+    if start == pool != RANDOM:
+        raise ConfigError(
+            "attacks.gcg.init",
+            start,
+            f"is the start of pool.gcg too, a string that r2d2 regimes are trained to refuse; write {RANDOM}, or"
+            " another token",
+        )
+
+
+def _universal(study: Study, universal: Mapping) -> None:
+    key, gcg = "attacks.universal", study.config["attacks"]["gcg"]
+    roles = study.config["prompts"]["roles"]
+    _known(f"{key}.role", universal["role"], "role", roles)
+    for name in _sets(roles[universal["role"]]):
+        label = study.config["prompts"]["sets"].get(name, {}).get("label")
+        if label not in (None, "harmful"):
+            raise ConfigError(f"{key}.role", universal["role"], f"its set {name} is {label}; attacks need harmful ones")
+    _enough(study, f"{key}.behaviours", universal["behaviours"], universal["role"])
+    if universal["width"] > (most := gcg["suffix_length"] * gcg["top_k"]):
+        raise ConfigError(f"{key}.width", universal["width"], f"suffix_length times top_k gives only {most} candidates")
 
 
 # ------------------------------------------------------------------------------------------------ geometry and sweeps
@@ -410,27 +479,44 @@ def _listed(study: Study) -> None:
 
 def _targets(study: Study) -> None:
     sweep, known = study.config["sweep"], {target.id for target in study.targets()}
-    for number, cell in enumerate(sweep["primary"]):
-        if (cell["regime"], str(cell["anchor"])) not in _places(study):
-            place = f"{cell['regime']}:{cell['anchor']}"
-            raise ConfigError(f"sweep.primary[{number}]", place, "not in sweep.checkpoints")
-    for key, cells in (("sweep.primary", sweep["primary"]), ("sweep.generate.cells", sweep["generate"]["cells"])):
-        for number, target in enumerate(map(Target.of, cells)):
-            if target.id not in known:
-                raise ConfigError(
-                    f"{key}[{number}]",
-                    target.id,
-                    "no such target; its family, mode, lambda, scope and rank have to be among those of sweep",
-                )
+    primary, places = study.primary(), _places(study)
+    for number, place, _ in primary:
+        if place not in places:
+            raise ConfigError(f"sweep.primary[{number}]", ":".join(place), "not in sweep.checkpoints")
+    answering = map(Target.of, sweep["generate"]["cells"])
+    named = [(f"sweep.primary[{number}]", target) for number, _, target in primary]
+    named += [(f"sweep.generate.cells[{number}]", target) for number, target in enumerate(answering)]
+    for key, target in named:
+        if target.id not in known:
+            raise ConfigError(
+                key,
+                target.id,
+                "no such target; its family, mode, lambda, scope and rank have to be among those of sweep",
+            )
+    _decidable([regime for _, (regime, _), _ in primary], sweep["permutations"])
     directions = study.config["coupling"]["subspace_k"]
     for rank in sweep["ranks"]:
         if rank > max(1, directions):
             raise ConfigError("sweep.ranks", rank, f"subspaces have coupling.subspace_k = {directions} directions")
 
 
+def _decidable(regimes: list[str], permutations: int) -> None:
+    """So many directions can give a p that stays below .05 after Holm over a regime's primary cells; `regimes`: of each
+    cell."""
+    for regime, cells in Counter(regimes).items():
+        if cells / (1 + permutations) >= 0.05:
+            raise ConfigError(
+                "sweep.permutations",
+                permutations,
+                f"{cells} primary cells of {regime} could not reach p < .05 after Holm's correction (least"
+                f" {cells}/(1 + {permutations}) = {cells / (1 + permutations):.3g}); take at least {20 * cells}"
+                " directions, or fewer cells in sweep.primary",
+            )
+
+
 def _answers(study: Study) -> None:
     config, sweep, follow_up = study.config, study.config["sweep"], study.config["follow_up"]
-    suites = set(config["completions"]["max_new_tokens"]) - {"fixed_source"}
+    suites = set(config["completions"]["max_new_tokens"]) - {"framings", *ATTACKED_SUITES}
     for key, numbers in (("sweep.generate", sweep["generate"]["suites"]), ("follow_up", follow_up["suites"])):
         for suite, n in numbers.items():
             if suite not in suites:
@@ -443,6 +529,8 @@ def _answers(study: Study) -> None:
             _known(f"quadrants.{side}", suite, "suite", config["completions"]["max_new_tokens"])
     for kind, role in (("harmful", "direct"), ("benign", "utility")):
         _enough(study, f"sweep.prompts.{kind}", sweep["prompts"][kind], role)
+        if asked := sweep.get("reply_inversion"):
+            _enough(study, f"sweep.reply_inversion.prompts.{kind}", asked["prompts"][kind], role)
     if follow_up["targets"] and not sweep["generate"]["cells"]:
         raise ConfigError(
             "follow_up.targets", follow_up["targets"], "needs sweep.generate.cells to choose from; or set it to 0"

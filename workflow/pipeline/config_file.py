@@ -28,9 +28,10 @@ NULLS = frozenset(
     tuple(key.split(".")) for key in ( "model.source", "model.format", "model.system", "prompts.target_words",
     "prompts.sets.*.source", "pool.gcg.mellowmax", "pool.gcg.probe", "attacks.gcg.mellowmax", "attacks.gcg.probe",
     "completions.every_save.*", "judges.labelled", "judges.labelled.refusal.source", "judges.labelled.harm.source",
-    "judges.hand_labels", "judges.harmbench", "judges.strongreject",
+    "judges.labelled.severity", "judges.labelled.severity.source",
+    "judges.hand_labels", "judges.embeddings", "judges.harmbench", "judges.strongreject",
     *(f"judges.{judge}.{key}" for judge in ("harmbench", "strongreject") for key in ("base", "template",
-    "contextual_template")), "sweep.layer_scan", )
+    "contextual_template")), "sweep.layer_scan", "sweep.reply_inversion", )
 )  # fmt: skip
 
 # Sections of named entries: null takes all of config.yaml's away.

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 PROBES = ("fit_harmful", "fit_benign", "select_harmful", "select_benign")  # roles that activations are cached of
 CHECKPOINT = "{regime}/step{step}"
 TRAINED_JUDGES = ("refusal", "harm")
+LABELLED = (*TRAINED_JUDGES, "severity")  # what they learn from
 PUBLISHED_JUDGES = ("harmbench", "strongreject")
 TEMPLATES = ("template", "contextual_template")
+# Suite -> attack on the fixed source.
+ATTACKED_SUITES = {"fixed_source": "gcg", "autodan": "autodan", "universal": "universal"}
 
 
 def filled(path: str, seed: int | str = "{seed}", regime: str = "{regime}", step: int | str = "{step}") -> str:
@@ -38,16 +41,19 @@ class Layout:
         self.base = f"{self.root}/models/base"
         self.layers = f"{self.root}/models/layers.json"  # number of blocks of each of `models`
         self.probes = {name: self.role(name) for name in PROBES}  # prompts that activations are cached of, by role
-        self.clean_rows = f"{self.private}/clean_rows.jsonl"
+        self.clean_rows = f"{self.private_seed}/clean_rows.jsonl"
+        self.leakage = f"{self.seed}/leakage.csv"
         self.training_table = f"{self.seed}/training.csv"
         self.anchor_activations = f"{self.seed}/activations/{CHECKPOINT}.safetensors"
         self.anchor_completions = f"{self.private_seed}/completions/{CHECKPOINT}.jsonl"
         self.anchor_judged = f"{self.seed}/judged/{CHECKPOINT}/judged.csv"
         self.scores = f"{self.seed}/scores/{CHECKPOINT}.safetensors"
+        self.rulers = f"{self.seed}/rulers/{{model}}/rulers.csv"
         self.carriers = f"{self.seed}/carriers/{{regime}}/carriers.safetensors"
         self.prompt_activations = f"{self.seed}/completions/{CHECKPOINT}.safetensors"
         self.cells = f"{self.seed}/sweep/{CHECKPOINT}/cells.csv"
         self.readout = f"{self.seed}/sweep/{CHECKPOINT}/readout.csv"
+        self.reply_inversion = f"{self.seed}/sweep/{CHECKPOINT}/reply_inversion.csv"
         self.sweep_answers = f"{self.private_seed}/sweep/{CHECKPOINT}/completions.jsonl"
         self.sweep_judged = f"{self.seed}/sweep/{CHECKPOINT}/sweep/judged.csv"
         self.follow_up_choice = f"{self.seed}/sweep/choice.json"
@@ -55,6 +61,8 @@ class Layout:
         self.follow_up_judged = f"{self.seed}/sweep/{CHECKPOINT}/follow_up/judged.csv"
         self.quadrant_texts = f"{self.private}/quadrants.jsonl"
         self.behaviours = f"{self.private_seed}/attacks/behaviours.jsonl"
+        self.universal_behaviours = f"{self.private_seed}/attacks/universal_behaviours.jsonl"
+        self.framings = f"{self.private_seed}/attacks/framings.jsonl"
         self.transfer_answers = f"{self.private_seed}/transfer/{CHECKPOINT}.jsonl"
         self.transfer_judged = f"{self.seed}/transfer/{CHECKPOINT}/judged.csv"
         self.judges_table = f"{self.root}/judges/judges.csv"
@@ -65,7 +73,14 @@ class Layout:
         return f"{self.private}/sources/{name}"
 
     def role(self, name: str) -> str:
-        return f"{self.private}/prompts/{name}.jsonl"
+        """Prompts of a role: a seed's, but for those that train the judges of all seeds."""
+        folder = self.private if name in self.study.judge_roles else self.private_seed
+        return f"{folder}/prompts/{name}.jsonl"
+
+    def roles(self, judges: bool) -> list[str]:
+        """Files of the roles of judges, or of all others."""
+        names = self.study.config["prompts"]["roles"]
+        return [self.role(name) for name in names if (name in self.study.judge_roles) == judges]
 
     def model(self, name: str, step: int) -> str:
         """Model folder of a checkpoint: its own, or the base that its adapter belongs to."""
@@ -166,8 +181,12 @@ class Layout:
         return [f"{self.seed}/fit_labels/{regime}/step{step}.json"] if self.study.by_behaviour else []
 
     def regime_table(self, name: str) -> str:
-        """Of a regime's carriers: coupling, geometry, coupling_controls, profile."""
+        """Of a regime's carriers: coupling, geometry, coupling_controls, profile, selection."""
         return f"{self.seed}/carriers/{{regime}}/{name}.csv"
+
+    def rulers_of(self, regime: str) -> str:
+        """Rulers of the probe prompts by the tokenizer that a trajectory has: the regimes share the base's."""
+        return self.rulers.replace("{model}", "base" if regime in self.study.regimes else regime)
 
     def completions(self, regime: str, step: int) -> str:
         return f"{self.private_seed}/completions/{self._apart(regime, step)}.jsonl"
@@ -179,12 +198,16 @@ class Layout:
         return [filled(self.judged(regime, step), seed) for seed, regime, step in self.study.judged_checkpoints()]
 
     def suite(self, name: str) -> str:
-        """Prompts of a suite: a role, or the fixed-source attacks."""
-        regime, step = self.study.fixed_source
-        return filled(self.attacks("gcg"), regime=regime, step=step) if name == "fixed_source" else self.role(name)
+        """Prompts of a suite: a role, or attacks on requests of role direct."""
+        if name == "framings":
+            return self.framings
+        if name in ATTACKED_SUITES:
+            regime, step = self.study.fixed_source
+            return filled(self.attacks(ATTACKED_SUITES[name]), regime=regime, step=step)
+        return self.role(name)
 
-    def suites(self, regime: str, step: int) -> list[str]:
-        return [self.suite(name) for name in self.study.suites(regime, step)]
+    def suites(self, regime: str, step: int, seed: int | None = None) -> list[str]:
+        return [self.suite(name) for name in self.study.suites(regime, step, seed)]
 
     # ------------------------------------------------------------------------------------------ attacks and sweeps
 
@@ -224,7 +247,17 @@ class Layout:
             for part in TEMPLATES:
                 if wording := spec.get(part):
                     files[f"{name}_{part}"] = wording if isinstance(wording, str) else self.judge_template(name, part)
-        return files | {kind: self.trained_judge(kind) for kind in TRAINED_JUDGES if self.study.labelled}
+        trained = {kind: self.trained_judge(kind) for kind in TRAINED_JUDGES if self.study.labelled}
+        return files | trained | self.embeddings()
+
+    def embeddings(self) -> dict[str, str]:
+        """The source of the sentence embeddings that the trained judge of harm sees, where it does."""
+        spec = self.study.embeddings
+        return {"embeddings": self.source(spec["source"])} if spec else {}
+
+    def labelled_kinds(self) -> list[str]:
+        """Sets of labelled answers that the study has."""
+        return [kind for kind in LABELLED if self.study.labelled.get(kind)]
 
     def labelled(self, kind: str) -> list[str]:
         """Folder of a labelled set's files: a source, or this project."""

@@ -9,6 +9,8 @@ from pipeline.identity import Group
 from pipeline.layout import PUBLISHED_JUDGES, Layout
 from safety_geometry.causal.plan import Target
 
+LIGHT_SUITES = ("direct", "lookalike", "utility")  # what the checkpoints of a light seed are asked
+
 
 class Study:
     """Read-only view of the configuration (see `combinations` for what is checked)."""
@@ -23,6 +25,21 @@ class Study:
     def layout(self) -> Layout:
         """Where its files stand."""
         return Layout(self)
+
+    @property
+    def seeds(self) -> list[int]:
+        """Those with everything."""
+        return self.config["seeds"]
+
+    @cached_property
+    def light_seeds(self) -> list[int]:
+        """Those that only train and answer `LIGHT_SUITES`; of a number, so many behind the last of `seeds`."""
+        light = self.config["light_seeds"]
+        return light if isinstance(light, list) else [max(self.seeds) + 1 + number for number in range(light)]
+
+    @property
+    def all_seeds(self) -> list[int]:
+        return [*self.seeds, *self.light_seeds]
 
     @property
     def trajectories(self) -> list[str]:
@@ -109,13 +126,15 @@ class Study:
         return [(name, step) for name in self.trajectories for step in self.steps(name)]
 
     def judged_checkpoints(self) -> list[tuple[int, str, int]]:
-        """(seed, regime, step) of every checkpoint with a suite, in the order of seeds, regimes and steps."""
-        points = [point for point in self.checkpoints() if self.suites(*point)]
-        return [(seed, *point) for seed in self.config["seeds"] for point in points]
+        """(seed, regime, step) of every checkpoint with a suite, in the order of seeds, regimes and steps; light seeds
+        last."""
+        points = [(seed, *point) for seed in self.all_seeds for point in self.checkpoints()]
+        return [(seed, *point) for seed, *point in points if self.suites(*point, seed)]
 
     def evaluated(self) -> list[tuple[int, str, int]]:
-        """Those of them that are anchors."""
-        return [point for point in self.judged_checkpoints() if self.anchor_name(*point[1:])]
+        """Those of them that are anchors and have activations of what they were asked: light seeds have none."""
+        points = [(seed, *point) for seed, *point in self.judged_checkpoints() if self.anchor_name(*point)]
+        return [point for point in points if point[0] not in self.light_seeds]
 
     @property
     def labelled(self) -> dict | None:
@@ -123,18 +142,37 @@ class Study:
         return self.config["judges"].get("labelled")
 
     @property
+    def embeddings(self) -> dict | None:
+        """Sentence embeddings for the trained judge of harm."""
+        return self.config["judges"].get("embeddings") if self.labelled else None
+
+    @property
     def published_judges(self) -> dict[str, dict]:
         """Judges that are models, by name."""
         judges = self.config["judges"]
         return {name: judges[name] for name in PUBLISHED_JUDGES if judges.get(name)}
 
-    def suites(self, regime: str, step: int) -> dict[str, int | None]:
+    def suites(self, regime: str, step: int, seed: int | None = None) -> dict[str, int | None]:
         """Evaluation suites of a checkpoint, in the order of the configuration: how many first prompts; None: all."""
-        wanted = self.config["completions"]["max_new_tokens"]
+        wanted = [suite for suite in self.config["completions"]["max_new_tokens"] if suite not in self.suites_left_out]
+        light = seed in self.light_seeds
         if step in self.anchor_steps(regime):
-            return dict.fromkeys(wanted)
+            return dict.fromkeys(suite for suite in wanted if suite in LIGHT_SUITES or not light)
+        if light:
+            return {}
         every = self.config["completions"]["every_save"]
         return {s: every[s] for s in wanted if s in every}
+
+    @property
+    def suites_left_out(self) -> set[str]:
+        """Suites of attacks that the study does not make."""
+        attacks = self.config["attacks"]
+        made = {
+            "framings": attacks["framings"],
+            "universal": attacks.get("universal"),
+            "autodan": "autodan" in self.methods(*self.fixed_source),
+        }
+        return {suite for suite, there in made.items() if not there}
 
     def between_anchors(self, name: str) -> list[Group]:
         """Groups of the steps that are no anchors; those that would be empty are left out."""
@@ -151,6 +189,11 @@ class Study:
         )
         own_files = sorted({file for s in sets if s["source"] is None for file in s["files"]})
         return [self.layout.source(name) for name in fetched] + own_files
+
+    @property
+    def judge_roles(self) -> list[str]:
+        """Roles whose prompts are the study's and not a seed's."""
+        return [name for name, role in self.config["prompts"]["roles"].items() if role["kind"] == "judge"]
 
     @property
     def answered(self) -> bool:
@@ -196,14 +239,23 @@ class Study:
         """R is the contrast of refused and other prompts."""
         return self.config["refusal"]["contrast"] == "behaviour"
 
+    def carriers_elsewhere(self, regime: str) -> list[str]:
+        """The regime whose reference site serves where another has no R: R2D2 without its refresh, if it is trained."""
+        if regime not in self.regimes:
+            return []
+        frozen = [
+            name for name, spec in self.regimes.items() if spec["kind"] == "r2d2" and not spec.get("refresh", True)
+        ]
+        return [name for name in frozen[:1] if name != regime]
+
     # ---------------------------------------------------------------------------------------------- causal sweep
 
     def swept(self) -> list[tuple[int, str, int]]:
         """(seed, trajectory or aligned model, step) of every swept checkpoint. An aligned model has no seed: the first
         stands."""
         points = self.at_anchors(self.config["sweep"]["checkpoints"])
-        checkpoints = [(seed, *point) for seed in self.config["seeds"] for point in points]
-        return checkpoints + [(self.config["seeds"][0], name, 0) for name in self.models]
+        checkpoints = [(seed, *point) for seed in self.seeds for point in points]
+        return checkpoints + [(self.seeds[0], name, 0) for name in self.models]
 
     def targets(self) -> list[Target]:
         """Every target of the sweep: family × λ × mode × scope × rank. Steering adds single directions only."""
@@ -216,6 +268,16 @@ class Study:
             for scope in sweep["scopes"]
             for rank in sweep["ranks"]
             if family == "ablate" or rank == 1
+        ]
+
+    def primary(self) -> list[tuple[int, tuple[str, str], Target]]:
+        """(row of sweep.primary, (regime or model, anchor), target) of every cell with a permutation p: a row with
+        several modes or λ has a cell for each."""
+        return [
+            (number, (row["regime"], str(row["anchor"])), Target.of(row | {"mode": mode, "lambda": strength}))
+            for number, row in enumerate(self.config["sweep"]["primary"])
+            for mode in (row["mode"] if isinstance(row["mode"], list) else [row["mode"]])
+            for strength in (row["lambda"] if isinstance(row["lambda"], list) else [row["lambda"]])
         ]
 
     def generated(self) -> list[str]:
@@ -240,13 +302,17 @@ class Study:
 
     def attacked(self) -> list[tuple[int, str, int]]:
         """(seed, regime, step) of every source."""
-        return [(seed, *source) for seed in self.config["seeds"] for source in self.attack_sources]
+        return [(seed, *source) for seed in self.seeds for source in self.attack_sources]
 
     def methods(self, regime: str, step: int) -> list[str]:
         """Attacks made on a source: GCG on the fixed one, whatever transfer asks for."""
         transferred = (regime, step) in self.at_anchors(self.config["transfer"]["sources"])
         wanted = set(self.config["transfer"]["methods"] if transferred else [])
         return [m for m in ("gcg", "autodan") if m in wanted or (m == "gcg" and (regime, step) == self.fixed_source)]
+
+    def common_attacks(self, regime: str, step: int) -> list[str]:
+        """Attacks on a source that are one for all requests: the universal suffix, on the fixed source only."""
+        return ["universal"] if self.config["attacks"].get("universal") and (regime, step) == self.fixed_source else []
 
     def attack_targets(self, regime: str, step: int) -> list[tuple[str, int]]:
         """Checkpoints that are asked the attacks of a source: itself first."""

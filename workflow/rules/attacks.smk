@@ -1,10 +1,13 @@
 """Attacks made on checkpoints, and their transfer to others.
 
-The fixed-source attacks are GCG's on one checkpoint that refuses; every other source attacks the same behaviours. One job asks
-all targets a source's attacks, so that a new source adds its own jobs only.
+The fixed-source attacks are made on one checkpoint that refuses; every other source attacks the same behaviours. One job asks
+all targets a source's attacks, so that a new source adds its own jobs only. Framings are made on no checkpoint.
 """
 
+UNIVERSAL = config["attacks"].get("universal")
+frame = stages["framings"]
 pick = stages["attacked_behaviours"]
+together = stages["attack_universal"]
 gcg = stages["attack_gcg"]
 autodan = stages["attack_autodan"]
 ask = stages["transfer"]
@@ -12,13 +15,33 @@ judge_asked = stages["judge_transfer"]
 tabulate_attacks = stages["transfer_tables"]
 
 
+rule framings:
+    input:
+        requests=layout.role("direct"),
+        templates="data/autodan_seeds.jsonl",
+    output:
+        attacks=layout.framings,
+    log:
+        frame.log,
+    conda:
+        frame.conda
+    resources:
+        **frame.resources,
+    params:
+        **frame.params,
+    shell:
+        frame.command
+
+
 rule attacked_behaviours:
     input:
         unpack(lambda wc: layout.weights(*study.fixed_source, wc.seed) if config["attacks"]["require_refusal"] else {}),
         requests=layout.role("direct"),
+        **({"universal_requests": layout.role(UNIVERSAL["role"])} if UNIVERSAL else {}),
         layers=ancient(layout.layers),
     output:
         behaviours=layout.behaviours,
+        **({"universal": layout.universal_behaviours} if UNIVERSAL else {}),
     log:
         pick.log,
     priority: 90
@@ -54,6 +77,32 @@ rule attack_gcg:
         **gcg.params,
     shell:
         gcg.command
+
+
+if UNIVERSAL:
+
+    rule attack_universal:
+        input:
+            unpack(weights),
+            behaviours=layout.universal_behaviours,
+            requests=layout.role("direct"),
+        output:
+            attacks=layout.attacks("universal"),
+            table=layout.attack_parts("universal"),
+        log:
+            together.log,
+        benchmark:
+            together.benchmark
+        priority: 90
+        conda:
+            together.conda
+        threads: together.threads
+        resources:
+            **together.resources,
+        params:
+            **together.params,
+        shell:
+            together.command
 
 
 rule attack_autodan:
@@ -119,7 +168,7 @@ rule transfer_tables:
         attacks_parts=[
             filled(layout.attack_parts(method), *source)
             for source in study.attacked()
-            for method in study.methods(*source[1:])
+            for method in [*study.methods(*source[1:]), *study.common_attacks(*source[1:])]
         ],
         judged=layout.each(layout.transfer_judged, study.attacked()),
         trajectory=layout.table("trajectory"),

@@ -1,6 +1,7 @@
 """Completions of the evaluation suites: all of them at anchors, what completions.every_save names at the other saves."""
 
 answer = stages["completions"]
+answer_light = stages["completions_light"]
 
 
 rule completions:
@@ -15,6 +16,8 @@ rule completions:
         answer.log,
     benchmark:
         answer.benchmark
+    wildcard_constraints:
+        seed="|".join(map(str, study.seeds)),
     conda:
         answer.conda
     threads: answer.threads
@@ -24,6 +27,32 @@ rule completions:
         **answer.params,
     shell:
         answer.command
+
+
+if study.light_seeds:
+
+    rule completions_light:
+        input:
+            unpack(light_weights),
+            prompts=lambda wc: layout.suites(wc.regime, int(wc.step), int(wc.seed)),
+            layers=ancient(layout.layers),
+        output:
+            completions=layout.anchor_completions,
+        log:
+            answer_light.log,
+        benchmark:
+            answer_light.benchmark
+        wildcard_constraints:
+            seed="|".join(map(str, study.light_seeds)),
+        conda:
+            answer_light.conda
+        threads: answer_light.threads
+        resources:
+            **answer_light.resources,
+        params:
+            **answer_light.params,
+        shell:
+            answer_light.command
 
 
 # A rule for each group of saves: how many files it makes depends on it, and the outputs of a rule cannot.

@@ -12,6 +12,8 @@ judge_followed = stages["judge_follow_up"]
 tabulate = stages["causal_tables"]
 tabulate_follow_up = stages["follow_up_table"]
 sample = stages["quadrants"]
+invert = stages["reply_inversion"]
+tabulate_inversion = stages["reply_inversion_table"]
 
 
 rule sweep:
@@ -136,7 +138,7 @@ rule causal_tables:
 
 rule follow_up_table:
     input:
-        choices=expand(layout.follow_up_choice, seed=config["seeds"]),
+        choices=expand(layout.follow_up_choice, seed=study.seeds),
         judged=layout.swept(layout.follow_up_judged),
     output:
         table=reported("follow_up"),
@@ -150,6 +152,48 @@ rule follow_up_table:
         **tabulate_follow_up.params,
     shell:
         tabulate_follow_up.command
+
+
+if study.config["sweep"].get("reply_inversion"):
+
+    rule reply_inversion:
+        input:
+            unpack(weights),
+            carriers=layout.carriers,
+            harmful=layout.role("direct"),
+            benign=layout.role("utility"),
+            layers=ancient(layout.layers),
+        output:
+            reply_inversion=layout.reply_inversion,
+        log:
+            invert.log,
+        benchmark:
+            invert.benchmark
+        conda:
+            invert.conda
+        threads: invert.threads
+        resources:
+            **invert.resources,
+        params:
+            **invert.params,
+        shell:
+            invert.command
+
+    rule reply_inversion_table:
+        input:
+            parts=layout.swept(layout.reply_inversion),
+        output:
+            table=reported("reply_inversion"),
+        log:
+            tabulate_inversion.log,
+        conda:
+            tabulate_inversion.conda
+        resources:
+            **tabulate_inversion.resources,
+        params:
+            **tabulate_inversion.params,
+        shell:
+            tabulate_inversion.command
 
 
 rule quadrants:

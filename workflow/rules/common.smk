@@ -25,8 +25,9 @@ from snakemake.logging import logger
 look_once_a_time_span()
 ROOT = Path(workflow.basedir)
 name_in_advice(Path(next(iter(given_config_files(workflow)), "config.yaml")), ROOT)
-if isinstance(given_config(workflow).get("seeds"), list):  # --config 'seeds=[42]' brings them as text
-    config["seeds"] = [int(s) if re.fullmatch("[0-9]+", str(s)) else s for s in config["seeds"]]
+for key in ("seeds", "light_seeds"):
+    if isinstance(given_config(workflow).get(key), list):  # --config 'seeds=[42]' brings them as text
+        config[key] = [int(s) if re.fullmatch("[0-9]+", str(s)) else s for s in config[key]]
 take_out(config)
 study = checked_study(config, layers) if is_main_process(workflow) else Study(config)
 layout = study.layout
@@ -65,6 +66,12 @@ def reported(name):
 def weights(wc):
     """Model, and adapter where there is one, of a checkpoint."""
     return layout.weights(wc.regime, int(wc.step), wc.seed)
+
+
+def light_weights(wc):
+    """The same for the script that takes several adapters."""
+    files = weights(wc)
+    return {"model": files["model"], "adapters": [files["adapter"]] if "adapter" in files else []}
 
 
 def swept(wc):

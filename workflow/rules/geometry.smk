@@ -2,6 +2,7 @@
 
 probe = stages["probe_anchor"]
 couple = stages["carriers"]
+measure = stages["rulers"]
 
 # A rule for each group of steps: how many files it makes depends on it, and the outputs of a rule cannot.
 for label in stages.groups("fit_labels"):
@@ -84,16 +85,39 @@ for save in stages.groups("probe_saves"):
             save.command
 
 
+rule rulers:
+    input:
+        model=lambda wc: layout.models()[wc.model],
+        **layout.probes,
+    output:
+        rulers=layout.rulers,
+    log:
+        measure.log,
+    wildcard_constraints:
+        model=r"[a-z][a-z0-9_]*",
+    conda:
+        measure.conda
+    resources:
+        **measure.resources,
+    params:
+        **measure.params,
+    shell:
+        measure.command
+
+
 rule carriers:
     input:
+        rulers=lambda wc: filled(layout.rulers_of(wc.regime), wc.seed),
         activations=lambda wc: [filled(layout.activations(wc.regime, step), wc.seed) for step in study.steps(wc.regime)],
         scores=lambda wc: [filled(layout.scores, wc.seed, wc.regime, step) for step in study.anchor_steps(wc.regime)],
+        elsewhere=lambda wc: [filled(layout.carriers, wc.seed, name) for name in study.carriers_elsewhere(wc.regime)],
     output:
         carriers=layout.carriers,
         coupling=layout.regime_table("coupling"),
         geometry=layout.regime_table("geometry"),
         controls=layout.regime_table("coupling_controls"),
         profile=layout.regime_table("profile"),
+        selection=layout.regime_table("selection"),
     log:
         couple.log,
     benchmark:

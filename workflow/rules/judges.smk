@@ -12,9 +12,9 @@ if study.labelled:
 
     rule train_judges:
         input:
-            refusal_labels=layout.labelled("refusal"),
-            harm_labels=layout.labelled("harm"),
+            **{f"{kind}_labels": layout.labelled(kind) for kind in layout.labelled_kinds()},
             judge_train=layout.role("judge_train"),
+            **layout.embeddings(),
         output:
             refusal=layout.trained_judge("refusal"),
             harm=layout.trained_judge("harm"),

@@ -4,7 +4,9 @@ fetch = stages["fetch_source"]
 tiny = stages["tiny_model"]
 convert = stages["convert_model"]
 find_layers = stages["model_layers"]
+judge_sets = stages["judge_prompts"]
 sets = stages["prompt_sets"]
+stack_leakage = stages["leakage_table"]
 clean = stages["clean_rows"]
 
 
@@ -86,12 +88,32 @@ rule model_layers:
         find_layers.command
 
 
+if study.judge_roles:
+
+    rule judge_prompts:
+        input:
+            sources=study.prompt_sources(),
+        output:
+            roles=layout.roles(judges=True),
+        log:
+            judge_sets.log,
+        conda:
+            judge_sets.conda
+        resources:
+            **judge_sets.resources,
+        params:
+            **judge_sets.params,
+        shell:
+            judge_sets.command
+
+
 rule prompt_sets:
     input:
         sources=study.prompt_sources(),
+        judges=layout.roles(judges=True),
     output:
-        roles=[layout.role(name) for name in config["prompts"]["roles"]],
-        leakage=reported("leakage"),
+        roles=layout.roles(judges=False),
+        leakage=layout.leakage,
     log:
         sets.log,
     conda:
@@ -102,6 +124,23 @@ rule prompt_sets:
         **sets.params,
     shell:
         sets.command
+
+
+rule leakage_table:
+    input:
+        parts=expand(layout.leakage, seed=study.all_seeds),
+    output:
+        leakage=reported("leakage"),
+    log:
+        stack_leakage.log,
+    conda:
+        stack_leakage.conda
+    resources:
+        **stack_leakage.resources,
+    params:
+        **stack_leakage.params,
+    shell:
+        stack_leakage.command
 
 
 if study.regimes:

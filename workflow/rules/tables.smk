@@ -13,10 +13,10 @@ report: "../report/workflow.rst"
 rule tables:
     input:
         **{
-            f"{name}_parts": expand(layout.regime_table(name), seed=config["seeds"], regime=study.trajectories)
+            f"{name}_parts": expand(layout.regime_table(name), seed=study.seeds, regime=study.trajectories)
             for name in tables.OF_REGIMES
         },
-        training_parts=expand(layout.training_table, seed=config["seeds"]) if study.regimes else [],
+        training_parts=expand(layout.training_table, seed=study.all_seeds) if study.regimes else [],
         judged=layout.all_judged(),
     output:
         **{name: reported(name) for name in tables.together(study)},

@@ -39,7 +39,7 @@ def main() -> None:
         if result.usable:
             attacks += [attack(row, "autodan", result.prompt), attack(row, "seeds", result.seed_prompt)]
         about = {"seed": params["seed"], "attack": "autodan", "source": params["source"], "behaviour": row["id"]}
-        table.append(about | numbers(config, result, size.rows))
+        table.append(about | numbers(loaded.runner, config, result, size.rows))
         seconds = time.perf_counter() - started
         print(f"{row['id']}: loss {result.seed_loss:.3f} -> {result.loss:.3f}, {seconds:.0f} s", flush=True)
         bar(1)

@@ -30,7 +30,8 @@ def main() -> None:
     runner, chat, rows, starts = loaded.runner, loaded.chat, read_behaviours(job.behaviours, params["behaviours"]), []
     for row in rows:
         with explained(SuffixError, of=f"attacks.gcg on {row['id']}"):
-            starts.append(initial_suffix(chat, row["prompt"], row["target"], config.init, config.suffix_length))
+            seed = derived_seed(params["seed"], "start", row["id"])
+            starts.append(initial_suffix(chat, row["prompt"], row["target"], config.init, config.suffix_length, seed))
     store, key = UnitStore(job.attacks.with_suffix(".store")), content_key(job.facts(job.inputs, params))
     batch = BatchSize.on(runner.device, config.batch_size)
     job.batches.extend(batch.both)
@@ -44,13 +45,12 @@ def main() -> None:
         check_cache(runner, starts[0], int(allowed.nonzero()[0]))
         keep = {"state": state, "save": lambda now: store.put(key, now)}
         results = attack_many(runner, chat, starts, config, allowed, seeds, lambda *_: bar(1), batch=batch, **keep)
-    tokens = sum(result.tokens for result in results)
-    print(f"{len(rows)} attacks in {time.perf_counter() - begun:.0f} s, {tokens} tokens", flush=True)
+    print(f"{len(rows)} attacks in {time.perf_counter() - begun:.0f} s", flush=True)
     attacks, table = [], []
     for row, start, result in zip(rows, starts, results, strict=True):
         attacks += [attack(row, "gcg", result.suffix.prompt), attack(row, "gcg_init", start.prompt)]
         of = {"seed": params["seed"], "attack": "gcg", "source": params["source"], "behaviour": row["id"]}
-        table.append(of | numbers(runner, config, start, result))
+        table.append(of | numbers(runner, config, [start], result))
     job.write_jsonl(attacks, job.attacks)
     job.write_table(table, job.table, "attack_parts")
     store.keep([])

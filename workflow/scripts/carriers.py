@@ -1,8 +1,9 @@
 """Carriers, coupling, geometry and companions of one (seed, regime), from cached activations and candidate scores.
 
---activations come in the order of params.steps, --scores in that of params.scored_steps. Checkpoints without a refusal
-carrier are named on stderr. params: seed, regime, steps, anchors {name: step}, reference (a step), scored_steps,
-settings (GeometrySettings).
+--activations come in the order of params.steps, --scores in that of params.scored_steps; --rulers stand beside every
+separability. Checkpoints without a refusal carrier are named on stderr. params: seed, regime, steps, anchors {name:
+step}, reference (a step), scored_steps, settings (GeometrySettings). --elsewhere: carriers of the regime whose
+reference anchor (params.elsewhere, a step) says where R is read when this regime's has none.
 """
 
 import sys
@@ -11,21 +12,26 @@ from _job import Job, JobError, explained
 
 from safety_geometry.artefacts.activations import Activations
 from safety_geometry.artefacts.candidate_scores import read_scores
-from safety_geometry.artefacts.carriers import write_carriers
+from safety_geometry.artefacts.carriers import read_carriers, write_carriers
+from safety_geometry.artefacts.tables.families import RULERS
+from safety_geometry.artefacts.tables.files import read_table
+from safety_geometry.artefacts.tables.specification import names
 from safety_geometry.geometry.checkpoint import GeometrySettings, Save, select_sites
 from safety_geometry.geometry.tables import TABLES, regime_tables
 from safety_geometry.settings.identity import Checkpoint
 
 
 def main() -> None:
-    job = Job(__doc__, ["activations*", "scores*"], ["carriers", *TABLES])
+    job = Job(__doc__, ["activations*", "scores*", "rulers", "elsewhere?"], ["carriers", *TABLES])
     params, settings = job.params, GeometrySettings(**job.params["settings"])
     with explained(ValueError, of=f"seed {params['seed']}, regime {params['regime']}"):
-        selected = select_sites(saves(job), settings)
-        tables = regime_tables(selected, params["reference"], settings)
-    for step, why in ((each.checkpoint.step, each.carriers.r_missing) for each in selected):
-        if why:
-            print(f"step {step}: no refusal carrier: refusal.contrast: behaviour: {why}", file=sys.stderr)
+        other = read_carriers(job.elsewhere, params["elsewhere"]).r if job.elsewhere else None
+        selected = select_sites(saves(job), settings, params["reference"], other and other.site)
+        rulers = read_table(job.rulers)[names(RULERS)].iloc[0].to_dict()
+        tables = regime_tables(selected, params["reference"], settings, rulers)
+    for step, carriers in ((each.checkpoint.step, each.carriers) for each in selected):
+        if carriers.r is None:
+            print(f"step {step}: no refusal carrier of its own: {carriers.r_missing}", file=sys.stderr)
     for name, table in tables.items():
         job.write_table(table, getattr(job, name))
     job.write(job.carriers, write_carriers, {each.checkpoint.step: each.carriers for each in selected})

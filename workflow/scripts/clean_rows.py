@@ -17,7 +17,10 @@ def main() -> None:
     job = Job(__doc__, inputs=["model?", "prompts*"], outputs=["rows"])
     rows = [row for path in job.prompts for row in read_role(path)]
     if job.params.get("answers") == "data":
-        with explained(ValueError, fix="; set clean_rows.answers to model, or give the role a set of format ultrachat"):
+        with explained(
+            ValueError,
+            fix="; set clean_rows.answers to model, or give the role a set with answers",
+        ):
             clean = conversations(rows)
     else:
         clean = answered(job, rows)

@@ -2,7 +2,8 @@
 Without --adapters, of the model itself.
 
 --adapters and --completions come in the same order. params: model, suites {name: max_new_tokens} in order, prompts
-{name: how many of the suite's first are asked, null for all}, batch_size. Rows are those of complete.py.
+{name: how many of the suite's first are asked, null for all}, arms (as for complete.py), batch_size. Rows are those
+of complete.py.
 """
 
 from _job import Job
@@ -15,7 +16,8 @@ from safety_geometry.models.answers import answer_suites
 def main() -> None:
     job = Job(__doc__, inputs=["model", "adapters*", "prompts*"], outputs=["completions*"])
     params, limits, base = job.params, job.params["suites"], load(job)
-    questions = read_suites({suite: params["prompts"][suite] for suite in limits}, job.prompts)
+    first = {suite: params["prompts"][suite] for suite in limits}
+    questions = read_suites(first, job.prompts, params.get("arms"))
     prompts = rendered(base, [row for _, row in questions], [limits[suite] for suite, _ in questions])
     size = batch_size(job, "completions", params["batch_size"])
     for part, loaded, path in saves(job, base, job.completions):

@@ -1,10 +1,11 @@
 """Judge completions: refusal class, attack success, usefulness, quality, benign utility. The output carries no text.
 
 --completions and --judged come in the same order. Completions are JSON Lines (safety_geometry.artefacts.completions).
---refusal, --harm: artefacts of train_judges.py (without them: rules only). --harmbench-model, --strongreject-model:
-folders of the published judges, which then give attack success and usefulness (-base: the folder of the base model
-where that is an adapter); the published prompts come in --harmbench-template (and -contextual-template, for rows with a
-context) and --strongreject-template. --params: decision (rules, either, trained), device, dtype, batch_size.
+--refusal, --harm: artefacts of train_judges.py (without them: rules only); --embeddings: folder with the model of
+sentence embeddings (params.embeddings_folder below it). --harmbench-model, --strongreject-model: folders of published
+judges, which then give attack success and usefulness (-base: of an adapter's base model); -template,
+-contextual-template (rows with a context): their prompts. --params: decision (rules, either, trained), success (what
+attack success is at most), device, dtype, batch_size.
 """
 
 from pathlib import Path
@@ -13,7 +14,7 @@ from _job import Job, JobError, explained
 
 from safety_geometry.artefacts.completions import read_completions
 from safety_geometry.artefacts.text_files import text_of
-from safety_geometry.judges.judging import judge_rows, trained_judge
+from safety_geometry.judges.judging import judge_rows, meaning_of_success, trained_judges
 from safety_geometry.judges.published import Published, Said
 
 PARTS = {
@@ -24,17 +25,17 @@ PUBLISHED = [f"{judge}_{part}?" for judge, parts in PARTS.items() for part in pa
 
 
 def main() -> None:
-    job = Job(__doc__, inputs=["completions*", "refusal?", "harm?", *PUBLISHED], outputs=["judged*"])
+    job = Job(__doc__, inputs=["completions*", "refusal?", "harm?", "embeddings?", *PUBLISHED], outputs=["judged*"])
     files = job.completions
     if not files or len(files) != len(job.judged):
         raise JobError(f"{len(job.judged)} outputs for {len(files)} files of completions; name one for each")
     rows = {path: read_completions(path) for path in files}
-    trained = {kind: trained_judge(job.refusal, kind, "refusal_trained") for kind in ("refusal", "off_topic")}
-    trained["decision"] = job.params.get("decision", "rules")
     harm, usefulness = (verdicts(job, name, rows) for name in ("harmbench", "strongreject"))
-    by_words = trained_judge(job.harm, "harm", "harm_trained")
+    trained = trained_judges(job.refusal, job.harm, job.embeddings and job.embeddings / job.params["embeddings_folder"])
+    means = meaning_of_success(None if harm else job.harm, job.params.get("success"))
+    trained |= {"decision": job.params.get("decision", "rules"), "success_means": means}
     for path, output in zip(files, job.judged, strict=True):
-        judges = trained | {"harm": harm.get(path, by_words), "usefulness": usefulness.get(path)}
+        judges = trained | {"harm": harm.get(path, trained["harm"]), "usefulness": usefulness.get(path)}
         with explained(ValueError, of=path):
             table = judge_rows(rows[path], path, **judges)
         job.part(completions=[path]).write_table(table, output, "judged")
@@ -45,7 +46,7 @@ def verdicts(job: Job, name: str, rows: dict[Path, list[dict]]) -> dict[Path, Sa
     files = {part: path for part in PARTS[name] if (path := getattr(job, f"{name}_{part}")) is not None}
     if "model" not in files:
         return {}
-    from safety_geometry.models.memory import BatchSize  # torch only where a published judge is asked
+    from safety_geometry.models.memory import BatchSize  # torch only where it is used
 
     texts = {part: text_of(path) for part, path in files.items() if part.endswith("template")}
     job.batches.append(size := BatchSize(job.params.get("batch_size", 8), f"{name}'s prompts"))

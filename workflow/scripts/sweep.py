@@ -2,7 +2,7 @@
 
 Finished units are kept in a folder `store` beside --completions (private): a killed sweep goes on where it was, and a
 changed λ, mode or number of controls computes only the cells concerned. params: model, step, those of Sweep.of, prompts
-{harmful, benign}, openings, batch_size, generate {cells, controls, suites, max_new_tokens, batch_size}."""
+{harmful, benign}, openings, batch_size, generate {cells, alone, controls, suites, max_new_tokens, batch_size}."""
 
 from _job import Job, explained
 from _model import batch_size, load, progress, recalled, rendered
@@ -13,8 +13,8 @@ from safety_geometry.artefacts.prompts import read_role, read_suites
 from safety_geometry.artefacts.unit_store import UnitStore
 from safety_geometry.causal import sweep as causal
 from safety_geometry.causal.cells import answer_units
-from safety_geometry.causal.readout import opening_ids
 from safety_geometry.models.answers import answer_cells
+from safety_geometry.models.openings import opening_ids
 
 
 def main() -> None:
@@ -22,16 +22,17 @@ def main() -> None:
     job = Job(__doc__, inputs, ["cells", "readout", "completions"])
     loaded, params, generate = load(job, job.adapter), job.params, job.params["generate"]
     harmful, benign = (read_role(getattr(job, name), params["prompts"][name]) for name in ("harmful", "benign"))
-    ids = {name: [row["id"] for row in rows] for name, rows in (("log_odds", harmful), ("kl", benign))}
-    tokens = [[prompt.ids for prompt in rendered(loaded, rows)] for rows in (harmful, benign)]
+    read, limit = zip(causal.QUANTITIES, (harmful, benign, benign), strict=True), generate["max_new_tokens"]
+    ids = {name: [row["id"] for row in rows] for name, rows in read}
+    tokens = [[prompt.ids for prompt in rendered(loaded, *some)] for some in ((harmful,), (benign, limit))]
     carriers, cache = read_carriers(job.carriers, params["step"]), Activations(job.activations)
     size = batch_size(job, "readout", params["batch_size"])
     with explained(ValueError, of=f"sweep of {job.carriers}"):
         sweep = causal.Sweep.of(params, loaded.runner, loaded.chat, carriers, cache, tokens[0], size)
-    questions, limit = read_suites(generate["suites"], job.suites), generate["max_new_tokens"]
-    answering = answer_units(units := list(sweep.units()))
+    questions, units = read_suites(generate["suites"], job.suites), list(sweep.units())
+    answering = answer_units(units)
     facts = job.facts(("model", "adapter", "harmful", "benign"), ("model", "prompts", "openings", "batch_size"))
-    keys = {unit.name: causal.readout_key(unit, facts) for unit in units}
+    keys = {unit.name: causal.readout_key(unit, facts, limit) for unit in units}
     facts = job.facts(("model", "adapter"), ("model",))
     keys |= {unit.name: causal.answer_key(unit.digests, questions, generate, facts) for unit in answering}
 

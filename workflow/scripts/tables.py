@@ -3,7 +3,7 @@
 --judged comes in the order of params.judged ({seed, regime, step, anchor} of each file). A study that trains nothing
 has no training tables. Behaviour in the trajectory is that of the same prompts at every save; in all other tables it is
 that of all prompts. params: regimes (all trajectories, in order), judged, every_save (suite: rows that every save
-answers), seed and draws of the bootstrap.
+answers), source (regime:step), aligned (a list of those), max_direct_asr, seed and draws of the bootstrap.
 """
 
 from _job import Job, explained
@@ -18,10 +18,12 @@ from safety_geometry.claims.tables import (
     stack,
     trajectory_table,
 )
+from safety_geometry.judges.attack_arms import attack_arms_table, source_choice_table
+from safety_geometry.settings.attack_arm import Place
 from safety_geometry.settings.identity import Checkpoint
 
-STACKED = ("coupling", "geometry", "coupling_controls", "profile")
-MADE = ("behaviour", "contrasts", "trajectory", "five_anchor")
+STACKED = ("coupling", "geometry", "coupling_controls", "profile", "selection")
+MADE = ("behaviour", "contrasts", "trajectory", "five_anchor", "attack_arms", "source_choice")
 
 
 def main() -> None:
@@ -35,6 +37,10 @@ def main() -> None:
         judged = by_checkpoint(checkpoints, job.judged, read_table)
         tables["behaviour"] = behaviour_table(judged, *bootstrap)
         tables["contrasts"] = contrasts_table(judged, params["regimes"], *bootstrap)
+        tables["attack_arms"] = attack_arms_table(judged)
+        aligned = [Place.parse(text) for text in params["aligned"]]
+        source, most = Place.parse(params["source"]), params["max_direct_asr"]
+        tables["source_choice"] = source_choice_table(tables["behaviour"], source, aligned, most)
         same = {checkpoint: first_rows(frame, params["every_save"]) for checkpoint, frame in judged.items()}
         tables["trajectory"] = trajectory_table(tables["coupling"], behaviour_table(same, *bootstrap))
         tables["five_anchor"] = five_anchor_table(trajectory_table(tables["coupling"], tables["behaviour"]))

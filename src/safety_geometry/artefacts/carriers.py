@@ -1,7 +1,8 @@
 """Carriers of every save of a regime: unit directions, the subspaces around them, and where they were read.
 
-Tensors, float32: `stepN.h`, `stepN.r` [d] and `stepN.h_subspace`, `stepN.r_subspace` [d, k]. Metadata, one entry, since several would be
-written in an order that changes from run to run: `carriers`, what is known of each by step.
+Tensors, float32: `stepN.h`, `stepN.r` [d] and `stepN.h_subspace`, `stepN.r_subspace` [d, k]; of anchors with null sets `stepN.selected`
+[S, d]. Metadata, one entry, since several would be written in an order that changes from run to run: `carriers`, what is known of each by
+step.
 """
 
 import json
@@ -62,13 +63,20 @@ class Carrier:
 @dataclass(frozen=True, eq=False)
 class CarrierPair:
     """Both carriers of a save. selection: `own` sites, or `frozen` ones of the anchor before; r is None where there is no refusal
-    carrier, and `r_missing` says why."""
+    carrier, and `r_missing` says why.
+
+    r_status: R is read at a site of the save's `own` (or of the anchor's before), at a `reference` anchor's for want of one, or
+    nowhere (`none`). selected [S, d], with their sites: winners of the null sets that R's choice was compared with.
+    """
 
     anchor: str | None
     selection: Literal["own", "frozen"]
     h: Carrier
     r: Carrier | None
     r_missing: str = ""
+    r_status: Literal["own", "reference", "none"] = "own"
+    selected: np.ndarray | None = None
+    selected_sites: tuple[Site, ...] = ()
 
     @property
     def by_kind(self) -> dict[str, Carrier]:
@@ -80,7 +88,10 @@ def write_carriers(path: Path, pairs: Mapping[int, CarrierPair]) -> None:
     """pairs: by step."""
     tensors, known = {}, {}
     for step, pair in pairs.items():
-        known[str(step)] = {"anchor": pair.anchor or "", "selection": pair.selection}
+        known[str(step)] = {"anchor": pair.anchor or "", "selection": pair.selection, "r_status": pair.r_status}
+        known[str(step)] |= {"r_missing": pair.r_missing, "selected_sites": pair.selected_sites}
+        if pair.selected is not None:
+            tensors[f"step{step}.selected"] = pair.selected.astype("float32", order="C")
         for key, carrier in (("h", pair.h), ("r", pair.r)):
             if carrier is None:
                 known[str(step)][key] = {"missing": pair.r_missing}
@@ -104,8 +115,10 @@ def read_carriers(path: Path, step: int) -> CarrierPair:
         facts = known[str(step)]
         carriers = {key: _carrier(file, step, key, facts[key]) for key in ("h", "r")}
         return CarrierPair(
-            facts["anchor"] or None, facts["selection"], carriers["h"], carriers["r"], facts["r"].get("missing", "")
-        )
+            facts["anchor"] or None, facts["selection"], carriers["h"], carriers["r"], facts["r_missing"],
+            facts["r_status"], file.read(f"step{step}.selected") if facts["selected_sites"] else None,
+            tuple((position, layer) for position, layer in facts["selected_sites"]),
+        )  # fmt: skip
     except ArtefactError:
         raise
     except (ValueError, KeyError, TypeError) as error:

@@ -1,7 +1,7 @@
 """Answers of a model, JSON Lines, private: the prompts' requests and the completions, with what judges need of the prompt.
 
 Beside the fields of NEEDED: request (the plain behaviour, where the prompt carries an attack), bucket, type, must, min_words, arm,
-context, where the prompt's row has them.
+pair, context, where the prompt's row has them.
 """
 
 import hashlib

@@ -13,13 +13,18 @@ def read_role(path: Path, first: int | None = None) -> list[dict]:
     return read_jsonl(path, NEEDED)[:first]
 
 
-def read_suites(suites: Mapping[str, int | None], paths: Sequence[Path]) -> list[tuple[str, dict]]:
+def read_suites(
+    suites: Mapping[str, int | None], paths: Sequence[Path], arms: Mapping[str, Sequence[str]] | None = None
+) -> list[tuple[str, dict]]:
     """Suite and row of the first prompts of each suite, as many as it names (None: all). Raises ArtefactError.
 
-    paths: of the suites, in their order.
+    paths: of the suites, in their order; arms: of suites whose other arms are not asked.
     """
-    files = zip(suites.items(), paths, strict=True)
-    return [(suite, row) for (suite, first), path in files for row in read_jsonl(path)[:first]]
+    out, arms = [], arms or {}
+    for (suite, first), path in zip(suites.items(), paths, strict=True):
+        rows = [row for row in read_jsonl(path) if suite not in arms or row["arm"] in arms[suite]]
+        out += [(suite, row) for row in rows[:first]]
+    return out
 
 
 def read_behaviours(path: Path, first: int | None = None) -> list[dict]:

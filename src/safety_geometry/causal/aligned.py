@@ -62,8 +62,10 @@ def aligned_row(
 
 
 def aligned_rows(name: str, seed: int, cells: pd.DataFrame, judged: pd.DataFrame, carriers: CarrierPair) -> list[dict]:
-    """A row for each family, λ, scope and rank that gave answers for H-only, R-only and R⊥H."""
+    """A row for each family, λ, scope and rank that gave answers for H-only, R-only and R⊥H; none without R."""
     h, r = carriers.h, carriers.r
+    if r is None:
+        return []
     shared = min(h.subspace.shape[1], r.subspace.shape[1])
     angles = principal_angles(h.subspace, r.subspace) if shared else []
     sites = {"layer_h": h.layer, "layer_r": r.layer, "pos_h": h.position, "pos_r": r.position}

@@ -6,8 +6,9 @@ as one made in one go.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -21,9 +22,10 @@ from safety_geometry.causal.controls import (
     wrong_positions,
 )
 from safety_geometry.causal.modes import Part, cosine, interventions, mode_parts, without
-from safety_geometry.causal.names import OWN
+from safety_geometry.causal.names import OWN, SCAN, SCAN_CONTROLS
 from safety_geometry.causal.plan import PlannedCell, PlannedUnit, Target
 from safety_geometry.models.interventions import Intervention
+from safety_geometry.settings.identity import Site
 
 SAME = 0.999  # |cos| from which two interventions are one
 
@@ -74,26 +76,32 @@ class Carriers:
 
     h, r: orthonormal rows [k, d]; sources: where controls come from, by carrier; stream(layer) -> clean stream [M, d]
     at the input of a block, tokens after the template's prefix; scale: length of the added vector by carrier (H, R,
-    HR); random_bases: what `norm_matched` keeps, which ranks share.
+    HR); random_bases: what `norm_matched` keeps, which ranks share; max_matched: the largest |λ′| that a control of an
+    ablation may need for the energy of its target; selected: winners of the null sets of R's choice, [d] with their
+    sites. r is None where the checkpoint has no R.
     """
 
     h: np.ndarray
-    r: np.ndarray
+    r: np.ndarray | None
     sources: Mapping[str, Source]
     stream: Mapping[int, np.ndarray]
     scale: Mapping[str, float] = field(default_factory=lambda: {"H": 1.0, "R": 1.0, "HR": 1.0})
     random_bases: dict = field(default_factory=dict)
+    max_matched: float = 3.0
+    selected: Sequence[tuple[Site, np.ndarray]] = ()
 
     @property
-    def layers(self) -> tuple[int, int]:
-        return self.sources["H"].site[1], self.sources["R"].site[1]
+    def layers(self) -> tuple[int | None, int | None]:
+        return tuple(self.sources[name].site[1] if name in self.sources else None for name in ("H", "R"))
 
     def parts(self, target: Target) -> tuple[Part, ...]:
         return self.assemble(target, self.h, self.r)
 
     def has(self, target: Target) -> bool:
         """Whether the target exists here: H ⊥ R does not where both span the same directions, as subspaces of one layer
-        do."""
+        do, and without R only H alone exists."""
+        if self.r is None and target.mode != "h_only":
+            return False
         try:
             return bool(self.parts(target))
         except ValueError:
@@ -106,32 +114,50 @@ class Carriers:
             layer_r = layer_h
         return mode_parts(target.mode, h, r, layer_h, layer_r, target.family)
 
+    def read_at(self, layer: int) -> "Carriers | None":
+        """The carriers read at, and acting at, one layer, each at its own position; None where one has no direction
+        there."""
+        sources = {name: replace(source, site=(source.site[0], layer)) for name, source in self.sources.items()}
+        h, r = (sources[name].directions(*sources[name].site) for name in ("H", "R"))
+        return None if h is None or r is None else replace(self, h=h, r=r, sources=sources)
+
+    def length(self, layer: int) -> float:
+        """Mean ‖a‖ of the clean tokens at the input of a block."""
+        return float(np.linalg.norm(self.stream[layer], axis=1).mean())
+
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
     """Parts that act in a target's place, the controls that they were drawn as, and factors on the strength of each
-    part."""
+    part; capped: a larger strength than is allowed would remove as much energy as the target."""
 
     parts: tuple[Part, ...]
     controls: Sequence[Control] = ()
     factors: Sequence[float] | None = None
+    capped: bool = False
 
 
 def make_unit(planned: PlannedUnit, carriers: Carriers, seed: int) -> Unit | None:
     """The planned cells that exist at a checkpoint; None where none does. `seed` of the controls."""
     target = planned.acts
+    if target is not None and carriers.r is None and (target.mode != "h_only" or planned.name.endswith("/layer_scan")):
+        return None  # a scan reads R at every layer
     if target is None:  # the model as it is
-        row = {"control": "baseline", "number": 0, "primary": False}
+        row = {"control": "baseline", "number": 0, "primary": False, "capped": False}
         cells = [Cell(cell.id, (), (row,), cell.kl, cell.answers) for cell in planned.cells]
+    elif planned.cells and planned.cells[0].layer is not None:
+        cells = list(_scanned(planned, carriers, seed))
     else:
         cells = []
         for kind in dict.fromkeys(cell.kind for cell in planned.cells):
-            if kind == "layer_scan":
-                cells += _scanned(planned, carriers)
-                continue
             drawn = _drawn(kind, target, carriers, planned.count(kind), seed)
-            of_kind = [cell for cell in planned.cells if cell.kind == kind and cell.number in drawn]
-            cells += [_cell(cell, target, drawn[cell.number], carriers) for cell in of_kind]
+            of_kind = [cell for cell in planned.cells if cell.kind == kind]
+            speaking = _speaking(drawn, sum(cell.answers for cell in of_kind))
+            for cell in of_kind:
+                if cell.number in drawn:
+                    answers = cell.number in speaking
+                    made = replace(cell, answers=answers, kl=cell.kl or answers)
+                    cells.append(_cell(made, target, drawn[cell.number], carriers))
     return Unit(planned.name, tuple(cells), planned.group) if cells else None
 
 
@@ -145,33 +171,31 @@ def answer_units(units: Sequence[Unit]) -> list[Unit]:
     return [Unit(f"{group}/answers", tuple(cells), group) for group, cells in by_id.items()]
 
 
-def _scanned(planned: PlannedUnit, carriers: Carriers) -> Iterator[Cell]:
-    """The mode with H and R both read at, and acting at, each layer; layers without a direction are left out."""
-    h, r, target = carriers.sources["H"], carriers.sources["R"], planned.acts
-    for cell in planned.cells:
-        layer = cell.number
-        rows = h.directions(h.site[0], layer), r.directions(r.site[0], layer)
-        if any(directions is None for directions in rows):
+def _speaking(drawn: Mapping[int, Drawn], count: int) -> set[int]:
+    """Numbers of the `count` controls of a kind that answer: the first, those of less energy than their target last."""
+    return set(sorted(drawn, key=lambda number: (drawn[number].capped, number))[:count])
+
+
+def _scanned(planned: PlannedUnit, carriers: Carriers, seed: int) -> Iterator[Cell]:
+    """The mode with H and R both read at, and acting at, each layer, and controls there; layers without a direction are
+    left out. The rows name the scan's cell as their target."""
+    target = planned.acts
+    for layer in dict.fromkeys(cell.layer for cell in planned.cells):
+        here = carriers.read_at(layer)
+        if here is None or not here.has(target):  # at one position the carriers are one vector
             continue
-        try:
-            parts = mode_parts(target.mode, *rows, layer, layer, target.family)
-        except ValueError:  # one position: the carriers are one vector
-            continue
-        about = {
-            "family": target.family,
-            "mode": target.mode,
-            "scope": "layer",
-            "rank": 1,
-            "lambda": target.strength,
-            "control": "layer_scan",
-            "number": layer,
-            "layer_h": layer if target.mode != "r_only" else None,
-            "layer_r": layer if target.mode != "h_only" else None,
-            "abs_cos": None,
-            "energy": _energy(parts, carriers, target.family, [target.strength] * len(parts)),
-            "primary": False,
-        }
-        yield Cell(cell.id, interventions(parts, target.family, target.strength, carriers.scale), (about,))
+        at_layer = [cell for cell in planned.cells if cell.layer == layer]
+        place = next(cell.id for cell in at_layer if cell.kind == SCAN)
+        for kind in dict.fromkeys(cell.kind for cell in at_layer):
+            of_kind = [cell for cell in at_layer if cell.kind == kind]
+            if kind == SCAN:
+                drawn = {layer: Drawn(here.parts(target))}
+            else:
+                drawn = _drawn(SCAN_CONTROLS[kind], target, here, len(of_kind), seed)
+            for cell in of_kind:
+                if cell.number in drawn:
+                    made = _cell(cell, target, drawn[cell.number], here)
+                    yield replace(made, rows=tuple(row | {"target": place} for row in made.rows))
 
 
 def _drawn(kind: str, target: Target, carriers: Carriers, count: int, seed: int) -> dict[int, Drawn]:
@@ -180,6 +204,12 @@ def _drawn(kind: str, target: Target, carriers: Carriers, count: int, seed: int)
         return {0: Drawn(carriers.parts(target))}
     if kind == "norm_matched":
         return _norm_matched(target, carriers, count, seed)
+    if kind == "selected":
+        drawn = [[
+            Control("selected", number, Part("R", site[1], direction[None]), None, site)
+            for number, (site, direction) in enumerate(carriers.selected[:count])
+        ]]  # fmt: skip
+        return _placed(kind, target, carriers, drawn)
     sources = [carriers.sources[carrier] for carrier in target.carriers]
     if kind == "wrong_layer":
         drawn = [wrong_layers(source, count, seed) for source in sources]
@@ -187,6 +217,11 @@ def _drawn(kind: str, target: Target, carriers: Carriers, count: int, seed: int)
         drawn = [wrong_positions(source, count, seed) for source in sources]
     else:
         drawn = [draw_shared(kind, source, count, seed) for source in sources]
+    return _placed(kind, target, carriers, drawn)
+
+
+def _placed(kind: str, target: Target, carriers: Carriers, drawn: Sequence[Sequence[Control]]) -> dict[int, Drawn]:
+    """Controls of each carrier in the carriers' places, by number; those that are the target are left out."""
     by_number = [{control.number: control for control in controls} for controls in drawn]
     existing = {}
     for number in sorted(set.intersection(*(set(controls) for controls in by_number))):
@@ -194,11 +229,26 @@ def _drawn(kind: str, target: Target, carriers: Carriers, count: int, seed: int)
         parts = _assemble(target, controls, carriers, project=kind in OWN)
         if parts is None or (kind in OWN and cosine(parts, carriers.parts(target)) >= SAME):
             continue  # H's and R's own may be the target, swapped
-        existing[number] = Drawn(parts, controls)
+        factor, capped = _energy_factor(target, parts, carriers)
+        existing[number] = Drawn(parts, controls, [factor] * len(parts), capped)
     return existing
 
 
+def _energy_factor(target: Target, parts: tuple[Part, ...], carriers: Carriers) -> tuple[float, bool]:
+    """√(E/E′), E the energy that the target's ablation removes and E′ that of `parts` at the same λ, and whether it is
+    capped, where |λ′| would exceed `max_matched` (or |λ|, if that is larger). Added vectors have one length: 1."""
+    if target.family == "steer" or target.strength == 0:
+        return 1.0, False
+    wanted, found = (
+        _energy(these, carriers, "ablate", [1.0] * len(these)) for these in (carriers.parts(target), parts)
+    )
+    most = max(carriers.max_matched / abs(target.strength), 1.0)
+    factor = math.sqrt(wanted / found) if found > 0 else math.inf
+    return min(factor, most), factor > most
+
+
 def _norm_matched(target: Target, carriers: Carriers, count: int, seed: int) -> dict[int, Drawn]:
+    """Of ablations: more directions, none removed more than the target's is."""
     drawn = [
         norm_matched(part, carriers.stream[part.layer], count, seed, carriers.random_bases)
         for part in carriers.parts(target)
@@ -207,9 +257,7 @@ def _norm_matched(target: Target, carriers: Carriers, count: int, seed: int) -> 
     for number, pairs in enumerate(zip(*drawn, strict=True)):
         controls = [control for control, _ in pairs]
         parts = tuple(control.part for control in controls)
-        if target.family == "steer":  # one random vector of the same length
-            parts = tuple(Part(part.carrier, part.layer, part.basis[:1]) for part in parts)
-        existing[number] = Drawn(parts, controls, [factor if target.family == "ablate" else 1.0 for _, factor in pairs])
+        existing[number] = Drawn(parts, controls, [factor for _, factor in pairs])
     return existing
 
 
@@ -243,6 +291,7 @@ def _cell(planned: PlannedCell, target: Target, drawn: Drawn, carriers: Carriers
     )
     acting = {carrier: part.layer for part in drawn.parts for carrier in part.carriers}
     read, spent = _origin(drawn.controls), _energy(drawn.parts, carriers, target.family, strengths)
+    dose = _dose(drawn.parts, carriers, strengths) if target.family == "steer" else None
     rows = tuple(
         {
             "target": served.id,
@@ -256,8 +305,11 @@ def _cell(planned: PlannedCell, target: Target, drawn: Drawn, carriers: Carriers
             "layer_h": acting.get("H"),
             "layer_r": acting.get("R"),
             **read,
-            "abs_cos": 1.0 if planned.kind == "target" else cosine(drawn.parts, carriers.parts(served)),
+            "abs_cos": 1.0 if planned.kind in ("target", SCAN) else cosine(drawn.parts, carriers.parts(served)),
             "energy": spent,
+            "lambda_matched": strengths[0] if len(set(strengths)) == 1 else None,
+            "capped": drawn.capped,
+            "dose": dose,
             "primary": served.primary,
         }
         for served in planned.targets
@@ -291,3 +343,11 @@ def _energy(parts: Sequence[Part], carriers: Carriers, family: str, strengths: S
         else:
             total += (strength * carriers.scale[part.carrier]) ** 2 * len(stream) / float(np.sum(stream**2))
     return total
+
+
+def _dose(parts: Sequence[Part], carriers: Carriers, strengths: Sequence[float]) -> float:
+    """‖λv‖ / mean ‖a‖ of steering, summed over the parts, each at its own layer."""
+    return sum(
+        abs(strength) * carriers.scale[part.carrier] / carriers.length(part.layer)
+        for part, strength in zip(parts, strengths, strict=True)
+    )

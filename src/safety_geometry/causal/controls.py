@@ -1,6 +1,6 @@
 """Matched controls of the causal sweep: directions that are not the carrier, with everything else as it is.
 
-A control acts at its target's layer(s), with its target's family, strength and number of directions. Six kinds:
+A control acts at its target's layer(s), with its target's family, strength and number of directions. Seven kinds:
 
 - `random`: isotropic, u = g / ‖g‖, g ~ N(0, I).
 - `covariance`: as activations vary there, u = g / ‖g‖, g ~ N(0, Σ), Σ the covariance within the classes of the fit
@@ -10,6 +10,8 @@ A control acts at its target's layer(s), with its target's family, strength and 
 layer.
 - `wrong_position`: the direction read at the same layer and another position (arXiv 2606.16349).
 - `norm_matched`: a random subspace that takes away the same energy, or for steering a random vector of the same length.
+- `selected`: in R's place the best of a set of label-shuffled directions, chosen as R was (`geometry.refusal_scores`),
+at the layer where it was chosen.
 
 The first three do not depend on the mode: they are drawn once per carrier and shared by the modes that act at its
 layer.

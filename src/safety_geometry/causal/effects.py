@@ -10,18 +10,17 @@ import numpy as np
 import pandas as pd
 
 from safety_geometry.artefacts.tables import causal as specified
-from safety_geometry.artefacts.tables.causal import CAUSAL_SWEEP, CONTROL_NORMALISED, LAYER_SCAN
+from safety_geometry.artefacts.tables.causal import CAUSAL_SWEEP, CONTROL_NORMALISED
 from safety_geometry.artefacts.tables.families import CHECKPOINT
 from safety_geometry.artefacts.tables.specification import names
-from safety_geometry.causal.names import CLEAN, KINDS, SHARED
-from safety_geometry.causal.outcomes import RATES, outcome_matrices, outcome_matrix
+from safety_geometry.causal.names import CLEAN, KINDS, SCAN, SCAN_CONTROLS, SHARED
+from safety_geometry.causal.outcomes import RATES, outcome_matrices
 from safety_geometry.judges.behaviour import paired_rates
 from safety_geometry.stats.estimates import holm, percentiles, permutation_p, resampling_weights, wilson
 from safety_geometry.stats.seeds import generator
 
 DESCRIPTION, MEASURED = names(specified.DESCRIPTION), names(specified.MEASURED)
 NORMALISED = CONTROL_NORMALISED.names[len(CHECKPOINT) :]  # rows here are of one checkpoint
-SCAN = LAYER_SCAN.names[len(CHECKPOINT) :]
 TESTED = "log_odds"  # the metric with a permutation p: cheap enough for the hundreds of directions that a p needs
 PROMPTS, CONTROLS = "prompts", "controls"  # streams of the bootstrap
 
@@ -30,10 +29,12 @@ def sweep_table(cells: pd.DataFrame, readout: pd.DataFrame | None, judged: pd.Da
     """Rows of causal_sweep of one checkpoint, in the order of `cells` (layer-scan cells left out).
 
     Means per cell with n; rates with Wilson's interval; log_odds_delta and asr_delta are minus `clean` on the same
-    prompts (asr_delta with Newcombe's paired interval). What was not measured is empty. Raises ValueError (see
+    prompts (asr_delta with Newcombe's paired interval); wrong_way is the share of prompts whose log-odds move against
+    what the target is for (`towards_refusal`). What was not measured is empty. Raises ValueError (see
     `outcome_matrix`).
     """
-    table = cells.loc[cells["control"] != "layer_scan", ["cell", *DESCRIPTION]].reset_index(drop=True)
+    listed = ~cells["control"].isin([SCAN, *SCAN_CONTROLS])
+    table = cells.loc[listed, ["cell", *DESCRIPTION]].reset_index(drop=True)
     table = table.assign(target=table["target"].replace("", None))
     names = {"kl": ("kl_benign", "n_kl"), "benign_mean": ("benign_mean", "n_benign")}
     for metric, matrix in outcome_matrices(readout, judged).items():
@@ -41,7 +42,11 @@ def sweep_table(cells: pd.DataFrame, readout: pd.DataFrame | None, judged: pd.Da
         n, by_cell = matrix.shape[1], pd.DataFrame(index=matrix.index)
         by_cell[name], by_cell[count] = matrix.mean(axis=1), n
         if metric == "log_odds":
-            by_cell["log_odds_delta"] = (matrix - matrix.loc[CLEAN]).mean(axis=1)
+            moved = matrix - matrix.loc[CLEAN]
+            by_cell["log_odds_delta"] = moved.mean(axis=1)
+            rises, falls = (table["cell"].map(share) for share in ((moved > 0).mean(axis=1), (moved < 0).mean(axis=1)))
+            wanted = towards_refusal(table)
+            table["wrong_way"] = falls.where(wanted > 0, rises.where(wanted < 0))
         if metric in RATES:
             bounds = [wilson(round(k), n) for k in matrix.sum(axis=1)]
             by_cell[f"{name}_lo"], by_cell[f"{name}_hi"] = [b.lo for b in bounds], [b.hi for b in bounds]
@@ -56,15 +61,22 @@ def sweep_table(cells: pd.DataFrame, readout: pd.DataFrame | None, judged: pd.Da
     return table.astype({name: "Int64" for name in CAUSAL_SWEEP.whole_numbers if name in table})
 
 
+def towards_refusal(cells: pd.DataFrame) -> pd.Series:
+    """1 where an intervention is to raise refusal (a carrier added with λ > 0, or amplified by an ablation of λ < 0),
+    −1 where it is to lower it, 0 or NaN where it does nothing."""
+    return np.sign(cells["lambda"].astype(float)) * cells["family"].map({"steer": 1.0, "ablate": -1.0})
+
+
 def control_normalised(
     cells: pd.DataFrame, readout: pd.DataFrame | None, judged: pd.DataFrame | None, rng_seed: int = 0, draws: int = 2000
 ) -> pd.DataFrame:
     """Rows of control_normalised of one checkpoint: per target and metric, pooled controls and each kind of them.
 
     delta = target − clean and control_mean = mean over the controls of theirs, both over the same prompts, so that
-    delta_control = delta − control_mean (arXiv 2606.16349). lo and hi: `two_level`. Primary targets have a permutation
-    p on the log-odds (`exchanged_p`); p_holm is left empty for `holm_primary`. Metrics without a control have no row.
-    Raises ValueError (see `outcome_matrix`).
+    delta_control = delta − control_mean (arXiv 2606.16349). Capped controls count in n_capped only. lo and hi:
+    `two_level`. Primary targets have a permutation p on the log-odds (`exchanged_p`): p_permutation beside the pooled
+    controls decides, p_kind beside one kind describes; p_holm is left empty for `holm_primary`. Metrics without a
+    control have no row. Raises ValueError (see `outcome_matrix`).
     """
     rows = []
     matrices = outcome_matrices(readout, judged)
@@ -79,7 +91,7 @@ def control_normalised(
             if target["cell"] in matrix.index and len(controls):
                 rows += _normalised(target, controls, metric, matrix, rng_seed, draws)
     table = pd.DataFrame(rows, columns=NORMALISED)
-    return table.astype({"p_permutation": float, "p_holm": float, "p_smallest": float})
+    return table.astype({name: float for name in NORMALISED if name.startswith("p_")})
 
 
 def _normalised(
@@ -88,11 +100,12 @@ def _normalised(
     clean = matrix.loc[CLEAN].to_numpy()
     differences = matrix.loc[[target["cell"], *controls["cell"]]].to_numpy() - clean
     means = differences.mean(axis=1)
-    resampled = differences @ _weights(rng_seed, PROMPTS, len(clean), draws).T  # [1 + controls, draws]
-    kinds = controls["control"].to_numpy()
+    resampled = differences @ weights(rng_seed, PROMPTS, len(clean), draws).T  # [1 + controls, draws]
+    kinds, capped = controls["control"].to_numpy(), controls["capped"].to_numpy(bool)
     rows = []
     for kind in ("pooled", *KINDS):
-        chosen = np.flatnonzero(np.isin(kinds, SHARED) if kind == "pooled" else kinds == kind)
+        of_kind = np.isin(kinds, SHARED) if kind == "pooled" else kinds == kind
+        chosen = np.flatnonzero(of_kind & ~capped)
         if not len(chosen):
             continue
         part = controls.iloc[chosen]
@@ -109,6 +122,7 @@ def _normalised(
             "hi": hi,
             "n_prompts": len(clean),
             "n_controls": len(chosen),
+            "n_capped": int((of_kind & capped).sum()),
             "removed_energy": target["energy"],
             "control_energy": part["energy"].mean(),
             "control_cos": part["abs_cos"].mean(),
@@ -116,7 +130,8 @@ def _normalised(
         }
         row["delta_control"] = row["delta"] - row["control_mean"]
         if row["primary"] and metric == TESTED:
-            row["p_permutation"], row["p_smallest"] = exchanged_p(means[0], means[1:][chosen])
+            columns = ("p_permutation", "p_smallest") if kind == "pooled" else ("p_kind", "p_kind_smallest")
+            row |= dict(zip(columns, exchanged_p(means[0], means[1:][chosen]), strict=True))
         rows.append(row)
     return rows
 
@@ -131,7 +146,7 @@ def two_level(target: np.ndarray, controls: np.ndarray, rng_seed: int) -> tuple[
     the others: that takes a p.
     """
     m, draws = controls.shape
-    return percentiles(target - np.einsum("bm,mb->b", _weights(rng_seed, CONTROLS, m, draws), controls))
+    return percentiles(target - np.einsum("bm,mb->b", weights(rng_seed, CONTROLS, m, draws), controls))
 
 
 def exchanged_p(effect: float, null: np.ndarray) -> tuple[float, float]:
@@ -148,60 +163,18 @@ def exchanged_p(effect: float, null: np.ndarray) -> tuple[float, float]:
 
 
 def holm_primary(frame: pd.DataFrame) -> pd.DataFrame:
-    """control_normalised of whole seeds with p_holm filled: Holm over the primary cells of a seed, pooled controls,
-    log-odds.
-
-    All checkpoints and regimes of a seed are one family. Other rows keep an empty p_holm.
-    """
+    """control_normalised of whole seeds with p_holm filled: Holm over the primary cells of a seed's regime, pooled
+    controls, log-odds. Other rows keep an empty p_holm."""
     tested = frame["primary"].astype(bool) & (frame["metric"] == TESTED) & (frame["control"] == "pooled")
     adjusted = pd.Series(np.nan, index=frame.index)
-    for _, part in frame[tested].groupby("seed", sort=False):
+    for _, part in frame[tested].groupby(["seed", "regime"], sort=False):
         adjusted.loc[part.index] = holm(part["p_permutation"])
     return frame.assign(p_holm=adjusted)
 
 
-def layer_scan(
-    cells: pd.DataFrame, readout: pd.DataFrame, carrier_layers: tuple[int, int], rng_seed: int = 0, draws: int = 2000
-) -> pd.DataFrame:
-    """Rows of layer_scan of one checkpoint: the effect of a mode when it acts at each layer, beside the carriers' own.
-
-    carrier_layers: (L_H, L_R). A scan cell names its layer in layer_h or layer_r, or the same in both. lo, hi:
-    bootstrap over prompts of the paired log-odds difference to clean. Raises ValueError for a cell that acts at two
-    layers or none.
-    """
-    scan = cells[cells["control"] == "layer_scan"].drop_duplicates("cell")
-    log_odds, kl = (outcome_matrix(metric, readout, None) for metric in ("log_odds", "kl"))
-    rows = []
-    for cell in scan.to_dict("records"):
-        layers = {int(cell[name]) for name in ("layer_h", "layer_r") if pd.notna(cell[name])}
-        if len(layers) != 1:
-            raise ValueError(f"cell {cell['cell']}: a layer scan acts at one layer, got {sorted(layers)}")
-        if log_odds is None or cell["cell"] not in log_odds.index:
-            raise ValueError(f"cell {cell['cell']}: no log_odds in the readout")
-        difference = (log_odds.loc[cell["cell"]] - log_odds.loc[CLEAN]).to_numpy()
-        n = len(difference)
-        lo, hi = percentiles(_weights(rng_seed, PROMPTS, n, draws) @ difference)
-        rows.append(
-            {
-                "family": cell["family"],
-                "mode": cell["mode"],
-                "lambda": cell["lambda"],
-                "layer": layers.pop(),
-                "log_odds_delta": difference.mean(),
-                "lo": lo,
-                "hi": hi,
-                "n": n,
-                "kl_benign": kl.loc[cell["cell"]].mean() if kl is not None and cell["cell"] in kl.index else np.nan,
-                "layer_h": carrier_layers[0],
-                "layer_r": carrier_layers[1],
-            }
-        )
-    return pd.DataFrame(rows, columns=SCAN)
-
-
 @lru_cache(maxsize=8)
-def _weights(rng_seed: int, stream: str, n: int, draws: int) -> np.ndarray:
-    """`resampling_weights` of a stream and size, the same ones for every target and metric."""
-    weights = resampling_weights(n, draws, generator(rng_seed, stream, n))
-    weights.setflags(write=False)
-    return weights
+def weights(rng_seed: int, stream: str, n: int, draws: int, *of_seed: int) -> np.ndarray:
+    """`resampling_weights` of a stream and size, the same ones for every target and metric; of_seed: a run's own."""
+    shares = resampling_weights(n, draws, generator(rng_seed, stream, n, *of_seed))
+    shares.setflags(write=False)
+    return shares

@@ -68,10 +68,10 @@ def choose(
     """Cells to follow up: the `n_targets` targets of largest Δ_control of ASR on the choosing half, over all
     checkpoints.
 
-    Δ_control is against the pooled controls (random, covariance, shuffled). Ties: the larger fall of the refusal
-    log-odds (where `readout` has them; prompts of the scoring half left out), then checkpoint and target id. A target
-    without a positive effect may be chosen where there are no others; `chosen_delta` says so. Each target brings up to
-    `n_controls` of its generated controls, one kind after the other, and each checkpoint its baseline.
+    Δ_control is against the pooled controls (random, covariance, shuffled) that are not capped. Ties: the larger fall
+    of the refusal log-odds (where `readout` has them; prompts of the scoring half left out), then checkpoint and target
+    id. A target without a positive effect may be chosen where there are no others; `chosen_delta` says so. Each target
+    brings up to `n_controls` of its generated controls, one kind after the other, and each checkpoint its baseline.
 
     Columns: `checkpoint`, `cell` and those of WHAT; targets in order of their rank, each followed by its controls, then
     the baselines. Prompts are halved by `split_half` over the direct requests of all checkpoints. Raises ValueError
@@ -86,7 +86,8 @@ def choose(
         asr = matrix[[p for p in matrix.columns if p in set(halves.choosing)]].mean(axis=1)
         falls = _log_odds_fall(readout.get(checkpoint) if readout else None, set(halves.scoring))
         for target in frame[frame["control"] == "target"].to_dict("records"):
-            of_target = frame[(frame["target"] == target["cell"]) & frame["cell"].isin(asr.index)]
+            mine = (frame["target"] == target["cell"]) & ~frame["capped"].astype(bool)
+            of_target = frame[mine & frame["cell"].isin(asr.index)]
             pool = of_target[of_target["control"].isin(SHARED)]
             if target["cell"] not in asr.index or not len(pool):
                 continue

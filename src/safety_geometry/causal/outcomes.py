@@ -9,7 +9,7 @@ import pandas as pd
 
 from safety_geometry.causal.names import CLEAN
 
-READOUTS = ("log_odds", "kl")
+READOUTS = ("log_odds", "kl", "kl_answer")
 # suite (None: all that the cell answered) and column of the judged answers
 ANSWERS = {
     "asr": ("direct", "attack_success"),
@@ -20,7 +20,7 @@ ANSWERS = {
     "direct_refusal": ("direct", "any_refusal"),
     "degenerate_direct": ("direct", "degenerate"),
 }
-METRICS = ("log_odds", "kl", "asr", "any_refusal", "benign_mean", "degenerate")
+METRICS = ("log_odds", "kl", "kl_answer", "asr", "any_refusal", "benign_mean", "degenerate")
 RATES = ("asr", "any_refusal", "degenerate", "direct_refusal", "degenerate_direct")  # outcomes are 0 or 1
 
 
@@ -67,7 +67,7 @@ def _matrix(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     matrix = rows.pivot_table(index="cell", columns="unit", values="value", aggfunc="first")  # sorted both ways
     matrix.index.name = matrix.columns.name = None
     if CLEAN not in matrix.index:
-        if metric != "kl":
+        if metric not in ("kl", "kl_answer"):
             raise ValueError(f"cell {CLEAN} has no {metric}, which {matrix.index[0]} has; run both on the same prompts")
         matrix = pd.concat([matrix, pd.DataFrame(0.0, index=[CLEAN], columns=matrix.columns)]).sort_index()
     lacking = matrix.isna()

@@ -11,9 +11,9 @@ torch here: the cost model counts the same plan.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from safety_geometry.causal.names import CARRIER, CLEAN, OWN, SHARED
+from safety_geometry.causal.names import CARRIER, CLEAN, OWN, SCAN, SCAN_CONTROLS, SHARED
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,14 @@ class Target:
 
     @property
     def group(self) -> str:
-        """Targets of one group share their random, covariance and shuffled controls."""
-        return f"{self.family}:{self.carrier}:{number(self.strength)}:{self.scope}:{self.rank}"
+        """Targets of one group share their random, covariance and shuffled controls.
+
+        Controls of an ablation remove its own energy: they are one target's. Additions of one length along one carrier
+        share theirs, of either sign: a drawn direction has none.
+        """
+        if self.family == "ablate":
+            return self.id
+        return f"{self.family}:{self.carrier}:{number(abs(self.strength))}:{self.scope}:{self.rank}"
 
 
 def number(value: float) -> str:
@@ -71,8 +77,9 @@ def number(value: float) -> str:
 
 @dataclass(frozen=True)
 class PlannedCell:
-    """id; kind: `target`, a kind of control (with its number), `layer_scan` (with its layer) or `baseline`; targets:
-    that it belongs to; kl: benign prompts are read too; answers: it gives answers."""
+    """id; kind: `target`, a kind of control (with its number), `layer_scan` (with its layer), a control of the scan or
+    `baseline`; targets: that it belongs to; kl: benign prompts are read too; answers: it gives answers; layer: of the
+    scan."""
 
     id: str
     kind: str
@@ -80,6 +87,7 @@ class PlannedCell:
     targets: tuple[Target, ...]
     kl: bool = True
     answers: bool = False
+    layer: int | None = None
 
 
 @dataclass(frozen=True)
@@ -102,8 +110,9 @@ class SweepPlan:
     """What a sweep is asked for.
 
     controls: how many of each kind; permutations: directions that primary targets are tested against, over the shared
-    kinds; answering: ids of the targets that give answers, and answering_controls: how many controls of each kind do
-    beside them; scan_layers: of the layer scan, which has a unit for each of scan_targets.
+    kinds; answering: ids of the targets that give answers, alone: of those beside which no control does, and
+    answering_controls: how many controls of each kind do beside the others; scan_layers and scan_controls (of each
+    kind, at each layer): of the layer scan, which has a unit for each of scan_targets.
     """
 
     targets: tuple[Target, ...]
@@ -113,12 +122,15 @@ class SweepPlan:
     answering_controls: Mapping[str, int] = field(default_factory=dict)
     scan_layers: tuple[int, ...] = ()
     scan_targets: tuple[Target, ...] = ()
+    scan_controls: Mapping[str, int] = field(default_factory=dict)
+    alone: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, settings: Mapping) -> "SweepPlan":
-        """From targets and primary (ids), controls, permutations, generate {cells, controls}, layer_scan {layers,
-        modes, family, lambda} or None."""
-        scan = settings["layer_scan"] or {"layers": (), "modes": ()}
+        """From targets and primary (ids), controls, permutations, generate {cells, alone (ids), controls}, layer_scan
+        {layers, modes, family, lambda (or several), controls} or None."""
+        scan = settings["layer_scan"] or {"layers": (), "modes": (), "lambda": []}
+        strengths = scan["lambda"] if isinstance(scan["lambda"], list) else [scan["lambda"]]
         return cls(
             tuple(Target.parse(text, primary=text in settings["primary"]) for text in settings["targets"]),
             settings["controls"],
@@ -126,7 +138,9 @@ class SweepPlan:
             frozenset(settings["generate"]["cells"]),
             settings["generate"]["controls"],
             tuple(scan["layers"]),
-            tuple(Target(scan["family"], mode, scan["lambda"]) for mode in scan["modes"]),
+            tuple(Target(scan["family"], mode, strength) for mode in scan["modes"] for strength in strengths),
+            _counts(scan.get("controls")),
+            frozenset(settings["generate"].get("alone", ())),
         )
 
     @property
@@ -143,13 +157,21 @@ class SweepPlan:
             answering = [target for target in targets if target.id in self.answering]
             speaks |= bool(answering)
             for target in targets:
-                beside = self.answering_controls if target in answering else None
-                yield target_unit(target, self.controls, beside)
-            beside = self.answering_controls if answering else None
+                yield target_unit(target, self.controls, self._beside(target) if target in answering else None)
+            beside = next((counts for target in answering if (counts := self._beside(target))), None)
             yield from shared_units(targets, self.controls, self.permutations, beside)
         for target in self.scan_targets:
-            yield scan_unit(target, self.scan_layers)
+            yield scan_unit(target, self.scan_layers, self.scan_controls)
         yield clean_unit(speaks)
+
+    def _beside(self, target: Target) -> Mapping[str, int]:
+        """Controls that answer beside a target that does."""
+        return {} if target.id in self.alone else self.answering_controls
+
+
+def _counts(controls: Mapping[str, int] | None) -> dict[str, int]:
+    """Controls by kind, without kinds that are left out."""
+    return {kind: count for kind, count in (controls or {}).items() if count}
 
 
 def clean_unit(answers: bool = False) -> PlannedUnit:
@@ -159,13 +181,16 @@ def clean_unit(answers: bool = False) -> PlannedUnit:
 
 def target_unit(target: Target, counts: Mapping[str, int], answering: Mapping[str, int] | None = None) -> PlannedUnit:
     """The target and counts[kind] controls of each kind of its own. A subspace is made of all positions: none is a
-    wrong one.
+    wrong one. A random vector of the length that is added is a `random` control already: steering has no
+    `norm_matched`.
 
     answering: None (no answers), or how many controls of each kind give answers beside the target.
     """
     cells = [PlannedCell(target.id, "target", 0, (target,), answers=answering is not None)]
     for kind in OWN:
-        count = 0 if kind == "wrong_position" and target.rank > 1 else counts.get(kind, 0)
+        idle = (kind == "wrong_position" and target.rank > 1) or (kind == "norm_matched" and target.family == "steer")
+        idle |= kind == "selected" and (target.carrier != "R" or target.rank > 1)  # they were chosen as R was
+        count = 0 if idle else counts.get(kind, 0)
         speaking = 0 if answering is None else answering.get(kind, 0)
         cells += [
             PlannedCell(f"{target.id}/{kind}/{n}", kind, n, (target,), answers=n < speaking) for n in range(count)
@@ -182,7 +207,7 @@ def shared_units(
     """Units of the shared controls of `targets`, which are of one group; a unit per kind.
 
     With a primary target among them every kind has at least permutations / 3 directions. Those beyond counts[kind]
-    serve primary targets only, and give log-odds only.
+    serve primary targets only, and give log-odds only. Additions act with |λ|, for targets of either sign.
     """
     least = -(-permutations // len(SHARED)) if any(target.primary for target in targets) else 0
     group, primary = targets[0].group, tuple(target for target in targets if target.primary)
@@ -195,14 +220,26 @@ def shared_units(
             for n in range(max(known, least))
         )
         if cells:
-            yield PlannedUnit(f"{group}/{kind}", group, cells, targets[0])
+            acts = targets[0]
+            if acts.family == "steer":
+                acts = replace(acts, strength=abs(acts.strength))
+            yield PlannedUnit(f"{group}/{kind}", group, cells, acts)
 
 
-def scan_unit(target: Target, layers: Sequence[int]) -> PlannedUnit:
-    """The target's mode with H and R both read at, and acting at, each of `layers`."""
-    cells = tuple(PlannedCell(f"{target.id}/layer_scan/{layer}", "layer_scan", layer, (target,)) for layer in layers)
-    name = f"{target.family}:{target.mode}:{number(target.strength)}/layer_scan"
-    return PlannedUnit(name, "", cells, target)
+def scan_unit(target: Target, layers: Sequence[int], controls: Mapping[str, int] | None = None) -> PlannedUnit:
+    """The target's mode with H and R both read at, and acting at, each of `layers`, and controls[kind] controls there,
+    which give log-odds only."""
+    cells = []
+    for layer in layers:
+        place = f"{target.id}/{SCAN}/{layer}"
+        cells.append(PlannedCell(place, SCAN, layer, (target,), layer=layer))
+        cells += [
+            PlannedCell(f"{place}/{kind}/{n}", name, n, (target,), kl=False, layer=layer)
+            for name, kind in SCAN_CONTROLS.items()
+            for n in range((controls or {}).get(kind, 0))
+        ]
+    name = f"{target.family}:{target.mode}:{number(target.strength)}/{SCAN}"
+    return PlannedUnit(name, "", tuple(cells), target)
 
 
 def answering_together(chosen: Sequence[Mapping], checkpoint: Mapping) -> dict[str, dict[str, str]]:

@@ -1,16 +1,19 @@
-"""Cheap readouts of interventions: refusal log-odds at the first answer token, and next-token KL on benign prompts.
+"""Cheap readouts of interventions: refusal log-odds at the first answer token, and KL on benign prompts, at that token
+and over the clean model's answer.
 
 One short forward pass per prompt and cell, from the edited layer on (see `restart`); many cells share a batch.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from safety_geometry.models.chat import ChatFormat
+from safety_geometry.models.generation import Completion
 from safety_geometry.models.interventions import Intervention
 from safety_geometry.models.memory import BatchSize
+from safety_geometry.models.openings import refusal_log_odds
 from safety_geometry.models.restart import CleanRun, clean_run, edited_prefix, restart
 from safety_geometry.models.runner import Runner
 
@@ -20,43 +23,6 @@ TOGETHER = 64  # cells whose edited prefixes are held at one time
 def start_layer(interventions: Sequence[Intervention]) -> int:
     """The lowest block whose input is edited."""
     return min(0 if item.layer is None else item.layer for item in interventions)
-
-
-def refusal_log_odds(logits: Tensor, refusal_ids: Sequence[int]) -> Tensor:
-    """log P − log(1 − P), P the probability of the refusal openings' first tokens: logits [..., V] -> [...],
-    float64."""
-    z = logits.double()
-    chosen = torch.zeros(z.shape[-1], dtype=torch.bool, device=z.device)
-    chosen[list(refusal_ids)] = True
-    return z[..., chosen].logsumexp(-1) - z[..., ~chosen].logsumexp(-1)
-
-
-def opening_ids(chat: ChatFormat, openings: Sequence[str], requests: Sequence[str]) -> list[int]:
-    """First answer token of each opening, without repetition, as it stands behind the template in a whole conversation.
-
-    A tokenizer may begin a word otherwise there than in a text of its own (SentencePiece's space). Raises ValueError
-    where an opening has no such token: it is empty, merges with the template, stands behind a blank of its own, or
-    begins with another token after another of the requests.
-    """
-    return list(dict.fromkeys(_first_token(chat, text, requests) for text in openings))
-
-
-def _first_token(chat: ChatFormat, opening: str, requests: Sequence[str]) -> int:
-    if not opening.strip():
-        raise ValueError(f"the refusal opening {opening!r} has no tokens")
-    prompts = chat.render_many(requests)
-    answered = chat.render_many(requests, [opening] * len(requests))
-    if any(a.ids[: len(p.ids)] != p.ids for p, a in zip(prompts, answered, strict=True)):
-        raise ValueError(f"the refusal opening {opening!r} merges with the chat template into one token")
-    tokens = {a.ids[len(p.ids)] for p, a in zip(prompts, answered, strict=True)}
-    if len(tokens) > 1:
-        raise ValueError(
-            f"the refusal opening {opening!r} begins with another token after another request: {sorted(tokens)}"
-        )
-    token = tokens.pop()
-    if not chat.tokenizer.convert_ids_to_tokens(token).strip("▁Ġ \n"):
-        raise ValueError(f"the first token of the refusal opening {opening!r} is a blank that the chat template writes")
-    return token
 
 
 @torch.inference_mode()
@@ -74,10 +40,10 @@ def read_log_odds(
     A cell without interventions gives the clean value.
     """
 
-    def score(logits: Tensor, rows: Tensor) -> Tensor:
-        return refusal_log_odds(logits, refusal_ids)
+    def score(h: Tensor, rows: Tensor) -> Tensor:
+        return refusal_log_odds(runner.logits(_last(h, clean, rows)), refusal_ids)
 
-    plain = score(runner.logits(clean.final), None).cpu()
+    plain = refusal_log_odds(runner.logits(clean.final), refusal_ids).cpu()
     return _read(runner, clean, cells, batch_size, score, plain, progress)
 
 
@@ -92,12 +58,82 @@ def read_kl(
     """KL(clean ‖ intervened) in nats of the next token after each prompt: [C, n] float64, 0 without interventions."""
     log_p = torch.log_softmax(runner.logits(clean.final), -1)
 
-    def score(logits: Tensor, rows: Tensor) -> Tensor:
-        log_q, base = torch.log_softmax(logits, -1), log_p[rows]
-        return (base.exp() * (base - log_q)).double().sum(-1).clamp(min=0)
+    def score(h: Tensor, rows: Tensor) -> Tensor:
+        return _kl(log_p[rows], torch.log_softmax(runner.logits(_last(h, clean, rows)), -1))
 
     plain = torch.zeros(len(log_p), dtype=torch.float64)
     return _read(runner, clean, cells, batch_size, score, plain, progress)
+
+
+@dataclass(frozen=True)
+class AnswerRun:
+    """Clean run of n prompts with the clean model's greedy answers behind them, the stream after the last block kept.
+
+    spans: the columns whose next tokens are an answer's, of each row: its tokens and, if it ended by itself, its end.
+    """
+
+    clean: CleanRun
+    spans: tuple[slice, ...]
+
+
+@torch.inference_mode()
+def clean_answers(
+    runner: Runner,
+    prompts: Sequence[Sequence[int]],
+    answers: Sequence[Completion],
+    layers: Sequence[int],
+    share: int,
+    size: BatchSize | None = None,
+) -> AnswerRun:
+    """The run of `clean_prompts` over prompts and their answers; an answer's last token is an input only where the end
+    of the answer is predicted behind it."""
+    heard = [answer.ids[:-1] if answer.hit_limit else answer.ids for answer in answers]
+    texts = [[*prompt, *ids] for prompt, ids in zip(prompts, heard, strict=True)]
+    share = min(share, min(map(len, prompts)) - 1)  # what predicts the first token stays in its row
+
+    def keep(layer: int, h: Tensor, batch: object) -> Tensor | None:
+        return h if layer == runner.n_layers else None
+
+    clean = clean_run(runner, texts, set(layers), share, keep, size)
+    starts = [len(prompt) - 1 - len(clean.batch.prefix) for prompt in prompts]
+    return AnswerRun(clean, tuple(slice(start, start + len(ids) + 1) for start, ids in zip(starts, heard, strict=True)))
+
+
+@torch.inference_mode()
+def read_answer_kl(
+    runner: Runner,
+    answered: AnswerRun,
+    cells: Sequence[Sequence[Intervention]],
+    batch_size: int | BatchSize,
+    progress: Callable[[int], None] | None = None,
+) -> Tensor:
+    """KL(clean ‖ intervened) over the clean answers, mean nats per token: [C, n] float64, 0 without interventions.
+
+    Teacher-forced: the intervened model predicts each token of the clean answer behind the clean ones before it.
+    """
+    clean = answered.clean
+    whole = clean.read[runner.n_layers]
+
+    def score(h: Tensor, rows: Tensor) -> Tensor:
+        values = []
+        for edited, row in zip(h, rows.tolist(), strict=True):  # one at a time: logits of all tokens are large
+            span = answered.spans[row]
+            log_p, log_q = (torch.log_softmax(runner.logits(x[span]), -1) for x in (whole[row], edited))
+            values.append(_kl(log_p, log_q).mean())
+        return torch.stack(values)
+
+    plain = torch.zeros(len(answered.spans), dtype=torch.float64)
+    return _read(runner, clean, cells, batch_size, score, plain, progress)
+
+
+def _last(h: Tensor, clean: CleanRun, rows: Tensor) -> Tensor:
+    """Stream [B, d] at the last token of each prompt of a batch [B, T, d]."""
+    return h[torch.arange(len(rows), device=h.device), clean.lengths[rows] - 1]
+
+
+def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p ‖ q) in nats over the last dimension, float64."""
+    return (log_p.exp() * (log_p - log_q)).double().sum(-1).clamp(min=0)
 
 
 def _read(
@@ -120,8 +156,7 @@ def _read(
                 which = torch.tensor([place for place, _ in batch], device=runner.device)
                 rows = torch.tensor([row for _, row in batch], device=runner.device)
                 h = restart(runner, clean, layer, rows, [cells[group[place]] for place, _ in batch], prefix, which)
-                last = h[torch.arange(len(batch), device=h.device), clean.lengths[rows] - 1]
-                values = score(runner.logits(last), rows).cpu()
+                values = score(h, rows).cpu()
                 for (place, row), value in zip(batch, values, strict=True):
                     out[group[place], row] = value
                 if progress is not None:
@@ -146,3 +181,20 @@ def tokens_of(clean: CleanRun, layer: int) -> Tensor:
     stream = clean.stream[layer]
     real = torch.arange(stream.shape[1], device=stream.device)[None] < clean.lengths[:, None]
     return stream[real].double().cpu()
+
+
+@torch.inference_mode()
+def read_log_ratio(
+    runner: Runner,
+    clean: CleanRun,
+    cells: Sequence[Sequence[Intervention]],
+    token: int,
+    other: int,
+    batch_size: int | BatchSize,
+) -> Tensor:
+    """log P(token) − log P(other) at the first answer token, of C cells on n prompts: [C, n] float64."""
+
+    def score(logits: Tensor, rows: Tensor | None) -> Tensor:
+        return (logits[..., token] - logits[..., other]).double()
+
+    return _read(runner, clean, cells, batch_size, score, score(runner.logits(clean.final), None).cpu(), None)

@@ -1,246 +1,244 @@
-"""Claims about interventions: aligned anchors, sweeps against matched controls, late ablation.
+"""Claims about interventions: sweeps against matched controls, late ablation, aligned models.
 
-arXiv 2606.16349 (Tables 1 and 4) and arXiv 2604.27019 (Table 4). An interval of Δ_control says that a target
-differs from the average control; that it differs more than one control differs from another takes the permutation p. A
-sweep claim asks for both.
+arXiv 2606.16349 (Tables 1 and 4) and arXiv 2604.27019 (Table 4). An interval of Δ_control says that a target differs
+from the average control; that it differs more than one control from another takes the permutation p. A claim on the
+readout asks for both, and one on R's readout that it lies beyond the best of as many shuffled directions.
 """
 
 import math
-from dataclasses import replace
 
 import pandas as pd
-from scipy.special import ndtri
 
-from safety_geometry.claims.evidence import (
-    ADVERSARIAL,
-    ALPHA,
-    FEWEST_CHANGES,
-    SMALLEST_RATE,
-    Evidence,
-    Outcome,
-    Undecidable,
-    less,
-)
-from safety_geometry.stats.estimates import holm, least_mcnemar_p, wilson
+from safety_geometry.claims.evidence import ADVERSARIAL, BySeed, Evidence, turned
+from safety_geometry.claims.rules import ALPHA, Measured, NotApplicable, Undecidable
+from safety_geometry.stats.estimates import holm
+from safety_geometry.stats.pooling import Estimate, average, pooled, stouffer
 
-SMALLEST_LOG_ODDS = 0.4  # moves a probability of one half by a tenth, the smallest effect of interest of a rate
 FEWEST_CONTROLS = 5  # from which resampling them covers their choice; the interval is too narrow with two or three
 NEARLY_RIGHT = 75.0  # degrees from which two directions count as nearly orthogonal; the paper's smallest angle is 82.3
+# Cells of the claims: what is done, and the sign of its effect on refusal if the carrier is what it is said to be.
+CELLS = {
+    "r_removed": ("r_only", "ablate", 1.0, -1), "r_added": ("r_only", "steer", 1.0, 1),
+    "r_subtracted": ("r_only", "steer", -1.0, -1), "h_removed": ("h_only", "ablate", 1.0, -1),
+    "h_added": ("h_only", "steer", 1.0, 1), "h_subtracted": ("h_only", "steer", -1.0, -1),
+}  # fmt: skip
 
 
-def aligned(evidence: Evidence) -> pd.DataFrame:
-    """One ablation row per aligned model: of several the one nearest to a full ablation of one direction at its own
-    layer."""
-    rows = evidence.table("aligned_anchors")
-    rows = rows[rows["family"] == "ablate"]
-    if not len(rows):
-        raise Undecidable("no aligned model was ablated")
-    rows = rows.assign(_elsewhere=rows["scope"] != "layer", _far=(rows["lambda"] - 1).abs())
-    rows = rows.sort_values(["model", "_elsewhere", "rank", "_far"], kind="stable")
-    return rows.drop_duplicates("model").drop(columns=["_elsewhere", "_far"]).reset_index(drop=True)
-
-
-def aligned_r_reopens(evidence: Evidence) -> Outcome:
-    """R-only and R⊥H above H-only in every model, and above no intervention; Holm over models and comparisons."""
-    parts, closed = [], []
-    for row in aligned(evidence).to_dict("records"):
-        room = row["n"] * (1 - max(row["asr_h_only"], row["asr_baseline"]))
-        if least_mcnemar_p(room) > ALPHA:
-            closed.append(
-                f"{row['model']}: attack success is {row['asr_baseline']:.2f} without and {row['asr_h_only']:.2f} with "
-                f"H-only, which leaves {round(room)} of {row['n']:.0f} requests to reopen (least p "
-                f"{least_mcnemar_p(room):.2g})"
-            )
-            continue
-        for name, arm in (("r_minus_h", "r_only"), ("r_perp_minus_h", "r_perp_h")):
-            numbers = {end or "value": row[name + ("_" * bool(end)) + end] for end in ("", "lo", "hi", "p")}
-            above = row[f"asr_{arm}"] > row["asr_baseline"]
-            parts.append({"model": row["model"], "arm": arm, "above": above, "n": row["n"], "room": room} | numbers)
-    if not parts:
-        raise Undecidable("; ".join(closed))
-    frame = pd.DataFrame(parts)
-    frame = frame.assign(holm=holm(frame["p"]), smallest=frame["room"].map(least_mcnemar_p) * len(frame))
-    ahead = (frame["lo"] > 0) & (frame["holm"] < ALPHA) & frame["above"]
-    refuted = frame["hi"] < SMALLEST_RATE
-    row = frame.loc[frame["value"].idxmin()]
-    verdict = "holds" if ahead.all() and not closed else "fails" if refuted.any() else "inconclusive"
-    reason = f"{int(ahead.sum())} of {len(frame)} comparisons with H-only are above 0 for certain"
-    reason += f"; the weakest is {row['arm']} in {row['model']}"
-    if (frame["value"] > 0).any() and not frame["above"].all():
-        reason += "; not all are above the model without intervention"
-    numbers = (row["value"], row["lo"], row["hi"], 0.0, row["holm"], min(1.0, row["smallest"]), row["n"])
-    return Outcome(verdict, "; ".join([reason, *closed]), *map(float, numbers))
-
-
-def aligned_orthogonal(evidence: Evidence) -> Outcome:
-    """The largest C_cos over aligned models below cos 75°, and the smallest principal angle above 75° as well."""
-    threshold = math.cos(math.radians(NEARLY_RIGHT))
-    coupling = evidence.tables.get(
-        "coupling", pd.DataFrame(columns=["regime", "step", "anchor", "c_cos_lo", "c_cos_hi"])
-    )
-    coupling = coupling.dropna(subset=["c_cos_lo", "c_cos_hi"])
-    names = {
-        name: (checkpoint.c_cos_lo, checkpoint.c_cos_hi)
-        for checkpoint in coupling.itertuples()
-        for name in (
-            checkpoint.regime,
-            f"{checkpoint.regime}:{checkpoint.step}",
-            f"{checkpoint.regime}:{checkpoint.anchor}",
-        )
-    }
-    known, words = [], []
-    for row in aligned(evidence).to_dict("records"):
-        site = f"{row['model']} (H at layer {row['layer_h']:.0f}, R at {row['layer_r']:.0f}): C_cos {row['c_cos']:.3f}"
-        site += f", smallest principal angle {row['angle_1']:.1f} degrees"
-        if row["layer_h"] == row["layer_r"]:  # both subspaces hold one prompt contrast, at the same positions
-            site += " (one layer: one subspace by construction)"
-        interval = names.get(row["model"])
-        words.append(site + ("" if interval else ", no interval"))
-        if interval:
-            known.append({"value": row["c_cos"], "lo": interval[0], "hi": interval[1], "angle": row["angle_1"]})
-    if not known:
-        raise Undecidable("no aligned model has an interval of its coupling: " + "; ".join(words))
-    frame = pd.DataFrame(known)
-    worst = frame.loc[frame["hi"].idxmax()]
-    outcome = less(worst["value"], worst["lo"], worst["hi"], threshold, "largest C_cos", n=len(frame))
-    if outcome.verdict == "holds" and (frame["angle"] < NEARLY_RIGHT).any():
-        outcome = replace(
-            outcome, verdict="inconclusive", reason=outcome.reason + "; the subspaces come closer than that"
-        )
-    return replace(outcome, reason="; ".join([outcome.reason, *words]))
-
-
-def primary(evidence: Evidence, regime: str) -> pd.DataFrame:
-    """Primary cells of a regime on the log-odds, pooled controls; `smallest`: least p after Holm over all that were
-    tested."""
+def rows_of(evidence: Evidence, regime: str, metric: str) -> pd.DataFrame:
+    """control_normalised of a regime at its swept checkpoint: the primary cells' step, else the last."""
     frame = evidence.table("control_normalised")
-    tested = frame["primary"].astype(bool) & (frame["metric"] == "log_odds") & (frame["control"] == "pooled")
-    tested &= frame["p_holm"].notna()
-    rows = frame[tested & (frame["regime"] == regime)].sort_values(["step", "target"], kind="stable")
+    frame = frame[frame["regime"] == regime]
+    if not len(frame):
+        raise NotApplicable(f"the sweep has no checkpoint of {regime}")
+    main = frame[frame["primary"].astype(bool)]
+    step = (main if len(main) else frame)["step"].max()
+    frame = frame[(frame["step"] == step) & (frame["metric"] == metric)]
+    return frame[(frame["scope"] == "layer") & (frame["rank"] == 1)]
+
+
+def cell(evidence: Evidence, regime: str, name: str, metric: str, control: str = "pooled") -> pd.DataFrame:
+    mode, family, strength, _ = CELLS[name]
+    rows = rows_of(evidence, regime, metric)
+    rows = rows[(rows["mode"] == mode) & (rows["family"] == family) & (rows["lambda"] == strength)]
+    rows = rows[(rows["control"] == control) & rows["delta_control"].notna()]
     if not len(rows):
-        raise Undecidable(f"the sweep has no primary cell of {regime} with a permutation p")
-    rows = rows.assign(smallest=rows["p_smallest"] * tested.sum()).reset_index(drop=True)
-    if rows["smallest"].min() > ALPHA:
-        raise Undecidable(
-            f"{rows['n_controls'].max():.0f} control directions cannot give a p below {ALPHA} over "
-            f"{tested.sum()} primary "
-            f"cells (least possible {rows['smallest'].min():.2g})"
-        )
-    if rows["n_prompts"].max() < FEWEST_CHANGES:
-        raise Undecidable(f"{rows['n_prompts'].max():.0f} prompts are too few for an interval")
+        raise NotApplicable(f"the sweep has no {metric} of {family} {mode}, lambda {strength:g}, in {regime}")
     return rows
 
 
-def cell_name(row: pd.Series) -> str:
-    where = row["anchor"] if isinstance(row["anchor"], str) else f"step {row['step']:.0f}"
-    return f"{row['family']} {row['mode']} (lambda {row['lambda']:g}) of {row['regime']} at {where}"
+def estimates(rows: pd.DataFrame, sign: int) -> BySeed:
+    """Δ_control by seed, turned so that the claimed effect is positive."""
+    ends = rows[["seed", "delta_control", "lo", "hi", "n_prompts"]].itertuples(index=False)
+    by_seed = {int(seed): Estimate(value, lo, hi, n).of_few() for seed, value, lo, hi, n in ends}
+    return by_seed if sign > 0 else turned(by_seed)
 
 
-def moves_refusal(regime: str):
-    """Some primary cell moves the refusal log-odds further than matched directions do."""
+def moves_refusal(regime: str, name: str):
+    """Δ_control of the refusal log-odds in the claimed direction."""
 
-    def decide(evidence: Evidence) -> Outcome:
-        rows = primary(evidence, regime)
-        ahead = (rows["p_holm"] < ALPHA) & ((rows["lo"] > 0) | (rows["hi"] < 0))
-        row = rows.loc[(rows[ahead] if ahead.any() else rows)["delta_control"].abs().idxmax()]
-        outcome = Outcome("inconclusive", "", row["delta_control"], row["lo"], row["hi"], 0.0, row["p_holm"],
-                        min(1.0, row["smallest"]), row["n_prompts"])  # fmt: skip
-        where = f"{cell_name(row)} against {row['n_controls']:.0f} controls{norm_matched(evidence, row)}"
-        if ahead.any():
-            some = f"{int(ahead.sum())} of {len(rows)} primary cells; largest: {where}"
-            return replace(outcome, verdict="holds", reason=some)
-        if ((rows["lo"] > -SMALLEST_LOG_ODDS) & (rows["hi"] < SMALLEST_LOG_ODDS)).all():
-            none = f"no primary cell leaves room for {SMALLEST_LOG_ODDS:g}; largest: {where}"
-            return replace(outcome, verdict="fails", reason=none)
-        return replace(outcome, reason=f"none of {len(rows)} primary cells stands out for certain; largest: {where}")
-
-    return decide
-
-
-def norm_matched(evidence: Evidence, row: pd.Series) -> str:
-    """What is left of an effect beside controls of the same energy, as words; empty where there are none."""
-    frame = evidence.table("control_normalised")
-    same = frame["control"] == "norm_matched"
-    for name in ("metric", "target", "regime", "step"):
-        same &= frame[name] == row[name]
-    if not same.any():
-        return ""
-    other = frame[same].iloc[0]
-    return f"; against norm-matched ones {other['delta_control']:.3g} [{other['lo']:.3g}, {other['hi']:.3g}]"
-
-
-def moves_attacks(regime: str):
-    """Some primary cell that stands out in the readout also moves attack success away from its controls'."""
-
-    def decide(evidence: Evidence) -> Outcome:
-        tested = primary(evidence, regime)[["step", "target", "p_holm", "smallest"]]
-        frame = evidence.table("control_normalised")
-        asr = frame[(frame["metric"] == "asr") & (frame["control"] == "pooled") & (frame["regime"] == regime)]
-        rows = tested.merge(asr.drop(columns="p_holm"), on=["step", "target"]).reset_index(drop=True)
-        if not len(rows):
-            raise Undecidable(f"no primary cell of {regime} has generated answers of its own and of pooled controls")
-        n = rows["n_prompts"].max()
-        if least_mcnemar_p(n) > ALPHA:
-            raise Undecidable(
-                f"{n:.0f} requests are too few: all of them changed would give p = {least_mcnemar_p(n):.2g}"
+    def measure(evidence: Evidence) -> Measured:
+        sign, rows = CELLS[name][3], cell(evidence, regime, name, "log_odds")
+        by_seed = estimates(rows, sign)
+        p, smallest = permutation(evidence, regime, name)
+        if smallest >= ALPHA:
+            raise NotApplicable(
+                f"{words(rows, name, regime)}: no permutation p that could be below .05 (the cell is not primary, or "
+                "its directions are few)"
             )
+        where = f"log-odds of refusal, {words(rows, name, regime)}"
+        return Measured(by_seed, where, p=p, p_smallest=smallest, barrier=barrier(evidence, regime, name, sign))
+
+    return measure
+
+
+def words(rows: pd.DataFrame, name: str, regime: str) -> str:
+    carrier, done = name.split("_")
+    expected = "more" if CELLS[name][3] > 0 else "less"
+    return (
+        f"{carrier.upper()} {done} at step {rows['step'].iloc[0]:.0f} of {regime} beyond "
+        f"{rows['n_controls'].min():.0f} controls (positive: {expected} refusal)"
+    )
+
+
+def permutation(evidence: Evidence, regime: str, name: str) -> tuple[float, float]:
+    """p over seeds of a primary cell and the least that it can be, Holm over the regime's cells.
+
+    That of the means over seeds among the means of the directions (table sweep_pooled) where the study has it; else the
+    seeds' own p, joined by Stouffer's sum with the signs of their effects. A cell that was not tested has no p.
+    """
+    target = cell(evidence, regime, name, "log_odds")["target"].iloc[0]
+    tested = pooled_cells(evidence, regime) or joined_cells(evidence, regime)
+    if target not in tested:
+        return 1.0, 1.0
+    adjusted = dict(zip(tested, holm([p for p, _ in tested.values()]), strict=True))
+    return float(adjusted[target]), min(1.0, tested[target][1] * len(tested))
+
+
+def pooled_cells(evidence: Evidence, regime: str) -> dict[str, tuple[float, float]]:
+    """p and least p of the regime's primary cells by target, over all seeds; empty without the table."""
+    if (frame := evidence.tables.get("sweep_pooled")) is None:
+        return {}
+    rows = frame[(frame["regime"] == regime) & (frame["metric"] == "log_odds") & frame["p_permutation"].notna()]
+    return {row["target"]: (row["p_permutation"], row["p_smallest"]) for row in rows.to_dict("records")}
+
+
+def joined_cells(evidence: Evidence, regime: str) -> dict[str, tuple[float, float]]:
+    """The same from each seed's p."""
+    rows = rows_of(evidence, regime, "log_odds")
+    rows = rows[(rows["control"] == "pooled") & rows["p_permutation"].notna()]
+    return {
+        target: (stouffer(part["delta_control"], part["p_permutation"]), stouffer([1] * len(part), part["p_smallest"]))
+        for target, part in rows.groupby("target", sort=True)
+    }
+
+
+def barrier(evidence: Evidence, regime: str, name: str, sign: int) -> str:
+    """Why a cell of R may not hold: it is not beyond the best of as many shuffled directions; empty: nothing."""
+    if not name.startswith("r_"):
+        return ""
+    try:
+        best = pooled(estimates(cell(evidence, regime, name, "log_odds", "selected"), sign))
+    except NotApplicable:
+        return ""
+    if best.wide[0] > 0:
+        return ""
+    return (
+        f"it does not lie beyond the best of as many shuffled directions (by {best.value:.2f} [{best.wide[0]:.2f}, "
+        f"{best.wide[1]:.2f}])"
+    )
+
+
+def moves_attacks(regime: str, name: str):
+    """Δ_control of attack success on direct requests, generated: less refusal is more success."""
+
+    def measure(evidence: Evidence) -> Measured:
+        rows = cell(evidence, regime, name, "asr")
         controls = rows["n_controls"].min()
         if controls < FEWEST_CONTROLS:
-            raise Undecidable(
-                f"{controls:.0f} pooled controls that answered are too few for an interval over controls (at "
-                f"least {FEWEST_CONTROLS})"
+            raise NotApplicable(
+                f"{controls:.0f} pooled controls that answered are too few for an interval over controls (at least "
+                f"{FEWEST_CONTROLS})"
             )
-        # The table's intervals are of 95 % each; the best of k cells needs the level that they share.
-        wider = ndtri(1 - ALPHA / 2 / len(rows)) / ndtri(1 - ALPHA / 2)
-        value = rows["delta_control"]
-        lo, hi = value - (value - rows["lo"]) * wider, value + (rows["hi"] - value) * wider
-        changed = (value.abs() * rows["n_prompts"]).round(3) >= FEWEST_CHANGES
-        ahead = (rows["p_holm"] < ALPHA) & ((lo > 0) | (hi < 0)) & changed
-        i = value[ahead if ahead.any() else slice(None)].abs().idxmax()
-        row = rows.loc[i]
-        outcome = Outcome("inconclusive", "", value[i], lo[i], hi[i], 0.0, row["p_holm"], min(1.0, row["smallest"]),
-                        row["n_prompts"])  # fmt: skip
-        where = f"{cell_name(row)} against {row['n_controls']:.0f} controls "
-        where += f"(attack success {row['value']:.2f}, without {row['baseline']:.2f})"
-        if ahead.any():
-            some = f"{int(ahead.sum())} of {len(rows)} primary cells; largest: {where}"
-            return replace(outcome, verdict="holds", reason=some)
-        unseen = rows["n_prompts"].map(lambda n: wilson(0, int(n)).hi)  # what a sample without a change leaves open
-        reach = pd.concat([rows["hi"], -rows["lo"], value.abs() + unseen], axis=1).max(axis=1)
-        if (reach < SMALLEST_RATE).all():
-            none = f"no primary cell leaves room for {SMALLEST_RATE:g}; largest: {where}"
-            return replace(outcome, verdict="fails", reason=none)
-        return replace(outcome, reason=f"none of {len(rows)} primary cells stands out for certain; largest: {where}")
+        where = words(rows, name, regime).split(" (")[0]
+        return Measured(estimates(rows, -CELLS[name][3]), f"attack success, {where}")
 
-    return decide
+    return measure
 
 
-def late_ablation_lowers(evidence: Evidence) -> Outcome:
-    """Attack success with R ablated at r2d2's last swept step, minus without, on the same requests."""
+def late_ablation_lowers(evidence: Evidence) -> Measured:
+    """Attack success without minus with R ablated at r2d2's last swept step, on the same requests."""
     frame = evidence.table("causal_sweep")
     frame = frame[frame["regime"] == ADVERSARIAL]
     if not len(frame):
-        raise Undecidable(f"the sweep has no checkpoint of {ADVERSARIAL}")
-    last = frame[frame["step"] == frame["step"].max()]
-    rows = last[(last["control"] == "target") & (last["family"] == "ablate") & (last["mode"] == "r_only")]
-    rows = rows[(rows["scope"] == "layer") & rows["lambda"].between(0, 1, inclusive="right")]
-    rows = rows[rows["asr_delta"].notna()]
-    base = last[(last["control"] == "baseline") & last["asr"].notna()]
-    at = f"r2d2's step {last['step'].iloc[0]:.0f}"
-    if not len(rows) or not len(base):
-        raise Undecidable(f"no generated answers with R ablated at {at}")
-    row, base = rows.sort_values(["rank", "lambda"], ascending=[True, False], kind="stable").iloc[0], base.iloc[0]
-    n, successes = int(row["n_asr"]), round(base["asr"] * row["n_asr"])
-    if least_mcnemar_p(successes) > ALPHA:
-        if not successes:
-            raise Undecidable(f"attack success at {at} is at the floor: 0 of {n} requests")
-        raise Undecidable(
-            f"{n} requests are too few at {at}: {successes} of them succeed, and if none were left, p would be "
-            f"{least_mcnemar_p(successes):.2g}; at this rate {math.ceil(FEWEST_CHANGES * n / successes)} would do"
-        )
-    reason = f"attack success at {at} from {base['asr']:.2f} to {row['asr']:.2f} under ablation {row['lambda']:g} of R"
-    if pd.notna(row["degenerate"]) and pd.notna(base["degenerate"]):
-        reason += f"; broken answers from {base['degenerate']:.2f} to {row['degenerate']:.2f}"
-    lo, hi = row["asr_delta_lo"], row["asr_delta_hi"]
-    verdict = "holds" if hi < 0 else "fails" if lo > -SMALLEST_RATE else "inconclusive"
-    return Outcome(verdict, reason, row["asr_delta"], lo, hi, 0.0, p_smallest=least_mcnemar_p(successes), n=n)
+        raise NotApplicable(f"the sweep has no checkpoint of {ADVERSARIAL}")
+    rows = frame[(frame["step"] == frame["step"].max()) & (frame["control"] == "target")]
+    rows = rows[(rows["family"] == "ablate") & (rows["mode"] == "r_only") & (rows["scope"] == "layer")]
+    rows = rows[(rows["rank"] == 1) & (rows["lambda"] == 1) & rows["asr_delta"].notna()]
+    step = frame["step"].max()
+    if not len(rows):
+        raise NotApplicable(f"no generated answers with R ablated at r2d2's step {step:.0f}")
+    ends = rows[["seed", "asr_delta", "asr_delta_lo", "asr_delta_hi", "n_asr"]].itertuples(index=False)
+    by_seed = {int(seed): Estimate(value, lo, hi, n).of_rates().turned() for seed, value, lo, hi, n in ends}
+    base = frame[(frame["step"] == step) & (frame["control"] == "baseline") & frame["asr"].notna()]["asr"].mean()
+    if base == 0:
+        raise Undecidable(f"attack success at r2d2's step {step:.0f} is at the floor: there is nothing to lower")
+    return Measured(
+        by_seed, f"attack success at r2d2's step {step:.0f} without minus with R ablated (without {base:.2f})"
+    )
+
+
+# ---------------------------------------------------------------------------------------------------- aligned models
+
+
+def aligned(evidence: Evidence) -> pd.DataFrame:
+    """One ablation row per aligned model and seed: of several the one nearest to a full ablation of one direction at
+    its own layer."""
+    rows = evidence.table("aligned_anchors")
+    rows = rows[rows["family"] == "ablate"]
+    if not len(rows):
+        raise NotApplicable("no aligned model was ablated")
+    rows = rows.assign(_elsewhere=rows["scope"] != "layer", _far=(rows["lambda"] - 1).abs())
+    rows = rows.sort_values(["seed", "model", "_elsewhere", "rank", "_far"], kind="stable")
+    return rows.drop_duplicates(["seed", "model"]).reset_index(drop=True)
+
+
+def over_models(rows: pd.DataFrame, estimate) -> BySeed:
+    """Mean over the aligned models of a seed, which answer the same requests."""
+    return {
+        int(seed): average([estimate(row) for row in part.to_dict("records")]) for seed, part in rows.groupby("seed")
+    }
+
+
+def aligned_reopens(name: str):
+    """Attack success with R (or R without H) ablated, minus with H ablated."""
+
+    def measure(evidence: Evidence) -> Measured:
+        rows = aligned(evidence)
+        ends = (name, f"{name}_lo", f"{name}_hi", "n")
+        by_seed = over_models(rows, lambda row: Estimate(*(row[end] for end in ends)).of_rates())
+        edited = {"r_minus_h": "R", "r_perp_minus_h": "R without H"}[name]
+        return Measured(by_seed, f"attack success with {edited} ablated minus with H ablated, {models(rows)}")
+
+    return measure
+
+
+def aligned_refuses_half(evidence: Evidence) -> Measured:
+    """Half of the refusals without an edit, minus the refusals with R ablated, on the same direct requests."""
+    evidence.column("aligned_anchors", "refusal_baseline", "refusal_r_only")
+    rows = aligned(evidence).dropna(subset=["refusal_baseline", "refusal_r_only"])
+    if not len(rows):
+        raise NotApplicable("no aligned model has refusals of direct requests with and without R")
+
+    def estimate(row: dict) -> Estimate:
+        before, after = (
+            [row[f"refusal_{arm}{end}"] for end in ("", "_lo", "_hi")] for arm in ("baseline", "r_only")
+        )  # fmt: skip
+        value = before[0] / 2 - after[0]
+        below = math.hypot((before[0] - before[1]) / 2, after[2] - after[0])
+        above = math.hypot((before[2] - before[0]) / 2, after[0] - after[1])
+        return Estimate(value, value - below, value + above, row["n"])
+
+    return Measured(over_models(rows, estimate), f"half of the refusals minus those with R ablated, {models(rows)}")
+
+
+def aligned_orthogonal(evidence: Evidence) -> Measured:
+    """cos 75° minus C_cos of the aligned models that are checkpoints of the study."""
+    frame = evidence.column("coupling", "c_cos_lo", "c_cos_hi").dropna(subset=["c_cos_lo", "c_cos_hi"])
+    names = [frame["regime"], frame["regime"] + ":" + frame["step"].astype(str)]
+    names.append(frame["regime"] + ":" + frame["anchor"].astype(str))
+    rows = aligned(evidence)
+    parts = {}
+    for row in rows.to_dict("records"):
+        same = (frame["seed"] == row["seed"]) & (pd.concat(names, axis=1) == row["model"]).any(axis=1)
+        for own in frame[same].head(1).to_dict("records"):
+            most = math.cos(math.radians(NEARLY_RIGHT))
+            ends = [most - own[name] for name in ("c_cos", "c_cos_hi", "c_cos_lo")]
+            parts.setdefault(int(row["seed"]), []).append(Estimate(*ends, own["n_harmful"]))
+    if not parts:
+        raise NotApplicable("no aligned model has an interval of its coupling")
+    what = f"cos {NEARLY_RIGHT:g} degrees less C_cos, {models(rows)}"
+    return Measured({seed: average(part) for seed, part in parts.items()}, what)
+
+
+def models(rows: pd.DataFrame) -> str:
+    return "mean of " + ", ".join(sorted(set(rows["model"])))

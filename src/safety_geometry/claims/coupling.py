@@ -1,168 +1,162 @@
-"""Claims about coupling: how HRCI_repr moves, what moves it, and what stands beside it (arXiv 2606.16349, Tables
-2-3)."""
+"""Claims about coupling: how it moves at frozen sites and common layers, and what stands beside it (arXiv 2606.16349,
+Tables 2-3).
+
+Values at the sites that each anchor chose are mostly a reading of R's layer; they decide one claim only, that the fall
+is R's relocation. Two anchors of a seed have the same fit prompts and are treated as if they had not, which is
+conservative.
+"""
 
 import math
 
 import pandas as pd
 
-from safety_geometry.claims.evidence import ADVERSARIAL, PLAIN, Evidence, Outcome, Undecidable, greater, less
+from safety_geometry.claims.evidence import ADVERSARIAL, PLAIN, Evidence, fit_prompts, shared
+from safety_geometry.claims.rules import Measured, NotApplicable
 from safety_geometry.geometry.dense import FEWEST_SAVES, FORMS
+from safety_geometry.stats.pooling import Estimate, average, combined, pooled
 
-DROP = 3.0  # the papers' .0674 to .0205, and .0784 to .0205
-FLAT = 1.5  # the papers' .0217 to .0190 is 1.14
-QUANTITY = "hrci_repr"
-"""What a dense claim holds against behaviour, at frozen sites: a change of site is none of the model."""
+THIRD = 3.0  # the papers' .0674 to .0205, and .0784 to .0205
 
 
-def ratio(high: pd.Series, low: pd.Series) -> tuple[float, float, float]:
-    """hrci_repr of one anchor over another's; the interval joins the opposite ends of theirs, which is conservative."""
-    values = high["hrci_repr"] / low["hrci_repr"] if low["hrci_repr"] > 0 else math.inf
-    lo = high["hrci_repr_lo"] / low["hrci_repr_hi"] if low["hrci_repr_hi"] > 0 else math.inf
-    hi = high["hrci_repr_hi"] / low["hrci_repr_lo"] if low["hrci_repr_lo"] > 0 else math.inf
-    return values, lo, hi
+def falls(quantity: str, regime: str):
+    """Reference minus last anchor at frozen sites."""
+
+    def measure(evidence: Evidence) -> Measured:
+        first, last = evidence.reference(regime), evidence.last(regime)
+        values = [evidence.frozen(quantity, regime, step) for step in (first, last)]
+        by_seed = {seed: combined((1, -1), [part[seed] for part in values]) for seed in shared(*values)}
+        return Measured(by_seed, f"{quantity} of {regime} at frozen sites, step {first} minus {last}")
+
+    return measure
 
 
-def peak_and_last(evidence: Evidence, regime: str) -> tuple[pd.Series, pd.Series]:
-    rows = evidence.anchors(regime, "hrci_repr")
-    return rows.loc[rows["hrci_repr"].iloc[:-1].idxmax()], rows.iloc[-1]
+def falls_to_a_third(evidence: Evidence) -> Measured:
+    """Reference minus three times the last anchor, HRCI_repr at frozen sites."""
+    first, last = evidence.reference(ADVERSARIAL), evidence.last(ADVERSARIAL)
+    values = [evidence.frozen("hrci_repr", ADVERSARIAL, step) for step in (first, last)]
+    by_seed = {seed: combined((1, -THIRD), [part[seed] for part in values]) for seed in shared(*values)}
+    return Measured(by_seed, f"hrci_repr of r2d2 at frozen sites, step {first} minus three times step {last}")
 
 
-def coupling_drops(evidence: Evidence) -> Outcome:
-    evidence.require_moved(ADVERSARIAL)
-    peak, last = peak_and_last(evidence, ADVERSARIAL)
-    what = f"HRCI_repr of r2d2 at anchor {peak['anchor']} over the last"
-    return greater(*ratio(peak, last), DROP, what, n=len(evidence.anchors(ADVERSARIAL)))
+def falls_at_common_layers(regime: str):
+    """The same with both carriers at one common layer, mean over the common layers."""
+
+    def measure(evidence: Evidence) -> Measured:
+        first, last = evidence.reference(regime), evidence.last(regime)
+        values = [common_layers(evidence, regime, step) for step in (first, last)]
+        by_seed = {seed: combined((1, -1), [part[seed] for part in values]) for seed in shared(*values)}
+        return Measured(by_seed, f"c_cos of {regime} at common layers, step {first} minus {last}")
+
+    return measure
 
 
-def coupling_flat(evidence: Evidence) -> Outcome:
-    evidence.require_moved(PLAIN)
-    rows = evidence.anchors(PLAIN, "hrci_repr")
-    high, low = rows.loc[rows["hrci_repr"].idxmax()], rows.loc[rows["hrci_repr"].idxmin()]
-    what = f"HRCI_repr of sft at anchor {high['anchor']} over {low['anchor']}, its highest and lowest"
-    return less(*ratio(high, low), FLAT, what, n=len(rows))
-
-
-def companion(evidence: Evidence, regime: str, name: str, quantity: str) -> pd.DataFrame:
-    """Rows of a companion at the regime's anchors, indexed by anchor."""
-    rows = evidence.rows("coupling_controls", regime)
-    rows = rows[(rows["companion"] == name) & (rows["quantity"] == quantity)]
-    if not len(rows):
-        raise Undecidable(f"coupling_controls has no {name} {quantity} for {regime}")
-    return rows.set_index("anchor")
-
-
-def above_shuffled(evidence: Evidence) -> Outcome:
-    """At every anchor of both regimes: value minus the upper end of the shuffled range, interval from the value's
-    own."""
-    parts = []
-    for regime in (ADVERSARIAL, PLAIN):
-        observed, null = (companion(evidence, regime, name, "hrci_repr") for name in ("own_sites", "shuffled"))
-        parts.append(pd.DataFrame({k: observed[k] - null["hi"] for k in ("value", "lo", "hi")}).assign(n=null["n"]))
-    margin = pd.concat(parts).dropna()
-    if not len(margin):
-        raise Undecidable("no anchor has a coupling value with a shuffled floor")
-    worst = margin.sort_values("value", kind="stable").iloc[0]
-    above = int((margin["lo"] > 0).sum())
-    what = f"lowest of {len(margin)} anchors ({above} above for certain), minus the floor's upper end"
-    return greater(worst["value"], worst["lo"], worst["hi"], 0.0, what, n=len(margin), p_smallest=1 / (1 + worst["n"]))
-
-
-def distinct_directions(evidence: Evidence) -> Outcome:
-    """C_cos against the split-half ceiling, highest share of the ceiling over both regimes' anchors."""
-    parts = []
-    for regime in (ADVERSARIAL, PLAIN):
-        observed, top = (companion(evidence, regime, *c) for c in (("own_sites", "c_cos"), ("split_half", "ceiling")))
-        parts.append(observed[["value", "lo", "hi"]].div(top["value"], axis=0))
-    share = pd.concat(parts).dropna().sort_values("value", kind="stable")
-    if not len(share):
-        raise Undecidable("no anchor has a split-half ceiling")
-    worst = share.iloc[-1]
-    return less(*worst[["value", "lo", "hi"]], 1.0, "highest C_cos as a share of its ceiling", n=len(share))
-
-
-def relocation_explains(evidence: Evidence) -> Outcome:
-    """How far C_cos falls from the peak anchor to the last at the carriers' own sites, and at the common layers."""
-    peak, last = peak_and_last(evidence, ADVERSARIAL)
-    _, lo, _ = ratio(peak, last)
-    if not lo > 1:
-        raise Undecidable("the coupling of r2d2 does not fall for certain between its peak and its last anchor")
-    at_own_sites = companion(evidence, ADVERSARIAL, "own_sites", "c_cos")
-    low, high = fall(at_own_sites.loc[peak["anchor"]], at_own_sites.loc[last["anchor"]])
-    fixed = companion(evidence, ADVERSARIAL, "fixed_layer", "c_cos").set_index("layer_r", append=True)
-    falls = [
-        fall(*(fixed.loc[(a["anchor"], k)] for a in (peak, last))) for k in sorted(set(fixed.index.get_level_values(1)))
-    ]
-    most = max(top for _, top in falls)  # the most that any common layer may have fallen
-    least = max(bottom for bottom, _ in falls)
-    numbers = {
-        "value": at_own_sites.loc[peak["anchor"], "value"] - at_own_sites.loc[last["anchor"], "value"],
-        "lo": low,
-        "hi": high,
-        "threshold": most,
-        "n": len(falls),
+def common_layers(evidence: Evidence, regime: str, step: int) -> dict[int, Estimate]:
+    rows = evidence.companion("fixed_layer", "c_cos", regime, step)
+    n = fit_prompts(evidence.rows("coupling", regime).iloc[0])
+    return {
+        int(seed): average([Estimate(*row, n) for row in part[["value", "lo", "hi"]].itertuples(index=False)])
+        for seed, part in rows.groupby("seed")
     }
-    if peak["layer_r"] == last["layer_r"]:
-        return Outcome("fails", f"R stays at layer {last['layer_r']:.0f} while the coupling falls", **numbers)
-    if low > most:
-        return Outcome("holds", "C_cos falls further at the carriers' own sites than at any common layer", **numbers)
-    if least >= high:
-        return Outcome("fails", "C_cos falls at least as far at a common layer, where nothing is relocated", **numbers)
-    return Outcome("inconclusive", "the fall at the carriers' own sites and at a common layer overlap", **numbers)
 
 
-def fall(before: pd.Series, after: pd.Series) -> tuple[float, float]:
-    """Least and greatest fall that the two intervals allow."""
-    return before["lo"] - after["hi"], before["hi"] - after["lo"]
+def at_references(
+    evidence: Evidence, companion: str, quantity: str, term: str
+) -> list[tuple[int, Estimate, pd.Series]]:
+    """Seed, coupling term and row of a companion at the reference anchors of r2d2 and sft, of those that have an R."""
+    out, lacking = [], ""
+    for regime in (ADVERSARIAL, PLAIN):
+        try:
+            step = evidence.reference(regime)
+            rows = evidence.companion(companion, quantity, regime, step).set_index("seed")
+            values = evidence.frozen(term, regime, step)
+        except NotApplicable as reason:
+            lacking = str(reason)
+            continue
+        out += [(seed, values[seed], rows.loc[seed]) for seed in shared(values, dict.fromkeys(rows.index))]
+    if not out:
+        raise NotApplicable(lacking)
+    return out
 
 
-def follows(metric: str, sign: int):
-    """Spearman of HRCI_repr at frozen sites with a behaviour over all saves of r2d2 has the paper's sign, and so do
-    their changes from save to save.
+def above_shuffled(quantity: str):
+    """Value minus the mean of shuffled labels at the reference anchors; the claim has to exceed what shuffled labels
+    reach (their 97.5 % point less their mean), which is its margin as well."""
 
-    Two series that both trend always correlate. So the levels (at every block length that fits the series) and the
-    first differences have to say the same; levels alone decide nothing.
+    def measure(evidence: Evidence) -> Measured:
+        by_seed, widths = {}, []
+        for seed, value, null in at_references(evidence, "shuffled", quantity, quantity):
+            gap = (x - null["value"] for x in (value.value, value.lo, value.hi))
+            by_seed.setdefault(seed, []).append(Estimate(*gap, value.n))
+            widths.append(null["hi"] - null["value"])
+        width = sum(widths) / len(widths)
+        what = f"{quantity} at the reference anchors less its mean under shuffled labels (97.5 % point {width:.3f})"
+        return Measured({seed: average(gaps) for seed, gaps in by_seed.items()}, what, width, width)
+
+    return measure
+
+
+def distinct_directions(evidence: Evidence) -> Measured:
+    """1 − C_cos over what two noisy copies of one direction would reach, at the reference anchors."""
+    by_seed = {}
+    for seed, value, top in at_references(evidence, "split_half", "ceiling", "c_cos"):
+        gap = (1 - x / top["value"] for x in (value.value, value.hi, value.lo))
+        by_seed.setdefault(seed, []).append(Estimate(*gap, value.n))
+    return Measured({seed: average(gaps) for seed, gaps in by_seed.items()}, "1 - C_cos over its split-half ceiling")
+
+
+def relocation_explains(evidence: Evidence) -> Measured:
+    """Fall of HRCI_repr at each anchor's own sites minus its fall at frozen ones; at the reference they are one."""
+    last = evidence.last(ADVERSARIAL)
+    frozen = evidence.frozen("hrci_repr", ADVERSARIAL, last)
+    rows = evidence.rows("coupling", ADVERSARIAL)
+    rows = rows[(rows["step"] == last) & rows["hrci_repr"].notna()]
+    selected = {
+        int(row["seed"]): Estimate(row["hrci_repr"], row["hrci_repr_lo"], row["hrci_repr_hi"], fit_prompts(row))
+        for row in rows.to_dict("records")
+    }
+    if not selected:
+        raise NotApplicable("r2d2 has no refusal carrier of its own at its last anchor")
+    by_seed = {seed: combined((1, -1), (frozen[seed], selected[seed])) for seed in shared(frozen, selected)}
+    return Measured(by_seed, f"fall of hrci_repr of r2d2 to step {last}, chosen sites less frozen sites")
+
+
+def follows(metric: str, quantity: str, sign: int):
+    """Spearman of a coupling term at frozen sites with a behaviour over all saves of r2d2, turned so that the paper's
+    sign is positive.
+
+    Two series that both trend always correlate: the first differences have to say the same before it holds.
     """
 
-    def decide(evidence: Evidence) -> Outcome:
-        if metric == "fixed_asr":
-            evidence.require_attack()
-        rows = evidence.rows("trajectory", ADVERSARIAL, anchors=False).dropna(subset=[f"{QUANTITY}_frozen", metric])
-        if len(rows) < FEWEST_SAVES:
-            raise Undecidable(f"{len(rows)} saves of r2d2 have both; a time series needs {FEWEST_SAVES}")
-        if rows[metric].nunique() < 2:
-            raise Undecidable(f"{metric} is the same at every save")
-        levels, changes = (correlation(evidence, metric, form) for form in FORMS)
-        rho = f"Spearman's rho (greatest that the ties allow: {levels['rho_tie_ceiling']:.3f})"
-        correlations = f"{rho}; of first differences {changes['rho']:.3f} [{changes['lo']:.3f}, {changes['hi']:.3f}]"
-        numbers = {"value": levels["rho"], "lo": levels["lo"], "hi": levels["hi"], "threshold": 0.0, "n": levels["n"]}
-        if not (side := side_of_zero(levels)):
-            return Outcome(
-                "inconclusive", f"{correlations}: at some block length the levels' interval holds 0", **numbers
-            )
-        if side_of_zero(changes) != side:
-            return Outcome(
-                "inconclusive", f"{correlations}: shared trend: the levels go together, the changes do not", **numbers
-            )
-        words = "the claimed sign" if side == sign else "the other sign"
-        return Outcome(
-            "holds" if side == sign else "fails", f"{correlations}: both have {words} for certain", **numbers
-        )
+    def measure(evidence: Evidence) -> Measured:
+        evidence.rows("five_anchor", ADVERSARIAL)
+        levels, changes = (correlation(evidence, quantity, metric, form) for form in FORMS)
+        evidence.require_attack(metric)
+        levels, changes = ({s: e if sign > 0 else e.turned() for s, e in part.items()} for part in (levels, changes))
+        together = pooled(changes)
+        trend = "the changes from save to save do not go the same way: a shared trend"
+        barriers = ["" if shown else trend for shown in (together.wide[0] > 0, together.wide[1] < 0)]
+        what = f"Spearman's rho of {quantity} with {metric} over r2d2's saves, times the paper's sign"
+        what += f" (of first differences {together.value:.3f} [{together.wide[0]:.3f}, {together.wide[1]:.3f}])"
+        return Measured(levels, what, barrier=barriers[0], barrier_fails=barriers[1])
 
-    return decide
+    return measure
 
 
-def correlation(evidence: Evidence, metric: str, form: str) -> pd.Series:
-    """r2d2's row of dense_correlations at frozen sites with the widest interval over the block lengths (lo and hi NaN
-    where one is missing)."""
+def correlation(evidence: Evidence, quantity: str, metric: str, form: str) -> dict[int, Estimate]:
+    """r2d2's correlation at frozen sites by seed, with the widest interval over the block lengths that fit."""
     rows = evidence.table("dense_correlations")
-    rows = rows[(rows["regime"] == ADVERSARIAL) & (rows["predictor"] == QUANTITY) & (rows["outcome"] == metric)]
-    rows = rows[(rows["sites"] == "frozen") & (rows["form"] == form) & (2 * rows["block_length"] <= rows["n"])]
+    rows = rows[(rows["regime"] == ADVERSARIAL) & (rows["predictor"] == quantity) & (rows["outcome"] == metric)]
+    rows = rows[(rows["sites"] == "frozen") & (rows["form"] == form) & rows["rho"].notna()]
+    least = FEWEST_SAVES - (form != FORMS[0])
+    rows = rows[(rows["n"] >= least) & (2 * rows["block_length"] <= rows["n"])]
     if not len(rows):
-        raise Undecidable("every block length of the study is longer than half the series")
-    ends = {"lo": rows["lo"].min(skipna=False), "hi": rows["hi"].max(skipna=False)}
-    return pd.Series(rows.iloc[0].to_dict() | ends)
-
-
-def side_of_zero(row: pd.Series) -> int:
-    """Sign of everything that an interval holds; 0 where it holds 0 or there is none."""
-    return int(row["lo"] > 0) - int(row["hi"] < 0)
+        raise NotApplicable(f"r2d2 has no series of {quantity} and {metric}: it takes {FEWEST_SAVES} saves")
+    out = {}
+    for seed, part in rows.groupby("seed"):
+        first = part.iloc[0]
+        ends = part["lo"].min(skipna=False), part["hi"].max(skipna=False)
+        if all(map(math.isfinite, ends)):
+            out[int(seed)] = Estimate(first["rho"], min(ends[0], first["rho"]), max(ends[1], first["rho"]), first["n"])
+    if not out:
+        raise NotApplicable(f"no interval of the correlation of {quantity} with {metric}")
+    return out

@@ -1,194 +1,203 @@
-"""How a claim is decided: outcomes, decisions by interval, and what has to be true before a claim can be tested at all.
+"""What the tables of all seeds say, a seed at a time: rows of a regime, contrasts, rates, coupling at frozen sites.
 
-Two rules keep the decisions honest. An interval decides, never a point: a difference holds when its interval lies on
-the claimed side of the threshold, fails when its interval excludes even the smallest effect of interest, and is
-inconclusive between. And where several comparisons could make a claim hold, the p that decides is Holm's over all of
-them.
+Every method gives values by seed. It raises NotApplicable where the study lacks what is asked for.
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pandas as pd
 
-from safety_geometry.stats.estimates import holm
+from safety_geometry.claims.rules import NotApplicable, Undecidable
+from safety_geometry.stats.estimates import wilson
+from safety_geometry.stats.pooling import Estimate, pooled
 
-ADVERSARIAL, PLAIN = "r2d2", "sft"  # the regimes that the claims are about
-ALPHA = 0.05
-MOVED_COSINE = 0.98  # below it a carrier has turned away from the reference's at the reference's site
-SMALLEST_RATE = 0.1  # smallest effect of interest of a rate
-SMALLEST_EFFECT = {"benign_mean": 0.2, "usefulness": 0.05}  # and of the means
+ADVERSARIAL, PLAIN, FROZEN_POOL = "r2d2", "sft", "sft_refusal"  # the regimes that the claims are about
 FEWEST_CHANGES = 6  # with fewer changed prompts a bootstrap interval of a mean is too narrow to exclude anything
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What one seed says about one claim; numbers are NaN where they do not exist."""
-
-    verdict: str  # holds | fails | inconclusive
-    reason: str
-    value: float = math.nan
-    lo: float = math.nan
-    hi: float = math.nan
-    threshold: float = math.nan
-    p: float = math.nan
-    p_smallest: float = math.nan
-    n: float = math.nan
-
-
-class Undecidable(Exception):
-    """The claim cannot be tested on this seed: the message is the reason."""
+RANGE = {"benign_mean": 2.0, "usefulness": 1.0}  # how far one prompt's outcome can change
+BySeed = dict[int, Estimate]
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The tables of one seed. Methods raise Undecidable where the study lacks what a claim needs."""
-
     tables: Mapping[str, pd.DataFrame]
 
     def table(self, name: str) -> pd.DataFrame:
-        if name not in self.tables:
-            raise Undecidable(f"the study has no table {name}")
+        if name not in self.tables or not len(self.tables[name]):
+            raise NotApplicable(f"the study has no table {name}")
         return self.tables[name]
 
-    def rows(self, name: str, regime: str, *, anchors: bool = True) -> pd.DataFrame:
-        """Rows of a regime in order of its steps; at anchors only, unless told otherwise."""
+    def column(self, table: str, *names: str) -> pd.DataFrame:
+        """A table that has these columns."""
+        frame = self.table(table)
+        if missing := [name for name in names if name not in frame]:
+            raise NotApplicable(f"{table} has no column {', '.join(missing)}")
+        return frame
+
+    def rows(self, name: str, regime: str) -> pd.DataFrame:
+        """Rows of a regime's anchors, by seed and step."""
         frame = self.table(name)
         frame = frame[frame["regime"] == regime]
         if not len(frame):
-            raise Undecidable(f"the study has no regime {regime}")
-        frame = frame[frame["anchor"].notna()] if anchors else frame
-        return frame.sort_values("step", kind="stable").reset_index(drop=True)
+            raise NotApplicable(f"the study has no regime {regime}")
+        return frame[frame["anchor"].notna()].sort_values(["seed", "step"], kind="stable").reset_index(drop=True)
 
-    def anchors(self, regime: str, *columns: str) -> pd.DataFrame:
-        """five_anchor of a regime; at least two anchors, with values in `columns`."""
+    def reference(self, regime: str) -> int:
+        """Step of a regime's reference anchor."""
         rows = self.rows("five_anchor", regime)
-        for column in columns:
-            if rows[column].isna().any():
-                raise Undecidable(f"{column} was not measured at every anchor of {regime}")
-        if len(rows) < 2:
-            raise Undecidable(f"{regime} has one anchor only")
-        return rows
+        named = rows.loc[rows["anchor"] == "reference", "step"]
+        return int(named.iloc[0]) if len(named) else int(rows["step"].min())
 
-    def contrasts(self, kind: str, metric: str, regime: str, other: str | None = None) -> pd.DataFrame:
-        """Contrasts of `regime` minus `other` (turned round where the table has them the other way)."""
+    def last(self, regime: str) -> int:
+        """Step of a regime's last anchor, which is not its reference."""
+        step = int(self.rows("five_anchor", regime)["step"].max())
+        if step <= self.reference(regime):
+            raise NotApplicable(f"{regime} has no anchor after its reference")
+        return step
+
+    # ------------------------------------------------------------------------------------------------ behaviour
+
+    def rate(self, regime: str, metric: str, step: int) -> BySeed:
+        """A rate of five_anchor at a step."""
+        self.column("five_anchor", metric)
+        rows = self.rows("five_anchor", regime)
+        rows = rows[(rows["step"] == step) & rows[metric].notna()]
+        if not len(rows):
+            raise NotApplicable(f"{metric} was not measured at step {step} of {regime}")
+        ends = zip(*(rows[metric + end] for end in ("", "_lo", "_hi", "_n")), strict=True)
+        return {int(seed): Estimate(*map(float, row)) for seed, row in zip(rows["seed"], ends, strict=True)}
+
+    def contrast(self, kind: str, metric: str, first: tuple[str, int], other: tuple[str, int]) -> BySeed:
+        """Paired differences, first minus other, of two checkpoints (regime, step)."""
         frame = self.table("contrasts")
         frame = frame[(frame["contrast"] == kind) & (frame["metric"] == metric)]
-        other = other or regime
-        rows = frame[(frame["regime"] == regime) & (frame["other_regime"] == other)]
+        rows, sign = at(frame, first, other), 1
         if not len(rows):
-            rows = negated(frame[(frame["regime"] == other) & (frame["other_regime"] == regime)])
+            rows, sign = at(frame, other, first), -1
         if not len(rows):
-            missing = {regime, other} - set(self.table("five_anchor")["regime"])
-            raise Undecidable(
-                f"the study has no regime {', '.join(sorted(missing))}" if missing else f"no paired {metric} to compare"
-            )
-        return rows.sort_values(["step", "other_step"], kind="stable").reset_index(drop=True)
+            names = [f"{regime}:{step}" for regime, step in (first, other)]
+            raise NotApplicable(f"{metric} of {names[0]} and {names[1]} was not compared on the same prompts")
+        estimates = {int(row["seed"]): paired(row) for row in rows.to_dict("records")}
+        return {seed: e if sign > 0 else e.turned() for seed, e in estimates.items()}
 
-    def require_moved(self, *regimes: str) -> None:
-        """A regime moved when a behaviour changed since its reference (Holm), or a carrier turned at the reference's
-        site."""
-        for regime in regimes:
-            last = self.rows("geometry", regime).iloc[-1]
-            turned = min(last["cos_fixed_h_ref"], last["cos_fixed_r_ref"])
-            changes = self.table("contrasts")
-            changes = changes[(changes["contrast"] == "time") & (changes["regime"] == regime)]
-            if turned >= MOVED_COSINE and not (len(changes) and (holm(changes["p"]) < ALPHA).any()):
-                raise Undecidable(
-                    f"{regime} did not move: no behaviour differs between its anchors and its carriers keep "
-                    "a cosine of "
-                    f"{turned:.3f} with the reference's"
-                )
+    def over_time(self, metric: str, regime: str) -> BySeed:
+        """The last anchor minus the reference."""
+        return self.contrast("time", metric, (regime, self.last(regime)), (regime, self.reference(regime)))
 
-    def require_attack(self) -> None:
-        """The optimised suffixes beat the unoptimised ones on the checkpoint that they were made on."""
+    def equal_steps(self, metric: str, first: str, other: str) -> list[int]:
+        """Steps at which two regimes answered the same prompts, in order."""
+        for regime in (first, other):
+            self.rows("five_anchor", regime)
+        frame = self.table("contrasts")
+        frame = frame[(frame["contrast"] == "regime") & (frame["metric"] == metric)]
+        frame = frame[frame["step"] == frame["other_step"]]
+        sides = frame[["regime", "other_regime"]].apply(set, axis=1) == {first, other}
+        steps = sorted({int(step) for step in frame.loc[sides, "step"]}) if len(frame) else []
+        if not steps:
+            raise NotApplicable(f"{first} and {other} have no {metric} at equal steps")
+        return steps
+
+    def between(self, metric: str, first: str, other: str, *, early: bool) -> tuple[BySeed, int]:
+        """first minus other at equal steps, and the step: early, the first one from r2d2's reference on; else the
+        last."""
+        steps = self.equal_steps(metric, first, other)
+        since = [step for step in steps if step >= self.reference(ADVERSARIAL)]
+        if not since:
+            raise NotApplicable(f"{first} and {other} have no equal step from r2d2's reference on")
+        step = since[0] if early else since[-1]
+        return self.contrast("regime", metric, (first, step), (other, step)), step
+
+    def require_attack(self, metric: str) -> None:
+        """The optimised suffixes beat the unoptimised ones on the checkpoint that they were made on, seeds pooled."""
+        if metric != "fixed_asr":
+            return
         attacks = self.table("attacks")
         attacks = attacks[(attacks["attack"] == "gcg") & (attacks["kind"] == "fixed")]
         if not len(attacks):
-            raise Undecidable("the study has no fixed-source attack")
+            raise NotApplicable("the study has no fixed-source attack")
         source = str(attacks["source"].iloc[0])
         regime, _, step = source.partition(":")
-        arms = self.table("contrasts")
-        arms = arms[(arms["contrast"] == "arm") & (arms["metric"] == "fixed_asr")]
-        arms = arms[(arms["regime"] == regime) & (arms["step"].astype(str) == step)]
-        if not len(arms):
-            raise Undecidable(f"the fixed-source attack was not evaluated on its source {source}")
-        row = arms.iloc[0]
-        if row["p"] >= ALPHA or row["value"] <= 0:
+        gain = pooled(self.contrast("arm", metric, (regime, int(step)), (regime, int(step))))
+        if not gain.wide[0] > 0:
             raise Undecidable(
-                f"the attack does not beat its unoptimised arm on its source {source}: difference {row['value']:.3f} "
-                f"[{row['lo']:.3f}, {row['hi']:.3f}], n = {row['n']:.0f}, p = {row['p']:.3g} (least possible "
-                f"{row['p_smallest']:.3g})"
+                f"the attack does not beat its unoptimised arm on its source {source}: difference {gain.value:.3f} "
+                f"[{gain.wide[0]:.3f}, {gain.wide[1]:.3f}], {gain.n:.0f} requests a seed"
             )
 
+    # ------------------------------------------------------------------------------------------------- coupling
 
-def negated(contrasts: pd.DataFrame) -> pd.DataFrame:
-    """The same contrasts the other way round: other minus first."""
-    sides = ("regime", "step", "anchor")
-    turned = {name: contrasts[f"other_{name}"] for name in sides} | {f"other_{name}": contrasts[name] for name in sides}
-    return contrasts.assign(value=0 - contrasts["value"], lo=0 - contrasts["hi"], hi=0 - contrasts["lo"], **turned)
+    def companion(self, name: str, quantity: str, regime: str, step: int) -> pd.DataFrame:
+        """Rows of a companion of coupling at a step, by seed."""
+        rows = self.rows("coupling_controls", regime)
+        rows = rows[(rows["companion"] == name) & (rows["quantity"] == quantity) & (rows["step"] == step)]
+        rows = rows[rows["value"].notna()]
+        if not len(rows):
+            raise NotApplicable(f"coupling_controls has no {name} {quantity} of {regime} at step {step}")
+        return rows
 
+    def frozen(self, quantity: str, regime: str, step: int) -> BySeed:
+        """A coupling term with both carriers at the sites of the regime's reference anchor.
 
-def smallest_effect(metric: str) -> float:
-    return SMALLEST_EFFECT.get(metric, SMALLEST_RATE)
+        Where the study has no interval of it (no companion frozen_sites), the distances of the own sites' at the same
+        checkpoint stand in, and of C_cos, where it has none of its own, those at the common layers.
+        """
+        rows = self.rows("coupling", regime)
+        rows = rows[(rows["step"] == step) & rows[f"{quantity}_frozen"].notna()]
+        if not len(rows):
+            raise NotApplicable(f"{regime} has no {quantity} at frozen sites at step {step}: it has no refusal carrier")
+        intervals = self.intervals("frozen_sites", quantity, regime, step)
+        for companion in ("own_sites", "fixed_layer"):
+            intervals = intervals or self.intervals(companion, quantity, regime, step)
+        out = {}
+        for row in rows.to_dict("records"):
+            below, above = intervals.get(int(row["seed"]), (math.nan, math.nan))
+            value = row[f"{quantity}_frozen"]
+            out[int(row["seed"])] = Estimate(value, value - below, value + above, fit_prompts(row))
+        return out
 
-
-def any_greater(contrasts: pd.DataFrame, metric: str) -> Outcome:
-    """Holds when at least one of the contrasts is above 0 with Holm's p over all; fails when every interval excludes
-    the smallest effect of interest. The numbers are those of the decisive (or largest) contrast."""
-    effect, adjusted = smallest_effect(metric), holm(contrasts["p"])
-    smallest = contrasts["p_smallest"] * len(contrasts)
-    ahead = (contrasts["value"] > 0) & (adjusted < ALPHA) & (contrasts["lo"] > 0)
-    pool = contrasts[ahead] if ahead.any() else contrasts
-    chosen = pool["value"].idxmax()
-    row = contrasts.loc[chosen]
-    numbers = Outcome(
-        "inconclusive", "", row["value"], row["lo"], row["hi"], 0.0, float(adjusted[chosen]),
-        min(1.0, float(smallest[chosen])), row["n"],
-    )  # fmt: skip
-    if row["regime"] == row["other_regime"]:
-        where = f"{metric} of {row['regime']} at {row['anchor']} minus {row['other_anchor']}"
-    else:
-        where = f"{metric} of {row['regime']} minus {row['other_regime']} at {row['anchor']}"
-    if ahead.any():
-        return replace(numbers, verdict="holds", reason=f"{where}: the interval is above 0 and p is below {ALPHA}")
-    trusted = (contrasts["test"] == "mcnemar") | (contrasts["changed"] >= FEWEST_CHANGES)
-    if (trusted & (contrasts["hi"] < effect)).all():
-        return replace(numbers, verdict="fails", reason=f"no comparison leaves room for a difference of {effect:g}")
-    return replace(
-        numbers, reason=f"{where} is the largest of {len(contrasts)} differences, and not above 0 for certain"
-    )
-
-
-def greater(value: float, lo: float, hi: float, threshold: float, what: str, **numbers: float) -> Outcome:
-    """Holds when the whole interval is above the threshold, fails when it is all below, else inconclusive."""
-    known = all(map(math.isfinite, (value, lo, hi)))
-    if not known:
-        raise Undecidable(f"{what} has no interval")
-    side = "holds" if lo > threshold else "fails" if hi < threshold else "inconclusive"
-    words = {"holds": "above", "fails": "below", "inconclusive": "on both sides of"}[side]
-    return Outcome(side, f"{what}: the interval is {words} {threshold:g}", value, lo, hi, threshold, **numbers)
+    def intervals(self, companion: str, quantity: str, regime: str, step: int) -> dict[int, tuple[float, float]]:
+        """Distances of the ends from the value by seed (means over layers, where there are several); empty where the
+        companion is not there."""
+        try:
+            rows = self.companion(companion, quantity, regime, step)
+        except NotApplicable:
+            return {}
+        distances = rows.assign(_below=rows["value"] - rows["lo"], _above=rows["hi"] - rows["value"])
+        means = distances.groupby("seed")[["_below", "_above"]].mean().dropna().clip(lower=0.0)
+        return {int(seed): (below, above) for seed, below, above in means.itertuples()}
 
 
-def less(value: float, lo: float, hi: float, threshold: float, what: str, **numbers: float) -> Outcome:
-    """Holds when the whole interval is below the threshold."""
-    reverse = greater(value, lo, hi, threshold, what, **numbers)
-    turned = {"holds": "fails", "fails": "holds", "inconclusive": "inconclusive"}
-    return replace(reverse, verdict=turned[reverse.verdict])
+def fit_prompts(row: Mapping) -> float:
+    return float(min(row.get("n_harmful", math.nan), row.get("n_benign", math.nan)))
 
 
-def over_seeds(outcomes: Sequence[Outcome]) -> Outcome:
-    """One outcome of several seeds: their verdict where they agree, else inconclusive; mean value, widest interval,
-    largest p. Seeds on which the claim could not be tested are left out of the numbers, not of the verdict."""
-    verdicts = [o.verdict for o in outcomes]
-    numbers = pd.DataFrame([vars(o) for o in outcomes])
-    reasons, agreed = "; ".join(dict.fromkeys(o.reason for o in outcomes)), len(set(verdicts)) == 1
-    counts = ", ".join(f"{verdicts.count(v)} {v}" for v in ("holds", "fails", "inconclusive") if v in verdicts)
-    return Outcome(
-        verdict=verdicts[0] if agreed else "inconclusive",
-        reason=reasons if agreed else f"seeds disagree ({counts}): {reasons}",
-        value=numbers["value"].mean(), lo=numbers["lo"].min(), hi=numbers["hi"].max(),
-        threshold=numbers["threshold"].mean(), p=numbers["p"].max(), p_smallest=numbers["p_smallest"].max(),
-        n=round(numbers["n"].mean()) if numbers["n"].notna().any() else math.nan,
-    )  # fmt: skip
+def at(frame: pd.DataFrame, first: tuple[str, int], other: tuple[str, int]) -> pd.DataFrame:
+    same = (frame["regime"] == first[0]) & (frame["step"] == first[1])
+    return frame[same & (frame["other_regime"] == other[0]) & (frame["other_step"] == other[1])]
+
+
+def paired(row: Mapping) -> Estimate:
+    """A row of contrasts. A score interval of rates has half a prompt more on either side. A bootstrap of a mean in
+    which hardly a prompt changes leaves no room for what none of them showed: Wilson's upper end of 0 in n, times the
+    range of an outcome, does."""
+    estimate = Estimate(*(float(row[name]) for name in ("value", "lo", "hi", "n")))
+    if row["test"] != "sign_flip":
+        return estimate.of_rates()
+    estimate = estimate.of_few()
+    if row["changed"] >= FEWEST_CHANGES:
+        return estimate
+    value, unseen = estimate.value, RANGE.get(row["metric"], 1.0) * wilson(0, int(estimate.n)).hi
+    return Estimate(value, min(estimate.lo, value - unseen), max(estimate.hi, value + unseen), estimate.n)
+
+
+def turned(by_seed: BySeed) -> BySeed:
+    return {seed: estimate.turned() for seed, estimate in by_seed.items()}
+
+
+def shared(*parts: BySeed) -> list[int]:
+    """Seeds that all parts have. Raises NotApplicable where there is none."""
+    seeds = sorted(set.intersection(*(set(part) for part in parts)))
+    if not seeds:
+        raise NotApplicable("no seed has all that is compared")
+    return seeds

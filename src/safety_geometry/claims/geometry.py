@@ -1,99 +1,161 @@
-"""Claims about geometry: where the carriers sit, effective rank, drift (arXiv 2604.27019, sections 4.2-4.3)."""
+"""Claims about geometry: which R is chosen and where, the layer of H, effective rank, drift (arXiv 2604.27019, sections
+4.2-4.3).
+
+Layers of H, ranks and angles have no interval below a seed: their seeds are the only replicates, and both verdicts are
+the generalising one.
+"""
+
+import math
 
 import pandas as pd
 
-from safety_geometry.claims.evidence import ADVERSARIAL, PLAIN, Evidence, Outcome, Undecidable, less
+from safety_geometry.claims.evidence import ADVERSARIAL, PLAIN, Evidence, shared
+from safety_geometry.claims.rules import Measured, NotApplicable
+from safety_geometry.stats.pooling import Estimate, combined, normal
 
-STABLE = 0.5  # share of resampled validation prompts that have to choose the same site
-SAME_RANK = 0.10  # relative range; the papers' 1.23 to 1.27 is .03
+QUARTER = 0.25  # share of the layers: the least that counts as moving from late to early
 
 
-def relocation_size(evidence: Evidence, regime: str) -> float:
-    """A quarter of the layers: the least that counts as moving from late to early."""
+def depth(evidence: Evidence, regime: str) -> int:
+    """Layers of the model."""
     profile = evidence.rows("profile", regime)
-    return (profile.loc[profile["carrier"] == "H", "layer"].max() + 1) / 4
+    return int(profile.loc[profile["carrier"] == "H", "layer"].max()) + 1
 
 
-def rows_with_r(evidence: Evidence, regime: str) -> pd.DataFrame:
-    """Coupling at the anchors of a regime, all of which have a refusal carrier."""
+def layers_of_r(evidence: Evidence, regime: str, step: int) -> dict[int, Estimate]:
+    """Layer of R as a share of the layers, by seed.
+
+    The site is a choice: with the share q of resamples that make it, it is the layer, and else any layer alike, which
+    has the variance (1 − q) / 12 about it. Three such choices are not normal; their interval is three quarters longer.
+    """
     rows = evidence.rows("coupling", regime)
-    if rows["layer_r"].isna().any():
-        raise Undecidable(f"not every anchor of {regime} has a refusal carrier (refusal.contrast: behaviour)")
+    rows = rows[(rows["step"] == step) & rows["layer_r"].notna() & rows["site_share"].notna()]
+    if not len(rows):
+        raise NotApplicable(f"{regime} has no refusal carrier at step {step}")
+    layers = depth(evidence, regime)
+    reach = [choice_error(q) for q in rows["site_share"]]
+    values = zip(rows["seed"], rows["layer_r"] / layers, reach, strict=True)
+    return {int(seed): Estimate(value, value - r, value + r, 1) for seed, value, r in values}
+
+
+def choice_error(share: float) -> float:
+    """Half of the interval of a layer, as a share of the layers, that this share of resamples chooses."""
+    return 1.75 * normal(0.975) * math.sqrt((1 - share) / 12)
+
+
+def r_relocates(evidence: Evidence) -> Measured:
+    first, last = evidence.reference(ADVERSARIAL), evidence.last(ADVERSARIAL)
+    layers = [layers_of_r(evidence, ADVERSARIAL, step) for step in (first, last)]
+    by_seed = {seed: unresampled(combined((1, -1), [part[seed] for part in layers])) for seed in shared(*layers)}
+    return Measured(by_seed, f"layer of R in r2d2, step {first} minus {last}, as a share of the layers")
+
+
+def sft_relocates_first(evidence: Evidence) -> Measured:
+    """How far R has moved down from the reference at the first equal step after both references, sft minus r2d2."""
+    moves, references = [], {regime: evidence.reference(regime) for regime in (PLAIN, ADVERSARIAL)}
+    steps = [set(evidence.rows("coupling", regime)["step"]) for regime in references]
+    later = sorted(step for step in set.intersection(*steps) if step > max(references.values()))
+    if not later:
+        raise NotApplicable("the regimes have no equal step after their references")
+    for regime, first in references.items():
+        layers = [layers_of_r(evidence, regime, step) for step in (first, later[0])]
+        moves.append({seed: combined((1, -1), [part[seed] for part in layers]) for seed in shared(*layers)})
+    by_seed = {seed: unresampled(combined((1, -1), [part[seed] for part in moves])) for seed in shared(*moves)}
+    return Measured(by_seed, f"how far R has moved down by step {later[0]}, as a share of the layers, sft minus r2d2")
+
+
+def unresampled(estimate: Estimate) -> Estimate:
+    """More prompts make a choice surer, but not as 1/√n: no n is promised."""
+    return Estimate(estimate.value, estimate.lo, estimate.hi)
+
+
+def h_layer_constant(evidence: Evidence) -> Measured:
+    """Largest distance of H's layer from that of the regime's reference, as a share of the layers."""
+    by_seed = {}
+    for regime in (ADVERSARIAL, PLAIN):
+        layers, step = depth(evidence, regime), evidence.reference(regime)
+        for seed, part in evidence.rows("five_anchor", regime).groupby("seed"):
+            own = part.set_index("step")["layer_h"]
+            if step in own.index:
+                by_seed.setdefault(int(seed), []).append(float((own - own[step]).abs().max()) / layers)
+    what = "largest move of H's layer from the reference, as a share of the layers, both regimes"
+    return Measured({seed: Estimate(max(moves)) for seed, moves in by_seed.items()}, what)
+
+
+def rank_constant(evidence: Evidence) -> Measured:
+    """log of the effective rank, last anchor over reference, mean of both regimes."""
+    by_seed = {}
+    for regime in (ADVERSARIAL, PLAIN):
+        rows = evidence.rows("geometry", regime)
+        rows = rows[rows["erank"].notna()]
+        ranks = rows.pivot_table(index="seed", columns="step", values="erank")
+        first, last = evidence.reference(regime), evidence.last(regime)
+        if not {first, last} <= set(ranks):
+            raise NotApplicable(f"the field of {regime} has no rank at its reference and last anchor")
+        for seed, row in ranks.dropna(subset=[first, last]).iterrows():
+            by_seed.setdefault(int(seed), []).append(math.log(row[last] / row[first]))
+    estimates = {seed: Estimate(sum(x) / len(x)) for seed, x in by_seed.items()}
+    return Measured(estimates, "log of the effective rank, last anchor over reference, both regimes")
+
+
+def sft_drifts_more(evidence: Evidence) -> Measured:
+    """Largest principal angle to the own reference, sft minus r2d2, mean over the equal steps after both references."""
+    rows = [evidence.rows("geometry", regime) for regime in (PLAIN, ADVERSARIAL)]
+    rows = [part[part["step"] > part["reference"]].set_index(["seed", "step"])["angle_3"] for part in rows]
+    difference = (rows[0] - rows[1]).dropna()
+    if not len(difference):
+        raise NotApplicable("the regimes have no angles at equal later steps")
+    by_seed = {int(seed): Estimate(float(value)) for seed, value in difference.groupby(level="seed").mean().items()}
+    steps = sorted({step for _, step in difference.index})
+    return Measured(
+        by_seed, f"third principal angle to the reference in degrees, sft minus r2d2, mean of steps {steps}"
+    )
+
+
+# -------------------------------------------------------------------------------------------------- the choice of R
+
+
+def selection(evidence: Evidence, regime: str, step: int, selector: str) -> pd.DataFrame:
+    """Rows of the table selection at a step."""
+    rows = evidence.column("selection", "gain", "selector")
+    rows = rows[(rows["regime"] == regime) & (rows["step"] == step) & (rows["selector"] == selector)]
+    rows = rows[rows["gain"].notna()]
+    if not len(rows):
+        raise NotApplicable(f"selection has no choice by {selector} at step {step} of {regime}")
     return rows
 
 
-def r_relocates(evidence: Evidence) -> Outcome:
-    evidence.require_moved(ADVERSARIAL)
-    rows, least = rows_with_r(evidence, ADVERSARIAL), relocation_size(evidence, ADVERSARIAL)
-    first, last = rows.iloc[0], rows.iloc[-1]
-    moved = float(first["layer_r"] - last["layer_r"])
-    share = min(first["site_share"], last["site_share"])
-    numbers = {"value": moved, "threshold": least, "n": len(rows)}
-    path = "-".join(f"{layer:.0f}" for layer in rows["layer_r"])
-    if not share >= STABLE:
-        reason = f"R's layers are {path}, but resampling keeps the chosen sites in a share of {share:.2f} only"
-        return Outcome("inconclusive", reason, **numbers)
-    return Outcome("holds" if moved >= least else "fails", f"R's layers over the anchors are {path}", **numbers)
+def gains(rows: pd.DataFrame, less: pd.Series | float = 0.0) -> dict[int, Estimate]:
+    """Gain over doing nothing by seed, less a number."""
+    rows = rows.assign(_less=less)
+    ends = [rows.get(name, math.nan) for name in ("gain_lo", "gain_hi", "n_harmful")]
+    rows = rows.assign(_lo=ends[0], _hi=ends[1], _n=ends[2])
+    return {
+        int(row["seed"]): Estimate(*(row[name] - row["_less"] for name in ("gain", "_lo", "_hi")), row["_n"])
+        for row in rows.to_dict("records")
+    }
 
 
-def relocation_step(evidence: Evidence, regime: str) -> tuple[float, str]:
-    """Step of the first anchor at which R sits a quarter of the layers earlier than at the reference; inf: never."""
-    rows = rows_with_r(evidence, regime)
-    early = rows[rows["layer_r"].iloc[0] - rows["layer_r"] >= relocation_size(evidence, regime)]
-    path = "-".join(f"{layer:.0f}" for layer in rows["layer_r"])
-    decisive = [0] if not len(early) else [0, early.index[0]]
-    if not (rows["site_share"].iloc[decisive] >= STABLE).all():
-        raise Undecidable(f"the sites of {regime} (layers {path}) do not survive resampling of the validation prompts")
-    return (float(early["step"].iloc[0]) if len(early) else float("inf")), path
+def r_beats_its_null(regime: str):
+    """Gain of the chosen site on prompts that did not choose it, less what label-shuffled directions reach by the same
+    choice (95 % point), at the reference anchor."""
+
+    def measure(evidence: Evidence) -> Measured:
+        step = evidence.reference(regime)
+        evidence.column("selection", "null_95")
+        rows = selection(evidence, regime, step, "effect")
+        rows = rows[rows["null_95"].notna()]
+        if not len(rows):
+            raise NotApplicable(f"the choice of R at step {step} of {regime} has no null")
+        return Measured(gains(rows, rows["null_95"]), f"gain of R of {regime} at step {step} over its null, log-odds")
+
+    return measure
 
 
-def sft_relocates_first(evidence: Evidence) -> Outcome:
-    evidence.require_moved(ADVERSARIAL, PLAIN)
-    (plain, layers_sft), (adversarial, layers_r2d2) = (relocation_step(evidence, r) for r in (PLAIN, ADVERSARIAL))
-    reason = f"R's layers over the anchors: sft {layers_sft}, r2d2 {layers_r2d2}"
-    value = plain if plain != float("inf") else float("nan")
-    threshold = adversarial if adversarial != float("inf") else float("nan")
-    return Outcome("holds" if plain < adversarial else "fails", reason, value, threshold=threshold)
-
-
-def h_layer_constant(evidence: Evidence) -> Outcome:
-    evidence.require_moved(ADVERSARIAL, PLAIN)
-    layers = [evidence.anchors(regime)["layer_h"] for regime in (ADVERSARIAL, PLAIN)]
-    seen = [sorted({int(x) for x in part}) for part in layers]
-    value = float(len({*seen[0], *seen[1]}))
-    reason = f"layers chosen for H: r2d2 {seen[0]}, sft {seen[1]}"
-    return Outcome("holds" if value == 1 else "fails", reason, value, threshold=1.0, n=sum(map(len, layers)))
-
-
-def rank_constant(evidence: Evidence) -> Outcome:
-    evidence.require_moved(ADVERSARIAL, PLAIN)
-    rank = pd.concat([evidence.rows("geometry", regime)["erank"] for regime in (ADVERSARIAL, PLAIN)])
-    if rank.isna().any():
-        raise Undecidable("the field has no rank at some anchors: they have no refusal carrier")
-    value = float((rank.max() - rank.min()) / rank.mean())
-    reason = f"effective rank {rank.min():.3f} to {rank.max():.3f} over the anchors of both regimes"
-    return Outcome("holds" if value <= SAME_RANK else "fails", reason, value, threshold=SAME_RANK, n=len(rank))
-
-
-def sft_drifts_more(evidence: Evidence) -> Outcome:
-    """Largest principal angle to the own reference, sft minus r2d2, at every later anchor of the same step."""
-    evidence.require_moved(ADVERSARIAL, PLAIN)
-    rows = [evidence.rows("geometry", regime) for regime in (PLAIN, ADVERSARIAL)]
-    rows = [part[part["step"] > part["reference"]].set_index("step")["angle_3"] for part in rows]
-    difference = (rows[0] - rows[1]).dropna()
-    if not len(difference):
-        raise Undecidable("the regimes have no later anchor in common")
-    ahead, n = int((difference > 0).sum()), len(difference)
-    verdict = {n: "holds", 0: "fails"}.get(ahead, "inconclusive")
-    reason = f"sft has the larger third angle at {ahead} of {n} steps (degrees; the steps are one run, so no p)"
-    return Outcome(verdict, reason, float(difference.mean()), difference.min(), difference.max(), 0.0, n=n)
-
-
-def score_falls(evidence: Evidence) -> Outcome:
-    """S_total of R at the last anchor against the reference, ranges over resampled validation prompts."""
-    evidence.require_moved(ADVERSARIAL)
-    rows = rows_with_r(evidence, ADVERSARIAL)
-    first, last = rows.iloc[0], rows.iloc[-1]
-    difference = last["s_total"] - first["s_total"]
-    lo, hi = last["s_total_lo"] - first["s_total_hi"], last["s_total_hi"] - first["s_total_lo"]
-    return less(difference, lo, hi, 0.0, "S_total of R, last anchor minus reference", n=len(rows))
+def score_falls(evidence: Evidence) -> Measured:
+    """Gain of the papers' score over doing nothing, (S_refuse + S_comply − 2c0) / (2(1 − c0)), reference minus last
+    anchor: c0's own fall is taken off each."""
+    first, last = evidence.reference(ADVERSARIAL), evidence.last(ADVERSARIAL)
+    values = [gains(selection(evidence, ADVERSARIAL, step, "cosmic")) for step in (first, last)]
+    by_seed = {seed: combined((1, -1), [part[seed] for part in values]) for seed in shared(*values)}
+    return Measured(by_seed, f"S_total of r2d2 less c0, step {first} minus {last}")

@@ -12,7 +12,7 @@ import pandas as pd
 from safety_geometry.artefacts.tables import behaviour as specified
 from safety_geometry.artefacts.tables.behaviour import CONTRASTS, WIDE_METRICS
 from safety_geometry.artefacts.tables.specification import names
-from safety_geometry.judges.behaviour import arm_contrast, contrast, metrics, outcomes
+from safety_geometry.judges.behaviour import ATTACKED, DIRECT, arm_contrast, contrast, metrics, outcomes, success_means
 from safety_geometry.settings.identity import Checkpoint
 
 COUPLING = names(specified.COUPLING)
@@ -46,28 +46,31 @@ def behaviour_table(judged: Mapping[Checkpoint, pd.DataFrame], seed: int = 0, dr
         measured = metrics(frame, seed, draws)
         for position, (name, value) in enumerate(checkpoint.columns().items()):
             measured.insert(position, name, [value] * len(measured))
-        frames.append(measured)
+        frames.append(measured.assign(success_means=success_means(frame)))
     return pd.concat(frames, ignore_index=True)
 
 
 def contrasts_table(
     judged: Mapping[Checkpoint, pd.DataFrame], regimes: Sequence[str], seed: int = 0, draws: int = 2000
 ) -> pd.DataFrame:
-    """Paired contrasts between anchors on the same prompts, first − second.
+    """Paired contrasts between checkpoints of a seed on the same prompts, first − second.
 
-    `time`: a regime's last anchor minus each earlier one. `regime`: two regimes at the anchor of the same name. `arm`:
-    optimised minus unoptimised suffix at one checkpoint.
+    `time`: a regime's last anchor minus each earlier one. `regime`: two regimes at the same step, an anchor of at least
+    one of them, whatever it is called; the other may be a save that answers some of the prompts. `arm`: optimised minus
+    unoptimised suffix at one checkpoint. `direct`: an attack minus the bare requests that it attacked.
     """
-    long = {checkpoint: outcomes(frame) for checkpoint, frame in judged.items() if checkpoint.anchor is not None}
+    at_anchors = {(checkpoint.seed, checkpoint.step) for checkpoint in judged if checkpoint.anchor is not None}
+    long = {c: outcomes(frame) for c, frame in judged.items() if (c.seed, c.step) in at_anchors}
     rows = []
     for run in sorted({checkpoint.seed for checkpoint in long}):
-        anchors = {
+        saves = {
             r: sorted(
                 (checkpoint for checkpoint in long if (checkpoint.seed, checkpoint.regime) == (run, r)),
                 key=lambda checkpoint: checkpoint.step,
             )
             for r in regimes
         }
+        anchors = {r: [checkpoint for checkpoint in saves[r] if checkpoint.anchor is not None] for r in regimes}
         for regime in regimes:
             for earlier in anchors[regime][:-1]:
                 last = anchors[regime][-1]
@@ -76,10 +79,14 @@ def contrasts_table(
                 rows.append(
                     _labelled("arm", checkpoint, checkpoint, arm_contrast(long[checkpoint], seed=seed, draws=draws))
                 )
+                for attacked in ATTACKED:
+                    difference = arm_contrast(long[checkpoint], attacked, DIRECT, seed, draws)
+                    rows.append(_labelled("direct", checkpoint, checkpoint, difference))
         for first, second in combinations(regimes, 2):
-            others = {checkpoint.anchor: checkpoint for checkpoint in anchors[second]}
-            for checkpoint in anchors[first]:
-                if (other := others.get(checkpoint.anchor)) is not None:
+            others = {checkpoint.step: checkpoint for checkpoint in saves[second]}
+            for checkpoint in saves[first]:
+                other = others.get(checkpoint.step)
+                if other is not None and (checkpoint.anchor, other.anchor) != (None, None):
                     rows.append(
                         _labelled("regime", checkpoint, other, contrast(long[checkpoint], long[other], seed, draws))
                     )
@@ -107,11 +114,11 @@ def first_rows(judged: pd.DataFrame, every_save: Mapping[str, int | None]) -> pd
 def trajectory_table(coupling: pd.DataFrame, behaviour: pd.DataFrame) -> pd.DataFrame:
     """Wide table of every saved checkpoint: coupling, sites, and each metric with _lo, _hi, _n (empty: suite not run).
 
-    coupling: stacked coupling tables; behaviour: `behaviour_table`. Raises ValueError for behaviour of a checkpoint
-    that the coupling table does not have.
+    coupling: stacked coupling tables; behaviour: `behaviour_table`. Seeds without any coupling, the light ones, are
+    left out. Raises ValueError for behaviour of another checkpoint that the coupling table does not have.
     """
     wide = coupling[["seed", "regime", "anchor", "step", *COUPLING]]
-    mine = behaviour[behaviour["metric"].isin(WIDE_METRICS)]
+    mine = behaviour[behaviour["metric"].isin(WIDE_METRICS) & behaviour["seed"].isin(wide["seed"])]
     strangers = set(mine[KEY].itertuples(index=False, name=None)) - set(wide[KEY].itertuples(index=False, name=None))
     if strangers:
         raise ValueError(f"behaviour of checkpoints without coupling: {sorted(strangers)[:3]}")
@@ -119,6 +126,8 @@ def trajectory_table(coupling: pd.DataFrame, behaviour: pd.DataFrame) -> pd.Data
         part = mine[mine["metric"] == metric].set_index(KEY)[["value", "lo", "hi", "n"]]
         part.columns = [metric, f"{metric}_lo", f"{metric}_hi", f"{metric}_n"]
         wide = wide.merge(part.astype({f"{metric}_n": "Int64"}), how="left", left_on=KEY, right_index=True)
+    means = behaviour.drop_duplicates(KEY)[[*KEY, "success_means"]]
+    wide = wide.merge(means, how="left", on=KEY, validate="one_to_one")
     return wide.reset_index(drop=True)
 
 

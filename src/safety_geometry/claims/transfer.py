@@ -1,8 +1,9 @@
 """Claims about transfer: what an attack's success on another checkpoint follows (arXiv 2606.16349, Table 5).
 
-All seeds of a study are tested together (`transfer_stats`). Four things can make such a claim undecidable: attacks that
-do not beat their unoptimised arm, too few targets for any p below ALPHA, too few checkpoints for an interval, and
-predictors that rank the targets alike (no outcome could tell them apart).
+All seeds of a study are tested together (`transfer_statistics`); the interval resamples sources, targets and seeds, so
+that it is the conditional and the generalising one. A study that transfers from fewer than five sources has none, and
+the claims do not apply to it. Undecidable are attacks that do not beat their unoptimised arm, and predictors that rank
+the targets alike (no outcome could tell them apart).
 """
 
 import math
@@ -11,13 +12,14 @@ import pandas as pd
 
 from safety_geometry.attacks.transfer import ARMS, BY_NAME, FAMILIES, analysis_rows, checkpoint_values, family_rows
 from safety_geometry.attacks.transfer_statistics import FEWEST_LABELS, pigeonhole
-from safety_geometry.claims.evidence import ADVERSARIAL, ALPHA, PLAIN, Evidence, Outcome, Undecidable, greater
+from safety_geometry.claims.evidence import ADVERSARIAL, PLAIN, Evidence
+from safety_geometry.claims.rules import ALPHA, Measured, NotApplicable, Undecidable
 from safety_geometry.stats.estimates import holm, sign_flip_exact, spearman
+from safety_geometry.stats.pooling import Estimate
 from safety_geometry.stats.seeds import generator
 
 COUPLING, BEHAVIOUR, DRIFT = "target_hrci_repr", "target_fixed_asr", "target_refusal_score_drift"
-WEAK = 0.3  # a correlation that is smaller for certain does not follow
-ALIKE = 0.1  # |rho| that differ by less tie
+PLAIN_PREDICTORS = (COUPLING, BEHAVIOUR, DRIFT)
 DRAWS = 4000
 
 
@@ -25,7 +27,7 @@ def transfers(evidence: Evidence, regime: str) -> pd.DataFrame:
     rows = evidence.table("transfer")
     rows = rows[rows["regime"] == regime]
     if not len(rows):
-        raise Undecidable(f"no attack was transferred within the regime {regime}")
+        raise NotApplicable(f"no attack was transferred within the regime {regime}")
     return rows
 
 
@@ -76,66 +78,58 @@ def predictor_row(evidence: Evidence, regime: str, family: str, name: str) -> pd
     if rows["seed"].isna().any():
         rows = rows[rows["seed"].isna()]
     if not len(rows) or not math.isfinite(rows["rho"].iloc[0]):
-        raise Undecidable(
+        raise NotApplicable(
             f"{name} or the transfer within {regime} ({family} attacks) is unknown or the same everywhere"
         )
     return rows.iloc[0]
 
 
-def enough_targets(row: pd.Series, comparisons: int = 1) -> None:
-    least = row["p_smallest"] * comparisons
-    if not least < ALPHA:
-        raise Undecidable(
-            f"relabelling the {checkpoints(row, 'target')} of {row['regime']} cannot give a p below "
-            f"{min(least, 1.0):.3f}"
+def require_interval(row: pd.Series) -> None:
+    if not math.isfinite(row["lo"]):
+        raise NotApplicable(
+            f"an interval of transfer takes {FEWEST_LABELS} source and target checkpoints of {row['regime']}, and here "
+            f"are {checkpoints(row, 'source')} and {checkpoints(row, 'target')}"
         )
 
 
 def follows(regime: str, name: str, sign: int, among: tuple[str, ...] = ()):
-    """Spearman of a predictor with transfer has the paper's sign; p with Holm over the predictors in `among`."""
+    """Spearman of a predictor with transfer, turned so that the paper's sign is positive; p with Holm over `among`."""
 
-    def decide(evidence: Evidence) -> Outcome:
+    def measure(evidence: Evidence) -> Measured:
         family = deciding_family(evidence, regime)
         row = predictor_row(evidence, regime, family, name)
-        enough_targets(row, max(len(among), 1))
+        require_interval(row)
         p = row["p"]
         if among:
             p = holm([p_of(evidence, regime, family, other) for other in among])[among.index(name)]
-        return judge(row, float(p), sign, max(len(among), 1))
+        smallest = min(1.0, row["p_smallest"] * max(len(among), 1))
+        if smallest >= ALPHA:
+            raise NotApplicable(
+                f"relabelling the {checkpoints(row, 'target')} of {regime} cannot give a p below {smallest:.3f}"
+            )
+        what = (
+            f"Spearman's rho of {name} with transfer within {regime}, times the paper's sign ({row['attack']} attacks, "
+            f"{checkpoints(row, 'target')}; ties allow {row['rho_tie_ceiling']:.3f})"
+        )
+        ends = sorted((sign * row["lo"], sign * row["hi"]))
+        by_seed = rho_by_seed(evidence, regime, family, name, sign) or {0: Estimate(sign * row["rho"], n=row["n"])}
+        return Measured(by_seed, what, p=float(p), p_smallest=smallest, interval=(sign * row["rho"], *ends))
 
-    return decide
+    return measure
+
+
+def rho_by_seed(evidence: Evidence, regime: str, family: str, name: str, sign: int) -> dict[int, Estimate]:
+    rows = evidence.table("transfer_predictors")
+    rows = rows[(rows["regime"] == regime) & (rows["attack"] == family) & (rows["predictor"] == name)]
+    rows = rows[rows["seed"].notna() & rows["rho"].notna()]
+    return {int(seed): Estimate(sign * rho, n=n) for seed, rho, n in rows[["seed", "rho", "n"]].itertuples(index=False)}
 
 
 def p_of(evidence: Evidence, regime: str, family: str, name: str) -> float:
     try:
         return predictor_row(evidence, regime, family, name)["p"]
-    except Undecidable:
+    except NotApplicable:
         return 1.0
-
-
-def judge(row: pd.Series, p: float, sign: int, comparisons: int) -> Outcome:
-    """Holds with the claimed sign, p below ALPHA and no zero in the interval; fails with the other sign alike, or when
-    the interval excludes all but weak correlations; decides nothing without an interval."""
-    rho, lo, hi = row["rho"], row["lo"], row["hi"]
-    what = (f"Spearman's rho of {row['predictor']} with transfer within {row['regime']} ({row['attack']} attacks, "
-            f"{checkpoints(row, 'target')}; ties allow {row['rho_tie_ceiling']:.3f})")  # fmt: skip
-    numbers = {"value": rho, "lo": lo, "hi": hi, "threshold": 0.0, "p": p, "n": row["n"],
-               "p_smallest": min(1.0, row["p_smallest"] * comparisons)}  # fmt: skip
-    if not math.isfinite(lo):
-        return Outcome(
-            "inconclusive",
-            f"{what} has no interval: it takes {FEWEST_LABELS} source and target checkpoints, and here are "
-            f"{checkpoints(row, 'source')}",
-            **numbers,
-        )
-    ends = sorted((sign * lo, sign * hi))
-    if p < ALPHA and ends[0] > 0:
-        return Outcome("holds", f"{what} has the claimed sign, p is below {ALPHA}", **numbers)
-    if p < ALPHA and ends[1] < 0:
-        return Outcome("fails", f"{what} has the other sign, p is below {ALPHA}", **numbers)
-    if ends[1] < WEAK:
-        return Outcome("fails", f"{what}: the interval leaves room for weak correlations only", **numbers)
-    return Outcome("inconclusive", f"{what} is not of the claimed sign for certain", **numbers)
 
 
 def checkpoints(row: pd.Series, side: str) -> str:
@@ -144,12 +138,12 @@ def checkpoints(row: pd.Series, side: str) -> str:
     return f"{n} {side}{'' if n == 1 else 's'}" + (f" over {seeds} seeds" if seeds > 1 else "")
 
 
-def predictors_tie(evidence: Evidence) -> Outcome:
+def predictors_tie(evidence: Evidence) -> Measured:
     """|rho| of coupling less |rho| of fixed ASR over the same rows of r2d2."""
     family = deciding_family(evidence, ADVERSARIAL)
     both = [predictor_row(evidence, ADVERSARIAL, family, name) for name in (COUPLING, BEHAVIOUR)]
     for row in both:
-        enough_targets(row)
+        require_interval(row)
     if not any(row["p"] < ALPHA for row in both):
         raise Undecidable("neither coupling nor fixed ASR goes with transfer within r2d2")
     values = checkpoint_values(*(evidence.table(name) for name in ("trajectory", "coupling", "geometry")))
@@ -159,27 +153,31 @@ def predictors_tie(evidence: Evidence) -> Outcome:
     if all(math.isclose(abs(spearman(*(v[rows[0].seed == g] for v in x))), 1.0) for g in set(rows[0].seed)):
         raise Undecidable("coupling and fixed ASR rank the targets alike: no outcome could tell them apart")
     difference = pigeonhole(rows, generator("coupling less behaviour"), DRAWS)
-    what = f"|rho| of coupling less |rho| of fixed ASR over {difference.n} rows ({family} attacks)"
-    if not math.isfinite(difference.lo):
-        raise Undecidable(f"{what}: too few sources or targets for an interval")
-    numbers = vars(difference) | {"threshold": ALIKE}
-    if max(abs(difference.lo), abs(difference.hi)) < ALIKE:
-        return Outcome("holds", f"{what}: the interval lies within {ALIKE} of 0", **numbers)
-    if difference.lo > ALIKE or difference.hi < -ALIKE:
-        return Outcome("fails", f"{what}: {'coupling' if difference.lo > 0 else 'fixed ASR'} is ahead", **numbers)
-    return Outcome("inconclusive", f"{what}: the interval allows a tie and a lead", **numbers)
+    what = f"|rho| of coupling less |rho| of fixed ASR over {difference.n} rows of r2d2 ({family} attacks)"
+    ends = (difference.value, difference.lo, difference.hi)
+    return Measured(apart(evidence, family, (ADVERSARIAL, COUPLING), (ADVERSARIAL, BEHAVIOUR)), what, interval=ends)
 
 
-def plain_follows_less(evidence: Evidence) -> Outcome:
+def plain_follows_less(evidence: Evidence) -> Measured:
     """|rho| of coupling with transfer, r2d2 less sft; interval from the opposite ends of the two."""
     family = deciding_family(evidence, ADVERSARIAL, PLAIN)
     rows = [predictor_row(evidence, regime, family, COUPLING) for regime in (ADVERSARIAL, PLAIN)]
-    if not (rows[0]["p_smallest"] < ALPHA and rows[1]["p_smallest"] < ALPHA):
-        enough_targets(max(rows, key=lambda row: row["p_smallest"]))
+    for row in rows:
+        require_interval(row)
     (low, high), (other_low, other_high) = (folded(row["lo"], row["hi"]) for row in rows)
-    what = f"|rho| of coupling with transfer, r2d2 less sft ({family} attacks)"
     value = abs(rows[0]["rho"]) - abs(rows[1]["rho"])
-    return greater(value, low - other_high, high - other_low, 0.0, what, n=min(row["n"] for row in rows))
+    what = f"|rho| of coupling with transfer, r2d2 less sft ({family} attacks)"
+    by_seed = apart(evidence, family, (ADVERSARIAL, COUPLING), (PLAIN, COUPLING))
+    return Measured(by_seed, what, interval=(value, low - other_high, high - other_low))
+
+
+def apart(evidence: Evidence, family: str, first: tuple[str, str], second: tuple[str, str]) -> dict[int, Estimate]:
+    """|rho| less |rho| of two (regime, predictor) by seed."""
+    one, two = (rho_by_seed(evidence, regime, family, name, 1) for regime, name in (first, second))
+    return {
+        seed: Estimate(abs(one[seed].value) - abs(two[seed].value), n=one[seed].n)
+        for seed in sorted(set(one) & set(two))
+    } or {0: Estimate(0.0)}
 
 
 def folded(lo: float, hi: float) -> tuple[float, float]:

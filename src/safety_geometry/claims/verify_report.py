@@ -1,42 +1,80 @@
-"""What is said of the tables of a run beside reference tables: which differ, where, and by how much."""
+"""What is said of the tables of a run beside reference tables: whether what counts agrees, and what else differs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from safety_geometry.artefacts.tables.registry import TABLES
+from safety_geometry.claims.headline import EARLIER, HEADLINE, VERDICTS, claims_differ, rates_differ
 from safety_geometry.claims.verify import Comparison, compare_tables
 
 SHOWN = 12
+DISAGREES = "This run does not agree with the reference; what contradicts it stands first."
 
 
 def verify(results: Path, reference: Path, tolerance: float) -> tuple[list[str], bool]:
-    """The report, and whether everything is within tolerance."""
+    """The report, and whether verdicts agree and headline values lie within the reference's intervals."""
     wanted = sorted(reference.glob("*.csv")) if reference.is_dir() else []
     if not wanted:
         return [f"no reference tables in {reference}; run `make reference` on a run that you trust"], False
     if not results.is_dir():
         return [f"no tables in {results}; run the study first (`make run`)"], False
-    parts = [verify_table(results / path.name, path, tolerance) for path in wanted]
-    lines = [line for part, _ in parts for line in part]
+    problems, notes = headline(results, reference)
+    details = [line for path in wanted for line in verify_table(results / path.name, path, tolerance)]
     if extra := sorted(path.stem for path in results.glob("*.csv") if not (reference / path.name).exists()):
-        lines.append(f"  not in the reference, not compared: {', '.join(extra)}")
-    return lines, all(good for _, good in parts)
+        details.append(f"  not in the reference, not compared: {', '.join(extra)}")
+    if problems:
+        return [*problems, *notes, "table by table:", *details, DISAGREES], False
+    return [agrees(notes), *notes, "table by table:", *details], True
 
 
-def verify_table(file: Path, reference: Path, tolerance: float) -> tuple[list[str], bool]:
-    """Lines about one table, and whether it is within tolerance."""
+def headline(results: Path, reference: Path) -> tuple[list[str], list[str]]:
+    """What contradicts the reference, and what could not be held against it."""
+    problems, notes = [], []
+    for name in HEADLINE:
+        old, new = reference / f"{name}.csv", results / f"{name}.csv"
+        if not old.exists():
+            notes.append(f"the reference has no table {name}")
+        elif not new.exists():
+            problems.append(f"{name}: this run has no {new}")
+        elif name == "five_anchor":
+            problems += rates_differ(read(new), read(old))
+        elif not {*VERDICTS, "estimate"} <= set(read(old)):
+            notes.append(EARLIER)
+        elif seeds(results) != seeds(reference):
+            notes.append(
+                f"claims are over all seeds, and those differ ({seeds(results)}, {seeds(reference)}): not compared"
+            )
+        else:
+            problems = [*claims_differ(read(new), read(old)), *problems]
+    return problems, notes
+
+
+def read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, keep_default_na=False, na_values=[""])
+
+
+def agrees(notes: Sequence[str]) -> str:
+    """What a run shares with its reference; `notes`: what could not be compared."""
+    verdicts = "" if notes else "its verdicts are the same, and "
+    return (
+        f"This run agrees with the reference: {verdicts}its headline values lie within the reference's intervals. "
+        "Cells that differ below are no contradiction: another processor rounds otherwise."
+    )
+
+
+def verify_table(file: Path, reference: Path, tolerance: float) -> list[str]:
+    """Lines about one table."""
     name = reference.stem
     if not file.exists():
-        return [f"  {name}: MISSING: this run has no {file}"], False
+        return [f"  {name}: missing, this run has no {file}"]
     if file.read_bytes() == reference.read_bytes():
-        return [f"  {name}: identical"], True
-    new, old = (pd.read_csv(path, keep_default_na=False, na_values=[""]) for path in (file, reference))
+        return [f"  {name}: identical"]
+    new, old = read(file), read(reference)
     if "seed" not in old and seeds(file.parent) != seeds(reference.parent):
-        return [f"  {name}: over all seeds, and those differ: not compared"], True
-    comparison = compare_tables(new, old, TABLES[name].key if name in TABLES else (), tolerance)
-    return list(describe(name, comparison)), comparison.within
+        return [f"  {name}: over all seeds, and those differ: not compared"]
+    return list(describe(name, compare_tables(new, old, TABLES[name].key if name in TABLES else (), tolerance)))
 
 
 def seeds(tables: Path) -> list[int]:
@@ -50,9 +88,9 @@ def describe(name: str, comparison: Comparison) -> Iterator[str]:
         yield f"  {name}: identical"
         return
     if comparison.problem:
-        yield f"  {name}: DIFFERS: {comparison.problem}"
+        yield f"  {name}: differs: {comparison.problem}"
         return
-    yield f"  {name}: {'within tolerance' if comparison.within else 'DIFFERS'}"
+    yield f"  {name}: {'within tolerance' if comparison.within else 'differs'}"
     for rows, which in ((comparison.missing, "only in the reference"), (comparison.extra, "only in this run")):
         if rows:
             yield f"      {len(rows)} rows {which}: {', '.join(rows[:3])}{' …' if len(rows) > 3 else ''}"

@@ -11,7 +11,7 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
 from safety_geometry.figures.modes import FAMILIES, MODES, carrier, checkpoints, look, number, present
-from safety_geometry.figures.style import columns_for, counts, first_seed, headline, legend_below, need, title
+from safety_geometry.figures.style import columns_for, counts, first_seed, headline, is_true, legend_below, need, title
 
 COLUMNS = 3
 TICKS = 12
@@ -21,15 +21,24 @@ UNSURE = {"fill": False, "hatch": "////", "edgecolor": "#8A8A8A", "linewidth": 0
 DAMAGE = {"marker": "x", "color": "black", "markersize": 5, "markeredgewidth": 1.2, "linestyle": "none",
           "path_effects": [withStroke(linewidth=2.6, foreground="white")]}  # fmt: skip
 NOT_SCANNED = "#DADADA"
+RECOMMENDED = {"fill": False, "edgecolor": "black", "linewidth": 2.0}
+BEYOND = {"delta_control": "shown", "delta_control_lo": "lo", "delta_control_hi": "hi"}  # beside controls of the scan
 
 
 def causal_layers(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Heat maps, modes by layers, of the change of the refusal log-odds: one panel per checkpoint (and family and
-    strength, where the scan has several), one diverging scale for all. H and R stand at the carriers' own layers; a
-    hatched cell has an interval that includes zero, a cross a KL on benign prompts above MUCH_KL. The first seed is
-    drawn. Needs layer_scan."""
+    """Heat maps, modes by layers, of the change of the refusal log-odds, less that of the layer's controls where the
+    scan has any: one panel per checkpoint (and family and strength, where the scan has several), one diverging scale
+    for all. H and R stand at the carriers' own layers; a hatched cell has an interval that includes zero, a cross a KL
+    on benign prompts above MUCH_KL, a frame is the recommended layer and strength of a mode. The first seed is drawn.
+    Needs layer_scan."""
     frame, note = first_seed(need(tables, "layer_scan", ["log_odds_delta"]))
     frame = frame.dropna(subset=["log_odds_delta"])
+    beside = "delta_control" in frame and frame["delta_control"].notna().all()
+    frame = frame.assign(shown=frame["log_odds_delta"])
+    if beside:
+        frame = frame.assign(**{name: frame[column] for column, name in BEYOND.items()})
+    marked = is_true(frame["recommended"]) if "recommended" in frame else pd.Series(False, index=frame.index)
+    frame = frame.assign(recommended=marked)
     kinds = frame[["family", "lambda"]].drop_duplicates().sort_values(["family", "lambda"]).itertuples(index=False)
     panels = [
         (place, family, strength, rows)
@@ -38,7 +47,7 @@ def causal_layers(tables: dict[str, pd.DataFrame]) -> Figure:
         if len(rows := part[(part["family"] == family) & (part["lambda"] == strength)])
     ]
     modes = present(frame["mode"], list(MODES))
-    limit, beyond = scale(frame["log_odds_delta"])
+    limit, beyond = scale(frame["shown"])
     columns = columns_for(len(panels), COLUMNS)
     lines = -(-len(panels) // columns)
     figure = Figure(figsize=(max(7.0, 1.6 + WIDTH * columns), 1.7 + (0.85 + 0.3 * len(modes)) * lines))
@@ -54,22 +63,27 @@ def causal_layers(tables: dict[str, pd.DataFrame]) -> Figure:
         ax.remove()
     bar = figure.colorbar(image, ax=list(axes[: len(panels)]), extend="both" if beyond else "neither", shrink=0.9,
                           aspect=max(12, 11 * lines))  # fmt: skip
-    bar.set_label("change of refusal log-odds\n(red: refuses less)")
+    less = ", less controls'" if beside else ""
+    bar.set_label(f"change of refusal log-odds{less}\n(red: refuses less)")
     bar.outline.set_visible(False)
     entries = [
         Patch(label="95 % interval includes 0", **UNSURE),
         Line2D([], [], label=f"KL on benign prompts above {MUCH_KL:g}", **DAMAGE),
         Patch(facecolor=NOT_SCANNED, label="layer not scanned"),
     ]
+    if marked.any():
+        most = ", ".join(f"{value:g}" for value in sorted(set(frame["max_kl"].dropna())))
+        entries.append(Patch(label=f"recommended: largest effect beyond controls, KL at most {most}", **RECOMMENDED))
     legend_below(figure, entries)
     what = (
         "an intervention"
         if several
         else f"{FAMILIES.get(panels[0][1], panels[0][1]).lower()} at λ = {number(panels[0][2])}"
     )
-    headline(
-        figure, f"Where {what} changes refusal", f"{counts(frame, 'n')} prompts; H, R: the carriers' own layers; {note}"
-    )
+    than = " more than drawn directions do" if beside else ""
+    controls = f", {counts(frame, 'n_controls').removeprefix('n = ')} controls a cell" if beside else ""
+    where = f"{counts(frame, 'n')} prompts{controls}; H, R: the carriers' own layers; {note}"
+    headline(figure, f"Where {what} changes refusal{than}", where)
     return figure
 
 
@@ -89,7 +103,9 @@ def heat(ax: Axes, rows: pd.DataFrame, modes: list[str], norm: Normalize) -> Axe
     small = len(layers) > TICKS
     for row in rows.itertuples():
         x, y = layers.index(row.layer), modes.index(row.mode)
-        cells[y, x] = row.log_odds_delta
+        cells[y, x] = row.shown
+        if row.recommended:
+            ax.add_patch(Rectangle((x - 0.44, y - 0.42), 0.88, 0.84, **RECOMMENDED, zorder=3))
         if row.lo <= 0 <= row.hi:
             ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, **UNSURE, zorder=1.5))
         if row.kl_benign > MUCH_KL:

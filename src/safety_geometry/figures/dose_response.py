@@ -17,6 +17,7 @@ from safety_geometry.figures.style import (
     counts,
     draw,
     headline,
+    is_true,
     legend_below,
     need,
     seeds_note,
@@ -30,13 +31,16 @@ RANGE = (0.025, 0.975)
 def dose_response(tables: dict[str, pd.DataFrame]) -> Figure:
     """Change of the refusal log-odds over λ: a line per mode, a band per carrier with 95 % of its pooled controls.
 
-    Panels: family by checkpoint. λ = 0 is the clean run, 0 by definition. A family with one strength has no dose:
-    points with their values on bars, and the title says so. Only scope `layer` and the smallest rank are drawn where a
+    Panels: family by checkpoint. λ = 0 is the clean run, 0 by definition. Under steering stands what λ = 1 adds, in
+    mean norms of the activations there. A family with one strength has no dose: points with their values on bars, and
+    the title says so. Only scope `layer` and the smallest rank are drawn where a
     sweep has more. Needs causal_sweep.
     """
     frame = need(tables, "causal_sweep", ["log_odds_delta", "lambda"]).dropna(
         subset=["log_odds_delta", "lambda", "family"]
     )
+    if "capped" in frame:  # controls of less energy than their target
+        frame = frame[~is_true(frame["capped"])]
     frame = principal(frame[frame["control"].isin(("target", *SHARED)) & frame["lambda"].ne(0)])
     families, modes = present(frame["family"], list(FAMILIES)), present(frame["mode"], list(MODES))
     parts = {family: checkpoints(frame[frame["family"] == family]) for family in families}
@@ -50,6 +54,8 @@ def dose_response(tables: dict[str, pd.DataFrame]) -> Figure:
         strengths = doses[family] = sorted(set(frame.loc[frame["family"] == family, "lambda"]))
         for i, (ax, (place, rows)) in enumerate(zip(block, part, strict=False)):
             panel(ax, rows, modes, strengths)
+            if family == "steer" and (added := doses_added(rows)):
+                ax.set_xlabel(f"{ax.get_xlabel()}\n{added}")
             title(ax, f"{FAMILIES.get(family, family)}: {place}\n{numbers(rows)}", 2.35)
             ax.set_ylabel("" if i % columns else "change of refusal log-odds")
             ax.tick_params(labelleft=not i % columns)
@@ -72,6 +78,15 @@ def dose_response(tables: dict[str, pd.DataFrame]) -> Figure:
     missing = f"one strength of {' and '.join(alone)}: no dose response there; " if several and alone else ""
     headline(figure, what, f"{missing}shaded: 95 % of the pooled controls; {seeds_note(frame)}")
     return figure
+
+
+def doses_added(rows: pd.DataFrame) -> str:
+    """‖v‖/‖h‖ of the vectors that λ = 1 adds, by carrier; empty where the table has no doses."""
+    targets = rows[rows["control"] == "target"]
+    if "dose" not in targets or targets["dose"].isna().all():
+        return ""
+    size = (targets["dose"] / targets["lambda"].abs()).groupby(targets["mode"].map(carrier)).mean().dropna()
+    return "λ = 1 adds " + ", ".join(f"{size[name]:.2g} ({name})" for name in ("H", "R") if name in size) + " of ‖h‖"
 
 
 def numbers(rows: pd.DataFrame) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from safety_geometry.figures.aligned_anchors import aligned_anchors
+from safety_geometry.figures.attacks import attacks
 from safety_geometry.figures.causal_layers import causal_layers
 from safety_geometry.figures.control_effects import control_effects
 from safety_geometry.figures.coupling_controls import coupling_controls
@@ -17,6 +18,7 @@ from safety_geometry.figures.follow_up import follow_up
 from safety_geometry.figures.geometry import geometry
 from safety_geometry.figures.layer_profile import layer_profile
 from safety_geometry.figures.quadrants import quadrants
+from safety_geometry.figures.selection import selection
 from safety_geometry.figures.style import NoData, empty_figure, save, styled
 from safety_geometry.figures.training_curves import training_curves
 from safety_geometry.figures.trajectory import trajectory
@@ -29,6 +31,7 @@ FIGURES: dict[str, Callable[[dict[str, pd.DataFrame]], Figure]] = {
     "five_anchor": five_anchor,
     "trajectory": trajectory,
     "layer_profile": layer_profile,
+    "selection": selection,
     "training_curves": training_curves,
     "geometry": geometry,
     "coupling_controls": coupling_controls,
@@ -38,6 +41,7 @@ FIGURES: dict[str, Callable[[dict[str, pd.DataFrame]], Figure]] = {
     "aligned_anchors": aligned_anchors,
     "follow_up": follow_up,
     "quadrants": quadrants,
+    "attacks": attacks,
     "transfer": transfer,
     "transfer_predictors": transfer_predictors,
     "dense": dense,

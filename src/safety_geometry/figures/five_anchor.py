@@ -1,11 +1,8 @@
 """Coupling and behaviour at the anchors, side by side (arXiv 2606.16349, Table 2 and Figure 1)."""
 
-from collections.abc import Sequence
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from safety_geometry.figures.style import (
@@ -16,25 +13,28 @@ from safety_geometry.figures.style import (
     fit_prompts,
     headline,
     label_ends,
-    legend_below,
     looks,
     need,
     seeds_note,
-    title,
+    success,
+    wrapped,
 )
 
 PANELS = (
     ("hrci_repr", "Coupling of the H and R carriers", "HRCI_repr (0 to 1)"),
-    ("fixed_asr", "Fixed-source attack", "attack success (% of behaviours)"),
+    ("fixed_asr", "Fixed-source attack", "{success} (% of behaviours)"),
     ("any_refusal", "Refusal of safe look-alikes", "refused, partly or fully (%)"),
     ("benign_mean", "Benign helpfulness", "mean utility (0 to 2)"),
 )
-RING = {"marker": "o", "markersize": 12, "markerfacecolor": "none", "markeredgecolor": GREY, "linestyle": "none"}
+WIDTH = 4.0  # of a panel, inches
+RING = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "markeredgecolor": GREY, "linestyle": "none"}
 NULL = {"linewidth": 7, "alpha": 0.22}  # the range of shuffled labels
+SEED = {"marker": ".", "markersize": 4, "linestyle": "none", "alpha": 0.5}  # one of several
 
 
 def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
-    """Four panels over the anchors: HRCI_repr, fixed ASR (unoptimised suffixes faint), any-refusal, benign mean.
+    """Four panels over the anchors: HRCI_repr, fixed ASR (unoptimised suffixes faint), any-refusal, benign mean. Lines
+    are named at their ends, with their last value; what else is drawn in a panel stands below its title.
 
     Needs five_anchor; coupling_controls, where given, adds the range of shuffled labels of each anchor, coupling the
     number of prompts behind the carriers.
@@ -45,22 +45,27 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
     styles = looks(frame["regime"])
     shifts = {regime: 0.09 * (i - (len(styles) - 1) / 2) for i, regime in enumerate(styles)}
     figure = Figure(figsize=(10.4, 7.0))
-    axes, ends, shuffled = figure.subplots(2, 2).ravel(), {}, False
+    several, ends = len(set(frame["seed"])) > 1, {}
+    axes = figure.subplots(2, 2).ravel()
     for ax, (metric, words, label) in zip(axes, PANELS, strict=True):
-        ends[ax] = []
+        ends[ax], drawn = [], ""
         for regime, look in styles.items():
             rows, shift = frame[frame["regime"] == regime], shifts[regime]
             points = across_seeds(rows, "place", metric, f"{metric}_lo", f"{metric}_hi")
             draw(ax, points, look, shift)
             if len(points):
-                ends[ax].append((points["value"].iloc[-1], regime, look["color"]))
+                last = points["value"].iloc[-1]
+                ends[ax].append((last, f"{regime} {shown(metric, last)}", look["color"]))
+            if several:
+                ax.plot(rows["place"] + shift, rows[metric], color=look["color"], **SEED)
             ring = across_seeds(rows[rows["anchor"] == "reference"], "place", metric)
             ax.plot(ring["x"] + shift, ring["value"], **RING)
             if metric == "fixed_asr" and rows["init_asr"].notna().any():
                 faint = across_seeds(rows, "place", "init_asr").assign(lo=float("nan"), hi=float("nan"))
                 draw(ax, faint, look | {"linestyle": ":"}, shift, alpha=0.45, linewidth=1.1, markersize=3)
-            if metric == "hrci_repr":
-                shuffled |= null(ax, tables, regime, places, shift, look["color"])
+                drawn = "dotted: before the attack's optimisation"
+            if metric == "hrci_repr" and null(ax, tables, regime, places, shift, look["color"]):
+                drawn = "pale bar: 95 % range with shuffled labels at that anchor"
         n = (
             fit_prompts(tables)
             if metric == "hrci_repr"
@@ -68,8 +73,8 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
             if f"{metric}_n" in frame
             else ""
         )
-        title(ax, words + (f" ({n})" if n else ""), 4.0)
-        ax.set_ylabel(label)
+        explain(ax, words + (f" ({n})" if n else ""), drawn)
+        ax.set_ylabel(label.format(success=success(frame)))
         ax.set_xticks(range(len(places)), list(places))
         ax.set_xlim(-0.35, len(places) - 0.65)
         ax.set_xlabel("anchor (optimiser step)")
@@ -79,8 +84,8 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
         elif metric == "benign_mean":
             ax.set_ylim(-0.08, 2.08)
     axes[0].set_ylim(bottom=0)
-    legend_below(figure, entries(shuffled, frame["init_asr"].notna().any()))
-    headline(figure, "Coupling and behaviour at the anchors", seeds_note(frame, "95 % intervals"))
+    marks = f"{'; dots: single seeds, n of each' if several else ''}; ring: the regime's reference"
+    headline(figure, "Coupling and behaviour at the anchors", seeds_note(frame, "95 % intervals") + marks)
     label_ends(figure, ends)
     return figure
 
@@ -103,11 +108,14 @@ def null(
     return bool(len(range_))
 
 
-def entries(shuffled: bool, before: bool) -> Sequence[Line2D]:
-    handles = [Line2D([], [], label="reference anchor of the regime", **RING)]
-    if shuffled:
-        handles.append(Line2D([], [], color=GREY, label="wide bar: shuffled labels at that anchor, 95 % range", **NULL))
-    if before:
-        faint = {"linestyle": ":", "marker": ".", "alpha": 0.6}
-        handles.append(Line2D([], [], color=GREY, label="faint: attack before its optimisation", **faint))
-    return handles
+def explain(ax: Axes, words: str, drawn: str) -> None:
+    """The panel's title, and in small print below it what its marks are."""
+    small = wrapped(drawn, WIDTH, 7.5)
+    ax.set_title(wrapped(words, WIDTH, 9.5), pad=6 + (9.5 * (small.count("\n") + 1) if small else 0))
+    if small:
+        ax.text(0, 1.015, small, transform=ax.transAxes, va="bottom", fontsize=7.5, color=GREY, linespacing=1.05)
+
+
+def shown(metric: str, value: float) -> str:
+    """A value as its axis has it: per cent of prompts, else two digits."""
+    return f"{value:.0%}".replace("%", " %") if metric in ("fixed_asr", "any_refusal") else f"{value:.2f}"

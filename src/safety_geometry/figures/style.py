@@ -317,6 +317,12 @@ def spread(wanted: Sequence[float], tall: Sequence[float]) -> list[float]:
     return centres.tolist()
 
 
+def success(frame: pd.DataFrame) -> str:
+    """What attack success is called: "not refused" where a row's success_means says that it is no more."""
+    plain = "success_means" in frame and (frame["success_means"] == "not_refused").any()
+    return "not refused" if plain else "attack success"
+
+
 def first_seed(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """The rows of the first seed, and a note that says which it is and of how many."""
     seeds = sorted(frame["seed"].unique())

@@ -26,11 +26,12 @@ from safety_geometry.figures.style import (
     panel_width,
     seeds_note,
     step_axis,
+    success,
     title,
 )
 
 BEHAVIOUR = (
-    ("fixed_asr", "fixed-source attack success", WINE, "s", 1.0),
+    ("fixed_asr", "fixed-source {success}", WINE, "s", 1.0),
     ("any_refusal", "refusal of look-alikes", INDIGO, "o", 1.0),
     ("benign_mean", "benign helpfulness / 2", OLIVE, "^", 0.5),
     ("usefulness", "harmful usefulness", ROSE, "v", 1.0),
@@ -91,6 +92,7 @@ def trajectory(tables: dict[str, pd.DataFrame]) -> Figure:
     axes[0, 0].set_ylabel("|cos| of H and R carriers" + (f"\n({n})" if n else ""))
     axes[0, 0].set_ylim(-0.02, 1.04)
     axes[1, 0].set_ylabel("share of prompts,\nor score / maximum")
+    behaviour = [(metric, label.format(success=success(frame)), *look) for metric, label, *look in behaviour]
     known = [
         f"{label} ({counts(frame, f'{metric}_n')})" if f"{metric}_n" in frame else label
         for metric, label, *_ in behaviour

@@ -3,10 +3,9 @@
 Carriers are unit difference-of-means directions.
 
 H: layer with the highest validation score of the projection on the fit direction (arXiv 2606.16349, section 3).
-R: COSMIC-style search over positions × layers under a KL budget (arXiv 2604.27019, Eqs. 1-2).
+R: raw scores of a COSMIC-style search over positions × layers under a KL budget (arXiv 2604.27019, Eqs. 1-2). The
+study's choice, beyond doing nothing and with a null, is made by `selection`.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -81,23 +80,6 @@ def select_harmfulness(profile: pd.DataFrame, score: str = "dprime") -> int:
 # -------------------------------------------------------------------------------------------------- refusal carrier
 
 
-@dataclass(frozen=True, eq=False)
-class Stability:
-    """Which site the selection rule picks when validation prompts are resampled.
-
-    `sites`: layer, position, share, most frequent first; `none_share`: resamples without an admissible candidate (there
-    the rule falls back to the best inadmissible one); `site_share` and the `s_total` interval belong to the site that
-    all prompts choose.
-    """
-
-    sites: pd.DataFrame
-    modal_share: float
-    none_share: float
-    site_share: float
-    s_total_lo: float
-    s_total_hi: float
-
-
 def candidate_table(
     scores: CandidateScores, beta_kl: float = 1.0, kl_max: float = 0.10, max_layer: int | None = None
 ) -> pd.DataFrame:
@@ -149,58 +131,48 @@ def report_refusal(table: pd.DataFrame) -> pd.Series:
     return _choose_row(table, table.eligible.to_numpy(bool))
 
 
-def selection_stability(
-    scores: CandidateScores,
-    rng: np.random.Generator,
-    draws: int = 1000,
-    beta_kl: float = 1.0,
-    kl_max: float = 0.10,
-    max_layer: int | None = None,
-) -> Stability:
-    """Bootstrap of the site over validation prompts, harmful and safe ones resampled separately (multinomial
-    weights)."""
-    table = candidate_table(scores, beta_kl, kl_max, max_layer)
-    reported = report_refusal(table)
-    n, m = len(scores.clean_harmful), len(scores.clean_benign)
-    weights_n = rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
-    weights_m = rng.multinomial(m, np.full(m, 1 / m), size=draws) / m
+def resampled_s_total(
+    scores: CandidateScores, weights_n: np.ndarray, weights_m: np.ndarray, beta_kl: float
+) -> np.ndarray:
+    """S_total [B, C] for prompt weights [B, n] (harmful) and [B, m] (safe)."""
     refuse, comply, kl = _scores(scores, weights_n, weights_m)
-    total = refuse + comply - beta_kl * kl
-    eligible = table.eligible.to_numpy(bool)
-    admissible = eligible & (kl <= kl_max)
-    none = ~admissible.any(1)
-    chosen = _choose(total, kl, scores.layers, np.where(none[:, None], eligible, admissible))
-    counts = np.bincount(chosen, minlength=len(table)) / draws
-    sites = table[["layer", "position"]].assign(share=counts)
-    sites = sites[sites.share > 0].sort_values(["share", "layer", "position"], ascending=[False, True, True])
-    lo, hi = np.quantile(total[:, reported.name], [0.025, 0.975])
-    return Stability(
-        sites=sites.reset_index(drop=True),
-        modal_share=float(counts.max()),
-        none_share=float(none.mean()),
-        site_share=float(counts[reported.name]),
-        s_total_lo=float(lo),
-        s_total_hi=float(hi),
-    )
+    return refuse + comply - beta_kl * kl
 
 
 def _scores(
     scores: CandidateScores, weights_n: np.ndarray, weights_m: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """S_refuse, S_comply, KL, each [B, C], for prompt weights [B, n] (harmful) and [B, m] (safe)."""
-    refuse = _cosines(scores.add_benign, scores.clean_harmful, weights_m, weights_n)
-    comply = _cosines(scores.ablate_harmful, scores.clean_benign, weights_n, weights_m)
+    refuse = weighted_cosines(scores.add_benign, scores.clean_harmful, weights_m, weights_n)
+    comply = weighted_cosines(scores.ablate_harmful, scores.clean_benign, weights_n, weights_m)
+    return refuse, comply, weighted_kl(scores, weights_m)
+
+
+def weighted_kl(scores: CandidateScores, weights: np.ndarray) -> np.ndarray:
+    """Mean KL [B, C] on the safe prompts that are answered; where weights [B, m] have none of these, on all answered
+    ones. Infinite for a candidate with a value that is not finite."""
+    answered = scores.answered.astype(bool)
+    on = weights * answered
+    on[on.sum(1) == 0] = answered if answered.any() else 1.0
     finite = np.isfinite(scores.kl).all(1)
-    kl = weights_m @ np.where(finite[:, None], scores.kl, 0).astype(np.float64).T
-    return refuse, comply, np.where(finite, kl, np.inf)
+    kl = (on / on.sum(1, keepdims=True)) @ np.where(finite[:, None], scores.kl, 0).astype(np.float64).T
+    return np.where(finite, kl, np.inf)
 
 
-def _cosines(moved: np.ndarray, target: np.ndarray, weights: np.ndarray, target_weights: np.ndarray) -> np.ndarray:
+def weighted_cosine(first: np.ndarray, weights: np.ndarray, second: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """cos(Σ wᵢ first[i], Σ vⱼ second[j]) of rows [n, d] and [m, d] for every draw, weights [B, n] and others [B, m]:
+    [B]."""
+    return weighted_cosines(first[None], second, weights, others)[:, 0]
+
+
+def weighted_cosines(
+    moved: np.ndarray, target: np.ndarray, weights: np.ndarray, target_weights: np.ndarray
+) -> np.ndarray:
     """cos(Σ wᵢ moved[c, i], Σ vⱼ target[j]) for every draw and candidate, [B, C].
 
     Through the Gram matrices of the prompts, so that a resample costs n² and not n·d.
     """
-    target = target.astype(np.float64)
+    target = np.asarray(target, np.float64)
     length = np.sqrt(np.einsum("bi,ij,bj->b", target_weights, target @ target.T, target_weights, optimize=True))
     cosines = np.empty((len(weights), len(moved)))
     for index, rows in enumerate(moved):

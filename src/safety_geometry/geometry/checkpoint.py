@@ -1,29 +1,29 @@
 """Where the carriers of each save are read: contrasts come in, a frozen record of the chosen sites goes out.
 
-An anchor, whose candidates were scored, chooses its own sites; a save without scores takes those of the anchor before
-it.
+An anchor, whose candidates were scored, chooses its own sites, R's by `selection`; a save without scores takes those of
+the anchor before it. A save without an R of its own has a site to be read at all the same, that of the regime's
+reference anchor, or else of another regime's.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from safety_geometry.artefacts.activations import CLASSES, Activations
-from safety_geometry.artefacts.candidate_scores import CandidateScores
+from safety_geometry.artefacts.candidate_scores import SELECTORS, RefusalScores
 from safety_geometry.artefacts.carriers import Carrier, CarrierPair
 from safety_geometry.geometry.carriers import (
-    Stability,
     candidate_table,
     harmfulness_profile,
     mean_difference,
-    report_refusal,
+    resampled_s_total,
     select_harmfulness,
-    selection_stability,
     unit,
 )
 from safety_geometry.geometry.coupling import position_subspace
+from safety_geometry.geometry.selection import Choice, Rule, Weights, candidate_frame, choice
 from safety_geometry.settings.identity import Checkpoint, Position, Site
 from safety_geometry.stats.seeds import generator
 
@@ -32,17 +32,21 @@ from safety_geometry.stats.seeds import generator
 class GeometrySettings:
     """How sites are chosen and coupling is measured.
 
-    h_position, h_score: H is read there, at the layer of the highest score (`carriers.H_SCORES`); beta_kl, kl_max,
-    max_layer_fraction: R's rule (`carriers.candidate_table`); positions: the rows of a subspace, after the instruction;
+    h_position, h_score: H is read there, at the layer of the highest score (`carriers.H_SCORES`); selector, beta_kl,
+    kl_max, max_layer_fraction, min_gain: R's rule (`selection.Rule`); require_gain: whether the site that R's selector
+    chooses has to pass its verdict; positions: the rows of a subspace, after the instruction;
     subspace_k: its directions; tau: layers, of C_layer; fixed_layers: common layers at which both carriers are read as
     well; bootstrap, shuffles, splits: resamples; seed: theirs.
     """
 
     h_position: Position
     h_score: str
+    selector: str
     beta_kl: float
     kl_max: float
     max_layer_fraction: float
+    min_gain: dict[str, float]
+    require_gain: bool
     positions: tuple[int, ...]
     subspace_k: int
     tau: float
@@ -51,6 +55,10 @@ class GeometrySettings:
     shuffles: int
     splits: int
     seed: int
+
+    def rule(self, n_layers: int) -> Rule:
+        cut = int(self.max_layer_fraction * n_layers + 1e-9)
+        return Rule(self.selector, self.kl_max, self.beta_kl, cut, dict(self.min_gain))
 
     def rng(self, name: str) -> np.random.Generator:
         """The same draws at every checkpoint: they share their prompts, so differences between checkpoints are
@@ -109,16 +117,37 @@ class Save:
     checkpoint: Checkpoint
     activations: Activations
     scored: bool
-    scores: CandidateScores | None = None
+    scores: RefusalScores | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class RefusalChoice:
-    """What an anchor's R was chosen among: `carriers.candidate_table`, the chosen row, and how stable the choice is."""
+    """What an anchor's R was chosen among, and by each selector which site.
 
+    candidates: of every site its gains (`selection.candidate_frame`) and raw scores (`carriers.candidate_table`);
+    choices: by selector; selector: the one in charge; s_total: 95 % range of S_total at its site over resampled
+    prompts.
+    """
+
+    scores: RefusalScores
     candidates: pd.DataFrame
-    row: pd.Series
-    stability: Stability
+    choices: dict[str, Choice]
+    selector: str
+    s_total: tuple[float, float]
+
+    @property
+    def own(self) -> Choice:
+        """Of the selector in charge."""
+        return self.choices[self.selector]
+
+    @property
+    def site(self) -> Site:
+        return self.own.position, self.own.layer
+
+    @property
+    def row(self) -> pd.Series:
+        at = (self.candidates.layer == self.own.layer) & (self.candidates.position == self.own.position)
+        return self.candidates[at].iloc[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +155,8 @@ class SelectedCheckpoint:
     """A save with its carriers, which know their sites.
 
     profile: `carriers.harmfulness_profile`; n_fit: harmful and benign fit prompts, the same at every checkpoint;
-    choice: None where no candidates were scored.
+    choice: None where no candidates were scored; r_site: R's, or without R the one where it is read all the same, None
+    where there is none.
     """
 
     checkpoint: Checkpoint
@@ -135,31 +165,52 @@ class SelectedCheckpoint:
     carriers: CarrierPair
     n_fit: tuple[int, int]
     choice: RefusalChoice | None
+    r_site: Site | None = None
 
     def carrier(self, kind: str) -> Carrier | None:
         return self.carriers.h if kind == "H" else self.carriers.r
 
 
-def select_sites(saves: Sequence[Save], settings: GeometrySettings) -> list[SelectedCheckpoint]:
+def select_sites(
+    saves: Sequence[Save], settings: GeometrySettings, reference: int | None = None, elsewhere: Site | None = None
+) -> list[SelectedCheckpoint]:
     """Carriers of each save, in order of steps: at its own sites where it was scored, else at those of the scored save
     before it (of the first, where none precedes).
 
-    Raises ValueError where a fixed layer does not exist, or activations and scores are of different models.
+    reference: step of the reference anchor, at whose site R is read where a save has none of its own; elsewhere: the
+    site for that where the reference anchor has none either. Raises ValueError where a fixed layer does not exist, or
+    activations and scores are of different models.
     """
-    read = [_read(save, settings) for save in saves]
-    chosen = {
-        save.checkpoint.step: _choose(save, profile, settings)
-        for save, (_, profile) in zip(saves, read, strict=True)
-        if save.scored
-    }
+    read, before, chosen = [_read(save, settings) for save in saves], {}, {}
+    for save, (_, profile) in zip(saves, read, strict=True):
+        if save.scored:
+            h_site, found = _choose(save, profile, settings, before)
+            chosen[save.checkpoint.step] = h_site, found
+            if found is not None:
+                before = {
+                    name: (each.position, each.layer)
+                    for name, each in found.choices.items()
+                    if not (each.reason and settings.require_gain)
+                }
     source, selected = next(save for save in saves if save.scored), []
     for save, (contrasts, profile) in zip(saves, read, strict=True):
         source = save if save.scored else source
-        h_site, choice = chosen[source.checkpoint.step]
-        carriers = _carriers(save, contrasts, profile, h_site, choice, settings)
-        own, n_fit = choice if save.scored else None, source.activations.n_fit
+        h_site, found = chosen[source.checkpoint.step]
+        carriers = _carriers(save, contrasts, profile, h_site, found, settings)
+        own, n_fit = found if save.scored else None, source.activations.n_fit
         selected.append(SelectedCheckpoint(save.checkpoint, contrasts, profile, carriers, n_fit, own))
-    return selected
+    at = next((each.carriers.r for each in selected if each.checkpoint.step == reference), None)
+    return [_with_site(each, elsewhere if at is None else at.site) for each in selected]
+
+
+def _with_site(selected: SelectedCheckpoint, frozen: Site | None) -> SelectedCheckpoint:
+    """With where R is read: its own site, or without one the `frozen` one."""
+    carriers = selected.carriers
+    if carriers.r is not None:
+        return replace(selected, r_site=carriers.r.site)
+    if selected.contrasts.r is None or frozen is None:
+        return selected
+    return replace(selected, r_site=frozen, carriers=replace(carriers, r_status="reference"))
 
 
 def _read(save: Save, settings: GeometrySettings) -> tuple[Contrasts, pd.DataFrame]:
@@ -177,19 +228,37 @@ def _read(save: Save, settings: GeometrySettings) -> tuple[Contrasts, pd.DataFra
     return contrasts, harmfulness_profile(directions, *(cache.select(label, position) for label in CLASSES))
 
 
-def _choose(save: Save, profile: pd.DataFrame, settings: GeometrySettings) -> tuple[Site, RefusalChoice | None]:
-    """H's site, and R's choice where candidates were scored."""
+def _choose(
+    save: Save, profile: pd.DataFrame, settings: GeometrySettings, before: dict[str, Site]
+) -> tuple[Site, RefusalChoice | None]:
+    """H's site, and R's choice where candidates were scored; before: sites at the scored save before, by selector."""
     h_site = settings.h_position, select_harmfulness(profile, settings.h_score)
     if save.scores is None:
         return h_site, None
-    rule = {
-        "beta_kl": settings.beta_kl,
-        "kl_max": settings.kl_max,
-        "max_layer": int(settings.max_layer_fraction * save.scores.n_layers + 1e-9),
+    finals, rule, null = save.scores.finals, settings.rule(save.scores.finals.n_layers), save.scores.null
+    choices = {
+        name: choice(
+            finals,
+            save.scores.n_screen,
+            name,
+            rule,
+            save.scores.openings,
+            None if null is None else null.gains[name],
+            settings.rng("selection"),
+            settings.bootstrap,
+            before.get(name),
+        )
+        for name in SELECTORS
     }
-    candidates = candidate_table(save.scores, **rule)
-    stability = selection_stability(save.scores, settings.rng("selection"), settings.bootstrap, **rule)
-    return h_site, RefusalChoice(candidates, report_refusal(candidates), stability)
+    raw = {"beta_kl": rule.beta_kl, "kl_max": rule.kl_max, "max_layer": rule.max_layer}
+    tables = [candidate_table(scores, **raw) for scores in (save.scores.screen, finals)]
+    table = pd.concat(tables).drop_duplicates(["layer", "position"], keep="last").drop(columns="kl")
+    candidates = candidate_frame(save.scores.screen, finals, rule.beta_kl).merge(table, on=["layer", "position"])
+    candidates["admissible"] = candidates.eligible & (candidates.kl <= rule.kl_max)
+    weights = Weights.resampled(finals, settings.bootstrap, settings.rng("selection"))
+    drawn = resampled_s_total(finals, weights.harmful, weights.benign, rule.beta_kl)[:, choices[rule.in_charge].site]
+    ends = tuple(map(float, np.quantile(drawn, [0.025, 0.975])))
+    return h_site, RefusalChoice(save.scores, candidates, choices, rule.in_charge, ends)
 
 
 def _carriers(
@@ -205,15 +274,21 @@ def _carriers(
     if contrasts.r is None:
         refused = save.activations.refused()
         return CarrierPair(
-            *names, None, f"{refused.sum()} of {len(refused)} fit prompts refused, one class is too small"
+            *names, None, f"{refused.sum()} of {len(refused)} fit prompts refused, one class is too small", "none"
         )
     if choice is None:
-        return CarrierPair(*names, None, "the anchor that the sites are taken from has no refusal carrier")
-    site = int(choice.row.position), int(choice.row.layer)
-    score, admissible = (
-        (float(choice.row.s_total), bool(choice.row.admissible)) if save.scored else (float("nan"), None)
-    )
-    return CarrierPair(*names, _carrier("R", contrasts, site, score, admissible, settings))
+        return CarrierPair(*names, None, "the anchor that the sites are taken from has no refusal carrier", "none")
+    own, null = choice.own, choice.scores.null if save.scored else None
+    best = {} if null is None else {
+        "selected": null.directions,
+        "selected_sites": tuple(zip(map(int, null.positions), map(int, null.layers), strict=True)),
+    }  # fmt: skip
+    if own.reason and settings.require_gain:
+        where = "" if save.scored else "the anchor that the sites are taken from has no refusal carrier: "
+        return CarrierPair(*names, None, where + own.reason, "none", **best)
+    score, admissible = (own.own_gain, own.admissible) if save.scored else (float("nan"), None)
+    why = f"kept (refusal.require_gain: false), though {own.reason}" if own.reason else ""
+    return CarrierPair(*names, _carrier("R", contrasts, choice.site, score, admissible, settings), why, "own", **best)
 
 
 def _carrier(kind, contrasts: Contrasts, site: Site, score: float, admissible: bool | None, settings) -> Carrier:

@@ -1,7 +1,7 @@
 """What stands beside every coupling value: its floor, its ceiling and its interval, from resampled fit prompts.
 
 All of it is made at sites that were chosen before, on all prompts: the uncertainty of the *selection* is not in these
-numbers (`carriers.selection_stability` has it).
+numbers (`selection.choice` has it).
 
 A direction is a signed weight vector over the pooled fit prompts times their activations, so a bootstrap, a label
 shuffle and a split are weight matrices, and each companion is one matrix product at the few sites that it needs.

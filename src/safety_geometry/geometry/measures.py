@@ -25,8 +25,9 @@ Intervals = dict[str, tuple[float, float]]
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """coupling: at the carriers' sites, with `intervals` (None and empty where there is no R); frozen: at the sites of
-    the reference anchor; companions: at the carriers' sites; fixed: by common layer."""
+    """coupling: at the carriers' sites, with `intervals` (None and empty where there is no R of its own); frozen: at
+    the sites of the reference anchor, R's that of another regime's where it has none; companions: at the carriers'
+    sites; fixed: by common layer, R at the position of its own or the reference's site."""
 
     coupling: Coupling | None
     frozen: Coupling | None
@@ -38,21 +39,25 @@ class Measured:
 def measure(checkpoint: SelectedCheckpoint, reference: SelectedCheckpoint, settings: GeometrySettings) -> Measured:
     h, r, contrasts = checkpoint.carriers.h, checkpoint.carriers.r, checkpoint.contrasts
     frozen = _frozen(contrasts, reference, settings)
-    if r is None:
-        return Measured(None, frozen, {}, [], {})
-    coupling = couple(h.direction, r.direction, h.subspace, r.subspace, h.layer, r.layer, settings.tau)
     beside = _resampled if contrasts.cache.per_prompt else _as_read
+    if r is None:
+        if (site := checkpoint.r_site) is None:
+            return Measured(None, frozen, {}, [], {})
+        fixed = (_fixed if contrasts.cache.per_prompt else _fixed_as_read)(contrasts, h.site, site, settings)
+        return Measured(None, frozen, {}, [], fixed)
+    coupling = couple(h.direction, r.direction, h.subspace, r.subspace, h.layer, r.layer, settings.tau)
     return Measured(coupling, frozen, *beside(contrasts, h.site, r.site, coupling, settings))
 
 
 def _frozen(contrasts: Contrasts, reference: SelectedCheckpoint, settings: GeometrySettings) -> Coupling | None:
     """Coupling with both carriers read where the reference anchor reads them: no change of site moves it."""
-    h, r = reference.carriers.h, reference.carriers.r
-    if r is None or contrasts.r is None:
+    h, r_site = reference.carriers.h, reference.r_site
+    if r_site is None or contrasts.r is None:
         return None
-    directions = unit(contrasts.raw("H", h.site)), unit(contrasts.raw("R", r.site))
-    subspaces = contrasts.subspace("H", h.layer, settings), contrasts.subspace("R", r.layer, settings)
-    return couple(*directions, *subspaces, h.layer, r.layer, settings.tau)
+    layer = r_site[1]
+    directions = unit(contrasts.raw("H", h.site)), unit(contrasts.raw("R", r_site))
+    subspaces = contrasts.subspace("H", h.layer, settings), contrasts.subspace("R", layer, settings)
+    return couple(*directions, *subspaces, h.layer, layer, settings.tau)
 
 
 Beside = tuple[Intervals, list[Companion], dict[int, list[Companion]]]
@@ -64,22 +69,31 @@ def _resampled(contrasts: Contrasts, h: Site, r: Site, coupling: Coupling, setti
     counts = {"bootstrap": settings.bootstrap, "splits": settings.splits, "rng": settings.rng, "k": k}
     intervals = bootstrap_intervals(pair, settings.bootstrap, settings.rng("bootstrap"), k, tau)
     companions = own_site_companions(pair, coupling, intervals, shuffles=settings.shuffles, tau=tau, **counts)
-    fixed = {}
-    for layer in settings.fixed_layers:
-        fixed[layer] = fixed_layer_companions(_pair(contrasts, (h[0], layer), (r[0], layer), settings), **counts)
-    return intervals, companions, fixed
+    return intervals, companions, _fixed(contrasts, h, r, settings)
+
+
+def _fixed(contrasts: Contrasts, h: Site, r: Site, settings: GeometrySettings) -> dict[int, list[Companion]]:
+    """Companions by fixed layer, H and R at the positions of these sites."""
+    counts = {"bootstrap": settings.bootstrap, "splits": settings.splits, "rng": settings.rng, "k": settings.subspace_k}
+    return {
+        layer: fixed_layer_companions(_pair(contrasts, (h[0], layer), (r[0], layer), settings), **counts)
+        for layer in settings.fixed_layers
+    }
 
 
 def _as_read(contrasts: Contrasts, h: Site, r: Site, coupling: Coupling, settings: GeometrySettings) -> Beside:
     """The same of a save that kept its means only: values without what needs resampling."""
-    fixed = {
+    companions = own_sites_only(coupling, contrasts.h.shape[-1], h[1], r[1], settings.subspace_k, settings.tau)
+    return dict.fromkeys(QUANTITIES, (float("nan"),) * 2), companions, _fixed_as_read(contrasts, h, r, settings)
+
+
+def _fixed_as_read(contrasts: Contrasts, h: Site, r: Site, settings: GeometrySettings) -> dict[int, list[Companion]]:
+    return {
         layer: fixed_layer_only(
             contrasts.raw("H", (h[0], layer)), contrasts.raw("R", (r[0], layer)), contrasts.scale(layer)
         )
         for layer in settings.fixed_layers
     }
-    companions = own_sites_only(coupling, contrasts.h.shape[-1], h[1], r[1], settings.subspace_k, settings.tau)
-    return dict.fromkeys(QUANTITIES, (float("nan"),) * 2), companions, fixed
 
 
 def _pair(contrasts: Contrasts, h_site: Site, r_site: Site, settings: GeometrySettings) -> PairSites:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from safety_geometry.artefacts.errors import ArtefactError
 from safety_geometry.artefacts.tables.checks import JUDGES
 from safety_geometry.artefacts.text_files import TextFileError, table, text_of
+from safety_geometry.judges.ordering import FEWEST_BY_HAND, LEAST_BY_HAND, UNKNOWN, Ordering, ordering, verdict
 from safety_geometry.stats.estimates import wilson
 
 log = logging.getLogger(__name__)
@@ -87,9 +88,20 @@ def compare(
     )
 
 
-def row(judge: str, dataset: str, target: str, result: Agreement) -> dict:
-    """One row of tables/judges.csv."""
-    return {"judge": judge, "dataset": dataset, "target": target, **asdict(result)}
+def row(
+    judge: str,
+    dataset: str,
+    target: str,
+    result: Agreement,
+    *,
+    held_out: str = "all",
+    subset: str = "all",
+    order: Ordering = UNKNOWN,
+    orders: bool | None = None,
+) -> dict:
+    """One row of tables/judges.csv; `orders`: the verdict of a row that decides whether the judge orders answers."""
+    named = {"judge": judge, "dataset": dataset, "target": target, "subset": subset, "held_out": held_out}
+    return named | asdict(result) | asdict(order) | {"orders_answers": orders}
 
 
 def agreement(
@@ -99,8 +111,9 @@ def agreement(
 
     `labels`: column `id` and any of `refusal` (none, partial, full), `any_refusal`, `attack_success`, `degenerate`
     (0/1) and `helpful` (0, 1, 2); an empty cell is not judged. `judged`: the output of `judge_completions`. With
-    `refusal` there is a row for `any_refusal` as well. Raises ValueError for repeated or unknown ids, or when nothing
-    matches.
+    `refusal` there is a row for `any_refusal` as well; with `attack_success`, and scores of harm, one of the answers
+    that are neither refused nor degenerate, with their AUROC. Raises ValueError for repeated or unknown ids, or when
+    nothing matches.
     """
     if labels["id"].duplicated().any() or judged["id"].duplicated().any():
         raise ValueError("ids of hand labels and of judged completions have to be unique")
@@ -124,9 +137,25 @@ def agreement(
             said, true = _plain(both.loc[present, column]), _plain(truth[present])
             judge = _judge_name(both.loc[present], target)
             rows.append(row(judge, dataset, target, compare(said, true, seed=seed)))
+        if target == "attack_success" and {"any_refusal", "degenerate", "harm_score"} <= set(judged):
+            refused, broken = both["any_refusal"].astype(bool), both["degenerate"].astype(bool)
+            present = present & (both["harm_score"].notna() & ~refused & ~broken).to_numpy()
+            rows += _among_answered(both[present], truth[present], both[column][present], dataset, seed)
     if not rows:
         raise ValueError(f"hand labels have none of the columns {sorted(HAND_TARGETS)} with a value")
     return pd.DataFrame(rows, columns=JUDGES.names)
+
+
+def _among_answered(both: pd.DataFrame, truth: pd.Series, said: pd.Series, dataset: str, seed: int) -> list[dict]:
+    """The row of hand-labelled answers that are neither refused nor degenerate; none without any."""
+    if not len(both):
+        return []
+    true = _plain(truth)
+    order = ordering(both["harm_score"], true == "1", seed=seed)
+    result = compare(_plain(said), true, seed=seed)
+    judge, fewest = _judge_name(both, "attack_success"), min((true == "1").sum(), (true != "1").sum())
+    orders = verdict(order, LEAST_BY_HAND) if fewest >= FEWEST_BY_HAND else None
+    return [row(judge, dataset, "attack_success", result, subset="answered", order=order, orders=orders)]
 
 
 def read_hand_labels(path: Path) -> pd.DataFrame:

@@ -37,7 +37,8 @@ class LabelError(ValueError):
 def read_labels(paths: Sequence[Path], patterns: Sequence[str], field: str) -> pd.DataFrame:
     """All labelled sets of these files in one frame (`combine`).
 
-    A folder stands for its files that the patterns name; JSON Lines have their scores in `field`. Raises ArtefactError
+    A folder stands for its files that the patterns name; JSON Lines have their scores in `field`. `dataset` is the name
+    of a row's file, without its ending. Raises ArtefactError
     when there is no file, a pattern fits none, or one cannot be read.
     """
     files = [file for path in paths for file in (matched(path, patterns) if path.is_dir() else [path])]
@@ -47,11 +48,12 @@ def read_labels(paths: Sequence[Path], patterns: Sequence[str], field: str) -> p
     for file in sorted(files, key=lambda file: file.name):
         try:
             if file.suffix == ".jsonl":
-                frames.append(parse_labels_jsonl(file.read_bytes(), field, name=file.name))
+                rows = parse_labels_jsonl(file.read_bytes(), field, name=file.name)
             else:
-                frames.append(parse_labels(file.read_bytes(), name=file.name))
+                rows = parse_labels(file.read_bytes(), name=file.name)
         except (LabelError, ValueError, OSError) as error:
             raise ArtefactError(f"{file}: no labelled set that can be read ({error})") from error
+        frames.append(rows.assign(dataset=file.stem))
     return combine(frames)
 
 
@@ -158,12 +160,26 @@ def _of_file(name: str) -> Iterator[None]:
 
 
 def combine(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """All label sets in one frame; a request–response pair that occurs twice becomes one row with the mean score."""
+    """All label sets in one frame; a request–response pair that occurs twice becomes one row with the mean score, of
+    the first `dataset` that has it."""
     rows = pd.concat(list(frames), ignore_index=True)
+    first = {"dataset": ("dataset", "first")} if "dataset" in rows else {}
     merged = rows.groupby(["request", "response"], sort=False, as_index=False).agg(
-        score=("score", "mean"), n_scores=("n_scores", "sum")
+        score=("score", "mean"), n_scores=("n_scores", "sum"), **first
     )
     return merged.assign(label=merged["score"] >= 0.5)
+
+
+def with_further(rows: pd.DataFrame, further: pd.DataFrame) -> pd.DataFrame:
+    """Labelled rows, `measured`, and below them rows that a judge only learns from: those of `further` with another
+    pair of request and response. A further file that has the name of a measured one in its own (`violence` in
+    `violence_multi_score`) counts as part of it: one subject is left out as a whole."""
+    pairs = set(zip(rows["request"], rows["response"], strict=True))
+    new = [pair not in pairs for pair in zip(further["request"], further["response"], strict=True)]
+    files = list(dict.fromkeys(rows["dataset"]))
+    subjects = [next((file for file in files if file in name), name) for name in further["dataset"]]
+    extra = further.assign(dataset=subjects, measured=False)[new]
+    return pd.concat([rows.assign(measured=True), extra], ignore_index=True)
 
 
 def request_groups(requests: Sequence[str], responses: Sequence[str]) -> NDArray[np.int64]:

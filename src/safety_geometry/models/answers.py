@@ -10,7 +10,7 @@ from safety_geometry.models.interventions import Edits, Intervention
 from safety_geometry.models.language_model import LanguageModel
 from safety_geometry.models.memory import BatchSize
 
-FOR_JUDGES = ("arm", "type", "bucket", "must", "min_words", "context")  # of a prompt's row, where it has them
+FOR_JUDGES = ("arm", "pair", "type", "bucket", "must", "min_words", "context")  # of a prompt's row, where it has them
 
 Question = tuple[str, dict]  # suite, row of the prompt
 

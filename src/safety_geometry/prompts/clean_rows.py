@@ -1,15 +1,19 @@
-"""Clean training rows that are the conversations of a data set."""
+"""Clean training rows whose answers the data has: conversations of a data set, or an answer beside the prompt."""
 
 from collections.abc import Sequence
 
 
 def conversations(rows: Sequence[dict]) -> list[dict]:
-    """The conversations that the prompts open, as their files have them. Raises ValueError for a prompt without one."""
+    """The conversations that the prompts open, as their files have them (`messages`, or `answer`).
+
+    Raises ValueError for a prompt without one.
+    """
     clean = []
     for row in rows:
-        if "messages" not in row:
+        messages = row.get("messages", ())
+        response = messages[1]["content"] if messages else row.get("answer")
+        if not response:
             raise ValueError(f"clean prompt {row['id']} has no answer in its file")
-        response = row["messages"][1]["content"]
         first = {"id": row["id"], "prompt": row["prompt"], "response": response, "hit_limit": False}
-        clean.append(first | ({"messages": row["messages"]} if len(row["messages"]) > 2 else {}))
+        clean.append(first | ({"messages": messages} if len(messages) > 2 else {}))
     return clean

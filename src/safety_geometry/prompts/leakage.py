@@ -52,7 +52,8 @@ def _similar(rows: Mapping[str, Sequence[Mapping]], threshold: float) -> tuple:
 def leakage_table(
     rows: Mapping[str, Sequence[Mapping]], roles: Mapping[str, Role], threshold: float, dropped: Mapping | None = None
 ) -> pd.DataFrame:
-    """One row per unordered pair of roles (a role with itself counts the pairs inside it), as in the table `LEAKAGE`.
+    """One row per unordered pair of roles (a role with itself counts the pairs inside it), as in the table `LEAKAGE`
+    without its seed.
 
     `exact` and `near` count pairs of prompts; `max_jaccard` is over pairs that are not one prompt with itself; `status`
     is within | shared | leak | disjoint. `dropped` maps (role_a, role_b) to the prompts taken out because of that pair.
@@ -80,7 +81,7 @@ def leakage_table(
             (dropped or {}).get((a, b), 0),
         )
         table.append((a, b, len(rows[a]), len(rows[b]), *numbers, status))
-    return pd.DataFrame(table, columns=LEAKAGE.names)
+    return pd.DataFrame(table, columns=[name for name in LEAKAGE.names if name != "seed"])
 
 
 def check_leakage(rows: Mapping[str, Sequence[Mapping]], roles: Mapping[str, Role], threshold: float) -> None:

@@ -215,6 +215,10 @@ def _own(text: str, source: str) -> Iterator[dict]:
             raise PromptError(
                 f"{source}: prompt {number} has an id, which is kept as key, and a key; rename one of them"
             )
+        if not isinstance(row.get("answer", ""), str):
+            raise PromptError(
+                f"{source}: the answer of prompt {number} is a {type(row['answer']).__name__}, not a text"
+            )
         if row.get("messages") is not None and not list(conversation(row["messages"], source, number)):
             raise PromptError(
                 f"{source}: the messages of row {number} are no conversation: texts of user and assistant in turns, the"

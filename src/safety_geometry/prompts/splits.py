@@ -4,12 +4,16 @@ Two prompts are near-duplicates when the Jaccard similarity of their content wor
 the connected components. Each role walks through its sources in an order of its own, hashed from (seed, role, id), and
 takes the prompts whose cluster no other role holds. So a larger `n` keeps the prompts that the smaller one had, never
 touches roles served earlier, and takes from later ones only what it really needs.
+
+Every run of a study has a draw of its own (`draw_seed`), and the study trains its judges once, for all of them. So the
+roles of judges are drawn first (`assign_judges`), from what no evaluation role could draw in any run; the roles of a
+run keep out of what they hold.
 """
 
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +21,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
 from safety_geometry.prompts.rows import LABELS, is_mark, normalise, request_of, words_of
+from safety_geometry.stats.seeds import derived_seed
 
 KINDS = ("evaluation", "monitor", "probe", "train", "judge")  # the order of protection: the later one yields
 STOP_WORDS = words_of(
@@ -30,7 +35,7 @@ ENDINGS = r"['’](?:s|t|re|ve|ll|d|m)\b"
 # Thai, Lao, Burmese, Khmer, kana, Han.
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
 BLOCK = 1024  # texts compared with all others at a time: what bounds the memory
-ROLE_KEYS = {"source", "n", "kind", "filter", "balance", "shares"}
+ROLE_KEYS = {"source", "n", "kind", "filter", "balance", "shares", "pairs"}
 
 
 class RoleError(ValueError):
@@ -41,7 +46,8 @@ class RoleError(ValueError):
 class Role:
     """One role. `n` is a number, "all" (all that no other role holds) or "published" (the source as it stands, overlaps
     left to the leakage check). `filter` keeps rows by field; `balance` names a field whose values take turns; `shares`
-    names roles with which prompts may be shared."""
+    names roles with which prompts may be shared; `pairs` names an earlier role of which each prompt has its match here:
+    the field `pair` of a row is its match's `key`, and only matches of prompts that were drawn are."""
 
     name: str
     sources: tuple[str, ...]
@@ -50,12 +56,13 @@ class Role:
     filter: Mapping[str, tuple]
     balance: str | None
     shares: frozenset[str]
+    pairs: str | None = None
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """`rows`: role -> rows in the role's order, with `role` and `label` set. `counts`: role -> how many were wanted,
-    fit the filter, were held by other roles (`dropped`), repeated within the role, and were taken."""
+    """`rows`: role -> rows in the role's order, with `role` and `label` set. `counts`: role that was drawn -> how many
+    were wanted, fit the filter, were held by other roles (`dropped`), repeated within the role, and were taken."""
 
     rows: dict[str, list[dict]]
     counts: dict[str, dict[str, int | str]]
@@ -133,7 +140,8 @@ def read_roles(roles: Mapping[str, Mapping], sources: Iterable[str]) -> dict[str
             kind=settings.get("kind", ""),
             filter={field: _several(values) for field, values in settings.get("filter", {}).items()},
             balance=settings.get("balance"),
-            shares=frozenset(_several(settings.get("shares", ()))),
+            shares=frozenset((*_several(settings.get("shares", ())), *_several(settings.get("pairs") or ()))),
+            pairs=settings.get("pairs"),
         )
         if role.kind not in KINDS:
             raise RoleError(f"{where}.kind is {role.kind!r}; it has to be one of {', '.join(KINDS)}")
@@ -145,8 +153,16 @@ def read_roles(roles: Mapping[str, Mapping], sources: Iterable[str]) -> dict[str
             not isinstance(role.n, int) or isinstance(role.n, bool) or role.n < 1
         ):
             raise RoleError(f"{where}.n is {role.n!r}; it has to be a positive number, all or published")
+        if role.kind == "judge" and role.n == "published":
+            raise RoleError(f"{where}.n is published, but a judge yields to evaluation prompts; write all, or a number")
         if strangers := sorted(role.shares - set(roles)):
             raise RoleError(f"{where}.shares names {', '.join(strangers)}, which is no role")
+        if role.pairs is not None and (role.pairs not in parsed or parsed[role.pairs].kind != role.kind):
+            raise RoleError(
+                f"{where}.pairs is {role.pairs!r}; it has to be a role of the same kind that stands before it"
+            )
+        if role.pairs is not None and role.n == "published":
+            raise RoleError(f"{where}.n is published, and pairs takes matches of drawn prompts only; set n to all")
         parsed[name] = role
     return parsed
 
@@ -160,40 +176,55 @@ def shared(a: Role, b: Role) -> bool:
 
 
 def service_order(roles: Mapping[str, Role]) -> list[Role]:
-    """Published splits hold their clusters first, then evaluation chooses, then the others as listed, judges last."""
-    rank = {kind: {"evaluation": 1, "judge": 3}.get(kind, 2) for kind in KINDS}
-    return sorted(roles.values(), key=lambda role: 0 if role.n == "published" else rank[role.kind])
+    """Of the roles that are drawn for a run: published splits hold their clusters first, then evaluation chooses, then
+    the others as listed."""
+    drawn = [role for role in roles.values() if role.kind != "judge"]
+    return sorted(drawn, key=lambda role: 0 if role.n == "published" else 1 if role.kind == "evaluation" else 2)
 
 
-def assign(
-    rows_by_source: Mapping[str, Sequence[Mapping]], roles: Mapping[str, Mapping], seed: int, threshold: float
-) -> Assignment:
-    """Give every role its prompts. Roles come back in the order of `roles`; see the module's docstring for the rule.
+def draw_seed(seed: int, run: int | None) -> int:
+    """Of the draw of a run: a function of the study's prompt seed and the run's; `seed` itself where all runs have one
+    draw (`run` is None)."""
+    return seed if run is None else derived_seed("prompts", seed, run)
 
-    `rows_by_source` maps a source to rows of `files.read_prompts` with a `label`. Raises RoleError when a role cannot
-    be filled, or an id stands for two prompts. The result depends on nothing but the arguments.
-    """
-    read = read_roles(roles, rows_by_source)
-    pool = {row["id"]: row for name in sorted(rows_by_source) for row in rows_by_source[name]}
-    if len(pool) < sum(len(rows) for rows in rows_by_source.values()):
-        raise RoleError("two prompts of the sources have one id; give every source a name of its own, each prompt once")
-    ids = sorted(pool)
-    cluster = dict(zip(ids, clusters([request_of(pool[i]) for i in ids], threshold).tolist(), strict=True))
-    holders: dict[int, set[str]] = {number: set() for number in cluster.values()}
-    rows, counts = {}, {}
-    for role in service_order(read):
-        friends = {role.name} | {other.name for other in read.values() if shared(role, other)}
-        fits = [
-            row
-            for source in role.sources
-            for row in rows_by_source[source]
-            if all(row.get(field) in values for field, values in role.filter.items())
-        ]
-        free = fits if role.n == "published" else [row for row in fits if holders[cluster[row["id"]]] <= friends]
-        ordered = _ordered(role, free, seed)
+
+class _Draw:
+    """Who holds which cluster of near-duplicates, while roles are served."""
+
+    def __init__(self, rows_by_source: Mapping[str, Sequence[Mapping]], roles: Mapping[str, Mapping], threshold: float):
+        self.rows_by_source, self.roles = rows_by_source, read_roles(roles, rows_by_source)
+        pool = {row["id"]: row for name in sorted(rows_by_source) for row in rows_by_source[name]}
+        if len(pool) < sum(len(rows) for rows in rows_by_source.values()):
+            raise RoleError(
+                "two prompts of the sources have one id; give every source a name of its own, each prompt once"
+            )
+        ids = sorted(pool)
+        self.cluster = dict(zip(ids, clusters([request_of(pool[i]) for i in ids], threshold).tolist(), strict=True))
+        self.holders: dict[int, set[str]] = {number: set() for number in self.cluster.values()}
+
+    def fitting(self, role: Role) -> list[Mapping]:
+        """Rows of the role's sources that fit its filter."""
+        rows = [row for source in role.sources for row in self.rows_by_source[source]]
+        return [row for row in rows if all(row.get(field) in values for field, values in role.filter.items())]
+
+    def hold(self, role: Role, rows: Iterable[Mapping]) -> None:
+        for row in rows:
+            self.holders[self.cluster[row["id"]]].add(role.name)
+
+    def serve(
+        self, role: Role, seed: int, drawn: Mapping[str, Sequence[Mapping]]
+    ) -> tuple[list[dict], dict[str, int | str]]:
+        """The role's rows, which it then holds, and its counts; `drawn`: of the roles before. Raises RoleError when it
+        cannot be filled."""
+        friends = {role.name} | {other.name for other in self.roles.values() if shared(role, other)}
+        fits = self.fitting(role)
+        if role.pairs is not None:
+            fits = _matched(fits, drawn[role.pairs])
+        held = {row["id"]: self.holders[self.cluster[row["id"]]] - friends for row in fits}
+        free = fits if role.n == "published" else [row for row in fits if not held[row["id"]]]
+        ordered = _ordered(role, free, seed, matched_keys(role, self.roles.values(), self.rows_by_source))
         taken = ordered[: role.n] if isinstance(role.n, int) else ordered
-        held = Counter(name for row in fits for name in holders[cluster[row["id"]]] - friends)
-        counts[role.name] = {
+        counts = {
             "wanted": role.n,
             "fitting": len(fits),
             "dropped": len(fits) - len(free),
@@ -201,17 +232,76 @@ def assign(
             "taken": len(taken),
         }
         if not taken or (isinstance(role.n, int) and len(taken) < role.n):
-            raise RoleError(_unfilled(role, rows_by_source, counts[role.name], held))
-        rows[role.name] = [_labelled(role, row) for row in taken]
-        for row in taken:
-            holders[cluster[row["id"]]].add(role.name)
-    return Assignment({name: rows[name] for name in read}, {name: counts[name] for name in read})
+            holders = Counter(name for row in fits for name in held[row["id"]])
+            raise RoleError(_unfilled(role, self.rows_by_source, counts, holders))
+        self.hold(role, taken)
+        return [_labelled(role, row) for row in taken], counts
 
 
-def _ordered(role: Role, rows: Sequence[Mapping], seed: int) -> list[Mapping]:
-    """The role's own order, each normalised prompt once; with `balance` the field's values take turns."""
+def assign_judges(
+    rows_by_source: Mapping[str, Sequence[Mapping]], roles: Mapping[str, Mapping], seed: int, threshold: float
+) -> Assignment:
+    """Prompts of the judges' roles: those of the study, whatever its runs draw.
+
+    They keep out of every cluster from which a role of kind evaluation could draw, in any run, and of published roles.
+    Arguments and errors as in `assign`; `seed` is the study's.
+    """
+    draw = _Draw(rows_by_source, roles, threshold)
+    for role in draw.roles.values():
+        if role.kind == "evaluation" or role.n == "published":
+            draw.hold(role, draw.fitting(role))
+    served = {role.name: draw.serve(role, seed, {}) for role in draw.roles.values() if role.kind == "judge"}
+    return Assignment({name: rows for name, (rows, _) in served.items()}, {name: n for name, (_, n) in served.items()})
+
+
+def assign(
+    rows_by_source: Mapping[str, Sequence[Mapping]],
+    roles: Mapping[str, Mapping],
+    seed: int,
+    threshold: float,
+    judges: Mapping[str, Sequence[Mapping]] | None = None,
+) -> Assignment:
+    """Give every role its prompts. Roles come back in the order of `roles`; see the module's docstring for the rule.
+
+    `rows_by_source` maps a source to rows of `files.read_prompts` with a `label`; `judges`: rows of the judges' roles,
+    which stand before (None: `assign_judges` draws them, with this seed). Raises RoleError when a role cannot be
+    filled, or an id stands for two prompts. The result depends on nothing but the arguments.
+    """
+    draw = _Draw(rows_by_source, roles, threshold)
+    rows, counts = dict(judges or {}), {}
+    if judges is None:
+        drawn = assign_judges(rows_by_source, roles, seed, threshold)
+        rows, counts = dict(drawn.rows), dict(drawn.counts)
+    for name, held in rows.items():
+        draw.hold(draw.roles[name], held)
+    for role in service_order(draw.roles):
+        rows[role.name], counts[role.name] = draw.serve(role, seed, rows)
+    return Assignment({name: rows[name] for name in roles}, {name: counts[name] for name in roles if name in counts})
+
+
+def matched_keys(role: Role, roles: Iterable[Role], rows_by_source: Mapping[str, Sequence[Mapping]]) -> set:
+    """Keys of the role's prompts for which a role that `pairs` with it has a match."""
+    sources = [source for other in roles if other.pairs == role.name for source in other.sources]
+    return {row.get("pair") for source in sources for row in rows_by_source[source]} - {None}
+
+
+def _matched(rows: Sequence[Mapping], drawn: Sequence[Mapping]) -> list[Mapping]:
+    """The rows whose match is among those drawn, with the id of the match as `pair`."""
+    ids = {row["key"]: row["id"] for row in drawn if "key" in row}
+    return [{**row, "pair": ids[row["pair"]]} for row in rows if row.get("pair") in ids]
+
+
+def _ordered(role: Role, rows: Sequence[Mapping], seed: int, first_keys: Set = frozenset()) -> list[Mapping]:
+    """The role's own order, each normalised prompt once; with `balance` the field's values take turns.
+
+    Prompts with a key among `first_keys` come before all others, of each value of `balance`."""
     order = sorted(
-        rows, key=lambda row: (hashlib.sha256(f"{seed}|{role.name}|{row['id']}".encode()).hexdigest(), row["id"])
+        rows,
+        key=lambda row: (
+            row.get("key") not in first_keys,
+            hashlib.sha256(f"{seed}|{role.name}|{row['id']}".encode()).hexdigest(),
+            row["id"],
+        ),
     )
     first: dict[str, Mapping] = {}
     for row in order:

@@ -31,7 +31,11 @@ class AttackSource(Settings):
     """Who the fixed-source attacks are made on."""
 
     regime: RegimeName = key("A regime, or checkpoints that were brought.")
-    step: Natural = key("A step of it.")
+    step: Natural = key("A step of it; table source_choice says which one the rule below picks.")
+    max_direct_asr: Share = optional(
+        "The rule: the earliest anchor whose attack success on bare requests is at most this, else that with the least;"
+        " left out: 0.1."
+    )
 
 
 class AutoDAN(Settings):
@@ -50,6 +54,15 @@ class AutoDAN(Settings):
     max_prompt_tokens: Count = optional("Longer rendered prompts are dropped; left out: 512.")
 
 
+class Universal(Settings):
+    """One suffix for several requests, asked with every request of role direct; the rest of its settings are gcg's."""
+
+    role: str = key("The role whose requests it is made on: the last of them that the source refuses.")
+    behaviours: Count = key("So many of them.")
+    steps: Natural = key("Steps of the search.")
+    width: Count = key("Candidates of a step.")
+
+
 class Attacks(Settings):
     """The fixed-source attacks."""
 
@@ -57,7 +70,12 @@ class Attacks(Settings):
     behaviours: Count = key("So many of role direct, the first that the source refuses.")
     refusal_tokens: Count = key("Answer tokens on which that is decided.")
     require_refusal: bool = key("`false`: attack all, refused or not.")
-    gcg: GCG = key("GCG's settings.")
+    framings: Natural = key(
+        "So many of the human templates of data/autodan_seeds.jsonl, unoptimised, asked with every request of role"
+        " direct; 0: none."
+    )
+    gcg: GCG = key("GCG's settings. Its start must not be the pool's.")
+    universal: Universal = optional("A universal suffix; left out: none.")
     autodan: AutoDAN = key("AutoDAN's settings.")
 
 
@@ -75,10 +93,14 @@ class Transfer(Settings):
 class Suites(Settings):
     """A number for each suite of evaluation prompts."""
 
-    fixed_source: Count = key("The fixed-source attacks.")
+    fixed_source: Count = key("GCG's fixed-source attacks.")
+    autodan: Count = key("AutoDAN's on the fixed source, where it has them (transfer.sources and transfer.methods).")
+    framings: Count = key("Direct requests within attacks.framings human templates.")
+    universal: Count = key("Direct requests with the universal suffix.")
     direct: Count = key("Harmful requests as they are.")
     usefulness: Count = key("Other harmful requests.")
     lookalike: Count = key("Safe requests that look harmful.")
+    counterpart: Count = optional("Harmful matches of the look-alikes (a role with `pairs: lookalike`).")
     utility: Count = key("Ordinary requests.")
 
 
@@ -105,7 +127,18 @@ class TrainedJudges(Settings):
 
     refusal: Labelled = key("Answers labelled by whether they refuse.")
     harm: Labelled = key("Answers labelled by whether they do what was asked.")
+    severity: Labelled | None = optional(
+        "Answers labelled by how harmful they are; the judge of harm learns from them too, and is not measured on them;"
+        " or null."
+    )
     folds: at_least(2) = key("Of the cross-validation; folds never split a request.")
+
+
+class Embeddings(Settings):
+    """A small model of sentence embeddings, for the trained judge of harm; run on the CPU."""
+
+    source: str = key("One of `sources`.")
+    folder: FileName = optional("Its folder within the source; left out: the source itself.")
 
 
 class Template(Settings):
@@ -137,6 +170,14 @@ class Judges(Settings):
     )
     labelled: TrainedJudges | None = key(
         "What the trained judges learn from; null: rules only, and no table of judges."
+    )
+    embeddings: Embeddings | None = optional(
+        "Sentence embeddings that the trained judge of harm sees besides words and features; null: without them."
+    )
+    success: Literal["attack_success", "not_refused"] = optional(
+        "What attack success is at most: `attack_success` (if left out), which falls to `not_refused` by itself where"
+        " the trained judge of harm does not order answers of labelled files that it was not trained on; `not_refused`,"
+        " once hand labels deny it."
     )
     hand_labels: FileName | None = optional(
         "CSV with id (seed:regime:step:id of the judged table) and labels of this study's own outputs; or null."

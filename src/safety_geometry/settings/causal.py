@@ -9,8 +9,10 @@ from safety_geometry.settings.kinds import (
     Count,
     Name,
     Natural,
+    Positive,
     RegimeName,
     Settings,
+    Share,
     Step,
     Text,
     at_least,
@@ -37,9 +39,8 @@ class ControlCounts(Settings):
     shuffled: Natural = optional("Label-shuffled differences of means.")
     wrong_layer: Natural = optional("The carrier of a layer at least a quarter of the depth away.")
     wrong_position: Natural = optional("The carrier of another position.")
-    norm_matched: Natural = optional(
-        "Random subspaces that take away the same energy, or random vectors of the same length."
-    )
+    norm_matched: Natural = optional("Ablations: random subspaces that hold the target's energy, at no larger λ.")
+    selected: Natural = optional("Winners of the null sets of R's selection, in R's place; as many as there are.")
 
 
 class Cell(Settings):
@@ -53,10 +54,18 @@ class Cell(Settings):
 
 
 class PrimaryCell(Cell):
-    """A cell with a permutation p."""
+    """Cells with a permutation p: of each mode and strength."""
 
+    mode: either(Mode, each_once(Mode, 1)) = key("What is removed or added, or several.")
+    strength: either(float, int, each_once(float, 1)) = key("λ, or several.", alias="lambda")
     regime: RegimeName = key("The regime, or the model.")
     anchor: either(Literal["reference", "model"], Step) = key("Its anchor.")
+
+
+class AnsweringCell(Cell):
+    """A cell that answers."""
+
+    controls: bool = optional("Whether controls answer beside it; left out: they do.")
 
 
 class ReadoutPrompts(Settings):
@@ -69,11 +78,29 @@ class ReadoutPrompts(Settings):
 class Generate(Settings):
     """Cells that also answer: attack success, refusals, benign score, degenerate answers."""
 
-    cells: list[Cell] = key("Which.")
+    cells: list[AnsweringCell] = key("Which.")
     controls: ControlCounts = key("How many of each kind answer beside a target; an interval over controls takes five.")
     suites: Numbers = key("Suite: how many of its first prompts.")
     max_new_tokens: Count = key("Longest answer.")
     batch_size: Count = key("Requests answered together.")
+
+
+class ScanControls(Settings):
+    """So many controls of each kind at each layer; none of a kind that is left out."""
+
+    random: Natural = optional("Random unit vectors.")
+    covariance: Natural = optional("Random vectors of the activations' covariance.")
+    shuffled: Natural = optional("Label-shuffled differences of means.")
+
+
+class ReplyInversion(Settings):
+    """Whether a request could cause harm, asked of the model with its carriers removed and added."""
+
+    prompts: ReadoutPrompts = key("The first of roles direct and utility.")
+    least_accuracy: Share = key(
+        "Share of right answers without edits, of both classes alike, below which a model counts as at chance."
+    )
+    batch_size: Count = key("Questions read together.")
 
 
 class LayerScan(Settings):
@@ -82,7 +109,9 @@ class LayerScan(Settings):
     layers: each_once(Natural, 1) = key("Layers.")
     modes: each_once(Mode, 1) = key("Modes.")
     family: Family = key("Remove, or add.")
-    strength: float = key("λ.", alias="lambda")
+    strength: either(float, int, each_once(float, 1)) = key("λ, or several.", alias="lambda")
+    controls: ScanControls = key("Controls at each layer.")
+    max_kl: Positive = key("Nats on benign prompts (next token) that the recommended layer and λ may cost.")
 
 
 class Sweep(Settings):
@@ -103,17 +132,19 @@ class Sweep(Settings):
         "1: the carrier; k: the top-k subspace (ablate only, at most coupling.subspace_k)."
     )
     controls: ControlCounts = key("Controls beside each target.")
-    primary: Annotated[list[PrimaryCell], Field(max_length=10)] = key(
-        "At most ten cells with a permutation p on the log-odds; Holm over them."
+    max_matched_lambda: Annotated[float, Field(ge=1)] = key(
+        "Largest |λ′| at which an ablation's control removes as much as its target; capped controls are left out."
     )
+    primary: list[PrimaryCell] = key("Cells with a permutation p on the log-odds; Holm over those of a regime.")
     permutations: Count = key(
-        "Control directions behind a p, a third of each shared kind; the least p is 1/(1 + these)."
+        "Control directions behind a p, a third of each shared kind: at least twenty times a regime's primary cells."
     )
     openings: each_once(Text, 1) = key("An answer that opens like this refuses; the first token of each is read.")
     prompts: ReadoutPrompts = key("Of the cheap readout.")
     batch_size: Count = key("Prompts read together.")
     generate: Generate = key("Cells that also answer.")
     layer_scan: LayerScan | None = key("The scan of layers; or null.")
+    reply_inversion: ReplyInversion | None = optional("The question of harm; null or left out: it is not asked.")
 
 
 class FollowUp(Settings):

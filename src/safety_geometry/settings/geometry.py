@@ -47,24 +47,46 @@ class Harmfulness(Settings):
     score: Literal["dprime", "auroc", "gap"] = key("What picks its layer.")
 
 
+class MinGain(Settings):
+    """The least gain on prompts that did not choose it which makes a site R, by selector."""
+
+    effect: Weight = key("In refusal log-odds.")
+    cosmic: Weight = key("Of the way from doing nothing (0) to the other class's mean (1).")
+
+
 class Refusal(Settings):
-    """The refusal carrier R, and the scores of its candidates."""
+    """The refusal carrier R: its candidates, and what makes one of them R."""
 
     contrast: Literal["prompts", "behaviour"] = key(
         "`prompts`: harmful minus benign. `behaviour`: fit prompts that the checkpoint refuses minus the others;"
         " sweeps need `prompts`."
     )
-    answer_tokens: Count = key("With `behaviour`: length of the answers that this is read off.")
+    selector: Literal["effect", "cosmic"] = key(
+        "Whose choice is R, by what it does to the refusal log-odds or to the class means; both are reported."
+    )
+    answer_tokens: Count = key("Length of the answers that show what a checkpoint refuses.")
     class_min: at_least(4) = key("With `behaviour`: a checkpoint with fewer prompts on either side has no R.")
     layers: either(Literal["all"], each_once(Natural, 1)) = key(
         "Candidate layers; `all`: every layer below max_layer_fraction."
     )
-    validation: at_least(2) = key("Prompts of each class in the candidate scores (at most those of roles select_*).")
+    validation: at_least(3) = key("Prompts of each class that finalists are run on (at most those of roles select_*).")
+    screen: Count = key("The first of these, that every candidate is run on; at least two fewer.")
+    finalists: Count = key("Candidates that are run on all of them.")
+    null_sets: Natural = key(
+        "Sets of label-shuffled directions that the same choice is made among, for its 95 % point."
+    )
+    null_sites: Count = key("Directions of a set, at as many of the finalists' sites.")
+    min_gain: MinGain = key("The least gain that makes a site R.")
+    require_gain: bool = key("`false`: the best candidate is R whatever the verdict, which stands beside it.")
+    removal: Literal["layer", "affine", "linear"] = key(
+        "What removing is in the scores: a projection at the candidate's layer, that and the benign mean put back, or"
+        " one at every layer."
+    )
     coefficient: Positive = key("Times the raw direction, added on benign prompts.")
     evaluation_share: Part = key("Share of layers whose outputs are compared.")
-    beta_kl: Weight = key("Weight of the KL in the score. Acts on stored scores: no model runs again.")
-    kl_max: Weight = key("Largest KL of a candidate on benign prompts. Acts on stored scores.")
-    max_layer_fraction: Part = key("Share of the depth beyond which no candidate lies. Acts on stored scores.")
+    beta_kl: Weight = key("Weight of the KL in `cosmic`.")
+    kl_max: Weight = key("Largest KL of a candidate on benign prompts that the checkpoint answers.")
+    max_layer_fraction: Part = key("Share of the depth beyond which no candidate lies.")
     batch_size: Count = key("Prompts read together.")
 
 

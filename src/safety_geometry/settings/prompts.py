@@ -68,6 +68,10 @@ class Role(Settings):
         "Field: the value, or list of values, that its prompts have."
     )
     shares: str = optional("A role with which prompts may be shared.")
+    pairs: Name = optional(
+        "An earlier role whose prompts have their matches here (field `pair`: the match's id in its file): only matches"
+        " of drawn prompts are drawn, and prompts with a match are drawn first."
+    )
 
 
 def _needed(roles: dict) -> dict:
@@ -80,6 +84,7 @@ class Prompts(Settings):
     """Prompts of the study: their sets, and their roles."""
 
     seed: Natural = key("Of the draws.")
+    per_seed: bool = key("Each of `seeds` draws prompts of its own; false: one draw for all of them.")
     near_duplicate: Part = key(
         "Jaccard of content words from which two prompts count as one; clusters stay in one role."
     )

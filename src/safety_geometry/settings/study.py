@@ -5,7 +5,18 @@ from pydantic import model_validator
 from safety_geometry.settings.behaviour import Attacks, Completions, Judges, Transfer
 from safety_geometry.settings.causal import Aligned, FollowUp, Quadrants, Sweep
 from safety_geometry.settings.geometry import Activations, Coupling, Harmfulness, Refusal, Statistics
-from safety_geometry.settings.kinds import Name, Natural, RegimeName, Settings, Steps, each_once, key, lacking, optional
+from safety_geometry.settings.kinds import (
+    Name,
+    Natural,
+    RegimeName,
+    Settings,
+    Steps,
+    each_once,
+    either,
+    key,
+    lacking,
+    optional,
+)
 from safety_geometry.settings.prompts import TRAINING_ROLES, CleanRows, Prompts
 from safety_geometry.settings.sources import Model, Sources, Trajectories
 from safety_geometry.settings.training import Lora, Pool, Regime, Train
@@ -18,6 +29,10 @@ class StudySettings(Settings):
 
     study: Name = key("Its name: results go to results/<study>/.")
     seeds: each_once(Natural, 1) = key("One full study each; a column of every table.")
+    light_seeds: either(Natural, each_once(Natural)) = key(
+        "Further seeds, or how many (those behind the last of `seeds`), that only train and answer direct requests,"
+        " look-alikes and utility prompts: rows of `behaviour`, `contrasts` and `training`."
+    )
     sources: Sources = key("What is fetched, by name.")
     model: Model = key("The model that the regimes are trained from.")
     prompts: Prompts = key("Sets of prompts and their roles.")

@@ -40,7 +40,9 @@ class GCG(Settings):
     suffix_length: Count = key("Tokens of the suffix.")
     batch_size: Count = key("Rows of a forward pass, all cases together; halved on a GPU that runs out of memory.")
     stop_loss: Weight = optional("End a case when its objective is so low; left out: 0.")
-    init: Text = optional("One token's text, repeated as the start; left out: ' !'.")
+    init: Text = optional(
+        "The start: one token's text, repeated; or `random`: words drawn anew for every case, by seed. Left out: ' !'."
+    )
     stop_exact: bool = optional("End a case when greedy decoding gives the target; left out: no.")
     merge: Natural = optional(
         "Also try the best substitutions of 2 … so many positions together in a step; left out: 0."

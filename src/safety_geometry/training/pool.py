@@ -188,7 +188,10 @@ class Pool:
     def _fresh(self, slot: int, behaviour: int, step: int) -> PoolCase:
         row = self.behaviours[behaviour]
         try:
-            start = initial_suffix(self.chat, row["prompt"], row["target"], self.gcg.init, self.gcg.suffix_length)
+            start = initial_suffix(
+                self.chat, row["prompt"], row["target"], self.gcg.init, self.gcg.suffix_length,
+                derived_seed(self.seed, "start", slot, step),
+            )  # fmt: skip
         except SuffixError as error:
             raise SuffixError(f"behaviour {row['id']}: {error}") from error
         return PoolCase(slot, behaviour, start.text, born=step)

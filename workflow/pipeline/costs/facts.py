@@ -92,8 +92,10 @@ class Facts:
 
     def prompts(self, role: str) -> int:
         """Prompts of a role, as far as the configuration says."""
-        n = self.config["prompts"]["roles"][role]["n"]
-        return n if isinstance(n, int) else UNKNOWN[n]
+        spec = self.config["prompts"]["roles"][role]
+        if isinstance(spec["n"], int):
+            return spec["n"]
+        return self.prompts(spec["pairs"]) if spec.get("pairs") else UNKNOWN[spec["n"]]  # at most a match each
 
     @property
     def probes(self) -> tuple[int, int]:
@@ -109,12 +111,18 @@ class Facts:
         """Bytes of a saved adapter."""
         return sizes.adapter(self.base, self.config["lora"]["rank"], self.config["lora"]["targets"])
 
-    def suites(self, regime: str, step: int) -> dict[str, int]:
+    def suites(self, regime: str, step: int, seed: int | None = None) -> dict[str, int]:
         """Prompts of each evaluation suite of a checkpoint."""
-        attacked = 2 * self.config["attacks"]["behaviours"]  # each beside its unoptimised arm
+        attacks, direct = self.config["attacks"], self.prompts("direct")
+        attacked = {
+            "fixed_source": 2 * attacks["behaviours"],  # each beside its unoptimised arm
+            "autodan": attacks["behaviours"],
+            "framings": attacks["framings"] * direct,
+            "universal": direct,
+        }
         numbers = {}
-        for suite, first in self.study.suites(regime, step).items():
-            available = attacked if suite == "fixed_source" else self.prompts(suite)
+        for suite, first in self.study.suites(regime, step, seed).items():
+            available = attacked[suite] if suite in attacked else self.prompts(suite)
             numbers[suite] = available if first is None else min(first, available)
         return numbers
 

@@ -35,8 +35,10 @@ def prompt_activations(shape: Shape, positions: int, dtype: str, prompts: int) -
 
 
 def scores(shape: Shape, candidates: int, validation: int) -> int:
-    """Candidate scores: two vectors and a KL for each candidate and prompt, and the clean vectors."""
-    return FLOAT * (candidates * validation * (2 * shape.hidden + 1) + 2 * validation * shape.hidden + 3 * candidates)
+    """Candidate scores: two vectors, two log-odds (of 8 bytes) and a KL for each candidate and prompt, and the clean
+    ones."""
+    vectors = candidates * validation * (2 * shape.hidden + 5) + 2 * validation * (shape.hidden + 2)
+    return FLOAT * (vectors + 5 * candidates) + validation
 
 
 def carriers(shape: Shape, saves: int, directions: int) -> int:

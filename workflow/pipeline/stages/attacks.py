@@ -21,24 +21,39 @@ def behaviours(study: Study, job: Job) -> dict:
         "source": Place(*study.fixed_source).text,
         "batch_size": study.config["completions"]["batch_size"],
         **{k: attacks[k] for k in ("behaviours", "refusal_tokens", "require_refusal")},
+        **({"universal": attacks["universal"]["behaviours"]} if attacks.get("universal") else {}),
     }
 
 
+def framings(study: Study, job: Job) -> dict:
+    return {"framings": study.config["attacks"]["framings"]}
+
+
 def gcg(study: Study, job: Job) -> dict:
-    """All behaviours on the fixed source, the first on the others."""
-    section = "attacks" if (job.regime, job.step) == study.fixed_source else "transfer"
-    return attack(study, job, study.config[section]["behaviours"]) | {"gcg": study.config["attacks"]["gcg"]}
+    return attack(study, job) | {"gcg": study.config["attacks"]["gcg"]}
+
+
+def universal(study: Study, job: Job) -> dict:
+    """Of the suffix for several requests; what makes no sense for it is left out of GCG's settings."""
+    spec, search = study.config["attacks"]["universal"], study.config["attacks"]["gcg"]
+    kept = {k: v for k, v in search.items() if k not in ("echo", "buffer", "probe", "stop_exact")}
+    return of_source(study, job) | {"gcg": kept | {k: spec[k] for k in ("steps", "width")}}
 
 
 def autodan(study: Study, job: Job) -> dict:
     search = dict(study.config["attacks"]["autodan"])
     seeds = search.pop("seeds")
-    return attack(study, job, study.config["transfer"]["behaviours"]) | {"seeds": seeds, "autodan": search}
+    return attack(study, job) | {"seeds": seeds, "autodan": search}
 
 
-def attack(study: Study, job: Job, behaviours: int) -> dict:
-    source = Place(job.regime, job.step).text
-    return {"model": model_settings(study), "seed": job.seed, "source": source, "behaviours": behaviours}
+def attack(study: Study, job: Job) -> dict:
+    """Of one suffix or prompt a behaviour: all behaviours on the fixed source, the first on the others."""
+    section = "attacks" if (job.regime, job.step) == study.fixed_source else "transfer"
+    return of_source(study, job) | {"behaviours": study.config[section]["behaviours"]}
+
+
+def of_source(study: Study, job: Job) -> dict:
+    return {"model": model_settings(study), "seed": job.seed, "source": Place(job.regime, job.step).text}
 
 
 def transfer(study: Study, job: Job) -> dict:
@@ -70,6 +85,8 @@ def choosing(facts: Facts, job: Job) -> Need:
     shape = facts.shape(facts.study.fixed_source[0])
     work = Work(shape, facts.size)
     work.answers(n, REQUEST, spec["refusal_tokens"], batch, ANSWERED)
+    if spec.get("universal"):
+        work.answers(facts.prompts(spec["universal"]["role"]), REQUEST, spec["refusal_tokens"], batch, ANSWERED)
     return facts.model(work, facts.decoding(shape, min(n, batch), spec["refusal_tokens"]), 20_000)
 
 
@@ -79,6 +96,14 @@ def attacking_gcg(facts: Facts, job: Job) -> Need:
     work = Work(facts.shape(job.regime), facts.size)
     search(work, cases, search_settings["steps"], search_settings)
     return facts.model(work, searching(work, cases, search_settings), cases * 3000)
+
+
+def attacking_universal(facts: Facts, job: Job) -> Need:
+    """Each step scores its candidates behind all of the requests, as many cases of a search do."""
+    search_settings, cases = universal(facts.study, job)["gcg"], facts.config["attacks"]["universal"]["behaviours"]
+    work = Work(facts.shape(job.regime), facts.size)
+    search(work, cases, search_settings["steps"], search_settings)
+    return facts.model(work, searching(work, cases, search_settings), facts.prompts("direct") * 1500)
 
 
 def attacking_autodan(facts: Facts, job: Job) -> Need:
@@ -97,7 +122,7 @@ def asking(facts: Facts, job: Job) -> Need:
     """The largest of the targets decides what is held."""
     spec, study = facts.config["transfer"], facts.study
     methods, targets = study.methods(job.regime, job.step), study.attack_targets(job.regime, job.step)
-    at_source = sum(2 * (gcg(study, job)["behaviours"] if m == "gcg" else spec["behaviours"]) for m in methods)
+    at_source = 2 * len(methods) * attack(study, job)["behaviours"]
     elsewhere = 2 * len(methods) * spec["behaviours"]
     work = Work(
         max([facts.shape(regime) for regime, _ in targets], key=lambda shape: shape.parameters),
@@ -114,6 +139,8 @@ def asking(facts: Facts, job: Job) -> Need:
 CHECKPOINT = "seed/{regime}_step{step}"
 STAGES = {
     "attacked_behaviours": Stage("choose_behaviours", "torch", behaviours, choosing, place="seed"),
+    "framings": Stage("framings", "analysis", framings, place="seed"),
+    "attack_universal": Stage("attack_universal", "torch", universal, attacking_universal, place=CHECKPOINT),
     "attack_gcg": Stage("attack_gcg", "torch", gcg, attacking_gcg, place=CHECKPOINT),
     "attack_autodan": Stage("attack_autodan", "torch", autodan, attacking_autodan, place=CHECKPOINT),
     "transfer": Stage("transfer", "torch", transfer, asking, place=CHECKPOINT),

@@ -3,18 +3,23 @@
 from collections.abc import Iterable
 
 from pipeline.costs import sizes
-from pipeline.costs.facts import ANSWERED, REQUEST, Facts, Need
+from pipeline.costs.facts import ANSWERED, ATTACK_PROMPT, REQUEST, Facts, Need
 from pipeline.costs.rates import Work
 from pipeline.identity import Job
 from pipeline.stages.sources import model_settings
 from pipeline.stages.stage import Stage
 from pipeline.study import Study
 
+ARMS = {"autodan": ["autodan"]}  # its unoptimised arm, one template a request, is asked in transfer only
+FRAMED = ("framings", "autodan")  # suites of long prompts
+
 
 def answers(study: Study, suites: Iterable[str]) -> dict:
     spec = study.config["completions"]
     limits = {suite: tokens for suite, tokens in spec["max_new_tokens"].items() if suite in suites}
-    return {"model": model_settings(study), "suites": limits, "batch_size": spec["batch_size"]}
+    arms = {suite: asked for suite, asked in ARMS.items() if suite in limits}
+    named = {"arms": arms} if arms else {}
+    return {"model": model_settings(study), "suites": limits, **named, "batch_size": spec["batch_size"]}
 
 
 def anchor(study: Study, job: Job) -> dict:
@@ -25,8 +30,14 @@ def anchor(study: Study, job: Job) -> dict:
 
 def saves(study: Study, job: Job) -> dict:
     """Of the saves that are no anchors."""
-    every = study.config["completions"]["every_save"]
+    every = study.suites(job.regime, job.group.steps[0])
     return answers(study, every) | {"prompts": every}
+
+
+def light(study: Study, job: Job) -> dict:
+    """Of an anchor of a light seed, whose prompts' activations nothing reads."""
+    suites = study.suites(job.regime, job.step, job.seed)
+    return answers(study, suites) | {"prompts": suites}
 
 
 def answered(facts: Facts, work: Work, prompts: dict[str, int]) -> tuple[float, float]:
@@ -34,7 +45,9 @@ def answered(facts: Facts, work: Work, prompts: dict[str, int]) -> tuple[float, 
     spec, rows = facts.config["completions"], sum(prompts.values())
     limits = spec["max_new_tokens"]
     mean = sum(n * limits[suite] for suite, n in prompts.items()) / max(1, rows)
+    framed = sum(n for suite, n in prompts.items() if suite in FRAMED)
     work.answers(rows, REQUEST, mean, spec["batch_size"], ANSWERED)
+    work.forward(framed * (ATTACK_PROMPT - REQUEST))
     held = facts.decoding(work.shape, min(rows, spec["batch_size"]), max(limits[suite] for suite in prompts))
     return held, rows * (300 + 5 * mean)
 
@@ -47,6 +60,12 @@ def answering_anchor(facts: Facts, job: Job) -> Need:
     return facts.model(work, held, kept + text, host=2 * kept)
 
 
+def answering_light(facts: Facts, job: Job) -> Need:
+    work = Work(facts.shape(job.regime), facts.size)
+    held, text = answered(facts, work, facts.suites(job.regime, job.step, job.seed))
+    return facts.model(work, held, text, copies=2)
+
+
 def answering_saves(facts: Facts, job: Job) -> Need:
     work, held, text = Work(facts.shape(job.regime), facts.size), 0.0, 0.0
     for step in job.group.steps:
@@ -57,5 +76,6 @@ def answering_saves(facts: Facts, job: Job) -> Need:
 
 STAGES = {
     "completions": Stage("complete", "torch", anchor, answering_anchor, place="seed/{regime}_step{step}"),
+    "completions_light": Stage("complete_saves", "torch", light, answering_light, place="seed/{regime}_step{step}"),
     "completions_saves": Stage("complete_saves", "torch", saves, answering_saves, place="seed"),
 }

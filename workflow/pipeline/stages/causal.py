@@ -8,7 +8,10 @@ from pipeline.stages.sources import model_settings
 from pipeline.stages.stage import Stage
 from pipeline.study import Study
 from safety_geometry.causal.plan import PlannedCell, SweepPlan, Target
+from safety_geometry.causal.question import EDITS, WORDINGS
+from safety_geometry.settings.identity import Checkpoint
 
+QUESTION = 30  # tokens of the question about a request
 BELOW = 0.45  # share of the blocks above a carrier's layer, which is not known before it is chosen
 
 # --------------------------------------------------------------------------------------------------------- settings
@@ -18,7 +21,8 @@ def sweep(study: Study, job: Job) -> dict:
     """Of one checkpoint."""
     s = study.config["sweep"]
     here = job.regime, study.anchor_name(job.regime, job.step)
-    primary = [Target.of(t).id for t in s["primary"] if (t["regime"], str(t["anchor"])) == here]
+    primary = [target.id for _, place, target in study.primary() if place == here]
+    alone = [Target.of(cell).id for cell in s["generate"]["cells"] if cell.get("controls") is False]
     return {
         "model": model_settings(study),
         "seed": job.seed,
@@ -27,9 +31,18 @@ def sweep(study: Study, job: Job) -> dict:
         "primary": primary,
         **{
             k: s[k]
-            for k in ("controls", "permutations", "openings", "prompts", "batch_size", "steer_scale", "layer_scan")
+            for k in (
+                "controls",
+                "max_matched_lambda",
+                "permutations",
+                "openings",
+                "prompts",
+                "batch_size",
+                "steer_scale",
+            )
         },
-        "generate": {**s["generate"], "cells": study.generated()},
+        "layer_scan": s["layer_scan"] and {name: value for name, value in s["layer_scan"].items() if name != "max_kl"},
+        "generate": {**s["generate"], "cells": study.generated(), "alone": alone},
         "subspace_positions": study.config["activations"]["positions"],
     }
 
@@ -38,6 +51,13 @@ def follow_up(study: Study, job: Job) -> dict:
     """Those of its sweep, since the cells are made anew from them."""
     answers = {k: study.config["follow_up"][k] for k in ("suites", "max_new_tokens", "batch_size")}
     return sweep(study, job) | {"checkpoint": {"regime": job.regime, "step": job.step}, "answers": answers}
+
+
+def reply_inversion(study: Study, job: Job) -> dict:
+    """Of one checkpoint."""
+    checkpoint = Checkpoint(job.seed, job.regime, job.step, study.anchor_name(job.regime, job.step))
+    asked = study.config["sweep"]["reply_inversion"]
+    return {"model": model_settings(study), "checkpoint": checkpoint.columns(), **asked, **statistics(study)}
 
 
 def choice(study: Study, job: Job) -> dict:
@@ -58,8 +78,9 @@ def statistics(study: Study) -> dict:
 
 def tables(study: Study, job: Job) -> dict:
     aligned = [f"{regime}:{a}" for regime, anchors in study.config["aligned"]["anchors"].items() for a in anchors]
+    scan = study.config["sweep"]["layer_scan"]
     about = {"checkpoints": study.identities(study.swept()), "aligned": aligned, "models": list(study.models)}
-    return about | statistics(study)
+    return about | {"max_kl": scan["max_kl"] if scan else None} | statistics(study)
 
 
 def follow_up_table(study: Study, job: Job) -> dict:
@@ -79,8 +100,8 @@ def quadrants(study: Study, job: Job) -> dict:
 
 def share(cell: PlannedCell, layers: int) -> float:
     """Of the blocks that run for a readout of the cell."""
-    if cell.kind == "layer_scan":
-        return 1 - cell.number / layers
+    if cell.layer is not None:
+        return 1 - cell.layer / layers
     return 1.0 if cell.targets[0].scope == "all_layers" else BELOW
 
 
@@ -90,25 +111,37 @@ def sweeping(facts: Facts, job: Job) -> Need:
     cells = [cell for unit in SweepPlan.of(sweep(facts.study, job)).units() for cell in unit.cells]
     read = [cell for cell in cells if cell.kind != "baseline"]  # the model as it is has been run before
     with_kl = [cell for cell in read if cell.kl]
-    log_odds_blocks, kl_blocks = (sum(share(cell, shape.layers) for cell in kind) for kind in (read, with_kl))
+    answering = [cell for cell in read if cell.answers]
+    log_odds_blocks, kl_blocks, answer_blocks = (
+        sum(share(cell, shape.layers) for cell in kind) for kind in (read, with_kl, answering)
+    )
     spoken = sum(cell.answers for cell in cells)
     harmful, benign = spec["prompts"]["harmful"], spec["prompts"]["benign"]
     work = Work(shape, facts.size)
-    runs = harmful * log_odds_blocks + benign * kl_blocks
-    work.forward(runs * REQUEST, runs / spec["batch_size"])
+    readouts = harmful * log_odds_blocks + benign * kl_blocks
+    work.forward(readouts * REQUEST, readouts / spec["batch_size"])
     work.forward(0, 0, logits=harmful * len(read) + benign * len(with_kl))
     work.forward((log_odds_blocks + kl_blocks) * PREFIX, 0)
     generate = spec["generate"]
+    if answering:  # the clean answers to the benign prompts, and each cell's readout over them
+        told, passes = generate["max_new_tokens"] * ANSWERED, benign * answer_blocks
+        work.answers(benign, REQUEST, generate["max_new_tokens"], spec["batch_size"], ANSWERED)
+        work.forward(benign * (REQUEST + told), 1)
+        work.forward(passes * (REQUEST + told), passes / spec["batch_size"], logits=2 * benign * told * len(answering))
+        work.forward(answer_blocks * PREFIX, 0)
     rows = spoken * sum(generate["suites"].values())
     work.answers(rows, REQUEST, generate["max_new_tokens"], generate["batch_size"], ANSWERED)
     work.forward(spoken * PREFIX, 0)
     layers = 2 + len((spec["layer_scan"] or {"layers": []})["layers"])
     streams = layers * ((harmful + benign) * REQUEST + 2 * PREFIX) * shape.hidden
+    if answering:
+        streams += (layers + 1) * (benign * (REQUEST + generate["max_new_tokens"]) + PREFIX) * shape.hidden
     reading = facts.probe_pass(shape, spec["batch_size"]) + sizes.key_values(shape, facts.size, 64, PREFIX)
     speaking = facts.decoding(shape, min(max(rows, 1), generate["batch_size"]), generate["max_new_tokens"])
     held = streams * facts.size + max(reading, speaking) + 6 * sizes.FLOAT * spec["batch_size"] * shape.vocabulary
     host = 8 * streams + 8 * facts.positions * 4 * facts.probes[0] * shape.hidden
-    return facts.model(work, held, 400 * (len(read) * harmful + len(with_kl) * benign) + 700 * rows, host=host)
+    written = 400 * (len(read) * harmful + (len(with_kl) + len(answering)) * benign) + 700 * rows
+    return facts.model(work, held, written, host=host)
 
 
 def following_up(facts: Facts, job: Job) -> Need:
@@ -123,8 +156,23 @@ def following_up(facts: Facts, job: Job) -> Need:
     return facts.model(work, held, cells * prompts * 700)
 
 
+def inverting(facts: Facts, job: Job) -> Need:
+    """Both wordings of the question about every prompt, as it is and with H and R removed and added."""
+    shape, spec = facts.shape(job.regime), facts.config["sweep"]["reply_inversion"]
+    rows = len(WORDINGS) * sum(spec["prompts"].values())
+    tokens, cells = REQUEST + QUESTION, len(EDITS) * 2
+    work = Work(shape, facts.size)
+    runs = rows * (1 + BELOW * cells)
+    work.forward(runs * tokens, runs / spec["batch_size"], logits=rows * (1 + cells))
+    streams = 3 * rows * tokens * shape.hidden * facts.size
+    held = streams + facts.probe_pass(shape, 2 * spec["batch_size"])
+    return facts.model(work, held, 1000)
+
+
 CHECKPOINT = "seed/{regime}_step{step}"
 STAGES = {
+    "reply_inversion": Stage("reply_inversion", "torch", reply_inversion, inverting, place=CHECKPOINT),
+    "reply_inversion_table": Stage("reply_inversion_table", "analysis", lambda study, job: {}),
     "sweep": Stage("sweep", "torch", sweep, sweeping, place=CHECKPOINT),
     "follow_up_choice": Stage("follow_up_choice", "analysis", choice, place="seed"),
     "follow_up": Stage("follow_up", "torch", follow_up, following_up, place=CHECKPOINT),

@@ -9,6 +9,11 @@ from pipeline.stages.sources import model_settings
 from pipeline.stages.stage import Stage
 from pipeline.study import Study
 
+KL_PROMPTS, TOGETHER = (
+    8,
+    64,
+)  # as in the library: prompts of the KL at all sites, edits whose prefixes are held at one time
+
 # --------------------------------------------------------------------------------------------------------- settings
 
 
@@ -24,12 +29,30 @@ def activations(study: Study) -> dict:
     return {"model": model_settings(study), **{k: cached[k] for k in ("positions", "dtype", "batch_size")}, **least}
 
 
+SELECTION = (
+    "screen",
+    "finalists",
+    "null_sets",
+    "null_sites",
+    "answer_tokens",
+    "require_gain",
+    "kl_max",
+    "beta_kl",
+    "min_gain",
+)
+
+
 def anchor(study: Study, job: Job) -> dict:
-    """What the candidate scores depend on as well. The thresholds are not here: they act on stored scores."""
-    refusal = study.config["refusal"]
+    """What the candidate scores depend on as well; the thresholds too: finalists and null sets are chosen by them."""
+    refusal, config = study.config["refusal"], study.config
+    selection = {name: refusal[name] for name in SELECTION} | {"in_charge": refusal["selector"]}
+    selection |= {"openings": config["sweep"]["openings"], "seed": config["statistics"]["seed"]}
     return activations(study) | {
         "layers": refusal["layers"],
-        "max_layer_fraction": refusal["max_layer_fraction"] if refusal["layers"] == "all" else None,
+        "max_layer_fraction": refusal["max_layer_fraction"],
+        "selection": selection,
+        "removal": refusal["removal"],
+        "answer_batch": config["completions"]["batch_size"],
         "candidate_positions": study.config["activations"]["positions"],
         "validation": refusal["validation"],
         "coefficient": refusal["coefficient"],
@@ -50,11 +73,15 @@ def carriers(study: Study, job: Job) -> dict:
     settings = {
         "h_position": config["harmfulness"]["position"],
         "h_score": config["harmfulness"]["score"],
-        **{k: config["refusal"][k] for k in ("kl_max", "beta_kl", "max_layer_fraction")},
+        **{
+            k: config["refusal"][k]
+            for k in ("selector", "kl_max", "beta_kl", "max_layer_fraction", "min_gain", "require_gain")
+        },
         "positions": config["activations"]["positions"],
         **config["coupling"],
         **{k: config["statistics"][k] for k in ("bootstrap", "shuffles", "splits", "seed")},
     }
+    elsewhere = [next(iter(study.anchors(name).values())) for name in study.carriers_elsewhere(job.regime)]
     return {
         "seed": job.seed,
         "regime": job.regime,
@@ -62,6 +89,7 @@ def carriers(study: Study, job: Job) -> dict:
         "anchors": anchors,
         "reference": next(iter(anchors.values())),
         "scored_steps": study.anchor_steps(job.regime),
+        **({"elsewhere": elsewhere[0]} if elsewhere else {}),
         "settings": settings,
     }
 
@@ -92,16 +120,24 @@ def probing_anchor(facts: Facts, job: Job) -> Need:
     if layers == "all":
         layers = range(int(refusal["max_layer_fraction"] * shape.layers))
     layers = [ell for ell in layers if ell < shape.layers] or [0]
-    n = refusal["validation"]
+    n, least = refusal["validation"], refusal["screen"]
     share = sum(1 - ell / shape.layers for ell in layers) / len(layers)
-    rows = 3 * n * positions * len(layers)
-    work.forward(rows * REQUEST, rows / refusal["batch_size"] + 2 * len(layers), share, rows / 3)
-    work.forward(2 * len(layers) * positions * PREFIX, 0, share)
+    candidates = positions * len(layers)
+    finalists, sets = min(refusal["finalists"], candidates), refusal["null_sets"]
+    of_set = min(refusal["null_sites"], finalists)
+    going_on = finalists + sets * max(1, of_set // 3)
+    screened = candidates + sets * of_set
+    rows = 3 * least * screened + (n - least) * (3 * finalists + 2 * (going_on - finalists))
+    work.forward(rows * REQUEST, rows / refusal["batch_size"] + 2 * len(layers), share, rows)
+    work.forward(2 * (screened + going_on) * PREFIX, 0, share)
+    work.forward(finalists * KL_PROMPTS * REQUEST, 1, 1, finalists * KL_PROMPTS)
+    work.answers(2 * n, REQUEST, refusal["answer_tokens"], facts.config["completions"]["batch_size"], ANSWERED)
     streams = len(layers) * (2 * n * REQUEST + PREFIX) * shape.hidden * facts.size
     held = streams + facts.probe_pass(shape, refusal["batch_size"])
-    held += sizes.key_values(shape, facts.size, refusal["batch_size"] + 2 * positions, PREFIX)
+    held += sizes.key_values(shape, facts.size, refusal["batch_size"] + TOGETHER, PREFIX)
     held += 2 * n * 3 * shape.vocabulary * sizes.FLOAT
-    disk = cache(facts, shape, True) + sizes.scores(shape, len(layers) * positions, n)
+    disk = cache(facts, shape, True) + sizes.scores(shape, candidates, least) + sizes.scores(shape, finalists, n)
+    disk += sizes.FLOAT * sets * shape.hidden
     return facts.model(
         work, max(held, facts.probe_pass(shape, facts.config["activations"]["batch_size"])), disk, host=host
     )
@@ -146,5 +182,6 @@ STAGES = {
     "fit_labels": Stage("fit_labels", "torch", labels, labelling, place="seed"),
     "probe_anchor": Stage("probe", "torch", anchor, probing_anchor, place="seed/{regime}_step{step}"),
     "probe_saves": Stage("probe_saves", "torch", saves, probing_saves, place="seed"),
+    "rulers": Stage("rulers", "torch", work=lambda facts, job: facts.table(6.0, 300.0), place="seed/{model}"),
     "carriers": Stage("carriers", "analysis", carriers, coupling, place="seed/{regime}"),
 }

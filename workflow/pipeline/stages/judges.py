@@ -8,6 +8,9 @@ from pipeline.stages.stage import Stage
 from pipeline.study import Study
 
 PUBLISHED_BATCH = 8  # rows of a published judge's pass
+# Sentence embeddings (all-MiniLM-L6-v2, one core), seconds: loading the model; an answer of a suite with its request;
+# the labelled answers, which are longer, and the judges that are trained on them. Memory in MB.
+EMBEDDER_SECONDS, EMBEDDING_SECONDS, LABELLED_SECONDS, EMBEDDED_MEMORY = 5.0, 0.03, 200.0, 500.0
 SWEEP_CELLS = 100  # cells that answer in a sweep, about
 
 
@@ -15,10 +18,16 @@ def trained(study: Study, job: Job) -> dict:
     labelled = study.labelled
     return {
         **{f"{kind}_dataset": labelled[kind]["name"] for kind in ("refusal", "harm")},
-        **{f"{kind}_files": labelled[kind]["files"] for kind in ("refusal", "harm")},
+        **{f"{kind}_files": labelled[kind]["files"] for kind in study.layout.labelled_kinds()},
         "n_folds": labelled["folds"],
         "seed": study.config["statistics"]["seed"],
+        **embedded(study),
     }
+
+
+def embedded(study: Study) -> dict:
+    """Where the sentence embeddings' model stands in its source."""
+    return {"embeddings_folder": study.embeddings.get("folder", ".")} if study.embeddings else {}
 
 
 def agreement(study: Study, job: Job) -> dict:
@@ -34,12 +43,18 @@ def template(study: Study, job: Job) -> dict:
 
 def decision(study: Study, job: Job) -> dict:
     model = {k: study.config["model"][k] for k in ("device", "dtype")} | {"batch_size": PUBLISHED_BATCH}
-    return {"decision": study.config["judges"].get("decision", "rules"), **(model if study.published_judges else {})}
+    judges = study.config["judges"]
+    settings = {"decision": judges.get("decision", "rules"), "success": judges.get("success", "attack_success")}
+    return settings | (model if study.published_judges else {}) | embedded(study)
 
 
 def where_judged(study: Study) -> str:
-    """Judges that are models need their environment."""
-    return "torch" if study.published_judges else "analysis"
+    """Judges that are models, or see embeddings of one, need their environment."""
+    return "torch" if study.published_judges or study.embeddings else "analysis"
+
+
+def where_trained(study: Study) -> str:
+    return "torch" if study.embeddings else "analysis"
 
 
 def judging(facts: Facts, rows: int) -> Need:
@@ -51,7 +66,18 @@ def judging(facts: Facts, rows: int) -> Need:
         work.forward(rows * JUDGED, rows / PUBLISHED_BATCH, logits=rows)
         need = facts.model(work, sizes.one_pass(shape, facts.size, PUBLISHED_BATCH, JUDGED), 0)
         seconds, memory, gpu = seconds + need.seconds, max(memory, need.memory), max(gpu, need.gpu)
-    return Need(seconds, memory, gpu, rows * 500 / MB, 0.0, True) if published else facts.table()
+    if published:
+        return Need(seconds, memory, gpu, rows * 500 / MB, 0.0, True)
+    if facts.study.embeddings:
+        return facts.table(4.0 + EMBEDDER_SECONDS + EMBEDDING_SECONDS * rows, memory=EMBEDDED_MEMORY)
+    return facts.table()
+
+
+def training(facts: Facts, job: Job) -> Need:
+    """Folds, and files left out: some 40 fits by words, and as many again with embeddings."""
+    if not facts.study.embeddings:
+        return facts.table(35.0)
+    return facts.table(35.0 + LABELLED_SECONDS, memory=EMBEDDED_MEMORY)
 
 
 def judging_sweep(facts: Facts, job: Job) -> Need:
@@ -61,7 +87,7 @@ def judging_sweep(facts: Facts, job: Job) -> Need:
 def judging_suites(facts: Facts, job: Job) -> Need:
     """Of one checkpoint, or of the saves of a group."""
     steps = job.group.steps if job.group else [job.step]
-    return judging(facts, sum(sum(facts.suites(job.regime, step).values()) for step in steps))
+    return judging(facts, sum(sum(facts.suites(job.regime, step, job.seed).values()) for step in steps))
 
 
 def judging_transfer(facts: Facts, job: Job) -> Need:
@@ -70,7 +96,7 @@ def judging_transfer(facts: Facts, job: Job) -> Need:
 
 CHECKPOINT = "seed/{regime}_step{step}"
 STAGES = {
-    "train_judges": Stage("train_judges", "analysis", trained, lambda facts, job: facts.table(35.0)),
+    "train_judges": Stage("train_judges", where_trained, trained, training),
     "judge_agreement": Stage("judge_agreement", "analysis", agreement),
     "judge_template": Stage("judge_template", "analysis", template, place="{judge}_{part}"),
     "judge": Stage("judge", where_judged, decision, judging_suites, place=CHECKPOINT),

@@ -18,7 +18,8 @@ def model_settings(study: Study) -> dict:
 
 
 def fetched(study: Study, job: Job) -> dict:
-    return {"name": job.other["name"], "source": study.config["sources"][job.other["name"]]}
+    source = study.config["sources"][job.other["name"]]
+    return {"name": job.other["name"], "source": {key: value for key, value in source.items() if key != "licence"}}
 
 
 def tiny(study: Study, job: Job) -> dict:
@@ -40,7 +41,7 @@ def layers(study: Study, job: Job) -> dict:
     }
 
 
-def prompt_sets(study: Study, job: Job) -> dict:
+def judge_prompts(study: Study, job: Job) -> dict:
     """The sets point into `study.prompt_sources` by index."""
     prompts, paths, layout = study.config["prompts"], study.prompt_sources(), study.layout
     sources = {}
@@ -64,9 +65,14 @@ def prompt_sets(study: Study, job: Job) -> dict:
         "roles": roles,
         "seed": prompts["seed"],
         "threshold": prompts["near_duplicate"],
-        "on_leak": prompts["on_leak"],
         "target_words": prompts["target_words"],
     }
+
+
+def prompt_sets(study: Study, job: Job) -> dict:
+    """Of a seed."""
+    draw = {key: study.config["prompts"][key] for key in ("per_seed", "on_leak")}
+    return judge_prompts(study, job) | {"run": job.seed} | draw
 
 
 def clean_rows(study: Study, job: Job) -> dict:
@@ -82,11 +88,16 @@ def clean_rows(study: Study, job: Job) -> dict:
 # ------------------------------------------------------------------------------------------------------------- work
 
 
+EMBEDDER_BYTES = 92e6  # of the model of sentence embeddings
+
+
 def fetching(facts: Facts, job: Job) -> Need:
     """Files of models take half-precision weights, GGUF ones a third of that, adapters little; data sets are small."""
     bytes_of = {"gguf": 0.6, "folder": 2.0, "adapter": 0.1}
     sizes = [(spec["source"], bytes_of[spec["format"]] * shape.parameters) for spec, shape in brought(facts)]
     sizes += [(spec["source"], 2.0 * judge.parameters) for spec, judge in facts.published()]
+    if facts.study.embeddings:
+        sizes.append((facts.study.embeddings["source"], EMBEDDER_BYTES))
     size = max((size for source, size in sizes if source == job.other["name"]), default=None)
     return facts.table(5, disk=60) if size is None else facts.table(5 + size / 50e6, disk=size / MB)
 
@@ -125,6 +136,8 @@ STAGES = {
     "tiny_model": Stage("tiny_model", "torch", tiny),
     "convert_model": Stage("convert_model", "torch", converted, converting, place="{model}"),
     "model_layers": Stage("model_layers", "sources", layers),
-    "prompt_sets": Stage("prompt_sets", "analysis", prompt_sets),
-    "clean_rows": Stage("clean_rows", "torch", clean_rows, cleaning),
+    "judge_prompts": Stage("judge_prompts", "analysis", judge_prompts),
+    "prompt_sets": Stage("prompt_sets", "analysis", prompt_sets, place="seed"),
+    "leakage_table": Stage("leakage_table", "analysis"),
+    "clean_rows": Stage("clean_rows", "torch", clean_rows, cleaning, place="seed"),
 }

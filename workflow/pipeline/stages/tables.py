@@ -7,6 +7,7 @@ from pipeline.stages.stage import Stage, by_content
 from pipeline.study import Study
 from safety_geometry.artefacts.tables import attacks, behaviour, causal, dense, geometry
 from safety_geometry.artefacts.tables.registry import FINAL
+from safety_geometry.settings.attack_arm import Place
 
 # Tables by the rule that makes them: the groups of the specification.
 MADE = [table.name for table in behaviour.TABLES]  # with OF_REGIMES of the rule `tables`
@@ -23,12 +24,13 @@ CLAIMS = (
 # Figure -> tables that it is drawn from.
 FIGURES = {
     "five_anchor": ("five_anchor", "coupling_controls", "coupling"), "trajectory": ("trajectory", "coupling_controls",
-    "coupling"), "layer_profile": ("profile",), "training_curves": ("training",), "geometry": ("geometry", "coupling"),
+    "coupling"), "layer_profile": ("profile",), "selection": ("selection", "profile"),
+    "training_curves": ("training",), "geometry": ("geometry", "coupling"), "attacks": ("attack_arms",),
     "coupling_controls": ("coupling_controls", "coupling"), "transfer": ("transfer",),
     "transfer_predictors": ("transfer_predictors",), "dense": ("trajectory", "dense_correlations",
     "coupling_transition"), "causal_layers": ("layer_scan",), "dose_response": ("causal_sweep",),
-    "control_effects": ("control_normalised",), "aligned_anchors": ("aligned_anchors",), "follow_up": ("follow_up",),
-    "quadrants": ("quadrants",),
+    "control_effects": ("control_normalised", "sweep_pooled"), "aligned_anchors": ("aligned_anchors",),
+    "follow_up": ("follow_up",), "quadrants": ("quadrants",),
 }  # fmt: skip
 
 
@@ -54,11 +56,16 @@ def of_sweeps(study: Study) -> list[str]:
         "aligned_anchors": config["aligned"]["anchors"] or study.models,
         "follow_up": config["follow_up"]["targets"],
     }
-    return ["quadrants", "causal_sweep", "control_normalised", *(name for name, there in wanted.items() if there)]
+    wanted["reply_inversion"] = config["sweep"].get("reply_inversion")
+    made = ["quadrants", "causal_sweep", "control_normalised", "sweep_pooled"]
+    return [*made, *(name for name, there in wanted.items() if there)]
 
 
 def claim_tables(study: Study) -> list[str]:
-    return [*CLAIMS, *(name for name in of_sweeps(study) if name not in ("layer_scan", "quadrants"))]
+    judges = ["judges"] if study.labelled and not study.published_judges else []  # on the judge that is asked
+    chosen = [name for name in ("selection",) if name in together(study)]
+    unread = ("layer_scan", "quadrants", "reply_inversion")
+    return [*CLAIMS, *judges, *chosen, *(name for name in of_sweeps(study) if name not in unread)]
 
 
 def all_tables(study: Study) -> list[str]:
@@ -82,6 +89,9 @@ def gathered(study: Study, job: Job) -> dict:
         "regimes": study.trajectories,
         "judged": study.identities(study.judged_checkpoints()),
         "every_save": study.config["completions"]["every_save"],
+        "source": Place(*study.fixed_source).text,
+        "aligned": [Place(*anchor).text for anchor in study.at_anchors(study.config["aligned"]["anchors"])],
+        "max_direct_asr": study.config["attacks"]["source"].get("max_direct_asr", 0.1),
         "seed": statistics["seed"],
         "draws": statistics["bootstrap"],
     }
@@ -97,12 +107,13 @@ def block_bootstrap(study: Study, job: Job) -> dict:
 
 
 def claims(study: Study, job: Job) -> dict:
-    return {} if study.regimes else {"tuned": []}
+    return {"configuration": study.config["study"]} | ({} if study.regimes else {"tuned": []})
 
 
 def figure(study: Study, job: Job) -> dict:
     name = job.other["figure"]
-    empty = {"may_be_empty": True} if study.by_behaviour or study.brought else {}
+    r_may_lack = study.by_behaviour or study.config["refusal"]["require_gain"]
+    empty = {"may_be_empty": True} if r_may_lack or study.brought else {}
     prompts = prompts_behind(study, name)
     return {"name": name, **empty, **({"prompts": prompts} if prompts else {})}
 

@@ -6,8 +6,9 @@ from safety_geometry.artefacts.tables.specification import Table, flag, interval
 ATTACKS = Table(
     "attacks",
     (
-        "One row per optimised attack, on the fixed source and on every other; strings are in the private folder "
-        "under the same behaviour id. Attack success of kinds fixed and adaptive is never pooled. The unoptimised "
+        "One row per optimised attack, on the fixed source and on every other, and one for the universal suffix; "
+        "strings are in the private folder under the same behaviour id. Attack success of kinds fixed and adaptive is "
+        "never pooled. The unoptimised "
         "arm of an attack is in its row (loss_start, success_start), and stands as an arm of its own in transfer. No"
         " time is in this table, since equal runs have equal bytes: what the attacks took is in logs/attack_gcg (all"
         " behaviours of a source together, since they are attacked together), logs/attack_autodan (each), and per "
@@ -16,14 +17,15 @@ ATTACKS = Table(
     (
         SEED,
         text("id", "hash of method, source, behaviour id and budget; with the seed the name of an attack"),
-        text("attack", "method", ("gcg", "autodan")),
+        text("attack", "method; universal: one suffix for several requests", ("gcg", "autodan", "universal")),
         text(
             "kind",
             "fixed: made on the fixed source (attacks.source); adaptive: made on another checkpoint",
             ("fixed", "adaptive"),
         ),
         text("source", "checkpoint that the attack was made on, regime:step"),
-        text("behaviour", "id of the attacked request"),
+        text("behaviour", "id of the attacked request; of a universal suffix: all"),
+        whole("behaviours", "requests that it was optimised on together", 1),
         whole("budget_steps", "steps allowed", 0),
         whole("width", "candidates proposed in a step (gcg), prompts of a generation (autodan)", 1),
         whole("steps", "steps used", 0),
@@ -37,6 +39,7 @@ ATTACKS = Table(
         whole("candidates", "candidates scored", 0),
         whole("rejected", "candidates that did not re-tokenise to themselves, or were too long", 0),
         whole("tokens", "tokens processed, padding not counted; a backward pass counts as two forward ones", 0),
+        number("operations", "2 x parameters x tokens: what attacks of any kind are compared by", 0),
         whole("batch_size", "rows of one forward pass, less than configured where memory forced it", 1),
         text(
             "stopped",
@@ -46,7 +49,9 @@ ATTACKS = Table(
             ),
             ("loss", "exact", "stop", "steps", "stuck", "unusable"),
         ),
-        flag("success", "whether the attack succeeds on its source", missing=True),
+        flag(
+            "success", "whether the attack succeeds on its source; of a universal suffix: see attack_arms", missing=True
+        ),
         flag("success_start", "whether it did before optimisation", missing=True),
     ),
     key=("seed", "attack", "source", "behaviour"),

@@ -1,5 +1,7 @@
 """Behaviour of the checkpoints beside their coupling, and contrasts between them."""
 
+from dataclasses import replace
+
 from safety_geometry.artefacts.tables.families import (
     ANCHOR,
     BOOTSTRAP,
@@ -11,11 +13,13 @@ from safety_geometry.artefacts.tables.families import (
     HRCI_REPR,
     NEEDS_R,
     OVER_FIT_PROMPTS,
+    PAIRED,
     REGIME,
     SEED,
     SITE_H,
     SITE_R,
     STEP,
+    SUCCESS_MEANS,
     WILSON,
 )
 from safety_geometry.artefacts.tables.specification import (
@@ -33,18 +37,25 @@ from safety_geometry.artefacts.tables.specification import (
 METRICS = (
     "fixed_asr",
     "init_asr",
+    "autodan_asr",
+    "framing_asr",
+    "universal_asr",
+    "any_attack_asr",
+    "direct_attacked_asr",
     "direct_asr",
     "direct_refusal",
     "usefulness",
     "any_refusal",
     "full_refusal",
     "partial_refusal",
+    "counterpart_refusal",
     "benign_mean",
     "benign_strict",
     "benign_lenient",
     "benign_refusal",
     "benign_degenerate",
 )
+OF_PAIRS = "refusal_dprime"
 COUPLING = (
     *interval(HRCI, OVER_FIT_PROMPTS),
     *interval(HRCI_REPR, OVER_FIT_PROMPTS),
@@ -63,8 +74,50 @@ WIDE = (
         share("init_asr", "attack success of the same requests with the suffix before optimisation"),
         WILSON,
     ),
+    (
+        share("autodan_asr", "attack success of AutoDAN's prompts made on the fixed source, on the same requests"),
+        WILSON,
+    ),
+    (
+        share(
+            "framing_asr",
+            "share of direct requests on which at least one of the human templates (attacks.framings) succeeds",
+        ),
+        WILSON,
+    ),
+    (
+        share(
+            "universal_asr",
+            (
+                "attack success of one suffix (attacks.universal) behind every direct request that did not serve to "
+                "make it"
+            ),
+        ),
+        WILSON,
+    ),
+    (
+        share(
+            "any_attack_asr",
+            (
+                "share of requests on which at least one arm succeeds (bare request, templates, universal suffix, GCG, "
+                "AutoDAN: those that the study has), of the requests that all of them attacked"
+            ),
+        ),
+        WILSON,
+    ),
+    (
+        share("direct_attacked_asr", "direct_asr on the requests that the fixed-source attack attacked"),
+        WILSON,
+    ),
     (share("direct_asr", "attack success of harmful requests asked as they are"), WILSON),
     (share("any_refusal", "share of safe look-alike prompts refused partly or fully"), WILSON),
+    (
+        number(
+            OF_PAIRS,
+            "z(refusal of harmful counterparts) - z(refusal of their safe look-alikes), log-linear correction; n: pairs",
+        ),
+        f"{BOOTSTRAP} over pairs",
+    ),
     (share("usefulness", "mean harmful usefulness, (1 - refused) x judge's score"), BOOTSTRAP),
     (number("benign_mean", "mean benign utility, 0 to 2", 0, 2), BOOTSTRAP),
     (share("benign_strict", "share of benign prompts with utility 2"), WILSON),
@@ -98,6 +151,7 @@ FIVE_ANCHOR = Table(
         STEP,
         *COUPLING,
         *BESIDE_COUPLING,
+        replace(SUCCESS_MEANS, missing_allowed=True),
     ),
     key=("seed", "regime", "anchor"),
     category="Results",
@@ -126,6 +180,7 @@ TRAJECTORY = Table(
         STEP,
         *COUPLING,
         *BESIDE_COUPLING,
+        replace(SUCCESS_MEANS, missing_allowed=True),
     ),
     key=("seed", "regime", "step"),
     category="Results",
@@ -142,20 +197,21 @@ BEHAVIOUR = Table(
     "behaviour",
     (
         "Behaviour of each judged checkpoint, tidy. Rates with Wilson's 95 % interval, means (usefulness, "
-        "benign_mean) with a bootstrap over prompts. A name with _finished leaves out completions that reached the "
-        "length limit."
+        "benign_mean) with a bootstrap over prompts, refusal_dprime with one over matched pairs. A name with _finished "
+        "leaves out completions that reached the length limit. Light seeds have rows here, and none in five_anchor."
     ),
     (
         *CHECKPOINT,
         text(
             "metric",
             "what is measured; see five_anchor for the definitions",
-            (*METRICS, *(f"{name}_finished" for name in METRICS)),
+            tuple(f"{name}{end}" for end in ("", "_finished") for name in (*METRICS, OF_PAIRS)),
         ),
-        number("value", "rate or mean; empty where n is 0", 0, 2, missing=True),
-        number("lo", "lower end", 0, 2, missing=True),
-        number("hi", "upper end", 0, 2, missing=True),
-        whole("n", "completions", 0),
+        number("value", "rate, mean or d'; empty where n is 0", -8, 8, missing=True),
+        number("lo", "lower end", -8, 8, missing=True),
+        number("hi", "upper end", -8, 8, missing=True),
+        whole("n", "completions; of refusal_dprime, pairs", 0),
+        SUCCESS_MEANS,
     ),
     key=("seed", "regime", "step", "metric"),
     category="Results",
@@ -169,19 +225,20 @@ CONTRASTS = Table(
     "contrasts",
     (
         "Paired contrasts on the same prompts, first minus other. time: a regime's last anchor minus an earlier one."
-        " regime: two regimes at the anchor of the same name. arm: optimised minus unoptimised suffix at one "
-        "checkpoint."
+        " regime: two regimes at the same step, an anchor of at least one of them. arm: optimised minus unoptimised "
+        "suffix at one checkpoint. direct: an attack minus the bare requests that it attacked, at one checkpoint. Light "
+        "seeds have rows here, and none in five_anchor."
     ),
     (
         SEED,
-        text("contrast", "what is set against what", ("time", "regime", "arm")),
+        text("contrast", "what is set against what", ("time", "regime", "arm", "direct")),
         text("metric", "what is measured", METRICS),
         text("regime", "regime of the first checkpoint"),
         whole("step", "its step", 0),
-        text("anchor", "its anchor"),
+        text("anchor", "its anchor; empty: a save without a name", missing=True),
         text("other_regime", "regime of the other checkpoint"),
         whole("other_step", "its step", 0),
-        text("other_anchor", "its anchor"),
+        text("other_anchor", "its anchor; empty: a save without a name", missing=True),
         number("value", "mean difference, first minus other", -2, 2),
         number(
             "lo",
@@ -200,10 +257,77 @@ CONTRASTS = Table(
     category="Results",
     caption=(
         "Paired comparisons on the same prompts, first minus other: an anchor against an earlier one of the "
-        "same regime (``time``), two regimes at one anchor (``regime``), optimised against unoptimised "
-        "suffixes at one checkpoint (``arm``). The p values are not adjusted for the number of rows; "
+        "same regime (``time``), two regimes at the same step (``regime``), optimised against unoptimised "
+        "suffixes at one checkpoint (``arm``), an attack against the bare requests that it attacked (``direct``). The "
+        "p values are not adjusted for the number of rows; "
         "*claims* adjusts those that it uses."
     ),
 )
 
-TABLES = (FIVE_ANCHOR, TRAJECTORY, BEHAVIOUR, CONTRASTS)
+ATTACK_ARMS = Table(
+    "attack_arms",
+    (
+        "Attack success by arm at every anchor, each beside the bare requests that the arm attacked. Arms differ in "
+        "how many requests they attack (n): framings and universal all direct ones, the others those of attacks.behaviours."
+    ),
+    (
+        *CHECKPOINT,
+        text(
+            "arm",
+            (
+                "direct: the bare request; framings: at least one of the human templates; framing: a single one; "
+                "universal: one suffix for all; gcg_init: a suffix before its optimisation; gcg, autodan: made for "
+                "each request on the fixed source; any: at least one of direct, framings, universal, gcg and autodan"
+            ),
+            ("direct", "framings", "framing", "universal", "gcg_init", "gcg", "autodan", "any"),
+        ),
+        text("template", "of arm framing: id of the template", missing=True),
+        share("asr", "share of requests on which the attack succeeds"),
+        share("lo", WILSON),
+        share("hi", "upper end"),
+        whole("n", "requests that the arm attacked", 1),
+        share("direct_asr", "the same of these requests asked as they are"),
+        share("direct_lo", WILSON),
+        share("direct_hi", "upper end"),
+        *interval(number("gain", "asr less direct_asr; empty for the arm direct", -1, 1, missing=True), PAIRED),
+        share("gain_p", "exact McNemar p", missing=True),
+        share("gain_p_smallest", "least p that so many changed requests can give", missing=True),
+    ),
+    key=("seed", "regime", "step", "arm", "template"),
+    category="Attacks",
+    caption=(
+        "Attack success at the anchors by arm, and of the same requests without an attack (``direct_asr``): ``gain`` "
+        "is what the attack adds to asking. Read it before an arm's own rate: where the bare request succeeds, so does "
+        "nearly any attack. Arms with other ``n`` attacked other requests."
+    ),
+)
+
+SOURCE_CHOICE = Table(
+    "source_choice",
+    (
+        "Whether the checkpoints that are attacked, and edited as aligned models, refuse: the rule of attacks.source, "
+        "the step that it picks in each seed, and the configured one. The rule takes the earliest anchor of the regime "
+        "whose direct_asr is at most max_direct_asr, and where there is none that with the least (the earlier of two)."
+    ),
+    (
+        SEED,
+        text("role", "source: attacks.source; aligned: an anchor of aligned.anchors", ("source", "aligned")),
+        REGIME,
+        whole("step", "configured step", 0),
+        *optional(*counted(share("direct_asr", "attack success of bare requests there"), WILSON)),
+        share("max_direct_asr", "the rule's bound"),
+        flag("refuses", "direct_asr is at most max_direct_asr", missing=True),
+        whole("picked_step", "step that the rule picks", 0, missing=True),
+        *optional(*counted(share("picked_direct_asr", "attack success of bare requests there"), WILSON)),
+        flag("follows_rule", "the configured step is the one that the rule picks", missing=True),
+    ),
+    key=("seed", "role", "regime", "step"),
+    category="Attacks",
+    caption=(
+        "A checkpoint that answers bare requests leaves an attack, or the removal of a direction, nothing to reopen. "
+        "Where ``refuses`` is False, read the attacks on this source and its rows in *aligned_anchors* with that in "
+        "mind; where ``follows_rule`` is False, ``picked_step`` would have been the better choice in this seed."
+    ),
+)
+
+TABLES = (FIVE_ANCHOR, TRAJECTORY, BEHAVIOUR, CONTRASTS, ATTACK_ARMS, SOURCE_CHOICE)

@@ -8,6 +8,8 @@ from safety_geometry.artefacts.tables.families import (
     HRCI,
     HRCI_REPR,
     NEEDS_R,
+    R_STATUS,
+    RULERS,
     SELECTION,
     SITE_H,
     SITE_R,
@@ -46,8 +48,12 @@ NEEDING_R = (
         missing=True,
     ),
     number("s_total_hi", "97.5 % point of the same", maximum=2, missing=True),
-    share("site_share", "share of resamples of the validation prompts that choose this site", missing=True),
-    share("none_share", "share of resamples without an admissible candidate", missing=True),
+    share(
+        "site_share",
+        "share of resamples of the selection prompts that choose this position and layer, or a layer beside it",
+        missing=True,
+    ),
+    share("none_share", "share of resamples in which nothing admissible does more than nothing", missing=True),
 )
 
 COUPLING = Table(
@@ -63,6 +69,7 @@ COUPLING = Table(
         text(
             "selection", "own: sites chosen at this checkpoint; frozen: sites of the scored step before it", SELECTION
         ),
+        *R_STATUS,
         *SITE_H,
         *optional(*SITE_R),
         *NEEDING_R,
@@ -72,6 +79,7 @@ COUPLING = Table(
             "validation score of the harmfulness carrier (harmfulness.score of the configuration)",
             missing=True,
         ),
+        *RULERS,
         whole("n_harmful", "harmful fit prompts", 1),
         whole("n_benign", "benign fit prompts", 1),
     ),
@@ -155,6 +163,7 @@ GEOMETRY = Table(
     (
         *CHECKPOINT,
         text("selection", "whether the sites were chosen at this checkpoint", SELECTION),
+        *R_STATUS,
         whole("reference", "step of the regime's reference anchor", 0),
         number("erank", "effective rank, exp of the entropy of the squared singular values' shares", 1, missing=True),
         number("pr", "participation ratio of the squared singular values", 1, missing=True),
@@ -190,25 +199,110 @@ GEOMETRY = Table(
     ),
 )
 
+OF_R_SITE = ("effect", "cosmic", "s_total", "s_refuse", "s_comply", "kl")
+
 PROFILE = Table(
     "profile",
     (
-        "Score of every candidate site. H: validation scores per layer at the harmfulness position, at each save. R:"
-        " the COSMIC-style scores per layer and position, where candidates were scored."
+        "Score of every candidate site. H: validation scores per layer at the harmfulness position, at each save. R: gains"
+        " beyond doing nothing by both selectors, and raw COSMIC-style scores, per layer and position where candidates were"
+        " scored: of the finalists on all selection prompts, of the others on those of the screen. The rulers are the same"
+        " at every site: what the prompts alone give away."
     ),
     (
         *CHECKPOINT,
         text("carrier", "harmfulness or refusal", ("H", "R")),
         whole("layer", "block whose input is read", 0),
         text("position", "t_inst or counted from the end of the prompt"),
-        text("quantity", "which score", ("dprime", "auroc", "gap", "s_total", "s_refuse", "s_comply", "kl")),
+        text("quantity", "which score", ("dprime", "auroc", "gap", *OF_R_SITE)),
         number("value", "the score; empty where the two class means are equal or the KL is not finite", missing=True),
         flag("admissible", "R: within the KL budget and below the layer cut; empty for H", missing=True),
         flag("selected", "the score and site that the carrier was chosen by"),
+        *RULERS,
     ),
     key=("seed", "regime", "step", "carrier", "layer", "position", "quantity"),
     category="Geometry",
     caption="Score of every candidate site of both carriers, and which was chosen.",
 )
 
-TABLES = (COUPLING, COUPLING_CONTROLS, GEOMETRY, PROFILE)
+SELECTION_TABLE = Table(
+    "selection",
+    (
+        "The site that each selector chooses for R at each anchor, and whether it is R. effect: half of what removing the "
+        "candidate takes from the refusal log-odds of harmful prompts and half of what adding it gives to benign ones. "
+        "cosmic: (S_refuse + S_comply - 2 c0) / (2 (1 - c0)) - beta KL. Doing nothing gains 0 in both. A site is R (status "
+        "own) when its gain on prompts that did not choose it is at least min_gain and exceeds null_95, refusals can be told "
+        "by their openings (auroc at least .7) and at least 8 benign prompts are answered."
+    ),
+    (
+        *CHECKPOINT,
+        text("selector", "how candidates are compared", ("effect", "cosmic")),
+        flag("in_charge", "whether its choice is R (refusal.selector)"),
+        text(
+            "status",
+            "own: the site is R; none: it is not; reference: nor is it, and R is read at a reference anchor's site",
+            ("own", "reference", "none"),
+        ),
+        text("reason", "why the site is not R; with refusal.require_gain false it is kept all the same", missing=True),
+        whole("layer", "layer of the chosen site", 0),
+        whole("position", "position of the chosen site", maximum=-1),
+        flag("admissible", "KL budget met, and more than nothing done; False: the best of the others is reported"),
+        *interval(
+            number(
+                "gain",
+                "of the choice beyond doing nothing, cross-fitted: chosen on the screen and one part of the other selection "
+                "prompts, measured on the other part, mean of both ways",
+                missing=True,
+            ),
+            "lower end of the 95 % bootstrap interval over the measuring prompts, the choices as they are",
+        ),
+        number("gain_all", "of the chosen site on all selection prompts, which chose it", missing=True),
+        number("no_op", "what the score is when nothing is edited: effect 0, cosmic S_refuse + S_comply = 2 c0"),
+        number(
+            "null_95",
+            "95 % point of the same gain over sets of label-shuffled, energy-matched directions, a smallest value that one "
+            "further set exceeds in at most 5 % of cases (fewer than 19 sets: the largest); empty where no set could decide",
+            missing=True,
+        ),
+        whole("null_sets", "sets behind it", 0),
+        whole("null_sites", "directions of a set", 1, missing=True),
+        share("null_cos", "mean |cos| of the sets' winners with the candidate at their site", missing=True),
+        number("min_gain", "the least gain that makes a site R", 0),
+        whole("runner_up_layer", "layer of the next best finalist", 0, missing=True),
+        whole("runner_up_position", "its position", maximum=-1, missing=True),
+        number("margin", "gain_all of the chosen site less that of the next best", missing=True),
+        whole(
+            "ties",
+            "finalists within a standard error of the best; the one nearest the site of the save before is chosen",
+            1,
+        ),
+        share("site_share", "share of resamples that choose the same position and a layer one away at most"),
+        share("none_share", "share of resamples in which nothing admissible does more than nothing"),
+        number("kl", "KL(clean || removed) at the own layer on answered benign selection prompts, nats", 0),
+        number("kl_all_layers", "the same with the direction removed at every block input, on the first 8 of them", 0),
+        flag("inverted", "the refusal log-odds are no higher on harmful than on benign prompts"),
+        text(
+            "openings",
+            "first answer tokens that count as refusals: of the checkpoint's own refused answers, or the configured ones",
+            ("own", "configured"),
+        ),
+        whole("opening_tokens", "how many", 1),
+        share(
+            "auroc", "of the clean log-odds against refused answers; empty where none or all are refused", missing=True
+        ),
+        share("auroc_configured", "the same with the configured openings", missing=True),
+        whole("n_refused", "selection prompts that are refused", 0),
+        whole("n_answered", "benign selection prompts that are not refused", 0),
+        whole("n_harmful", "harmful selection prompts", 1),
+        whole("n_benign", "benign selection prompts", 1),
+        whole("n_screen", "of each class, those that every candidate was run on", 1),
+    ),
+    key=("seed", "regime", "step", "selector"),
+    category="Geometry",
+    caption=(
+        "Which site each selector chooses for R at each anchor: what it gains beyond doing nothing on prompts that did not choose it,"
+        " what the same choice among label-shuffled directions gains (``null_95``), the next best site, and whether the site is R."
+    ),
+)
+
+TABLES = (COUPLING, COUPLING_CONTROLS, GEOMETRY, PROFILE, SELECTION_TABLE)

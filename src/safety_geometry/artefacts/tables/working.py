@@ -1,7 +1,7 @@
 """Tables within a run that others are made from.
 
-Of a regime there are also its own `coupling`, `geometry`, `coupling_controls` and `profile`, of a seed its `training`, and of the
-trained judges their `judges`: with the columns of the tables of these names.
+Of a regime there are also its own `coupling`, `geometry`, `coupling_controls` and `profile`, of a seed its `training`
+and `leakage`, and of the trained judges their `judges`: with the columns of the tables of these names.
 """
 
 from dataclasses import replace
@@ -13,8 +13,10 @@ from safety_geometry.artefacts.tables.families import (
     DEGENERATE,
     DIGEST,
     HARM_SCORE,
-    REFUSAL_CLASSES,
+    REFUSAL,
     REFUSAL_SCORE,
+    RULERS,
+    SUCCESS_MEANS,
     UTILITY,
 )
 from safety_geometry.artefacts.tables.specification import Column, Table, flag, number, share, text, whole
@@ -34,11 +36,13 @@ JUDGED = Table(
             "arm of a suite that has several: an attack (gcg, gcg_init), a cell of a sweep, or attack@regime:step",
             missing=True,
         ),
-        text("refusal", "refusal class", REFUSAL_CLASSES),
+        text("pair", "id of the prompt that its prompt is matched with, in a suite of matches", missing=True),
+        REFUSAL,
         flag("any_refusal", "partial or full refusal"),
         REFUSAL_SCORE,
         HARM_SCORE,
         ATTACK_SUCCESS,
+        SUCCESS_MEANS,
         share("usefulness", "(1 - refused) x the judge's score; 0 where the answer is broken", missing=True),
         DEGENERATE,
         flag("hit_limit", "whether the answer reached the length limit"),
@@ -55,8 +59,10 @@ JUDGED = Table(
 
 
 def _with_layer_scan(column: Column) -> Column:
-    """`control` has one kind more than in causal_sweep: cells of the layer scan, which have a table of their own."""
-    return replace(column, values=(*column.values, "layer_scan")) if column.name == "control" else column
+    """`control` has more kinds than in causal_sweep: cells of the layer scan and their controls, which have a table of
+    their own."""
+    kinds = ("layer_scan", "scan_random", "scan_covariance", "scan_shuffled")
+    return replace(column, values=(*column.values, *kinds)) if column.name == "control" else column
 
 
 CELLS = Table(
@@ -68,20 +74,21 @@ CELLS = Table(
         *(_with_layer_scan(column) for column in DESCRIPTION),
         flag("generated", "whether the cell answers"),
         whole("carrier_layer_h", "layer of the harmfulness carrier", 0),
-        whole("carrier_layer_r", "layer of the refusal carrier", 0),
+        whole("carrier_layer_r", "layer of the refusal carrier; empty where there is none", 0, missing=True),
     ),
     digits=9,
 )
 
 READOUT = Table(
     "readout",
-    "First-answer-token readouts of every cell of a checkpoint's sweep, long.",
+    "Readouts of every cell of a checkpoint's sweep without an answer of its own, long.",
     (
         text("cell", "id of the cell"),
         text(
             "quantity",
-            "log_odds: of a refusal, harmful prompts; kl: from the clean run, benign prompts, nats",
-            ("log_odds", "kl"),
+            "log_odds: of a refusal, harmful prompts; kl: from the clean run, benign prompts, nats; kl_answer: the same"
+            " over the clean answers, mean per token",
+            ("log_odds", "kl", "kl_answer"),
         ),
         text("prompt_id", "id of the prompt"),
         number("value", "the readout"),
@@ -104,4 +111,14 @@ TRAINING_LOG = Table(
     key=TRAINING.key,
 )
 
-TABLES = (JUDGED, CELLS, READOUT, ATTACK_PARTS, TRAINING_LOG)
+RULERS_OF_PROMPTS = Table(
+    "rulers",
+    "How well plain properties of the probe prompts separate their classes, by the tokenizer of a model.",
+    (
+        *RULERS,
+        whole("n_harmful", "harmful select prompts", 1),
+        whole("n_benign", "benign select prompts", 1),
+    ),
+)
+
+TABLES = (RULERS_OF_PROMPTS, JUDGED, CELLS, READOUT, ATTACK_PARTS, TRAINING_LOG)

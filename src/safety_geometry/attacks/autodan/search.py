@@ -23,6 +23,7 @@ from safety_geometry.attacks.autodan.mutation import (
     rewrite,
     word_scores,
 )
+from safety_geometry.attacks.operations import operations
 from safety_geometry.models.chat import ChatFormat
 from safety_geometry.models.memory import BatchSize
 from safety_geometry.models.runner import Runner
@@ -85,10 +86,11 @@ class AutoDANResult:
         return self.stopped != "unusable"
 
 
-def numbers(config: AutoDANConfig, result: AutoDANResult, rows: int) -> dict:
+def numbers(runner: Runner, config: AutoDANConfig, result: AutoDANResult, rows: int) -> dict:
     """What the table of attacks says of it; `rows`: of a forward pass, when the attack was done."""
     start, loss = (result.seed_loss, result.loss) if result.usable else (math.nan, math.nan)
     return {
+        "behaviours": 1,
         "budget_steps": config.steps,
         "width": config.population,
         "steps": max(0, len(result.losses) - 1),
@@ -97,6 +99,7 @@ def numbers(config: AutoDANConfig, result: AutoDANResult, rows: int) -> dict:
         "candidates": result.evaluated,
         "rejected": result.dropped,
         "tokens": result.tokens,
+        "operations": operations(runner.model, result.tokens),
         "batch_size": rows,
         "stopped": result.stopped,
     }

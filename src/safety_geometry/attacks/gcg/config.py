@@ -9,11 +9,11 @@ from safety_geometry.attacks.gcg.screening import Probe
 @dataclass(frozen=True)
 class GCGConfig:
     """steps; width: candidates proposed a step; top_k: replacements considered a position; suffix_length: tokens;
-    batch_size: rows of one forward pass; stop_loss: stop when the objective falls to it; init: one start token's text;
-    stop_exact: stop when greedy decoding gives the target; merge: try the best substitutions of up to so many positions
-    together (0: one a step); echo: candidates besides that repeat the target within the suffix; buffer: suffixes kept
-    beside the best, which take turns while nothing better is found; mellowmax: α of the objective (None: mean
-    cross-entropy); probe: screen the candidates with a draft (None: score all).
+    batch_size: rows of one forward pass; stop_loss: stop when the objective falls to it; init: one start token's text,
+    or `random` (words drawn by seed); stop_exact: stop when greedy decoding gives the target; merge: try the best
+    substitutions of up to so many positions together (0: one a step); echo: candidates besides that repeat the target
+    within the suffix; buffer: suffixes kept beside the best, which take turns while nothing better is found; mellowmax:
+    α of the objective (None: mean cross-entropy); probe: screen the candidates with a draft (None: score all).
     """
 
     steps: int

@@ -1,5 +1,7 @@
 """What GCG minimises, and how far a loss from cached keys and values may be from one without."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -42,6 +44,11 @@ def uncached_loss(runner: Runner, suffix: Suffix, alpha: float | None = None) ->
     logits = runner.logits(h[:, suffix.target_start - 1 : -1])
     labels = torch.tensor([suffix.ids[suffix.target_start :]], device=runner.device)
     return float(target_loss(logits, labels, torch.ones_like(labels, dtype=torch.bool), alpha)[0])
+
+
+def mean_loss(runner: Runner, suffixes: Sequence[Suffix], alpha: float | None = None) -> float:
+    """Mean of the suffixes' objectives by plain forward passes."""
+    return sum(uncached_loss(runner, suffix, alpha) for suffix in suffixes) / len(suffixes)
 
 
 def check_agreement(runner: Runner, cached: float, uncached: float, what: str) -> None:

@@ -3,14 +3,19 @@
 The conversation is tokenised as a whole, for the gradient, for the candidates and for training alike.
 """
 
+import functools
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from safety_geometry.models.chat import ChatFormat, special_ids
+
+RANDOM = "random"
+"""A start of words drawn anew by seed, in place of one token's text."""
+TRIES = 200
 
 
 @dataclass(frozen=True)
@@ -62,16 +67,51 @@ def place(chat: ChatFormat, request: str, target: str, text: str) -> Suffix:
     return Suffix(request, target, text, tuple(ids), start, rendered.t_inst + 1, rendered.response)
 
 
-def initial_suffix(chat: ChatFormat, request: str, target: str, init: str, length: int) -> Suffix:
-    """The start: `init` repeated to `length` tokens.
+def initial_suffix(chat: ChatFormat, request: str, target: str, init: str, length: int, seed: int = 0) -> Suffix:
+    """The start: `init` repeated to `length` tokens, or as many words drawn by `seed` where it is `RANDOM`.
 
     Raises:
         SuffixError: that is another number of tokens, or it cannot be placed.
     """
-    suffix = place(chat, request, target, init * length)
-    if suffix.stop - suffix.start != length:
-        raise SuffixError(f"{length} × {init!r} is {suffix.stop - suffix.start} tokens; choose another `init`")
-    return suffix
+    return common_start(chat, [(request, target)], init, length, seed)[0]
+
+
+def common_start(
+    chat: ChatFormat, conversations: Sequence[tuple[str, str]], init: str, length: int, seed: int = 0
+) -> list[Suffix]:
+    """One start behind each of several requests, given with their targets; as `initial_suffix`. Raises SuffixError."""
+    trouble: SuffixError | None = None
+    for text in _random_texts(chat, length, seed) if init == RANDOM else [init * length]:
+        try:
+            placed = [place(chat, request, target, text) for request, target in conversations]
+        except SuffixError as error:
+            trouble = error
+            continue
+        if all(suffix.stop - suffix.start == length for suffix in placed):
+            return placed
+        tokens = placed[0].stop - placed[0].start
+        what = f"{length} words drawn at random" if init == RANDOM else f"{length} × {init!r}"
+        trouble = SuffixError(f"{what} is {tokens} tokens; choose another `init`")
+    raise trouble or SuffixError("the tokenizer has no token that begins a word; choose another `init`")
+
+
+def _random_texts(chat: ChatFormat, length: int, seed: int) -> Iterator[str]:
+    """Up to TRIES texts of `length` tokens that each begin a word: in most tokenizers words do not merge."""
+    words = _words(chat.tokenizer)
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(TRIES if words else 0):
+        yield "".join(words[i] for i in torch.randint(len(words), (length,), generator=generator).tolist())
+
+
+@functools.lru_cache(maxsize=2)
+def _words(tokenizer) -> tuple[str, ...]:
+    """Texts of the tokens that begin a word and are allowed in a suffix, each with its leading space."""
+    # Decoded after another token: SentencePiece drops the leading space of what stands first.
+    anchor = tokenizer("a", add_special_tokens=False)["input_ids"][-1]
+    allowed = allowed_tokens(tokenizer, len(tokenizer)).nonzero()[:, 0].tolist()
+    decoded = tokenizer.batch_decode([[anchor], *([anchor, i] for i in allowed)], clean_up_tokenization_spaces=False)
+    texts = (text[len(decoded[0]) :] for text in decoded[1:])
+    return tuple(text for text in texts if text.startswith(" ") and text.strip())
 
 
 def allowed_tokens(tokenizer, vocabulary: int) -> Tensor:

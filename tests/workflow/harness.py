@@ -18,6 +18,7 @@ FIGURES = (
     "five_anchor",
     "trajectory",
     "layer_profile",
+    "selection",
     "training_curves",
     "geometry",
     "coupling_controls",

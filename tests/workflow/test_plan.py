@@ -24,7 +24,9 @@ CAUSAL = dict.fromkeys(
     ["follow_up_choice", "follow_up_table", "causal_tables", *(f"figure_{name}" for name in CAUSAL_FIGURES)], 1
 ) | {"follow_up": 2, "judge_follow_up": 2}
 SWEEPS = CAUSAL | {"sweep": 2, "judge_sweep": 2}
+INVERSION = {"reply_inversion": 2, "reply_inversion_table": 1}  # of the same checkpoints
 CARRIERS = {f"carriers_{regime}": 1 for regime in REGIMES}
+ANCHORS = {f"probe_anchor_{regime}": 2 for regime in REGIMES}
 MODEL = (
     "sweep",
     "follow_up",
@@ -77,7 +79,7 @@ def full_plan(config: dict, base: str) -> dict[str, int]:
         out["fetch_source"] = len(config["sources"])
     swept = sum(map(len, config["sweep"]["checkpoints"].values())) * seeds
     each = {"sweep", "judge_sweep", "follow_up", "judge_follow_up"}
-    out |= SWEEPS | dict.fromkeys(each, swept) | {"follow_up_choice": seeds, "rulers": seeds, "figure_selection": 1}
+    out |= SWEEPS | dict.fromkeys(each, swept) | {"follow_up_choice": seeds, "rulers": seeds}
     if config["sweep"].get("reply_inversion"):
         out |= {"reply_inversion": swept, "reply_inversion_table": 1}
     if config["judges"].get("labelled"):
@@ -151,11 +153,11 @@ def test_full_plan_of_the_smoke_study(project):
 
 def test_judges_are_trained_on_their_role(project):
     (inputs,) = [names for rule, _, names in jobs_of(project, "config.yaml")[0] if rule == "train_judges"]
-    assert inputs == {"refusal_labels", "harm_labels", "judge_train"}
+    assert inputs == {"refusal_labels", "harm_labels", "severity_labels", "judge_train", "embeddings"}
 
 
 def test_no_model_is_run_before_its_layers_are_known(project):
-    """Jobs that read a model wait for the check themselves, or read what such a job made."""
+    """Jobs that run a model wait for the check themselves, or read what such a job made; rulers read its tokenizer."""
     without_sweeps(project)
     change(project, "refusal.contrast", "behaviour")
     change(project, "completions.every_save", {"direct": 2})
@@ -163,7 +165,7 @@ def test_no_model_is_run_before_its_layers_are_known(project):
     first = ("clean_rows", "train_", "fit_labels_", "probe_", "completions", "attacked_behaviours")
     later = ("attack_gcg", "attack_universal", "attack_autodan", "transfer")
     for rule, _, inputs in jobs_of(project)[0]:
-        if "model" in inputs:
+        if "model" in inputs and rule != "rulers":
             assert rule.startswith(first + later)
             assert ("layers" in inputs) == rule.startswith(first)
 
@@ -202,23 +204,26 @@ class TestAfterARun:
         edit(losses, "Losses of R2D2, from logits at labelled positions only.", "Another description.")
         assert detailed(study) == {}
 
+    @pytest.mark.parametrize(("key", "value"), [("harmfulness.score", "auroc"), ("statistics.bootstrap", 60)])
+    def test_what_reads_the_scores_makes_none_again(self, study, key, value):
+        """Only what acts with the carriers follows them; a sweep whose carriers come out the same computes no cell."""
+        change(study, key, value)
+        assert detailed(study) == CARRIERS | SUMMARY | SWEEPS | INVERSION
+
     @pytest.mark.parametrize(
         ("key", "value"), [("refusal.kl_max", 0.2), ("refusal.beta_kl", 0.5), ("refusal.max_layer_fraction", 0.5)]
     )
-    def test_a_threshold_scores_nothing_again(self, study, key, value):
-        """Only what acts with the carriers follows them; a sweep whose carriers come out the same computes no cell."""
+    def test_a_threshold_of_the_choice_scores_the_anchors_again(self, study, key, value):
+        """It says which candidates are finalists, and what the null sets choose."""
         change(study, key, value)
-        assert detailed(study) == CARRIERS | SUMMARY | SWEEPS
-
-    def test_statistics_score_nothing_again(self, study):
-        change(study, "statistics.bootstrap", 60)
-        assert detailed(study) == CARRIERS | SUMMARY | SWEEPS
+        assert detailed(study) == ANCHORS | CARRIERS | SUMMARY | SWEEPS | INVERSION
 
     def test_an_r2d2_switch_leaves_the_other_regimes_alone(self, study):
         change(study, "regimes.r2d2.away", False)
         assert detailed(study) == SUMMARY | {
             "train__r2d2__0_2": 1, "train__r2d2__2_4": 1, "training_table": 1, "probe_anchor_r2d2": 2, "probe_saves__r2d2__0_2": 1,
             "carriers_r2d2": 1, "completions": 2, "judge": 2, **CAUSAL, "sweep": 1, "judge_sweep": 1,
+            "reply_inversion": 1, "reply_inversion_table": 1,
             "transfer": 1, "judge_transfer": 1,  # the attacks made on sft are asked of r2d2
         }  # fmt: skip
         assert {w["regime"] for rule, w in planned(study) if rule == "sweep"} == {"r2d2"}
@@ -234,7 +239,7 @@ class TestAfterARun:
         change(study, "train.saves", [1, 2, 4, 6])
         change(study, "anchors", [4, 6])
         new = {f"train__{regime}__4_6": 1 for regime in REGIMES} | {f"probe_anchor_{regime}": 1 for regime in REGIMES}
-        assert detailed(study) == SUMMARY | CARRIERS | SWEEPS | new | {
+        assert detailed(study) == SUMMARY | CARRIERS | SWEEPS | INVERSION | new | {
             "training_table": 1,
             "completions": 2,
             "judge": 2,
@@ -244,7 +249,7 @@ class TestAfterARun:
         change(study, "train.saves", [1, 2, 4, 5, 6])
         new = {f"{rule}__{regime}__4_6": 1 for regime in REGIMES for rule in ("train", "probe_saves")}
         # A sweep reads the carriers of all saves; what it finds unchanged in them it takes from its store.
-        assert detailed(study) == TABLES | CARRIERS | SWEEPS | new | {
+        assert detailed(study) == TABLES | CARRIERS | SWEEPS | INVERSION | new | {
             "training_table": 1,
             "quadrants": 1,
             "figure_quadrants": 1,
@@ -306,7 +311,7 @@ class TestCode:
             "HRCI_WEIGHTS = (0.4, 0.4, 0.2)",
             "HRCI_WEIGHTS = (0.5, 0.3, 0.2)",
         )
-        assert detailed(study) == CARRIERS | SUMMARY | SWEEPS
+        assert detailed(study) == CARRIERS | SUMMARY | SWEEPS | INVERSION
 
     def test_losses_are_used_in_training_only(self, study):
         edit(study / "src/safety_geometry/training/losses.py", "/ len(labels)", "/ (1 * len(labels))")
@@ -319,11 +324,10 @@ class TestCode:
     def test_scoring_reruns_the_probes_of_the_anchors_and_no_training(self, study):
         edit(
             study / "src/safety_geometry/geometry/candidate_scores.py",
-            "coefficient: float = 1.0,",
-            "coefficient: float = 2.0,",
+            "refusal_ids, coefficient, removal",
+            "refusal_ids, 2 * coefficient, removal",
         )
-        probes = {f"probe_anchor_{r}": 2 for r in REGIMES}
-        assert detailed(study) == SUMMARY | CARRIERS | SWEEPS | probes
+        assert detailed(study) == SUMMARY | CARRIERS | SWEEPS | INVERSION | ANCHORS
 
     def test_the_refusal_rules_are_used_where_answers_are_judged(self, study):
         path = study / "src/safety_geometry/judges/refusal.py"
@@ -348,6 +352,9 @@ IMPORTS = {
         "follow_up_choice",
         "follow_up_table",
         "judge_agreement",
+        "probe",
+        "reply_inversion",
+        "reply_inversion_table",
         "tables",
         "train_judges",
         "transfer_tables",
@@ -373,13 +380,14 @@ IMPORTS = {
         "complete_saves",
         "fit_labels",
         "follow_up",
+        "probe",
         "sweep",
         "transfer",
     },
     "models/recording": {"complete"},
     "geometry/measures": {"carriers"},
     "training/table": {"training_table"},
-    "artefacts/carriers": {"carriers", "causal_tables", "follow_up", "quadrants", "sweep"},
+    "artefacts/carriers": {"carriers", "causal_tables", "follow_up", "quadrants", "reply_inversion", "sweep"},
     "geometry/contrast": {"probe", "probe_saves"},
     "geometry/activations": {"probe", "probe_saves"},
     "models/folders": {"convert_model"},
@@ -395,6 +403,7 @@ IMPORTS = {
         "follow_up",
         "probe",
         "probe_saves",
+        "reply_inversion",
         "sweep",
         "train_segment",
         "transfer",
@@ -432,13 +441,20 @@ def test_digests_change_for_the_users_of_a_module(undisturbed, module):
     assert {name for name in before if before[name] != after[name]} == IMPORTS[module]
 
 
+REFUSAL_RULES = ("languages", "normalise", "refusal", "refusal_phrases", "thinking")
+
+
 @pytest.mark.parametrize("script", ["train_segment", "probe", "probe_saves", "complete", "complete_saves", "sweep"])
 def test_no_judge_and_no_intake_is_behind_the_work_of_models(script):
     from pipeline.digests import closure
 
     behind = closure(Path(__file__).parents[2], f"workflow/scripts/{script}.py")
-    for module in ("judges/", "claims/", "models/folders", "models/intake", "models/gguf/"):
-        assert not [path for path in behind if path.startswith(f"src/safety_geometry/{module}")]
+    library = "src/safety_geometry/"
+    modules = {path.removeprefix(library) for path in behind if path.startswith(library)}
+    if script == "probe":  # the rules say which selection prompts a checkpoint refuses
+        modules -= {f"judges/{name}.py" for name in ("__init__", *REFUSAL_RULES)}
+    assert not [name for name in modules if name.startswith(("judges/", "claims/", "models/intake", "models/gguf/"))]
+    assert "models/folders.py" not in modules
 
 
 # ------------------------------------------------------------------------------------------------------------ prompts
@@ -470,7 +486,7 @@ def test_a_prompt_file_reruns_what_reads_it(study):
     done = snakemake(study, "--until", "prompt_sets")
     assert done.returncode == 0, done.stdout
     changed = {name for name, content in before.items() if (roles / name).read_bytes() != content}
-    assert changed == {"lookalike.jsonl"}
+    assert changed == {"lookalike.jsonl", "counterpart.jsonl"}  # these are their pairs
     assert detailed(study) == SUMMARY | SWEEPS | {"completions": 4, "judge": 4}
 
 

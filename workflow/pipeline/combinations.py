@@ -569,6 +569,6 @@ def _enough(study: Study, key: str, wanted: int, role: str) -> None:
 
 
 CHECKS = (
-    _words, _files, _names, _brought, _sources, _anchors, _schedule, _attacks, _prompts, _pool, _processes, _judges,
-    _listed, _carriers, _targets, _answers, _tiny,
+    _words, _files, _names, _brought, _sources, _anchors, _schedule, _attacks, _listed, _prompts, _pool, _processes,
+    _judges, _carriers, _targets, _answers, _tiny,
 )  # fmt: skip

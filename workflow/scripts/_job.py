@@ -200,11 +200,12 @@ class Job:
 @contextlib.contextmanager
 def explained(*kinds: type[Exception], of: object = "", fix: str = "") -> Iterator[None]:
     """Raises JobError with the sentence of an ArtefactError, or of an error of `kinds`; `of` says what it is about, and
-    `fix` where to mend it."""
+    `fix` where to mend an error of `kinds` (with none, an ArtefactError)."""
     try:
         yield
     except (ArtefactError, *kinds) as error:
-        raise JobError(f"{of}: {error}{fix}" if str(of) else f"{error}{fix}") from error
+        advice = fix if isinstance(error, kinds or ArtefactError) else ""
+        raise JobError(f"{of}: {error}{advice}" if str(of) else f"{error}{advice}") from error
 
 
 @functools.cache

@@ -6,7 +6,7 @@ question is a refusal too, from the rules and how far the response speaks of the
 every labelled answer twice, whole and cut to its first 40 words, because the labelled answers are long and a study's
 may be short. It sees words, `features`, and with a model of sentence embeddings (`judges.embeddings`) request and
 answer embedded. It learns from answers labelled by how harmful they are, too, where there are such
-(`judges.labelled.severity`). Its settings were picked from some sixty variants by the AUROC that the table gives, which
+(`judges.labelled.severity`). Its settings were picked from some forty variants by the AUROC that the table gives, which
 is optimistic by two or three points.
 
 How far to trust the rows. Folds are grouped and each fold chooses its settings inside, so no fold sees its own labels.

@@ -30,8 +30,9 @@ def main() -> None:
     plan, folder = planned(study), options.stored or stored_tables(study)
     swept = [regime for regime in study.config["sweep"]["checkpoints"] if regime in study.trajectories]
     claims = claims_for(dict.fromkeys([*swept, *study.models] or SWEPT))
-    table = power_table(claims, plan, None if folder is None else decided_before(folder))
-    print(f"variances from {folder}" if folder else "all variances are assumed")
+    before = None if folder is None else decided_before(folder)
+    table = power_table(claims, plan, before)
+    print("all variances are assumed" if before is None else f"variances from {folder}")
     print("\n".join(shown(table, plan)))
     file = Path(study.layout.root) / "power.csv"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -73,11 +74,14 @@ def stored_tables(study: Study) -> Path | None:
     return next((folder for folder in folders if (folder / "five_anchor.csv").exists()), None)
 
 
-def decided_before(folder: Path) -> pd.DataFrame:
-    """Claims decided anew from stored tables, for their intervals."""
-    tables = {path.stem: path for path in sorted(folder.glob("*.csv")) if path.stem in TABLES and path.stem != "claims"}
-    read = {name: pd.read_csv(path, keep_default_na=False, na_values=[""]) for name, path in tables.items()}
-    return claims_table(read, ())
+def decided_before(folder: Path) -> pd.DataFrame | None:
+    """Claims decided anew from stored tables, for their intervals; None where these are of an earlier version."""
+    paths = [path for path in sorted(folder.glob("*.csv")) if path.stem in TABLES and path.stem != "claims"]
+    read = {path.stem: pd.read_csv(path, keep_default_na=False, na_values=[""]) for path in paths}
+    old = [name for name, table in read.items() if not set(TABLES[name].names) <= set(table.columns)]
+    if old:
+        print(f"the tables in {folder} are of an earlier version ({', '.join(old)})")
+    return None if old else claims_table(read, ())
 
 
 if __name__ == "__main__":

@@ -34,6 +34,21 @@ def test_monitor_refusals_of_the_reference_run():
             assert [float(x) for x in cell.split(" / ")] == pytest.approx(wanted, abs=0.0051), (regime, step)
 
 
+def test_the_trial_of_the_inner_attack():
+    table = pd.read_csv(RESULTS / "pool_trial.csv").set_index("variant")
+    lines = (DOCS / "hyperparameters.md").read_text().split("| variant | differs by |")[1].splitlines()[2:]
+    rows = [line.strip("| ").split(" | ") for line in lines[: len(table)]]
+    assert {row[0] for row in rows} == set(table.index)
+    for variant, _, gain, seconds, per_second in rows:
+        measured = table.loc[variant]
+        assert [float(value) for value in gain.split(" ± ")] == pytest.approx(
+            [measured["gain"], measured["gain_se"]], abs=0.00051
+        )
+        assert float(seconds) == pytest.approx(measured["spent_s"], abs=0.051)
+        assert float(per_second) == pytest.approx(measured["gain_s"], abs=0.00051)
+    assert table["gain_s"].idxmax() == "narrow"
+
+
 def test_reference_anchors():
     rule = pd.read_csv(RESULTS / "tables/reference_anchors.csv").set_index("regime")
     assert said(

@@ -263,10 +263,11 @@ def compare(a: np.ndarray, b: np.ndarray, metric: Metric, seed: int, draws: int,
     }
 
 
-def paired_rates(a: np.ndarray, b: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
-    """Score interval of the difference of two paired rates (Newcombe 1998, method 10), outcomes 0 or 1 [n].
+def paired_rates(a: np.ndarray, b: np.ndarray, confidence: float = 0.95, factor: float = 1.0) -> tuple[float, float]:
+    """Score interval of `factor` times the rate of a less that of b (Newcombe 1998, method 10), outcomes 0 or 1 [n].
 
-    Unlike a bootstrap it keeps its width where few prompts, or none, differ.
+    Unlike a bootstrap it keeps its width where few prompts, or none, differ. A factor scales the distances of the first
+    rate's ends (Zou and Donner 2008).
     """
     n = len(a)
     first, second = wilson(int(a.sum()), n, confidence), wilson(int(b.sum()), n, confidence)
@@ -279,7 +280,7 @@ def paired_rates(a: np.ndarray, b: np.ndarray, confidence: float = 0.95) -> tupl
     def reach(x: float, y: float) -> float:
         return math.sqrt(max(x * x - 2 * phi * x * y + y * y, 0.0))
 
-    difference = first.value - second.value
-    lo = difference - reach(first.value - first.lo, second.hi - second.value)
-    hi = difference + reach(first.hi - first.value, second.value - second.lo)
-    return max(lo, -1.0), min(hi, 1.0)
+    difference = factor * first.value - second.value
+    lo = difference - reach(factor * (first.value - first.lo), second.hi - second.value)
+    hi = difference + reach(factor * (first.hi - first.value), second.value - second.lo)
+    return max(lo, -1.0), min(hi, factor)

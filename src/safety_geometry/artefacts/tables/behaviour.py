@@ -292,6 +292,7 @@ ATTACK_ARMS = Table(
         *interval(number("gain", "asr less direct_asr; empty for the arm direct", -1, 1, missing=True), PAIRED),
         share("gain_p", "exact McNemar p", missing=True),
         share("gain_p_smallest", "least p that so many changed requests can give", missing=True),
+        SUCCESS_MEANS,
     ),
     key=("seed", "regime", "step", "arm", "template"),
     category="Attacks",

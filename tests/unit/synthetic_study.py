@@ -220,7 +220,8 @@ def selected(layer: int, gain: float) -> dict:
     """What the table selection says of a site that is R."""
     return {
         "status": "own", "reason": None, "layer": layer, "position": -4, "admissible": True, "gain": gain - 0.1,
-        "gain_lo": gain - 0.4, "gain_hi": gain + 0.2, "gain_all": gain, "no_op": 0.0, "null_95": 0.3, "null_sets": 20,
+        "gain_lo": gain - 0.4, "gain_hi": gain + 0.2, "fall": 1.8 - (gain - 0.1), "fall_lo": 1.6 - (gain - 0.1),
+        "fall_hi": 2.0 - (gain - 0.1), "fall_n": 20, "gain_all": gain, "no_op": 0.0, "null_95": 0.3, "null_sets": 20,
         "null_sites": 6, "null_cos": 0.1, "min_gain": 0.5, "runner_up_layer": 14, "runner_up_position": -1, "margin": 0.2,
         "ties": 1, "site_share": 0.9, "none_share": 0.0, "kl": 0.05, "kl_all_layers": 0.08, "inverted": False,
         "openings": "own", "opening_tokens": 2, "auroc": 0.95, "auroc_configured": 0.9, "n_refused": 20, "n_answered": 22,

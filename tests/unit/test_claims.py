@@ -339,11 +339,11 @@ def geometry_tables(size, claim):
                 five.append(me | {"layer_h": 50 + late * 100 * value})
                 angle = 40 + (value if regime == "sft" else 0)
                 geometry.append(me | {"reference": 5, "erank": 10 * np.exp(late * value), "angle_3": angle})
-                gain = 1.0 - late * value if claim.id == "r2d2_score_falls" else 0.5 + value
-                noise = 0.001 * rng.standard_normal()
+                gain, noise = 0.5 + value, 0.001 * rng.standard_normal()
+                lost = {"fall": value, "fall_lo": value - half(size, margin), "fall_hi": value + half(size, margin), "fall_n": 20}
                 for selector in ("effect", "cosmic"):
                     selection.append(me | {"selector": selector, "gain": gain + noise, "gain_lo": gain + noise - half(size, margin),
-                                           "gain_hi": gain + noise + half(size, margin), "n_harmful": 24, "null_95": 0.5})  # fmt: skip
+                                           "gain_hi": gain + noise + half(size, margin), "n_harmful": 24, "null_95": 0.5} | lost)  # fmt: skip
     frames = {
         "geometry": geometry,
         "coupling": coupling,

@@ -154,8 +154,12 @@ def r_beats_its_null(regime: str):
 
 def score_falls(evidence: Evidence) -> Measured:
     """Gain of the papers' score over doing nothing, (S_refuse + S_comply − 2c0) / (2(1 − c0)), reference minus last
-    anchor: c0's own fall is taken off each."""
+    anchor on the same selection prompts: c0's own fall is taken off each."""
     first, last = evidence.reference(ADVERSARIAL), evidence.last(ADVERSARIAL)
-    values = [gains(selection(evidence, ADVERSARIAL, step, "cosmic")) for step in (first, last)]
-    by_seed = {seed: combined((1, -1), [part[seed] for part in values]) for seed in shared(*values)}
-    return Measured(by_seed, f"S_total of r2d2 less c0, step {first} minus {last}")
+    evidence.column("selection", "fall", "fall_lo", "fall_hi", "fall_n")
+    rows = selection(evidence, ADVERSARIAL, last, "cosmic").dropna(subset=["fall"])
+    if not len(rows):
+        raise NotApplicable("r2d2's candidates were not scored at its reference and its last anchor")
+    ends = rows[["seed", "fall", "fall_lo", "fall_hi", "fall_n"]].itertuples(index=False)
+    by_seed = {int(seed): Estimate(*map(float, values)).of_few() for seed, *values in ends}
+    return Measured(by_seed, f"S_total of r2d2 less c0, step {first} minus {last} on the same prompts")

@@ -256,6 +256,11 @@ SELECTION_TABLE = Table(
             ),
             "lower end of the 95 % bootstrap interval over the measuring prompts, the choices as they are",
         ),
+        *interval(
+            number("fall", "gain at the regime's reference anchor less the gain here, on the same selection prompts", missing=True),
+            "lower end of the 95 % bootstrap interval over the prompts that measure at either, paired",
+        ),
+        whole("fall_n", "prompts of the smaller class behind it", 1, missing=True),
         number("gain_all", "of the chosen site on all selection prompts, which chose it", missing=True),
         number("no_op", "what the score is when nothing is edited: effect 0, cosmic S_refuse + S_comply = 2 c0"),
         number(

@@ -194,7 +194,11 @@ def read_log_ratio(
 ) -> Tensor:
     """log P(token) − log P(other) at the first answer token, of C cells on n prompts: [C, n] float64."""
 
-    def score(logits: Tensor, rows: Tensor | None) -> Tensor:
+    def ratio(stream: Tensor) -> Tensor:
+        logits = runner.logits(stream)
         return (logits[..., token] - logits[..., other]).double()
 
-    return _read(runner, clean, cells, batch_size, score, score(runner.logits(clean.final), None).cpu(), None)
+    def score(h: Tensor, rows: Tensor) -> Tensor:
+        return ratio(_last(h, clean, rows))
+
+    return _read(runner, clean, cells, batch_size, score, ratio(clean.final).cpu(), None)

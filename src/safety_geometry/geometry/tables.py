@@ -21,9 +21,10 @@ from safety_geometry.geometry.coupling import SiteDrift, field_geometry, princip
 from safety_geometry.geometry.measures import Measured, measure
 from safety_geometry.geometry.paired_gain import Scored, fall
 from safety_geometry.geometry.selection import Choice
+from safety_geometry.geometry.separability import Scores, ruler_columns, separability_table
 from safety_geometry.settings.identity import Site
 
-TABLES = ("coupling", "geometry", "controls", "profile", "selection")
+TABLES = ("coupling", "geometry", "controls", "profile", "selection", "separability")
 CHOICE = ("s_total", "s_refuse", "s_comply", "kl")
 OF_R_SITE = ("effect", "cosmic", *CHOICE)
 OF_R = names(NEEDING_R)
@@ -34,19 +35,21 @@ def regime_tables(
     checkpoints: Sequence[SelectedCheckpoint],
     reference: int,
     settings: GeometrySettings,
-    rulers: Mapping[str, float],
+    rulers: Mapping[str, Scores],
 ) -> dict[str, pd.DataFrame]:
-    """`TABLES` of a regime's checkpoints in order of steps; reference: step of the reference anchor; rulers: AUROC of
-    plain properties of the probe prompts, by column (`families.RULERS`)."""
+    """`TABLES` of a regime's checkpoints in order of steps; reference: step of the reference anchor; rulers: what
+    plain properties of the select prompts give away, by name."""
     anchor = next(each for each in checkpoints if each.checkpoint.step == reference)
     measured = [(each, measure(each, anchor, settings)) for each in checkpoints]
     controls = [row for pair in measured for row in companion_rows(*pair)]
+    beside = ruler_columns(rulers)
     return {
-        "coupling": pd.DataFrame([coupling_row(*pair) | rulers for pair in measured])[COUPLING.names],
+        "coupling": pd.DataFrame([coupling_row(*pair) | beside for pair in measured])[COUPLING.names],
         "controls": pd.DataFrame(controls, columns=COUPLING_CONTROLS.names),
         "geometry": pd.DataFrame(describe_geometry(checkpoints, anchor, settings)),
-        "profile": pd.concat([profile(each, settings.h_score, rulers) for each in checkpoints]),
+        "profile": pd.concat([profile(each, settings.h_score, beside) for each in checkpoints]),
         "selection": selection_table(checkpoints, anchor, settings),
+        "separability": separability_table(checkpoints, rulers, settings),
     }
 
 

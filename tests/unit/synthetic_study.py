@@ -200,7 +200,11 @@ def carriers(seed: int, regime: str, saves: tuple[int, ...]) -> dict[str, pd.Dat
                 me | {"selector": selector, "in_charge": selector == "effect"} | selected(layer, score)
             )
         for carrier, ruler in product("HR", RULED) if own else ():
-            site = {"carrier": carrier, "layer": layer if carrier == "R" else 29, "position": "-4" if carrier == "R" else "t_inst"}
+            site = {
+                "carrier": carrier,
+                "layer": layer if carrier == "R" else 29,
+                "position": "-4" if carrier == "R" else "t_inst",
+            }
             out["separability"].append(me | site | {"ruler": ruler} | beside(RULED[ruler]))
         for ell in LAYERS if own else ():
             for position in (-5, -4, -3, -2, -1):

@@ -44,7 +44,10 @@ OUTPUTS = {"carriers": "carriers.safetensors", "coupling": "coupling.csv", "geom
 
 RULERS = ["ruler_length_auroc", "ruler_words_auroc"]
 LENGTHS, WORDS = [[3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5, 6]], [[1.0] * 6, [0.0] * 6]  # of harmful and of benign prompts
-RULED = [1 - (1 + 2 + 3 + 4 * 0.5) / 36, 1.0]  # their AUROCs: of 36 pairs of lengths six are the wrong way round and four are ties
+RULED = [
+    1 - (1 + 2 + 3 + 4 * 0.5) / 36,
+    1.0,
+]  # their AUROCs: of 36 pairs of lengths six are the wrong way round and four are ties
 
 
 def activations(step, dtype=np.float32):

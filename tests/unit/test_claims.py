@@ -11,7 +11,6 @@ from safety_geometry.artefacts.tables.registry import TABLES
 from safety_geometry.claims.catalogue import (
     ARMS,
     BEHAVIOUR,
-    CLAIMS,
     COUPLING,
     DENSE,
     GEOMETRY,
@@ -78,7 +77,9 @@ def test_the_papers_shape(study, verdicts):
     assert set(verdicts.index[verdicts["verdict"] == "holds"]) == holds
     assert verdicts.loc["r2d2_c_cos_falls_common", "verdict"] == "no effect"
     assert verdicts.loc["sft_r_relocates_first", "verdict"] == "inconclusive"  # four choices of one seed, shares of .9
-    later = verdicts.index.str.startswith(("aligned_", "inversion_", "sweep_", "late_", "follow_up_", "transfer_", "dense_"))
+    later = verdicts.index.str.startswith(
+        ("aligned_", "inversion_", "sweep_", "late_", "follow_up_", "transfer_", "dense_")
+    )
     assert (verdicts.loc[later, "verdict"] == NOT_APPLICABLE).all()
     assert verdicts.loc[later, "reason"].str.contains("no table").all()
     assert set(verdicts.index[verdicts["tuned"]]) == set(TUNED)
@@ -167,7 +168,9 @@ def test_every_verdict_of_a_behaviour_claim(study, claim):
         # sign of "r2d2 has more" that the claim asks for
         sign = (
             1
-            if claim.id.startswith(("r2d2_reopens", "r2d2_helpfulness", "r2d2_usefulness", "r2d2_refuses_more", "refresh_tells"))
+            if claim.id.startswith(
+                ("r2d2_reopens", "r2d2_helpfulness", "r2d2_usefulness", "r2d2_refuses_more", "refresh_tells")
+            )
             else -1
         )
         tables = base | {
@@ -354,7 +357,12 @@ def geometry_tables(size, claim):
                 angle = 40 + (value if regime == "sft" else 0)
                 geometry.append(me | {"reference": 5, "erank": 10 * np.exp(late * value), "angle_3": angle})
                 gain, noise = 0.5 + value, 0.001 * rng.standard_normal()
-                lost = {"fall": value, "fall_lo": value - half(size, margin), "fall_hi": value + half(size, margin), "fall_n": 20}
+                lost = {
+                    "fall": value,
+                    "fall_lo": value - half(size, margin),
+                    "fall_hi": value + half(size, margin),
+                    "fall_n": 20,
+                }
                 for selector in ("effect", "cosmic"):
                     selection.append(me | {"selector": selector, "gain": gain + noise, "gain_lo": gain + noise - half(size, margin),
                                            "gain_hi": gain + noise + half(size, margin), "n_harmful": 24, "null_95": 0.5} | lost)  # fmt: skip
@@ -419,7 +427,9 @@ def test_every_verdict_of_matched_pairs():
 def test_a_regime_that_refuses_nothing_has_no_dprime():
     outcome = verdict(told(0.0, 0.0), "pairs_told_apart_sft")
     assert outcome.verdict == NOT_APPLICABLE and "refuses all prompts of its matched pairs" in outcome.reason
-    less = verdict({"five_anchor": told(0.0, 0.1)["five_anchor"].drop(columns="refusal_dprime")}, "pairs_told_apart_sft")
+    less = verdict(
+        {"five_anchor": told(0.0, 0.1)["five_anchor"].drop(columns="refusal_dprime")}, "pairs_told_apart_sft"
+    )
     assert less.verdict == NOT_APPLICABLE and "no column refusal_dprime" in less.reason
 
 
@@ -435,7 +445,9 @@ def test_dprime_of_two_regimes_is_compared_on_the_same_pairs(study):
     assert outcome.n == made.SIZES["counterpart"]
 
 
-@pytest.mark.parametrize("claim", [c for c in regime_claims("r2d2") if c.quantity == "auroc"], ids=lambda claim: claim.id)
+@pytest.mark.parametrize(
+    "claim", [c for c in regime_claims("r2d2") if c.quantity == "auroc"], ids=lambda claim: claim.id
+)
 def test_every_verdict_of_a_ruler(study, claim):
     carrier, _, ruler, _ = claim.id.split("_")
     for expected, size in SIZES.items():
@@ -448,7 +460,7 @@ def test_every_verdict_of_a_ruler(study, claim):
 
         outcome = verdict(changed(several(study), "separability", change), claim.id)
         assert outcome.verdict == expected, outcome.reason
-        assert "at step 5 (0.990 and" in outcome.reason
+        assert "at step 5 less that of" in outcome.reason and "(0.990 and" in outcome.reason
 
 
 def test_carriers_and_rulers_that_hardly_differ_are_told_apart_by_many_prompts_only(study):
@@ -472,14 +484,18 @@ def test_carriers_and_rulers_that_hardly_differ_are_told_apart_by_many_prompts_o
 def test_claims_say_what_success_was(study):
     means = changed(study, "five_anchor", lambda f: f.assign(success_means="not_refused"))
     table, plain = claims_table(means).set_index("id"), claims_table(study).set_index("id")
-    on_attacks = [claim.id for claim in claims_of(study) if claim.quantity.endswith("_asr") or claim.id.endswith("_asr")]
+    on_attacks = [
+        claim.id for claim in claims_of(study) if claim.quantity.endswith("_asr") or claim.id.endswith("_asr")
+    ]
     assert len(on_attacks) > 40 and (table.loc[on_attacks, "success_means"] == "not_refused").all()
     assert table.loc[on_attacks, "claim"].str.endswith("(success: not refused).").all()
     assert (plain.loc[on_attacks, "success_means"] == "attack_success").all()
     assert not plain["claim"].str.contains("success: not refused").any()
     rest = table.index.difference([*on_attacks, *(i for i in table.index if i.startswith(("transfer_", "follow_up_")))])
     assert table.loc[rest, "success_means"].isna().all()
-    useful = [claim.id for claim in claims_of(study) if "usefulness" in claim.quantity or claim.id.endswith("_usefulness")]
+    useful = [
+        claim.id for claim in claims_of(study) if "usefulness" in claim.quantity or claim.id.endswith("_usefulness")
+    ]
     assert {"dense_c_cos_usefulness", "dense_c_sub_usefulness", "r2d2_usefulness_rises"} < set(useful)
     assert (table.loc[useful, "verdict"] == NOT_APPLICABLE).all()
     assert table.loc[useful, "reason"].str.contains("no more than not refused").all()

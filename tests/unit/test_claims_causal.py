@@ -255,7 +255,10 @@ def inverted(removed, added, half=0.1, chance=False, regime="aligned", seed=1):
     """Rows of reply_inversion: H's shift less R's of harmful prompts where they are removed and of benign ones where
     they are added; the other cells do not count."""
     here = {"seed": seed, "regime": regime, "step": 0, "anchor": "reference", "n_harmful": 40, "n_benign": 40}
-    rows = [here | {"carrier": "none", "at_chance": chance, "auroc": 0.55, "auroc_lo": 0.4, "auroc_hi": 0.7, "accuracy": 0.5}]
+    rows = [
+        here
+        | {"carrier": "none", "at_chance": chance, "auroc": 0.55, "auroc_lo": 0.4, "auroc_hi": 0.7, "accuracy": 0.5}
+    ]
     for carrier in () if chance else ("H", "R"):
         for family, strength in (("ablate", 1.0), ("steer", 1.0), ("steer", -1.0)):
             counts = (family, strength) != ("steer", -1.0) and carrier == "H"
@@ -264,7 +267,11 @@ def inverted(removed, added, half=0.1, chance=False, regime="aligned", seed=1):
                 mine = counts and (label == "harmful") == (family == "ablate")
                 value = value if mine else 50.0
                 if carrier == "H":
-                    row |= {f"over_r_{label}": value, f"over_r_{label}_lo": value - half, f"over_r_{label}_hi": value + half}
+                    row |= {
+                        f"over_r_{label}": value,
+                        f"over_r_{label}_lo": value - half,
+                        f"over_r_{label}_hi": value + half,
+                    }
             rows.append(row)
     return rows
 
@@ -286,7 +293,9 @@ def test_a_model_at_chance_does_not_count():
     claim = "inversion_h_moves_judgement"
     found = verdict(claim, 1, reply_inversion=inverted(0, 0, chance=True))
     assert found.verdict == NOT_APPLICABLE
-    assert "aligned:0 is at chance on the question without edits (AUROC 0.55 [0.40, 0.70], accuracy 0.50)" in found.reason
+    assert (
+        "aligned:0 is at chance on the question without edits (AUROC 0.55 [0.40, 0.70], accuracy 0.50)" in found.reason
+    )
     both = inverted(0, 0, chance=True, regime="another") + inverted(-2.0, 2.0)
     assert verdict(claim, 1, reply_inversion=both).verdict == "holds"
     plain = pd.DataFrame(inverted(-1.0, 1.0)).assign(over_r_harmful=math.nan)

@@ -224,8 +224,14 @@ def test_claims_know_what_success_means():
     assert "no more than not refused" in only_not_refused({"five_anchor": anchors("not_refused")})
     for table in ("transfer", "control_normalised", "follow_up", "aligned_anchors"):
         assert only_not_refused(good | {table: anchors("not_refused")}), "every table that says so counts"
-    assert meaning("r2d2_reopens", "fixed_asr", denied) == meaning("dense_c_cos_direct_asr", "rho", denied) == "not_refused"
+    assert (
+        meaning("r2d2_reopens", "fixed_asr", denied)
+        == meaning("dense_c_cos_direct_asr", "rho", denied)
+        == "not_refused"
+    )
     assert meaning("r2d2_reopens", "fixed_asr", good) == "attack_success"
-    assert meaning("r2d2_refuses_more", "any_refusal", denied) is meaning("dense_c_cos_usefulness", "rho", denied) is None
+    assert (
+        meaning("r2d2_refuses_more", "any_refusal", denied) is meaning("dense_c_cos_usefulness", "rho", denied) is None
+    )
     assert worded("Attacks transfer.", "not_refused") == "Attacks transfer (success: not refused)."
     assert worded("Attacks transfer.", "attack_success") == worded("Attacks transfer.", None) == "Attacks transfer."

@@ -39,7 +39,10 @@ def test_the_difference_is_paired():
 
 def test_changed_counts_prompts_of_either_class():
     """One harmful prompt that the ruler places below one benign prompt more: two prompts are placed differently."""
-    carrier, ruler = Scores(np.array([3.0, 4.0]), np.array([1.0, 2.0])), Scores(np.array([1.5, 4.0]), np.array([1.0, 2.0]))
+    carrier, ruler = (
+        Scores(np.array([3.0, 4.0]), np.array([1.0, 2.0])),
+        Scores(np.array([1.5, 4.0]), np.array([1.0, 2.0])),
+    )
     found = beyond(carrier, ruler, 50, rng())
     assert found["changed"] == 2 and found["difference"] == pytest.approx(0.25)
 
@@ -51,7 +54,9 @@ def test_intervals_hold_the_truth():
 
 
 def test_rulers_come_from_their_table():
-    table = pd.DataFrame({"label": ["harmful", "harmful", "benign"], "length": [3.0, 1.0, 2.0], "words": [1.0, 2.0, 0.5]})
+    table = pd.DataFrame(
+        {"label": ["harmful", "harmful", "benign"], "length": [3.0, 1.0, 2.0], "words": [1.0, 2.0, 0.5]}
+    )
     found = ruler_scores(table)
     assert found["length"].harmful.tolist() == [3.0, 1.0] and found["words"].benign.tolist() == [0.5]
     assert ruler_columns(found) == {"ruler_length_auroc": 0.5, "ruler_words_auroc": 1.0}

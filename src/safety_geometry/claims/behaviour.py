@@ -102,7 +102,9 @@ def tells_pairs(regime: str):
         rates = evidence.rate(regime, PAIRS, step)
         told = {seed: estimate.of_few() for seed, estimate in rates.items() if estimate.lo < estimate.hi}
         if not told:
-            raise NotApplicable(f"{regime} refuses all prompts of its matched pairs at step {step}, or none: it has no d'")
+            raise NotApplicable(
+                f"{regime} refuses all prompts of its matched pairs at step {step}, or none: it has no d'"
+            )
         return Measured(told, f"d' of refusal of {regime} at step {step}, harmful counterparts against look-alikes")
 
     return measure

@@ -244,7 +244,9 @@ def refusals_without_r(evidence: Evidence, of_models: pd.DataFrame) -> pd.DataFr
     if not len(rows):
         raise NotApplicable("no aligned model answered direct requests with R and with random directions ablated")
     if (fewest := rows["n_controls"].min()) < FEWEST_RANDOM:
-        raise NotApplicable(f"{fewest:.0f} random directions answered beside R, of which the claim asks {FEWEST_RANDOM}")
+        raise NotApplicable(
+            f"{fewest:.0f} random directions answered beside R, of which the claim asks {FEWEST_RANDOM}"
+        )
     return rows
 
 

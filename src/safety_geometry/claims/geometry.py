@@ -186,8 +186,8 @@ def beyond_ruler(carrier: str, ruler: str, regime: str):
             n = float(min(row["n_harmful"], row["n_benign"]))
             estimate = Estimate(*(row[f"difference{end}"] for end in ("", "_lo", "_hi")), n).of_few()
             by_seed[int(row["seed"])] = roomy(estimate, row["changed"], 1.0)
-        values = (f"{rows[name].mean():.3f}" for name in ("auroc", "ruler_auroc"))
-        what = "AUROC of {} less {} of {}".format(carrier, RULERS[ruler], regime)
-        return Measured(by_seed, "{} at step {} ({} and {})".format(what, step, *values))
+        own, other = (f"{rows[name].mean():.3f}" for name in ("auroc", "ruler_auroc"))
+        what = f"AUROC of {carrier} of {regime} at step {step} less that of {RULERS[ruler]} ({own} and {other})"
+        return Measured(by_seed, what)
 
     return measure

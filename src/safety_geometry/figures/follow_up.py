@@ -7,7 +7,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from safety_geometry.figures.modes import MODES, handle, label, look, present
-from safety_geometry.figures.style import GREY, NoData, counts, first_seed, headline, legend_below, need, striped, success
+from safety_geometry.figures.style import (
+    GREY,
+    NoData,
+    counts,
+    first_seed,
+    headline,
+    legend_below,
+    need,
+    striped,
+    success,
+)
 
 PANELS = (
     ("asr", "{success}", "n_asr", "share", 1),

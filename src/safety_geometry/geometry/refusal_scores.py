@@ -102,7 +102,9 @@ def ask(
     first = dict.fromkeys(completion.ids[0] for completion, is_refusal in said if is_refusal and completion.ids)
     of_benign = refused[len(harmful) :]
     order = np.argsort(of_benign, kind="stable")
-    return Asked(list(harmful), [benign[i] for i in order], refused[: len(harmful)], of_benign[order], list(first), order)
+    return Asked(
+        list(harmful), [benign[i] for i in order], refused[: len(harmful)], of_benign[order], list(first), order
+    )
 
 
 def refusal_openings(

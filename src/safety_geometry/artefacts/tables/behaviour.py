@@ -232,7 +232,11 @@ CONTRASTS = Table(
     (
         SEED,
         text("contrast", "what is set against what", ("time", "regime", "arm", "direct")),
-        text("metric", "what is measured; refusal_dprime over matched pairs, of time and regime only", (*METRICS, OF_PAIRS)),
+        text(
+            "metric",
+            "what is measured; refusal_dprime over matched pairs, of time and regime only",
+            (*METRICS, OF_PAIRS),
+        ),
         text("regime", "regime of the first checkpoint"),
         whole("step", "its step", 0),
         text("anchor", "its anchor; empty: a save without a name", missing=True),

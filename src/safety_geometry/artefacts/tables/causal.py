@@ -383,7 +383,9 @@ ALIGNED_ANCHORS = Table(
         share("r_minus_h_p", "exact McNemar p"),
         *interval(number("r_perp_minus_h", "asr_r_perp_h - asr_h_only, on the same prompts", -1, 1), PAIRED),
         share("r_perp_minus_h_p", "exact McNemar p"),
-        *interval(share("refusal_baseline", "full or partial refusals of the same requests without intervention"), WILSON),
+        *interval(
+            share("refusal_baseline", "full or partial refusals of the same requests without intervention"), WILSON
+        ),
         *interval(share("refusal_h_only", "the same with H edited"), WILSON),
         *interval(share("refusal_r_only", "the same with R edited"), WILSON),
         *interval(share("refusal_r_perp_h", "the same with R without its part along H edited"), WILSON),

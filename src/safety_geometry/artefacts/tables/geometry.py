@@ -257,7 +257,11 @@ SELECTION_TABLE = Table(
             "lower end of the 95 % bootstrap interval over the measuring prompts, the choices as they are",
         ),
         *interval(
-            number("fall", "gain at the regime's reference anchor less the gain here, on the same selection prompts", missing=True),
+            number(
+                "fall",
+                "gain at the regime's reference anchor less the gain here, on the same selection prompts",
+                missing=True,
+            ),
             "lower end of the 95 % bootstrap interval over the prompts that measure at either, paired",
         ),
         whole("fall_n", "prompts of the smaller class behind it", 1, missing=True),

@@ -29,7 +29,7 @@ def main() -> None:
     study = read_study(options.configfile)
     plan, folder = planned(study), options.stored or stored_tables(study)
     swept = [regime for regime in study.config["sweep"]["checkpoints"] if regime in study.trajectories]
-    claims = claims_for(dict.fromkeys([*swept, *study.models] or SWEPT))
+    claims = claims_for(dict.fromkeys([*swept, *study.models] or SWEPT), study.trajectories)
     before = None if folder is None else decided_before(folder)
     table = power_table(claims, plan, before)
     print("all variances are assumed" if before is None else f"variances from {folder}")
@@ -47,6 +47,8 @@ def planned(study: Study) -> Plan:
     suites, swept = sweep["generate"]["suites"], bool(study.swept())
     sizes = {name: number(roles.get(name)) for name in ("direct", "lookalike", "utility", "usefulness")}
     sizes |= {"fit": number(roles.get("fit_harmful")), "select": number(roles.get("select_harmful"))}
+    asked, matched = sweep.get("reply_inversion"), bool(roles.get("counterpart"))
+    sizes |= {"inversion": asked["prompts"]["harmful"] if asked else 0, "pairs": sizes["lookalike"] * matched}
     sizes |= {"attacked": config["attacks"]["behaviours"], "readout": sweep["prompts"]["harmful"] * swept}
     sizes |= {"generated": suites.get("direct", 0) * (swept or bool(aligned["models"])), "seeds": len(config["seeds"])}
     sizes |= {"follow_up": config["follow_up"]["suites"].get("direct", 0) // 2 * bool(config["follow_up"]["targets"])}

@@ -10,13 +10,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.special import bdtrc
+import pandas as pd
+from scipy.special import bdtrc, ndtr, ndtri
 
-from safety_geometry.claims.evidence import paired
+from safety_geometry.claims.evidence import paired, roomy
 from safety_geometry.claims.geometry import choice_error
 from safety_geometry.claims.margins import MARGINS
 from safety_geometry.claims.rules import FAILS, HOLDS, NO_EFFECT, Measured, judged
+from safety_geometry.geometry.separability import Scores, beyond
 from safety_geometry.judges.behaviour import METRICS, compare
+from safety_geometry.judges.pairs import pair_contrast, refusal_dprime
 from safety_geometry.stats.estimates import holm, permutation_p, spearman, spearman_block_bootstrap, wilson
 from safety_geometry.stats.pooling import Estimate, stouffer
 
@@ -138,6 +141,48 @@ def paired_means(n: int):
     return each(one)
 
 
+def pairs(n: int, safe: float = 0.4):
+    """d′ of matched pairs: the look-alikes are refused at this rate, independently of their counterparts."""
+
+    def one(effect: float, rng: np.random.Generator) -> Estimate:
+        harmful = (rng.random(n) < ndtr(ndtri(safe) + effect)).astype(float)
+        got = refusal_dprime(harmful, (rng.random(n) < safe).astype(float), int(rng.integers(2**31)), draws=200)
+        return Estimate(got.value, got.lo, got.hi, n).of_few()
+
+    return each(one)
+
+
+def pair_differences(n: int, kept: float = 0.7):
+    """d′ of a checkpoint less that of another, which answers this share of the pairs alike."""
+
+    def one(effect: float, rng: np.random.Generator) -> Estimate:
+        u = rng.random((2, 2, n))  # checkpoint, kind of prompt, pair
+        u[1] = np.where(rng.random(n) < kept, u[0], u[1])
+        frames = [
+            pd.DataFrame({"pair": range(n), "harmful": 1.0 * (each[0] < ndtr(shift)), "safe": 1.0 * (each[1] < 0.4)})
+            for each, shift in zip(u, (0.3 + effect, 0.3), strict=True)
+        ]
+        return paired(pair_contrast(*frames, int(rng.integers(2**31)), draws=200, flips=19).iloc[0].to_dict())
+
+    return each(one)
+
+
+def beside_rulers(n: int, quality: float = 1.5):
+    """AUROC of a carrier less that of a ruler of a known one, whose scores are correlated."""
+    middle = float(ndtr(quality / np.sqrt(2)))
+
+    def one(effect: float, rng: np.random.Generator) -> Estimate:
+        better = np.sqrt(2) * ndtri(np.clip(middle + effect, 0.001, 0.999))
+        z = rng.standard_normal((2, 2, n))  # score, class, prompt
+        z[1] = 0.6 * z[0] + 0.8 * z[1]
+        z[:, 0] += np.array([better, quality])[:, None]
+        got = beyond(Scores(*z[0]), Scores(*z[1]), 200, rng)
+        estimate = Estimate(got["difference"], got["difference_lo"], got["difference_hi"], n)
+        return roomy(estimate.of_few(), got["changed"], 1.0)
+
+    return each(one)
+
+
 def rate(n: int):
     def one(effect: float, rng: np.random.Generator) -> Estimate:
         got = wilson(int(rng.binomial(n, float(np.clip(effect, 0, 1)))), n)
@@ -236,7 +281,7 @@ def chosen_layers(share: float):
 
 @functools.cache
 def rules(
-    direct: int = 72, lookalike: int = 72, utility: int = 60, fit: int = 48, readout: int = 16
+    direct: int = 72, lookalike: int = 72, utility: int = 60, fit: int = 48, readout: int = 16, select: int = 24
 ) -> tuple[Rule, ...]:
     """Every distinct rule at the reference's n."""
     m = {name: quantity.margin for name, quantity in MARGINS.items()}
@@ -250,6 +295,12 @@ def rules(
              expected=(FAILS, HOLDS, FAILS)),
         Rule("beyond shuffled labels", "difference", 0.09, (0.25, 0.0, -0.25), 0.04, bootstrapped(fit, 0.17), 0.09),
         Rule("edits with permutation p", "difference", m["log_odds"], (2.5, 0.0, -2.5), 0.5, tested_cell(readout, 399)),
+        Rule("matched pairs, difference", "difference", m["refusal_dprime"], (1.2, 0.0, -1.2), 0.1, pairs(60),
+             expected=(HOLDS, "", FAILS)),
+        Rule("matched pairs of two checkpoints", "difference", m["refusal_dprime"], (1.2, 0.0, -1.2), 0.1,
+             pair_differences(60), expected=(HOLDS, "", FAILS)),
+        Rule("carriers beside rulers", "difference", m["auroc"], (0.13, 0.0, -0.3), 0.01, beside_rulers(select),
+             expected=(HOLDS, "", FAILS)),
         Rule("seeds only, constant", "constant", m["erank"], (0.5, 0.0, -0.5), 0.01, seeds_only(0.02),
              expected=(FAILS, HOLDS, FAILS)),
         Rule("seeds only, difference", "difference", m["angle"], (20.0, 0.0, -20.0), 1.0, seeds_only(0.8)),

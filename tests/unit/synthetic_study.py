@@ -1,6 +1,7 @@
 """A made-up study in the paper's shape: judged completions and the tables of carriers, with known answers."""
 
 import functools
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,8 @@ SHAPE = {
 COUPLED = {"sft": (0.022,) * 5, "r2d2": (0.075, 0.078, 0.066, 0.021, 0.0205), "sft_refusal": (0.03,) * 5}
 R_LAYER = {"sft": (23, 5, 5, 5, 5), "r2d2": (23, 23, 23, 5, 5), "sft_refusal": (23, 23, 23, 23, 23)}
 RANK = {"sft": 1.24, "r2d2": 1.25, "sft_refusal": 1.26}
-RULERS = {"ruler_length_auroc": 0.6, "ruler_words_auroc": 0.95}
+RULED = {"length": 0.6, "words": 0.97}
+RULERS = {f"ruler_{name}_auroc": value for name, value in RULED.items()}
 LAYERS, DEEPEST, WIDTH = (5, 10, 14, 19, 23), 30, 24
 
 
@@ -85,7 +87,8 @@ def identity(seed, regime, step):
 def carriers(seed: int, regime: str, saves: tuple[int, ...]) -> dict[str, pd.DataFrame]:
     """coupling, geometry, coupling_controls, profile and selection of one regime."""
     rng = np.random.default_rng([seed, REGIMES.index(regime)])
-    out = {name: [] for name in ("coupling", "geometry", "coupling_controls", "profile", "selection")}
+    names = ("coupling", "geometry", "coupling_controls", "profile", "selection", "separability")
+    out = {name: [] for name in names}
     for number, step in enumerate(saves):
         place = max(i for i, s in enumerate(sorted(ANCHORS)) if s <= max(step, 5))
         me, value, layer = identity(seed, regime, step), COUPLED[regime][place], R_LAYER[regime][place]
@@ -196,6 +199,13 @@ def carriers(seed: int, regime: str, saves: tuple[int, ...]) -> dict[str, pd.Dat
             out["selection"].append(
                 me | {"selector": selector, "in_charge": selector == "effect"} | selected(layer, score)
             )
+        for carrier, ruler in product("HR", RULED) if own else ():
+            site = {
+                "carrier": carrier,
+                "layer": layer if carrier == "R" else 29,
+                "position": "-4" if carrier == "R" else "t_inst",
+            }
+            out["separability"].append(me | site | {"ruler": ruler} | beside(RULED[ruler]))
         for ell in LAYERS if own else ():
             for position in (-5, -4, -3, -2, -1):
                 chosen, top = (ell, position) == (layer, -4), score if ell == layer else score - 0.5
@@ -216,11 +226,19 @@ def carriers(seed: int, regime: str, saves: tuple[int, ...]) -> dict[str, pd.Dat
     return {name: pd.DataFrame(rows) for name, rows in out.items()}
 
 
+def beside(ruler: float) -> dict:
+    """What the table separability says of a carrier with an AUROC of .99 beside a ruler."""
+    gap = 0.99 - ruler
+    ends = {"difference": gap, "difference_lo": gap - 0.04, "difference_hi": gap + 0.03}
+    return {"auroc": 0.99, "ruler_auroc": ruler} | ends | {"changed": 20, "n_harmful": 24, "n_benign": 24}
+
+
 def selected(layer: int, gain: float) -> dict:
     """What the table selection says of a site that is R."""
     return {
         "status": "own", "reason": None, "layer": layer, "position": -4, "admissible": True, "gain": gain - 0.1,
-        "gain_lo": gain - 0.4, "gain_hi": gain + 0.2, "gain_all": gain, "no_op": 0.0, "null_95": 0.3, "null_sets": 20,
+        "gain_lo": gain - 0.4, "gain_hi": gain + 0.2, "fall": 1.8 - (gain - 0.1), "fall_lo": 1.6 - (gain - 0.1),
+        "fall_hi": 2.0 - (gain - 0.1), "fall_n": 20, "gain_all": gain, "no_op": 0.0, "null_95": 0.3, "null_sets": 20,
         "null_sites": 6, "null_cos": 0.1, "min_gain": 0.5, "runner_up_layer": 14, "runner_up_position": -1, "margin": 0.2,
         "ties": 1, "site_share": 0.9, "none_share": 0.0, "kl": 0.05, "kl_all_layers": 0.08, "inverted": False,
         "openings": "own", "opening_tokens": 2, "auroc": 0.95, "auroc_configured": 0.9, "n_refused": 20, "n_answered": 22,

@@ -70,7 +70,7 @@ def judged(frame: pd.DataFrame, asr=None, seed: int = 1, suites=None) -> pd.Data
                     "id": f"{suite}:{cell}:{suite}-{i:02d}", "suite": suite, "prompt_id": f"{suite}-{i:02d}", "arm": cell,
                     "any_refusal": bool(not success[i] and rng.random() < 0.7), "attack_success": bool(success[i] and suite == "direct"),
                     "degenerate": bool(rng.random() < 0.2), "usefulness": round(rng.random(), 3),
-                    "utility": float(rng.integers(0, 3)) if suite == "utility" else np.nan,
+                    "utility": float(rng.integers(0, 3)) if suite == "utility" else np.nan, "success_means": "attack_success",
                 })  # fmt: skip
     return pd.DataFrame(rows)
 

@@ -25,7 +25,8 @@ def judged(
         )
         rows += [
             {"seed": seed, "attack": attack, "source_regime": source[0], "source_step": source[1], "target_regime": target[0],
-             "target_step": target[1], "behaviour": f"b{i:02d}", "success": (i + 0.5) / BEHAVIOURS < rate}
+             "target_step": target[1], "behaviour": f"b{i:02d}", "success": (i + 0.5) / BEHAVIOURS < rate,
+             "success_means": "attack_success"}
             for i in range(BEHAVIOURS)
         ]  # fmt: skip
     return pd.DataFrame(rows)

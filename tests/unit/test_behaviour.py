@@ -154,7 +154,9 @@ def attacked_by(**arms) -> pd.DataFrame:
                 row = {"suite": suite, "prompt_id": prompt, "arm": arm or None, "attack_success": success == "1"}
                 rows.append(row | {"hit_limit": prompt == "a" and suite == "framings", "any_refusal": False})
     frame = pd.DataFrame(rows)
-    return frame.assign(refusal="none", usefulness=0.0, degenerate=False, utility=np.nan)
+    return frame.assign(
+        refusal="none", usefulness=0.0, degenerate=False, utility=np.nan, success_means="attack_success"
+    )
 
 
 ALL_ARMS = {

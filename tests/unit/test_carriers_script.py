@@ -39,9 +39,15 @@ PARAMS = {
     },
 }  # fmt: skip
 OUTPUTS = {"carriers": "carriers.safetensors", "coupling": "coupling.csv", "geometry": "geometry.csv",
-           "controls": "coupling_controls.csv", "profile": "profile.csv", "selection": "selection.csv"}  # fmt: skip
+           "controls": "coupling_controls.csv", "profile": "profile.csv", "selection": "selection.csv",
+           "separability": "separability.csv"}  # fmt: skip
 
 RULERS = ["ruler_length_auroc", "ruler_words_auroc"]
+LENGTHS, WORDS = [[3, 4, 5, 6, 7, 8], [1, 2, 3, 4, 5, 6]], [[1.0] * 6, [0.0] * 6]  # of harmful and of benign prompts
+RULED = [
+    1 - (1 + 2 + 3 + 4 * 0.5) / 36,
+    1.0,
+]  # their AUROCs: of 36 pairs of lengths six are the wrong way round and four are ties
 
 
 def activations(step, dtype=np.float32):
@@ -105,7 +111,9 @@ def run(folder, monkeypatch, params=PARAMS, kl=0.02, order=STEPS, caches=activat
         empty = "refused.harmful" in caches(step) and "mean.refused" not in caches(step)
         write_scores(path, None if empty else scores(step, kl), L)
         command.append(str(path))
-    (folder / "rulers.csv").write_text(f"{','.join(RULERS)},n_harmful,n_benign\n0.625,0.875,{M},{M}\n")
+    sides = zip(("harmful", "benign"), LENGTHS, WORDS, strict=True)
+    lines = [f"{label},{a},{b}" for label, *side in sides for a, b in zip(*side, strict=True)]
+    (folder / "rulers.csv").write_text("\n".join(["label,length,words", *lines]) + "\n")
     command += ["--rulers", str(folder / "rulers.csv")]
     for name, file in OUTPUTS.items():
         command += [f"--{name}", str(folder / file)]
@@ -138,7 +146,34 @@ def test_sites_are_own_or_frozen_from_the_anchor_before(result):
 
 def test_rulers_stand_beside_every_separability(result):
     for name in ("coupling", "profile"):
-        assert (result[1][name][RULERS] == [0.625, 0.875]).all(axis=None)
+        assert result[1][name][RULERS].to_numpy() == pytest.approx(np.tile(RULED, (len(result[1][name]), 1)), abs=1e-6)
+
+
+def test_carriers_are_compared_with_the_rulers_at_the_anchors(result):
+    folder, tables = result
+    table, coupling = tables["separability"], tables["coupling"].set_index("step")
+    assert set(table["step"]) == set(SCORED) and set(table["carrier"]) == {"H", "R"}
+    assert table.set_index("ruler").loc["length", "ruler_auroc"].to_numpy() == pytest.approx(RULED[0], abs=1e-6)
+    for row in table.to_dict("records"):
+        cache, name = Activations(folder / f"activations{row['step']}.safetensors"), row["carrier"].lower()
+        layer, position = coupling.loc[row["step"], [f"layer_{name}", f"pos_{name}"]]
+        assert (row["layer"], row["position"]) == (layer, str(position if name == "h" else int(position)))
+        where = "t_inst" if name == "h" else int(position)
+        place = cache.index(where), int(layer)
+        u = cache.mean("harmful")[place].astype(float) - cache.mean("benign")[place]
+        high, low = (cache.select(label, where)[:, int(layer)].astype(float) @ u for label in ("harmful", "benign"))
+        wanted = np.mean([x > y for x in high for y in low])
+        assert row["auroc"] == pytest.approx(wanted, abs=1e-6)
+        assert row["difference"] == pytest.approx(wanted - row["ruler_auroc"], abs=2e-6)
+        assert row["difference_lo"] <= row["difference"] <= row["difference_hi"] and row["n_harmful"] == M
+
+
+def test_the_fall_of_a_gain_is_from_the_reference_anchor(result):
+    chosen = result[1]["selection"].set_index(["selector", "step"])
+    for selector in ("effect", "cosmic"):
+        later, first = chosen.loc[(selector, 12)], chosen.loc[(selector, 4)]
+        assert later["fall"] == pytest.approx(first["gain"] - later["gain"], abs=2e-5) and np.isnan(first["fall"])
+        assert later["fall_n"] == M - 2
 
 
 def test_coupling_is_that_of_the_means(result):

@@ -20,6 +20,7 @@ from safety_geometry.causal.effects import (
 from safety_geometry.causal.layer_scan import layer_scan
 from safety_geometry.causal.names import KINDS, SHARED
 from safety_geometry.causal.outcomes import outcome_matrix
+from safety_geometry.judges.behaviour import paired_rates
 from safety_geometry.stats.seeds import generator
 
 EFFECT = -3.0
@@ -51,7 +52,8 @@ def test_every_number_against_a_loop_over_cells_and_prompts(sweep, table):
     """Point estimates of every metric and kind of control, prompt by prompt in float64."""
     cells, readout, judged = sweep
     suites = {"asr": ("direct", "attack_success"), "any_refusal": ("lookalike", "any_refusal"),
-              "benign_mean": ("utility", "utility"), "degenerate": (None, "degenerate")}  # fmt: skip
+              "benign_mean": ("utility", "utility"), "degenerate": (None, "degenerate"),
+              "direct_refusal": ("direct", "any_refusal")}  # fmt: skip
 
     @functools.cache
     def measured(cell, metric):
@@ -62,7 +64,7 @@ def test_every_number_against_a_loop_over_cells_and_prompts(sweep, table):
         rows = judged[(judged["arm"] == cell) & ((judged["suite"] == suite) | (suite is None))]
         return {(r["suite"], r["prompt_id"]): float(r[column]) for r in rows.to_dict("records")}
 
-    assert len(table) == 2 * 6 * 6  # targets, metrics, pooled and five kinds
+    assert len(table) == 2 * 7 * 6  # targets, metrics, pooled and five kinds
     for row in table.to_dict("records"):
         clean, mine = measured("clean", row["metric"]), measured(row["target"], row["metric"])
         kinds = SHARED if row["control"] == "pooled" else (row["control"],)
@@ -77,6 +79,44 @@ def test_every_number_against_a_loop_over_cells_and_prompts(sweep, table):
         assert {name: row[name] for name in expected} == pytest.approx(expected, abs=1e-12)
         assert row["lo"] <= row["delta_control"] + 1e-12 and row["delta_control"] <= row["hi"] + 1e-12
         assert bool(row["primary"]) == (row["target"] == TARGET)
+
+
+def test_rates_stand_beside_the_baseline_and_the_control_that_is_exceeded_least(sweep, table):
+    """Newcombe's interval of the target less the model as it is, less half of it, and less each control, prompt by
+    prompt; of the controls the one whose interval reaches furthest back."""
+    cells, _, judged = sweep
+
+    def answers(cell, column):
+        rows = judged[(judged["arm"] == cell) & (judged["suite"] == "direct")]
+        return rows.sort_values("prompt_id")[column].to_numpy(float)
+
+    for metric, column in (("asr", "attack_success"), ("direct_refusal", "any_refusal")):
+        for row in table[table["metric"] == metric].to_dict("records"):
+            mine, clean = answers(row["target"], column), answers("clean", column)
+            assert (row["delta_lo"], row["delta_hi"]) == pytest.approx(paired_rates(mine, clean))
+            kinds = SHARED if row["control"] == "pooled" else (row["control"],)
+            ids = cells.loc[(cells["target"] == row["target"]) & cells["control"].isin(kinds), "cell"]
+            ends = [(*paired_rates(mine, answers(c, column)), (mine - answers(c, column)).mean()) for c in ids]
+            worst = min(ends, key=lambda e: e[0]) if row["delta"] > 0 else max(ends, key=lambda e: e[1])
+            found = row["worst_lo"], row["worst_hi"], row["worst_delta"]
+            assert found == pytest.approx(worst)
+            if metric == "direct_refusal":
+                assert row["halved"] == pytest.approx(clean.mean() / 2 - mine.mean())
+                assert (row["halved_lo"], row["halved_hi"]) == pytest.approx(paired_rates(clean, mine, factor=0.5))
+    rest = table[~table["metric"].isin(["asr", "direct_refusal", "any_refusal", "degenerate"])]
+    assert rest["worst_lo"].isna().all() and table.loc[table["metric"] != "direct_refusal", "halved"].isna().all()
+
+
+def test_half_of_a_rate_less_another_covers_its_truth():
+    """Outcomes of a model that refuses half of the requests, of which an edit leaves some: of 1000 intervals not far
+    from 95 % hold the truth, and a factor of 1 is Newcombe's own."""
+    rng, n, kept = np.random.default_rng(3), 100, 0.4
+    before = rng.random((1000, n)) < 0.5
+    after = before & (rng.random((1000, n)) < kept)
+    ends = np.array([paired_rates(a, b, factor=0.5) for a, b in zip(before * 1.0, after * 1.0, strict=True)])
+    truth = 0.25 - 0.5 * kept
+    assert 0.93 < np.mean((ends[:, 0] <= truth) & (truth <= ends[:, 1])) < 0.985
+    assert paired_rates(before[0] * 1.0, after[0] * 1.0) == paired_rates(before[0] * 1.0, after[0] * 1.0, factor=1.0)
 
 
 def test_permutation_p_against_ranks_by_hand(sweep, table):

@@ -9,6 +9,7 @@ from safety_geometry.artefacts.tables.files import check_table
 from safety_geometry.artefacts.tables.registry import TABLES
 from safety_geometry.causal.aligned import ARMS, aligned_row
 from safety_geometry.causal.quadrants import QUADRANTS, projection, quadrants, sample
+from safety_geometry.judges.behaviour import paired_rates
 from safety_geometry.stats.estimates import mcnemar_exact, wilson
 
 SITES = {"layer_h": 14, "pos_h": "t_inst", "layer_r": 19, "pos_r": -1}
@@ -123,7 +124,14 @@ def test_aligned_row_against_its_arms():
     assert row["r_minus_h"] == pytest.approx(0.6) and row["r_minus_h_lo"] > 0.2
     assert row["r_minus_h_p"] == pytest.approx(mcnemar_exact(first < 16, first < 4)) == pytest.approx(2 * 0.5**12)
     assert row["r_perp_minus_h_p"] == pytest.approx(2 * 0.5**8)
-    assert row["angle_3"] is None and row["n"] == 20
+    direct = judged[judged["suite"] == "direct"].sort_values("prompt_id")
+    refused = {arm: direct.loc[direct["arm"] == cell, "any_refusal"].to_numpy(float) for arm, cell in arms.items()}
+    assert {arm: row[f"refusal_{arm}"] for arm in arms} == {arm: each.mean() for arm, each in refused.items()}
+    assert row["refusal_h_minus_r"] == pytest.approx((refused["h_only"] - refused["r_only"]).mean())
+    ends = row["refusal_h_minus_r_lo"], row["refusal_h_minus_r_hi"]
+    assert ends == pytest.approx(paired_rates(refused["h_only"], refused["r_only"]))
+    assert row["refusal_h_minus_r_p"] == mcnemar_exact(refused["h_only"], refused["r_only"])
+    assert row["angle_3"] is None and row["n"] == 20 and row["success_means"] == "attack_success"
     with pytest.raises(ValueError, match="sft: cell elsewhere has no judged answers"):
         aligned_row(
             judged,

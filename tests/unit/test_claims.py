@@ -8,14 +8,25 @@ import synthetic_study as made
 
 from safety_geometry.artefacts.tables.files import check_table
 from safety_geometry.artefacts.tables.registry import TABLES
-from safety_geometry.claims.catalogue import ARMS, BEHAVIOUR, CLAIMS, COUPLING, DENSE, GEOMETRY, TUNED, claims_of
+from safety_geometry.claims.catalogue import (
+    ARMS,
+    BEHAVIOUR,
+    COUPLING,
+    DENSE,
+    GEOMETRY,
+    SWEPT,
+    TUNED,
+    claims_for,
+    claims_of,
+    regime_claims,
+)
 from safety_geometry.claims.decide import claims_table, counts, decided
 from safety_geometry.claims.evidence import Evidence
 from safety_geometry.claims.margins import MARGINS
 from safety_geometry.claims.rules import NOT_APPLICABLE, REACHABLE
 from safety_geometry.geometry.dense import dense_correlations
 
-BY_ID = {claim.id: claim for claim in CLAIMS}
+BY_ID = {claim.id: claim for claim in claims_for(SWEPT)}
 SEEDS = (1, 2, 3)
 
 
@@ -60,11 +71,15 @@ def test_the_papers_shape(study, verdicts):
         "r2d2_score_falls", "r_found_r2d2", "r_found_sft", "r_found_sft_refusal", "r2d2_resists_early_framing",
         "r2d2_resists_early_any", "r2d2_reopens_framing", "r2d2_reopens_any", "sft_attackable_framing", "sft_attackable_any",
         "low_coupling_not_safe_framing", "low_coupling_not_safe_any",
+        *(f"{carrier}_beyond_length_{regime}" for carrier in "hr" for regime in SWEPT), "refresh_tells_pairs",
+        "pairs_told_apart_r2d2", "pairs_told_apart_sft",
     }  # fmt: skip
     assert set(verdicts.index[verdicts["verdict"] == "holds"]) == holds
     assert verdicts.loc["r2d2_c_cos_falls_common", "verdict"] == "no effect"
     assert verdicts.loc["sft_r_relocates_first", "verdict"] == "inconclusive"  # four choices of one seed, shares of .9
-    later = verdicts.index.str.startswith(("aligned_", "sweep_", "late_", "follow_up_", "transfer_", "dense_"))
+    later = verdicts.index.str.startswith(
+        ("aligned_", "inversion_", "sweep_", "late_", "follow_up_", "transfer_", "dense_")
+    )
     assert (verdicts.loc[later, "verdict"] == NOT_APPLICABLE).all()
     assert verdicts.loc[later, "reason"].str.contains("no table").all()
     assert set(verdicts.index[verdicts["tuned"]]) == set(TUNED)
@@ -153,7 +168,9 @@ def test_every_verdict_of_a_behaviour_claim(study, claim):
         # sign of "r2d2 has more" that the claim asks for
         sign = (
             1
-            if claim.id.startswith(("r2d2_reopens", "r2d2_helpfulness", "r2d2_usefulness", "r2d2_refuses_more"))
+            if claim.id.startswith(
+                ("r2d2_reopens", "r2d2_helpfulness", "r2d2_usefulness", "r2d2_refuses_more", "refresh_tells")
+            )
             else -1
         )
         tables = base | {
@@ -339,11 +356,16 @@ def geometry_tables(size, claim):
                 five.append(me | {"layer_h": 50 + late * 100 * value})
                 angle = 40 + (value if regime == "sft" else 0)
                 geometry.append(me | {"reference": 5, "erank": 10 * np.exp(late * value), "angle_3": angle})
-                gain = 1.0 - late * value if claim.id == "r2d2_score_falls" else 0.5 + value
-                noise = 0.001 * rng.standard_normal()
+                gain, noise = 0.5 + value, 0.001 * rng.standard_normal()
+                lost = {
+                    "fall": value,
+                    "fall_lo": value - half(size, margin),
+                    "fall_hi": value + half(size, margin),
+                    "fall_n": 20,
+                }
                 for selector in ("effect", "cosmic"):
                     selection.append(me | {"selector": selector, "gain": gain + noise, "gain_lo": gain + noise - half(size, margin),
-                                           "gain_hi": gain + noise + half(size, margin), "n_harmful": 24, "null_95": 0.5})  # fmt: skip
+                                           "gain_hi": gain + noise + half(size, margin), "n_harmful": 24, "null_95": 0.5} | lost)  # fmt: skip
     frames = {
         "geometry": geometry,
         "coupling": coupling,
@@ -384,6 +406,99 @@ def test_seeds_without_a_value_are_left_out_and_counted(study):
     assert lost([1, 2, 3]).verdict == NOT_APPLICABLE
     empty = changed(study, "five_anchor", lambda f: f.assign(layer_h=np.nan))
     assert verdict(empty, "h_layer_constant").reason.endswith("no seed has a value")
+
+
+# ------------------------------------------------------------------------------------------- matched pairs and rulers
+
+
+def told(value, width, n=60):
+    """five_anchor of three seeds with this d' of matched pairs."""
+    return {"five_anchor": five_anchor(value, width, "refusal_dprime").assign(refusal_dprime_n=n)}
+
+
+def test_every_verdict_of_matched_pairs():
+    for expected, size in SIZES.items():
+        for regime in ("r2d2", "sft", "sft_refusal"):
+            outcome = verdict(told(0.25 * size, half(size, 0.25)), f"pairs_told_apart_{regime}")
+            assert outcome.verdict == expected, outcome.reason
+            assert outcome.estimate == pytest.approx(0.25 * size) and "at step 40" in outcome.reason
+
+
+def test_a_regime_that_refuses_nothing_has_no_dprime():
+    outcome = verdict(told(0.0, 0.0), "pairs_told_apart_sft")
+    assert outcome.verdict == NOT_APPLICABLE and "refuses all prompts of its matched pairs" in outcome.reason
+    less = verdict(
+        {"five_anchor": told(0.0, 0.1)["five_anchor"].drop(columns="refusal_dprime")}, "pairs_told_apart_sft"
+    )
+    assert less.verdict == NOT_APPLICABLE and "no column refusal_dprime" in less.reason
+
+
+def test_dprime_of_two_regimes_is_compared_on_the_same_pairs(study):
+    """The synthetic study: at step 40 sft_refusal refuses three quarters of its counterparts, R2D2 fewer."""
+    row = study["contrasts"].query(
+        "metric == 'refusal_dprime' and contrast == 'regime' and step == 40 and regime == 'r2d2' and other_regime == 'sft_refusal'"
+    )
+    anchors = study["five_anchor"].set_index(["regime", "step"])["refusal_dprime"]
+    outcome = verdict(study, "refresh_tells_pairs")
+    assert outcome.estimate == pytest.approx(row["value"].item())
+    assert outcome.estimate == pytest.approx(anchors["r2d2", 40] - anchors["sft_refusal", 40], abs=1e-9)
+    assert outcome.n == made.SIZES["counterpart"]
+
+
+@pytest.mark.parametrize(
+    "claim", [c for c in regime_claims("r2d2") if c.quantity == "auroc"], ids=lambda claim: claim.id
+)
+def test_every_verdict_of_a_ruler(study, claim):
+    carrier, _, ruler, _ = claim.id.split("_")
+    for expected, size in SIZES.items():
+        gap, width = 0.05 * size, half(size, 0.05)
+
+        def change(frame, gap=gap, width=width):
+            mine = (frame["carrier"] == carrier.upper()) & (frame["ruler"] == ruler)
+            values = {"difference": gap, "difference_lo": gap - width, "difference_hi": gap + width}
+            return frame.assign(**{name: frame[name].where(~mine, value) for name, value in values.items()})
+
+        outcome = verdict(changed(several(study), "separability", change), claim.id)
+        assert outcome.verdict == expected, outcome.reason
+        assert "at step 5 less that of" in outcome.reason and "(0.990 and" in outcome.reason
+
+
+def test_carriers_and_rulers_that_hardly_differ_are_told_apart_by_many_prompts_only(study):
+    """Both perfect on 24 prompts of a class: no effect is not shown, since a tenth of all prompts may be otherwise."""
+
+    def same(n):
+        def change(frame):
+            still = {"difference": 0.0, "difference_lo": 0.0, "difference_hi": 0.0, "changed": 0}
+            return frame.assign(**still, n_harmful=n, n_benign=n)
+
+        return verdict(changed(study, "separability", change), "h_beyond_words_r2d2").verdict
+
+    assert (same(24), same(200)) == ("inconclusive", "no effect")
+    lost = verdict(changed(study, "separability", lambda f: f[f["carrier"] == "H"]), "r_beyond_words_sft")
+    assert lost.verdict == NOT_APPLICABLE and "sft has no R of its own at step 5" in lost.reason
+
+
+# ------------------------------------------------------------------------------------------------- what success means
+
+
+def test_claims_say_what_success_was(study):
+    means = changed(study, "five_anchor", lambda f: f.assign(success_means="not_refused"))
+    table, plain = claims_table(means).set_index("id"), claims_table(study).set_index("id")
+    on_attacks = [
+        claim.id for claim in claims_of(study) if claim.quantity.endswith("_asr") or claim.id.endswith("_asr")
+    ]
+    assert len(on_attacks) > 40 and (table.loc[on_attacks, "success_means"] == "not_refused").all()
+    assert table.loc[on_attacks, "claim"].str.endswith("(success: not refused).").all()
+    assert (plain.loc[on_attacks, "success_means"] == "attack_success").all()
+    assert not plain["claim"].str.contains("success: not refused").any()
+    rest = table.index.difference([*on_attacks, *(i for i in table.index if i.startswith(("transfer_", "follow_up_")))])
+    assert table.loc[rest, "success_means"].isna().all()
+    useful = [
+        claim.id for claim in claims_of(study) if "usefulness" in claim.quantity or claim.id.endswith("_usefulness")
+    ]
+    assert {"dense_c_cos_usefulness", "dense_c_sub_usefulness", "r2d2_usefulness_rises"} < set(useful)
+    assert (table.loc[useful, "verdict"] == NOT_APPLICABLE).all()
+    assert table.loc[useful, "reason"].str.contains("no more than not refused").all()
 
 
 # ------------------------------------------------------------------------------------------------------- time series
@@ -443,9 +558,10 @@ def test_every_block_length_counts():
 
 
 def test_the_catalogue_is_sound():
-    ids = [claim.id for claim in CLAIMS]
+    every = claims_for((*SWEPT, "aligned"), (*SWEPT, "aligned"))
+    ids = [claim.id for claim in every]
     assert len(set(ids)) == len(ids) and set(TUNED) <= set(ids)
-    for claim in CLAIMS:
+    for claim in every:
         assert claim.rule in REACHABLE and claim.quantity in MARGINS and claim.decided_by
         assert not claim.twin or claim.twin in ids
         assert claim.scale.margin > 0 or claim.rule == "level" or claim.quantity == "over_null"

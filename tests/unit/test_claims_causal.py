@@ -5,6 +5,7 @@ import math
 
 import pandas as pd
 import pytest
+from scipy import stats
 
 from safety_geometry.claims.catalogue import claims_for, claims_of
 from safety_geometry.claims.causal import CELLS, permutation
@@ -175,13 +176,131 @@ def test_of_several_strengths_the_full_ablation_counts():
         assert verdict("aligned_r_reopens", aligned_anchors=order).estimate == pytest.approx(0.54)
 
 
-@pytest.mark.parametrize(("after", "expected"), [(0.1, "holds"), (0.4, "fails"), (0.24, "inconclusive")])
-def test_half_of_the_refusals(after, expected):
-    rates = {"refusal_baseline": 0.5, "refusal_baseline_lo": 0.42, "refusal_baseline_hi": 0.58, "refusal_r_only": after,
-             "refusal_r_only_lo": after - 0.05, "refusal_r_only_hi": after + 0.05}  # fmt: skip
-    found = verdict("aligned_r_refuses", aligned_anchors=[aligned(0.1, 0.3, **rates)])
-    assert found.verdict == expected and found.estimate == pytest.approx(0.25 - after)
-    assert verdict("aligned_r_refuses", aligned_anchors=[aligned(0.1, 0.3)]).verdict == NOT_APPLICABLE
+def without_r(before, after, nearest, n=200, seed=1, **more):
+    """Row of control_normalised: direct refusals without R, beside ten random directions, of which the nearest leaves
+    this many more than R's."""
+    a, b, c = (nested(rate, n) for rate in (before, after, after + nearest))
+    half, worst = paired_rates(a, b, factor=0.5), paired_rates(b, c)
+    return {
+        "seed": seed, "regime": "qwen", "step": 0, "anchor": "reference", "target": "ablate:r_only:1", "family": "ablate",
+        "mode": "r_only", "lambda": 1.0, "scope": "layer", "rank": 1, "metric": "direct_refusal", "control": "random",
+        "value": b.mean(), "baseline": a.mean(), "halved": a.mean() / 2 - b.mean(), "halved_lo": half[0], "halved_hi": half[1],
+        "worst_delta": (b - c).mean(), "worst_lo": worst[0], "worst_hi": worst[1], "n_prompts": n, "n_controls": 10,
+    } | more  # fmt: skip
+
+
+@pytest.mark.parametrize("model", ["qwen", "qwen:reference"])
+@pytest.mark.parametrize(
+    ("after", "nearest", "expected", "words"),
+    [
+        (0.1, 0.2, "holds", "beside 10 random directions"),
+        (0.4, 0.1, "fails", "half of the refusals"),
+        (0.24, 0.2, "inconclusive", "too wide to tell"),
+        (0.1, 0.01, "inconclusive", "but the nearest of 10 random directions leaves as few refusals"),
+        (0.1, -0.08, "inconclusive", "but the nearest of 10 random directions leaves as few refusals"),
+    ],
+)
+def test_half_of_the_refusals_and_more_than_each_random_direction(model, after, nearest, expected, words):
+    rows = [without_r(0.5, after, nearest)]
+    others = [rows[0] | change for change in ({"control": "pooled"}, {"scope": "all_layers"}, {"mode": "h_only"},
+                                              {"metric": "asr"}, {"regime": "another"})]  # fmt: skip
+    for other in others:
+        other.update(halved=9.0, halved_lo=9.0, halved_hi=9.0)
+    found = verdict("aligned_r_refuses", aligned_anchors=[aligned(0.1, 0.3, model)], control_normalised=rows + others)
+    assert found.verdict == expected and words in found.reason
+    assert found.estimate == pytest.approx(0.25 - after) and found.n == 200
+    half = 0.5 / 200
+    assert (found.lo, found.hi) == pytest.approx((rows[0]["halved_lo"] - half, rows[0]["halved_hi"] + half))
+
+
+def test_what_half_of_the_refusals_needs():
+    def reason(**tables):
+        found = verdict("aligned_r_refuses", **tables)
+        assert found.verdict == NOT_APPLICABLE
+        return found.reason
+
+    models = [aligned(0.1, 0.3, "qwen")]
+    few = [without_r(0.5, 0.1, 0.2, n_controls=2)]
+    assert "2 random directions answered beside R, of which the claim asks 10" in reason(
+        aligned_anchors=models, control_normalised=few
+    )
+    assert "no aligned model answered" in reason(
+        aligned_anchors=[aligned(0.1, 0.3, "llama")], control_normalised=[without_r(0.5, 0.1, 0.2)]
+    )
+    older = [cell("r_removed", 0.1)]
+    assert "no column halved, worst_delta" in reason(aligned_anchors=models, control_normalised=older)
+
+
+def refusals(h_only, r_only, n=200):
+    a, b = nested(h_only, n), nested(r_only, n)
+    lo, hi = paired_rates(a, b)
+    more = {"refusal_h_minus_r": (a - b).mean(), "refusal_h_minus_r_lo": lo, "refusal_h_minus_r_hi": hi}
+    return [aligned(0.1, 0.3, "qwen", n=n, **more)]
+
+
+def test_r_moves_refusal_more_than_h():
+    claim = "aligned_r_moves_refusal_more"
+    for pair, expected in (((0.5, 0.1), "holds"), ((0.3, 0.3), "no effect"), ((0.1, 0.5), "fails")):
+        found = verdict(claim, aligned_anchors=refusals(*pair))
+        assert found.verdict == expected and found.estimate == pytest.approx(pair[0] - pair[1])
+    assert verdict(claim, aligned_anchors=refusals(0.3, 0.15, 20)).verdict == "inconclusive"
+    older = verdict(claim, aligned_anchors=[aligned(0.1, 0.3)])
+    assert older.verdict == NOT_APPLICABLE and "no column refusal_h_minus_r" in older.reason
+
+
+# -------------------------------------------------------------------------------------------------- reply inversion
+
+
+def inverted(removed, added, half=0.1, chance=False, regime="aligned", seed=1):
+    """Rows of reply_inversion: H's shift less R's of harmful prompts where they are removed and of benign ones where
+    they are added; the other cells do not count."""
+    here = {"seed": seed, "regime": regime, "step": 0, "anchor": "reference", "n_harmful": 40, "n_benign": 40}
+    rows = [
+        here
+        | {"carrier": "none", "at_chance": chance, "auroc": 0.55, "auroc_lo": 0.4, "auroc_hi": 0.7, "accuracy": 0.5}
+    ]
+    for carrier in () if chance else ("H", "R"):
+        for family, strength in (("ablate", 1.0), ("steer", 1.0), ("steer", -1.0)):
+            counts = (family, strength) != ("steer", -1.0) and carrier == "H"
+            row = here | {"carrier": carrier, "family": family, "lambda": strength, "at_chance": False}
+            for label, value in (("harmful", removed), ("benign", added)):
+                mine = counts and (label == "harmful") == (family == "ablate")
+                value = value if mine else 50.0
+                if carrier == "H":
+                    row |= {
+                        f"over_r_{label}": value,
+                        f"over_r_{label}_lo": value - half,
+                        f"over_r_{label}_hi": value + half,
+                    }
+            rows.append(row)
+    return rows
+
+
+def test_every_verdict_of_reply_inversion():
+    claim = "inversion_h_moves_judgement"
+    for expected, size in SIZES.items():
+        half = 0.4 * (2.0 if expected == "inconclusive" else 0.3)
+        # Removal lowers the score of harmful requests, addition raises that of benign ones: one and a half each way.
+        found = verdict(claim, 1, reply_inversion=inverted(-0.4 * size * 1.5, 0.4 * size * 0.5, half))
+        assert found.verdict == expected, found.reason
+        assert found.estimate == pytest.approx(0.4 * size) and found.n == 40
+    wide = math.sqrt(40 / 39) * stats.t.ppf(0.975, 39) / stats.norm.ppf(0.975) * 0.1
+    found = verdict(claim, 1, reply_inversion=inverted(-1.0, 1.0))
+    assert found.hi - found.estimate == pytest.approx(wide / math.sqrt(2))  # the mean of two classes of prompts
+
+
+def test_a_model_at_chance_does_not_count():
+    claim = "inversion_h_moves_judgement"
+    found = verdict(claim, 1, reply_inversion=inverted(0, 0, chance=True))
+    assert found.verdict == NOT_APPLICABLE
+    assert (
+        "aligned:0 is at chance on the question without edits (AUROC 0.55 [0.40, 0.70], accuracy 0.50)" in found.reason
+    )
+    both = inverted(0, 0, chance=True, regime="another") + inverted(-2.0, 2.0)
+    assert verdict(claim, 1, reply_inversion=both).verdict == "holds"
+    plain = pd.DataFrame(inverted(-1.0, 1.0)).assign(over_r_harmful=math.nan)
+    assert "there is no refusal carrier" in verdict(claim, 1, reply_inversion=plain).reason
+    assert verdict(claim, 1, reply_inversion=[]).verdict == NOT_APPLICABLE
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def answers(cell: str, asr: float, usefulness: float, broken: float, n: int) -> 
         "usefulness": 2 * usefulness * shares(0.5, n),
     }
     parts = [pd.DataFrame({"prompt_id": [f"p{i}" for i in range(n)]} | part) for part in (direct, useful)]
-    return pd.concat(parts).assign(arm=cell, any_refusal=False, utility=np.nan)
+    return pd.concat(parts).assign(arm=cell, any_refusal=False, utility=np.nan, success_means="attack_success")
 
 
 def table(*targets: tuple[float, float, float], baseline=BASELINE, controls=BASELINE, n: int = 200) -> pd.DataFrame:

@@ -26,6 +26,9 @@ SLOW = (
     "coupling, difference",
     "coupling, constant",
     "beyond shuffled labels",
+    "matched pairs, difference",
+    "matched pairs of two checkpoints",
+    "carriers beside rulers",
 )
 EXPECTED = ("a true effect", "none", "the opposite")
 
@@ -106,7 +109,7 @@ def test_the_planned_n_has_its_power():
 
 # ----------------------------------------------------------------------------------------------- what a study could decide
 
-SIZES = {"direct": 72, "attacked": 24, "lookalike": 72, "utility": 60, "usefulness": 48, "fit": 48, "select": 24, "readout": 16,
+SIZES = {"direct": 72, "attacked": 24, "lookalike": 72, "pairs": 60, "inversion": 20, "utility": 60, "usefulness": 48, "fit": 48, "select": 24, "readout": 16,
          "generated": 60, "follow_up": 0, "saves": 40, "sources": 0, "seeds": 3, "choice": 1}  # fmt: skip
 PLAN = Plan("full", 3, SIZES, frozenset(SWEPT))
 

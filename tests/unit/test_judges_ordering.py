@@ -10,7 +10,7 @@ from test_judges_combined import Fixed, completions
 
 from safety_geometry.artefacts.errors import ArtefactError
 from safety_geometry.artefacts.tables.checks import JUDGES
-from safety_geometry.claims.success import only_not_refused, qualified
+from safety_geometry.claims.success import meaning, only_not_refused, worded
 from safety_geometry.judges import trained
 from safety_geometry.judges.agreement import agreement
 from safety_geometry.judges.behaviour import BehaviourError, success_means
@@ -222,9 +222,16 @@ def test_claims_know_what_success_means():
     denied = good | {"judges": by_hand(False)}
     assert "judge again" in only_not_refused(denied)
     assert "no more than not refused" in only_not_refused({"five_anchor": anchors("not_refused")})
-    assert qualified("Attacks transfer.", "the interval", denied) == "the interval (success: not refused)"
+    for table in ("transfer", "control_normalised", "follow_up", "aligned_anchors"):
+        assert only_not_refused(good | {table: anchors("not_refused")}), "every table that says so counts"
     assert (
-        qualified("R2D2 refuses more.", "the interval", denied)
-        == qualified("Attacks.", "the interval", good)
-        == "the interval"
+        meaning("r2d2_reopens", "fixed_asr", denied)
+        == meaning("dense_c_cos_direct_asr", "rho", denied)
+        == "not_refused"
     )
+    assert meaning("r2d2_reopens", "fixed_asr", good) == "attack_success"
+    assert (
+        meaning("r2d2_refuses_more", "any_refusal", denied) is meaning("dense_c_cos_usefulness", "rho", denied) is None
+    )
+    assert worded("Attacks transfer.", "not_refused") == "Attacks transfer (success: not refused)."
+    assert worded("Attacks transfer.", "attack_success") == worded("Attacks transfer.", None) == "Attacks transfer."

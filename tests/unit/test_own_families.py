@@ -24,9 +24,7 @@ import transfer
 from conftest import REQUESTS, make_model, make_tokenizer
 from safetensors.torch import load_file
 
-from safety_geometry.artefacts.tables.families import RULERS
 from safety_geometry.artefacts.tables.files import write_table
-from safety_geometry.artefacts.tables.specification import names
 from safety_geometry.artefacts.tables.working import JUDGED
 from safety_geometry.attacks.gcg.suffix import allowed_tokens
 from safety_geometry.models.chat import ChatFormat
@@ -119,14 +117,17 @@ def measured(own):
     """Folder with the activations, scores and carriers of the model, and the tables of carriers.py."""
     sets = {name: own.benign if name.endswith("benign") else own.prompts for name in SETS}
     tables = {
-        name: own.root / f"{name}.csv" for name in ("coupling", "geometry", "coupling_controls", "profile", "selection")
+        name: own.root / f"{name}.csv"
+        for name in ("coupling", "geometry", "coupling_controls", "profile", "selection", "separability")
     }
     with pytest.MonkeyPatch.context() as patch:
         run(patch, probe, PROBE | SCORES, model=own.folder, **sets, activations=own.root / "a", scores=own.root / "s")
         files = tables | {"controls": tables["coupling_controls"], "carriers": own.root / "c"}
         files.pop("coupling_controls")
         rulers = own.root / "rulers.csv"
-        rulers.write_text(f"{','.join(names(RULERS))},n_harmful,n_benign\n0.5,0.5,{len(REQUESTS)},{len(REQUESTS)}\n")
+        sides = {label: len(sets[f"select_{label}"].read_text().splitlines()) for label in ("harmful", "benign")}
+        lines = [f"{label},1,0.5" for label, count in sides.items() for _ in range(count)]
+        rulers.write_text("\n".join(["label,length,words", *lines]) + "\n")
         files["rulers"] = rulers
         run(patch, carriers, CARRIERS, activations=[own.root / "a"], scores=[own.root / "s"], **files)
     return own.root, {name: pd.read_csv(path) for name, path in tables.items()}

@@ -8,7 +8,7 @@ from conftest import REQUESTS, make_model, make_tokenizer
 from safety_geometry.artefacts.carriers import Carrier, CarrierPair
 from safety_geometry.artefacts.tables.files import check_table, frame_of
 from safety_geometry.artefacts.tables.reply_inversion import REPLY_INVERSION
-from safety_geometry.causal.inversion import accuracy, at_chance, auroc, describe, stacked
+from safety_geometry.causal.inversion import accuracy, at_chance, auroc, describe, over_r, stacked
 from safety_geometry.causal.question import EDITS, HARM, HARMLESS, WORDINGS
 from safety_geometry.causal.reply_inversion import harm_scores, interventions_of, inversion_rows
 from safety_geometry.models.chat import ChatFormat
@@ -102,6 +102,30 @@ def test_a_model_that_cannot_answer_is_left_out(model, monkeypatch):
     assert [row["carrier"] for row in inversion_rows(model, texts, texts, without, 8, 0.6, 50, 1)] == ["none"] + [
         "H"
     ] * 3
+
+
+def test_how_much_further_h_moves_the_scores_than_r_is_paired():
+    rng = np.random.default_rng(2)
+    moved = {"harmful": rng.normal(size=9), "benign": rng.normal(size=7)}
+    same = {name: scores - 0.5 for name, scores in moved.items()}
+    row = over_r(moved, same, draws=100, seed=1)
+    for name in moved:
+        assert (row[f"over_r_{name}"], row[f"over_r_{name}_lo"], row[f"over_r_{name}_hi"]) == pytest.approx((0.5,) * 3)
+
+
+def test_rows_of_h_stand_beside_those_of_r(model, monkeypatch):
+    """Of equal edits: the H rows have the difference to R's, the others have none."""
+
+    def scores(model, requests, cells, batch_size):
+        plain = np.where(np.arange(len(requests)) < 8, 1.0, -1.0) + 0.01 * np.arange(len(requests))
+        moves = [0.0] if len(cells) == 1 else [-1.5, 2.0, -2.0, -0.5, 0.25, 0.0]  # H's edits, then R's
+        return plain + np.array(moves)[:, None]
+
+    monkeypatch.setattr("safety_geometry.causal.reply_inversion.harm_scores", scores)
+    texts = [f"request {i}" for i in range(8)]
+    rows = inversion_rows(model, texts, texts, PAIR, 8, 0.6, draws=50, seed=1)
+    assert [row.get("over_r_harmful") for row in rows] == pytest.approx([None, -1.0, 1.75, -2.0, None, None, None])
+    assert [row.get("over_r_benign") for row in rows[1:4]] == pytest.approx([-1.0, 1.75, -2.0])
 
 
 def test_numbers_of_an_edit():

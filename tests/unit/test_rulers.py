@@ -4,7 +4,15 @@ import math
 
 import pytest
 
-from safety_geometry.geometry.rulers import Classes, length_auroc, words_auroc
+from safety_geometry.geometry.rulers import Classes, length_scores, words_scores
+
+
+def length_auroc(fit, select, tokens) -> float:
+    return select.auroc(length_scores(fit, select, tokens))
+
+
+def words_auroc(fit, select) -> float:
+    return select.auroc(words_scores(fit, select))
 
 
 def letters(text: str) -> int:

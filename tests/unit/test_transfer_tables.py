@@ -15,7 +15,7 @@ def judged():
         ("gcg@r2d2:5", "a", False), ("gcg@r2d2:5", "b", True), ("autodan@sft_refusal:30", "a", True),
         ("seeds@sft_refusal:30", "a", True),
     ]  # fmt: skip
-    return pd.DataFrame(rows, columns=["arm", "prompt_id", "attack_success"])
+    return pd.DataFrame(rows, columns=["arm", "prompt_id", "attack_success"]).assign(success_means="not_refused")
 
 
 def test_answers_know_attack_source_and_target():

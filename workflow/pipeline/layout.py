@@ -181,7 +181,7 @@ class Layout:
         return [f"{self.seed}/fit_labels/{regime}/step{step}.json"] if self.study.by_behaviour else []
 
     def regime_table(self, name: str) -> str:
-        """Of a regime's carriers: coupling, geometry, coupling_controls, profile, selection."""
+        """Of a regime's carriers: coupling, geometry, coupling_controls, profile, selection, separability."""
         return f"{self.seed}/carriers/{{regime}}/{name}.csv"
 
     def rulers_of(self, regime: str) -> str:

@@ -118,6 +118,7 @@ rule carriers:
         controls=layout.regime_table("coupling_controls"),
         profile=layout.regime_table("profile"),
         selection=layout.regime_table("selection"),
+        separability=layout.regime_table("separability"),
     log:
         couple.log,
     benchmark:

@@ -13,10 +13,9 @@ from _job import Job, JobError, explained
 from safety_geometry.artefacts.activations import Activations
 from safety_geometry.artefacts.candidate_scores import read_scores
 from safety_geometry.artefacts.carriers import read_carriers, write_carriers
-from safety_geometry.artefacts.tables.families import RULERS
 from safety_geometry.artefacts.tables.files import read_table
-from safety_geometry.artefacts.tables.specification import names
 from safety_geometry.geometry.checkpoint import GeometrySettings, Save, select_sites
+from safety_geometry.geometry.separability import ruler_scores
 from safety_geometry.geometry.tables import TABLES, regime_tables
 from safety_geometry.settings.identity import Checkpoint
 
@@ -27,8 +26,7 @@ def main() -> None:
     with explained(ValueError, of=f"seed {params['seed']}, regime {params['regime']}"):
         other = read_carriers(job.elsewhere, params["elsewhere"]).r if job.elsewhere else None
         selected = select_sites(saves(job), settings, params["reference"], other and other.site)
-        rulers = read_table(job.rulers)[names(RULERS)].iloc[0].to_dict()
-        tables = regime_tables(selected, params["reference"], settings, rulers)
+        tables = regime_tables(selected, params["reference"], settings, ruler_scores(read_table(job.rulers)))
     for step, carriers in ((each.checkpoint.step, each.carriers) for each in selected):
         if carriers.r is None:
             print(f"step {step}: no refusal carrier of its own: {carriers.r_missing}", file=sys.stderr)

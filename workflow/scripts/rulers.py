@@ -1,12 +1,13 @@
-"""How well the length of the prompts, in tokens of --model, and their words separate the classes of the probe prompts.
+"""How much each select prompt looks like a harmful one by its length, in tokens of --model, and by its words.
 
-Fitted on the fit prompts, scored on the select prompts. The table holds numbers only.
+Fitted on the fit prompts. The table holds numbers only, harmful prompts first, in the order of their role.
 """
 
+import pandas as pd
 from _job import Job, explained
 
 from safety_geometry.artefacts.prompts import read_role
-from safety_geometry.geometry.rulers import Classes, length_auroc, words_auroc
+from safety_geometry.geometry.rulers import Classes, length_scores, words_scores
 from safety_geometry.models.configuration import ModelError
 from safety_geometry.models.tokenizer import load_tokenizer
 
@@ -21,10 +22,10 @@ def main() -> None:
         )
         for kind in ("fit", "select")
     )
-    by_length = length_auroc(fit, select, lambda text: len(tokenizer(text, add_special_tokens=False).input_ids))
-    scores = {"ruler_length_auroc": by_length, "ruler_words_auroc": words_auroc(fit, select)}
-    counts = {"n_harmful": len(select.harmful), "n_benign": len(select.benign)}
-    job.write_table([scores | counts], job.rulers)
+    by_length = length_scores(fit, select, lambda text: len(tokenizer(text, add_special_tokens=False).input_ids))
+    labels = ["harmful"] * len(select.harmful) + ["benign"] * len(select.benign)
+    table = pd.DataFrame({"label": labels, "length": by_length, "words": words_scores(fit, select)})
+    job.write_table(table, job.rulers)
 
 
 if __name__ == "__main__":

@@ -105,7 +105,9 @@ class RefusalScores:
     """All that a checkpoint's R is chosen from.
 
     screen: every candidate on few prompts; finals: the best of them on all, of which the first `n_screen` of each class are those of
-    the screen; kl_everywhere [F]: mean KL of the finalists removed at every block input; null: None where no set was needed.
+    the screen; kl_everywhere [F]: mean KL of the finalists removed at every block input; null: None where no set was needed;
+    benign_order [m]: where each benign prompt stands in its role, since those that the checkpoint answers come first (left out: as they
+    stand).
     """
 
     screen: CandidateScores
@@ -114,6 +116,14 @@ class RefusalScores:
     kl_everywhere: np.ndarray
     openings: Openings
     null: NullSets | None
+    benign_order: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        count = len(self.finals.clean_benign)
+        if self.benign_order is None:
+            object.__setattr__(self, "benign_order", np.arange(count))
+        if sorted(self.benign_order) != list(range(count)):
+            raise ValueError(f"candidate scores: benign_order is no order of {count} prompts")
 
     @property
     def n_layers(self) -> int:
@@ -131,6 +141,7 @@ def write_scores(path: Path, scores: RefusalScores | None, n_layers: int) -> Non
             part = getattr(scores, stage)
             tensors |= {f"{stage}.{name}": np.ascontiguousarray(getattr(part, name)) for name in TENSORS}
         tensors["kl_everywhere"] = np.ascontiguousarray(scores.kl_everywhere)
+        tensors["benign_order"] = np.ascontiguousarray(scores.benign_order)
         about |= {"n_screen": scores.n_screen, "openings": asdict(scores.openings), "null_sites": None}
         if scores.null is not None:
             about["null_sites"] = scores.null.n_sites
@@ -156,8 +167,8 @@ def read_scores(path: Path) -> RefusalScores | None:
             gains = {name: file.read(f"null.gains.{name}") for name in SELECTORS}
             rest = (file.read(f"null.{name}") for name in ("layers", "positions", "directions"))
             null = NullSets(gains, *rest, about["null_sites"])
-        kl = file.read("kl_everywhere")
-        return RefusalScores(screen, finals, about["n_screen"], kl, Openings(**about["openings"]), null)
+        kl, order = file.read("kl_everywhere"), file.read("benign_order")
+        return RefusalScores(screen, finals, about["n_screen"], kl, Openings(**about["openings"]), null, order)
     except ArtefactError:
         raise
     except (ValueError, TypeError, KeyError) as error:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from safety_geometry.artefacts.tables.attacks import TRANSFER, TRANSFER_PREDICTORS
 from safety_geometry.attacks.transfer_statistics import Rows, pigeonhole, relabelled_p, tie_ceiling
-from safety_geometry.judges.behaviour import Metric, compare
+from safety_geometry.judges.behaviour import Metric, compare, success_means
 from safety_geometry.settings.attack_arm import AttackArm, Place
 from safety_geometry.stats.estimates import wilson
 from safety_geometry.stats.seeds import generator
@@ -23,7 +23,10 @@ ARMS = {"gcg": "gcg_init", "autodan": "seeds"}  # optimised attack: the same bef
 UNOPTIMISED = tuple(ARMS.values())
 FAMILIES = {"all": tuple(ARMS), "gcg": ("gcg",), "autodan": ("autodan",), "seeds": ("seeds",)}
 CROSS = "cross"  # regime of rows whose source and target regimes differ
-JUDGED = ("seed", "attack", "source_regime", "source_step", "target_regime", "target_step", "behaviour", "success")
+JUDGED = (
+    "seed", "attack", "source_regime", "source_step", "target_regime", "target_step", "behaviour", "success",
+    "success_means",
+)  # fmt: skip
 CELL = ["seed", "attack", "source_regime", "source_step", "target_regime", "target_step"]
 KEY = ["seed", "regime", "step"]
 
@@ -90,6 +93,7 @@ def judged_attacks(judged: pd.DataFrame, seed: int, regime: str, step: int) -> p
             "source_step": step,
             "behaviour": judged["prompt_id"].to_numpy(),
             "success": judged["attack_success"].to_numpy(bool),
+            "success_means": success_means(judged) if len(judged) else "",
         }
     )
 
@@ -129,7 +133,7 @@ def transfer_table(judged: pd.DataFrame, fixed: str | None = None) -> pd.DataFra
     if frame.duplicated([*CELL, "behaviour"]).any():
         raise ValueError("a behaviour occurs twice for one attack, source and target; judge each pair once")
     cells = {key: cell.set_index("behaviour")["success"].sort_index() for key, cell in frame.groupby(CELL, sort=True)}
-    rows = []
+    meanings, rows = frame.groupby(CELL)["success_means"].first(), []
     for key, outcome in cells.items():
         run, attack, source_regime, source, target_regime, target = key
         rate = wilson(int(outcome.sum()), len(outcome))
@@ -150,6 +154,7 @@ def transfer_table(judged: pd.DataFrame, fixed: str | None = None) -> pd.DataFra
                 "fixed_source": Place(source_regime, int(source)).text == fixed,
             }
             | _gain(cells, key)
+            | {"success_means": meanings[key]}
         )
     table = pd.DataFrame(rows, columns=TRANSFER.names).astype({"gain_n": "Int64"})
     return table.sort_values(
@@ -234,6 +239,7 @@ def transfer_predictors(
                     "n_sources": analysis.count(analysis.source),
                     "n_targets": analysis.count(analysis.target),
                     "n_seeds": len(set(analysis.seed)),
+                    "success_means": part["success_means"].iloc[0],
                 }
             )
     return pd.DataFrame(rows, columns=TRANSFER_PREDICTORS.names).astype({"seed": "Int64"})

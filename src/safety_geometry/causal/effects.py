@@ -15,12 +15,13 @@ from safety_geometry.artefacts.tables.families import CHECKPOINT
 from safety_geometry.artefacts.tables.specification import names
 from safety_geometry.causal.names import CLEAN, KINDS, SCAN, SCAN_CONTROLS, SHARED
 from safety_geometry.causal.outcomes import RATES, outcome_matrices
-from safety_geometry.judges.behaviour import paired_rates
+from safety_geometry.judges.behaviour import paired_rates, success_means
 from safety_geometry.stats.estimates import holm, percentiles, permutation_p, resampling_weights, wilson
 from safety_geometry.stats.seeds import generator
 
 DESCRIPTION, MEASURED = names(specified.DESCRIPTION), names(specified.MEASURED)
 NORMALISED = CONTROL_NORMALISED.names[len(CHECKPOINT) :]  # rows here are of one checkpoint
+REFUSAL = "direct_refusal"
 TESTED = "log_odds"  # the metric with a permutation p: cheap enough for the hundreds of directions that a p needs
 PROMPTS, CONTROLS = "prompts", "controls"  # streams of the bootstrap
 
@@ -28,8 +29,8 @@ PROMPTS, CONTROLS = "prompts", "controls"  # streams of the bootstrap
 def sweep_table(cells: pd.DataFrame, readout: pd.DataFrame | None, judged: pd.DataFrame | None) -> pd.DataFrame:
     """Rows of causal_sweep of one checkpoint, in the order of `cells` (layer-scan cells left out).
 
-    Means per cell with n; rates with Wilson's interval; log_odds_delta and asr_delta are minus `clean` on the same
-    prompts (asr_delta with Newcombe's paired interval); wrong_way is the share of prompts whose log-odds move against
+    Means per cell with n; rates with Wilson's interval; log_odds_delta, asr_delta and direct_refusal_delta are minus
+    `clean` on the same prompts (rates with Newcombe's paired interval); wrong_way is the share of prompts whose log-odds move against
     what the target is for (`towards_refusal`). What was not measured is empty. Raises ValueError (see
     `outcome_matrix`).
     """
@@ -50,13 +51,15 @@ def sweep_table(cells: pd.DataFrame, readout: pd.DataFrame | None, judged: pd.Da
         if metric in RATES:
             bounds = [wilson(round(k), n) for k in matrix.sum(axis=1)]
             by_cell[f"{name}_lo"], by_cell[f"{name}_hi"] = [b.lo for b in bounds], [b.hi for b in bounds]
-        if metric == "asr":
+        if metric in ("asr", REFUSAL):
             clean = matrix.loc[CLEAN].to_numpy()
             paired = [paired_rates(row, clean) for row in matrix.to_numpy()]
-            by_cell["asr_delta"] = (matrix - clean).mean(axis=1)
-            by_cell["asr_delta_lo"], by_cell["asr_delta_hi"] = [p[0] for p in paired], [p[1] for p in paired]
-            by_cell.loc[CLEAN, ["asr_delta_lo", "asr_delta_hi"]] = 0.0  # the same answers, not a second sample
+            ends = [f"{metric}_delta_lo", f"{metric}_delta_hi"]
+            by_cell[f"{metric}_delta"] = (matrix - clean).mean(axis=1)
+            by_cell[ends[0]], by_cell[ends[1]] = [p[0] for p in paired], [p[1] for p in paired]
+            by_cell.loc[CLEAN, ends] = 0.0  # the same answers, not a second sample
         table = table.join(by_cell, on="cell")
+    table["success_means"] = None if judged is None else success_means(judged)
     table = table.reindex(columns=[*DESCRIPTION, *MEASURED])
     return table.astype({name: "Int64" for name in CAUSAL_SWEEP.whole_numbers if name in table})
 
@@ -74,7 +77,8 @@ def control_normalised(
 
     delta = target − clean and control_mean = mean over the controls of theirs, both over the same prompts, so that
     delta_control = delta − control_mean (arXiv 2606.16349). Capped controls count in n_capped only. lo and hi:
-    `two_level`. Primary targets have a permutation p on the log-odds (`exchanged_p`): p_permutation beside the pooled
+    `two_level`. Of rates stands beside them the control that the target exceeds least (`_worst`), and of direct_refusal
+    half of the baseline less the value. Primary targets have a permutation p on the log-odds (`exchanged_p`): p_permutation beside the pooled
     controls decides, p_kind beside one kind describes; p_holm is left empty for `holm_primary`. Metrics without a
     control have no row. Raises ValueError (see `outcome_matrix`).
     """
@@ -91,6 +95,7 @@ def control_normalised(
             if target["cell"] in matrix.index and len(controls):
                 rows += _normalised(target, controls, metric, matrix, rng_seed, draws)
     table = pd.DataFrame(rows, columns=NORMALISED)
+    table["success_means"] = None if judged is None else success_means(judged)
     return table.astype({name: float for name in NORMALISED if name.startswith("p_")})
 
 
@@ -98,9 +103,15 @@ def _normalised(
     target: dict, controls: pd.DataFrame, metric: str, matrix: pd.DataFrame, rng_seed: int, draws: int
 ) -> list[dict]:
     clean = matrix.loc[CLEAN].to_numpy()
-    differences = matrix.loc[[target["cell"], *controls["cell"]]].to_numpy() - clean
+    outcomes = matrix.loc[[target["cell"], *controls["cell"]]].to_numpy()
+    differences = outcomes - clean
     means = differences.mean(axis=1)
     resampled = differences @ weights(rng_seed, PROMPTS, len(clean), draws).T  # [1 + controls, draws]
+    ends = paired_rates(outcomes[0], clean) if metric in RATES else percentiles(resampled[0])
+    of_target = {"delta": means[0], "delta_lo": ends[0], "delta_hi": ends[1]}
+    if metric == REFUSAL:
+        halved = paired_rates(clean, outcomes[0], factor=0.5)
+        of_target |= {"halved": clean.mean() / 2 - outcomes[0].mean(), "halved_lo": halved[0], "halved_hi": halved[1]}
     kinds, capped = controls["control"].to_numpy(), controls["capped"].to_numpy(bool)
     rows = []
     for kind in ("pooled", *KINDS):
@@ -116,7 +127,7 @@ def _normalised(
             "control": kind,
             "value": matrix.loc[target["cell"]].mean(),
             "baseline": clean.mean(),
-            "delta": means[0],
+            **of_target,
             "control_mean": means[1:][chosen].mean(),
             "lo": lo,
             "hi": hi,
@@ -129,11 +140,24 @@ def _normalised(
             "primary": bool(target["primary"]),
         }
         row["delta_control"] = row["delta"] - row["control_mean"]
+        if metric in RATES:
+            row |= _worst(outcomes[0], outcomes[1:][chosen], means[0])
         if row["primary"] and metric == TESTED:
             columns = ("p_permutation", "p_smallest") if kind == "pooled" else ("p_kind", "p_kind_smallest")
             row |= dict(zip(columns, exchanged_p(means[0], means[1:][chosen]), strict=True))
         rows.append(row)
     return rows
+
+
+def _worst(target: np.ndarray, controls: np.ndarray, delta: float) -> dict:
+    """Target less the control [m, n] that it exceeds least in the direction of `delta` (0 counts as a fall), paired by
+    prompt: of the m intervals the one whose end on the other side reaches furthest. Were the target beyond this one, it
+    would be beyond each."""
+    intervals = [paired_rates(target, control) for control in controls]
+    reach = [lo if delta > 0 else -hi for lo, hi in intervals]
+    worst = int(np.argmin(reach))
+    lo, hi = intervals[worst]
+    return {"worst_delta": float((target - controls[worst]).mean()), "worst_lo": lo, "worst_hi": hi}
 
 
 def two_level(target: np.ndarray, controls: np.ndarray, rng_seed: int) -> tuple[float, float]:

@@ -17,7 +17,7 @@ from safety_geometry.artefacts.tables.follow_up import FOLLOW_UP, FOLLOWED
 from safety_geometry.artefacts.tables.specification import names
 from safety_geometry.causal.names import CLEAN, KINDS, SHARED
 from safety_geometry.causal.outcomes import RATES, outcome_matrix
-from safety_geometry.judges.behaviour import paired_rates
+from safety_geometry.judges.behaviour import paired_rates, success_means
 from safety_geometry.settings.identity import Checkpoint
 from safety_geometry.stats.estimates import percentiles, resampling_weights, wilson
 from safety_geometry.stats.seeds import generator
@@ -174,7 +174,7 @@ def follow_up_table(
     differences), empty for baselines; usefulness_control_delta: less the mean of the target's controls, for targets
     that have some. Raises ValueError, naming the cell, when a chosen cell has no answers or other prompts than clean.
     """
-    scores = {}
+    scores, meanings = {}, {}
     for checkpoint in dict.fromkeys(chosen["checkpoint"]):
         if checkpoint not in judged:
             raise ValueError(f"no judged follow-up answers of {checkpoint}")
@@ -185,6 +185,7 @@ def follow_up_table(
         if lost := set(chosen.loc[chosen["checkpoint"] == checkpoint, "cell"]) - set(frame["arm"]):
             raise ValueError(f"cell {min(lost)}: no judged follow-up answers at {checkpoint}")
         scores[checkpoint] = _scores(frame, seed, draws)
+        meanings[checkpoint] = success_means(frame)
         of_checkpoint = chosen[(chosen["checkpoint"] == checkpoint) & (chosen["role"] == "control")]
         for target, controls in of_checkpoint.groupby("target")["cell"]:
             scores[checkpoint][target] |= _beside_controls(frame, target, list(controls), seed, draws)
@@ -192,6 +193,7 @@ def follow_up_table(
         row["checkpoint"].columns()
         | {name: row[name] for name in WHAT}
         | scores[row["checkpoint"]].get(row["cell"], {})
+        | {"success_means": meanings[row["checkpoint"]]}
         for row in chosen.to_dict("records")
     ]
     return pd.DataFrame(rows).reindex(columns=FOLLOW_UP.names)

@@ -44,6 +44,17 @@ def describe(harmful: np.ndarray, benign: np.ndarray, clean: Mapping[str, np.nda
     return row
 
 
+def over_r(of_h: Mapping[str, np.ndarray], of_r: Mapping[str, np.ndarray], draws: int, seed: int) -> dict:
+    """How much further H's edit moves the scores {harmful, benign} [n] than R's does, with a paired bootstrap over
+    prompts."""
+    row: dict[str, object] = {}
+    for name, scores in of_h.items():
+        apart = scores - of_r[name]
+        lo, hi = percentiles(resampling_weights(len(apart), draws, _rng(seed, name)) @ apart)
+        row |= {f"over_r_{name}": float(apart.mean()), f"over_r_{name}_lo": lo, f"over_r_{name}_hi": hi}
+    return row
+
+
 def stacked(tables: list[pd.DataFrame]) -> pd.DataFrame:
     """The tables of all checkpoints below each other, in their order."""
     return pd.concat(tables, ignore_index=True)

@@ -20,7 +20,7 @@ ANSWERS = {
     "direct_refusal": ("direct", "any_refusal"),
     "degenerate_direct": ("direct", "degenerate"),
 }
-METRICS = ("log_odds", "kl", "kl_answer", "asr", "any_refusal", "benign_mean", "degenerate")
+METRICS = ("log_odds", "kl", "kl_answer", "asr", "direct_refusal", "any_refusal", "benign_mean", "degenerate")
 RATES = ("asr", "any_refusal", "degenerate", "direct_refusal", "degenerate_direct")  # outcomes are 0 or 1
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from safety_geometry.artefacts.carriers import Carrier, CarrierPair
 from safety_geometry.causal.edits import ablate, steer
-from safety_geometry.causal.inversion import at_chance, describe
+from safety_geometry.causal.inversion import at_chance, describe, over_r
 from safety_geometry.causal.question import EDITS, HARM, HARMLESS, WORDINGS, Edit
 from safety_geometry.causal.readout import clean_prompts, read_log_ratio
 from safety_geometry.models.interventions import Intervention
@@ -73,7 +73,14 @@ def inversion_rows(
     if not cells:
         return rows
     edits = [interventions_of(carrier, edit) for carrier, edit in cells]
+    found = {}
     for (carrier, edit), scores in zip(cells, harm_scores(model, [*harmful, *benign], edits, batch_size), strict=True):
-        about = {"carrier": carrier.kind, "family": edit.family, "lambda": edit.strength, "layer": carrier.layer}
-        rows.append(about | {"at_chance": False} | describe(scores[:n], scores[n:], clean, draws, seed))
+        found[carrier.kind, edit] = {"harmful": scores[:n], "benign": scores[n:]}
+    for carrier, edit in cells:
+        scores = found[carrier.kind, edit]
+        row = {"carrier": carrier.kind, "family": edit.family, "lambda": edit.strength, "layer": carrier.layer}
+        row |= {"at_chance": False} | describe(scores["harmful"], scores["benign"], clean, draws, seed)
+        if carrier.kind == "H" and ("R", edit) in found:
+            row |= over_r(scores, found["R", edit], draws, seed)
+        rows.append(row)
     return rows

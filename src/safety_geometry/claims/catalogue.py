@@ -1,7 +1,8 @@
 """The claims: each one sentence, where it stands, what is measured, by which rule it is decided, and by which
 configuration. A failing claim is a result, and so is one without an effect.
 
-Claims name the regimes `r2d2`, `sft` and `sft_refusal`; those of a sweep stand for every regime that it has.
+Claims name the regimes `r2d2`, `sft` and `sft_refusal`; those of a sweep stand for every regime that it has, those on
+matched pairs and rulers for every regime of the study.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -9,12 +10,12 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from safety_geometry.claims import behaviour, causal, coupling, follow_up, geometry, transfer
+from safety_geometry.claims import behaviour, causal, coupling, follow_up, geometry, inversion, transfer
 from safety_geometry.claims.evidence import ADVERSARIAL, FROZEN_POOL, PLAIN, Evidence
 from safety_geometry.claims.margins import MARGINS, Quantity
 from safety_geometry.claims.rules import Measured
 
-P1, P2, HERE = "arXiv 2606.16349", "arXiv 2604.27019", "this study"
+P1, P2, ZHAO, HERE = "arXiv 2606.16349", "arXiv 2604.27019", "arXiv 2507.11878", "this study"
 WIDE, GPU, ALIGNED, ANY = ("full", "gpu"), ("gpu",), ("aligned",), ("full", "gpu", "aligned")
 CONFIGURATIONS = ("full", "gpu", "aligned")  # others decide whatever applies to them
 # What the choice of hyper-parameters looked for, on training and monitor prompts: R2D2 passes through a phase that
@@ -90,6 +91,9 @@ BEHAVIOUR = (
     Claim("refresh_refuses_less",
           "R2D2's refresh of the pool makes it refuse fewer look-alikes (against sft_refusal).", HERE,
           "difference", "any_refusal", behaviour.refresh_lowers("any_refusal")),
+    Claim("refresh_tells_pairs",
+          "R2D2's refresh of the pool makes its refusal tell harmful requests from their look-alikes better (against "
+          "sft_refusal).", HERE, "difference", "refusal_dprime", behaviour.refresh_tells_pairs),
     Claim("r2d2_helpfulness_rises", "R2D2's benign helpfulness rises again.", f"{P1} Table 2, {P2} Table 3",
           "difference", "benign_mean", behaviour.rises("benign_mean")),
     Claim("r2d2_less_helpful", "R2D2 is less helpful than SFT early on.", f"{P1} Table 2, {P2} Table 3", "difference",
@@ -150,8 +154,14 @@ LATER = (
     Claim("aligned_r_perp_reopens",
           "In aligned models, editing R without H reopens attack success more than editing H.",
           f"{P1} Table 1", "difference", "aligned_asr", causal.aligned_reopens("r_perp_minus_h"), ANY, needs=()),
-    Claim("aligned_r_refuses", "In aligned models, removing R removes more than half of the refusals.", HERE, "level",
-          "refusal_half", causal.aligned_refuses_half, ALIGNED, needs=()),
+    Claim("aligned_r_refuses",
+          "In aligned models, removing R removes more than half of the refusals, and more than any of ten random "
+          "directions.", HERE, "level", "refusal_half", causal.aligned_refuses_half, ALIGNED, needs=()),
+    Claim("aligned_r_moves_refusal_more", "In aligned models, removing R lowers refusal more than removing H does.",
+          f"{ZHAO}, with {P1} Table 1", "difference", "aligned_refusal", causal.aligned_moves_refusal_more, ANY, needs=()),
+    Claim("inversion_h_moves_judgement",
+          "In aligned models, removing or adding H moves the judgement of harm (reply inversion) more than R does.",
+          ZHAO, "difference", "harm_judgement", inversion.moves_judgement, ALIGNED, needs=()),
     Claim("aligned_orthogonal", "H and R are nearly orthogonal in aligned models.", f"{P1} Table 1", "level", "cos_75",
           causal.aligned_orthogonal, ANY, needs=()),
     Claim("late_r2d2_ablation_lowers_asr", "Ablating R2D2's late refusal carrier lowers attack success.",
@@ -206,13 +216,31 @@ def sweep_claims(regime: str) -> tuple[Claim, ...]:
     return tuple(claims)
 
 
+def regime_claims(regime: str) -> tuple[Claim, ...]:
+    """Of any regime with anchors: matched pairs, and the carriers beside rulers."""
+    decides = WIDE if regime in SWEPT else ALIGNED
+    pairs = Claim(f"pairs_told_apart_{regime}",
+                  f"Refusal of {regime} tells harmful requests from safe prompts that look like them (d' of matched pairs).",
+                  HERE, "difference", "refusal_dprime", behaviour.tells_pairs(regime), decides, needs=(regime,))  # fmt: skip
+    return pairs, *(
+        Claim(f"{carrier.lower()}_beyond_{ruler}_{regime}",
+              f"{carrier} of {regime} tells harmful from benign prompts better than {words} does.", HERE, "difference",
+              "auroc", geometry.beyond_ruler(carrier, ruler, regime), decides, needs=(regime,))
+        for carrier in ("H", "R") for ruler, words in geometry.RULERS.items()
+    )  # fmt: skip
+
+
 def claims_of(tables: Mapping[str, pd.DataFrame]) -> list[Claim]:
-    """CLAIMS, and those of the regimes that the sweep has (the study's own three where there is none)."""
-    cells = tables.get("control_normalised")
-    swept = list(dict.fromkeys(cells["regime"])) if cells is not None and len(cells) else SWEPT
-    return claims_for(swept)
+    """CLAIMS, those of the regimes that the sweep has, and those of the regimes with anchors (the study's own three
+    where there is none)."""
+    found = []
+    for name in ("control_normalised", "five_anchor"):
+        frame = tables.get(name)
+        found.append(list(dict.fromkeys(frame["regime"])) if frame is not None and len(frame) else SWEPT)
+    return claims_for(*found)
 
 
-def claims_for(swept: Iterable[str]) -> list[Claim]:
-    """CLAIMS, and those of the sweeps of these regimes."""
-    return [*CLAIMS, *(claim for regime in swept for claim in sweep_claims(regime))]
+def claims_for(swept: Iterable[str], regimes: Iterable[str] = SWEPT) -> list[Claim]:
+    """CLAIMS, those of the sweeps of some regimes, and those of the regimes with anchors."""
+    sweeps = (claim for regime in swept for claim in sweep_claims(regime))
+    return [*CLAIMS, *sweeps, *(claim for regime in regimes for claim in regime_claims(regime))]

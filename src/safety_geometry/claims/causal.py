@@ -14,6 +14,7 @@ from safety_geometry.claims.rules import ALPHA, Measured, NotApplicable, Undecid
 from safety_geometry.stats.estimates import holm
 from safety_geometry.stats.pooling import Estimate, average, pooled, stouffer
 
+FEWEST_RANDOM = 10  # random directions, each of which removing R has to exceed
 FEWEST_CONTROLS = 5  # from which resampling them covers their choice; the interval is too narrow with two or three
 NEARLY_RIGHT = 75.0  # degrees from which two directions count as nearly orthogonal; the paper's smallest angle is 82.3
 # Cells of the claims: what is done, and the sign of its effect on refusal if the carrier is what it is said to be.
@@ -203,22 +204,61 @@ def aligned_reopens(name: str):
 
 
 def aligned_refuses_half(evidence: Evidence) -> Measured:
-    """Half of the refusals without an edit, minus the refusals with R ablated, on the same direct requests."""
-    evidence.column("aligned_anchors", "refusal_baseline", "refusal_r_only")
-    rows = aligned(evidence).dropna(subset=["refusal_baseline", "refusal_r_only"])
+    """Half of the refusals without an edit, minus the refusals with R ablated at its own layer, on the same generated
+    direct requests. It holds only where R's refusals lie below those of each of `FEWEST_RANDOM` random directions: the
+    nearest of them decides."""
+    rows = refusals_without_r(evidence, aligned(evidence))
+    by_model = (Estimate(*(row[f"halved{end}"] for end in ("", "_lo", "_hi")), row["n_prompts"]).of_rates()
+                for row in rows.to_dict("records"))  # fmt: skip
+    nearest = [
+        Estimate(-row["worst_delta"], -row["worst_hi"], -row["worst_lo"], row["n_prompts"]).of_rates()
+        for row in rows.to_dict("records")
+    ]
+    by_seed: dict[int, list[Estimate]] = {}
+    beyond: dict[int, list[Estimate]] = {}
+    for seed, half, least in zip(rows["seed"], by_model, nearest, strict=True):
+        by_seed.setdefault(int(seed), []).append(half)
+        beyond.setdefault(int(seed), []).append(least)
+    gap = pooled({seed: min(models, key=lambda estimate: estimate.lo) for seed, models in beyond.items()})
+    counts = f"{rows['n_controls'].min():.0f} random directions"
+    kept = f"{rows['baseline'].mean():.2f} without, {rows['value'].mean():.2f} with"
+    return Measured(
+        {seed: average(models) for seed, models in by_seed.items()},
+        f"half of the refusals minus those with R ablated ({kept}), {models(rows)}, beside {counts}",
+        barrier="" if gap.wide[0] > 0 else
+        f"the nearest of {counts} leaves as few refusals (more by {gap.value:.2f} [{gap.wide[0]:.2f}, {gap.wide[1]:.2f}])",
+    )  # fmt: skip
+
+
+def refusals_without_r(evidence: Evidence, of_models: pd.DataFrame) -> pd.DataFrame:
+    """Rows of control_normalised of these aligned models: direct refusals with R ablated at its own layer, beside random
+    directions."""
+    frame = evidence.column("control_normalised", "halved", "worst_delta")
+    frame = frame[(frame["metric"] == "direct_refusal") & (frame["control"] == "random")]
+    mine = (frame["mode"] == "r_only") & (frame["family"] == "ablate") & (frame["lambda"] == 1)
+    frame = frame[mine & (frame["scope"] == "layer") & (frame["rank"] == 1)]
+    places = set(zip(of_models["seed"], of_models["model"], strict=True))
+    frame = frame.assign(model=frame["regime"] + ":" + frame["anchor"].astype(str))
+    names = zip(frame["seed"], frame["regime"], frame["model"], strict=True)
+    rows = frame[[bool({(seed, regime), (seed, model)} & places) for seed, regime, model in names]]
     if not len(rows):
-        raise NotApplicable("no aligned model has refusals of direct requests with and without R")
+        raise NotApplicable("no aligned model answered direct requests with R and with random directions ablated")
+    if (fewest := rows["n_controls"].min()) < FEWEST_RANDOM:
+        raise NotApplicable(
+            f"{fewest:.0f} random directions answered beside R, of which the claim asks {FEWEST_RANDOM}"
+        )
+    return rows
 
-    def estimate(row: dict) -> Estimate:
-        before, after = (
-            [row[f"refusal_{arm}{end}"] for end in ("", "_lo", "_hi")] for arm in ("baseline", "r_only")
-        )  # fmt: skip
-        value = before[0] / 2 - after[0]
-        below = math.hypot((before[0] - before[1]) / 2, after[2] - after[0])
-        above = math.hypot((before[2] - before[0]) / 2, after[0] - after[1])
-        return Estimate(value, value - below, value + above, row["n"])
 
-    return Measured(over_models(rows, estimate), f"half of the refusals minus those with R ablated, {models(rows)}")
+def aligned_moves_refusal_more(evidence: Evidence) -> Measured:
+    """Refusals with H ablated, minus with R ablated, on the same direct requests."""
+    evidence.column("aligned_anchors", "refusal_h_minus_r")
+    rows = aligned(evidence).dropna(subset=["refusal_h_minus_r"])
+    if not len(rows):
+        raise NotApplicable("no aligned model has refusals of direct requests with H and with R ablated")
+    ends = ("refusal_h_minus_r", "refusal_h_minus_r_lo", "refusal_h_minus_r_hi", "n")
+    by_seed = over_models(rows, lambda row: Estimate(*(row[end] for end in ends)).of_rates())
+    return Measured(by_seed, f"refusals with H ablated minus with R ablated, {models(rows)}")
 
 
 def aligned_orthogonal(evidence: Evidence) -> Measured:

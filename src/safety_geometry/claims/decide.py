@@ -20,10 +20,7 @@ from safety_geometry.claims.rules import (
     over_seeds_only,
     undecided,
 )
-from safety_geometry.claims.success import only_not_refused, qualified
-
-# They rest on usefulness, which decides nothing where the judge of harm does not order answers.
-OF_USEFULNESS = ("r2d2_usefulness_rises", "dense_usefulness", "follow_up_little_useful")
+from safety_geometry.claims.success import meaning, only_not_refused, rests_on_usefulness, worded
 
 
 def claims_table(
@@ -41,10 +38,11 @@ def claims_table(
     rows = []
     for claim in claims:
         outcome = decided(claim, evidence, n_seeds)
-        outcome = replace(outcome, reason=qualified(claim.claim, outcome.reason, tables))
         applies = outcome.verdict != NOT_APPLICABLE
         decides = configuration not in CONFIGURATIONS or configuration in claim.decided_by
-        words = {name: getattr(claim, name) for name in ("id", "claim", "source", "rule", "twin")}
+        means = meaning(claim.id, claim.quantity, tables)
+        words = {name: getattr(claim, name) for name in ("id", "source", "rule", "twin")}
+        words |= {"claim": worded(claim.claim, means), "success_means": means}
         words |= {"quantity": claim.quantity, "unit": claim.scale.unit}
         marks = {"n_seeds": n_seeds, "tuned": claim.id in tuned, "decidable": applies and decides}
         rows.append(words | vars(outcome) | marks)
@@ -54,7 +52,7 @@ def claims_table(
 
 def decided(claim: Claim, evidence: Evidence, n_seeds: int) -> Outcome:
     """Outcome of a claim; of a study of several seeds it says so where only some of them have what it takes."""
-    if claim.id in OF_USEFULNESS and (reason := only_not_refused(evidence.tables)):
+    if rests_on_usefulness(claim.id, claim.quantity) and (reason := only_not_refused(evidence.tables)):
         return not_applicable(reason)
     try:
         measured = claim.measure(evidence)

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 
-from safety_geometry.claims.catalogue import CLAIMS, CONFIGURATIONS, SWEPT, Claim, sweep_claims
+from safety_geometry.claims.catalogue import CONFIGURATIONS, SWEPT, Claim, claims_for
 from safety_geometry.claims.margins import MARGINS
 from safety_geometry.claims.rules import REACHABLE
 
+REFUSER = "aligned"  # regime of configs/aligned.yaml
 HEAD = """# Claims
 
 Made from `src/safety_geometry/claims` by `PYTHONPATH=src python workflow/scripts/claim_docs.py`; do not edit by hand.
@@ -28,6 +29,9 @@ values, never narrower than the other. No seed has a veto. What has no interval 
 angles) has the second interval only.
 
 Quantities are signed so that a claim says they are large.
+
+Where the judge of harm does not order answers that are neither refused nor broken, success is no more than *not
+refused*: claims that rest on it say so (`success_means`), and those on usefulness are not applicable.
 """
 RULES = {
     "difference": "no effect within ±Δ; else holds above τ (0 where nothing is said), fails below −τ",
@@ -38,7 +42,8 @@ RULES = {
 GATES = """
 Beside the interval stand, for some: a permutation p below .05 (Holm over a regime's primary cells; edits of carriers),
 Δ beyond the best of as many shuffled directions (edits of R), first differences that say the same (time series: two
-trends always correlate), attacks that beat their unoptimised arm (fixed-source attacks and transfer). A gate that n
+trends always correlate), attacks that beat their unoptimised arm (fixed-source attacks and transfer), fewer refusals than beside each of at least
+ten random directions (`aligned_r_refuses`: the nearest of them decides). A gate that n
 cannot pass makes a claim not applicable, and never silently inconclusive.
 
 Checkpoints are named before the run: *early* is the first step from R2D2's reference on at which both regimes have an
@@ -64,10 +69,10 @@ def document() -> str:
 
 
 def claims() -> str:
-    every = [*CLAIMS, *(claim for regime in SWEPT for claim in sweep_claims(regime))]
+    regimes = (*SWEPT, REFUSER)
     return table(
         ("id", "claim", "source", "rule", "quantity", "Δ", *CONFIGURATIONS, "direct twin"),
-        (line(claim) for claim in every),
+        (line(claim) for claim in claims_for(regimes, regimes)),
     )
 
 

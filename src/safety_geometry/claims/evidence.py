@@ -15,7 +15,8 @@ from safety_geometry.stats.pooling import Estimate, pooled
 
 ADVERSARIAL, PLAIN, FROZEN_POOL = "r2d2", "sft", "sft_refusal"  # the regimes that the claims are about
 FEWEST_CHANGES = 6  # with fewer changed prompts a bootstrap interval of a mean is too narrow to exclude anything
-RANGE = {"benign_mean": 2.0, "usefulness": 1.0}  # how far one prompt's outcome can change
+# How far one prompt's outcome can change; of d' how far both rates move it at one half, √(2π) each.
+RANGE = {"benign_mean": 2.0, "usefulness": 1.0, "refusal_dprime": 5.0}
 BySeed = dict[int, Estimate]
 
 
@@ -55,6 +56,10 @@ class Evidence:
         if step <= self.reference(regime):
             raise NotApplicable(f"{regime} has no anchor after its reference")
         return step
+
+    def latest(self, regime: str) -> int:
+        """Step of a regime's last anchor, which may be its only one."""
+        return int(self.rows("five_anchor", regime)["step"].max())
 
     # ------------------------------------------------------------------------------------------------ behaviour
 
@@ -184,10 +189,15 @@ def paired(row: Mapping) -> Estimate:
     estimate = Estimate(*(float(row[name]) for name in ("value", "lo", "hi", "n")))
     if row["test"] != "sign_flip":
         return estimate.of_rates()
-    estimate = estimate.of_few()
-    if row["changed"] >= FEWEST_CHANGES:
+    return roomy(estimate.of_few(), row["changed"], RANGE.get(row["metric"], 1.0))
+
+
+def roomy(estimate: Estimate, changed: float, reach: float) -> Estimate:
+    """The same with room for what none of n prompts showed, where fewer than `FEWEST_CHANGES` of them changed; reach:
+    how far all of them together could move it."""
+    if changed >= FEWEST_CHANGES:
         return estimate
-    value, unseen = estimate.value, RANGE.get(row["metric"], 1.0) * wilson(0, int(estimate.n)).hi
+    value, unseen = estimate.value, reach * wilson(0, int(estimate.n)).hi
     return Estimate(value, min(estimate.lo, value - unseen), max(estimate.hi, value + unseen), estimate.n)
 
 

@@ -9,7 +9,7 @@ import math
 
 import pandas as pd
 
-from safety_geometry.claims.evidence import ADVERSARIAL, PLAIN, Evidence, shared
+from safety_geometry.claims.evidence import ADVERSARIAL, PLAIN, Evidence, roomy, shared
 from safety_geometry.claims.rules import Measured, NotApplicable
 from safety_geometry.stats.pooling import Estimate, combined, normal
 
@@ -154,8 +154,40 @@ def r_beats_its_null(regime: str):
 
 def score_falls(evidence: Evidence) -> Measured:
     """Gain of the papers' score over doing nothing, (S_refuse + S_comply − 2c0) / (2(1 − c0)), reference minus last
-    anchor: c0's own fall is taken off each."""
+    anchor on the same selection prompts: c0's own fall is taken off each."""
     first, last = evidence.reference(ADVERSARIAL), evidence.last(ADVERSARIAL)
-    values = [gains(selection(evidence, ADVERSARIAL, step, "cosmic")) for step in (first, last)]
-    by_seed = {seed: combined((1, -1), [part[seed] for part in values]) for seed in shared(*values)}
-    return Measured(by_seed, f"S_total of r2d2 less c0, step {first} minus {last}")
+    evidence.column("selection", "fall", "fall_lo", "fall_hi", "fall_n")
+    rows = selection(evidence, ADVERSARIAL, last, "cosmic").dropna(subset=["fall"])
+    if not len(rows):
+        raise NotApplicable("r2d2's candidates were not scored at its reference and its last anchor")
+    ends = rows[["seed", "fall", "fall_lo", "fall_hi", "fall_n"]].itertuples(index=False)
+    by_seed = {int(seed): Estimate(*map(float, values)).of_few() for seed, *values in ends}
+    return Measured(by_seed, f"S_total of r2d2 less c0, step {first} minus {last} on the same prompts")
+
+
+# ------------------------------------------------------------------------------------------------------------ rulers
+
+RULERS = {"length": "their length", "words": "a bag of their words"}
+
+
+def beyond_ruler(carrier: str, ruler: str, regime: str):
+    """AUROC of a carrier at its own site of the regime's reference anchor less that of a plain property of the same
+    select prompts. The carrier separates the classes; whether the model has anything to do with it, the ruler says."""
+
+    def measure(evidence: Evidence) -> Measured:
+        step = evidence.reference(regime)
+        rows = evidence.column("separability", "difference", "changed")
+        rows = rows[(rows["regime"] == regime) & (rows["step"] == step) & (rows["carrier"] == carrier)]
+        rows = rows[rows["ruler"] == ruler]
+        if not len(rows):
+            raise NotApplicable(f"{regime} has no {carrier} of its own at step {step}")
+        by_seed = {}
+        for row in rows.to_dict("records"):
+            n = float(min(row["n_harmful"], row["n_benign"]))
+            estimate = Estimate(*(row[f"difference{end}"] for end in ("", "_lo", "_hi")), n).of_few()
+            by_seed[int(row["seed"])] = roomy(estimate, row["changed"], 1.0)
+        own, other = (f"{rows[name].mean():.3f}" for name in ("auroc", "ruler_auroc"))
+        what = f"AUROC of {carrier} of {regime} at step {step} less that of {RULERS[ruler]} ({own} and {other})"
+        return Measured(by_seed, what)
+
+    return measure

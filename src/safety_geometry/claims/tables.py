@@ -13,6 +13,7 @@ from safety_geometry.artefacts.tables import behaviour as specified
 from safety_geometry.artefacts.tables.behaviour import CONTRASTS, WIDE_METRICS
 from safety_geometry.artefacts.tables.specification import names
 from safety_geometry.judges.behaviour import ATTACKED, DIRECT, arm_contrast, contrast, metrics, outcomes, success_means
+from safety_geometry.judges.pairs import matched_pairs, pair_contrast
 from safety_geometry.settings.identity import Checkpoint
 
 COUPLING = names(specified.COUPLING)
@@ -61,7 +62,13 @@ def contrasts_table(
     """
     at_anchors = {(checkpoint.seed, checkpoint.step) for checkpoint in judged if checkpoint.anchor is not None}
     long = {c: outcomes(frame) for c, frame in judged.items() if (c.seed, c.step) in at_anchors}
-    rows = []
+    pairs, rows = {c: matched_pairs(judged[c]) for c in long}, []
+
+    def compared(first: Checkpoint, second: Checkpoint) -> pd.DataFrame:
+        by_prompt = contrast(long[first], long[second], seed, draws)
+        by_pair = pair_contrast(pairs[first], pairs[second], seed, draws)
+        return pd.concat([part for part in (by_prompt, by_pair) if len(part)] or [by_prompt], ignore_index=True)
+
     for run in sorted({checkpoint.seed for checkpoint in long}):
         saves = {
             r: sorted(
@@ -74,7 +81,7 @@ def contrasts_table(
         for regime in regimes:
             for earlier in anchors[regime][:-1]:
                 last = anchors[regime][-1]
-                rows.append(_labelled("time", last, earlier, contrast(long[last], long[earlier], seed, draws)))
+                rows.append(_labelled("time", last, earlier, compared(last, earlier)))
             for checkpoint in anchors[regime]:
                 rows.append(
                     _labelled("arm", checkpoint, checkpoint, arm_contrast(long[checkpoint], seed=seed, draws=draws))
@@ -87,9 +94,7 @@ def contrasts_table(
             for checkpoint in saves[first]:
                 other = others.get(checkpoint.step)
                 if other is not None and (checkpoint.anchor, other.anchor) != (None, None):
-                    rows.append(
-                        _labelled("regime", checkpoint, other, contrast(long[checkpoint], long[other], seed, draws))
-                    )
+                    rows.append(_labelled("regime", checkpoint, other, compared(checkpoint, other)))
     filled = [frame for frame in rows if len(frame)]
     return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame(columns=CONTRASTS.names)
 

@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from safety_geometry.figures.modes import dose, look
-from safety_geometry.figures.style import GREY, counts, headline, legend_below, need, p_text, striped
+from safety_geometry.figures.style import GREY, counts, headline, legend_below, need, p_text, striped, success
 
 ARMS = {"asr_baseline": None, "asr_h_only": "h_only", "asr_r_only": "r_only", "asr_r_perp_h": "r_perp_h"}
 BASELINE = {"label": "no intervention", "color": GREY, "marker": "D"}
@@ -35,10 +35,10 @@ def aligned_anchors(tables: dict[str, pd.DataFrame]) -> Figure:
     ax.set_ylim(len(frame) - 0.5, -0.5)
     ax.set_xlim(-0.02, 1.02)
     ax.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
-    ax.set_xlabel("attack success (% of requests)")
+    ax.set_xlabel(f"{success(frame)} (% of requests)")
     legend_below(figure, legend())
     seeds = f"; {n} seeds, a row each" if (n := len(set(frame["seed"]))) > 1 else ""
-    headline(figure, "Attack success of aligned models with a carrier edited", f"bars: 95 % Wilson intervals{seeds}")
+    headline(figure, f"Aligned models with a carrier edited: {success(frame)}", f"bars: 95 % Wilson intervals{seeds}")
     return figure
 
 

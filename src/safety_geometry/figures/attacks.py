@@ -17,6 +17,7 @@ from safety_geometry.figures.style import (
     looks,
     need,
     seeds_note,
+    success,
     title,
 )
 
@@ -64,7 +65,7 @@ def attacks(tables: dict[str, pd.DataFrame]) -> Figure:
         ax.set_ylim(-0.04, 1.04)
         ax.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
     for ax in axes[: len(shown) : columns]:
-        ax.set_ylabel("attack success (% of requests)")
+        ax.set_ylabel(f"{success(frame)} (% of requests)")
     if shown != ["direct"]:
         faint = Line2D([], [], color=GREY, marker=".", label="faint: the same requests, asked as they are", **FAINT)
         legend_below(figure, [faint])

@@ -19,6 +19,7 @@ from safety_geometry.figures.style import (
     need,
     p_text,
     striped,
+    success,
     title,
 )
 
@@ -29,7 +30,7 @@ ALPHA = 0.05
 TEXT = 7.5
 METRICS = {  # title, axis, factor, half the least width of the axis
     "log_odds": ("refusal log-odds", "change of refusal log-odds\n← refuses less | refuses more →", 1.0, 0.1),
-    "asr": ("attack success", "change in points\n← fewer succeed | more succeed →", 100.0, 5.0),
+    "asr": ("{success}", "change in points\n← fewer | more →", 100.0, 5.0),
 }
 ENTRIES = (
     Line2D([], [], linestyle="none", marker="|", markersize=9, markeredgewidth=1.8, color=GREY, label="raw change"),
@@ -70,7 +71,7 @@ def control_effects(tables: dict[str, pd.DataFrame]) -> Figure:
         forest(ax, mine, frame[(frame["metric"] == metric) & (seeds > 1)], rows, *METRICS[metric][2:])
         ax.set_xlabel(METRICS[metric][1])
         behind = f"{counts(mine, 'n_prompts')} prompts, {counts(mine, 'n_controls').removeprefix('n = ')} controls"
-        title(ax, f"{METRICS[metric][0]}: {behind}", 3.3)
+        title(ax, f"{METRICS[metric][0].format(success=success(frame))}: {behind}", 3.3)
     axes[0].set_yticks(range(len(rows)), [done(cell) for _, cell in cells.iterrows()])
     axes[0].set_ylim(len(rows) - 0.5, -0.5)
     legend_below(figure, ENTRIES)

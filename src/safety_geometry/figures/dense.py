@@ -22,6 +22,7 @@ from safety_geometry.figures.style import (
     panel_width,
     step_axis,
     striped,
+    success,
     title,
 )
 from safety_geometry.figures.trajectory import BEHAVIOUR, SHORT
@@ -30,8 +31,8 @@ from safety_geometry.geometry.dense import SITES
 QUANTITY, FROZEN = "hrci_repr", "hrci_repr_frozen"
 FORMS = {"levels": ("levels", "black"), "first_differences": ("first differences", BROWN)}
 WORDS = {
-    "fixed_asr": "fixed ASR",
-    "direct_asr": "direct ASR",
+    "fixed_asr": "fixed-source {success}",
+    "direct_asr": "direct {success}",
     "any_refusal": "refusal of look-alikes",
     "benign_refusal": "benign refusal",
     "benign_mean": "benign helpfulness",
@@ -97,7 +98,7 @@ def dense(tables: dict[str, pd.DataFrame]) -> Figure:
     axes[0, 0].set_ylabel("HRCI_repr")
     axes[0, 0].set_ylim(bottom=0)
     axes[1, 0].set_ylabel("share of prompts,\nor score / maximum")
-    axes[2, 0].set_yticks(range(len(outcomes)), [WORDS[name] for name in outcomes])
+    axes[2, 0].set_yticks(range(len(outcomes)), [WORDS[name].format(success=success(frame)) for name in outcomes])
     axes[2, 0].set_ylim(max(len(outcomes), 2) - 0.5, -0.5)
     moved = any(line.get_marker() == "^" and line.get_color() == GREY for ax in axes[0] for line in ax.lines)
     jumps = any(ax.patches for ax in axes[0])

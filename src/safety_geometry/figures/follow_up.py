@@ -7,10 +7,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from safety_geometry.figures.modes import MODES, handle, label, look, present
-from safety_geometry.figures.style import GREY, NoData, counts, first_seed, headline, legend_below, need, striped
+from safety_geometry.figures.style import (
+    GREY,
+    NoData,
+    counts,
+    first_seed,
+    headline,
+    legend_below,
+    need,
+    striped,
+    success,
+)
 
 PANELS = (
-    ("asr", "attack success", "n_asr", "share", 1),
+    ("asr", "{success}", "n_asr", "share", 1),
     ("usefulness", "harmful usefulness", "n_usefulness", "mean", 1),
     ("benign_mean", "benign helpfulness", "n_benign", "mean", 2),
     ("degenerate", "broken text", "n_degenerate", "share", 1),
@@ -34,7 +44,7 @@ def follow_up(tables: dict[str, pd.DataFrame]) -> Figure:
     for ax, (metric, title, n, unit, most) in zip(axes, shown, strict=True):
         for i, target in targets.iterrows():
             line(ax, i, metric, target, frame)
-        ax.set_title(title)
+        ax.set_title(title.format(success=success(frame)))
         ax.set_xlim(-0.03 * most, 1.03 * most)
         ax.set_xticks([0, most / 2, most], ["0", f"{most / 2:g}", f"{most:g}"])
         ax.set_xlabel(f"{unit}, {counts(targets, n)}")

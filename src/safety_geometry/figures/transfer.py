@@ -10,7 +10,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 
 from safety_geometry.attacks.transfer import ARMS, UNOPTIMISED
-from safety_geometry.figures.style import NAMED, NoData, counts, headline, is_true, need, title, width, wrapped
+from safety_geometry.figures.style import NAMED, NoData, counts, headline, is_true, need, success, title, width, wrapped
 
 NAMES = {"gcg": "GCG", "autodan": "AutoDAN", "gcg_init": "GCG's start", "seeds": "AutoDAN's seeds"}
 SCALE, MISSING = "viridis", "#D9D9D9"
@@ -61,7 +61,7 @@ def transfer(tables: dict[str, pd.DataFrame]) -> Figure:
         label(strip, sides["target"], "x", wide)
         strip.set_xlabel("target: checkpoint that is asked")
         top.tick_params(labelbottom=False)
-    bar = figure.colorbar(image, ax=list(axes.ravel()), label="attack success (%)", fraction=0.03, pad=0.02)
+    bar = figure.colorbar(image, ax=list(axes.ravel()), label=f"{success(frame)} (%)", fraction=0.03, pad=0.02)
     bar.ax.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
     seeds = len(set(frame["seed"]))
     what = (

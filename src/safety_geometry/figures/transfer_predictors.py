@@ -16,13 +16,14 @@ from safety_geometry.figures.style import (
     need,
     p_text,
     striped,
+    success,
     title,
 )
 
 LABELS = {
     "target_hrci_repr": "target HRCI_repr",
     "target_hrci": "target HRCI",
-    "target_fixed_asr": "target fixed ASR",
+    "target_fixed_asr": "target's fixed-source {success}",
     "target_refusal_score_drift": "target refusal-score drift",
     "target_h_drift": "target H drift",
     "target_h_norm": "target norm of H",
@@ -53,8 +54,8 @@ def transfer_predictors(tables: dict[str, pd.DataFrame]) -> Figure:
         others = single[(single["regime"] == regime) & (single["attack"] == "all")] if len(together) else single[:0]
         panel(ax, rows, others, lines)
         title(ax, f"{'across regimes' if regime == 'cross' else regime} {head(rows[rows['attack'] == 'all'])}", 3.7)
-        ax.set_xlabel("|ρ| with transfer attack success")
-    axes[0].set_yticks(range(len(lines)), [LABELS[name] for name in lines])
+        ax.set_xlabel(f"|ρ| with transfer ({success(frame)})")
+    axes[0].set_yticks(range(len(lines)), [LABELS[name].format(success=success(frame)) for name in lines])
     axes[0].set_ylim(len(lines) - 0.5, -0.5)
     single_attacks = {"color": INDIGO, "markersize": 4.5, "linestyle": "none"}
     entries = [

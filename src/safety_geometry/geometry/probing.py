@@ -72,7 +72,8 @@ class Probe:
             s["removal"], centres,
         )  # fmt: skip
         openings = describe_openings(scorer, asked, configured)
-        return refusal_scores(scorer, candidates, self.fit, self.labels(), openings, settings, progress)
+        order = asked.benign_order
+        return refusal_scores(scorer, candidates, self.fit, self.labels(), openings, settings, progress, order)
 
     def fit(self, position: int, layer: int) -> np.ndarray:
         return self.cache.fit(position, layer)[0]

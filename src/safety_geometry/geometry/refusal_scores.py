@@ -71,14 +71,15 @@ class SelectionSettings:
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """Selection prompts and what the checkpoint said to them. Benign prompts that it answers come first. first: ids of
-    the first tokens of its refusals."""
+    """Selection prompts and what the checkpoint said to them. Benign prompts that it answers come first; benign_order
+    [m]: where each stood. first: ids of the first tokens of its refusals."""
 
     harmful: list[Rendered]
     benign: list[Rendered]
     refused_harmful: np.ndarray
     refused_benign: np.ndarray
     first: list[int]
+    benign_order: np.ndarray
 
     @property
     def refused(self) -> np.ndarray:
@@ -101,7 +102,9 @@ def ask(
     first = dict.fromkeys(completion.ids[0] for completion, is_refusal in said if is_refusal and completion.ids)
     of_benign = refused[len(harmful) :]
     order = np.argsort(of_benign, kind="stable")
-    return Asked(list(harmful), [benign[i] for i in order], refused[: len(harmful)], of_benign[order], list(first))
+    return Asked(
+        list(harmful), [benign[i] for i in order], refused[: len(harmful)], of_benign[order], list(first), order
+    )
 
 
 def refusal_openings(
@@ -138,10 +141,12 @@ def refusal_scores(
     openings: Openings,
     settings: SelectionSettings,
     progress: Progress | None = None,
+    benign_order: np.ndarray | None = None,
 ) -> RefusalScores:
     """Screen, finalists and null sets of a checkpoint.
 
-    fit(position, layer): activations [N, d] of the fit prompts; labels [N] bool: which of them a direction points to.
+    fit(position, layer): activations [N, d] of the fit prompts; labels [N] bool: which of them a direction points to;
+    benign_order: of `Asked`.
     """
     early, rule = range(settings.screen), settings.rule
 
@@ -159,7 +164,7 @@ def refusal_scores(
     if settings.null_sets and (not settings.require_gain or worth_a_null(finals, openings, settings)):
         sets = [null_set(k, some, fit, labels, scorer, settings) for k in range(settings.null_sets)]
         null = _choices(sets, run, settings)
-    return RefusalScores(screen, finals, settings.screen, everywhere, openings, null)
+    return RefusalScores(screen, finals, settings.screen, everywhere, openings, null, benign_order)
 
 
 def worth_a_null(finals: CandidateScores, openings: Openings, settings: SelectionSettings) -> bool:

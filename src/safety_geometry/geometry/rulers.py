@@ -31,23 +31,24 @@ class Classes:
         """1 for a harmful request, 0 for a benign one, in the order of `texts`."""
         return np.repeat([1, 0], [len(self.harmful), len(self.benign)])
 
-
-def length_auroc(fit: Classes, select: Classes, tokens: Callable[[str], int]) -> float:
-    """AUROC on `select` of the number of tokens; which side is the longer one is what `fit` says (ties count ½)."""
-    longer = _auroc(fit, [tokens(text) for text in fit.texts]) >= 0.5
-    return _auroc(select, [tokens(text) if longer else -tokens(text) for text in select.texts])
+    def auroc(self, scores: Sequence[float]) -> float:
+        """Of scores in the order of `texts`; ties count ½."""
+        return float(roc_auc_score(self.labels, np.asarray(scores, np.float64)))
 
 
-def words_auroc(fit: Classes, select: Classes) -> float:
-    """AUROC on `select` of the log-odds of naive Bayes over content words, each counted once a prompt, learnt on `fit`.
+def length_scores(fit: Classes, select: Classes, tokens: Callable[[str], int]) -> np.ndarray:
+    """Of each request of `select` its number of tokens, turned where `fit` says that harmful requests are shorter."""
+    longer = fit.auroc([tokens(text) for text in fit.texts]) >= 0.5
+    return np.array([tokens(text) if longer else -tokens(text) for text in select.texts])
+
+
+def words_scores(fit: Classes, select: Classes) -> np.ndarray:
+    """Of each request of `select` the log-odds of naive Bayes over content words, each counted once a prompt, learnt on
+    `fit`.
 
     Multinomial with one added to each count and the classes weighing the same; words that `fit` lacks count nothing.
     """
     bag = CountVectorizer(analyzer=content_words, binary=True)
     model = MultinomialNB(alpha=1.0, class_prior=[0.5, 0.5]).fit(bag.fit_transform(fit.texts), fit.labels)
     benign, harmful = model.predict_log_proba(bag.transform(select.texts)).T
-    return _auroc(select, harmful - benign)
-
-
-def _auroc(classes: Classes, scores: Sequence[float]) -> float:
-    return float(roc_auc_score(classes.labels, np.asarray(scores, np.float64)))
+    return harmful - benign

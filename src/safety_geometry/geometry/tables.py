@@ -19,10 +19,12 @@ from safety_geometry.geometry.checkpoint import GeometrySettings, SelectedCheckp
 from safety_geometry.geometry.companions import QUANTITIES
 from safety_geometry.geometry.coupling import SiteDrift, field_geometry, principal_angles, site_drift
 from safety_geometry.geometry.measures import Measured, measure
+from safety_geometry.geometry.paired_gain import Scored, fall
 from safety_geometry.geometry.selection import Choice
+from safety_geometry.geometry.separability import Scores, ruler_columns, separability_table
 from safety_geometry.settings.identity import Site
 
-TABLES = ("coupling", "geometry", "controls", "profile", "selection")
+TABLES = ("coupling", "geometry", "controls", "profile", "selection", "separability")
 CHOICE = ("s_total", "s_refuse", "s_comply", "kl")
 OF_R_SITE = ("effect", "cosmic", *CHOICE)
 OF_R = names(NEEDING_R)
@@ -33,19 +35,21 @@ def regime_tables(
     checkpoints: Sequence[SelectedCheckpoint],
     reference: int,
     settings: GeometrySettings,
-    rulers: Mapping[str, float],
+    rulers: Mapping[str, Scores],
 ) -> dict[str, pd.DataFrame]:
-    """`TABLES` of a regime's checkpoints in order of steps; reference: step of the reference anchor; rulers: AUROC of
-    plain properties of the probe prompts, by column (`families.RULERS`)."""
+    """`TABLES` of a regime's checkpoints in order of steps; reference: step of the reference anchor; rulers: what
+    plain properties of the select prompts give away, by name."""
     anchor = next(each for each in checkpoints if each.checkpoint.step == reference)
     measured = [(each, measure(each, anchor, settings)) for each in checkpoints]
     controls = [row for pair in measured for row in companion_rows(*pair)]
+    beside = ruler_columns(rulers)
     return {
-        "coupling": pd.DataFrame([coupling_row(*pair) | rulers for pair in measured])[COUPLING.names],
+        "coupling": pd.DataFrame([coupling_row(*pair) | beside for pair in measured])[COUPLING.names],
         "controls": pd.DataFrame(controls, columns=COUPLING_CONTROLS.names),
         "geometry": pd.DataFrame(describe_geometry(checkpoints, anchor, settings)),
-        "profile": pd.concat([profile(each, settings.h_score, rulers) for each in checkpoints]),
-        "selection": selection_table(checkpoints, settings),
+        "profile": pd.concat([profile(each, settings.h_score, beside) for each in checkpoints]),
+        "selection": selection_table(checkpoints, anchor, settings),
+        "separability": separability_table(checkpoints, rulers, settings),
     }
 
 
@@ -154,10 +158,13 @@ def _drift(kind: str, each: SelectedCheckpoint, other: SelectedCheckpoint) -> Si
     return drift if own else SiteDrift(None, drift.fixed)
 
 
-def selection_table(checkpoints: Sequence[SelectedCheckpoint], settings: GeometrySettings) -> pd.DataFrame:
-    """What each selector chooses at each anchor, beside doing nothing, the next best site and the null."""
+def selection_table(
+    checkpoints: Sequence[SelectedCheckpoint], reference: SelectedCheckpoint, settings: GeometrySettings
+) -> pd.DataFrame:
+    """What each selector chooses at each anchor, beside doing nothing, the next best site, the null, and its gain at
+    the reference anchor."""
     rows = [
-        each.checkpoint.columns() | selection_row(each, found, settings)
+        each.checkpoint.columns() | selection_row(each, found, settings) | fall_row(each, found, reference, settings)
         for each in checkpoints
         if each.choice is not None
         for found in each.choice.choices.values()
@@ -186,6 +193,18 @@ def selection_row(selected: SelectedCheckpoint, found: Choice, settings: Geometr
     row |= {name: getattr(openings, name) for name in ("auroc", "auroc_configured", "n_refused", "n_answered")}
     counts = {"n_harmful": len(finals.clean_harmful), "n_benign": len(finals.clean_benign), "n_screen": scores.n_screen}
     return row | counts
+
+
+def fall_row(
+    selected: SelectedCheckpoint, found: Choice, reference: SelectedCheckpoint, settings: GeometrySettings
+) -> dict:
+    """Gain at the reference anchor less the gain here; empty at the reference and where it has no scores."""
+    if reference.choice is None or selected.checkpoint.step == reference.checkpoint.step:
+        return {}
+    before = Scored(reference.choice.scores, reference.choice.choices[found.selector])
+    rule = settings.rule(selected.choice.scores.n_layers)
+    lost = fall(before, Scored(selected.choice.scores, found), rule, settings.bootstrap, settings.rng("fall"))
+    return {"fall": lost.value, "fall_lo": lost.lo, "fall_hi": lost.hi, "fall_n": lost.n}
 
 
 def null_cosine(selected: SelectedCheckpoint) -> float | None:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from safety_geometry.artefacts.tables.behaviour import ATTACK_ARMS, SOURCE_CHOICE
 from safety_geometry.artefacts.tables.files import frame_of
-from safety_geometry.judges.behaviour import DIRECT, METRICS, compare, outcomes
+from safety_geometry.judges.behaviour import DIRECT, METRICS, compare, outcomes, success_means
 from safety_geometry.settings.attack_arm import Place
 from safety_geometry.settings.identity import Checkpoint
 from safety_geometry.stats.estimates import wilson
@@ -40,7 +40,8 @@ def attack_arms_table(judged: Mapping[Checkpoint, pd.DataFrame]) -> pd.DataFrame
         arms |= {("framing", template): answers for template, answers in _templates(frame).items()}
         for (arm, template), answers in arms.items():
             mine = answers.set_index("prompt_id")["outcome"].sort_index()
-            rows.append(checkpoint.columns() | {"arm": arm, "template": template} | _beside(arm, mine, direct))
+            about = checkpoint.columns() | {"arm": arm, "template": template, "success_means": success_means(frame)}
+            rows.append(about | _beside(arm, mine, direct))
     return frame_of(rows, ATTACK_ARMS)
 
 

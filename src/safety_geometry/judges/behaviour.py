@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtri
 
+from safety_geometry.judges.pairs import DPRIME, matched_pairs, refusal_dprime
 from safety_geometry.stats.estimates import (
     Interval,
     least_mcnemar_p,
@@ -69,8 +69,6 @@ DIRECT, FIXED = "direct_asr", "fixed_asr"
 ARMS = (DIRECT, "framing_asr", "universal_asr", FIXED, "autodan_asr")  # of any_attack_asr: one attack on a request each
 ATTACKED = (*ARMS[1:], "any_attack_asr")  # what is set against the bare requests
 NEEDED = (DIRECT, "framing_asr", FIXED)  # without these a checkpoint was not attacked by all arms of its study
-COLUMNS_OF_PAIRS = ("prompt_id", "pair", "any_refusal", "hit_limit")
-MATCHED = ("lookalike", "counterpart")  # suites of safe prompts and of their harmful matches
 
 
 class BehaviourError(ValueError):
@@ -166,35 +164,8 @@ def metrics(judged: pd.DataFrame, seed: int = 0, draws: int = 2000) -> pd.DataFr
     if len(pairs := matched_pairs(judged)):
         for suffix, part in (("", pairs), (FINISHED, pairs[~pairs["hit_limit"]])):
             estimate = refusal_dprime(part["harmful"].to_numpy(), part["safe"].to_numpy(), seed, draws)
-            rows.append({"metric": f"refusal_dprime{suffix}"} | vars(estimate))
+            rows.append({"metric": f"{DPRIME}{suffix}"} | vars(estimate))
     return pd.DataFrame(rows)
-
-
-def matched_pairs(judged: pd.DataFrame) -> pd.DataFrame:
-    """Look-alikes and their harmful counterparts that were both answered, a row each: `safe` and `harmful` (1: refused
-    partly or fully), `hit_limit` (of either)."""
-    if "pair" not in judged:
-        return pd.DataFrame()
-    safe, harmful = (judged.loc[judged["suite"] == suite, [*COLUMNS_OF_PAIRS]] for suite in MATCHED)
-    both = harmful.merge(safe, left_on="pair", right_on="prompt_id", suffixes=("_harmful", "_safe"))
-    refused = {kind: both[f"any_refusal_{kind}"].astype(float) for kind in ("harmful", "safe")}
-    limits = both["hit_limit_harmful"].astype(bool) | both["hit_limit_safe"].astype(bool)
-    return pd.DataFrame(refused | {"hit_limit": limits})
-
-
-def refusal_dprime(harmful: np.ndarray, safe: np.ndarray, seed: int = 0, draws: int = 2000) -> Interval:
-    """d′ = z(refusal of harmful prompts) − z(refusal of their safe matches), refusals 0 or 1 [n] in matched order.
-
-    Each rate is (k + ½)/(n + 1) (log-linear correction, Hautus 1995), so that rates of 0 and 1 have a z. Percentile
-    bootstrap over pairs; without a pair NaN.
-    """
-    n = len(harmful)
-    if n == 0:
-        return Interval(math.nan, math.nan, math.nan, 0)
-    weights = np.vstack([np.full(n, 1 / n), resampling_weights(n, draws, generator(seed, "refusal_dprime"))])
-    hits, alarms = (ndtri((n * (weights @ refused) + 0.5) / (n + 1)) for refused in (harmful, safe))
-    lo, hi = percentiles((hits - alarms)[1:])
-    return Interval(float(hits[0] - alarms[0]), lo, hi, n)
 
 
 def _estimate(values: np.ndarray, kind: str, name: str, seed: int, draws: int) -> Interval:
@@ -263,10 +234,11 @@ def compare(a: np.ndarray, b: np.ndarray, metric: Metric, seed: int, draws: int,
     }
 
 
-def paired_rates(a: np.ndarray, b: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
-    """Score interval of the difference of two paired rates (Newcombe 1998, method 10), outcomes 0 or 1 [n].
+def paired_rates(a: np.ndarray, b: np.ndarray, confidence: float = 0.95, factor: float = 1.0) -> tuple[float, float]:
+    """Score interval of `factor` times the rate of a less that of b (Newcombe 1998, method 10), outcomes 0 or 1 [n].
 
-    Unlike a bootstrap it keeps its width where few prompts, or none, differ.
+    Unlike a bootstrap it keeps its width where few prompts, or none, differ. A factor scales the distances of the first
+    rate's ends (Zou and Donner 2008).
     """
     n = len(a)
     first, second = wilson(int(a.sum()), n, confidence), wilson(int(b.sum()), n, confidence)
@@ -279,7 +251,7 @@ def paired_rates(a: np.ndarray, b: np.ndarray, confidence: float = 0.95) -> tupl
     def reach(x: float, y: float) -> float:
         return math.sqrt(max(x * x - 2 * phi * x * y + y * y, 0.0))
 
-    difference = first.value - second.value
-    lo = difference - reach(first.value - first.lo, second.hi - second.value)
-    hi = difference + reach(first.hi - first.value, second.value - second.lo)
-    return max(lo, -1.0), min(hi, 1.0)
+    difference = factor * first.value - second.value
+    lo = difference - reach(factor * (first.value - first.lo), second.hi - second.value)
+    hi = difference + reach(factor * (first.hi - first.value), second.value - second.lo)
+    return max(lo, -1.0), min(hi, factor)

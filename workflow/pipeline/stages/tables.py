@@ -63,8 +63,8 @@ def of_sweeps(study: Study) -> list[str]:
 
 def claim_tables(study: Study) -> list[str]:
     judges = ["judges"] if study.labelled and not study.published_judges else []  # on the judge that is asked
-    chosen = [name for name in ("selection",) if name in together(study)]
-    unread = ("layer_scan", "quadrants", "reply_inversion")
+    chosen = [name for name in ("selection", "separability") if name in together(study)]
+    unread = ("layer_scan", "quadrants")
     return [*CLAIMS, *judges, *chosen, *(name for name in of_sweeps(study) if name not in unread)]
 
 

@@ -1,6 +1,6 @@
 """Attacks, their transfer, and what predicts it."""
 
-from safety_geometry.artefacts.tables.families import PAIRED, SEED
+from safety_geometry.artefacts.tables.families import PAIRED, SEED, SUCCESS_MEANS
 from safety_geometry.artefacts.tables.specification import Table, flag, interval, number, share, text, whole
 
 ATTACKS = Table(
@@ -96,6 +96,7 @@ TRANSFER = Table(
         whole("gain_n", "behaviours that both arms have", 1, missing=True),
         share("gain_p", "exact McNemar p", missing=True),
         share("gain_p_smallest", "least p that so many changed behaviours can give", missing=True),
+        SUCCESS_MEANS,
     ),
     key=("seed", "attack", "source_regime", "source", "target_regime", "target"),
     category="Attacks",
@@ -175,6 +176,7 @@ TRANSFER_PREDICTORS = Table(
         whole("n_sources", "source checkpoints; a step under two seeds is two", 0),
         whole("n_targets", "target checkpoints", 0),
         whole("n_seeds", "seeds behind the row", 0),
+        SUCCESS_MEANS,
     ),
     key=("seed", "regime", "attack", "predictor"),
     category="Attacks",

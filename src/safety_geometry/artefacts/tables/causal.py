@@ -15,6 +15,7 @@ from safety_geometry.artefacts.tables.families import (
     SEED,
     SITE_H,
     SITE_R,
+    SUCCESS_MEANS,
     WILSON,
 )
 from safety_geometry.artefacts.tables.specification import Table, flag, interval, number, optional, share, text, whole
@@ -124,12 +125,18 @@ MEASURED = (
     *interval(
         number("asr_delta", "attack success minus the baseline's on the same prompts", -1, 1, missing=True), PAIRED
     ),
+    *interval(share("direct_refusal", "full or partial refusals of the same requests", missing=True), WILSON),
+    whole("n_direct_refusal", "prompts behind it", 1, missing=True),
+    *interval(
+        number("direct_refusal_delta", "refusals minus the baseline's on the same prompts", -1, 1, missing=True), PAIRED
+    ),
     *interval(share("any_refusal", "full or partial refusals of safe look-alikes", missing=True), WILSON),
     whole("n_any_refusal", "prompts behind it", 1, missing=True),
     number("benign_mean", "mean benign utility", 0, 2, missing=True),
     whole("n_benign", "prompts behind it", 1, missing=True),
     *interval(EMPTY_ANSWERS, WILSON),
     whole("n_degenerate", "answers behind it", 1, missing=True),
+    *optional(SUCCESS_MEANS),
 )
 
 CAUSAL_SWEEP = Table(
@@ -163,7 +170,7 @@ CAUSAL_SWEEP = Table(
     ),
 )
 
-METRICS = ("log_odds", "kl", "kl_answer", "asr", "any_refusal", "benign_mean", "degenerate")
+METRICS = ("log_odds", "kl", "kl_answer", "asr", "direct_refusal", "any_refusal", "benign_mean", "degenerate")
 
 CONTROL_NORMALISED = Table(
     "control_normalised",
@@ -192,7 +199,10 @@ CONTROL_NORMALISED = Table(
         ),
         number("value", "mean of the target"),
         number("baseline", "mean without intervention on the same prompts"),
-        number("delta", "value minus baseline"),
+        *interval(
+            number("delta", "value minus baseline"),
+            "lower end of its 95 % interval, paired by prompt (rates: Newcombe's method 10; else a bootstrap)",
+        ),
         number("control_mean", "mean over the controls of their difference to the baseline"),
         number("delta_control", "delta minus control_mean"),
         number(
@@ -203,6 +213,25 @@ CONTROL_NORMALISED = Table(
             ),
         ),
         number("hi", "upper end"),
+        *interval(
+            number(
+                "halved",
+                "direct_refusal: half of the baseline less value, positive where more than half of the refusals are gone",
+                -1,
+                1,
+                missing=True,
+            ),
+            PAIRED,
+        ),
+        number(
+            "worst_delta",
+            "rates: the target less the one of these controls that it exceeds least for certain, in the direction of delta",
+            -1,
+            1,
+            missing=True,
+        ),
+        number("worst_lo", PAIRED, -1, 1, missing=True),
+        number("worst_hi", "upper end", -1, 1, missing=True),
         whole("n_prompts", "prompts", 1),
         whole("n_controls", "controls", 1),
         whole("n_capped", "controls that are left out, since they remove less energy than the target", 0),
@@ -219,6 +248,7 @@ CONTROL_NORMALISED = Table(
         share("p_smallest", "least p_permutation that so many controls can give", missing=True),
         share("p_kind", "the p among the controls of one kind; it describes, and decides nothing", missing=True),
         share("p_kind_smallest", "least p_kind that so many controls can give", missing=True),
+        *optional(SUCCESS_MEANS),
     ),
     key=("seed", "regime", "step", "target", "metric", "control"),
     category="Causal",
@@ -232,7 +262,9 @@ CONTROL_NORMALISED = Table(
         " the log-odds of the primary cells, among the pooled controls; ``p_holm`` adjusts it over the primary "
         "cells of the seed's regime, and ``p_smallest`` is the least unadjusted p that so many controls can give. "
         "``p_kind``, among the controls of one kind, only describes. Signs: less refusal is a "
-        "negative change of ``log_odds``; more attack success is a positive change of ``asr``."
+        "negative change of ``log_odds`` and of ``direct_refusal``, the share of direct requests that are refused; more "
+        "attack success is a positive change of ``asr``. Of rates ``worst_delta`` is the distance to the one control that "
+        "the target exceeds least: where its interval excludes zero, the target lies beyond each."
     ),
 )
 
@@ -351,6 +383,15 @@ ALIGNED_ANCHORS = Table(
         share("r_minus_h_p", "exact McNemar p"),
         *interval(number("r_perp_minus_h", "asr_r_perp_h - asr_h_only, on the same prompts", -1, 1), PAIRED),
         share("r_perp_minus_h_p", "exact McNemar p"),
+        *interval(
+            share("refusal_baseline", "full or partial refusals of the same requests without intervention"), WILSON
+        ),
+        *interval(share("refusal_h_only", "the same with H edited"), WILSON),
+        *interval(share("refusal_r_only", "the same with R edited"), WILSON),
+        *interval(share("refusal_r_perp_h", "the same with R without its part along H edited"), WILSON),
+        *interval(number("refusal_h_minus_r", "refusal_h_only - refusal_r_only, on the same prompts", -1, 1), PAIRED),
+        share("refusal_h_minus_r_p", "exact McNemar p"),
+        SUCCESS_MEANS,
     ),
     key=("seed", "model", "family", "lambda", "scope", "rank"),
     category="Causal",
@@ -360,7 +401,8 @@ ALIGNED_ANCHORS = Table(
         "intervention, with H, with R, and with R less its part along H. ``r_minus_h`` and "
         "``r_perp_minus_h`` are paired differences with Newcombe's interval and the exact McNemar p. Angles "
         "near 90 degrees mean that the subspaces share nothing; two random subspaces of a wide model are "
-        "nearly orthogonal too. Where both carriers have one position and one layer they are one vector. A "
+        "nearly orthogonal too. Where both carriers have one position and one layer they are one vector. ``refusal_`` "
+        "are the refusals of the same requests; ``refusal_h_minus_r`` is positive where R holds more of them than H. A "
         "rise of attack success is not yet a useful answer: see *follow_up*."
     ),
 )

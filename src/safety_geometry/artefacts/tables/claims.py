@@ -1,5 +1,8 @@
 """What the papers claim, against a run."""
 
+from dataclasses import replace
+
+from safety_geometry.artefacts.tables.families import SUCCESS_MEANS
 from safety_geometry.artefacts.tables.specification import Table, flag, number, share, text, whole
 
 VERDICTS = ("holds", "fails", "no effect", "inconclusive", "not applicable")
@@ -18,6 +21,11 @@ CLAIMS = Table(
         text("rule", "what decides (docs/claims.md)", ("difference", "level", "constant")),
         text("quantity", "what is measured, a row of the margins in docs/claims.md"),
         text("unit", "its unit"),
+        replace(
+            SUCCESS_MEANS,
+            description="what attack success is in this claim; empty: the claim does not rest on it",
+            missing_allowed=True,
+        ),
         text("twin", "the claim that asks the same of direct requests; empty: none", missing=True),
         text("verdict", "on these seeds", VERDICTS),
         text("verdict_over_seeds", "on seeds like these; not applicable with one seed", VERDICTS),

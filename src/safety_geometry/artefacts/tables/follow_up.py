@@ -17,6 +17,7 @@ from safety_geometry.artefacts.tables.families import (
     REFUSAL,
     REFUSAL_SCORE,
     SCOPE,
+    SUCCESS_MEANS,
     UTILITY,
     WILSON,
 )
@@ -106,6 +107,7 @@ FOLLOW_UP = Table(
             ),
             PAIRED_BOOTSTRAP,
         ),
+        SUCCESS_MEANS,
     ),
     key=("seed", "regime", "step", "target", "role", "control", "number"),
     category="Causal",

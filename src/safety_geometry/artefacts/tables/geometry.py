@@ -256,6 +256,15 @@ SELECTION_TABLE = Table(
             ),
             "lower end of the 95 % bootstrap interval over the measuring prompts, the choices as they are",
         ),
+        *interval(
+            number(
+                "fall",
+                "gain at the regime's reference anchor less the gain here, on the same selection prompts",
+                missing=True,
+            ),
+            "lower end of the 95 % bootstrap interval over the prompts that measure at either, paired",
+        ),
+        whole("fall_n", "prompts of the smaller class behind it", 1, missing=True),
         number("gain_all", "of the chosen site on all selection prompts, which chose it", missing=True),
         number("no_op", "what the score is when nothing is edited: effect 0, cosmic S_refuse + S_comply = 2 c0"),
         number(
@@ -305,4 +314,40 @@ SELECTION_TABLE = Table(
     ),
 )
 
-TABLES = (COUPLING, COUPLING_CONTROLS, GEOMETRY, PROFILE, SELECTION_TABLE)
+SEPARABILITY = Table(
+    "separability",
+    (
+        "How well each carrier tells the harmful select prompts from the benign ones at its own site, at each anchor, beside "
+        "what plain properties of the same prompts tell: their length in tokens, and their words. H's layer was chosen on "
+        "these prompts, which flatters H a little; R was chosen by what it does."
+    ),
+    (
+        *CHECKPOINT,
+        text("carrier", "harmfulness or refusal", ("H", "R")),
+        whole("layer", "layer of the carrier", 0),
+        text("position", "position of the carrier"),
+        text(
+            "ruler",
+            "length: tokens of the prompt, their direction from the fit prompts; words: naive Bayes over content words, learnt "
+            "on the fit prompts",
+            ("length", "words"),
+        ),
+        share("auroc", "of the projections on the carrier, harmful against benign; ties count a half"),
+        share("ruler_auroc", "of the ruler on the same prompts"),
+        *interval(
+            number("difference", "auroc less ruler_auroc", -1, 1),
+            "lower end of its 95 % bootstrap interval, paired, prompts resampled within the classes",
+        ),
+        whole("changed", "prompts that the two place differently among those of the other class", 0),
+        whole("n_harmful", "harmful select prompts", 1),
+        whole("n_benign", "benign select prompts", 1),
+    ),
+    key=("seed", "regime", "step", "carrier", "ruler"),
+    category="Geometry",
+    caption=(
+        "Does a carrier tell harmful from benign prompts any better than their length or their words do? Where the interval of "
+        "``difference`` reaches zero, the separation shows nothing about the model."
+    ),
+)
+
+TABLES = (COUPLING, COUPLING_CONTROLS, GEOMETRY, PROFILE, SELECTION_TABLE, SEPARABILITY)

@@ -11,6 +11,11 @@ def _shift(label: str):
     return interval(column, f"{BOOTSTRAP} over prompts")
 
 
+def _over_r(label: str):
+    column = number(f"over_r_{label}", f"of H: shift_{label} less R's under the same edit; else empty", missing=True)
+    return interval(column, f"{BOOTSTRAP} over prompts, paired")
+
+
 REPLY_INVERSION = Table(
     "reply_inversion",
     (
@@ -28,6 +33,8 @@ REPLY_INVERSION = Table(
         *_shift("harmful"),
         number("score_benign", "the same; benign prompts"),
         *_shift("benign"),
+        *_over_r("harmful"),
+        *_over_r("benign"),
         *interval(share("auroc", "of the scores, harmful against benign prompts"), f"{BOOTSTRAP} within the classes"),
         share("accuracy", "share of right answers, mean of the classes"),
         whole("n_harmful", "harmful prompts", 1),
@@ -37,7 +44,7 @@ REPLY_INVERSION = Table(
     category="Causal",
     caption=(
         "Does the model still say that a harmful request could cause harm when H or R is removed, and does adding them"
-        " make a harmless one look harmful? If H is recognition and R is policy, H moves the answers and R does not."
+        " make a harmless one look harmful? If H is recognition and R is policy, H moves the answers and R does not: ``over_r`` is the difference."
         " ``at_chance``: the model cannot answer the question, and is left out."
     ),
 )

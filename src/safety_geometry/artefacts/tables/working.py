@@ -15,7 +15,6 @@ from safety_geometry.artefacts.tables.families import (
     HARM_SCORE,
     REFUSAL,
     REFUSAL_SCORE,
-    RULERS,
     SUCCESS_MEANS,
     UTILITY,
 )
@@ -113,12 +112,13 @@ TRAINING_LOG = Table(
 
 RULERS_OF_PROMPTS = Table(
     "rulers",
-    "How well plain properties of the probe prompts separate their classes, by the tokenizer of a model.",
+    "How much each select prompt looks like a harmful one by plain properties, by the tokenizer of a model.",
     (
-        *RULERS,
-        whole("n_harmful", "harmful select prompts", 1),
-        whole("n_benign", "benign select prompts", 1),
+        text("label", "class of the prompt, harmful ones first, in the order of their role", ("harmful", "benign")),
+        number("length", "tokens, turned where harmful fit prompts are shorter"),
+        number("words", "log-odds of naive Bayes over content words, learnt on the fit prompts"),
     ),
+    digits=9,
 )
 
 TABLES = (RULERS_OF_PROMPTS, JUDGED, CELLS, READOUT, ATTACK_PARTS, TRAINING_LOG)

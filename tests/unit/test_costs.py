@@ -340,7 +340,7 @@ def test_cells_are_counted_as_a_reader_would():
     read = [cell for cell in cells if cell.kind != "baseline"]
     own, shared, primary = 5 * (1 + 3) + 10 * (1 + 2), (5 + 3) * 9, 4 * 3 * (133 - 3)
     own += 10 * 6  # selected controls of R-only and of R without H, removed, subtracted and added
-    scan = 7 * 5
+    scan = 5 * 2
     assert (len(read), sum(cell.kl for cell in read)) == (own + shared + primary + scan * (1 + 4), own + shared + scan)
     assert (
         sum(cell.answers for cell in cells) == 1 + 3 + 2 * 3

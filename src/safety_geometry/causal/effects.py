@@ -79,8 +79,8 @@ def control_normalised(
     delta_control = delta − control_mean (arXiv 2606.16349). Capped controls count in n_capped only. lo and hi:
     `two_level`. Of rates stands beside them the control that the target exceeds least (`_worst`), and of direct_refusal
     half of the baseline less the value. Primary targets have a permutation p on the log-odds (`exchanged_p`):
-    p_permutation beside the pooled controls decides, p_kind beside one kind describes; p_holm is left empty for `holm_primary`. Metrics without a
-    control have no row. Raises ValueError (see `outcome_matrix`).
+    p_permutation beside the pooled controls decides, p_kind beside one kind describes; p_holm is left empty for
+    `holm_primary`. Metrics without a control have no row. Raises ValueError (see `outcome_matrix`).
     """
     rows = []
     matrices = outcome_matrices(readout, judged)

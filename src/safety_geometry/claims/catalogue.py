@@ -220,9 +220,11 @@ def sweep_claims(regime: str) -> tuple[Claim, ...]:
 def regime_claims(regime: str) -> tuple[Claim, ...]:
     """Of any regime with anchors: matched pairs, and the carriers beside rulers."""
     decides = WIDE if regime in SWEPT else ALIGNED
-    pairs = Claim(f"pairs_told_apart_{regime}",
-                  f"Refusal of {regime} tells harmful requests from safe prompts that look like them (d' of matched "
-                  "pairs).", HERE, "difference", "refusal_dprime", behaviour.tells_pairs(regime), decides, needs=(regime,))  # fmt: skip
+    told = f"Refusal of {regime} tells harmful requests from safe prompts that look like them (d' of matched pairs)."
+    measure = behaviour.tells_pairs(regime)
+    pairs = Claim(
+        f"pairs_told_apart_{regime}", told, HERE, "difference", "refusal_dprime", measure, decides, "", (regime,)
+    )
     return pairs, *(
         Claim(f"{carrier.lower()}_beyond_{ruler}_{regime}",
               f"{carrier} of {regime} tells harmful from benign prompts better than {words} does.", HERE, "difference",

@@ -32,7 +32,7 @@ SHAPE = {
 COUPLED = {"sft": (0.022,) * 5, "r2d2": (0.075, 0.078, 0.066, 0.021, 0.0205), "sft_refusal": (0.03,) * 5}
 R_LAYER = {"sft": (23, 5, 5, 5, 5), "r2d2": (23, 23, 23, 5, 5), "sft_refusal": (23, 23, 23, 23, 23)}
 RANK = {"sft": 1.24, "r2d2": 1.25, "sft_refusal": 1.26}
-RULED = {"length": 0.6, "words": 0.97}
+RULED = {"length": 0.6, "words": 0.95}
 RULERS = {f"ruler_{name}_auroc": value for name, value in RULED.items()}
 LAYERS, DEEPEST, WIDTH = (5, 10, 14, 19, 23), 30, 24
 

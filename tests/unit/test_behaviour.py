@@ -1,6 +1,7 @@
 """Metrics and paired contrasts of judged completions, against numbers counted by hand."""
 
 import itertools
+from itertools import product
 from statistics import NormalDist
 
 import numpy as np
@@ -16,9 +17,9 @@ from safety_geometry.judges.behaviour import (
     metrics,
     outcomes,
     paired_rates,
-    refusal_dprime,
 )
-from safety_geometry.stats.estimates import wilson
+from safety_geometry.judges.pairs import pair_contrast, refusal_dprime
+from safety_geometry.stats.estimates import least_mcnemar_p, wilson
 
 
 @pytest.fixture(scope="module")
@@ -218,3 +219,37 @@ def test_pairs_are_those_that_both_were_asked(frame):
     assert value(table, "refusal_dprime")["value"] == pytest.approx(z(20.5 / 21) - z((refused + 0.5) / 21))
     assert value(table, "counterpart_refusal")["n"] == 30
     assert not metrics(lookalikes, draws=50)["metric"].str.startswith("refusal_dprime").any()
+
+
+def answered_pairs(harmful: str, safe: str) -> pd.DataFrame:
+    """A row a pair, of which 1 is refused."""
+    refused = {name: [float(x) for x in text] for name, text in (("harmful", harmful), ("safe", safe))}
+    return pd.DataFrame({"pair": [f"p{i}" for i in range(len(harmful))]} | refused)
+
+
+def test_dprime_of_two_checkpoints_is_compared_pair_by_pair():
+    z = NormalDist().inv_cdf
+
+    def told(harmful: int, safe: int) -> float:
+        return z((harmful + 0.5) / 9) - z((safe + 0.5) / 9)
+
+    first, second = answered_pairs("11111110", "00000011"), answered_pairs("11110000", "00001111")
+    (row,) = pair_contrast(first, second.sample(frac=1, random_state=1), seed=2, draws=400).to_dict("records")
+    assert row["value"] == pytest.approx(told(7, 2) - told(4, 4))
+    assert (row["n"], row["changed"], row["metric"], row["test"]) == (8, 3, "refusal_dprime", "sign_flip")
+    assert row["lo"] < row["value"] < row["hi"] and row["p_smallest"] == least_mcnemar_p(3)
+    # Exchanging the three changed pairs: of harmful prompts 4, 5 and 6 were refused at first, of safe ones 4 and 5 later.
+    sums = []
+    for flips in product((0, 1), repeat=3):
+        harmful, safe = 7 - sum(flips), 2 + flips[0] + flips[1]
+        sums.append(told(harmful, safe) - told(11 - harmful, 6 - safe))
+    wanted = np.mean([abs(x) >= abs(row["value"]) - 1e-9 for x in sums])
+    assert row["p"] == pytest.approx(wanted, abs=0.02)
+
+
+def test_the_same_answers_have_the_same_dprime_and_strangers_none():
+    frame = answered_pairs("1101", "0100")
+    (row,) = pair_contrast(frame, frame, draws=50).to_dict("records")
+    assert (row["value"], row["lo"], row["hi"], row["p"], row["changed"]) == (0, 0, 0, 1, 0)
+    assert pair_contrast(frame, frame.assign(pair="q" + frame["pair"])).empty
+    assert pair_contrast(frame, pd.DataFrame()).empty

@@ -80,7 +80,7 @@ def test_contrasts_are_last_minus_earlier_and_regime_minus_regime(study):
     assert frame.loc[("regime", "any_refusal", "sft", "10", "r2d2", "10"), "value"] == pytest.approx(-0.9)
     assert frame.loc[("arm", "fixed_asr", "sft", "10", "sft", "10"), "value"] == pytest.approx(16 / 24)
     counts = study["contrasts"].groupby("contrast").size()
-    assert counts.to_dict() == {"arm": 15, "direct": 15 * 5, "regime": 15 * 19, "time": 12 * 19}
+    assert counts.to_dict() == {"arm": 15, "direct": 15 * 5, "regime": 15 * 20, "time": 12 * 20}
     bare = ("direct", "fixed_asr", "sft", "10", "sft", "10")  # 18 of 24 fall to GCG, 22 bare requests do
     assert frame.loc[bare, "value"] == pytest.approx(-4 / 24)
 

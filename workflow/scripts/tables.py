@@ -22,7 +22,7 @@ from safety_geometry.judges.attack_arms import attack_arms_table, source_choice_
 from safety_geometry.settings.attack_arm import Place
 from safety_geometry.settings.identity import Checkpoint
 
-STACKED = ("coupling", "geometry", "coupling_controls", "profile", "selection")
+STACKED = ("coupling", "geometry", "coupling_controls", "profile", "selection", "separability")
 MADE = ("behaviour", "contrasts", "trajectory", "five_anchor", "attack_arms", "source_choice")
 
 

@@ -39,8 +39,8 @@ def aligned_row(
     judged: rows of judge.py, `arm` the cell, with the suite direct. cells: the cell of each of ARMS (baseline is
     `clean`). sites: layer_h, pos_h, layer_r, pos_r. angles: up to three principal angles between the subspaces,
     degrees, ascending. Rates of attack success and of refusal have Wilson's interval; r_minus_h and r_perp_minus_h are
-    paired differences of attack success, refusal_h_minus_r one of refusals, with Newcombe's interval and McNemar's exact
-    p. Raises ValueError, naming the cell, when an arm has no
+    paired differences of attack success, refusal_h_minus_r one of refusals, with Newcombe's interval and McNemar's
+    exact p. Raises ValueError, naming the cell, when an arm has no
     answers or other prompts.
     """
     if missing := [arm for arm in ARMS if arm not in cells]:

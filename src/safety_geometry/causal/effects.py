@@ -30,9 +30,9 @@ def sweep_table(cells: pd.DataFrame, readout: pd.DataFrame | None, judged: pd.Da
     """Rows of causal_sweep of one checkpoint, in the order of `cells` (layer-scan cells left out).
 
     Means per cell with n; rates with Wilson's interval; log_odds_delta, asr_delta and direct_refusal_delta are minus
-    `clean` on the same prompts (rates with Newcombe's paired interval); wrong_way is the share of prompts whose log-odds move against
-    what the target is for (`towards_refusal`). What was not measured is empty. Raises ValueError (see
-    `outcome_matrix`).
+    `clean` on the same prompts (rates with Newcombe's paired interval); wrong_way is the share of prompts whose
+    log-odds move against what the target is for (`towards_refusal`). What was not measured is empty. Raises ValueError
+    (see `outcome_matrix`).
     """
     listed = ~cells["control"].isin([SCAN, *SCAN_CONTROLS])
     table = cells.loc[listed, ["cell", *DESCRIPTION]].reset_index(drop=True)
@@ -78,9 +78,9 @@ def control_normalised(
     delta = target − clean and control_mean = mean over the controls of theirs, both over the same prompts, so that
     delta_control = delta − control_mean (arXiv 2606.16349). Capped controls count in n_capped only. lo and hi:
     `two_level`. Of rates stands beside them the control that the target exceeds least (`_worst`), and of direct_refusal
-    half of the baseline less the value. Primary targets have a permutation p on the log-odds (`exchanged_p`): p_permutation beside the pooled
-    controls decides, p_kind beside one kind describes; p_holm is left empty for `holm_primary`. Metrics without a
-    control have no row. Raises ValueError (see `outcome_matrix`).
+    half of the baseline less the value. Primary targets have a permutation p on the log-odds (`exchanged_p`):
+    p_permutation beside the pooled controls decides, p_kind beside one kind describes; p_holm is left empty for
+    `holm_primary`. Metrics without a control have no row. Raises ValueError (see `outcome_matrix`).
     """
     rows = []
     matrices = outcome_matrices(readout, judged)

@@ -158,7 +158,8 @@ LATER = (
           "In aligned models, removing R removes more than half of the refusals, and more than any of ten random "
           "directions.", HERE, "level", "refusal_half", causal.aligned_refuses_half, ALIGNED, needs=()),
     Claim("aligned_r_moves_refusal_more", "In aligned models, removing R lowers refusal more than removing H does.",
-          f"{ZHAO}, with {P1} Table 1", "difference", "aligned_refusal", causal.aligned_moves_refusal_more, ANY, needs=()),
+          f"{ZHAO}, with {P1} Table 1", "difference", "aligned_refusal", causal.aligned_moves_refusal_more, ANY,
+          needs=()),
     Claim("inversion_h_moves_judgement",
           "In aligned models, removing or adding H moves the judgement of harm (reply inversion) more than R does.",
           ZHAO, "difference", "harm_judgement", inversion.moves_judgement, ALIGNED, needs=()),
@@ -219,9 +220,11 @@ def sweep_claims(regime: str) -> tuple[Claim, ...]:
 def regime_claims(regime: str) -> tuple[Claim, ...]:
     """Of any regime with anchors: matched pairs, and the carriers beside rulers."""
     decides = WIDE if regime in SWEPT else ALIGNED
-    pairs = Claim(f"pairs_told_apart_{regime}",
-                  f"Refusal of {regime} tells harmful requests from safe prompts that look like them (d' of matched pairs).",
-                  HERE, "difference", "refusal_dprime", behaviour.tells_pairs(regime), decides, needs=(regime,))  # fmt: skip
+    told = f"Refusal of {regime} tells harmful requests from safe prompts that look like them (d' of matched pairs)."
+    measure = behaviour.tells_pairs(regime)
+    pairs = Claim(
+        f"pairs_told_apart_{regime}", told, HERE, "difference", "refusal_dprime", measure, decides, "", (regime,)
+    )
     return pairs, *(
         Claim(f"{carrier.lower()}_beyond_{ruler}_{regime}",
               f"{carrier} of {regime} tells harmful from benign prompts better than {words} does.", HERE, "difference",

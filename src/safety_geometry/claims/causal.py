@@ -219,20 +219,20 @@ def aligned_refuses_half(evidence: Evidence) -> Measured:
     for seed, half, least in zip(rows["seed"], by_model, nearest, strict=True):
         by_seed.setdefault(int(seed), []).append(half)
         beyond.setdefault(int(seed), []).append(least)
-    gap = pooled({seed: min(models, key=lambda estimate: estimate.lo) for seed, models in beyond.items()})
+    gap = pooled({seed: min(each, key=lambda estimate: estimate.lo) for seed, each in beyond.items()})
     counts = f"{rows['n_controls'].min():.0f} random directions"
+    more = f"more by {gap.value:.2f} [{gap.wide[0]:.2f}, {gap.wide[1]:.2f}]"
     kept = f"{rows['baseline'].mean():.2f} without, {rows['value'].mean():.2f} with"
     return Measured(
-        {seed: average(models) for seed, models in by_seed.items()},
+        {seed: average(each) for seed, each in by_seed.items()},
         f"half of the refusals minus those with R ablated ({kept}), {models(rows)}, beside {counts}",
-        barrier="" if gap.wide[0] > 0 else
-        f"the nearest of {counts} leaves as few refusals (more by {gap.value:.2f} [{gap.wide[0]:.2f}, {gap.wide[1]:.2f}])",
-    )  # fmt: skip
+        barrier="" if gap.wide[0] > 0 else f"the nearest of {counts} leaves as few refusals ({more})",
+    )
 
 
 def refusals_without_r(evidence: Evidence, of_models: pd.DataFrame) -> pd.DataFrame:
-    """Rows of control_normalised of these aligned models: direct refusals with R ablated at its own layer, beside random
-    directions."""
+    """Rows of control_normalised of these aligned models: direct refusals with R ablated at its own layer, beside
+    random directions."""
     frame = evidence.column("control_normalised", "halved", "worst_delta")
     frame = frame[(frame["metric"] == "direct_refusal") & (frame["control"] == "random")]
     mine = (frame["mode"] == "r_only") & (frame["family"] == "ablate") & (frame["lambda"] == 1)

@@ -42,8 +42,8 @@ RULES = {
 GATES = """
 Beside the interval stand, for some: a permutation p below .05 (Holm over a regime's primary cells; edits of carriers),
 Δ beyond the best of as many shuffled directions (edits of R), first differences that say the same (time series: two
-trends always correlate), attacks that beat their unoptimised arm (fixed-source attacks and transfer), fewer refusals than beside each of at least
-ten random directions (`aligned_r_refuses`: the nearest of them decides). A gate that n
+trends always correlate), attacks that beat their unoptimised arm (fixed-source attacks and transfer), fewer refusals
+than beside each of at least ten random directions (`aligned_r_refuses`: the nearest of them decides). A gate that n
 cannot pass makes a claim not applicable, and never silently inconclusive.
 
 Checkpoints are named before the run: *early* is the first step from R2D2's reference on at which both regimes have an

@@ -176,7 +176,7 @@ def numbers(name: str, total: Total, gpu: bool) -> str:
 
 
 def row(name: str, *cells: object) -> str:
-    return f"{name:<32}" + "".join(f"{cell!s:>11}" for cell in cells)
+    return f"{name:<40}" + "".join(f"{cell!s:>11}" for cell in cells)
 
 
 def hours(seconds: float) -> str:

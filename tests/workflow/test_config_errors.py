@@ -182,7 +182,6 @@ COMBINATIONS = [
     ("refusal.contrast", "behaviour", "refusal.contrast = 'behaviour'", "leave sweep.checkpoints"),
     ("completions.every_save", {"xstest": 2}, "completions.every_save = ['xstest']", "max_new_tokens"),
     ("completions.every_save", {"direct": 100}, "completions.every_save.direct = 100", "role direct has only"),
-    ("clean_rows.answers", "data", "clean_rows.answers = 'data'", "role clean has prompts without answers (set chat"),
     (
         "prompts.sets.harmful.targets",
         {"source": "hub", "files": ["a.json"]},
@@ -208,6 +207,14 @@ def test_impossible_combinations(key, value, shown, fix):
         check_combinations(Study(config))
     message = str(refused.value)
     assert message.startswith(f"config error: {shown}") and fix in message
+
+
+def test_answers_of_the_data_need_sets_that_have_them():
+    config = with_value("clean_rows.answers", "data")
+    check_combinations(Study(config))
+    config["prompts"]["sets"]["chat"]["format"] = "lines"
+    with pytest.raises(ConfigError, match=r"clean_rows\.answers = 'data'.*role clean .* \(set chat, format lines"):
+        check_combinations(Study(config))
 
 
 def test_a_class_that_the_fit_prompts_cannot_fill():

@@ -380,7 +380,7 @@ def fetched(tmp_path_factory):
         for role, n in sizes.items():
             whole["prompts"]["roles"][role]["n"] = n
         whole["prompts"]["sets"]["ultrachat"]["sample"] = 10
-        whole["refusal"] |= {"validation": 4, "screen": 2, "finalists": 3, "null_sets": 3, "null_sites": 2}
+        whole["refusal"] |= {"validation": 3, "screen": 1, "finalists": 3, "null_sets": 3, "null_sites": 2}
         whole["train"]["monitor"]["prompts"] = 2
         (folder / "paper.yaml").write_text(written(whole))
         done = command(

@@ -487,7 +487,7 @@ def test_a_prompt_file_reruns_what_reads_it(study):
     assert done.returncode == 0, done.stdout
     changed = {name for name, content in before.items() if (roles / name).read_bytes() != content}
     assert changed == {"lookalike.jsonl", "counterpart.jsonl"}  # these are their pairs
-    assert detailed(study) == SUMMARY | SWEEPS | {"completions": 4, "judge": 4}
+    assert detailed(study) == SUMMARY | SWEEPS | {"completions": 4, "judge": 4, "leakage_table": 1}
 
 
 @pytest.mark.slow

@@ -27,7 +27,7 @@ LENGTH = 20  # characters of a private string that must not be found outside
 # Names, not text. `must`: the answer rules of data/benign_utility.jsonl, which are public.
 NAMES = {"id", "prompt_id", "suite", "arm", "role", "label", "source", "type", "bucket", "must", "quadrant"}
 NAMES |= {"pair"}  # the id of a look-alike
-NAMES |= {"log_odds", "kl", "digest"}  # of a sweep's units: numbers by the cell's name
+NAMES |= {"log_odds", "kl", "kl_answer", "digest"}  # of a sweep's units: numbers by the cell's name
 
 
 def public_files(folder: Path, results: Path) -> list[Path]:

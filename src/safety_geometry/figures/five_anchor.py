@@ -29,6 +29,7 @@ PANELS = (
 WIDTH = 4.0  # of a panel, inches
 RING = {"marker": "o", "markersize": 9, "markerfacecolor": "none", "markeredgecolor": GREY, "linestyle": "none"}
 NULL = {"linewidth": 7, "alpha": 0.22}  # the range of shuffled labels
+NOTHING = {"ha": "center", "va": "center", "fontsize": 8.5, "color": GREY}
 SEED = {"marker": ".", "markersize": 4, "linestyle": "none", "alpha": 0.5}  # one of several
 
 
@@ -36,10 +37,10 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
     """Four panels over the anchors: HRCI_repr, fixed ASR (unoptimised suffixes faint), any-refusal, benign mean. Lines
     are named at their ends, with their last value; what else is drawn in a panel stands below its title.
 
-    Needs five_anchor; coupling_controls, where given, adds the range of shuffled labels of each anchor, coupling the
+    Where no checkpoint has a refusal carrier, the first panel says so. Needs five_anchor; coupling_controls, where given, adds the range of shuffled labels of each anchor, coupling the
     number of prompts behind the carriers.
     """
-    frame = need(tables, "five_anchor", [name for name, _, _ in PANELS])
+    frame = need(tables, "five_anchor", [name for name, _, _ in PANELS if name != "hrci_repr"])
     places = {step: i for i, step in enumerate(sorted(frame["step"].unique()))}
     frame = frame.assign(place=frame["step"].map(places))
     styles = looks(frame["regime"])
@@ -74,6 +75,14 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
             else ""
         )
         explain(ax, words + (f" ({n})" if n else ""), drawn)
+        if metric == "hrci_repr" and frame[metric].isna().all():
+            ax.text(
+                0.5,
+                0.5,
+                "no checkpoint has a refusal carrier\n(tables/selection.csv says why)",
+                **NOTHING,
+                transform=ax.transAxes,
+            )
         ax.set_ylabel(label.format(success=success(frame)))
         ax.set_xticks(range(len(places)), list(places))
         ax.set_xlim(-0.35, len(places) - 0.65)

@@ -113,6 +113,7 @@ def rows_of_table(parts, judged_source, *answered):
     """The table `attacks` made of the scripts' tables, with these (arm, behaviour, success) as judged answers of the source."""
     judged = pd.DataFrame(answered, columns=["arm", "prompt_id", "attack_success"])
     judged["arm"] += "@sft:4"
+    judged["success_means"] = "attack_success"
     answers = judged_attacks(judged, judged_source.seed, judged_source.regime, judged_source.step)
     table = attacks_table(stack([read_table(path, ATTACK_PARTS) for path in parts], []), answers, "sft:4")
     check_table(table, TABLES["attacks"])

@@ -35,6 +35,21 @@ def test_monitor_refusals_of_the_reference_run():
             assert [float(x) for x in cell.split(" / ")] == pytest.approx(wanted, abs=0.0051), (regime, step)
 
 
+def test_trials_with_clean_rows_of_another_author():
+    table = pd.read_csv(RESULTS / "trials.csv").set_index(["trial", "regime", "step"])
+    lines = (DOCS / "hyperparameters.md").read_text().split("**Clean rows of another author**")[1].splitlines()
+    header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    steps, trial, compared = [int(re.search(r"\d+", cell).group()) for cell in header[3:]], 0, 0
+    for number, _, regime, *cells in rows:
+        trial = int(number or trial)
+        for step, cell in zip(steps, cells, strict=True):
+            if cell:
+                wanted = table.loc[(trial, regime, step), ["refusal_harmful", "refusal_benign"]].tolist()
+                assert [float(x) for x in cell.split(" / ")] == pytest.approx(wanted, abs=0.0051), (trial, regime, step)
+                compared += 1
+    assert compared == len(table.drop("sft", level="regime"))
+
+
 def test_the_trial_of_the_inner_attack():
     table = pd.read_csv(RESULTS / "pool_trial.csv").set_index("variant")
     lines = (DOCS / "hyperparameters.md").read_text().split("| variant | differs by |")[1].splitlines()[2:]

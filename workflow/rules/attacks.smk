@@ -36,12 +36,12 @@ rule framings:
 rule attacked_behaviours:
     input:
         unpack(lambda wc: layout.weights(*study.fixed_source, wc.seed) if config["attacks"]["require_refusal"] else {}),
-        requests=layout.role("direct"),
         **({"universal_requests": layout.role(UNIVERSAL["role"])} if UNIVERSAL else {}),
+        requests=layout.role("direct"),
         layers=ancient(layout.layers),
     output:
-        behaviours=layout.behaviours,
         **({"universal": layout.universal_behaviours} if UNIVERSAL else {}),
+        behaviours=layout.behaviours,
     log:
         pick.log,
     priority: 90

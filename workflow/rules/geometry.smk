@@ -87,8 +87,8 @@ for save in stages.groups("probe_saves"):
 
 rule rulers:
     input:
-        model=lambda wc: layout.models()[wc.model],
         **layout.probes,
+        model=lambda wc: layout.models()[wc.model],
     output:
         rulers=layout.rulers,
     log:

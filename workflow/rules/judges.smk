@@ -13,8 +13,8 @@ if study.labelled:
     rule train_judges:
         input:
             **{f"{kind}_labels": layout.labelled(kind) for kind in layout.labelled_kinds()},
-            judge_train=layout.role("judge_train"),
             **layout.embeddings(),
+            judge_train=layout.role("judge_train"),
         output:
             refusal=layout.trained_judge("refusal"),
             harm=layout.trained_judge("harm"),

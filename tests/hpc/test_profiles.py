@@ -143,8 +143,18 @@ def test_jobs_that_run_a_model_get_a_gpu_and_no_other_does(project):
     jobs = resources(project, "slurm-gpu")
     with_gpu = {rule for rule, job in jobs.items() if job["gpu"] == "1"}
     assert with_gpu == {rule for rule, job in jobs.items() if job["slurm_partition"] == "gpu"}
-    models = ("train_", "probe_", "completions", "sweep", "follow_up", "clean_rows", "attack", "transfer")
-    others = {"follow_up_choice", "follow_up_table", "transfer_tables"}
+    models = (
+        "train_",
+        "probe_",
+        "completions",
+        "sweep",
+        "follow_up",
+        "clean_rows",
+        "attack",
+        "transfer",
+        "reply_inversion",
+    )
+    others = {"follow_up_choice", "follow_up_table", "transfer_tables", "reply_inversion_table"}
     others.add("attacked_behaviours")  # require_refusal is false
     assert with_gpu == {r for r in jobs if r.startswith(models)} - others
     assert {job["gpu"] for rule, job in jobs.items() if rule not in with_gpu} == {"0"}

@@ -157,7 +157,7 @@ def test_judges_are_trained_on_their_role(project):
 
 
 def test_no_model_is_run_before_its_layers_are_known(project):
-    """Jobs that run a model wait for the check themselves, or read what such a job made; rulers read its tokenizer."""
+    """Jobs that run a model wait for the check themselves, or read what such a job made."""
     without_sweeps(project)
     change(project, "refusal.contrast", "behaviour")
     change(project, "completions.every_save", {"direct": 2})
@@ -165,7 +165,7 @@ def test_no_model_is_run_before_its_layers_are_known(project):
     first = ("clean_rows", "train_", "fit_labels_", "probe_", "completions", "attacked_behaviours")
     later = ("attack_gcg", "attack_universal", "attack_autodan", "transfer")
     for rule, _, inputs in jobs_of(project)[0]:
-        if "model" in inputs and rule != "rulers":
+        if "model" in inputs:
             assert rule.startswith(first + later)
             assert ("layers" in inputs) == rule.startswith(first)
 

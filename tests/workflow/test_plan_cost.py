@@ -82,7 +82,7 @@ def test_every_job_states_what_it_needs(seven):
         jobs, limits = jobs_of(seven, config)
         for rule, resources, inputs in jobs:
             assert all(resources[name] > 0 for name in ("mem_mb", "disk_mb", "runtime")), rule
-            if "model" in inputs and rule != "rulers":  # no rule that runs a model is taken for one of tables
+            if "model" in inputs:  # no rule that runs a model is taken for one of tables
                 assert resources["mem_mb"] >= (14_000 if gpu else 2000), rule
                 assert (resources["gpu_mem_mb"] > 14_000) is gpu, rule
         assert not set(RESOURCES) & set(limits)  # nothing that local runs have to share

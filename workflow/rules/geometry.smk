@@ -88,7 +88,7 @@ for save in stages.groups("probe_saves"):
 rule rulers:
     input:
         **layout.probes,
-        model=lambda wc: layout.models()[wc.model],
+        tokenizer=lambda wc: layout.models()[wc.model],
     output:
         rulers=layout.rulers,
     log:

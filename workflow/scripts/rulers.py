@@ -1,4 +1,4 @@
-"""How much each select prompt looks like a harmful one by its length, in tokens of --model, and by its words.
+"""How much each select prompt looks like a harmful one by its length, in tokens of --tokenizer, and by its words.
 
 Fitted on the fit prompts. The table holds numbers only, harmful prompts first, in the order of their role.
 """
@@ -13,9 +13,9 @@ from safety_geometry.models.tokenizer import load_tokenizer
 
 
 def main() -> None:
-    job = Job(__doc__, ["model", "fit_harmful", "fit_benign", "select_harmful", "select_benign"], ["rulers"])
-    with explained(ModelError, of=job.model):
-        tokenizer = load_tokenizer(job.model)
+    job = Job(__doc__, ["tokenizer", "fit_harmful", "fit_benign", "select_harmful", "select_benign"], ["rulers"])
+    with explained(ModelError, of=job.tokenizer):
+        tokenizer = load_tokenizer(job.tokenizer)
     fit, select = (
         Classes(
             *([row["prompt"] for row in read_role(getattr(job, f"{kind}_{label}"))] for label in ("harmful", "benign"))

@@ -8,7 +8,13 @@ import pytest
 import torch
 from planted import POSITIONS, READS, REFUSAL, chosen_from, planted_model, prompts
 
-from safety_geometry.artefacts.candidate_scores import SELECTORS, CandidateScores, Openings
+from safety_geometry.artefacts.candidate_scores import (
+    SELECTORS,
+    CandidateScores,
+    Openings,
+    read_scores,
+    write_scores,
+)
 from safety_geometry.geometry import refusal_scores as stages
 from safety_geometry.geometry.candidate_scores import Candidate, Scorer
 from safety_geometry.geometry.selection import (
@@ -260,6 +266,26 @@ def test_other_forms_of_removal_are_what_hooks_do(removal):
     for each in hooks:
         each.remove()
     assert everywhere == pytest.approx(np.mean(kl), abs=1e-5)
+
+
+def test_a_checkpoint_that_answers_no_benign_prompt_is_scored_and_has_no_r(tmp_path):
+    """Right after over-refusal set in: the KL is that of all benign prompts, and the choice says why there is no R."""
+    model, _ = planted_model(2.0, 0)
+    rng = np.random.default_rng(0)
+    asked = [prompts(6, side, rng) for side in (True, False)]
+    scorer = Scorer(Runner(model), *asked, [2, 4], [6], [REFUSAL], answered=np.zeros(6, bool))
+    settings = stages.SelectionSettings(RULE, 2, 2, 1, 2, [], 1, True, 0)
+    candidates = [Candidate(layer, -1, torch.randn(32)) for layer in (2, 4)]
+    openings = Openings(12, 12, 0, True, 1, None, None)
+    values = rng.normal(size=(8, 32))
+    scores = stages.refusal_scores(
+        scorer, candidates, lambda position, layer: values, np.arange(8) < 4, openings, settings
+    )
+    assert np.isfinite(scores.kl_everywhere).all() and scores.null is None
+    found = choice(scores.finals, 2, "effect", RULE, openings, None, rng, 20)
+    assert "answers 0 of the benign" in found.reason
+    write_scores(tmp_path / "scores.safetensors", scores, 8)
+    assert read_scores(tmp_path / "scores.safetensors").openings == openings
 
 
 # ------------------------------------------------------------------------------------------------- a planted refusal

@@ -159,8 +159,8 @@ def refusal_scores(
     best = finalists(screen, rule, settings.finalists) or list(range(min(settings.finalists, len(candidates))))
     some = [candidates[i] for i in best]
     finals = joined(picked(screen, best), run(some, True, "finalists"))
-    answered = np.flatnonzero(scorer.answered)[:KL_PROMPTS]
-    everywhere, null = scorer.kl_everywhere(some, answered), None
+    answered = np.flatnonzero(scorer.answered) if scorer.answered.any() else np.arange(scorer.m)  # none: as weighted_kl
+    everywhere, null = scorer.kl_everywhere(some, answered[:KL_PROMPTS]), None
     if settings.null_sets and (not settings.require_gain or worth_a_null(finals, openings, settings)):
         sets = [null_set(k, some, fit, labels, scorer, settings) for k in range(settings.null_sets)]
         null = _choices(sets, run, settings)

@@ -8,16 +8,14 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
-from safety_geometry.stats.estimates import percentiles, resampling_weights
-from safety_geometry.stats.seeds import derived_seed
+from safety_geometry.stats.estimates import ordered, percentiles, resampling_weights
+from safety_geometry.stats.seeds import generator
 
 
 def auroc(harmful: np.ndarray, benign: np.ndarray) -> float:
     """Of scores: the share of pairs in which the harmful prompt's is higher, ties count ½."""
-    n, m = len(harmful), len(benign)
-    return float((rankdata(np.concatenate([harmful, benign]))[:n].sum() - n * (n + 1) / 2) / (n * m))
+    return float(ordered(harmful, benign).mean())
 
 
 def accuracy(harmful: np.ndarray, benign: np.ndarray) -> float:
@@ -67,4 +65,4 @@ def _resampled(harmful: np.ndarray, benign: np.ndarray, draws: int, seed: int) -
 
 def _rng(seed: int, name: str) -> np.random.Generator:
     """The same draws for every edit, whose differences are then paired."""
-    return np.random.default_rng(derived_seed("reply_inversion", seed, name))
+    return generator("reply_inversion", seed, name)

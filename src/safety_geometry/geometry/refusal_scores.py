@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from scipy.stats import rankdata
 
 from safety_geometry.artefacts.candidate_scores import SELECTORS, CandidateScores, NullSets, Openings, RefusalScores
 from safety_geometry.geometry.candidate_scores import Candidate, Scorer
@@ -34,7 +33,8 @@ from safety_geometry.models.chat import Rendered
 from safety_geometry.models.language_model import LanguageModel
 from safety_geometry.models.memory import BatchSize
 from safety_geometry.models.openings import opening_ids, refusal_log_odds
-from safety_geometry.stats.seeds import derived_seed
+from safety_geometry.stats.estimates import ordered
+from safety_geometry.stats.seeds import generator
 
 MATCHED_MAX = 3.0
 KL_PROMPTS = 8  # answered benign prompts that the KL at all sites is read on
@@ -127,10 +127,8 @@ def describe_openings(scorer: Scorer, asked: Asked, configured: Sequence[int]) -
 
 def auroc(values: np.ndarray, positive: np.ndarray) -> float | None:
     """Share of pairs in which the positive one has the larger value, ties counting ½; None without such pairs."""
-    n, m = int(positive.sum()), int((~positive).sum())
-    if not n or not m:
-        return None
-    return float((rankdata(values)[positive].sum() - n * (n + 1) / 2) / (n * m))
+    pairs = ordered(values[positive], values[~positive])
+    return float(pairs.mean()) if pairs.size else None
 
 
 def refusal_scores(
@@ -179,7 +177,7 @@ def null_set(
     number: int, finals: Sequence[Candidate], fit: Fit, labels: np.ndarray, scorer: Scorer, settings: SelectionSettings
 ) -> list[Candidate]:
     """Label-shuffled, energy-matched directions at some of the finalists' sites: one shuffle for all of them."""
-    rng = np.random.default_rng(derived_seed("null set", settings.seed, number))
+    rng = generator("null set", settings.seed, number)
     shuffled = shuffled_labels(labels, rng)
     sites = np.sort(rng.choice(len(finals), min(settings.null_sites, len(finals)), replace=False))
     found = []

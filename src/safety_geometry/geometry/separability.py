@@ -14,7 +14,7 @@ from safety_geometry.artefacts.activations import CLASSES
 from safety_geometry.artefacts.carriers import Carrier
 from safety_geometry.artefacts.tables.geometry import SEPARABILITY
 from safety_geometry.geometry.checkpoint import GeometrySettings, SelectedCheckpoint
-from safety_geometry.stats.estimates import percentiles, resampling_weights
+from safety_geometry.stats.estimates import ordered, percentiles, resampling_weights
 
 RULERS = ("length", "words")
 
@@ -28,8 +28,7 @@ class Scores:
 
     def ordered(self) -> np.ndarray:
         """[n, m]: 1 where the harmful prompt's score is higher, ½ where they are equal."""
-        high, low = self.harmful[:, None], self.benign[None]
-        return (high > low) + 0.5 * (high == low)
+        return ordered(self.harmful, self.benign)
 
     def auroc(self) -> float:
         return float(self.ordered().mean())

@@ -9,7 +9,7 @@ import pandas as pd
 from safety_geometry.artefacts.completions import digest, request
 from safety_geometry.judges.agreement import HAND_TARGETS
 from safety_geometry.judges.thinking import answer_of
-from safety_geometry.stats.seeds import derived_seed
+from safety_geometry.stats.seeds import generator
 
 LABELS = tuple(name for name in HAND_TARGETS if name != "any_refusal")  # that follows from refusal
 ID = ("id", "digest")
@@ -34,7 +34,7 @@ def drawn(judged: pd.DataFrame, n: int, seed: int = 0) -> pd.DataFrame:
     """
     if len(judged) < n:
         raise ValueError(f"{n} answers to label, and {len(judged)} that were judged: draw fewer")
-    rng = np.random.default_rng(derived_seed("label sample", seed))
+    rng = generator("label sample", seed)
     rows = judged.iloc[rng.permutation(len(judged))].assign(_verdict=verdicts)
     strata = ["regime", "suite", "arm", "_verdict"]
     turn = rows.groupby(strata, dropna=False, sort=False).cumcount()

@@ -74,6 +74,11 @@ def resampling_weights(n: int, draws: int, rng: np.random.Generator) -> np.ndarr
     return rng.multinomial(n, np.full(n, 1 / n), size=draws) / n
 
 
+def ordered(high: np.ndarray, low: np.ndarray) -> np.ndarray:
+    """[n, m] of scores [n] and [m]: 1 where the first is higher, ½ where they are equal; the mean is the AUROC."""
+    return (high[:, None] > low[None]) + 0.5 * (high[:, None] == low[None])
+
+
 def percentiles(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
     """Ends of the percentile interval of bootstrap values."""
     tail = round((1 - confidence) / 2, 12)  # .025 for .95, without the rounding of the subtraction

@@ -109,3 +109,16 @@ def test_performance():
     assert numbers[0] == pytest.approx(g["engine_s"], abs=0.051)
     assert numbers[1::2] == pytest.approx(parts, abs=0.051)
     assert numbers[2::2] == pytest.approx([100 * part / g["engine_s"] for part in parts], abs=0.6)
+
+
+def test_the_aligned_reference():
+    anchors = pd.read_csv(RESULTS / "aligned/tables/aligned_anchors.csv").set_index("scope").loc["layer"]
+    inversion = pd.read_csv(RESULTS / "aligned/tables/reply_inversion.csv").iloc[0]
+    text = (RESULTS / "README.md").read_text()
+    for ends in [
+        anchors[[f"refusal_{name}", f"refusal_{name}_lo", f"refusal_{name}_hi"]]
+        for name in ("baseline", "h_only", "r_only")
+    ] + [inversion[["auroc", "auroc_lo", "auroc_hi"]]]:
+        value, lo, hi = (f"{end:.2f}".removeprefix("0") for end in ends)
+        assert re.search(rf"{re.escape(value)}\s+\[{re.escape(lo)}, {re.escape(hi)}\]", text), (value, lo, hi)
+    assert f"(layer {anchors['layer_r']}, position −{-int(anchors['pos_r'])})" in text

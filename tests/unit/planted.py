@@ -107,7 +107,7 @@ def chosen_from(
         runner, *asked, range(cut), evaluation_layers(means[0][-1], means[1][-1], 0.2), [REFUSAL], batch_size=512
     )
     rule = Rule(in_charge, kl_max=0.1, beta_kl=1.0, max_layer=cut, min_gain={"effect": min_gain, "cosmic": 0.0})
-    settings = SelectionSettings(rule, 4, 8, sets, 6, [], 1, False, seed)
+    settings = SelectionSettings(rule, 99, 4, 8, sets, 6, [], 1, False, seed)
     labels = np.arange(2 * fit) < fit
     openings = Openings(2 * select, select, select, True, 1, 0.9, 0.9)
     scores = refusal_scores(

@@ -71,6 +71,15 @@ def test_too_few_prompts_have_no_interval_and_other_numbers_are_refused():
         fall(scored(few), scored(made_up(1)), RULE, 20, np.random.default_rng(1))
 
 
+def test_a_role_may_hold_more_benign_prompts_than_count():
+    """Two checkpoints that answer different ones: the gains are those of each alone."""
+    first, later = made_up(1), made_up(2)
+    some, others = np.arange(12), np.r_[[0, 1], np.arange(14, 24)]
+    found = fall(scored(first, order=some), scored(later, order=others), RULE, 50, np.random.default_rng(1))
+    gains = [held_out(finals, SCREEN, "effect", RULE).gain for finals in (first, later)]
+    assert found.value == pytest.approx(gains[0] - gains[1]) and found.lo <= found.hi
+
+
 def test_an_order_has_every_prompt_once():
     finals = made_up(1)
     with pytest.raises(ValueError, match="benign_order is no order of 12 prompts"):

@@ -83,7 +83,19 @@ def test_an_anchor_gives_the_same_activations(study, tmp_path, monkeypatch):
     places = [list(zip(each.layers, each.positions, strict=True)) for each in (scores.screen, scores.finals)]
     for c, site in enumerate(places[1]):  # the screen's prompts are not run again
         assert (scores.finals.kl[c, :2] == scores.screen.kl[places[0].index(site)]).all()
-    assert scores.openings.n_answers == 8 and scores.openings.n_answered <= 4
+    assert scores.openings.n_answers == 10 and scores.openings.n_answered <= 5
+
+
+def test_every_prompt_is_asked_and_candidates_are_run_on_those_it_answers(study, tmp_path, monkeypatch):
+    """Of five benign prompts the first two are refused: the four that candidates are run on are the others and one."""
+    probed(monkeypatch, study, tmp_path, [1])
+    answers = iter(["refusal"] * 5 + ["refusal"] * 2 + ["none"] * 3)
+    monkeypatch.setattr(probe, "classify", lambda text: next(answers))
+    files = {"adapter": [study / "step1"], "activations": [tmp_path / "a"], "scores": [tmp_path / "s"]}
+    run(monkeypatch, probe, study, files, PARAMS | SCORING)
+    scores = read_scores(tmp_path / "s")
+    assert (scores.openings.n_answers, scores.openings.n_refused, scores.openings.n_answered) == (10, 7, 3)
+    assert scores.benign_order.tolist() == [2, 3, 4, 0] and scores.finals.answered.tolist() == [1, 1, 1, 0]
 
 
 def test_means_only(study, tmp_path, monkeypatch):

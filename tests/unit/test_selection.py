@@ -219,7 +219,7 @@ def test_null_directions_have_the_energy_of_the_candidate():
     asked = [prompts(6, side, rng) for side in (True, False)]
     scorer = Scorer(Runner(model), *asked, [2, 4], [6], [REFUSAL])
     real = [Candidate(layer, -1, torch.randn(32, generator=torch.Generator().manual_seed(layer))) for layer in (2, 4)]
-    settings = stages.SelectionSettings(RULE, 2, 2, 1, 2, [], 1, False, 0)
+    settings = stages.SelectionSettings(RULE, 99, 2, 2, 1, 2, [], 1, False, 0)
     values = rng.normal(size=(8, 32))
     made = stages.null_set(0, real, lambda position, layer: values, np.arange(8) < 4, scorer, settings)
     for candidate, other in zip(real, made, strict=True):
@@ -274,7 +274,7 @@ def test_a_checkpoint_that_answers_no_benign_prompt_is_scored_and_has_no_r(tmp_p
     rng = np.random.default_rng(0)
     asked = [prompts(6, side, rng) for side in (True, False)]
     scorer = Scorer(Runner(model), *asked, [2, 4], [6], [REFUSAL], answered=np.zeros(6, bool))
-    settings = stages.SelectionSettings(RULE, 2, 2, 1, 2, [], 1, True, 0)
+    settings = stages.SelectionSettings(RULE, 99, 2, 2, 1, 2, [], 1, True, 0)
     candidates = [Candidate(layer, -1, torch.randn(32)) for layer in (2, 4)]
     openings = Openings(12, 12, 0, True, 1, None, None)
     values = rng.normal(size=(8, 32))

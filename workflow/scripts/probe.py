@@ -3,7 +3,7 @@
 --labels: which fit prompts it refuses (fit_labels.py); the candidates are then differences between refused and other
 prompts, and there is none where one of these classes has fewer than params.class_min. params: model, positions, dtype
 (of the per-prompt activations), batch_size; layers, candidate_positions, validation, coefficient, evaluation_share,
-removal, score_batch, answer_batch; selection (SelectionSettings).
+removal, score_batch, answer_batch; selection (SelectionSettings without validation).
 """
 
 from _job import Job, JobError, explained
@@ -40,12 +40,12 @@ def main() -> None:
     probe = Probe(loaded, Activations(job.activations), layers, params)
     scores = None
     if probe.cache.r_classes() is not None:  # else there is no candidate: the labels beside the activations say why
-        few = [prompts[f"select_{label}"][: params["validation"]] for label in CLASSES]
+        asked = [prompts[f"select_{label}"] for label in CLASSES]
         texts = [row["prompt"] for row in rows["select_harmful"][:3]]
         answers = batch_size(job, "answers", params["answer_batch"])
         size = batch_size(job, "candidate scores", params["score_batch"])
         with explained(ValueError, of="sweep.openings and the scores of R's candidates"):
-            scores = probe.scores(*few, texts, lambda text: classify(text) != "none", answers, size, progress)
+            scores = probe.scores(*asked, texts, lambda text: classify(text) != "none", answers, size, progress)
     job.write(job.scores, write_scores, scores, runner.n_layers)
 
 

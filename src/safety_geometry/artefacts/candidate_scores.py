@@ -106,8 +106,8 @@ class RefusalScores:
 
     screen: every candidate on few prompts; finals: the best of them on all, of which the first `n_screen` of each class are those of
     the screen; kl_everywhere [F]: mean KL of the finalists removed at every block input; null: None where no set was needed;
-    benign_order [m]: where each benign prompt stands in its role, since those that the checkpoint answers come first (left out: as they
-    stand).
+    benign_order [m]: where each benign prompt stands in its role, since those that the checkpoint answers come first, and the role may
+    hold more (left out: as they stand).
     """
 
     screen: CandidateScores
@@ -122,7 +122,7 @@ class RefusalScores:
         count = len(self.finals.clean_benign)
         if self.benign_order is None:
             object.__setattr__(self, "benign_order", np.arange(count))
-        if sorted(self.benign_order) != list(range(count)):
+        if len(self.benign_order) != count or len({*self.benign_order}) != count or min(self.benign_order) < 0:
             raise ValueError(f"candidate scores: benign_order is no order of {count} prompts")
 
     @property

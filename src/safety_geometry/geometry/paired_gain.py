@@ -53,7 +53,8 @@ def fall(first: Scored, later: Scored, rule: Rule, draws: int, rng: np.random.Ge
         raise ValueError(f"selection prompts of two checkpoints differ in number, {shapes[0]} and {shapes[1]}")
     parts = [each.parts() for each in (first, later)]
     once, often, sizes = [], [], []
-    for side, count in enumerate(shapes[0]):
+    of_role = shapes[0][0], 1 + max(int(each.scores.benign_order.max()) for each in (first, later))
+    for side, count in enumerate(of_role):
         measured = np.unique(np.concatenate([places for part in parts for places in part[side]]))
         counts = np.zeros((draws, count))
         counts[:, measured] = rng.multinomial(len(measured), np.full(len(measured), 1 / len(measured)), size=draws)

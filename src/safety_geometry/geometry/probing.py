@@ -26,7 +26,7 @@ from safety_geometry.models.memory import BatchSize
 @dataclass(frozen=True, eq=False)
 class Probe:
     """cache: activations of the model's fit prompts; layers: where candidates are read; settings: candidate_positions,
-    coefficient, evaluation_share, removal, max_layer_fraction, selection (`SelectionSettings`)."""
+    validation, coefficient, evaluation_share, removal, max_layer_fraction, selection (`SelectionSettings`)."""
 
     model: LanguageModel
     cache: Activations
@@ -48,9 +48,12 @@ class Probe:
         progress: Progress | None = None,
     ) -> RefusalScores | None:
         """Of the candidates on selection prompts, `texts` a few of their requests; answers, size: rows of a batch of
-        answers and of scores. None where no candidate has a direction. Raises ValueError for openings that are none."""
+        answers and of scores. All prompts are asked; candidates are run on the first `validation` of each class, of the
+        benign ones those that the checkpoint answers first. None where no candidate has a direction. Raises ValueError
+        for openings that are none."""
         s, runner, share = self.settings, self.model.runner, self.model.chat.n_prefix
-        settings = SelectionSettings.of(s["selection"], int(s["max_layer_fraction"] * runner.n_layers + 1e-9))
+        highest = int(s["max_layer_fraction"] * runner.n_layers + 1e-9)
+        settings = SelectionSettings.of(s["selection"] | {"validation": s["validation"]}, highest)
         positions, last = list(self.cache.positions), self.cache.index(-1)
         means = {label: self.means(label) for label in {*CLASSES, *self.cache.r_classes()}}
         first, second = self.cache.r_classes()

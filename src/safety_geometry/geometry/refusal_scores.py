@@ -44,12 +44,13 @@ Progress = Callable[[int, str], Callable[[int], None]]
 
 @dataclass(frozen=True)
 class SelectionSettings:
-    """screen: prompts of each class that every candidate is run on; finalists: how many are run on all; null_sets of
-    null_sites directions each; openings: configured ones; answer_tokens: of the answers that show which prompts are
+    """validation: prompts of each class that count, at most those there are; screen: the first of these, that every
+    candidate is run on; finalists: how many are run on all of them; null_sets of null_sites directions each; openings: configured ones; answer_tokens: of the answers that show which prompts are
     refused; require_gain: whether a site has to pass the verdict, so that null sets which cannot decide it are left
     out; seed: of the null sets."""
 
     rule: Rule
+    validation: int
     screen: int
     finalists: int
     null_sets: int
@@ -148,8 +149,10 @@ def refusal_scores(
     """
     early, rule = range(settings.screen), settings.rule
 
+    counts = [min(settings.validation, count) for count in (scorer.n, scorer.m)]
+
     def run(some: Sequence[Candidate], late: bool, what: str, kl: bool = True) -> CandidateScores:
-        rows = [range(settings.screen, count) if late else early for count in (scorer.n, scorer.m)]
+        rows = [range(settings.screen, count) if late else early for count in counts]
         per = len(rows[0]) + len(rows[1]) + kl * int(scorer.answered[list(rows[1])].sum())
         return scorer.score(some, *rows, progress and progress(per * len(some), what), kl)
 
@@ -157,12 +160,14 @@ def refusal_scores(
     best = finalists(screen, rule, settings.finalists) or list(range(min(settings.finalists, len(candidates))))
     some = [candidates[i] for i in best]
     finals = joined(picked(screen, best), run(some, True, "finalists"))
-    answered = np.flatnonzero(scorer.answered) if scorer.answered.any() else np.arange(scorer.m)  # none: as weighted_kl
+    # Where it answers none, all count, as in weighted_kl.
+    answered = np.flatnonzero(scorer.answered) if scorer.answered.any() else np.arange(counts[1])
     everywhere, null = scorer.kl_everywhere(some, answered[:KL_PROMPTS]), None
     if settings.null_sets and (not settings.require_gain or worth_a_null(finals, openings, settings)):
         sets = [null_set(k, some, fit, labels, scorer, settings) for k in range(settings.null_sets)]
         null = _choices(sets, run, settings)
-    return RefusalScores(screen, finals, settings.screen, everywhere, openings, null, benign_order)
+    order = None if benign_order is None else benign_order[: counts[1]]
+    return RefusalScores(screen, finals, settings.screen, everywhere, openings, null, order)
 
 
 def worth_a_null(finals: CandidateScores, openings: Openings, settings: SelectionSettings) -> bool:

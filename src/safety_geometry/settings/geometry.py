@@ -69,7 +69,9 @@ class Refusal(Settings):
     layers: either(Literal["all"], each_once(Natural, 1)) = key(
         "Candidate layers; `all`: every layer below max_layer_fraction."
     )
-    validation: at_least(3) = key("Prompts of each class that finalists are run on (at most those of roles select_*).")
+    validation: at_least(3) = key(
+        "Prompts of each class that finalists are run on, the answered benign ones first; all of roles select_* are asked."
+    )
     screen: Count = key("The first of these, that every candidate is run on; at least two fewer.")
     finalists: Count = key("Candidates that are run on all of them.")
     null_sets: Natural = key(

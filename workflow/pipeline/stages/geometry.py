@@ -131,11 +131,12 @@ def probing_anchor(facts: Facts, job: Job) -> Need:
     work.forward(rows * REQUEST, rows / refusal["batch_size"] + 2 * len(layers), share, rows)
     work.forward(2 * (screened + going_on) * PREFIX, 0, share)
     work.forward(finalists * KL_PROMPTS * REQUEST, 1, 1, finalists * KL_PROMPTS)
-    work.answers(2 * n, REQUEST, refusal["answer_tokens"], facts.config["completions"]["batch_size"], ANSWERED)
-    streams = len(layers) * (2 * n * REQUEST + PREFIX) * shape.hidden * facts.size
+    asked = facts.probes[1]
+    work.answers(asked, REQUEST, refusal["answer_tokens"], facts.config["completions"]["batch_size"], ANSWERED)
+    streams = len(layers) * (asked * REQUEST + PREFIX) * shape.hidden * facts.size
     held = streams + facts.probe_pass(shape, refusal["batch_size"])
     held += sizes.key_values(shape, facts.size, refusal["batch_size"] + TOGETHER, PREFIX)
-    held += 2 * n * 3 * shape.vocabulary * sizes.FLOAT
+    held += asked * 3 * shape.vocabulary * sizes.FLOAT
     disk = cache(facts, shape, True) + sizes.scores(shape, candidates, least) + sizes.scores(shape, finalists, n)
     disk += sizes.FLOAT * sets * shape.hidden
     return facts.model(

@@ -60,7 +60,7 @@ def control_effects(tables: dict[str, pd.DataFrame]) -> Figure:
     if len(cells) > MOST:
         what = f"The {MOST} of {len(cells)} {what.lower()} with the largest effect"
         cells = cells.loc[cells["delta_control"].abs().sort_values(ascending=False, kind="stable").index[:MOST]]
-    cells = ordered(cells)
+    cells = listed(cells)
     rows = {cell: i for i, cell in enumerate(cells["cell"])}
     shown, frame = shown[shown["cell"].isin(rows)], frame[frame["cell"].isin(rows)]
     metrics = [metric for metric in METRICS if (shown["metric"] == metric).any()]
@@ -85,7 +85,7 @@ def named(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(cell=[tuple(map(str, cell)) for cell in frame[CELL].to_numpy()]).reset_index(drop=True)
 
 
-def ordered(cells: pd.DataFrame) -> pd.DataFrame:
+def listed(cells: pd.DataFrame) -> pd.DataFrame:
     """By checkpoint, R before H, what is removed before what is added."""
     keys = cells.assign(
         place=cells[["regime", "anchor"]].astype(str).agg(":".join, axis=1),

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from safety_geometry.figures.style import (
     anchor_steps,
+    draw_candidates,
     first_seed,
     headline,
     is_true,
@@ -125,17 +126,8 @@ def refusal(ax: Axes, rows: pd.DataFrame, colour: str, shift: float) -> None:
     rows = rows.dropna(subset=["value"]).assign(admissible=is_true(rows["admissible"]))
     if not len(rows):
         return
-    best = (
-        rows.sort_values(["admissible", "value"], ascending=False, kind="stable")
-        .groupby("layer")
-        .head(1)
-        .sort_values("layer")
-    )
-    x = best["layer"] + shift
-    ax.plot(x, best["value"], color=colour, linewidth=1.0)
-    for good, fill in ((True, colour), (False, "white")):
-        part = best["admissible"] == good
-        ax.plot(x[part], best["value"][part], "o", color=colour, markerfacecolor=fill, markersize=4)
+    best = rows.sort_values(["admissible", "value"], ascending=False, kind="stable").groupby("layer").head(1)
+    draw_candidates(ax, best, colour, shift)
     star(ax, rows.assign(layer=rows["layer"] + shift), colour)
 
 

@@ -9,6 +9,7 @@ from matplotlib.ticker import MaxNLocator
 from safety_geometry.figures.style import (
     NoData,
     counts,
+    draw_candidates,
     first_seed,
     headline,
     is_true,
@@ -30,7 +31,7 @@ GREYS = {"color": "#555555", "linestyle": "none"}
 
 def selection(tables: dict[str, pd.DataFrame]) -> Figure:
     """A column for each regime, its first anchor above and its last below: gain of every candidate by layer, a line for
-    each position, by the selector in charge. A star marks the chosen site, a ring the next best; lines are the level of
+    each position, by the selector in charge; empty points are not admissible (KL). A star marks the chosen site, a ring the next best; lines are the level of
     doing nothing and the 95 % point of the null sets. Titles say whether the site is R. The first seed is drawn. Needs
     selection and profile."""
     chosen, note = first_seed(need(tables, "selection", ["gain_all"]))
@@ -70,6 +71,7 @@ def selection(tables: dict[str, pd.DataFrame]) -> Figure:
         Line2D([], [], color=NULL, linestyle=":", label="95 % point of the null sets (held out)"),
         Line2D([], [], **GREYS | CHOSEN, label="chosen"),
         Line2D([], [], **GREYS | RUNNER_UP, label="next best"),
+        Line2D([], [], **GREYS, marker="o", markersize=3.5, markerfacecolor="white", label="not admissible (KL)"),
     ]
     legend_below(figure, marks)
     n = f"{counts(chosen, 'n_harmful')} + {counts(chosen, 'n_benign').removeprefix('n = ')} prompts"
@@ -82,8 +84,7 @@ def selection(tables: dict[str, pd.DataFrame]) -> Figure:
 
 def panel(ax: Axes, candidates: pd.DataFrame, row: pd.Series, colours: dict[int, str]) -> None:
     for position, rows in candidates.groupby("position"):
-        rows = rows.sort_values("layer")
-        ax.plot(rows["layer"], rows["value"], color=colours[position], linewidth=1.1, marker=".", markersize=4)
+        draw_candidates(ax, rows.dropna(subset=["value"]), colours[position])
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.axhline(0, color="black", linestyle="--", linewidth=0.9, zorder=1)
     if pd.notna(row["null_95"]):

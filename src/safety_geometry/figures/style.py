@@ -179,6 +179,16 @@ def is_true(values: pd.Series) -> pd.Series:
     return values.map(lambda v: str(v) == "True").astype(bool)
 
 
+def draw_candidates(ax: Axes, rows: pd.DataFrame, colour: str, shift: float = 0.0) -> None:
+    """A line over layers of candidates for R: a full point where one is admissible, an empty one where it is not."""
+    rows, admissible = rows.sort_values("layer"), is_true(rows.sort_values("layer")["admissible"])
+    ax.plot(rows["layer"] + shift, rows["value"], color=colour, linewidth=1.0)
+    for mine, fill in ((admissible, colour), (~admissible, "white")):
+        ax.plot(
+            rows["layer"][mine] + shift, rows["value"][mine], "o", color=colour, markerfacecolor=fill, markersize=3.5
+        )
+
+
 def striped(ax: Axes, rows: int, zero: bool = False) -> None:
     """An axis whose y is a list of `rows` lines from the top: every second one shaded, no grid; `zero`: a line at x =
     0."""

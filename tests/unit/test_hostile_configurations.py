@@ -220,10 +220,10 @@ TEXTS = [
     ("config.yaml", "model:\n  source", "model:\n\tsource", "indent with blanks, not with tabs"),
     ("config.yaml", "seeds: [42]", "seeds: [42]\n---\n", "is not YAML"),
     ("config.yaml", "seeds: [42]", "seeds: " + 5000 * "[" + 5000 * "]", "nested too deeply"),
-    ("configs/checkpoints.yaml", "      10: {source: r2d2_10", "      0xa: {source: r2d2_10", "checkpoints.adversarial.steps.0xa = 0xa"),
-    ("configs/checkpoints.yaml", "      10: {source: r2d2_10", "      30: {source: r2d2_10", "checkpoints.adversarial.steps.30 is given twice"),
-    ("configs/checkpoints.yaml", "      10: {source: r2d2_10", "      \"10\": {source: r2d2_10", "checkpoints.adversarial.steps = '10'"),
-    ("configs/checkpoints.yaml", "      10: {source: r2d2_10", "      1.5: {source: r2d2_10", "checkpoints.adversarial.steps.1.5 = "),
+    ("configs/checkpoints.yaml", "      20: {source: r2d2_20", "      0x14: {source: r2d2_20", "checkpoints.adversarial.steps.0x14 = 0x14"),
+    ("configs/checkpoints.yaml", "      20: {source: r2d2_20", "      30: {source: r2d2_20", "checkpoints.adversarial.steps.30 is given twice"),
+    ("configs/checkpoints.yaml", "      20: {source: r2d2_20", "      \"20\": {source: r2d2_20", "checkpoints.adversarial.steps = '20'"),
+    ("configs/checkpoints.yaml", "      20: {source: r2d2_20", "      1.5: {source: r2d2_20", "checkpoints.adversarial.steps.1.5 = "),
 ]  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from pipeline.config_file import read_config, written
 from pipeline.costs.facts import Facts
 from pipeline.costs.rates import read_rates
 from pipeline.snakemake_internals import dry_run
-from pipeline.stages import GROUPS, STAGES, TITLES, Stages
+from pipeline.stages import GROUPS, STAGES, TITLES, Stages, tables
 from pipeline.stages.stage import GUARDS, LISTS, LONGEST, briefly, options
 from pipeline.study import Study
 
@@ -243,3 +243,10 @@ def test_groups_whose_names_are_alike_are_told_apart(planner):
     assert {stages.title(rule) for rule in rules} <= set(TITLES) and stages.title(
         "probe_saves__r2d2_0__20"
     ) == "geometry"
+
+
+def test_a_study_of_one_checkpoint_draws_nothing_over_steps_or_of_transfer():
+    """Those figures would be one point, or a page that says there is nothing to draw."""
+    aligned, trained = (tables.figures(Study(read(f"configs/{name}.yaml"))) for name in ("aligned", "smoke"))
+    left_out = {"trajectory", "geometry", "dense", "transfer", "transfer_predictors"}
+    assert left_out <= set(trained) and not left_out & set(aligned) and "selection" in aligned

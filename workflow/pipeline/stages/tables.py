@@ -32,6 +32,7 @@ FIGURES = {
     "control_effects": ("control_normalised", "sweep_pooled"), "aligned_anchors": ("aligned_anchors",),
     "follow_up": ("follow_up",), "quadrants": ("quadrants",),
 }  # fmt: skip
+OVER_STEPS, OF_TRANSFER = ("trajectory", "geometry", "dense"), ("transfer", "transfer_predictors")
 
 
 def together(study: Study) -> list[str]:
@@ -76,8 +77,12 @@ def all_tables(study: Study) -> list[str]:
 
 
 def figures(study: Study) -> dict[str, tuple[str, ...]]:
-    """Figures of a finished study, with the tables that they are drawn from."""
-    return {name: tables for name, tables in FIGURES.items() if set(all_tables(study)).issuperset(tables)}
+    """Figures of a finished study, with the tables that they are drawn from: none over steps where every trajectory is
+    one checkpoint, none of transfer where no source has another target than itself."""
+    made, over_steps = set(all_tables(study)), any(len(study.steps(name)) > 1 for name in study.trajectories)
+    transferred = any(len(study.attack_targets(*source)) > 1 for source in study.attack_sources)
+    left_out = {*(() if over_steps else OVER_STEPS), *(() if transferred else OF_TRANSFER)}
+    return {name: of for name, of in FIGURES.items() if made.issuperset(of) and name not in left_out}
 
 
 # --------------------------------------------------------------------------------------------------------- settings

@@ -31,9 +31,9 @@ GREYS = {"color": "#555555", "linestyle": "none"}
 
 def selection(tables: dict[str, pd.DataFrame]) -> Figure:
     """A column for each regime, its first anchor above and its last below: gain of every candidate by layer, a line for
-    each position, by the selector in charge; empty points are not admissible (KL). A star marks the chosen site, a ring the next best; lines are the level of
-    doing nothing and the 95 % point of the null sets. Titles say whether the site is R. The first seed is drawn. Needs
-    selection and profile."""
+    each position, by the selector in charge; empty points are not admissible (KL). A star marks the chosen site, a ring
+    the next best; lines are the level of doing nothing and the 95 % point of the null sets. Titles say whether the site
+    is R. The first seed is drawn. Needs selection and profile."""
     chosen, note = first_seed(need(tables, "selection", ["gain_all"]))
     chosen = chosen[is_true(chosen["in_charge"])]
     if not len(chosen):

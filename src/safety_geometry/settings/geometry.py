@@ -70,7 +70,8 @@ class Refusal(Settings):
         "Candidate layers; `all`: every layer below max_layer_fraction."
     )
     validation: at_least(3) = key(
-        "Prompts of each class that finalists are run on, the answered benign ones first; all of roles select_* are asked."
+        "Prompts of each class that finalists are run on, the answered benign ones first; all of roles select_* are"
+        " asked."
     )
     screen: Count = key("The first of these, that every candidate is run on; at least two fewer.")
     finalists: Count = key("Candidates that are run on all of them.")

@@ -45,9 +45,9 @@ Progress = Callable[[int, str], Callable[[int], None]]
 @dataclass(frozen=True)
 class SelectionSettings:
     """validation: prompts of each class that count, at most those there are; screen: the first of these, that every
-    candidate is run on; finalists: how many are run on all of them; null_sets of null_sites directions each; openings: configured ones; answer_tokens: of the answers that show which prompts are
-    refused; require_gain: whether a site has to pass the verdict, so that null sets which cannot decide it are left
-    out; seed: of the null sets."""
+    candidate is run on; finalists: how many are run on all of them; null_sets of null_sites directions each;
+    openings: configured ones; answer_tokens: of the answers that show which prompts are refused; require_gain: whether
+    a site has to pass the verdict, so that null sets which cannot decide it are left out; seed: of the null sets."""
 
     rule: Rule
     validation: int

@@ -200,7 +200,7 @@ def test_gcg_says_that_memory_was_short(monkeypatch, inputs, tmp_path):
     assert "layout_changed" not in sidecar_of(tmp_path / "whole/step4.csv")
     monkeypatch.setattr(language_model, "Runner", Small)
     monkeypatch.setattr(Small, "most", 3)
-    monkeypatch.setattr(attack_gcg.BatchSize, "on", classmethod(lambda cls, device, rows, ranks=None: cls(rows, True)))
+    monkeypatch.setattr(attack_gcg.BatchSize, "on", classmethod(lambda cls, device, rows, **_: cls(rows, True)))
     run(monkeypatch, inputs, tmp_path / "small")
     changed = sidecar_of(tmp_path / "small/private/step4.jsonl")["layout_changed"]
     assert set(changed) == {"GCG's candidates"}  # a look at three cases in passes of four rows at most fits

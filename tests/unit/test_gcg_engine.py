@@ -154,7 +154,7 @@ def test_batch_size_is_halved_on_out_of_memory_and_remembered(llama64, cases, al
 
     batch = BatchSize(16, adaptive=True)
     batch.run(compute, range(14))
-    assert done == list(range(14)) and batch.rows == 3 and tries == [14, 7, 3, 3, 1, 3, 3, 1]
+    assert done == list(range(14)) and batch.rows == 3 and tries == [14, 7, 3, 3, 3, 3, 2]
     batch.run(compute, range(6))
     assert tries[-2:] == [3, 3]
     with pytest.raises(torch.OutOfMemoryError):

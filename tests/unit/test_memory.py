@@ -82,6 +82,102 @@ def test_without_want_of_memory_batches_are_what_they_were():
     assert done == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]] and not size.changed
 
 
+class Card:
+    """A made-up device: a pass costs `launch` seconds and `token` seconds for each of its tokens, and more than `most`
+    rows do not fit. `done` are the rows of the passes that ended, `tried` the sizes of all."""
+
+    def __init__(self, launch: float, token: float, most: int = 10**9):
+        self.launch, self.token, self.most, self.now = launch, token, most, 0.0
+        self.done, self.tried = [], []
+
+    def compute(self, part):
+        self.tried.append(len(part))
+        self.now += self.launch + self.token * sum(part)
+        if len(part) > self.most:
+            raise torch.OutOfMemoryError
+        self.done += part
+
+    def size(self, asked: int, **options) -> BatchSize:
+        return BatchSize(asked, "rows", grows=True, clock=lambda: self.now, **options)
+
+
+def test_rows_grow_until_a_pass_brings_no_more_tokens_a_second():
+    card = Card(launch=1.0, token=0.001)  # with rows of 10 tokens: 100 rows take as long as starting the pass
+    size = card.size(25)
+    size.run(card.compute, [10] * 5000, float)
+    assert len(card.done) == 5000
+    # 25 rows: 200 tokens/s; 50: 333; ... 800: 889; 1600: 941 brings less than a tenth, twice, and 800 stays
+    assert card.tried[:8] == [25, 50, 100, 200, 400, 800, 1600, 1600] and set(card.tried[8:]) <= {800, 5000 % 25, 225}
+    assert (size.rows, size.grows, size.changed) == (800, False, True)
+    size.run(card.compute, [10] * 1600, float)
+    assert card.tried[-2:] == [800, 800]  # measured once
+
+
+def test_rows_grow_until_memory_ends_without_a_word(recwarn):
+    card = Card(launch=1.0, token=0.0, most=100)
+    size = card.size(16)
+    size.run(card.compute, range(1, 1000))
+    assert card.done == list(range(1, 1000)) and card.tried[:5] == [16, 32, 64, 128, 64]
+    assert size.rows == 64 and max(card.tried[4:]) == 64
+    assert not recwarn.list  # 64 is more than was asked for: nothing is lost
+
+
+def test_growth_that_cannot_go_on_halves_below_what_was_asked_with_a_warning():
+    card = Card(launch=1.0, token=0.0, most=10)
+    size = card.size(16)
+    with pytest.warns(LessMemory, match="going on with 8"):
+        size.run(card.compute, range(40))
+    assert card.done == list(range(40)) and size.rows == 8
+
+
+def test_longer_rows_are_not_taken_for_slower_ones_and_a_rest_says_nothing():
+    card = Card(launch=1.0, token=0.001)
+    size = card.size(10)
+    size.run(card.compute, range(10, 70), float)  # sorted by length, as prompts are
+    assert card.tried == [10, 20, 30] and size.rows == 80
+    size.run(card.compute, [10] * 5, float)
+    assert size.rows == 80 and size.grows
+
+
+def test_what_does_not_grow_never_looks_at_the_clock():
+    def clock():
+        raise AssertionError
+
+    size, done = BatchSize(4, "rows", clock=clock), []
+    size.run(done.append, range(10))
+    assert [len(part) for part in done] == [4, 4, 2]
+
+
+@pytest.mark.parametrize(("used", "rows"), [(3, 3), (8, 8), (32, 32)])
+def test_an_earlier_run_is_remembered(used, rows):
+    size = BatchSize(8, "rows", grows=True)
+    size.recall(used)
+    assert size.rows == rows and size.grows == (used <= 8)
+    plain = BatchSize(8, "rows")  # growth was switched off since
+    plain.recall(used)
+    assert plain.rows == min(used, 8)
+
+
+def test_answers_and_scores_of_grown_batches_are_those_of_small_ones(llama64, chat):
+    runner = Runner(llama64)
+    want, size = generate(runner, PROMPTS, NEVER, 6, 2, 100), BatchSize(2, "answers", grows=True, clock=ticks())
+    assert generate(runner, PROMPTS, NEVER, 6, size, 100) == want and size.rows > 2
+    harmful, benign = chat.render_many(REQUESTS[:3]), chat.render_many(REQUESTS[2:])
+    vectors = directions(32, (1, 2), (-1, -2))
+    want = score_candidates(runner, vectors, harmful, benign, [1, 3], batch_size=3)
+    size = BatchSize(3, "candidate scores", grows=True, clock=ticks())
+    got = score_candidates(runner, vectors, harmful, benign, [1, 3], batch_size=size)
+    assert size.rows > 3
+    for name in ("ablate_harmful", "add_benign", "kl", "clean_harmful", "clean_benign"):
+        np.testing.assert_allclose(getattr(got, name), getattr(want, name), atol=1e-5, rtol=1e-5)
+
+
+def ticks():
+    """A clock by which every pass takes a second: the more rows, the faster."""
+    times = iter(range(10**6))
+    return lambda: float(next(times))
+
+
 def test_activations(small, llama64, chat):
     prompts = chat.render_many(REQUESTS)
     want = record(Runner(llama64), prompts, [-2, -1], 5)

@@ -13,7 +13,7 @@ from safety_geometry.attacks.gcg.search import GCGConfig
 from safety_geometry.attacks.gcg.suffix import allowed_tokens
 from safety_geometry.models.loading import add_lora
 from safety_geometry.models.runner import Runner
-from safety_geometry.training.loop import TrainConfig, Trainer, clean_order, cosine_rate
+from safety_geometry.training.loop import TrainConfig, Trainer, clean_order, cosine_rate, micro_batches
 from safety_geometry.training.pool import Pool, PoolConfig, adversarial_rows, clean_rows
 
 CONFIG = TrainConfig(learning_rate=5e-3, schedule_steps=10, rows=3, micro_rows=2, weight_decay=0.1, clip=1.0)
@@ -142,8 +142,25 @@ def gradients(trainer: Trainer) -> tuple[dict, dict]:
     return log, kept
 
 
+def test_passes_are_packed_by_rows_or_by_tokens_with_padding():
+    lengths = [3, 5, 5, 9, 40, 2]
+    assert micro_batches(lengths, 2) == [[0, 1], [2, 3], [4, 5]]
+    assert micro_batches(lengths, 1, 20) == [[0, 1, 2], [3], [4], [5]]  # 4 × 9 are too many, and a long row is alone
+    assert micro_batches(lengths, 1, 10**6) == [[0, 1, 2, 3, 4, 5]]
+    assert micro_batches([], 2) == [] == micro_batches([], 2, 5)
+
+
 @pytest.mark.parametrize(
-    "change", [{"share_prefix": False}, {"micro_rows": 1}, {"micro_rows": 50}, {"share_prefix": False, "micro_rows": 3}]
+    "change",
+    [
+        {"share_prefix": False},
+        {"micro_rows": 1},
+        {"micro_rows": 50},
+        {"share_prefix": False, "micro_rows": 3},
+        {"micro_tokens": 1},
+        {"micro_tokens": 90},
+        {"micro_tokens": 10_000},
+    ],
 )
 def test_batches_and_shared_prefixes_change_nothing(small, chat, tokenizer, change):
     def step(config):

@@ -67,7 +67,7 @@ class Job:
         logging.getLogger("safety_geometry").setLevel(logging.INFO)
         self.inputs = [name.rstrip("*?") for name in inputs]
         self.model_folder: Path | None = None  # of the model that is loaded
-        self.batches: list = []  # BatchSize: where memory makes them smaller, the sidecars of what comes out say so
+        self.batches: list = []  # BatchSize: where other rows were used than asked for, the sidecars of what comes out say so
         for name, path in self._files(self.inputs):
             if not path.exists():
                 raise JobError(f"--{name}: {path} does not exist; run the rule that makes it")
@@ -129,7 +129,7 @@ class Job:
             writer(scratch, *contents, **options)
 
     def layout_changed(self) -> dict[str, dict[str, int]]:
-        """Rows of a forward pass, asked for and used, where memory made them fewer."""
+        """Rows of a forward pass, asked for and used, where memory made them fewer, or a GPU had room for more."""
         return {size.what: {"asked": size.asked, "used": size.rows} for size in self.batches if size.changed}
 
     def facts(self, inputs: Iterable[str], settings: Iterable[str]) -> dict:
@@ -171,7 +171,7 @@ class Job:
             "python": sys.version.split()[0],
         }
         if changed := self.layout_changed():
-            record["layout_changed"] = changed  # smaller batches for want of memory round otherwise
+            record["layout_changed"] = changed  # other batches round otherwise
         return record
 
     def _recorded_inputs(self) -> dict[str, str]:

@@ -66,18 +66,23 @@ def rendered(loaded: LanguageModel, rows: Sequence[dict], new_tokens: int | Sequ
 
 
 def batch_size(job: Job, what: str, rows: int) -> BatchSize:
-    """Rows of a forward pass of this job; where memory makes them fewer, the sidecars of what comes out say so."""
+    """Rows of a forward pass of this job; where other rows were used, the sidecars of what comes out say so."""
     size = next((size for size in job.batches if size.what == what), None)
     if size is None:
-        job.batches.append(size := BatchSize(rows, what))
+        job.batches.append(size := BatchSize(rows, what, grows=grows(job)))
     return size
+
+
+def grows(job: Job) -> bool:
+    """Whether the rows of a pass may become more than asked for: on a GPU, unless the configuration denies it."""
+    model = job.params["model"]
+    return model["device"].startswith("cuda") and model.get("grow_batches", True)
 
 
 def recalled(job: Job, results: dict[str, dict]) -> dict[str, dict]:
     """The results, of which an earlier run of this job may have left some: their `Job.layout_changed` is taken over."""
     for what, rows in (item for result in results.values() for item in result["layout_changed"].items()):
-        size = batch_size(job, what, rows["asked"])
-        size.rows = min(size.rows, rows["used"])
+        batch_size(job, what, rows["asked"]).recall(rows["used"])
     return results
 
 

@@ -5,7 +5,7 @@
 sentence embeddings (params.embeddings_folder below it). --harmbench-model, --strongreject-model: folders of published
 judges, which then give attack success and usefulness (-base: of an adapter's base model); -template,
 -contextual-template (rows with a context): their prompts. --params: decision (rules, either, trained), success (what
-attack success is at most), device, dtype, batch_size.
+attack success is at most), device, dtype, batch_size, grow_batches.
 """
 
 from pathlib import Path
@@ -49,7 +49,8 @@ def verdicts(job: Job, name: str, rows: dict[Path, list[dict]]) -> dict[Path, Sa
     from safety_geometry.models.memory import BatchSize  # torch only where it is used
 
     texts = {part: text_of(path) for part, path in files.items() if part.endswith("template")}
-    job.batches.append(size := BatchSize(job.params.get("batch_size", 8), f"{name}'s prompts"))
+    grows = job.params.get("device", "cpu").startswith("cuda") and job.params.get("grow_batches", True)
+    job.batches.append(size := BatchSize(job.params.get("batch_size", 8), f"{name}'s prompts", grows=grows))
     settings = {key: job.params[key] for key in ("device", "dtype") if key in job.params}
     with explained(ValueError):
         return Published(name, files["model"], files.get("base"), **texts).says(rows, size, **settings)

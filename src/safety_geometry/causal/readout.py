@@ -162,7 +162,8 @@ def _read(
                 if progress is not None:
                     progress(len(batch))
 
-            size.run(compute, jobs)
+            depth = runner.n_layers - layer
+            size.run(compute, jobs, lambda job, depth=depth: depth * lengths[job[1]])
     return out
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from safety_geometry.artefacts.activations import CLASSES, SETS, ActivationWriter
 from safety_geometry.geometry.contrast import large_enough
 from safety_geometry.models.chat import Rendered
-from safety_geometry.models.generation import length_batches
+from safety_geometry.models.generation import by_length
 from safety_geometry.models.memory import BatchSize
 from safety_geometry.models.positions import PositionError, position_indices
 from safety_geometry.models.runner import Runner, pack
@@ -51,8 +51,7 @@ def stream(
         if progress is not None:
             progress(len(rows))
 
-    for rows in length_batches([len(p.ids) for p in prompts], size.rows):
-        size.run(compute, rows)
+    size.run(compute, by_length([len(p.ids) for p in prompts]), lambda i: len(prompts[i].ids))
 
 
 def record(

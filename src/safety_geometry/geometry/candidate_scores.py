@@ -165,8 +165,11 @@ class Scorer:
         divergences = np.zeros((count, m), np.float32)
         rows = {REMOVE: harmful, ADD: [self.n + place for place in benign]}
 
+        def prompt(job: _Job) -> int:
+            return rows[ADD if job.kl else job.kind][job.row]
+
         def compute(jobs: list[_Job], layer: int, edits: list[Edits], prefix) -> None:
-            where = [rows[ADD if job.kl else job.kind][job.row] for job in jobs]
+            where = list(map(prompt, jobs))
             found = self._run(layer, where, [job.edit for job in jobs], edits, prefix)
             for job, vector, log_odds, divergence in zip(jobs, *found, strict=True):
                 if job.kl:
@@ -177,6 +180,7 @@ class Scorer:
             if progress is not None:
                 progress(len(jobs))
 
+        lengths: list[int] = self.clean.lengths.tolist()
         edits_by_start: dict[int, list[tuple[int, str, Edits]]] = {}
         for c, candidate in enumerate(candidates):
             for kind in (REMOVE, ADD):
@@ -198,8 +202,13 @@ class Scorer:
                     if kind == REMOVE
                     for row in np.flatnonzero(answered)
                 ]
-                jobs.sort(key=lambda job: int(self.clean.lengths[rows[ADD if job.kl else job.kind][job.row]]))
-                self.size.run(lambda chunk, a=layer, b=edits, c=prefix: compute(chunk, a, b, c), jobs)
+                jobs.sort(key=lambda job: lengths[prompt(job)])
+                depth = self.runner.n_layers - layer
+                self.size.run(
+                    lambda chunk, a=layer, b=edits, c=prefix: compute(chunk, a, b, c),
+                    jobs,
+                    lambda job, depth=depth: depth * lengths[prompt(job)],
+                )
         return CandidateScores(
             layers=np.array([candidate.layer for candidate in candidates]),
             positions=np.array([candidate.position for candidate in candidates]),

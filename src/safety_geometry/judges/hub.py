@@ -103,7 +103,7 @@ def last_logits(
         logits = model(input_ids=ids, attention_mask=mask, position_ids=positions, logits_to_keep=1).logits[:, -1]
         out[rows] = logits[:, wanted].double().cpu().numpy()
 
-    BatchSize.of(batch_size, "judge's prompts").run(compute, order)
+    BatchSize.of(batch_size, "judge's prompts").run(compute, order, lambda i: len(encoded[i]))
     return out
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from safety_geometry.models.chat import Rendered
-from safety_geometry.models.generation import Completion, generate, length_batches
+from safety_geometry.models.generation import Completion, by_length, generate
 from safety_geometry.models.interventions import Edits, Intervention
 from safety_geometry.models.language_model import LanguageModel
 from safety_geometry.models.memory import BatchSize
@@ -92,8 +92,10 @@ def answer_cells(
 
     cells: interventions by cell. A prompt is answered under all of them in one batch, if the batch has as many rows.
     """
-    size, completions = BatchSize.of(batch_size, "answers"), {}
-    for together in length_batches([len(prompt.ids) for prompt in prompts], max(1, size.rows // len(cells))):
+    size, completions, left = BatchSize.of(batch_size, "answers"), {}, by_length([len(p.ids) for p in prompts])
+    while left:
+        n = max(1, size.rows // len(cells))
+        together, left = left[:n], left[n:]
         places = [(cell, i) for i in together for cell in cells]
         edits = [cells[cell] for cell, _ in places]
         batch = complete(model, [prompts[i] for _, i in places], limit, size, edits=edits, **options)

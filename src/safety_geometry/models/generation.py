@@ -21,9 +21,14 @@ class Completion:
     hit_limit: bool
 
 
+def by_length(lengths: Sequence[int]) -> list[int]:
+    """Indices sorted by length, ties by index: a fixed layout for given inputs."""
+    return sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
+
+
 def length_batches(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Indices in batches of at most `size`, sorted by length (ties by index): a fixed layout for given inputs."""
-    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
+    """Indices in batches of at most `size`, sorted by length."""
+    order = by_length(lengths)
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
@@ -67,8 +72,7 @@ def generate(
         if progress is not None:
             progress(len(rows))
 
-    for rows in length_batches([len(prompt) for prompt in prompts], size.rows):
-        size.run(compute, rows)
+    size.run(compute, by_length([len(prompt) for prompt in prompts]), lambda i: len(prompts[i]) + limits[i])
     return out
 
 

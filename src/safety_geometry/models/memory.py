@@ -1,10 +1,13 @@
-"""Batches that shrink when memory runs out: the work goes on with half the rows, and says so."""
+"""Batches that fit the device: halved when memory runs out, and on a GPU doubled while that makes rows faster."""
 
 import gc
+import time
 import warnings
 from collections.abc import Callable, Sequence
 
 import torch
+
+GAIN = 1.1  # what twice the rows have to bring: tokens a second over those of half as many
 
 
 class LessMemory(UserWarning):
@@ -12,16 +15,26 @@ class LessMemory(UserWarning):
 
 
 class BatchSize:
-    """Rows of one forward pass: as many as asked for, halved whenever memory runs out, and never grown again.
+    """Rows of one forward pass: as many as asked for, halved whenever memory runs out.
 
-    Only a GPU's allocator tells that memory ran out (torch.OutOfMemoryError), so on a CPU it is a constant. Pass the
-    same object to several calls and they share what the first one found out.
+    Only a GPU's allocator tells that memory ran out (torch.OutOfMemoryError), so on a CPU it is a constant. Where it
+    `grows`, the passes themselves are timed: twice the rows are taken as long as that brings GAIN, and memory allows.
+    Pass the same object to several calls and they share what the first one found out.
     """
 
-    def __init__(self, asked: int, what: str, adaptive: bool = True):
+    def __init__(
+        self,
+        asked: int,
+        what: str,
+        adaptive: bool = True,
+        grows: bool = False,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
         """`what`: whose rows these are, for the message; `adaptive`: false where a failed pass must not be tried
-        again."""
+        again; `grows`: for passes that end with their results on the host, or the clock (seconds) tells nothing."""
         self.asked, self.what, self.rows, self.adaptive = asked, what, asked, adaptive
+        self.grows, self._clock = grows, clock
+        self._rate, self._doubted = 0.0, False  # tokens a second of half as many rows; whether a pass brought no gain
 
     @classmethod
     def of(cls, size: "int | BatchSize", what: str) -> "BatchSize":
@@ -31,38 +44,60 @@ class BatchSize:
     def changed(self) -> bool:
         return self.rows != self.asked
 
-    def run(self, compute: Callable[[list], None], rows: Sequence) -> None:
+    def recall(self, used: int) -> None:
+        """Go on with the rows that an earlier run of the same work ended with."""
+        if used <= self.asked:
+            self.rows = min(self.rows, used)
+        elif self.grows:
+            self.rows, self.grows = used, False
+
+    def run(
+        self, compute: Callable[[list], None], rows: Sequence, tokens: Callable[[object], float] = lambda row: 1.0
+    ) -> None:
         """compute(rows), in as many parts as it takes, in order. A part that fails for memory is computed anew, halved:
         what `compute` did of it before has to be harmless.
+
+        tokens: the work of a row, in any unit; passes are compared by it.
 
         Raises:
             torch.OutOfMemoryError: a single row does not fit, or the size is not `adaptive`.
         """
-        queue = [list(rows)]
-        while queue:
-            part = queue.pop(0)
-            if len(part) > self.rows:
-                queue[:0] = [part[i : i + self.rows] for i in range(0, len(part), self.rows)]
-                continue
+        rows, first = list(rows), 0
+        while first < len(rows):
+            part = rows[first : first + self.rows]
+            begun = self._clock() if self.grows else 0.0
             try:
                 compute(part)
-                continue
             except torch.OutOfMemoryError as error:
                 if len(part) == 1:
                     error.add_note(f"{self.what}: not even one row fits; take a larger GPU or shorter prompts")
                 if not self.adaptive or len(part) == 1:
                     raise
+            else:
+                first += len(part)
+                if self.grows and 2 * len(part) > self.rows:  # a rest of few rows says nothing of full passes
+                    self._grow(sum(map(tokens, part)) / max(self._clock() - begun, 1e-9))
+                continue
             self._halve(len(part))  # outside the handler, whose traceback keeps tensors alive
-            queue.insert(0, part)
+
+    def _grow(self, rate: float) -> None:
+        """What to do after a full pass: double, look again, or end with the half that was as fast."""
+        if rate >= GAIN * self._rate:
+            self._rate, self._doubted, self.rows = rate, False, 2 * self.rows
+        elif self._doubted:
+            self.rows, self.grows = self.rows // 2, False
+        else:
+            self._doubted = True
 
     def _halve(self, failed: int) -> None:
-        self.rows = failed // 2
+        self.rows, self.grows = failed // 2, False
         release()
-        warnings.warn(
-            f"{self.what}: out of memory with {failed} rows in a batch; going on with {self.rows}",
-            LessMemory,
-            stacklevel=3,
-        )
+        if self.rows < self.asked:
+            warnings.warn(
+                f"{self.what}: out of memory with {failed} rows in a batch; going on with {self.rows}",
+                LessMemory,
+                stacklevel=3,
+            )
 
 
 def release() -> None:

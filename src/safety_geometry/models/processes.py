@@ -6,7 +6,6 @@ exchanged and every number stays what it is, to the last bit. With more, sums ar
 """
 
 import hashlib
-import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -43,10 +42,6 @@ class Ranks:
     def share(self, items: Sequence, offset: int = 0) -> list:
         """This rank's part of `items`, dealt out in turn; rank `offset` (modulo the world) gets the first."""
         return list(items[(self.rank - offset) % self.world :: self.world])
-
-    def most(self, n: int) -> int:
-        """The largest number that a rank is dealt of n things."""
-        return math.ceil(n / self.world)
 
     def sum(self, *values: float) -> tuple[float, ...]:
         """Each value added up over the ranks."""

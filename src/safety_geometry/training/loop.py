@@ -25,8 +25,8 @@ from safety_geometry.training.pool import CleanRowsError, Pool, Row, adversarial
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """rows: clean rows of an optimiser step, of all ranks together; micro_rows: rows of one forward pass;
-    schedule_steps: length of the cosine, whatever the number of steps run; weights of the three losses; share_prefix:
+    """rows: clean rows of an optimiser step, of all ranks together; micro_rows: rows of one forward pass; micro_tokens:
+    tokens of one, padding included, in place of micro_rows (a longer row is alone); schedule_steps: length of the cosine, whatever the number of steps run; weights of the three losses; share_prefix:
     run the common system prefix once per batch (exact)."""
 
     learning_rate: float
@@ -39,11 +39,28 @@ class TrainConfig:
     away_weight: float = 0.5
     toward_weight: float = 0.5
     share_prefix: bool = True
+    micro_tokens: int | None = None
 
 
 def cosine_rate(step: int, peak: float, length: int) -> float:
     """Learning rate of 0-based optimiser step `step`: cosine from `peak` to 0 over `length` steps, no warm-up."""
     return peak * 0.5 * (1.0 + math.cos(math.pi * min(step, length) / length))
+
+
+def micro_batches(lengths: Sequence[int], rows: int, tokens: int | None = None) -> list[list[int]]:
+    """Indices in their order, in parts of at most `rows` or, if given, of at most `tokens` with padding; one row at
+    least."""
+    parts: list[list[int]] = []
+    longest = 0
+    for i, length in enumerate(lengths):
+        longest = max(longest, length)
+        together = len(parts[-1]) + 1 if parts else 0
+        if parts and (together <= rows if tokens is None else together * longest <= tokens):
+            parts[-1].append(i)
+        else:
+            parts.append([i])
+            longest = length
+    return parts
 
 
 def clean_order(n: int, rows: int, step: int, seed: int) -> list[int]:
@@ -148,15 +165,23 @@ class Trainer:
             norms = [float(p.detach().double().norm()) for p in self.parameters.values()]
             self.ranks.check(f"adapter and pool after step {self.step}", norms, self.pool and self.pool.state())
 
-    def _micro_batches(self, rows: Sequence, dealt: int = 0) -> list[list]:
-        """This rank's part of a step's rows, `dealt` others having been dealt out before, in parts for one pass each.
+    def _micro_batches(self, rows: Sequence[Row], dealt: int = 0) -> list[list[int]]:
+        """Indices of this rank's part of a step's rows, `dealt` others having been dealt out before, in parts for one
+        pass each.
 
         Where weights are sharded every rank gets as many parts; an empty one stands for a pass that only keeps step.
         """
-        of_rank, size = self.ranks.share(rows, dealt), self.config.micro_rows
-        parts = [of_rank[first : first + size] for first in range(0, len(of_rank), size)]
+
+        def of(ranks: Ranks) -> list[list[int]]:
+            own = ranks.share(range(len(rows)), dealt)
+            lengths = [len(rows[i].ids) for i in own]
+            parts = micro_batches(lengths, self.config.micro_rows, self.config.micro_tokens)
+            return [[own[k] for k in part] for part in parts]
+
+        parts = of(self.ranks)
         if self.ranks.sharded:
-            parts += [[]] * (math.ceil(self.ranks.most(len(rows)) / size) - len(parts))
+            most = max(len(of(replace(self.ranks, rank=rank))) for rank in range(self.ranks.world))
+            parts += [[]] * (most - len(parts))
         return parts
 
     def _keep_step(self, row: Row) -> None:
@@ -173,7 +198,7 @@ class Trainer:
             if not part:
                 self._keep_step(rows[0])
                 continue
-            logits, labels, _ = self._labelled(part)
+            logits, labels, _ = self._labelled([rows[i] for i in part])
             loss = -token_log_p(logits, labels).sum() / count
             (self.config.clean_weight * loss).backward()
             total += float(loss.detach())
@@ -185,13 +210,13 @@ class Trainer:
         away, toward = adversarial_rows(self.chat, suffixes, pool)
         sums = {"away": 0.0, "toward": 0.0}
         rows = [("away", r) for r in away] + [("toward", r) for r in toward]
-        for chunk in self._micro_batches(rows, dealt=config.rows):
-            if not chunk:
+        for part in self._micro_batches([r for _, r in rows], dealt=config.rows):
+            if not part:
                 self._keep_step(rows[0][1])
                 continue
-            logits, labels, owner = self._labelled([r for _, r in chunk])
+            logits, labels, owner = self._labelled([rows[i][1] for i in part])
             objective = logits.new_zeros(())
-            for i, (kind, _) in enumerate(chunk):
+            for i, kind in enumerate(rows[k][0] for k in part):
                 z, y = logits[owner == i], labels[owner == i]
                 if kind == "away":
                     loss = away_loss(z, y, pool.away_threshold) / len(away)
@@ -227,7 +252,7 @@ class Trainer:
         rest = {
             "step": self.step,
             "seed": self.seed,
-            "config": asdict(self.config),
+            "config": {key: value for key, value in asdict(self.config).items() if value is not None},
             "pool": None if self.pool is None else self.pool.state(),
             "clean_cursor": self.step * self.config.rows,
         }

@@ -66,11 +66,17 @@ class Segment:
 
 
 def make_trainer(
-    loaded: LanguageModel, segment: Segment, rows: Mapping[str, Sequence[dict]], ranks: Ranks, device: str
+    loaded: LanguageModel,
+    segment: Segment,
+    rows: Mapping[str, Sequence[dict]],
+    ranks: Ranks,
+    device: str,
+    grows: bool = False,
 ) -> tuple[Trainer, list[BatchSize]]:
     """A trainer of LoRA layers in `loaded.model`, at step 0, and the batches of its attacks.
 
-    rows: `clean` conversations and `pool` behaviours; device: where sharded weights go.
+    rows: `clean` conversations and `pool` behaviours; device: where sharded weights go; grows: whether the attacks'
+    batches may become larger than asked for.
 
     Raises ModelError for a target that is no layer, CleanRowsError for too few rows, SuffixError for a behaviour that
     cannot be attacked.
@@ -80,7 +86,7 @@ def make_trainer(
         shard(model, loaded.runner.layers, device)
     runner, pool, allowed, batches = Runner(loaded.model), None, None, []
     if segment.pool is not None:
-        attacks = AttackBatches.on(runner.device, segment.gcg.batch_size, ranks)
+        attacks = AttackBatches.on(runner.device, segment.gcg.batch_size, ranks, grows)
         batches = list(attacks.both)
         pool = Pool(segment.pool, segment.gcg, rows["pool"], loaded.chat, segment.seed, attacks)
         allowed = allowed_tokens(loaded.tokenizer, loaded.model.config.vocab_size)

@@ -42,7 +42,9 @@ def template(study: Study, job: Job) -> dict:
 
 
 def decision(study: Study, job: Job) -> dict:
-    model = {k: study.config["model"][k] for k in ("device", "dtype")} | {"batch_size": PUBLISHED_BATCH}
+    of_model = study.config["model"]
+    model = {k: of_model[k] for k in ("device", "dtype", "grow_batches") if k in of_model}
+    model |= {"batch_size": PUBLISHED_BATCH}
     judges = study.config["judges"]
     settings = {"decision": judges.get("decision", "rules"), "success": judges.get("success", "attack_success")}
     return settings | (model if study.published_judges else {}) | embedded(study)

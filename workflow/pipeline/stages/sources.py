@@ -11,7 +11,8 @@ from pipeline.study import Study
 
 def model_settings(study: Study) -> dict:
     """What every model job needs to know of the model."""
-    return {key: study.config["model"][key] for key in ("dtype", "device", "threads", "system")}
+    model = study.config["model"]
+    return {key: model[key] for key in ("dtype", "device", "threads", "system", "grow_batches") if key in model}
 
 
 # --------------------------------------------------------------------------------------------------------- settings

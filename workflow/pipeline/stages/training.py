@@ -50,9 +50,9 @@ def training(facts: Facts, job: Job) -> Need:
     work, steps = Work(facts.base, facts.size), group.stop - group.start
     tokens, labels = clean_tokens(facts)
     rows = math.ceil(train["rows"] / processes)
-    micro = min(train["micro_rows"], rows)
-    work.train(steps * (rows * tokens + PREFIX * rows / micro), steps * rows / micro, steps * rows * labels)
     longest = train["max_length"] if facts.config["clean_rows"].get("answers") == "data" else PREFIX + tokens
+    micro = together(train, rows, longest)
+    work.train(steps * (rows * tokens + PREFIX * rows / micro), steps * rows / micro, steps * rows * labels)
     held = sizes.backward(facts.base, facts.size, micro * longest, micro * max(labels, longest - PREFIX - REQUEST))
     if regime["kind"] == "r2d2":
         held = max(held, adversarial(facts, work, steps, regime))
@@ -67,6 +67,12 @@ def training(facts: Facts, job: Job) -> Need:
     need = facts.model(work, held, written - passing, host=state, base=TRAINING, passing=passing)
     gpu = need.gpu - (elsewhere(facts, processes) / MB if need.gpu and train.get("sharding", "none") == "full" else 0)
     return replace(need, memory=need.memory * processes, gpu=gpu, processes=processes)
+
+
+def together(train: dict, rows: int, longest: float) -> int:
+    """Rows of one forward pass of training, of so many in a step and so many tokens."""
+    most = max(1, int(train["micro_tokens"] // longest)) if "micro_tokens" in train else train["micro_rows"]
+    return min(most, rows)
 
 
 def monitored(group: Group, monitor: dict) -> int:
@@ -90,13 +96,14 @@ def elsewhere(facts: Facts, processes: int) -> float:
 
 def adversarial(facts: Facts, work: Work, steps: int, regime: dict) -> float:
     """Adds an R2D2 step's own work; returns the bytes that its training pass holds."""
-    pool, micro, processes = facts.config["pool"], facts.config["train"]["micro_rows"], facts.study.processes
+    pool, processes = facts.config["pool"], facts.study.processes
     gcg, cases = pool["gcg"], pool["per_step"]
     tail = REQUEST + gcg["suffix_length"] + TARGET
     rows = math.ceil(cases * (3 if pool["plain_toward"] else 2) / processes)
+    micro = together(facts.config["train"], rows, tail + PREFIX)
     chunks = -(-rows // micro)
     work.train(steps * (rows * tail + chunks * PREFIX), steps * chunks, steps * rows * TARGET)
-    held = sizes.backward(facts.base, facts.size, min(rows, micro) * tail + PREFIX, min(rows, micro) * TARGET)
+    held = sizes.backward(facts.base, facts.size, micro * tail + PREFIX, micro * TARGET)
     if regime.get("refresh"):
         search(work, cases, steps * gcg["steps"], gcg, processes)
         held = max(held, searching(work, cases, gcg))

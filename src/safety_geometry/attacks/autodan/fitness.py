@@ -8,7 +8,7 @@ import torch
 
 from safety_geometry.attacks.autodan.mutation import fill
 from safety_geometry.models.chat import ChatFormat, Rendered, TemplateError
-from safety_geometry.models.generation import length_batches
+from safety_geometry.models.generation import by_length
 from safety_geometry.models.memory import BatchSize
 from safety_geometry.models.runner import Runner, pack
 from safety_geometry.models.token_log_p import token_log_p
@@ -44,13 +44,13 @@ class Fitness:
 
     def state(self) -> dict:
         """What a resumed attack needs: the losses by digest of the text, so that a text seen before stays seen; and the
-        rows of a pass where memory made them fewer."""
-        fewer = self.size.rows if self.size.changed else None
-        return {"seen": self.seen, "tokens": self.tokens, "prefix": self.prefix, "fewer_rows": fewer}
+        rows of a pass where they are not those asked for."""
+        other = self.size.rows if self.size.changed else None
+        return {"seen": self.seen, "tokens": self.tokens, "prefix": self.prefix, "other_rows": other}
 
     def restore(self, state: dict) -> None:
         self.seen, self.tokens, self.prefix = dict(state["seen"]), state["tokens"], tuple(state["prefix"])
-        self.size.rows = min(self.size.rows, state["fewer_rows"] or self.size.rows)
+        self.size.recall(state["other_rows"] or self.size.asked)
 
     @torch.inference_mode()
     def __call__(self, templates: Sequence[str]) -> list[float | None]:
@@ -66,8 +66,8 @@ class Fitness:
             for key, loss in zip(chosen, self._losses([rows[key] for key in chosen]), strict=True):
                 self.seen[key] = loss if math.isfinite(loss) else None
 
-        for batch in length_batches([len(rows[key].ids) for key in order], self.size.rows):
-            self.size.run(compute, batch)
+        lengths = [len(rows[key].ids) for key in order]
+        self.size.run(compute, by_length(lengths), lengths.__getitem__)
         return [self.seen[key] for key in keys]
 
     @torch.inference_mode()

@@ -20,13 +20,13 @@ guess for CUDA."""
 
 class BatchSize(memory.BatchSize):
     """Rows of one forward pass, and the ranks that share the passes out. Halved on CUDA only, and not where weights are
-    sharded: a rank cannot try again while others wait for it.
+    sharded: a rank cannot try again while others wait for it. They grow where one process runs alone.
 
     `looks` are the rows of a pass with its graph, a quarter as many, since such a row takes several times the memory;
     they shrink by themselves. `both` is what a job registers."""
 
-    def __init__(self, rows: int, adaptive: bool = False, ranks: Ranks = ONE):
-        super().__init__(rows, "GCG's candidates", adaptive)
+    def __init__(self, rows: int, adaptive: bool = False, ranks: Ranks = ONE, grows: bool = False):
+        super().__init__(rows, "GCG's candidates", adaptive, grows)
         self.ranks, self.looks = ranks, memory.BatchSize(max(1, rows // 4), "GCG's gradients", adaptive)
 
     @property
@@ -34,8 +34,8 @@ class BatchSize(memory.BatchSize):
         return self, self.looks
 
     @classmethod
-    def on(cls, device: torch.device, rows: int, ranks: Ranks = ONE) -> "BatchSize":
-        return cls(rows, device.type == "cuda" and not ranks.sharded, ranks)
+    def on(cls, device: torch.device, rows: int, ranks: Ranks = ONE, grows: bool = False) -> "BatchSize":
+        return cls(rows, device.type == "cuda" and not ranks.sharded, ranks, grows and ranks.world == 1)
 
 
 def plan(lengths: Tensor, rows: int, overhead: int) -> list[list[int]]:

@@ -115,7 +115,7 @@ def draft(
             out[part.case].streams[part.rows, -width:] = new
             out[part.case].tokens += part.block.numel()
 
-    _in_batches(runner, currents, candidates, batch, compute)
+    _in_batches(runner, currents, candidates, batch, compute, stage=(0, layers))
     for scored in out:
         batch.ranks.first_(scored.losses)
         scored.tokens = round(scored.tokens * layers / runner.n_layers)
@@ -234,8 +234,8 @@ def _in_batches(
     """Call `compute` with batches of the candidates, those of one case starting at the first token that any of them
     changes.
 
-    With several ranks each takes its part of the candidates. Where weights are sharded, a rank with fewer batches than
-    another runs the blocks of `stage` (from, to) on one token instead, to keep step.
+    stage: the blocks (from, to) that `compute` runs. With several ranks each takes its part of the candidates. Where
+    weights are sharded, a rank with fewer batches than another runs these blocks on one token instead, to keep step.
     """
     jobs = [(case, row) for case, rows in enumerate(candidates) for row in range(len(rows))]
     starts = [_first_change(current.suffix, rows) for current, rows in zip(currents, candidates, strict=True)]
@@ -262,7 +262,7 @@ def _in_batches(
 
     own_batches = batches(ranks.share(order))
     for chosen in own_batches:
-        batch.run(run, chosen)
+        batch.run(run, chosen, lambda i: lengths[i] * (stage[1] - stage[0]))
     if ranks.sharded:
         most = max(len(batches(replace(ranks, rank=row).share(order))) for row in range(ranks.world))
         for _ in range(most - len(own_batches)):

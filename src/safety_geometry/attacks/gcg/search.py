@@ -275,7 +275,7 @@ def _restored(state: dict, print_of: str, suffixes: Sequence[Suffix], batch: Bat
         raise ValueError("the saved GCG state is of another attack (cases, settings or seeds differ)")
     if batch.adaptive:
         for size, rows in zip(batch.both, state["rows"], strict=True):
-            size.rows = min(size.rows, rows)
+            size.recall(rows)
     cases = []
     for row, suffix in zip(state["cases"], suffixes, strict=True):
         kept = [suffix.changed(tokens, text, loss) for tokens, text, loss in row["kept"]]

@@ -23,10 +23,11 @@ if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None
 
 from pipeline import ROOT  # noqa: E402
 from pipeline.at_work import RUN_FILE, begin, is_locked, members, recover  # noqa: E402
-from pipeline.config_file import results_folder  # noqa: E402
+from pipeline.config_file import device_of, results_folder  # noqa: E402
 from pipeline.damage import stop_if_damaged  # noqa: E402
+from pipeline.devices import given_gpus, pooled  # noqa: E402
 from pipeline.places import check_places, settle_caches  # noqa: E402
-from pipeline.snakemake_internals import only_looks, whole_study  # noqa: E402
+from pipeline.snakemake_internals import jobs_run_here, only_looks, whole_study  # noqa: E402
 from pipeline.supervise import Supervisor, say  # noqa: E402
 
 LAST = 60  # lines of Snakemake's text, where it ended before it could say what failed
@@ -39,6 +40,9 @@ def main() -> int:
         settle_caches()
         return subprocess.run(command, check=False).returncode
     check_places(results)
+    device = device_of(Path(arguments.configfile), arguments.config)
+    if device != "cpu" and jobs_run_here(extra):
+        command = pooled(command, given_gpus(device))
     whole = whole_study(extra)
     recover(command, arguments.dead)
     stop_if_damaged(results, arguments.configfile)

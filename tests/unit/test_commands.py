@@ -2,14 +2,12 @@
 
 import re
 import shlex
-import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 from pipeline.costs.facts import Facts
 from pipeline.costs.rates import read_rates
-from pipeline.devices import given_gpus
 from pipeline.stages import STAGES, Stages
 from pipeline.stages.stage import GUARDS, briefly, options
 from pipeline.study import Study
@@ -86,26 +84,3 @@ def test_patterns_find_the_files_of_a_source(glob, tmp_path):
     assert wanted and matched(folder, [glob]) == wanted
     with pytest.raises(ArtefactError, match=r"has no file none\*\.csv; correct the names"):
         matched(folder, [glob, "none*.csv"])
-
-
-def test_a_gpu_that_is_not_there(monkeypatch):
-    asked = []
-
-    def torch_sees(count):
-        def run(command, **_):
-            asked.append(command)
-            return subprocess.CompletedProcess(command, 0, stdout=f"{count}\n")
-
-        monkeypatch.setattr(subprocess, "run", run)
-
-    torch_sees(0)
-    given_gpus("cpu")
-    assert not asked
-    with pytest.raises(
-        SystemExit, match=r"^config error: model.device = 'cuda': this machine has no GPU that torch can use"
-    ):
-        given_gpus("cuda")
-    torch_sees(2)
-    given_gpus("cuda:1")
-    with pytest.raises(SystemExit, match=r"'cuda:2': this machine has 2 GPU\(s\), counted from 0; set another"):
-        given_gpus("cuda:2")

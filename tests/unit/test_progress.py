@@ -34,13 +34,13 @@ def need(rule: str, wildcards: dict) -> SimpleNamespace:
 def test_a_rule_that_never_ran_takes_what_its_jobs_cost(tmp_path):
     (tmp_path / "timings.csv").write_text("rule,jobs,seconds,total\nclaims,1,30.0,30.0\n")
     jobs = [job("train__a__0_10", 2), job("probe", step="1"), job("probe", step="3"), job("claims")]
-    outlook = progress.Outlook.of(CONFIG, tmp_path, jobs, need, 2)
+    outlook = progress.Outlook.of(CONFIG, tmp_path, jobs, need, 2, "cuda:1")
     assert outlook.seconds == {"train__a__0_10": 100.0, "probe": 200.0, "claims": 30.0}
     assert outlook.minutes == pytest.approx((2 * 100 + 100 + 300 + 30) / 2 / 60)
     assert outlook.describe(5) == "Study mine on cuda:1: 5 jobs, about 5.2 min"
-    one = progress.Outlook.of(CONFIG, tmp_path, jobs, need, 1)  # more threads than there are cores
+    one = progress.Outlook.of(CONFIG, tmp_path, jobs, need, 1, "cuda:1")  # more threads than there are cores
     assert one.minutes == pytest.approx(530 / 60)
-    elsewhere = progress.Outlook.of(CONFIG, tmp_path, jobs, need, None)
+    elsewhere = progress.Outlook.of(CONFIG, tmp_path, jobs, need, None, "cuda:1")
     assert elsewhere.minutes is None and elsewhere.describe(1) == "Study mine on cuda:1: 1 job"
 
 

@@ -239,6 +239,13 @@ def results_folder(path: Path, overlay: Sequence[str]) -> Path:
     return Path("results") / study
 
 
+def device_of(path: Path, overlay: Sequence[str]) -> str:
+    """`model.device` of a configuration file, given the KEY=VALUE pairs that Snakemake lays over it."""
+    pairs = dict(pair.split("=", 1) for pair in overlay if "=" in pair)
+    model = yaml.safe_load(pairs.get("model", "null"))
+    return read_config(path, {"model": model} if isinstance(model, Mapping) else None)["model"]["device"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path)

@@ -10,13 +10,13 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-# How a job is told what to do and how its files are written and checked: no result depends on it. A table that no
-# longer fits its
-# specification is refused by whoever reads it. And the library's face, which serves names to its users and to no
-# script.
+# How a job is told what to do, how its files are written and checked, and what it takes of a GPU: no result depends on
+# it. A table that no longer fits its specification is refused by whoever reads it. And the library's face, which serves
+# names to its users and to no script.
 PLUMBING = (
     "src/safety_geometry/__init__.py",
     "workflow/scripts/_job.py",
+    "workflow/scripts/_gpu.py",
     "src/safety_geometry/artefacts/disk.py",
     "src/safety_geometry/artefacts/errors.py",
     "src/safety_geometry/artefacts/integrity.py",

@@ -42,10 +42,11 @@ class Outlook:
         jobs: Iterable[Any],
         need: Callable[[str, Mapping], Need],
         cores: int | None,
+        device: str,
     ) -> "Outlook":
         """jobs: Snakemake's, that are going to run; need: what a job of a rule with its wildcards costs; cores: of this
-        machine, None where the jobs run on others. Rules that have run in this study take what they took then, others
-        what they cost."""
+        machine, None where the jobs run on others; device: what they run on, in words. Rules that have run in this
+        study take what they took then, others what they cost."""
         took = {rule: float(row["seconds"]) for rule, row in read_timings(results / "timings.csv").items()}
         seconds: dict[str, list[float]] = {}
         work = 0.0  # core seconds
@@ -55,7 +56,7 @@ class Outlook:
             seconds.setdefault(rule, []).append(each)
             work += each * min(job.threads, cores or 1)
         means = {rule: sum(values) / len(values) for rule, values in seconds.items()}
-        return cls(config["study"], config["model"]["device"], results, means, work / cores / 60 if cores else None)
+        return cls(config["study"], device, results, means, work / cores / 60 if cores else None)
 
     def describe(self, jobs: int) -> str:
         """The first line of a run."""

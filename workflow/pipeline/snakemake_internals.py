@@ -63,6 +63,13 @@ def runs_here(workflow: Any) -> bool:
     return workflow.local_exec
 
 
+@inside("--resources")
+def given_resource(workflow: Any, name: str) -> int:
+    """A resource that all jobs together are held to by --resources; 0: they are not."""
+    given = workflow.global_resources.get(name)
+    return (given.value or 0) if given is not None else 0
+
+
 @inside("--sdm")
 def makes_environments(workflow: Any) -> bool:
     """--sdm: jobs do not run in this interpreter's environment."""
@@ -141,6 +148,7 @@ LOOKS = (
     "d3dag", "list_rules", "list_target_rules", "list_changes", "list_input_changes", "list_params_changes",
     "list_untracked", "report", "print_compilation",
 )  # fmt: skip
+ELSEWHERE = ("executor", "profile", "software_deployment_method", "use_conda", "use_apptainer")
 NO_RUN = (
     *LOOKS, "touch", "conda_create_envs_only", "conda_cleanup_envs", "archive", "cleanup_metadata", "cleanup_shadow",
     "delete_all_output", "delete_temp_output", "generate_unit_tests", "containerize", "export_cwl",
@@ -157,6 +165,12 @@ def only_looks(arguments: Sequence[str]) -> bool:
     """Whether Snakemake, given these, starts no job and writes no result, so that it may go beside a run: a dry run, a
     report."""
     return _given(arguments, LOOKS)
+
+
+def jobs_run_here(arguments: Sequence[str]) -> bool:
+    """Whether Snakemake, given these, runs its jobs on this machine and in this interpreter's environment, as far as
+    they say so: a profile of the user's may say otherwise."""
+    return not _given(arguments, ELSEWHERE)
 
 
 def _given(arguments: Sequence[str], names: Sequence[str]) -> bool:

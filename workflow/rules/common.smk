@@ -6,12 +6,13 @@ from pipeline.config_file import checked_study, take_out
 from pipeline.costs.facts import Facts
 from pipeline.costs.rates import read_rates
 from pipeline.damage import name_in_advice
-from pipeline.devices import given_gpus
+from pipeline.devices import POOL, given_gpus
 from pipeline.layout import filled
 from pipeline.progress import Outlook
 from pipeline.snakemake_internals import (
     given_config,
     given_config_files,
+    given_resource,
     is_main_process,
     look_once_a_time_span,
     makes_environments,
@@ -31,7 +32,8 @@ for key in ("seeds", "light_seeds"):
 take_out(config)
 study = checked_study(config, layers) if is_main_process(workflow) else Study(config)
 layout = study.layout
-stages = Stages(study, Facts(study, read_rates(config["model"]["device"], ROOT), ROOT / layout.root), ROOT)
+share = given_resource(workflow, POOL) // (workflow.cores or 1)  # of the GPU's memory, for each core that a job takes
+stages = Stages(study, Facts(study, read_rates(config["model"]["device"], ROOT), ROOT / layout.root), ROOT, share)
 
 # Model jobs read what the first rules fetched and ask no hub; fetch_source gets the user's own setting back.
 shell.prefix(
@@ -43,10 +45,11 @@ shell.prefix(
 onstart:  # not of dry runs, reports and --unlock, nor of the Snakemakes within jobs
     here, jobs = runs_here(workflow), planned_jobs(workflow)
     at_work.enter(submits=not here)
-    # Jobs that are submitted find their GPU elsewhere, and what needs none (the prompt sets, on a login node) runs without.
-    if here and not makes_environments(workflow) and any(job.resources.get("gpu_mem_mb") for job in jobs):
-        given_gpus(config["model"]["device"])
-    outlook = Outlook.of(config, Path(layout.root), jobs, stages.need, workflow.cores if here else None)
+    # Jobs that are submitted find their GPU elsewhere; what needs none (the prompt sets, on a login node) runs without.
+    needed = here and not makes_environments(workflow) and any(job.resources.get(POOL) for job in jobs)
+    card = given_gpus(config["model"]["device"]) if needed else None
+    device = card.describe() if card else config["model"]["device"]
+    outlook = Outlook.of(config, Path(layout.root), jobs, stages.need, workflow.cores if here else None, device)
     logger.info(f"Study {outlook.study} on {outlook.device}", extra={"outlook": outlook})  # for the logger plugin
 
 

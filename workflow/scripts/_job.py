@@ -67,7 +67,9 @@ class Job:
         logging.getLogger("safety_geometry").setLevel(logging.INFO)
         self.inputs = [name.rstrip("*?") for name in inputs]
         self.model_folder: Path | None = None  # of the model that is loaded
-        self.batches: list = []  # BatchSize: where other rows were used than asked for, the sidecars of what comes out say so
+        self.batches: list = []  # BatchSize: where other rows were used than asked for, the sidecars say so
+        self.gpu_memory: Callable[[], dict] = dict  # MB of a GPU, given and seen; set, as `grows`, with the device
+        self.grows = False  # whether batches may become larger than asked for
         for name, path in self._files(self.inputs):
             if not path.exists():
                 raise JobError(f"--{name}: {path} does not exist; run the rule that makes it")
@@ -172,6 +174,8 @@ class Job:
         }
         if changed := self.layout_changed():
             record["layout_changed"] = changed  # other batches round otherwise
+        if memory := self.gpu_memory():
+            record["gpu_memory"] = memory
         return record
 
     def _recorded_inputs(self) -> dict[str, str]:

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from _gpu import batch_size, share
 from _job import Job, JobError
 
 from safety_geometry.models.chat import Rendered, TemplateError
 from safety_geometry.models.language_model import LanguageModel, each_save, load_language_model
 from safety_geometry.models.loading import ModelError, configure
-from safety_geometry.models.memory import BatchSize
 from safety_geometry.models.positions import PositionError
 from safety_geometry.models.runner import ContextError, UnsupportedModel
 
@@ -39,6 +39,7 @@ def load(job: Job, adapter: Path | None = None, folder: Path | None = None, devi
     """
     settings, job.model_folder = job.params["model"], folder or job.model
     configure(settings["threads"])
+    share(job, settings)
     with reported(f"model {job.model_folder}: "):
         place = device or settings["device"]
         return load_language_model(job.model_folder, settings["dtype"], place, adapter, settings.get("system"))
@@ -63,20 +64,6 @@ def rendered(loaded: LanguageModel, rows: Sequence[dict], new_tokens: int | Sequ
     """The prompts of `rows`, with room for answers of so many tokens."""
     with reported():
         return loaded.render_rows(rows, new_tokens)
-
-
-def batch_size(job: Job, what: str, rows: int) -> BatchSize:
-    """Rows of a forward pass of this job; where other rows were used, the sidecars of what comes out say so."""
-    size = next((size for size in job.batches if size.what == what), None)
-    if size is None:
-        job.batches.append(size := BatchSize(rows, what, grows=grows(job)))
-    return size
-
-
-def grows(job: Job) -> bool:
-    """Whether the rows of a pass may become more than asked for: on a GPU, unless the configuration denies it."""
-    model = job.params["model"]
-    return model["device"].startswith("cuda") and model.get("grow_batches", True)
 
 
 def recalled(job: Job, results: dict[str, dict]) -> dict[str, dict]:

@@ -8,7 +8,7 @@ params: model, seed, source, gcg. The prompts go to --attacks (private); --table
 import sys
 
 from _job import Job, explained
-from _model import grows, load, progress
+from _model import load, progress
 
 from safety_geometry.artefacts.attacks import attack
 from safety_geometry.artefacts.prompts import read_behaviours
@@ -33,7 +33,7 @@ def main() -> None:
         pairs = [(row["prompt"], row["target"]) for row in rows]
         starts = common_start(chat, pairs, config.init, config.suffix_length, seed)
     store, key = UnitStore(job.attacks.with_suffix(".store")), content_key(job.facts(job.inputs, params))
-    batch = BatchSize.on(runner.device, config.batch_size, grows=grows(job))
+    batch = BatchSize.on(runner.device, config.batch_size, grows=job.grows)
     job.batches.extend(batch.both)
     if state := store.get(key):
         print(f"going on after step {state['run']['step']} of {config.steps}", file=sys.stderr, flush=True)

@@ -46,11 +46,11 @@ def verdicts(job: Job, name: str, rows: dict[Path, list[dict]]) -> dict[Path, Sa
     files = {part: path for part in PARTS[name] if (path := getattr(job, f"{name}_{part}")) is not None}
     if "model" not in files:
         return {}
-    from safety_geometry.models.memory import BatchSize  # torch only where it is used
+    from _gpu import batch_size, share  # torch only where it is used
 
     texts = {part: text_of(path) for part, path in files.items() if part.endswith("template")}
-    grows = job.params.get("device", "cpu").startswith("cuda") and job.params.get("grow_batches", True)
-    job.batches.append(size := BatchSize(job.params.get("batch_size", 8), f"{name}'s prompts", grows=grows))
+    share(job, job.params)
+    size = batch_size(job, f"{name}'s prompts", job.params.get("batch_size", 8))
     settings = {key: job.params[key] for key in ("device", "dtype") if key in job.params}
     with explained(ValueError):
         return Published(name, files["model"], files.get("base"), **texts).says(rows, size, **settings)

@@ -8,7 +8,7 @@ import os
 import sys
 
 from _job import Job, explained
-from _model import batch_size, grows, load, reported
+from _model import batch_size, load, reported
 
 from safety_geometry.artefacts.jsonl import read_jsonl
 from safety_geometry.artefacts.training_log import StepLog, write_answers
@@ -36,8 +36,7 @@ def train(job: Job, segment: Segment, ranks: Ranks) -> None:
     loaded = load(job, device="cpu" if ranks.sharded else None)
     rows = {name: read_jsonl(getattr(job, name)) for name in ROWS}
     with reported():
-        place = {"device": job.params["model"]["device"], "grows": grows(job)}
-        trainer, job.batches = make_trainer(loaded, segment, rows, ranks, **place)
+        trainer, job.batches = make_trainer(loaded, segment, rows, ranks, job.params["model"]["device"], job.grows)
     if segment.start:
         trainer.restore(*read_state(job.state, job.progress))
 
@@ -48,7 +47,6 @@ def train(job: Job, segment: Segment, ranks: Ranks) -> None:
             job.write(folder, save_adapter, trainer.model, job.params["base_name"])
 
     monitor = batch_size(job, "monitor's answers", segment.monitor.batch_size)
-    monitor.grows &= ranks.world == 1  # several keep step, and each would time its own passes
     log, answers = train_to(trainer, segment, loaded, rows, monitor, on_step)
     if ranks.first:
         tensors, progress = trainer.state()

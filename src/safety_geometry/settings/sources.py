@@ -137,8 +137,8 @@ class Model(Settings):
         "Threads of one job. Two jobs of one thread do more on two cores than one of two. Changes rounding."
     )
     grow_batches: bool = optional(
-        "Whether batches on a GPU may become larger than their `batch_size`, as long as that makes them faster; left out:"
-        " yes. Changes rounding from run to run, as the passes are timed; on a CPU they are always what is asked for."
+        "Whether batches on a GPU may become larger than their `batch_size`, as long as that makes them faster; left"
+        " out: yes. Changes rounding from run to run, as the passes are timed; on a CPU they are what is asked for."
     )
     system: str | None = key("System prompt; null: what the chat template writes by itself.")
     shape: Shape = optional("Left out: that of the fetched model, or what its name tells before it is fetched.")

@@ -100,8 +100,8 @@ class Train(Settings):
     rows: Count = key("Clean rows of an optimiser step.")
     micro_rows: Count = key("Rows of one forward pass.")
     micro_tokens: Count = optional(
-        "Tokens of one forward pass, padding included, in place of micro_rows, so that passes of short rows fill a GPU as"
-        " those of long ones; a longer row is alone. Left out: micro_rows. Changes rounding, and the dropout masks."
+        "Tokens of one forward pass, padding included, in place of micro_rows, so that passes of short rows fill a GPU"
+        " as those of long ones; a longer row is alone. Left out: micro_rows. Changes rounding, and the dropout masks."
     )
     weight_decay: Weight = key("Of AdamW.")
     clip: Positive = key("Largest norm of the gradient.")

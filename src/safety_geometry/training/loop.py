@@ -25,9 +25,10 @@ from safety_geometry.training.pool import CleanRowsError, Pool, Row, adversarial
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """rows: clean rows of an optimiser step, of all ranks together; micro_rows: rows of one forward pass; micro_tokens:
-    tokens of one, padding included, in place of micro_rows (a longer row is alone); schedule_steps: length of the cosine, whatever the number of steps run; weights of the three losses; share_prefix:
-    run the common system prefix once per batch (exact)."""
+    """rows: clean rows of an optimiser step, of all ranks together; micro_rows: rows of one forward pass;
+    micro_tokens: tokens of one, padding included, in place of micro_rows (a longer row is alone); schedule_steps:
+    length of the cosine, whatever the number of steps run; weights of the three losses; share_prefix: run the common
+    system prefix once per batch (exact)."""
 
     learning_rate: float
     schedule_steps: int

@@ -41,16 +41,18 @@ GROUPS: dict[str, Callable[[Study], list[Group]]] = {
 class Stages:
     """The stages of a study, each bound to it: `stages["sweep"]`, `stages.groups("train")`."""
 
-    def __init__(self, study: Study, facts: Facts, root: Path):
-        self.study, self.facts, self.root = study, facts, root
+    def __init__(self, study: Study, facts: Facts, root: Path, share: int = 0):
+        """share: MB of a GPU's memory for each thread of a job, where the jobs of a run share one; 0: they do not."""
+        self.study, self.facts, self.root, self.share = study, facts, root, share
+
+    def _bound(self, name: str, group: Group | None) -> Bound:
+        return Bound(name, STAGES[name], self.study, self.facts, self.root, group, self.share)
 
     def __getitem__(self, name: str) -> Bound:
-        return Bound(name, STAGES[name], self.study, self.facts, self.root)
+        return self._bound(name, None)
 
     def groups(self, name: str) -> list[Bound]:
-        return [
-            Bound(name, STAGES[name], self.study, self.facts, self.root, group) for group in GROUPS[name](self.study)
-        ]
+        return [self._bound(name, group) for group in GROUPS[name](self.study)]
 
     @cached_property
     def by_rule(self) -> dict[str, Bound]:

@@ -16,6 +16,7 @@ from pipeline.study import Study
 
 LONGEST = 30_000  # bytes of options in a command; Linux takes 131,072 in one word, and the whole command is one to bash
 LISTS = Path(".snakemake") / "options"  # of longer ones, by content
+HELD = "env GPU_MEM_MB={resources.gpu_mem_mb} "  # what a job may take of a GPU that it shares; 0: it needs none
 ONE_THREAD = "export OMP_NUM_THREADS=1; "  # tables: numpy's threads would fight over the cores
 
 
@@ -36,7 +37,8 @@ class Stage:
 
 @dataclass(frozen=True)
 class Bound:
-    """A stage of a study: the parts of its rule. `group`: the steps of a rule that is made for them alone."""
+    """A stage of a study: the parts of its rule. `group`: the steps of a rule that is made for them alone; `share`: MB
+    of GPU memory for each thread, where the jobs of a run share a GPU."""
 
     name: str
     stage: Stage
@@ -44,6 +46,7 @@ class Bound:
     facts: Facts
     root: Path
     group: Group | None = None
+    share: int = 0
 
     @property
     def rule(self) -> str:
@@ -82,10 +85,12 @@ class Bound:
 
     @property
     def resources(self) -> dict:
-        """What the jobs state; nothing reruns when it changes, and local runs are not held back by it."""
+        """What the jobs state; nothing reruns when it changes, and local runs are held back by their GPU memory
+        alone."""
+        share = self.share * self.threads
 
         def resource(key: str) -> Callable:
-            return lambda wildcards, attempt: stated(self.need(wildcards), attempt)[key]
+            return lambda wildcards, attempt: stated(self.need(wildcards), attempt, share)[key]
 
         return {key: resource(key) for key in RESOURCES}
 
@@ -107,8 +112,9 @@ class Bound:
 
     @property
     def command(self) -> str:
+        before = ONE_THREAD if self.environment != "torch" else HELD if self.share else ""
         return (
-            f"{'' if self.environment == 'torch' else ONE_THREAD}python workflow/scripts/{self.stage.script}.py"
+            f"{before}python workflow/scripts/{self.stage.script}.py"
             " {params.files} --params {params.settings} --code {params.code} > {log:q} 2>&1"
         )
 

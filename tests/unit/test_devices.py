@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 from pipeline import devices
-from pipeline.config_file import device_of
+from pipeline.config_file import device_of, read_study
 from pipeline.costs.facts import Facts
 from pipeline.costs.rates import read_rates
 from pipeline.devices import given_gpus
@@ -89,6 +89,19 @@ def test_the_device_of_a_configuration():
     smoke = ROOT / "configs/smoke.yaml"
     assert device_of(smoke, []) == "cpu"
     assert device_of(smoke, ["model={device: cuda:1}", "seeds=[3]"]) == "cuda:1"
+
+
+def test_the_gpu_study_is_as_large_as_one_gpu_allows():
+    study = read_study(ROOT / "configs/gpu.yaml")
+    config, roles = study.config, study.config["prompts"]["roles"]
+    assert min(roles[name]["n"] for name in ("direct", "lookalike")) >= 150 and len(study.seeds) == 3
+    assert config["model"]["device"] == "cuda" and config["completions"]["sampled"]["answers"] >= 5
+    assert config["attacks"]["behaviours"] >= 24 and config["attacks"]["gcg"]["steps"] >= 100
+    assert config["sweep"]["permutations"] >= 500
+    assert study.steps("sft") == study.steps("r2d2")  # SFT is saved as densely
+    for regime in ("sft", "r2d2"):  # correlations over five sources and five targets, a step once per seed
+        assert len(study.at_anchors({regime: config["transfer"]["sources"][regime]})) * 3 >= 5
+        assert len(config["transfer"]["targets"][regime]) >= 5
 
 
 def stages(device: str, share: int) -> Stages:

@@ -40,7 +40,7 @@ def own() -> dict:
         "mine": {"reference": 1, "anchors": [4], "steps": steps, "base": FOLDER, "chat_template": "data/template.jinja"}
     }
     c["refusal"]["contrast"] = "behaviour"
-    c["completions"]["every_save"] = {"direct": 2}
+    c["completions"] |= {"every_save": {"direct": 2}, "sampled": {"answers": 2, "temperature": 1.0}}
     c["attacks"]["require_refusal"] = True
     c["sweep"] |= {"checkpoints": {}, "primary": []}
     c["aligned"]["anchors"] = {}

@@ -27,7 +27,8 @@ MOVING = "docs/moving.md"
 NULLS = frozenset(
     tuple(key.split(".")) for key in ( "model.source", "model.format", "model.system", "prompts.target_words",
     "prompts.sets.*.source", "pool.gcg.mellowmax", "pool.gcg.probe", "attacks.gcg.mellowmax", "attacks.gcg.probe",
-    "completions.every_save.*", "judges.labelled", "judges.labelled.refusal.source", "judges.labelled.harm.source",
+    "completions.every_save.*", "completions.sampled",
+    "judges.labelled", "judges.labelled.refusal.source", "judges.labelled.harm.source",
     "judges.labelled.severity", "judges.labelled.severity.source",
     "judges.hand_labels", "judges.embeddings", "judges.harmbench", "judges.strongreject",
     *(f"judges.{judge}.{key}" for judge in ("harmbench", "strongreject") for key in ("base", "template",

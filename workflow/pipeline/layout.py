@@ -46,6 +46,8 @@ class Layout:
         self.training_table = f"{self.seed}/training.csv"
         self.anchor_activations = f"{self.seed}/activations/{CHECKPOINT}.safetensors"
         self.anchor_completions = f"{self.private_seed}/completions/{CHECKPOINT}.jsonl"
+        self.sampled_answers = f"{self.private_seed}/sampled/{CHECKPOINT}.jsonl"
+        self.sampled_judged = f"{self.seed}/sampled/{CHECKPOINT}/judged.csv"
         self.anchor_judged = f"{self.seed}/judged/{CHECKPOINT}/judged.csv"
         self.scores = f"{self.seed}/scores/{CHECKPOINT}.safetensors"
         self.rulers = f"{self.seed}/rulers/{{model}}/rulers.csv"

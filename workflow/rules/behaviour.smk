@@ -2,6 +2,8 @@
 
 answer = stages["completions"]
 answer_light = stages["completions_light"]
+answer_sampled = stages["completions_sampled"]
+tabulate_sampled = stages["sampled_table"]
 
 
 rule completions:
@@ -53,6 +55,47 @@ if study.light_seeds:
             **answer_light.params,
         shell:
             answer_light.command
+
+
+if study.config["completions"].get("sampled"):
+
+    rule completions_sampled:
+        input:
+            unpack(weights),
+            prompts=layout.role("direct"),
+            layers=ancient(layout.layers),
+        output:
+            completions=layout.sampled_answers,
+        log:
+            answer_sampled.log,
+        benchmark:
+            answer_sampled.benchmark
+        conda:
+            answer_sampled.conda
+        threads: answer_sampled.threads
+        resources:
+            **answer_sampled.resources,
+        params:
+            **answer_sampled.params,
+        shell:
+            answer_sampled.command
+
+    rule sampled_table:
+        input:
+            sampled=layout.each(layout.sampled_judged, study.evaluated()),
+            greedy=layout.each(layout.anchor_judged, study.evaluated()),
+        output:
+            table=reported("sampled"),
+        log:
+            tabulate_sampled.log,
+        conda:
+            tabulate_sampled.conda
+        resources:
+            **tabulate_sampled.resources,
+        params:
+            **tabulate_sampled.params,
+        shell:
+            tabulate_sampled.command
 
 
 # A rule for each group of saves: how many files it makes depends on it, and the outputs of a rule cannot.

@@ -4,6 +4,7 @@
 # in no group: its members run beside each other, on the same GPU.
 GROUPED = not study.published_judges
 judge_anchor = stages["judge"]
+judge_samples = stages["judge_sampled"]
 agree = stages["judge_agreement"]
 HAND_LABELS = config["judges"].get("hand_labels")
 
@@ -92,6 +93,22 @@ rule judge:
         **judge_anchor.params,
     shell:
         judge_anchor.command
+
+
+if study.config["completions"].get("sampled"):
+
+    use rule judge as judge_sampled with:
+        input:
+            **layout.judges(),
+            completions=layout.sampled_answers,
+        output:
+            judged=layout.sampled_judged,
+        log:
+            judge_samples.log,
+        group:
+            "judge_sampled" if GROUPED else None
+        resources:
+            **judge_samples.resources,
 
 
 # A rule for each group of saves, as for their completions.

@@ -53,7 +53,7 @@ def complete(
     batch_size: int | BatchSize,
     **options,
 ) -> list[Completion]:
-    """Greedy answers to rendered prompts, in their order; options: edits, observe and progress of `generate`."""
+    """Greedy answers to rendered prompts, in their order; options: edits, observe, progress, choose of `generate`."""
     ids, chat = [prompt.ids for prompt in prompts], model.chat
     return generate(model.runner, ids, chat.stop_ids, limit, batch_size, chat.n_prefix, **options)
 

@@ -1,4 +1,4 @@
-"""Greedy decoding of many prompts: shared prefix, length-sorted batches, finished rows dropped."""
+"""Decoding of many prompts, greedy by itself: shared prefix, length-sorted batches, finished rows dropped."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,6 +43,7 @@ def generate(
     edits: Sequence[Edits] | None = None,
     observe: Callable[[list[int], int, Tensor, Tensor], None] | None = None,
     progress: Callable[[int], None] | None = None,
+    choose: Callable[[Tensor, list[int], int], Tensor] | None = None,
 ) -> list[Completion]:
     """Greedy answers to tokenised prompts, in their order.
 
@@ -56,6 +57,8 @@ def generate(
             offset [B]): token t of the b-th of them stands in column t + offset[b]. Tokens of the prefix are left out.
             It is shown a batch twice when memory ran out in between.
         progress: told the number of prompts finished with each batch.
+        choose: picks the next tokens [B] instead, from (logits [B, V], indices of the prompts, tokens of their answers
+            so far).
     Raises:
         ContextError: a prompt and its answer do not fit into the model's context.
     """
@@ -66,7 +69,9 @@ def generate(
 
     def compute(rows: list[int]) -> None:
         chunk = [prompts[i] for i in rows]
-        answers = _generate_batch(runner, chunk, stop_ids, [limits[i] for i in rows], share, rows, edits, observe)
+        answers = _generate_batch(
+            runner, chunk, stop_ids, [limits[i] for i in rows], share, rows, edits, observe, choose
+        )
         for i, completion in zip(rows, answers, strict=True):
             out[i] = completion
         if progress is not None:
@@ -76,7 +81,7 @@ def generate(
     return out
 
 
-def _generate_batch(runner, prompts, stop_ids, limits, share, indices, edits, observe) -> list[Completion]:
+def _generate_batch(runner, prompts, stop_ids, limits, share, indices, edits, observe, choose) -> list[Completion]:
     device = runner.device
     max_new_tokens = max(limits)
     if runner.window is not None and max(map(len, prompts)) + max_new_tokens > runner.window:
@@ -116,8 +121,15 @@ def _generate_batch(runner, prompts, stop_ids, limits, share, indices, edits, ob
     stops = torch.tensor(stop_ids, device=device)
     kept = list(range(n))  # the prompts whose rows are still in the batch
     open_rows = set(kept)  # those that are not finished
-    token = runner.logits(h[:, -1]).argmax(-1)
+
+    def next_tokens(h: Tensor, length: int) -> Tensor:
+        """Of the rows that are kept, whose answers have so many tokens."""
+        logits = runner.logits(h[:, -1])
+        return logits.argmax(-1) if choose is None else choose(logits, [indices[row] for row in kept], length)
+
+    token, length = next_tokens(h, 0), 0
     while True:
+        length += 1
         ended = torch.isin(token, stops).tolist()
         for row, t, end in zip(kept, token.tolist(), ended, strict=True):
             if row in open_rows:
@@ -145,7 +157,7 @@ def _generate_batch(runner, prompts, stop_ids, limits, share, indices, edits, ob
             edit=edit,
         )
         cache.offset += 1
-        token = runner.logits(h[:, -1]).argmax(-1)
+        token = next_tokens(h, length)
     return [Completion(tuple(a), not s) for a, s in zip(answers, stopped, strict=True)]
 
 

@@ -9,6 +9,7 @@ from safety_geometry.settings.kinds import (
     FileName,
     FileNames,
     Natural,
+    Positive,
     RegimeName,
     Settings,
     Sha256,
@@ -104,6 +105,13 @@ class Suites(Settings):
     utility: Count = key("Ordinary requests.")
 
 
+class Sampled(Settings):
+    """Answers drawn at a temperature, to the requests of suite `direct` at the anchors of full seeds; table sampled."""
+
+    answers: Count = key("To each request.")
+    temperature: Positive = key("What logits are divided by; 1: the model's own probabilities.")
+
+
 class Completions(Settings):
     """Answers of checkpoints to the suites."""
 
@@ -111,6 +119,9 @@ class Completions(Settings):
     max_new_tokens: Suites = key("Longest answer, by suite.")
     every_save: dict[str, Count | None] = key(
         "Suite: how many of its first prompts the other saves are asked too; null: all. At anchors all suites run."
+    )
+    sampled: Sampled | None = optional(
+        "Sampled answers to direct requests beside the greedy ones; null, or left out: none."
     )
 
 

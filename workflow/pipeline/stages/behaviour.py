@@ -11,6 +11,7 @@ from pipeline.stages.stage import Stage
 from pipeline.study import Study
 
 ARMS = {"autodan": ["autodan"]}  # its unoptimised arm, one template a request, is asked in transfer only
+SAMPLED_SUITE = "direct"  # asked for sampled answers too
 FRAMED = ("framings", "autodan")  # suites of long prompts
 
 
@@ -74,8 +75,37 @@ def answering_saves(facts: Facts, job: Job) -> Need:
     return facts.model(work, held, len(job.group.steps) * text, copies=2)
 
 
+def sampled(study: Study, job: Job) -> dict:
+    """Of an anchor."""
+    spec = study.config["completions"]
+    limit = {"max_new_tokens": spec["max_new_tokens"][SAMPLED_SUITE], "batch_size": spec["batch_size"]}
+    return {"model": model_settings(study), "suite": SAMPLED_SUITE, "seed": job.seed, **spec["sampled"], **limit}
+
+
+def sampled_table(study: Study, job: Job) -> dict:
+    statistics = study.config["statistics"]
+    return {
+        "checkpoints": study.identities(study.evaluated()),
+        "suite": SAMPLED_SUITE,
+        "temperature": study.config["completions"]["sampled"]["temperature"],
+        "stats_seed": statistics["seed"],
+        "draws": statistics["bootstrap"],
+    }
+
+
+def sampling(facts: Facts, job: Job) -> Need:
+    work, spec = Work(facts.shape(job.regime), facts.size), facts.config["completions"]
+    rows, limit = spec["sampled"]["answers"] * facts.prompts(SAMPLED_SUITE), spec["max_new_tokens"][SAMPLED_SUITE]
+    work.answers(rows, REQUEST, limit, spec["batch_size"], ANSWERED)
+    batch = min(rows, spec["batch_size"])
+    chosen = 16 * batch * work.shape.vocabulary  # probabilities and their cumulated sum, float64
+    return facts.model(work, facts.decoding(work.shape, batch, limit) + chosen, rows * (300 + 5 * limit))
+
+
 STAGES = {
     "completions": Stage("complete", "torch", anchor, answering_anchor, place="seed/{regime}_step{step}"),
     "completions_light": Stage("complete_saves", "torch", light, answering_light, place="seed/{regime}_step{step}"),
     "completions_saves": Stage("complete_saves", "torch", saves, answering_saves, place="seed"),
+    "completions_sampled": Stage("complete_sampled", "torch", sampled, sampling, place="seed/{regime}_step{step}"),
+    "sampled_table": Stage("sampled_table", "analysis", sampled_table),
 }

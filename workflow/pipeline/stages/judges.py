@@ -92,6 +92,10 @@ def judging_suites(facts: Facts, job: Job) -> Need:
     return judging(facts, sum(sum(facts.suites(job.regime, step, job.seed).values()) for step in steps))
 
 
+def judging_sampled(facts: Facts, job: Job) -> Need:
+    return judging(facts, facts.study.config["completions"]["sampled"]["answers"] * facts.prompts("direct"))
+
+
 def judging_transfer(facts: Facts, job: Job) -> Need:
     return judging(facts, 16 * facts.config["transfer"]["behaviours"])
 
@@ -103,6 +107,7 @@ STAGES = {
     "judge_template": Stage("judge_template", "analysis", template, place="{judge}_{part}"),
     "judge": Stage("judge", where_judged, decision, judging_suites, place=CHECKPOINT),
     "judge_saves": Stage("judge", where_judged, decision, judging_suites, place="seed"),
+    "judge_sampled": Stage("judge", where_judged, decision, judging_sampled, place=CHECKPOINT),
     "judge_sweep": Stage("judge", where_judged, decision, judging_sweep, place=CHECKPOINT),
     "judge_follow_up": Stage("judge", where_judged, decision, judging_sweep, place=CHECKPOINT),
     "judge_transfer": Stage("judge", where_judged, decision, judging_transfer, place=CHECKPOINT),

@@ -73,7 +73,8 @@ def all_tables(study: Study) -> list[str]:
     """Of a finished study."""
     trained = ["reference_anchors"] if study.regimes else []
     judges = ["judges"] if study.labelled else []
-    return [*together(study), *of_sweeps(study), *ATTACKS, *DENSE, "claims", *trained, "leakage", *judges]
+    sampled = ["sampled"] if study.config["completions"].get("sampled") else []
+    return [*together(study), *of_sweeps(study), *ATTACKS, *DENSE, "claims", *trained, "leakage", *judges, *sampled]
 
 
 def figures(study: Study) -> dict[str, tuple[str, ...]]:

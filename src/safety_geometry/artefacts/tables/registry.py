@@ -10,12 +10,13 @@ from safety_geometry.artefacts.tables import (
     follow_up,
     geometry,
     reply_inversion,
+    sampled,
     training,
     working,
 )
 from safety_geometry.artefacts.tables.specification import Table
 
-GROUPS = (attacks, behaviour, causal, checks, claims, dense, follow_up, geometry, reply_inversion, training)
+GROUPS = (attacks, behaviour, causal, checks, claims, dense, follow_up, geometry, reply_inversion, sampled, training)
 FINAL: dict[str, Table] = {table.name: table for group in GROUPS for table in group.TABLES}
 WORKING: dict[str, Table] = {table.name: table for table in working.TABLES}
 TABLES = FINAL | WORKING

@@ -40,7 +40,7 @@ MODEL = {
     ),
 }
 EDITS = {"models.generation", "models.interventions", "models.restart"}
-GCG = {"attacks.gcg.*", "models.processes"}
+GCG = {"attacks.gcg.*", "models.attention", "models.processes"}
 COST = {"attacks.operations"}  # a column of their tables
 # Whether an answer is a refusal, by rules: training and attacks may look at that, at nothing else of the judges.
 REFUSAL = {f"judges.{name}" for name in ("languages", "normalise", "refusal", "refusal_phrases", "thinking")}

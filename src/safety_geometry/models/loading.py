@@ -1,6 +1,7 @@
 """Loading models: plain folders, LoRA adapters merged into their base; deterministic settings."""
 
 import json
+import os
 from pathlib import Path
 
 import torch
@@ -13,7 +14,9 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def configure(threads: int, deterministic: bool = True) -> None:
-    """Fix the thread count (it changes rounding) and ask torch for deterministic algorithms."""
+    """Fix the thread count (it changes rounding) and ask torch for deterministic algorithms, cuBLAS for them too: to
+    be called before anything runs on a GPU."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
 

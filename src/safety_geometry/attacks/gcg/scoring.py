@@ -15,6 +15,7 @@ from torch import Tensor
 from safety_geometry.attacks.gcg.batches import OVERHEAD, BatchSize, Span, plan
 from safety_geometry.attacks.gcg.losses import check_agreement, uncached_loss
 from safety_geometry.attacks.gcg.suffix import Suffix
+from safety_geometry.models.attention import repeatable_attention
 from safety_geometry.models.processes import ONE, Ranks
 from safety_geometry.models.runner import KeyValues, Runner
 
@@ -145,7 +146,7 @@ def look(
         blocks = [torch.tensor([s.ids[s.start : -1]]) for s in chosen]
         span = Span(runner, [prefixes[i].past for i in part], [s.start for s in chosen], blocks)
         cache, inner = span.cache(record=True), []
-        with torch.set_grad_enabled(gradient):
+        with repeatable_attention(runner.device), torch.set_grad_enabled(gradient):
             embedded = runner.embed(span.ids).detach().requires_grad_(gradient)
             tap = None if kept_layer is None else lambda layer, h: inner.append(h) if layer == kept_layer else None
             h = runner.blocks(embedded, cache=cache, tap=tap, **span.layout)

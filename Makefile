@@ -22,7 +22,7 @@ override STUDY = $(shell sed -nE "s/^study:[[:space:]]+([\"']?)([A-Za-z0-9][A-Za
 override REFERENCE = docs/results$(if $(filter-out default,$(STUDY)),/$(STUDY))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help run run-full smoke plan plan-cost plan-paper power calibrate export label-sample report test test-long test-unit lint format verify check accept reference clean-study named-study
+.PHONY: help run run-full smoke plan plan-cost plan-paper power calibrate export label-sample report test test-long test-unit test-gpu lint format verify check accept reference clean-study named-study
 .PHONY: cluster cluster-plan cluster-recover cluster-install test-cluster test-slurm test-conda
 
 help: ## list the targets
@@ -92,6 +92,9 @@ test-long: $(VENV)/.dev ## the smoke study once more from exported checkpoints, 
 
 test-unit: $(VENV)/.dev ## the unit tests only
 	@python -m pytest tests/unit -m "not long" -n 2 $(ARGS)
+
+test-gpu: $(VENV)/.dev ## what needs CUDA: the smoke study in float32 and bfloat16 beside the CPU's, memory, batches, gradients
+	@python -m pytest tests/gpu $(ARGS)
 
 test-cluster: $(VENV)/.dev $(VENV)/.slurm ## profiles, a small graph and failing jobs on a SLURM of one node
 	@python -m pytest tests/hpc -m "not study" -n 2 --dist loadfile $(ARGS)

@@ -134,13 +134,16 @@ def test_a_job_is_held_to_its_share_and_says_what_it_took(monkeypatch, given):
     fractions, job = [], SimpleNamespace(gpu_memory=dict, grows=False)
     monkeypatch.setenv("GPU_MEM_MB", given)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda place: SimpleNamespace(total_memory=80_000_000_000))
-    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, place: fractions.append(share))
-    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda place: 2_345_678_901)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda card: SimpleNamespace(total_memory=80_000_000_000))
+    monkeypatch.setattr(
+        torch.cuda, "set_per_process_memory_fraction", lambda share, card: fractions.append((share, card))
+    )
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda card: 2_345_678_901)
     _gpu.share(job, {"device": "cpu"})
     assert not job.grows and job.gpu_memory() == {}
     _gpu.share(job, {"device": "cuda"})
-    assert fractions == ([pytest.approx((4700 - _gpu.CONTEXT) / 80_000)] if given == "4700" else [])
+    assert fractions == ([((4700 - _gpu.CONTEXT) / 80_000, 0)] if given == "4700" else [])  # torch wants a number
     assert job.gpu_memory() == {"given_mb": int(given or 0), "peak_mb": 3100} and job.grows
     _gpu.share(job, {"device": "cuda", "grow_batches": False})
     assert not job.grows

@@ -22,13 +22,14 @@ def share(job: Job, model: Mapping) -> None:
     job.grows = place.type == "cuda" and alone and model.get("grow_batches", True)
     if place.type != "cuda" or not torch.cuda.is_available():
         return
+    card = torch.cuda.current_device() if place.index is None else place.index
     if given:
-        total = torch.cuda.get_device_properties(place).total_memory / 1e6
-        torch.cuda.set_per_process_memory_fraction(min(1.0, max(given - CONTEXT, 1) / total), place)
+        total = torch.cuda.get_device_properties(card).total_memory / 1e6
+        torch.cuda.set_per_process_memory_fraction(min(1.0, max(given - CONTEXT, 1) / total), card)
 
     def seen() -> dict[str, int]:
         """MB given (0: the whole card), and the most that was held, in hundreds."""
-        peak = torch.cuda.max_memory_reserved(place) / 1e6 + CONTEXT
+        peak = torch.cuda.max_memory_reserved(card) / 1e6 + CONTEXT
         return {"given_mb": given, "peak_mb": -(-int(peak) // 100) * 100}
 
     job.gpu_memory = seen

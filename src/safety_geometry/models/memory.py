@@ -70,7 +70,8 @@ class BatchSize:
                 compute(part)
             except torch.OutOfMemoryError as error:
                 if len(part) == 1:
-                    error.add_note(f"{self.what}: not even one row fits; take a larger GPU or shorter prompts")
+                    advice = "take a larger GPU, fewer jobs on it, or shorter prompts"
+                    error.add_note(f"{self.what}: not even one row fits; {advice}")
                 if not self.adaptive or len(part) == 1:
                     raise
             else:

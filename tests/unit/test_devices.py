@@ -150,3 +150,32 @@ def test_a_job_is_held_to_its_share_and_says_what_it_took(monkeypatch, given):
     monkeypatch.setenv("WORLD_SIZE", "2")
     _gpu.share(job, {"device": "cuda"})
     assert not job.grows
+
+
+GRAPH = """
+rule all:
+    input: expand("{job}.txt", job=["a", "b", "c", "whole"])
+rule one:
+    output: "{job}.txt"
+    resources: gpu_mem_mb=lambda wildcards, attempt: 99000 if wildcards.job == "whole" else 6000
+    shell: "echo start $(date +%s.%N) {resources.gpu_mem_mb} > {output}; sleep 1; echo stop $(date +%s.%N) >> {output}"
+"""
+
+
+def test_snakemake_starts_jobs_as_the_pool_has_room_and_cuts_the_largest_to_it(tmp_path):
+    """What sharing a card rests on."""
+    (tmp_path / "Snakefile").write_text(GRAPH)
+    arguments = ["--cores", "4", "--resources", "gpu_mem_mb=13000"]
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    changes, given = [], {}
+    for path in tmp_path.glob("*.txt"):
+        (_, begun, given[path.stem]), (_, ended) = (line.split() for line in path.read_text().splitlines())
+        changes += [(float(begun), int(given[path.stem])), (float(ended), -int(given[path.stem]))]
+    assert given == {"a": "6000", "b": "6000", "c": "6000", "whole": "13000"}
+    held = most = 0
+    for _, change in sorted(changes):
+        most = max(most, held := held + change)
+    assert most <= 13000

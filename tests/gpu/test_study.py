@@ -12,43 +12,43 @@ import pytest
 from harness import copy_project, make_run
 
 KEY = ["seed", "regime", "step"]
-# Table, rows, column: largest difference between CUDA and CPU in one dtype, absolute.
+# Table and column, rows of SFT: largest difference between CUDA and CPU in one dtype, absolute. On a CPU bfloat16
+# differs from float32 by 0.03 in the first loss (5.2), 0.05 in d', 0.005 in C_cos and 0.12 in rates. Later losses drift
+# apart: the learning rate is that of a test.
 TOLERANCES = {
-    "float32": {
-        ("training", "sft", "loss"): 2e-3,
-        ("profile", "sft", "value"): 0.05,
-        ("coupling", "sft", "c_cos"): 0.02,
-    },
-    "bfloat16": {("training", "sft", "loss"): 0.1, ("profile", "sft", "value"): 1.0, ("coupling", "sft", "c_cos"): 0.3},
+    "float32": {("training", "loss"): 1e-3, ("profile", "value"): 0.02, ("coupling", "c_cos"): 0.01},
+    "bfloat16": {("training", "loss"): 0.1, ("profile", "value"): 0.2, ("coupling", "c_cos"): 0.05},
 }
-RATES = 0.5  # mean absolute difference of the rates of behaviour: of four requests each
+RATES = {"float32": 0.15, "bfloat16": 0.3}  # mean absolute difference of the rates of behaviour: of four requests each
 
 
 def compared(cpu, cuda, dtype: str) -> list[str]:
     """What differs by more than it may, in words; cpu, cuda: folders of tables."""
     faults = []
-    for (table, regime, column), most in TOLERANCES[dtype].items():
-        one, other = (rows(folder / f"{table}.csv", regime) for folder in (cpu, cuda))
+    for (table, column), most in TOLERANCES[dtype].items():
+        one, other = (rows(folder / f"{table}.csv") for folder in (cpu, cuda))
         if len(one) != len(other):
-            faults.append(f"{table}: {len(one)} and {len(other)} rows of {regime}")
+            faults.append(f"{table}: {len(one)} and {len(other)} rows")
             continue
         difference = float(np.nanmax(np.abs(one[column].to_numpy() - other[column].to_numpy())))
         if not difference <= most:
-            faults.append(f"{table}.{column} of {regime} differs by {difference:.3g}, more than {most}")
+            faults.append(f"{table}.{column} of sft differs by {difference:.3g}, more than {most}")
     both = [pd.read_csv(folder / "behaviour.csv").set_index([*KEY, "metric"])["value"] for folder in (cpu, cuda)]
     difference = float((both[0] - both[1]).abs().mean())
-    if not difference <= RATES:
-        faults.append(f"rates of behaviour differ by {difference:.2f} on average, more than {RATES}")
+    if not difference <= RATES[dtype]:
+        faults.append(f"rates of behaviour differ by {difference:.2f} on average, more than {RATES[dtype]}")
     return faults
 
 
-def rows(path, regime: str) -> pd.DataFrame:
+def rows(path) -> pd.DataFrame:
     frame = pd.read_csv(path)
+    if path.stem == "training":
+        frame = frame[frame["step"] == 1]
     if path.stem == "profile":  # where the site is chosen may move; the scores of all layers may not
         frame = frame[(frame["carrier"] == "H") & (frame["quantity"] == "dprime")]
     if path.stem == "coupling":
         frame = frame[frame["selection"] == "own"]
-    return frame[frame["regime"] == regime].reset_index(drop=True)
+    return frame[frame["regime"] == "sft"].reset_index(drop=True)
 
 
 @pytest.mark.slow
@@ -85,7 +85,7 @@ def test_a_difference_is_named(tmp_path):
     frames["training"].assign(loss=[2.01, 9.0]).to_csv(tmp_path / "cuda/training.csv", index=False)
     frames["behaviour"].assign(value=1.0).to_csv(tmp_path / "cuda/behaviour.csv", index=False)
     assert compared(tmp_path / "cpu", tmp_path / "cuda", "float32") == [
-        "training.loss of sft differs by 0.01, more than 0.002",
-        "rates of behaviour differ by 0.75 on average, more than 0.5",
+        "training.loss of sft differs by 0.01, more than 0.001",
+        "rates of behaviour differ by 0.75 on average, more than 0.15",
     ]
     assert len(compared(tmp_path / "cpu", tmp_path / "cuda", "bfloat16")) == 1

@@ -152,9 +152,9 @@ def edits(n: int) -> dict[str, tuple[Intervention, ...]]:
 def test_a_prompt_is_answered_under_all_cells_of_a_unit_in_one_batch(llama, chat, tmp_path, monkeypatch, size):
     cells, seen, plain = edits(4), [], generation._generate_batch
 
-    def watched(runner, prompts, stop_ids, limits, share, indices, batch_edits, observe):
+    def watched(runner, prompts, stop_ids, limits, share, indices, batch_edits, *rest):
         seen.append([(tuple(p), batch_edits[i][0].basis.tolist()) for p, i in zip(prompts, indices, strict=True)])
-        return plain(runner, prompts, stop_ids, limits, share, indices, batch_edits, observe)
+        return plain(runner, prompts, stop_ids, limits, share, indices, batch_edits, *rest)
 
     monkeypatch.setattr(generation, "_generate_batch", watched)
     asked = [("direct", {"id": str(i), "prompt": text}) for i, text in enumerate(REQUESTS)]

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from safety_geometry.models.interventions import Edits, RowEdit
+from safety_geometry.models.key_values import SlotKeyValues
 from safety_geometry.models.memory import BatchSize
-from safety_geometry.models.runner import Runner, SlotKeyValues, common_prefix
+from safety_geometry.models.runner import Runner, common_prefix
 
 DROP_BELOW = 0.75  # finished rows leave the batch when the unfinished are at most this share of it
 
@@ -94,13 +95,14 @@ def _generate_batch(runner, prompts, stop_ids, limits, share, indices, edits, ob
         ids[i, width - len(prompt) + shared :] = torch.tensor(prompt[shared:], device=device)
     pad = width - lengths
 
-    cache = SlotKeyValues(shared + width + max_new_tokens)
+    length = shared + width + max_new_tokens
+    cache = SlotKeyValues(length) if runner.graphs is None else runner.graphs.slots(n, length, device)
     row_edits = [edits[i] for i in indices] if edits else None
     if shared:
         for layer, (k, v) in _prefix(runner, prompts[0][:shared], row_edits).items():
             cache.update(k.expand(n, -1, -1, -1), v.expand(n, -1, -1, -1), layer)
         cache.offset = shared
-    slots = torch.arange(shared + width + max_new_tokens, device=device)
+    slots = torch.arange(cache.length, device=device)
     real = (slots[None] < shared) | (slots[None] >= shared + pad[:, None])  # [n, S]: not padding
 
     edit = RowEdit(row_edits, device) if edits else None
@@ -140,20 +142,21 @@ def _generate_batch(runner, prompts, stop_ids, limits, share, indices, edits, ob
                     open_rows.discard(row)
         if not open_rows:
             break
-        if len(open_rows) <= DROP_BELOW * len(kept):  # dropping rows copies the cache: not at every finished one
+        # Dropping rows copies the cache: not at every finished one.
+        if cache.shrinks and len(open_rows) <= DROP_BELOW * len(kept):
             keep = torch.tensor([i for i, row in enumerate(kept) if row in open_rows], device=device)
             kept = [row for row in kept if row in open_rows]
-            token = token[keep]
+            token, real, pad = token[keep], real[keep], pad[keep]
             cache.keep(keep)
             edit = RowEdit([row_edits[row] for row in kept], device) if edits else None
-        visible = real[kept, None, None, : cache.offset + 1]
-        positions = (cache.offset - pad[kept])[:, None]
+        visible, slot = cache.next_token(real)
         h = runner.blocks(
             runner.embed(token[:, None]),
             cache=cache,
             past=cache.offset,
-            positions=positions,
-            visible=visible,
+            positions=(cache.offset - pad)[:, None],
+            visible=visible[:, None, None],
+            slots=slot,
             edit=edit,
         )
         cache.offset += 1

@@ -53,10 +53,12 @@ def load_language_model(
     device: str = "cpu",
     adapter: Path | None = None,
     system: str | None = None,
+    graphs: bool = False,
 ) -> LanguageModel:
     """The model of a folder of transformers, with the LoRA `adapter` folder of a checkpoint merged into it.
 
-    dtype: float32, bfloat16 or float16; system: the system prompt of every conversation (None: the template's own).
+    dtype: float32, bfloat16 or float16; system: the system prompt of every conversation (None: the template's own);
+    graphs: blocks are replayed as CUDA graphs (`graphs.py`).
 
     Raises:
         ModelError: weights, tokenizer or device are missing, or do not belong together.
@@ -67,7 +69,7 @@ def load_language_model(
     chat = ChatFormat(tokenizer, system, end_ids(Path(folder)))
     model = load_model(Path(folder), dtype, device, adapter)
     check_vocabulary(tokenizer, model.config.vocab_size)
-    return LanguageModel(Runner(model), chat)
+    return LanguageModel(Runner(model, graphs), chat)
 
 
 def each_save(base: LanguageModel, adapters: Sequence[Path], device: str) -> Iterator[LanguageModel]:
@@ -79,8 +81,11 @@ def each_save(base: LanguageModel, adapters: Sequence[Path], device: str) -> Ite
     if not adapters:
         yield base
         return
+    graphs = base.runner.graphs is not None
+    if graphs:
+        base.runner.graphs.clear()
     plain = base.model.to("cpu")
     for adapter in adapters:
-        save = replace(base, runner=Runner(with_adapter(plain, adapter, device)))
+        save = replace(base, runner=Runner(with_adapter(plain, adapter, device), graphs))
         yield save
         save.runner = None  # the next one is made before the caller lets go of this one

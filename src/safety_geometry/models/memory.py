@@ -4,6 +4,8 @@ import gc
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Protocol
+from weakref import WeakSet
 
 import torch
 
@@ -101,8 +103,24 @@ class BatchSize:
             )
 
 
+class Holder(Protocol):
+    """What holds memory that it can do without."""
+
+    def clear(self) -> None: ...
+
+
+_HOLDERS: WeakSet[Holder] = WeakSet()
+
+
+def on_release(holder: Holder) -> None:
+    """Have `holder` let go of its memory whenever memory runs out, for as long as it lives."""
+    _HOLDERS.add(holder)
+
+
 def release() -> None:
-    """Give memory that nothing holds any more back to the device."""
+    """Give memory that nothing needs any more back to the device."""
+    for holder in list(_HOLDERS):
+        holder.clear()
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

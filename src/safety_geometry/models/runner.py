@@ -14,6 +14,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from safety_geometry.models.graphs import Graphs
+from safety_geometry.models.key_values import KeyValues, SlotKeyValues
+
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text")
 
 Edit = Callable[[int, Tensor], Tensor]
@@ -44,56 +47,6 @@ class NotFinite(FloatingPointError):
 def all_finite(tensor: Tensor) -> bool:
     """Neither NaN nor infinite anywhere: one pass, without a mask as large as the tensor; NaN comes through."""
     return not tensor.numel() or bool(torch.isfinite(torch.stack(tensor.aminmax())).all())
-
-
-class KeyValues:
-    """Keys and values by layer, with the `update` method that Hugging Face attention calls.
-
-    `past` holds what earlier tokens left, each [R, kv heads, S, head dim]; `rows` maps every row of the batch to its
-    row of `past` (None: R is 1 and shared by all, or R equals the batch). With `record=True` the new keys and values
-    are kept in `now`.
-    """
-
-    def __init__(
-        self, past: dict[int, tuple[Tensor, Tensor]] | None = None, rows: Tensor | None = None, record: bool = False
-    ):
-        self.past, self.rows, self.record = past or {}, rows, record
-        self.now: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_, **__) -> tuple[Tensor, Tensor]:
-        if self.record:
-            self.now[layer_idx] = (keys, values)
-        if layer_idx not in self.past:
-            return keys, values
-        return tuple(torch.cat([self._spread(old, len(new)), new], dim=2)
-                     for old, new in zip(self.past[layer_idx], (keys, values), strict=True))  # fmt: skip
-
-    def _spread(self, past: Tensor, batch: int) -> Tensor:
-        return past[self.rows] if self.rows is not None else past.expand(batch, -1, -1, -1)
-
-
-class SlotKeyValues:
-    """Preallocated keys and values for decoding: writes the new tokens at `offset`, returns all up to them.
-
-    Avoids the copy of the whole cache that concatenation makes at every decoded token.
-    """
-
-    def __init__(self, length: int):
-        self.length, self.offset = length, 0
-        self.slots: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def update(self, keys: Tensor, values: Tensor, layer_idx: int, *_, **__) -> tuple[Tensor, Tensor]:
-        if layer_idx not in self.slots:
-            shape = (len(keys), keys.shape[1], self.length, keys.shape[3])
-            self.slots[layer_idx] = (keys.new_zeros(shape), values.new_zeros(shape))
-        end = self.offset + keys.shape[2]
-        for slot, new in zip(self.slots[layer_idx], (keys, values), strict=True):
-            slot[:, :, self.offset : end] = new
-        return tuple(slot[:, :, :end] for slot in self.slots[layer_idx])
-
-    def keep(self, rows: Tensor) -> None:
-        """Drop all rows but these."""
-        self.slots = {layer: (k[rows], v[rows]) for layer, (k, v) in self.slots.items()}
 
 
 @dataclass(frozen=True)
@@ -135,11 +88,14 @@ def pack(rows: Sequence[Sequence[int]], device: torch.device | str = "cpu", shar
 class Runner:
     """Block-wise forward of a causal language model.
 
+    graphs: passes without gradients replay their blocks as CUDA graphs wherever a shape comes again (`graphs.py`); the
+    weights then have to stay where they are.
+
     Raises:
         UnsupportedModel: the family is unknown, or a block, norm or head is not where it should be.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, graphs: bool = False):
         config = model.config
         if config.model_type not in FAMILIES:
             raise UnsupportedModel(
@@ -160,6 +116,7 @@ class Runner:
         self.window = config.sliding_window if "sliding_attention" in self.kinds else None
         self.eager = config._attn_implementation == "eager"
         self.context: int | None = getattr(config, "max_position_embeddings", None)
+        self.graphs = Graphs() if graphs else None
 
     @property
     def device(self) -> torch.device:
@@ -207,6 +164,7 @@ class Runner:
         past: int = 0,
         positions: Tensor | None = None,
         visible: Tensor | None = None,
+        slots: Tensor | None = None,
         edit: Edit | None = None,
         tap: Callable[[int, Tensor], None] | None = None,
     ) -> Tensor:
@@ -216,6 +174,7 @@ class Runner:
             past: number S₀ of cached tokens before h; the query of token t sees the cached ones and tokens ≤ t.
             positions: [1 or B, T] rotary positions; default past … past+T−1.
             visible: [B, 1, T, S₀+T] boolean, replaces the causal default (for left-padded generation).
+            slots: [T], where the tokens stand among those of `visible`; default: they are the last ones.
             edit: changes the input of each block (an intervention).
             tap: is shown the (edited) input of each block ℓ as (ℓ, h), and the output of the last one as (stop, h).
         Returns:
@@ -229,21 +188,41 @@ class Runner:
             self.check_context([past + length], names=["(the longest of a batch)"])
         if positions is None:
             positions = torch.arange(past, past + length, device=h.device)[None]
-        masks = {kind: self._mask(kind, positions, past, visible, h) for kind in set(self.kinds)}
+        masks = {kind: self._mask(kind, past, visible, slots, h) for kind in set(self.kinds)}
         rotary = self._rotary(h, positions)
+        static = None
+        if self.graphs is not None:
+            static = self.graphs.prepare(self.layers, range(start, stop), h, masks, rotary, cache)
         for layer in range(start, stop):
             if edit is not None:
                 h = edit(layer, h)
             if tap is not None:
-                tap(layer, h)
-            kind = self.kinds[layer]
-            h = self.layers[layer](
-                h, attention_mask=masks[kind], position_ids=positions, past_key_values=cache,
-                use_cache=cache is not None, position_embeddings=rotary[kind],
-            )  # fmt: skip
+                tap(layer, h if static is None else h.clone())
+            if static is None:
+                h = self.block(layer, h, masks, rotary, cache, positions)
+            else:
+                h = static(self.block, layer, h)
+        if static is not None:
+            h = h.clone()  # the next pass writes where this one did
         if tap is not None:
             tap(stop, h)
         return h
+
+    def block(
+        self,
+        layer: int,
+        h: Tensor,
+        masks: dict[str, Tensor | None],
+        rotary: dict[str, tuple[Tensor, Tensor]],
+        cache: KeyValues | SlotKeyValues | None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """Block `layer` alone on h [B, T, d], with masks and rotary embeddings by kind of attention."""
+        kind = self.kinds[layer]
+        return self.layers[layer](
+            h, attention_mask=masks[kind], position_ids=positions, past_key_values=cache,
+            use_cache=cache is not None, position_embeddings=rotary[kind],
+        )  # fmt: skip
 
     def logits(self, h: Tensor) -> Tensor:
         """Next-token logits [..., V] in float32 of final hidden states [..., d]; read only where they are needed.
@@ -291,7 +270,7 @@ class Runner:
         both = self.body.rotary_emb(h, positions)
         return dict.fromkeys(set(self.kinds), both)
 
-    def _mask(self, kind: str, positions: Tensor, past: int, visible: Tensor | None, h: Tensor) -> Tensor | None:
+    def _mask(self, kind: str, past: int, visible: Tensor | None, slots: Tensor | None, h: Tensor) -> Tensor | None:
         """Additive mask [1 or B, 1, T, S], or None where the plain causal kernel is the same thing."""
         length = h.shape[1]
         window = self.window if kind == "sliding_attention" else None
@@ -303,9 +282,9 @@ class Runner:
             key = torch.arange(past + length, device=h.device)
             visible = (key[None] <= query[:, None])[None, None]
         if narrow:
-            slots = torch.arange(visible.shape[-1], device=h.device)
-            query = torch.arange(visible.shape[-1] - length, visible.shape[-1], device=h.device)
-            visible = visible & (slots[None] > query[:, None] - window)
+            key = torch.arange(visible.shape[-1], device=h.device)
+            query = key[-length:] if slots is None else slots
+            visible = visible & (key[None] > query[:, None] - window)
         return torch.zeros(visible.shape, dtype=h.dtype, device=h.device).masked_fill(
             ~visible, torch.finfo(h.dtype).min
         )

@@ -29,6 +29,8 @@ MODEL = {
             "chat",
             "configuration",
             "folders",
+            "graphs",
+            "key_values",
             "language_model",
             "loading",
             "memory",

@@ -1,11 +1,15 @@
 """Static passes against passes without them, in float64: every family, on the CPU, where a block stands for its graph."""
 
 import gc
+import json
+import sys
 import weakref
 
+import clean_rows
 import pytest
 import torch
 from conftest import FAMILIES, REQUESTS, make_model
+from test_adapters import folder, save_adapter  # noqa: F401  (a fixture)
 from test_generation import NEVER, PROMPTS, alone, frequent_tokens
 from test_scoring import HARMFUL, directions
 
@@ -19,6 +23,7 @@ from safety_geometry.models import memory
 from safety_geometry.models.generation import generate
 from safety_geometry.models.graphs import GraphError, Shape
 from safety_geometry.models.interventions import Intervention
+from safety_geometry.models.language_model import each_save, load_language_model
 from safety_geometry.models.runner import Runner, pack
 
 CLOSE = {"atol": 2e-5, "rtol": 2e-5}  # Hugging Face's norms compute in float32 whatever the model's dtype
@@ -252,6 +257,38 @@ def test_shapes_are_rounded_up():
     assert [shape(n, 1).rows for n in (1, 7, 8, 9, 16)] == [1, 7, 8, 16, 16]
     assert [shape(1, n).tokens for n in (1, 2, 8, 9)] == [1, 8, 8, 16]
     assert (shape(9, 9, exact=True).rows, shape(9, 9, exact=True).tokens) == (9, 9)
+
+
+# -------------------------------------------------------------------------------------------------------- in a study
+
+
+@pytest.mark.parametrize("graphs", [None, False, True])
+def test_a_sidecar_says_whether_graphs_were_used(folder, tmp_path, monkeypatch, graphs):  # noqa: F811
+    rows, out = tmp_path / "prompts.jsonl", tmp_path / "out.jsonl"
+    rows.write_text("".join(json.dumps({"id": str(i), "prompt": text}) + "\n" for i, text in enumerate(REQUESTS)))
+    model = {"dtype": "float32", "device": "cpu", "threads": 1, "system": None}
+    model |= {} if graphs is None else {"graphs": graphs}
+    params = {"model": model, "max_new_tokens": 5, "batch_size": 3}
+    words = ["clean_rows.py", "--model", folder, "--prompts", rows, "--rows", out, "--params", json.dumps(params)]
+    monkeypatch.setattr(sys, "argv", list(map(str, words)))
+    clean_rows.main()
+    sidecar = json.loads((tmp_path / "out.jsonl.provenance.json").read_text())
+    assert sidecar.get("graphs") == ("static caches without a graph" if graphs else None)
+
+
+def test_each_save_has_graphs_of_its_own_or_none(folder, tmp_path):  # noqa: F811
+    """Two adapters on one base: the second is not answered with the first one's graphs."""
+    for seed in (1, 2):
+        save_adapter(tmp_path / str(seed), seed)
+    answers = {}
+    for graphs in (False, True):
+        base = load_language_model(folder, graphs=graphs)
+        generate(base.runner, PROMPTS, NEVER, 6, 5)
+        saves = each_save(base, [tmp_path / "1", tmp_path / "2"], "cpu")
+        answers[graphs] = [generate(save.runner, PROMPTS, NEVER, 6, 5) for save in saves]
+        assert (base.runner.graphs is not None) == graphs
+    assert answers[True] == answers[False] and answers[True][0] != answers[True][1]
+    assert not base.runner.graphs._passes and not base.runner.graphs._caches
 
 
 # ------------------------------------------------------------------------------------------------------------- memory

@@ -2,6 +2,8 @@
 
 import copy
 import importlib
+import json
+import re
 import shlex
 import subprocess
 import sys
@@ -250,3 +252,14 @@ def test_a_study_of_one_checkpoint_draws_nothing_over_steps_or_of_transfer():
     aligned, trained = (tables.figures(Study(read(f"configs/{name}.yaml"))) for name in ("aligned", "smoke"))
     left_out = {"trajectory", "geometry", "dense", "transfer", "transfer_predictors"}
     assert left_out <= set(trained) and not left_out & set(aligned) and "selection" in aligned
+
+
+def test_graphs_are_told_to_whatever_runs_a_model_but_training(planner):
+    c = read("configs/smoke.yaml")
+    c["model"]["graphs"] = True
+    told = {}
+    for job, command, _ in planner.jobs(c):
+        if found := re.search(r'"model": (\{[^{}]*"threads"[^{}]*\})', command):
+            told[job.rule.name.split("__")[0]] = json.loads(found[1]).get("graphs", False)
+    assert {"probe_anchor", "probe_saves", "sweep", "attack_gcg", "transfer"} <= told.keys()
+    assert {rule for rule, graphs in told.items() if not graphs} == {"train"}

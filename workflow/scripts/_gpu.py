@@ -15,11 +15,11 @@ def share(job: Job, model: Mapping) -> None:
     """Let torch allocate no more than this job's part (GPU_MEM_MB; 0 or not set: the whole card), so that it runs out
     of memory by itself, where batches are halved, and not its neighbours. The sidecars say what it was given and took.
 
-    model: device, and grow_batches where the configuration has it: whether batches may become larger than asked for.
+    model: device, and grow_batches: whether batches may become larger than asked for.
     """
     given, place = int(os.environ.get("GPU_MEM_MB") or 0), torch.device(model.get("device", "cpu"))
     alone = int(os.environ.get("WORLD_SIZE", "1")) == 1  # processes of one training keep step, and time no passes
-    job.grows = place.type == "cuda" and alone and model.get("grow_batches", True)
+    job.grows = place.type == "cuda" and alone and model.get("grow_batches", False)
     if place.type != "cuda" or not torch.cuda.is_available():
         return
     card = torch.cuda.current_device() if place.index is None else place.index

@@ -70,6 +70,7 @@ class Job:
         self.batches: list = []  # BatchSize: where other rows were used than asked for, the sidecars say so
         self.gpu_memory: Callable[[], dict] = dict  # MB of a GPU, given and seen; set, as `grows`, with the device
         self.grows = False  # whether batches may become larger than asked for
+        self.graphs: str | None = None  # how blocks are run, where settings ask for graphs
         for name, path in self._files(self.inputs):
             if not path.exists():
                 raise JobError(f"--{name}: {path} does not exist; run the rule that makes it")
@@ -176,6 +177,8 @@ class Job:
             record["layout_changed"] = changed  # other batches round otherwise
         if memory := self.gpu_memory():
             record["gpu_memory"] = memory
+        if self.graphs is not None:
+            record["graphs"] = self.graphs
         return record
 
     def _recorded_inputs(self) -> dict[str, str]:

@@ -32,17 +32,19 @@ def reported(where: str = "") -> Iterator[None]:
 
 
 def load(job: Job, adapter: Path | None = None, folder: Path | None = None, device: str | None = None) -> LanguageModel:
-    """The model of --model (or of `folder`) with params.model {dtype, device, threads, system}, and the adapter of a
-    checkpoint.
+    """The model of --model (or of `folder`) with params.model {dtype, device, threads, system, graphs}, and the adapter
+    of a checkpoint.
 
     `device`: where to put it instead.
     """
     settings, job.model_folder = job.params["model"], folder or job.model
+    place, graphs, system = device or settings["device"], settings.get("graphs", False), settings.get("system")
+    if graphs:
+        job.graphs = "replayed" if place.startswith("cuda") else "static caches without a graph"
     configure(settings["threads"])
     share(job, settings)
     with reported(f"model {job.model_folder}: "):
-        place = device or settings["device"]
-        return load_language_model(job.model_folder, settings["dtype"], place, adapter, settings.get("system"))
+        return load_language_model(job.model_folder, settings["dtype"], place, adapter, system, graphs)
 
 
 def saves(

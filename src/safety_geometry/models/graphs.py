@@ -139,8 +139,8 @@ class Capture:
 
 @dataclass(frozen=True)
 class Shape:
-    """Of a pass, rounded up: rows, tokens, past tokens, rows of the past and whether rows are mapped to them; by kind of
-    attention the rows and slots of its mask (None: no mask) and the rows of its rotary embeddings."""
+    """Of a pass, rounded up: rows, tokens, past tokens, rows of the past and whether rows are mapped to them; by kind
+    of attention the rows and slots of its mask (None: no mask) and the rows of its rotary embeddings."""
 
     rows: int
     tokens: int
@@ -178,8 +178,8 @@ class Shape:
 
 
 class StaticPass:
-    """A pass of one shape: its inputs at fixed places in memory, and the replays of its blocks, which write their output
-    where they read their input."""
+    """A pass of one shape: its inputs at fixed places in memory, and the replays of its blocks, which write their
+    output where they read their input."""
 
     def __init__(self, capture: Capture, shape: Shape, h: Tensor, cache: KeyValues | StaticKeyValues | None):
         self.capture, self.shape = capture, shape

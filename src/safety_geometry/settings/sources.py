@@ -136,9 +136,13 @@ class Model(Settings):
     threads: Count = key(
         "Threads of one job. Two jobs of one thread do more on two cores than one of two. Changes rounding."
     )
-    grow_batches: bool = optional(
-        "Whether batches on a GPU may become larger than their `batch_size`, as long as that makes them faster; left"
-        " out: yes. Changes rounding from run to run, as the passes are timed; on a CPU they are what is asked for."
+    grow_batches: bool = key(
+        "Whether batches on a GPU may become larger than their `batch_size`, as long as that makes them faster. Changes"
+        " rounding from run to run, as the passes are timed; on a CPU they are what is asked for."
+    )
+    graphs: bool = key(
+        "Replay blocks as CUDA graphs, with static caches, wherever a model is read or attacked and not trained. On a"
+        " CPU caches alone, which gains nothing. Changes rounding."
     )
     system: str | None = key("System prompt; null: what the chat template writes by itself.")
     shape: Shape = optional("Left out: that of the fetched model, or what its name tells before it is fetched.")

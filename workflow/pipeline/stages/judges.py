@@ -42,9 +42,7 @@ def template(study: Study, job: Job) -> dict:
 
 
 def decision(study: Study, job: Job) -> dict:
-    of_model = study.config["model"]
-    model = {k: of_model[k] for k in ("device", "dtype", "grow_batches") if k in of_model}
-    model |= {"batch_size": PUBLISHED_BATCH}
+    model = {k: study.config["model"][k] for k in ("device", "dtype", "grow_batches")} | {"batch_size": PUBLISHED_BATCH}
     judges = study.config["judges"]
     settings = {"decision": judges.get("decision", "rules"), "success": judges.get("success", "attack_success")}
     return settings | (model if study.published_judges else {}) | embedded(study)

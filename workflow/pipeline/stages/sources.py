@@ -10,9 +10,10 @@ from pipeline.study import Study
 
 
 def model_settings(study: Study) -> dict:
-    """What every model job needs to know of the model."""
-    model = study.config["model"]
-    return {key: model[key] for key in ("dtype", "device", "threads", "system", "grow_batches") if key in model}
+    """What every job that reads or attacks a model needs to know of it."""
+    return {
+        key: study.config["model"][key] for key in ("dtype", "device", "threads", "grow_batches", "graphs", "system")
+    }
 
 
 # --------------------------------------------------------------------------------------------------------- settings

@@ -27,7 +27,7 @@ def segment(study: Study, job: Job) -> dict:
         if not regime["refresh"]:  # nothing but the start of the suffixes matters where they are frozen
             gcg = {"steps": 0, "width": 1, **{k: gcg[k] for k in ("suffix_length", "init") if k in gcg}}
     return {
-        "model": model_settings(study),
+        "model": {key: value for key, value in model_settings(study).items() if key != "graphs"},  # weights move
         "seed": job.seed,
         "regime": job.regime,
         "start": group.start,

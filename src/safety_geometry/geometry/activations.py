@@ -40,14 +40,14 @@ def stream(
         batch = pack([prompts[i].ids for i in rows], runner.device, share_here)
         index = (where[rows] - len(batch.prefix)).to(runner.device)
         lines = torch.arange(len(rows), device=runner.device)[:, None]
-        values = torch.empty(len(rows), len(positions), runner.n_layers + 1, runner.d)
+        values = torch.empty(len(rows), len(positions), runner.n_layers + 1, runner.d, device=runner.device)
 
         def tap(layer: int, h: Tensor) -> None:
-            values[:, :, layer] = h[lines, index].float().cpu()
+            values[:, :, layer] = h[lines, index].float()
 
         runner.forward(batch, tap=tap)
         runner.check_finite(values)
-        sink(rows, values)
+        sink(rows, values.cpu())  # once for all blocks: a GPU would stop for each
         if progress is not None:
             progress(len(rows))
 

@@ -88,12 +88,12 @@ def _generate_batch(runner, prompts, stop_ids, limits, share, indices, edits, ob
     if runner.window is not None and max(map(len, prompts)) + max_new_tokens > runner.window:
         share = 0  # a window is counted in slots, and padding would stand between a shared prefix and a short prompt
     shared = common_prefix(prompts, share)
-    lengths = torch.tensor([len(prompt) - shared for prompt in prompts], device=device)
+    lengths = torch.tensor([len(prompt) - shared for prompt in prompts])
     width, n = int(lengths.max()), len(prompts)
-    ids = torch.zeros(n, width, dtype=torch.long, device=device)
+    ids = torch.zeros(n, width, dtype=torch.long)
     for i, prompt in enumerate(prompts):  # left padding: the last prompt tokens stand in one column
-        ids[i, width - len(prompt) + shared :] = torch.tensor(prompt[shared:], device=device)
-    pad = width - lengths
+        ids[i, width - len(prompt) + shared :] = torch.tensor(prompt[shared:])
+    ids, pad = ids.to(device), (width - lengths).to(device)
 
     length = shared + width + max_new_tokens
     cache = SlotKeyValues(length) if runner.graphs is None else runner.graphs.slots(n, length, device)

@@ -78,11 +78,11 @@ def pack(rows: Sequence[Sequence[int]], device: torch.device | str = "cpu", shar
     At least one token of every row stays. Padding is never seen by real tokens: attention is causal.
     """
     shared = common_prefix(rows, share)
-    lengths = torch.tensor([len(row) - shared for row in rows], device=device)
-    ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long, device=device)
+    lengths = torch.tensor([len(row) - shared for row in rows])
+    ids = torch.zeros(len(rows), int(lengths.max()), dtype=torch.long)
     for i, row in enumerate(rows):
-        ids[i, : len(row) - shared] = torch.tensor(row[shared:], device=device)
-    return Batch(ids, lengths, tuple(rows[0][:shared]))
+        ids[i, : len(row) - shared] = torch.tensor(row[shared:])
+    return Batch(ids.to(device), lengths.to(device), tuple(rows[0][:shared]))  # in one go each
 
 
 class Runner:

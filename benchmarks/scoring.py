@@ -1,35 +1,38 @@
-"""Candidate scoring by this project's engine against scoring one candidate at a time with ordinary forward hooks.
+"""Candidate scoring by this project's engine, with and without CUDA graphs, against one candidate at a time with hooks.
 
-Both score the same candidates on the same prompts in the same process: ablation on harmful and on benign prompts and
+All score the same candidates on the same prompts in the same process: ablation on harmful and on benign prompts and
 addition on benign ones. The naive side runs whole prompts through the Hugging Face model with one hook at a time, at its
-own best batch size, logits at the last position only. Everything is timed at least twice, the best counts. Beside the ratio stands the floor: the tokens × layers that have to
-be computed, over the tokens × layers a second of a plain forward pass measured here too.
+own best batch size, logits at the last position only. Everything is timed at least twice, the best counts. Beside the ratio
+stands the floor: the tokens × layers that have to be computed, over the tokens × layers a second of a plain forward pass
+measured here too. The table has the probes' activations as well, tokens a second that have to be computed, and the share of
+the matrix rate measured here. Wanted on one H100, bfloat16, SmolLM2: 400,000 tokens/s of probes and of candidate scores.
 
-    PYTHONPATH=src python benchmarks/scoring.py --model results/default/models/base --json scoring.json
+    PYTHONPATH=src python benchmarks/scoring.py --json scoring.json                        # CPU, float32
+    PYTHONPATH=src python benchmarks/scoring.py --device cuda --dtype bfloat16             # the same on a GPU
 
-Exit status 1: the two sides disagree by more than 1e-4.
+Exit status 1: in float32 two sides disagree by more than 1e-4.
 """
 
 import argparse
 import json
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from matrix_rate import matrix_rate, named, operations, seconds
+from scoring_hooks import Sites, hooked, naive
 
 from safety_geometry.artefacts.candidate_scores import CandidateScores
 from safety_geometry.geometry.activations import evaluation_layers, record
 from safety_geometry.geometry.candidate_scores import score_candidates
 from safety_geometry.models.chat import ChatFormat, Rendered
-from safety_geometry.models.generation import length_batches
-from safety_geometry.models.loading import configure, load_model
+from safety_geometry.models.loading import DTYPES, configure, load_model
 from safety_geometry.models.runner import Runner, pack
 from safety_geometry.models.tokenizer import load_tokenizer
 
 ROOT = Path(__file__).resolve().parents[1]
 AGREE = 1e-4  # of cosines and of KL in nats
-Sites = dict[tuple[int, int], torch.Tensor]
+BATCH = {"cpu": 96, "cuda": 2048}
 
 
 def main() -> None:
@@ -37,8 +40,9 @@ def main() -> None:
     configure(options.threads)
     torch.set_grad_enabled(False)
     chat = ChatFormat(load_tokenizer(options.model))
-    model = load_model(options.model)
+    model = load_model(options.model, options.dtype, options.device)
     runner = Runner(model)
+    options.batch_size = options.batch_size or BATCH[runner.device.type]
     harmful, benign = (prompts(chat, name, options.prompts) for name in ("smoke_harmful", "benign_instructions"))
     sites, evaluated = candidates(runner, options, harmful, benign)
     n = options.prompts
@@ -48,35 +52,51 @@ def main() -> None:
         f"{options.threads} thread(s)"
     )
 
-    rate = forward_rate(model, runner.n_layers, harmful + benign)
+    rate, matrices = forward_rate(model, runner.n_layers, harmful + benign), matrix_rate(runner)
     sizes = batch_seconds(model, harmful, benign, dict([next(iter(sites.items()))]), evaluated, options)
     best = min(sizes, key=sizes.get)
-    ours, theirs = [], []
-    for _ in range(options.repeats):  # in turns, so that a slow moment of the machine hits both
-        started = time.perf_counter()
-        scores = score_candidates(
-            runner, sites, harmful, benign, evaluated, batch_size=options.batch_size, share=chat.n_prefix
-        )
-        ours.append(time.perf_counter() - started)
-        started = time.perf_counter()
-        reference = naive(model, harmful, benign, sites, evaluated, best)
-        theirs.append(time.perf_counter() - started)
+    sides = {"engine": runner} | ({"graphs": Runner(model, graphs=True)} if options.graphs else {})
+    probes, scores, spent = {}, {}, {}
+    for turn in range(-2 if options.graphs else 0, options.repeats):  # two turns before, in which graphs are captured
+        for side, used in sides.items():  # in turns, so that a slow moment of the machine hits all of them
+            for work, action in (
+                ("probes", lambda r=used, s=side: probes.update({s: probe(r, harmful + benign, options, chat)})),
+                ("candidates", lambda r=used, s=side: scores.update({s: score_candidates(
+                    r, sites, harmful, benign, evaluated, batch_size=options.batch_size, share=chat.n_prefix)})),
+            ):  # fmt: skip
+                spent.setdefault((work, side), []).append(seconds(action, runner.device))
+        if turn >= 0:
+            action = lambda: scores.update(naive=naive(model, harmful, benign, sites, evaluated, best))  # noqa: E731
+            spent.setdefault(("candidates", "naive"), []).append(seconds(action, runner.device))
 
+    ours, theirs = (spent["candidates", side][-options.repeats :] for side in ("engine", "naive"))
     needed = least_work(runner, harmful, benign, sites, evaluated, chat.n_prefix)
+    batch = pack([p.ids for p in (*harmful, *benign)], share=chat.n_prefix)
+    tokens = {"probes": len(batch.prefix) + int(batch.lengths.sum()), "candidates": needed / runner.n_layers}
+    per_token, _ = operations(runner)
+    table = [
+        {"work": work, "side": side, "first_s": runs[0], "s": (took := min(runs[-options.repeats :])),
+         "tokens_s": tokens[work] / took, "share": tokens[work] * per_token / took / matrices}
+        for (work, side), runs in sorted(spent.items())
+    ]  # fmt: skip
     floor = needed / rate
     result = {
         "model": options.model.name, "layers": sorted({s[0] for s in sites}), "positions": sorted({s[1] for s in sites}),
         "candidates": len(sites), "prompts": n, "threads": options.threads, "evaluation_layers": evaluated,
         "torch": torch.__version__, "engine_s": min(ours), "naive_s": min(theirs), "engine_runs_s": ours,
         "naive_runs_s": theirs, "ratio": min(theirs) / min(ours), "naive_batch": best,
-        "naive_batch_s": {str(size): seconds for size, seconds in sizes.items()}, "engine_batch": options.batch_size,
-        "forward_rate": rate, "naive_token_layers": whole_work(runner, harmful, benign, sites),
-        "floor_token_layers": needed, "floor_s": floor, "floor_share": floor / min(ours), **differences(scores, reference),
+        "naive_batch_s": {str(size): took for size, took in sizes.items()}, "engine_batch": options.batch_size,
+        "forward_rate": rate, "naive_token_layers": whole_work(runner, harmful, benign, sites), "table": table,
+        "floor_token_layers": needed, "floor_s": floor, "floor_share": floor / min(ours), "matrix_rate": matrices,
+        "device": named(runner.device), "dtype": options.dtype, **differences(scores["engine"], scores["naive"]),
     }  # fmt: skip
+    if options.graphs:
+        apart = differences(scores["graphs"], scores["engine"])
+        result |= {f"graphs_{name}": value for name, value in apart.items()}
     show(result)
     if options.json is not None:
         options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    if not worst(result) <= AGREE:
+    if options.dtype == "float32" and not worst(result) <= AGREE:
         raise SystemExit(f"NO AGREEMENT: {worst(result):.1e} is not within {AGREE:g}")
 
 
@@ -92,9 +112,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--positions", type=numbers, default=[-5, -1], help="as --positions=-5,-1")
     parser.add_argument("--evaluation", type=numbers, help="evaluation layers; default: the study's rule")
     parser.add_argument("--prompts", type=int, default=12, help="of each class")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", choices=sorted(DTYPES), default="float32")
+    parser.add_argument("--graphs", action=argparse.BooleanOptionalAction, help="with graphs too; default: on a GPU")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=2, help="at least 2; the fastest counts")
-    parser.add_argument("--batch-size", type=int, default=96, help="of the engine")
+    parser.add_argument("--batch-size", type=int, help=f"of the engine; default: {BATCH}")
     parser.add_argument(
         "--batches", type=numbers, default=[1, 2, 4, 8, 16, 32], help="the naive side's, of which the best is used"
     )
@@ -102,6 +125,8 @@ def arguments() -> argparse.Namespace:
     options = parser.parse_args()
     if options.repeats < 2:
         parser.error(f"--repeats {options.repeats}: a single run says nothing of its own spread; take 2 or more")
+    if options.graphs is None:
+        options.graphs = options.device.startswith("cuda")
     return options
 
 
@@ -125,76 +150,20 @@ def candidates(runner: Runner, options, harmful, benign) -> tuple[Sites, list[in
     return sites, options.evaluation or evaluation_layers(means[0][last], means[1][last])
 
 
-# ----------------------------------------------------------------------------------------------------- the naive side
-
-
-def naive(model, harmful, benign, sites: Sites, evaluated: list[int], batch_size: int) -> CandidateScores:
-    """One candidate and one operation at a time; harmful and benign prompts are ablated in the same batches."""
-    n, order = len(harmful), sorted(sites)
-    both = [p.ids for p in (*harmful, *benign)]
-    clean, log_p = hooked(model, both, evaluated, batch_size)
-    ablated, added, kl = [], [], []
-    for site in order:
-        vector = sites[site]
-        unit = vector / vector.norm()
-        sums, log_q = hooked(model, both, evaluated, batch_size, site[0], lambda x, u=unit: x - (x @ u)[..., None] * u)
-        ablated.append(sums[:n])
-        kl.append((log_p[n:].exp() * (log_p[n:] - log_q[n:])).double().sum(-1).float())
-        added.append(
-            hooked(model, both[n:], evaluated, batch_size, site[0], lambda x, v=vector: x + v, logits=False)[0]
-        )
-    norms, stacked = torch.stack([sites[s].norm() for s in order]), map(torch.stack, (ablated, added, kl))
-    tensors = (norms, *stacked, clean[:n], clean[n:])
-    layers, positions = np.array(order).T
-    return CandidateScores(layers, positions, *(each.numpy() for each in tensors), model.config.num_hidden_layers)
-
-
-def hooked(model, rows, evaluated, batch_size, layer=None, change=None, logits=True):
-    """Sums of the evaluation layers' last-token outputs [n, d] and log p of the next token [n, V] of whole prompts."""
-    sums, log_p = torch.zeros(len(rows), model.config.hidden_size), [None] * len(rows)
-    for chunk in length_batches([len(r) for r in rows], batch_size):
-        width = max(len(rows[i]) for i in chunk)
-        ids = torch.zeros(len(chunk), width, dtype=torch.long)
-        mask = torch.zeros(len(chunk), width, dtype=torch.long)
-        for k, i in enumerate(chunk):
-            ids[k, width - len(rows[i]) :] = torch.tensor(rows[i])
-            mask[k, width - len(rows[i]) :] = 1
-        total = []
-        blocks = model.model.layers
-        final = len(blocks) - 1
-        hooks = [
-            blocks[e].register_forward_hook(
-                lambda module, args, out, t=total, last=(e == final): t.append(
-                    model.model.norm(out[:, -1]) if last else out[:, -1]  # the last output is compared after the norm
-                )
-            )
-            for e in evaluated
-        ]
-        if change is not None:
-            hooks.append(blocks[layer].register_forward_pre_hook(lambda module, args: (change(args[0]), *args[1:])))
-        out = (model if logits else model.model)(
-            input_ids=ids, attention_mask=mask, position_ids=(mask.cumsum(-1) - 1).clamp(min=0), use_cache=False,
-            **({"logits_to_keep": 1} if logits else {}),
-        )  # fmt: skip
-        for hook in hooks:
-            hook.remove()
-        sums[chunk] = sum(total)
-        if logits:
-            for k, i in enumerate(chunk):
-                log_p[i] = out.logits[k, -1].log_softmax(-1)
-    return sums, torch.stack(log_p) if logits else None
-
-
 def batch_seconds(model, harmful, benign, site: Sites, evaluated, options) -> dict[int, float]:
     """Seconds of one candidate at every batch size: the best of the repeats, which take turns."""
     hooked(model, [p.ids for p in benign[:4]], evaluated, 4)  # warm up
     best = dict.fromkeys(options.batches, float("inf"))
     for _ in range(options.repeats):
         for size in options.batches:
-            started = time.perf_counter()
-            naive(model, harmful, benign, site, evaluated, size)
-            best[size] = min(best[size], time.perf_counter() - started)
+            took = seconds(lambda n=size: naive(model, harmful, benign, site, evaluated, n), model.device)
+            best[size] = min(best[size], took)
     return best
+
+
+def probe(runner: Runner, rendered: list[Rendered], options, chat: ChatFormat) -> torch.Tensor:
+    """What a probe records: the stream at the last tokens of all prompts, at every block."""
+    return record(runner, rendered, [-5, -1], options.batch_size, chat.n_prefix)
 
 
 # ------------------------------------------------------------------------------------------------------------- floor
@@ -205,11 +174,10 @@ def forward_rate(model, n_layers: int, rows: list[Rendered]) -> float:
     width = min(len(r.ids) for r in rows)
     best = 0.0
     for size in (8, 16, 32, 64):
-        ids = torch.tensor([rows[i % len(rows)].ids[:width] for i in range(size)])
+        ids = torch.tensor([rows[i % len(rows)].ids[:width] for i in range(size)], device=model.device)
         for _ in range(2):
-            started = time.perf_counter()
-            model.model(input_ids=ids, use_cache=False)
-            best = max(best, size * width * n_layers / (time.perf_counter() - started))
+            took = seconds(lambda i=ids: model.model(input_ids=i, use_cache=False), model.device)
+            best = max(best, size * width * n_layers / took)
     return best
 
 
@@ -254,7 +222,7 @@ def differences(ours: CandidateScores, theirs: CandidateScores) -> dict[str, flo
 
 def worst(result: dict) -> float:
     """The largest difference of a score; NaN where one is."""
-    return float(np.max([result[f"difference_{k}"] for k in ("s_refuse", "s_comply", "kl")]))
+    return float(np.max([value for name, value in result.items() if "difference_" in name]))
 
 
 def show(result: dict) -> None:
@@ -265,10 +233,16 @@ def show(result: dict) -> None:
         ("work, naive : floor", f"{result['naive_token_layers'] / result['floor_token_layers']:.2f}"),
         ("floor", f"{result['floor_s']:.2f} s at {result['forward_rate']:,.0f} tokens × layers a second"),
         ("share of the floor reached", f"{result['floor_share']:.0%}"),
-        *((f"largest difference {k}", f"{result[f'difference_{k}']:.1e}") for k in ("s_refuse", "s_comply", "kl")),
+        *((name.replace("_", " "), f"{value:.1e}") for name, value in result.items() if "difference_" in name),
     ]
     for name, value in lines:
         print(f"{name:<28}{value}")
+    print(f"\n{result['device']}, {result['dtype']}, matrix rate {result['matrix_rate'] / 1e12:.3g} TFLOP/s")
+    print(f"{'work':<12}{'side':<8}{'first, s':>10}{'s':>9}{'tokens/s':>11}{'share':>8}")
+    for row in result["table"]:
+        print(
+            f"{row['work']:<12}{row['side']:<8}{row['first_s']:>10.3f}{row['s']:>9.3f}{row['tokens_s']:>11,.0f}{row['share']:>8.1%}"
+        )
     sizes = sorted(map(int, result["naive_batch_s"]))
     if result["naive_batch"] == sizes[-1] or result["naive_batch"] == sizes[0] > 1:
         print(f"batches of {result['naive_batch']} are at the edge of --batches: another size may be better")

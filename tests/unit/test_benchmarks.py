@@ -12,9 +12,11 @@ import pytest
 import torch
 from conftest import REQUESTS, make_model, make_tokenizer
 from pipeline.config_file import read_config, written
+from safetensors.torch import load_file
 
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = "--prompts 4 --controls 2 --strengths 1.0 --batches 2,4 --naive-cells 2 --answers 2 --tokens 3 --batch-size 4 --threads 1"
+GENERATION = "--rows 1,5 --tokens 6 --threads 1"
 SCORING = "--layers 1,2 --positions=-1 --evaluation 3 --prompts 2 --batches 1,2 --batch-size 4 --threads 1"
 
 
@@ -27,8 +29,9 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def as_before():
-    """A benchmark sets threads and gradients for its own process."""
+def as_before(monkeypatch):
+    """A benchmark sets threads and gradients for its own process, and imports what stands beside it."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
     threads, gradients = torch.get_num_threads(), torch.is_grad_enabled()
     yield
     torch.set_num_threads(threads)
@@ -97,6 +100,58 @@ def test_scoring(monkeypatch, model, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         run(monkeypatch, module, *words, "--repeats", "1")
     assert ended.value.code == 2
+
+
+def test_scoring_with_graphs(monkeypatch, model, tmp_path, capsys):
+    module, words, result = measured(monkeypatch, "scoring", model, tmp_path, SCORING + " --graphs")
+    rows = {(row["work"], row["side"]): row for row in result["table"]}
+    assert set(rows) == {
+        ("candidates", "naive"),
+        *((w, s) for w in ("candidates", "probes") for s in ("engine", "graphs")),
+    }
+    for row in rows.values():
+        assert row["first_s"] > 0 and row["tokens_s"] > 0
+        assert row["share"] == pytest.approx(row["tokens_s"] * 2 * matrices(model) / result["matrix_rate"])
+    assert max(v for k, v in result.items() if k.startswith("graphs_difference")) < 1e-4
+    assert "probes      graphs" in capsys.readouterr().out
+
+    right = module.score_candidates
+
+    def wrong(runner, *a, **k):
+        scores = right(runner, *a, **k)
+        return scores if runner.graphs is None else replace(scores, kl=scores.kl + 2e-4)
+
+    monkeypatch.setattr(module, "score_candidates", wrong)
+    with pytest.raises(SystemExit, match=r"NO AGREEMENT: 2.*e-04"):
+        run(monkeypatch, module, *words)
+
+
+def matrices(folder) -> int:
+    """Parameters of the matrices of all blocks."""
+    tensors = load_file(folder / "model.safetensors")
+    return sum(t.numel() for name, t in tensors.items() if ".layers." in name and t.ndim == 2)
+
+
+def test_generation(monkeypatch, model, tmp_path, capsys):
+    module, words, result = measured(monkeypatch, "generation", model, tmp_path, GENERATION)
+    assert [(row["rows"], row["side"]) for row in result["table"]] == [
+        (rows, side) for rows in (1, 5) for side in ("transformers", "engine", "graphs")
+    ]
+    head = load_file(model / "model.safetensors")["model.embed_tokens.weight"].numel()
+    for row in result["table"]:
+        assert row["other_answers"] == 0 and row["tokens_s"] == pytest.approx(row["rows"] / row["step_s"])
+        work = 2 * row["rows"] * (matrices(model) + head)
+        assert row["share"] == pytest.approx(work / row["step_s"] / result["matrix_rate"])
+    assert "0 of 5" in capsys.readouterr().out
+
+    right = module.ours
+    monkeypatch.setattr(module, "ours", lambda runner, *a: right(runner, *a) if runner.graphs is None else [[-1]])
+    with pytest.raises(SystemExit, match="NO AGREEMENT: 1 answers are not those of transformers"):
+        run(monkeypatch, module, *words, "--rows", "1")
+    for wrong in (["--tokens", "1"], ["--repeats", "1"]):
+        with pytest.raises(SystemExit) as ended:
+            run(monkeypatch, module, *words, *wrong)
+        assert ended.value.code == 2
 
 
 def test_r2d2_step(monkeypatch, model, tmp_path, capsys):

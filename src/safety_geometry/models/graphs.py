@@ -2,8 +2,9 @@
 
 A graph is one block at one shape. What happens between blocks (edits, taps) and after them (norm, head) is run as ever,
 so that interventions need no graph of their own, and passes from any block to any other share graphs. Shapes are
-rounded up, so that few of them come, and what is added is masked. The first pass of a shape is run as without graphs;
-the second captures. On a CPU the same code runs, and what stands for the graph is the block itself.
+rounded up, so that few of them come, and what is added is masked. A block is captured when its shape comes for the
+second time; the first time it is run in the same place and shape, so that no result depends on what came before. On a
+CPU the same code runs, and what stands for the graph is the block itself.
 """
 
 import contextlib
@@ -35,7 +36,6 @@ class Graphs:
 
     def __init__(self):
         self.counts = Counts()
-        self._seen: set[tuple] = set()
         self._passes: dict[tuple, StaticPass] = {}
         self._caches: dict[tuple[int, int], StaticKeyValues] = {}
         self._capture = Capture(self.counts)
@@ -43,7 +43,6 @@ class Graphs:
 
     def clear(self) -> None:
         """Forget all shapes and give their memory back."""
-        self._seen.clear()
         self._passes.clear()
         self._caches.clear()
         self._capture = Capture(self.counts)
@@ -67,8 +66,8 @@ class Graphs:
         cache: KeyValues | SlotKeyValues | None,
     ) -> "StaticPass | None":
         """The pass through blocks `span` that replays them, loaded with everything but h; None where it is to be run as
-        without graphs: its shape is new, it has gradients, keys and values are recorded, a prompt fills a decoding
-        cache, or someone put a hook of PyTorch on a block."""
+        without graphs: it has gradients, keys and values are recorded, a prompt fills a decoding cache, or someone put
+        a hook of PyTorch on a block."""
         if torch.is_grad_enabled() or any(layers[i]._forward_hooks or layers[i]._forward_pre_hooks for i in span):
             return None
         past, place = None, None
@@ -82,9 +81,6 @@ class Graphs:
                 return None
         shape = Shape.of(h, masks, rotary, past, exact=place is not None)
         key = (shape, place)
-        if key not in self._seen:
-            self._seen.add(key)
-            return None
         static = _latest(self._passes, key, lambda: StaticPass(self._capture, shape, h, cache), SHAPES)
         static.load(h, masks, rotary, past)
         return static
@@ -184,6 +180,7 @@ class StaticPass:
     def __init__(self, capture: Capture, shape: Shape, h: Tensor, cache: KeyValues | StaticKeyValues | None):
         self.capture, self.shape = capture, shape
         self.replays: dict[int, Replay] = {}
+        self.ran: set[int] = set()
         self.h = self._zeros(h, shape.rows, shape.tokens, h.shape[-1])
         self.view = self.h
         self.masks = {
@@ -238,10 +235,16 @@ class StaticPass:
             self.view.copy_(h)
         if self.past is not None:
             self._load_past(layer, self.past.past[layer])
+
+        def run() -> Tensor:
+            return block(layer, self.h, self.masks, self.rotary, self.cache)
+
+        if layer not in self.ran:
+            self.h.copy_(run())
+            self.ran.add(layer)
+            return self.view
         if layer not in self.replays:
-            self.replays[layer] = self.capture(
-                lambda: block(layer, self.h, self.masks, self.rotary, self.cache), self.h
-            )
+            self.replays[layer] = self.capture(run, self.h)
         self.replays[layer]()
         self.capture.counts.replayed += 1
         return self.view

@@ -4,6 +4,8 @@
 
 Runs the model of the study if it has been fetched, else random weights of the same shape. Run it on the device that the study
 will run on, in a job of its own (--clock cpu counts the processor's time of one thread, for a machine that does other things too).
+Operations a second are those that more rows add to a pass that is long already, bandwidth that of a matrix far larger than the cache. A
+rate above what the card is published to have (workflow/pipeline/costs/peaks.py) is an error, and is not written.
 """
 
 import argparse
@@ -19,12 +21,14 @@ from datetime import date
 from pathlib import Path
 from statistics import median
 
+import psutil
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "workflow")]
 
 from pipeline.config_file import read_config  # noqa: E402
+from pipeline.costs.peaks import above_peak, peak_of  # noqa: E402
 from pipeline.costs.rates import MEASURED_HERE  # noqa: E402
 from pipeline.costs.shapes import BYTES, Shape, fetched, shape_of  # noqa: E402
 
@@ -35,6 +39,11 @@ LAYOUT = {"cpu": {"rows": 16, "tokens": 32, "decoding": 40}, "cuda": {"rows": 64
 ADAPTED = ["q_proj", "k_proj", "v_proj", "o_proj"]
 LARGE = 4e9  # bytes: a random model of more is not written to the disk to be read again
 DISK = 1e9  # bytes a second that such a model is taken to be read at
+LEAST_BUFFER = {"cpu": 256e6, "cuda": 4e9}  # bytes; more where the cache is large
+CACHES = 32  # a buffer is so many caches
+WIDE = 4096  # columns of a matrix
+LONG = 4  # a pass is long when it takes so many times what one token takes
+MOST_GROWN = 64  # times the rows of LAYOUT
 
 
 def main() -> None:
@@ -51,7 +60,8 @@ def main() -> None:
     entry = {
         "name": options.name or named(device), "kind": device.type, "measured": True, "dtype": settings["dtype"],
         "threads": settings["threads"], "model": settings["name"], "clock": options.clock, "torch": torch.__version__,
-        "when": date.today().isoformat(), **measured,
+        "when": date.today().isoformat(), "card": named(device),
+        "tf32": torch.get_float32_matmul_precision() != "highest", **measured,
     }  # fmt: skip
     if device.type == "cuda":
         entry["memory_gb"] = round(torch.cuda.get_device_properties(device).total_memory / 1e9, 1)
@@ -59,6 +69,12 @@ def main() -> None:
                              ("bandwidth", "GB/s", 1e9), ("launch", "ms a block", 1e-3), ("start", "s", 1), ("load", "GB/s", 1e9)):  # fmt: skip
         told = " (assumed: the model is not fetched, and too large to write)" if key in entry["assumed"] else ""
         print(f"{key:>10} {entry[key] / scale:10.3f} {unit}{told}")
+    if faults := above_peak(entry["card"], entry["dtype"], entry, entry["tf32"]):
+        raise SystemExit(
+            f"error: {'; '.join(faults)}. Nothing is written: this is a fault of the measurement; report it"
+        )
+    if peak_of(entry["card"]) is None:
+        print(f"no published peak of {entry['card']} is known here (costs/peaks.py): the rates are not checked")
     path = options.json or ROOT / MEASURED_HERE
     before = json.loads(path.read_text(encoding="utf-8"))["devices"] if path.exists() else []
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +110,7 @@ def measure(
     model, load = loaded(folder, shape, dtype, device, clock) if here else made(shape, dtype, device, clock)
     runner, layout = Runner(model), LAYOUT[device.type]
     timed = Timer(device, seconds, clock)
-    weights, each = shape.layers * shape.block * BYTES[dtype], 2 * shape.layers * shape.block
+    each = 2 * shape.layers * shape.block
 
     small = Runner(
         random_model(
@@ -103,26 +119,27 @@ def measure(
     )
     launch = timed(step(small, 1)) / shape.layers
     one, many = timed(step(runner, 1)), timed(step(runner, layout["decoding"]))
-    bandwidth = weights / max(one - shape.layers * launch, 0.05 * one)
+    bandwidth = stream_bandwidth(dtype, device, timed)
 
-    tokens = layout["rows"] * layout["tokens"]
-    ids = torch.arange(tokens, device=device).reshape(layout["rows"], -1) % shape.vocabulary
-    with torch.inference_mode():
-        passed = timed(lambda: runner.blocks(runner.embed(ids)))
-    forward = tokens * each / max(passed - one, 0.2 * passed)
+    def ids(rows: int) -> torch.Tensor:
+        return torch.arange(rows * layout["tokens"], device=device).reshape(rows, -1) % shape.vocabulary
+
+    @torch.inference_mode()
+    def passes(rows: int) -> None:
+        runner.blocks(runner.embed(ids(rows)))
+
+    forward = each * layout["tokens"] * rows_a_second(passes, layout["rows"], one, timed)
     decode = min(forward, (layout["decoding"] - 1) * each / max(many - one, 0.01 * many))
 
     adapted = add_lora(model, 64, 16, 0.0, ADAPTED, 0)
     parameters = [p for p in adapted.parameters() if p.requires_grad]
-    rows = ids[: max(1, layout["rows"] // 2)]
 
-    def both() -> None:
-        runner.blocks(runner.embed(rows)).float().pow(2).mean().backward()
+    def both(rows: int) -> None:
+        runner.blocks(runner.embed(ids(rows))).float().pow(2).mean().backward()
         for p in parameters:
             p.grad = None
 
-    took = timed(both)
-    train = 2 * rows.numel() * each / max(took - 2 * one, 0.2 * took)
+    train = 2 * each * layout["tokens"] * rows_a_second(both, max(2, layout["rows"] // 2), 3 * one, timed)
     rates = {
         "forward": forward,
         "train": train,
@@ -133,6 +150,43 @@ def measure(
         "load": load or DISK,
     }
     return {key: float(f"{value:.4g}") for key, value in rates.items()} | {"assumed": [] if load else ["load"]}
+
+
+def rows_a_second(action: Callable[[int], None], rows: int, short: float, timed: "Timer") -> float:
+    """Rows that a second more of a pass takes: rows are doubled until a pass is LONG times the `short` one (else its time
+    is that of its kernels' launches, and more rows seem to cost nothing), or until memory ends."""
+    before, most = timed(lambda: action(rows)), MOST_GROWN * rows
+    while True:
+        try:
+            took = timed(lambda: action(2 * rows))  # noqa: B023
+        except torch.OutOfMemoryError:
+            return rows / before
+        if before >= LONG * short or 2 * rows >= most:
+            return rows / max(took - before, 0.4 * took)  # at most 1.25 times the rate of the whole pass
+        rows, before = 2 * rows, took
+
+
+def stream_bandwidth(dtype: str, device: torch.device, timed: "Timer") -> float:
+    """Bytes a second of a matrix-vector product, whose matrix is read once: what a step of decoding does with weights."""
+    rows = int(beyond_the_cache(device) / (WIDE * BYTES[dtype]))
+    matrix, vector = (torch.ones(*size, dtype=DTYPES[dtype], device=device) for size in ((rows, WIDE), (WIDE,)))
+    return rows * WIDE * BYTES[dtype] / timed(lambda: torch.mv(matrix, vector))
+
+
+def beyond_the_cache(device: torch.device) -> float:
+    """Bytes of a buffer that no cache holds a notable part of; not more than half of the memory that is free."""
+    if device.type == "cuda":
+        cache, free = torch.cuda.get_device_properties(device).L2_cache_size, torch.cuda.mem_get_info(device)[0]
+    else:
+        cache, free = last_cache(), psutil.virtual_memory().available
+    return min(max(LEAST_BUFFER[device.type], CACHES * cache), free / 2)
+
+
+def last_cache(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
+    """Bytes of the last cache of the first core; 0 where Linux does not tell."""
+    units = {"K": 2**10, "M": 2**20}
+    sizes = [file.read_text().strip() for file in folder.glob("index*/size")]
+    return max((int(size[:-1]) * units[size[-1]] for size in sizes if size[-1:] in units), default=0)
 
 
 class Timer:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from pipeline.costs.peaks import above_peak
 from pipeline.costs.shapes import Shape
 
 MEASURED_HERE = Path("results/cost_rates.json")  # what `make calibrate` writes; comes before the committed file
@@ -47,7 +48,7 @@ class Rates:
 def read_rates(device: str, root: Path, name: str | None = None, files: Sequence[Path] | None = None) -> Rates:
     """Rates for `model.device`: the first of its kind that was measured here, or else is committed; or those of `name`.
 
-    Raises RatesError when there are none.
+    Raises RatesError when there are none, or when one is above what the card is published to have.
     """
     kind = device.split(":")[0]
     entries = [
@@ -63,8 +64,12 @@ def read_rates(device: str, root: Path, name: str | None = None, files: Sequence
             f"error: no rates for {name or f'a device of kind {kind}'}; known are {names}; measure yours with make"
             " calibrate"
         )
+    entry = matching[0]
+    card = entry.get("card", entry["name"])
+    if faults := above_peak(card, entry.get("dtype", "bfloat16"), entry, entry.get("tf32", False)):
+        raise RatesError(f"error: the rates of {entry['name']} are wrong: {'; '.join(faults)}; make calibrate again")
     known = {field.name for field in fields(Rates)}
-    return Rates(**{key: value for key, value in matching[0].items() if key in known})
+    return Rates(**{key: value for key, value in entry.items() if key in known})
 
 
 class Work:

@@ -130,5 +130,5 @@ def test_peaks_are_those_of_the_dtype(tmp_path):
     assert above_peak("NVIDIA H100 80GB HBM3", "float32", rates, tf32=True) == []
     wrong = {"name": "mine", "card": "NVIDIA L4", "kind": "cuda", "dtype": "bfloat16"} | rates
     (tmp_path / "rates.json").write_text(json.dumps({"devices": [wrong]}))
-    with pytest.raises(RatesError, match="rates of mine are wrong: bandwidth is 3000 GB/s.*calibrate again"):
+    with pytest.raises(RatesError, match=r"rates of mine are wrong: bandwidth is 3000 GB/s.*calibrate again"):
         read_rates("cuda", tmp_path, files=[tmp_path / "rates.json"])

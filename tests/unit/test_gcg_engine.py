@@ -107,6 +107,7 @@ OPTIONS = {
     "gradient": {"probe": {"layers": 2, "share": 4, "reduction": 2, "draft": "gradient"}, "merge": 3},
     "few": {"width": 2},
     "echo": {"echo": 4, "merge": 3, "probe": {"layers": 2, "share": 4, "reduction": 2}},
+    "momentum": {"momentum": 0.6, "lsgm": 0.5, "buffer": 2},
 }
 
 
@@ -358,6 +359,53 @@ def test_gradient_draft(family, models64, cases, allowed):
         kept = got.losses.isfinite()
         assert 5 <= kept.sum() < 20
         torch.testing.assert_close(got.losses[kept], scored.losses[kept], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_lsgm_is_the_gradient_of_branches_that_are_let_go(family, models64, cases):
+    """Against autograd through blocks whose branches are γ f(h) and (1 − γ) f(h) without a gradient: the same values."""
+    runner, gamma = Runner(models64[family]), 0.3
+    before = [prefix(runner, s) for s in cases]
+    plain = looked(runner, cases)
+    found = look(runner, cases, before, BatchSize(64), None, lsgm=gamma)
+
+    def weakened(module, args, output):
+        first, *rest = output if isinstance(output, tuple) else (output,)
+        first = gamma * first + (1 - gamma) * first.detach()
+        return (first, *rest) if isinstance(output, tuple) else first
+
+    handles = [m.register_forward_hook(weakened) for layer in runner.layers for m in (layer.self_attn, layer.mlp)]
+    expected = looked(runner, cases)
+    for handle in handles:
+        handle.remove()
+    for a, b, c in zip(plain, found, expected, strict=True):
+        assert a.loss == b.loss and not torch.allclose(a.gradient, b.gradient)
+        torch.testing.assert_close(b.gradient, c.gradient, atol=1e-9, rtol=1e-7)
+    again = looked(runner, cases)  # no hook is left behind
+    assert all(torch.equal(a.gradient, b.gradient) for a, b in zip(plain, again, strict=True))
+    same = look(runner, cases, before, BatchSize(64), None, lsgm=1.0)
+    assert all(torch.allclose(a.gradient, b.gradient) for a, b in zip(plain, same, strict=True))
+
+
+def test_momentum_is_a_running_mean_of_the_gradients(llama64, chat, cases, allowed, monkeypatch):
+    runner, followed, gradients = Runner(llama64), [], []
+    right_propose, right_look = gcg.propose, gcg.look
+
+    def kept_look(*a, **k):
+        out = right_look(*a, **k)
+        gradients.append(out[0].gradient)
+        return out
+
+    monkeypatch.setattr(gcg, "propose", lambda g, *a: (followed.append(g), right_propose(g, *a))[1])
+    monkeypatch.setattr(gcg, "look", kept_look)
+    attack(runner, chat, cases[0], replace(CONFIG, momentum=0.75, steps=3), allowed, 1)
+    g = gradients
+    torch.testing.assert_close(followed[0], g[0])
+    torch.testing.assert_close(followed[1], 0.75 * g[0] + 0.25 * g[1])
+    torch.testing.assert_close(followed[2], 0.75**2 * g[0] + 0.75 * 0.25 * g[1] + 0.25 * g[2])
+    for wrong in ({"momentum": 1.0}, {"lsgm": 1.5}):
+        with pytest.raises(ValueError, match="it has to be"):
+            replace(CONFIG, **wrong)
 
 
 def test_spearman():

@@ -150,8 +150,8 @@ def test_it_ends_at_its_loss_or_where_no_candidate_survives(llama64, chat, start
 
 
 def test_what_it_does_not_do_is_refused(llama64, chat, starts, allowed):
-    for options in ({"echo": 2}, {"buffer": 1}, {"probe": {"layers": 1}}):
-        with pytest.raises(ValueError, match="has no echo, buffer or probe"):
+    for options in ({"echo": 2}, {"buffer": 1}, {"probe": {"layers": 1}}, {"momentum": 0.5}):
+        with pytest.raises(ValueError, match="has no echo, buffer, probe or momentum"):
             attack_together(Runner(llama64), chat, starts, replace(CONFIG, **options), allowed, SEED)
     other = [starts[0], place(chat, *PAIRS[1], " a ! ! !")]
     for wrong in (other, []):

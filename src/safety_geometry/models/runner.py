@@ -8,7 +8,8 @@ Supported through Hugging Face's own modules: Llama, Mistral, Qwen2, Qwen3, Gemm
 layers injected by peft works as well, with gradients.
 """
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -223,6 +224,24 @@ class Runner:
             h, attention_mask=masks[kind], position_ids=positions, past_key_values=cache,
             use_cache=cache is not None, position_embeddings=rotary[kind],
         )  # fmt: skip
+
+    @contextlib.contextmanager
+    def scaled_branches(self, scale: float | None) -> Iterator[None]:
+        """Within: gradients that go back through attention and MLP are multiplied by `scale` (None: left as they are).
+        What goes back along the skip connections stays, and so do all values."""
+
+        def scaled(module: nn.Module, args: tuple, output: Tensor | tuple) -> None:
+            h = output[0] if isinstance(output, tuple) else output
+            if h.requires_grad:
+                h.register_hook(lambda gradient: scale * gradient)
+
+        branches = [] if scale is None else [b for layer in self.layers for b in (layer.self_attn, layer.mlp)]
+        handles = [branch.register_forward_hook(scaled) for branch in branches]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def logits(self, h: Tensor) -> Tensor:
         """Next-token logits [..., V] in float32 of final hidden states [..., d]; read only where they are needed.

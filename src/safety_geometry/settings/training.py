@@ -57,6 +57,12 @@ class GCG(Settings):
         "α: the objective is the mellowmax of the target tokens' losses, not their mean. null, or left out: the mean."
     )
     probe: Probe | None = optional("Screen the candidates by the first layers. null, or left out: score all.")
+    lsgm: Share | None = optional(
+        "γ: what goes back through attention and MLP counts so much in the gradient. null, or left out: as it is."
+    )
+    momentum: Annotated[float, Field(ge=0, lt=1)] = optional(
+        "μ: candidates follow μ times the direction of the step before plus 1 − μ times the gradient; left out: 0."
+    )
 
     @model_validator(mode="after")
     def _within_the_suffix(self) -> "GCG":

@@ -36,7 +36,7 @@ def gcg(study: Study, job: Job) -> dict:
 def universal(study: Study, job: Job) -> dict:
     """Of the suffix for several requests; what makes no sense for it is left out of GCG's settings."""
     spec, search = study.config["attacks"]["universal"], study.config["attacks"]["gcg"]
-    kept = {k: v for k, v in search.items() if k not in ("echo", "buffer", "probe", "stop_exact")}
+    kept = {k: v for k, v in search.items() if k not in ("echo", "buffer", "probe", "momentum", "stop_exact")}
     return of_source(study, job) | {"gcg": kept | {k: spec[k] for k in ("steps", "width")}}
 
 

@@ -131,12 +131,14 @@ def look(
     alpha: float | None,
     gradient: bool = True,
     kept_layer: int | None = None,
+    lsgm: float | None = None,
 ) -> list[Current]:
     """Loss, keys and values and (unless told otherwise) gradient of the suffixes, after the cached prefixes.
 
     The gradient is d objective / d one-hot of the suffix tokens, [n, V], through the embedding, which is linear in the
     one-hot. Gemma multiplies its embeddings by a constant, which is left out: it changes no order. With `kept_layer`
-    the stream at the input of that block and its slope are kept as well. Every rank of `batch` looks at all of them,
+    the stream at the input of that block and its slope are kept as well. `lsgm` scales what goes back through attention
+    and MLP, in the gradient and the slope (`Runner.scaled_branches`). Every rank of `batch` looks at all of them,
     for the keys and values; what decisions rest on (loss, exactness, gradient) is that of the first.
     """
     out: list[Current | None] = [None] * len(suffixes)
@@ -146,7 +148,7 @@ def look(
         blocks = [torch.tensor([s.ids[s.start : -1]]) for s in chosen]
         span = Span(runner, [prefixes[i].past for i in part], [s.start for s in chosen], blocks)
         cache, inner = span.cache(record=True), []
-        with repeatable_attention(runner.device), torch.set_grad_enabled(gradient):
+        with repeatable_attention(runner.device), torch.set_grad_enabled(gradient), runner.scaled_branches(lsgm):
             embedded = runner.embed(span.ids).detach().requires_grad_(gradient)
             tap = None if kept_layer is None else lambda layer, h: inner.append(h) if layer == kept_layer else None
             h = runner.blocks(embedded, cache=cache, tap=tap, **span.layout)

@@ -5,10 +5,11 @@ is in the docstrings). Cases are attacked together, in step, and each has a rand
 its batch changes the rounding of its losses and nothing else.
 """
 
+import base64
 import hashlib
 import json
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -112,7 +113,8 @@ def attack_many(
     def look_at(searched: list[int]) -> dict[int, Current]:
         now = [cases[i].turn for i in searched]
         layer = config.probe.layers if config.probe is not None and config.probe.draft == "gradient" else None
-        currents = look(runner, now, [prefixes[i] for i in searched], batch, config.mellowmax, config.steps > 0, layer)
+        before, gradient = [prefixes[i] for i in searched], config.steps > 0
+        currents = look(runner, now, before, batch, config.mellowmax, gradient, layer, config.lsgm)
         for i in searched:
             cases[i].tokens += (3 if config.steps else 1) * (len(suffixes[i].ids) - 1 - suffixes[i].start)
         return dict(zip(searched, currents, strict=True))
@@ -160,7 +162,8 @@ def attack_many(
 @dataclass
 class _Case:
     """Where the attack on one case stands. kept: the best suffix and those of the buffer, best first; exact: whether
-    greedy decoding of the best gives the target; failures: steps since the best was found."""
+    greedy decoding of the best gives the target; failures: steps since the best was found; followed: the direction of
+    the last step, with momentum."""
 
     kept: list[Suffix]
     losses: list[float] = field(default_factory=list)
@@ -170,6 +173,7 @@ class _Case:
     rejected: int = 0
     tokens: int = 0
     stopped: str = ""
+    followed: Tensor | None = None
 
     @property
     def best(self) -> Suffix:
@@ -193,6 +197,14 @@ class _Case:
             self.kept = sorted([*self.kept, candidate], key=lambda s: s.loss)[: buffer + 1]
         self.losses.append(self.best.loss)
 
+    def direction(self, gradient: Tensor, momentum: float) -> Tensor:
+        """What the candidates of a step follow, [n, V]: the gradient, or its running mean."""
+        if not momentum:
+            return gradient
+        before = gradient if self.followed is None else self.followed.to(gradient)
+        self.followed = momentum * before + (1 - momentum) * gradient
+        return self.followed
+
     def check(self, config: GCGConfig) -> None:
         if self.best.loss <= config.stop_loss:
             self.stopped = "loss"
@@ -200,7 +212,8 @@ class _Case:
             self.stopped = "exact"
 
     def state(self) -> dict:
-        return asdict(self) | {"kept": [[list(s.tokens), s.text, s.loss] for s in self.kept]}
+        kept = [[list(s.tokens), s.text, s.loss] for s in self.kept]
+        return asdict(replace(self, followed=None)) | {"kept": kept, "followed": _packed(self.followed)}
 
 
 def _step(
@@ -215,8 +228,15 @@ def _step(
 ) -> None:
     """Propose, filter, score and keep, for all cases at once."""
     proposed = [
-        propose(c.gradient, c.suffix, config, allowed, generator, echo_phrase(chat, c.suffix, allowed))
-        for c, generator in zip(looked, generators, strict=True)
+        propose(
+            case.direction(c.gradient, config.momentum),
+            c.suffix,
+            config,
+            allowed,
+            generator,
+            echo_phrase(chat, c.suffix, allowed),
+        )
+        for case, c, generator in zip(cases, looked, generators, strict=True)
     ]
     rows, texts = _filtered(chat, cases, looked, proposed)
     if config.probe is None:
@@ -279,8 +299,24 @@ def _restored(state: dict, print_of: str, suffixes: Sequence[Suffix], batch: Bat
     cases = []
     for row, suffix in zip(state["cases"], suffixes, strict=True):
         kept = [suffix.changed(tokens, text, loss) for tokens, text, loss in row["kept"]]
-        cases.append(_Case(**(row | {"kept": kept, "losses": list(row["losses"])})))
+        own = {"kept": kept, "losses": list(row["losses"]), "followed": _unpacked(row["followed"])}
+        cases.append(_Case(**(row | own)))
     return cases, state["step"]
+
+
+def _packed(tensor: Tensor | None) -> dict | None:
+    """A matrix as JSON can hold it, to the last bit: written out in digits it would be five times as long."""
+    if tensor is None:
+        return None
+    data = base64.b64encode(tensor.detach().cpu().contiguous().numpy().tobytes()).decode()
+    return {"dtype": str(tensor.dtype).removeprefix("torch."), "shape": list(tensor.shape), "data": data}
+
+
+def _unpacked(packed: dict | None) -> Tensor | None:
+    if packed is None:
+        return None
+    data = bytearray(base64.b64decode(packed["data"]))
+    return torch.frombuffer(data, dtype=getattr(torch, packed["dtype"])).reshape(packed["shape"])
 
 
 def _fingerprint(chat: ChatFormat, suffixes: Sequence[Suffix], config: GCGConfig, seeds: Sequence[int]) -> str:

@@ -66,21 +66,24 @@ def attack_together(
         save: is given the state after every step, a dict that JSON can hold.
 
     Raises:
-        ValueError: no starts, or starts of different tokens; `echo`, `buffer` or `probe`, which are of single requests;
-            a state of another attack.
+        ValueError: no starts, or starts of different tokens; `echo`, `buffer`, `probe` or `momentum`, which are of single
+            requests; a state of another attack.
         CacheError: the recomputed loss is another one.
     """
     if len({start.tokens for start in starts}) != 1:
         raise ValueError(f"a universal suffix is one for all requests; the {len(starts)} starts differ, or are none")
-    if config.echo or config.buffer or config.probe is not None:
-        raise ValueError("a universal suffix has no echo, buffer or probe: they are made of one request's own losses")
+    if config.echo or config.buffer or config.probe is not None or config.momentum:
+        raise ValueError(
+            "a universal suffix has no echo, buffer, probe or momentum: they are of one request's own search"
+        )
     batch = batch or BatchSize.on(runner.device, config.batch_size)
     print_of, generator = _fingerprint(chat, starts, config, seed), torch.Generator().manual_seed(seed)
     prefixes = [prefix(runner, start) for start in starts]
 
     def look_at(run: _Run) -> list[Current]:
         run.processed += (3 if config.steps else 1) * sum(len(s.ids) - 1 - s.start for s in starts)
-        return look(runner, run.suffixes(starts), prefixes, batch, config.mellowmax, config.steps > 0)
+        suffixes = run.suffixes(starts)
+        return look(runner, suffixes, prefixes, batch, config.mellowmax, config.steps > 0, lsgm=config.lsgm)
 
     if state is None:
         run = _Run(list(starts[0].tokens), starts[0].text, processed=sum(s.start for s in starts))

@@ -34,6 +34,7 @@ from pipeline.costs.shapes import BYTES, Shape, fetched, shape_of  # noqa: E402
 
 from safety_geometry.models.loading import DTYPES, add_lora, configure, load_model  # noqa: E402
 from safety_geometry.models.runner import Runner, SlotKeyValues  # noqa: E402
+from safety_geometry.models.tiny import random_llama  # noqa: E402
 
 LAYOUT = {"cpu": {"rows": 16, "tokens": 32, "decoding": 40}, "cuda": {"rows": 64, "tokens": 64, "decoding": 64}}
 ADAPTED = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -259,20 +260,14 @@ def made(
 
 
 def random_model(shape: Shape, dtype: str, device: torch.device) -> torch.nn.Module:
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import LlamaConfig
 
     config = LlamaConfig(
         vocab_size=shape.vocabulary, hidden_size=shape.hidden, intermediate_size=shape.intermediate,
         num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads,
         head_dim=shape.head_dim, tie_word_embeddings=shape.tied, dtype=DTYPES[dtype],
     )  # fmt: skip
-    default = torch.get_default_dtype()
-    torch.set_default_dtype(DTYPES[dtype])
-    try:
-        with device:
-            return LlamaForCausalLM(config).eval().requires_grad_(False)
-    finally:
-        torch.set_default_dtype(default)
+    return random_llama(config, 0, device)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from pipeline.config_check import ConfigError
+from pipeline.costs.shapes import tiny as tiny_shape
 from pipeline.layout import ATTACKED_SUITES, PUBLISHED_JUDGES, TEMPLATES
 from pipeline.limits import layers_of, limits_of
 from pipeline.study import Study
@@ -286,9 +287,9 @@ def _tiny(study: Study) -> None:
         "num_hidden_layers": tiny["layers"],
         "hidden_size": tiny["hidden"],
         "num_attention_heads": tiny["heads"],
-        "num_key_value_heads": max(1, tiny["heads"] // 2),
+        "num_key_value_heads": tiny_shape(tiny).kv_heads,
         "vocab_size": tiny["vocabulary"],
-        "max_position_embeddings": 512,
+        "max_position_embeddings": tiny.get("context", 512),
     }
     beyond = list(faults("base", shape, Asked(layers_of(study, "base"), **limits_of(study, "base"))))
     if beyond:

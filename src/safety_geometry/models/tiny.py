@@ -1,11 +1,15 @@
-"""A tiny random Llama with a byte-level BPE tokenizer trained on given texts: a whole study in minutes."""
+"""A random Llama with a byte-level BPE tokenizer trained on given texts: a whole study in minutes where it is tiny, and
+what a large one costs where it is of a large one's shape."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from safety_geometry.models.loading import DTYPES
 
 TEMPLATE = (
     "{% for m in messages %}"
@@ -32,14 +36,46 @@ def make_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizer
 
 
 def write_tiny_model(
-    folder: Path, texts: Iterable[str], *, seed: int, vocabulary: int, hidden: int, layers: int, heads: int
+    folder: Path,
+    texts: Iterable[str],
+    *,
+    seed: int,
+    vocabulary: int,
+    hidden: int,
+    layers: int,
+    heads: int,
+    intermediate: int | None = None,
+    kv_heads: int | None = None,
+    context: int = 512,
+    deviation: float = 0.2,
+    dtype: str = "float32",
+    device: str = "cpu",
 ) -> None:
-    tokenizer = make_tokenizer(texts, vocabulary)
-    torch.manual_seed(seed)
+    """Weights are drawn on `device` in `dtype`, with a standard deviation of `deviation`; intermediate: twice hidden,
+    kv_heads: half of heads, unless given."""
     config = LlamaConfig(
-        vocab_size=vocabulary, hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
-        num_attention_heads=heads, num_key_value_heads=max(1, heads // 2), max_position_embeddings=512,
-        bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=0.2,
+        vocab_size=vocabulary, hidden_size=hidden, intermediate_size=intermediate or 2 * hidden,
+        num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=kv_heads or max(1, heads // 2),
+        max_position_embeddings=context, bos_token_id=1, eos_token_id=2, pad_token_id=0,
+        initializer_range=deviation, dtype=DTYPES[dtype],
     )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer = make_tokenizer(texts, vocabulary)
+    random_llama(config, seed, device).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def random_llama(config: LlamaConfig, seed: int, device: torch.device | str = "cpu") -> LlamaForCausalLM:
+    """Random weights of the configuration's shape and dtype, made where they are wanted: no copy on the host."""
+    torch.manual_seed(seed)
+    with torch.device(device), default_dtype(config.dtype):
+        return LlamaForCausalLM(config).eval().requires_grad_(False)
+
+
+@contextlib.contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

@@ -12,6 +12,7 @@ from safety_geometry.settings.kinds import (
     Name,
     Natural,
     PackageName,
+    Positive,
     RegimeName,
     Repository,
     Revision,
@@ -113,13 +114,18 @@ class Shape(Settings):
 
 
 class Tiny(Settings):
-    """A seeded random Llama with a tokenizer of its own, for tests."""
+    """A seeded random Llama with a tokenizer of its own, for tests and rehearsals; made on `device` in `dtype` where that
+    is a GPU."""
 
     seed: Natural = key("Seed of its weights.")
     vocabulary: at_least(300) = key("Tokens.")
     hidden: Count = key("Width of the residual stream.")
     layers: Count = key("Blocks.")
-    heads: Count = key("Attention heads; half as many for keys and values.")
+    heads: Count = key("Attention heads.")
+    kv_heads: Count = optional("Heads of keys and values; left out: half as many.")
+    intermediate: Count = optional("Width of the MLP; left out: twice hidden.")
+    context: Count = optional("Tokens of its context; left out: 512.")
+    deviation: Positive = optional("Standard deviation of its weights; left out: 0.2.")
 
 
 class Model(Settings):

@@ -89,11 +89,10 @@ def given(values: dict) -> Shape:
 
 
 def tiny(values: dict) -> Shape:
-    """Of the tests' model, as its rule makes it."""
+    """Of the random model, as its rule makes it."""
     d, heads = values["hidden"], values["heads"]
-    return Shape(
-        values["layers"], d, 2 * d, heads, max(1, heads // 2), d // heads, values["vocabulary"], False, "model.tiny"
-    )
+    wide, kv_heads = values.get("intermediate") or 2 * d, values.get("kv_heads") or max(1, heads // 2)
+    return Shape(values["layers"], d, wide, heads, kv_heads, d // heads, values["vocabulary"], False, "model.tiny")
 
 
 def fetched(folder: Path) -> Shape | None:

@@ -25,7 +25,9 @@ def fetched(study: Study, job: Job) -> dict:
 
 
 def tiny(study: Study, job: Job) -> dict:
-    return {**study.config["model"]["tiny"], "system": study.config["model"]["system"]}
+    model = study.config["model"]
+    place = {key: model[key] for key in ("dtype", "device")} if model["device"].startswith("cuda") else {}
+    return {**model["tiny"], "system": model["system"], **place}
 
 
 def converted(study: Study, job: Job) -> dict:
@@ -122,6 +124,13 @@ def converting(facts: Facts, job: Job) -> Need:
     return Need(work.seconds(facts.rates), MODEL + 2 * weights / MB, disk=weights / MB)
 
 
+def making(facts: Facts, job: Job) -> Need:
+    """A random model, on the device."""
+    work, weights = Work(facts.base, facts.size, loads=0), facts.base.parameters * facts.size
+    work.seconds_besides = weights / facts.rates.load
+    return facts.model(work, 0, weights)
+
+
 def cleaning(facts: Facts, job: Job) -> Need:
     spec = facts.config["clean_rows"]
     rows = sum(facts.prompts(role) for role in spec["roles"])
@@ -135,7 +144,7 @@ def cleaning(facts: Facts, job: Job) -> Need:
 
 STAGES = {
     "fetch_source": Stage("fetch_source", "sources", fetched, fetching, place="{name}"),
-    "tiny_model": Stage("tiny_model", "torch", tiny),
+    "tiny_model": Stage("tiny_model", "torch", tiny, making),
     "convert_model": Stage("convert_model", "torch", converted, converting, place="{model}"),
     "model_layers": Stage("model_layers", "sources", layers),
     "judge_prompts": Stage("judge_prompts", "analysis", judge_prompts),

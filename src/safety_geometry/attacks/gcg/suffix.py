@@ -81,7 +81,7 @@ def common_start(
 ) -> list[Suffix]:
     """One start behind each of several requests, given with their targets; as `initial_suffix`. Raises SuffixError."""
     trouble: SuffixError | None = None
-    for text in _random_texts(chat, length, seed) if init == RANDOM else [init * length]:
+    for text in random_texts(chat, length, seed) if init == RANDOM else [init * length]:
         try:
             placed = [place(chat, request, target, text) for request, target in conversations]
         except SuffixError as error:
@@ -95,7 +95,7 @@ def common_start(
     raise trouble or SuffixError("the tokenizer has no token that begins a word; choose another `init`")
 
 
-def _random_texts(chat: ChatFormat, length: int, seed: int) -> Iterator[str]:
+def random_texts(chat: ChatFormat, length: int, seed: int) -> Iterator[str]:
     """Up to TRIES texts of `length` tokens that each begin a word: in most tokenizers words do not merge."""
     words = _words(chat.tokenizer)
     generator = torch.Generator().manual_seed(seed)

@@ -22,7 +22,7 @@ override STUDY = $(shell sed -nE "s/^study:[[:space:]]+([\"']?)([A-Za-z0-9][A-Za
 override REFERENCE = docs/results$(if $(filter-out default,$(STUDY)),/$(STUDY))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help run run-full smoke plan plan-cost plan-paper power calibrate export label-sample report test test-long test-unit test-gpu lint format verify check accept reference clean-study named-study
+.PHONY: help run run-full smoke plan plan-cost plan-paper rehearse power calibrate export label-sample report test test-long test-unit test-gpu lint format verify check accept reference clean-study named-study
 .PHONY: cluster cluster-plan cluster-recover cluster-install test-cluster test-slurm test-conda
 
 help: ## list the targets
@@ -55,6 +55,9 @@ plan-cost: $(VENV)/.run ## jobs, hours, memory and disk of what `make run` would
 
 plan-paper: $(VENV)/.run ## the same for the papers' settings
 	@$(MAKE) --no-print-directory plan-cost CONFIG=configs/paper.yaml
+
+rehearse: $(VENV)/.run ## configs/rehearsal.yaml on this machine's GPU: the papers' graph and shapes, and what each stage took beside what was said
+	@python workflow/rehearse.py --cores $(call quoted,CORES) $(ARGS)
 
 power: $(VENV)/.run ## what a study of CONFIG could decide, claim by claim: least detectable effect and deciding n
 	@PYTHONPATH=src:workflow python workflow/power.py --configfile $(call quoted,CONFIG) $(ARGS)

@@ -9,7 +9,7 @@ import argparse
 import csv
 import os
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from pipeline.config_file import read_study
 from pipeline.costs.check import COLUMNS, compare
 from pipeline.costs.facts import Facts, Need
 from pipeline.costs.rates import Rates, read_rates
+from pipeline.costs.rehearsal import error, read_rehearsal
 from pipeline.snakemake_internals import PlanError, dry_run
 from pipeline.stages import TITLES, Stages
 
@@ -107,10 +108,13 @@ def lines(stages: Stages, needs: dict[str, list[Need]], with_rules: bool = False
         "",
         row("stage", "jobs", *gpu[:1], "CPU-hours", "memory GB", *gpu[1:], "disk GB"),
     ]
+    on_device = {}
     for name in TITLES:
         of_stage = {rule: each for rule, each in needs.items() if stages.title(rule) == name}
         if of_stage:
-            out.append(numbers(name, Total.of([need for each in of_stage.values() for need in each]), facts.on_gpu))
+            total = Total.of([need for each in of_stage.values() for need in each])
+            on_device[name] = total.seconds
+            out.append(numbers(name, total, facts.on_gpu))
         rules = {rule: Total.of(each) for rule, each in of_stage.items() if with_rules}
         longest_first = sorted(rules.items(), key=lambda item: -item[1].seconds)
         out += [numbers(f"  {rule}", total, facts.on_gpu) for rule, total in longest_first]
@@ -131,19 +135,15 @@ def lines(stages: Stages, needs: dict[str, list[Need]], with_rules: bool = False
             f"The largest job wants {whole.gpu / 1e3:.0f} GB of GPU memory, a {rates.name} has {rates.memory_gb:.0f}:"
             " lower batch sizes or train.micro_rows."
         )
+    if facts.on_gpu and whole.seconds:
+        rehearsal = read_rehearsal(ROOT, facts.base, config["model"]["dtype"])
+        out += error(rehearsal, {name: seconds for name, seconds in on_device.items() if seconds}, rates)
     return out
 
 
 def beside(stages: Stages, jobs: Iterable, results: Path, file: Path | None) -> list[str]:
     """A finished run and what is said of it, by rule."""
-    facts, root = stages.facts, Path(stages.study.layout.root)
-    rows = compare(
-        (job.rule.name, stages.need(job.rule.name, job.wildcards_dict), results / Path(job.benchmark).relative_to(root))
-        for job in jobs
-        if job.benchmark
-    )
-    if not rows:
-        sys.exit(f"error: {results} has no benchmark files of finished jobs; name the folder of a study that was run")
+    facts, rows = stages.facts, took(stages, jobs, results)
     if file is not None:
         with file.open("w", newline="", encoding="utf-8") as out:
             writer = csv.writer(out, lineterminator="\n")
@@ -152,12 +152,42 @@ def beside(stages: Stages, jobs: Iterable, results: Path, file: Path | None) -> 
     out = [
         f"rates: {facts.rates.name}, {origin(facts.rates)}",
         "",
-        row("rule", "jobs", "seconds", "said", "ratio", "memory MB", "said", "ratio"),
+        *comparison(rows, "rule", facts.on_gpu),
     ]
+    return out
+
+
+def took(stages: Stages, jobs: Iterable, results: Path, together: Callable[[str], str] = str) -> list[dict]:
+    """Rows of `costs.check.compare` of the jobs of a finished run, by rule, or by what `together` makes of the rule's
+    name."""
+    root = Path(stages.study.layout.root)
+    rows = compare(
+        (
+            together(job.rule.name),
+            stages.need(job.rule.name, job.wildcards_dict),
+            *(results / Path(path).relative_to(root) for path in (job.benchmark, *job.log)),
+        )
+        for job in jobs
+        if job.benchmark
+    )
+    if not rows:
+        sys.exit(f"error: {results} has no benchmark files of finished jobs; name the folder of a study that was run")
+    return rows
+
+
+def comparison(rows: list[dict], what: str, gpu: bool) -> list[str]:
+    """A line for each row: seconds and memory as they were, as they were said, and how many times the first the second
+    is."""
+    kinds = {"seconds": "seconds", "memory_mb": "memory MB"} | ({"gpu_mb": "GPU MB"} if gpu else {})
+    out = [row(what, "jobs", *(cell for title in kinds.values() for cell in (title, "said", "ratio")))]
     whole = {name: sum(r[name] for r in rows) for name in ("jobs", "seconds", "said_seconds")}
-    for r in [*rows, {"rule": "total", "memory_mb": 0.0, "said_memory_mb": 0.0} | whole]:
-        pairs = [(r["seconds"], r["said_seconds"]), (r["memory_mb"], r["said_memory_mb"])]
-        cells = [cell for took, said in pairs if took for cell in (f"{took:.0f}", f"{said:.0f}", f"{said / took:.2f}")]
+    for r in [*rows, {"rule": "total"} | whole]:
+        pairs = [(r[kind], r[f"said_{kind}"]) for kind in kinds if kind in r]
+        cells = [
+            cell
+            for took, said in pairs
+            for cell in (f"{took:.0f}", f"{said:.0f}", f"{said / took:.2f}" if took else "-")
+        ]
         out.append(row(str(r["rule"]), r["jobs"], *cells))
     return out
 

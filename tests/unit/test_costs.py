@@ -234,14 +234,27 @@ def test_a_run_beside_what_was_said_of_it(tmp_path):
     ):
         at = {"regime": regime, "step": str(step), "seed": "42"}
         file = tmp_path / completions.benchmark.format(**at)
-        jobs.append((completions.rule, completions.need(at), file))
+        log = file.with_suffix(".log")
+        jobs.append((completions.rule, completions.need(at), file, log))
         file.parent.mkdir(parents=True, exist_ok=True)
         if seconds is not None:  # the last one has not run
             file.write_text(f"s\tmax_rss\n{seconds}\t{memory}\n")
+            log.write_text(f"answers: 10/10\nGPU memory at its peak: {15 * step} MB\n")
     (row,) = check.compare(jobs)
     said = need(f, "completions", {"regime": "r2d2", "step": "10", "seed": "42"})
     assert (row["rule"], row["jobs"], row["seconds"]) == ("completions", 2, 100.0)
     assert row["memory_mb"] == pytest.approx(1048.576) and row["said_seconds"] == pytest.approx(2 * said.seconds)
+    assert row["gpu_mb"] == 450 and row["said_gpu_mb"] == 0
+
+
+def test_jobs_tell_their_gpu_memory_as_it_is_read(monkeypatch, capsys, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "workflow/scripts")
+    import _model
+
+    monkeypatch.setattr(_model.torch.cuda, "max_memory_reserved", lambda device: {"cuda:1": 12.3456e9}[device])
+    _model.tell_peak("cuda:1")
+    (tmp_path / "job.log").write_text(capsys.readouterr().out)
+    assert check.gpu_peak(tmp_path / "job.log") == 12346 and check.gpu_peak(tmp_path / "none.log") == 0
 
 
 # --------------------------------------------------------------------------------------------------------------- time

@@ -34,6 +34,8 @@ if config["model"]["format"] == "tiny":
             folder=directory(layout.base),
         log:
             tiny.log,
+        benchmark:
+            tiny.benchmark
         conda:
             tiny.conda
         resources:

@@ -1,5 +1,6 @@
 """What a job takes of its device: batches, and its part of a GPU that it shares with other jobs of the run."""
 
+import atexit
 import os
 from collections.abc import Mapping
 
@@ -32,7 +33,12 @@ def share(job: Job, model: Mapping) -> None:
         peak = torch.cuda.max_memory_reserved(card) / 1e6 + CONTEXT
         return {"given_mb": given, "peak_mb": -(-int(peak) // 100) * 100}
 
+    def tell() -> None:
+        """Into the job's log, where `make rehearse` finds it (pipeline.costs.check)."""
+        print(f"GPU memory at its peak: {torch.cuda.max_memory_reserved(card) / 1e6:.0f} MB", flush=True)
+
     job.gpu_memory = seen
+    atexit.register(tell)
 
 
 def batch_size(job: Job, what: str, rows: int) -> BatchSize:

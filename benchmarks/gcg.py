@@ -5,20 +5,22 @@ child process on the same model, prompt, start, width, top-k, dtype, threads and
 
 a  exact scoring: candidates a second for one case on the same candidates, whose losses must agree, and the whole step with
    gradient, proposal and filter; beside it the floor: the tokens that have to be run over the measured rate of forward passes
-b  wall time to the loss at which nanoGCG ends, by the recommended search (its final loss is recomputed without any cache); and how
-   many of nanoGCG's final suffixes are other tokens once the whole conversation is tokenised, so that their loss is not that of the text
+b  wall time to the loss at which nanoGCG ends, by a search without `echo` and then by one with it (a better search, not a faster
+   engine; final losses are recomputed without any cache); and how many of nanoGCG's final suffixes are other tokens once the whole
+   conversation is tokenised, so that their loss is not that of the text
 c  eight cases in one batch against one after the other, in passes that hold several cases
 
-The JSON is written after every run. A run of nanoGCG that fails (it raises when its filter rejects all candidates) is counted; its process
-is started again if it died.
+The JSON is written after every run, and a table at the end, with the share of the rate of matrix products measured here that each part
+reaches (operations that have to be done: tokens through blocks, in part a logits too). A run of nanoGCG that fails (it raises when its
+filter rejects all candidates) is counted; its process is started again if it died.
 
-    PYTHONPATH=src python benchmarks/gcg.py --model results/default/models/base --json gcg.json
+    PYTHONPATH=src python benchmarks/gcg.py --model results/default/models/base --json gcg.json --csv gcg.csv
+    PYTHONPATH=src python benchmarks/gcg.py --device cuda --dtype bfloat16 --shape mistral-7b --json gcg.json --csv gcg.csv
 """
 
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
@@ -26,9 +28,11 @@ from pathlib import Path
 
 import torch
 from gcg_child import Peer, PeerError
+from machine import CLOCKS, ROOT, clock_of, matrix_rate, named, random_model, show
 
 from safety_geometry.attacks.gcg.batches import BatchSize
 from safety_geometry.attacks.gcg.candidates import propose
+from safety_geometry.attacks.gcg.losses import TOLERANCE
 from safety_geometry.attacks.gcg.scoring import look, prefix, score
 from safety_geometry.attacks.gcg.search import GCGConfig, attack, attack_many
 from safety_geometry.attacks.gcg.suffix import Suffix, allowed_tokens, initial_suffix, surviving
@@ -37,10 +41,11 @@ from safety_geometry.models.loading import configure, load_model
 from safety_geometry.models.runner import Runner
 from safety_geometry.models.tokenizer import load_tokenizer
 
-ROOT = Path(__file__).resolve().parents[1]
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 START, LENGTH, TOP_K = " x", 20, 256
-RECOMMENDED = {"width": 20, "top_k": 64, "merge": 8, "echo": 6}  # docs/performance.md tells what was tried
+SEARCHES = {  # of part b; docs/performance.md tells what was tried
+    "b": {"width": 40, "top_k": 64, "merge": 8},
+    "b_echo": {"width": 20, "top_k": 64, "merge": 8, "echo": 6},
+}
 WANTED = {"a": 2.0, "b": 1 / 3, "c": 5.0}
 CASES = [
     ("Describe how a paper boat is folded.", "Sure, here is how a paper boat is folded"),
@@ -52,26 +57,29 @@ CASES = [
     ("Suggest a walk for a sunny weekend.", "Sure, here is a walk for the weekend"),
     ("Explain how a bicycle stays upright.", "Sure, here is how a bicycle stays upright"),
 ]
-
-
-now = time.perf_counter
+now = CLOCKS["wall"]  # of the device, once main has begun
 
 
 def main() -> None:
     global now
     options = arguments()
-    now = CLOCKS[options.clock]
+    device = torch.device(options.device)
+    now = clock_of(device, options.clock)
     configure(options.threads)
+    if options.shape:
+        options.model = random_model(options.shape, options.dtype, options.device, options.work)
     chat = ChatFormat(load_tokenizer(options.model))
     runner = Runner(load_model(options.model, options.dtype, options.device))
     allowed = allowed_tokens(chat.tokenizer, runner.config.vocab_size)
     cases = [initial_suffix(chat, q, t, START, LENGTH) for q, t in CASES[: options.cases]]
     result = {
         "model": options.model.name, "dtype": options.dtype, "device": options.device, "threads": options.threads, "clock": options.clock,
-        "torch": torch.__version__, "top_k": TOP_K, "suffix_length": LENGTH,
+        "torch": torch.__version__, "top_k": TOP_K, "suffix_length": LENGTH, "batch_size": options.batch_size, "card": named(device),
         "forward_rate": forward_rate(runner, cases[0]),
+        "matrix_rate": matrix_rate(device, runner.dtype, runner.d, [runner.d, runner.config.intermediate_size], now),
     }  # fmt: skip
-    print(f"{options.threads} thread(s), {result['forward_rate']:.0f} tokens/s of plain forward passes", flush=True)
+    print(f"{named(device)}, {options.threads} thread(s), {result['forward_rate']:.0f} tokens/s of plain forward passes,"
+          f" {result['matrix_rate'] / 1e12:.2f} TFLOP/s of matrix products", flush=True)  # fmt: skip
     peer = None
 
     def keep(part: str, found: dict) -> None:
@@ -85,21 +93,22 @@ def main() -> None:
         keep("a", found)
         show_scoring(result)
     if "b" in options.parts:
-        to_the_same_loss(
-            options, runner, chat, allowed, cases, peer, result["peer_batch"], lambda found: keep("b", found)
-        )
-        show_search(result["b"])
+        to_the_same_loss(options, runner, chat, allowed, cases, peer, result["peer_batch"], keep)
+        for name in options.searches:
+            show_search(name, result[name])
     if "c" in options.parts:
         keep("c", found := together(options, runner, chat, allowed, cases))
         print(f"c  {len(cases)} cases: one by one {found['alone_s']:.1f} s, together {found['together_s']:.1f} s, "
               f"ratio {found['ratio']:.2f} (wanted on a GPU: {WANTED['c']:g})")  # fmt: skip
+    show(table(result, runner), options.csv)
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "results/default/models/base", help="model folder")
+    parser.add_argument("--shape", help="instead of --model: random weights of a known shape (mistral-7b), made on the device")  # fmt: skip
     parser.add_argument(
-        "--work", type=Path, default=ROOT / "build/gcg_benchmark", help="where nanoGCG's environment is"
+        "--work", type=Path, default=ROOT / "build/gcg_benchmark", help="of nanoGCG's environment and random models"
     )
     parser.add_argument("--parts", type=lambda text: text.split(","), default=["a", "b", "c"])
     parser.add_argument("--cases", type=int, default=len(CASES))
@@ -109,17 +118,21 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--width", type=int, default=128, help="of part a; its rows are scored by both")
     parser.add_argument("--repeats", type=int, default=3, help="of part a; the fastest counts on either side")
-    parser.add_argument("--batch-size", type=int, default=64, help="rows of a forward pass, ours")
-    parser.add_argument("--together-batch", type=int, help="rows of a forward pass in part c, for both sides: more than one case has; default 512 on CUDA, else --batch-size")  # fmt: skip
+    parser.add_argument("--batch-size", type=int, help="rows of a forward pass, ours; default 512 on CUDA, else 64")
+    parser.add_argument("--together-batch", type=int, help="rows of a forward pass in part c, for both sides: more than one case has; default --batch-size")  # fmt: skip
     parser.add_argument("--peer-batches", type=lambda text: [int(x) for x in text.split(",")], default=[0, 16, 64], help="tried in part a; 0: all (its default)")  # fmt: skip
     parser.add_argument("--steps", type=int, default=10, help="of nanoGCG's runs in part b")
     parser.add_argument("--search-width", type=int, default=64, help="of nanoGCG's runs in part b")
-    parser.add_argument("--search", type=json.loads, default=RECOMMENDED, help="our search in part b, as JSON")
+    parser.add_argument("--search", type=json.loads, help="our search in part b instead of the two of SEARCHES, as JSON")  # fmt: skip
     parser.add_argument(
         "--clock", choices=sorted(CLOCKS), default="wall", help="cpu: for a machine that has other work"
     )
     parser.add_argument("--json", type=Path)
-    return parser.parse_args()
+    parser.add_argument("--csv", type=Path, help="the table at the end")
+    options = parser.parse_args()
+    options.batch_size = options.batch_size or (512 if options.device.startswith("cuda") else 64)
+    options.searches = SEARCHES if options.search is None else {"b": options.search}
+    return options
 
 
 # ------------------------------------------------------------------------------------------------ a: exact scoring
@@ -138,7 +151,6 @@ def scoring(options, runner, chat, allowed, case: Suffix, peer: Peer, rate: floa
         rows = rows[[i for i, text in enumerate(texts) if text is not None]]
         started = started if whole else now()
         (scored,) = score(runner, [current], [rows], batch, None)
-        wait(runner)
         return now() - started, rows, scored.losses
 
     before = prefix(runner, case)
@@ -166,12 +178,12 @@ def scoring(options, runner, chat, allowed, case: Suffix, peer: Peer, rate: floa
     fast, slow = min(ours), min(t["seconds"] for t in theirs)
     usual = min((t["seconds"] for t in default), default=None)
     return best, {
-        "width": n, "engine_s": fast, "nanogcg_s": slow, "engine_per_s": n / fast, "nanogcg_per_s": n / slow,
+        "width": n, "targets": len(case.ids) - case.target_start, "run_by_nanogcg": len(case.ids) - case.start, "engine_s": fast, "nanogcg_s": slow, "engine_per_s": n / fast, "nanogcg_per_s": n / slow,
         "ratio": slow / fast, "nanogcg_default_s": usual, "ratio_default": None if usual is None else usual / fast, "engine_step_s": min(ours_step), "nanogcg_step_s": min(t["step"] for t in theirs),
         "needed_tokens": needed, "tokens_a_candidate": needed / n, "floor_s": needed / rate,
         "floor_share": needed / rate / fast, "engine_runs_s": ours, "nanogcg_runs_s": [t["seconds"] for t in theirs],
         "nanogcg_batches_s": {str(k): v["seconds"] for k, v in tries.items()},
-        "largest_difference": float((losses - torch.tensor(theirs[0]["losses"])).abs().max()),
+        "largest_difference": float((losses - torch.tensor(theirs[0]["losses"])).abs().max()), "tolerance": TOLERANCE[runner.dtype],
     }  # fmt: skip
 
 
@@ -184,14 +196,8 @@ def forward_rate(runner: Runner, case: Suffix) -> float:
             for _ in range(2):
                 started = now()
                 runner.blocks(runner.embed(ids))
-                wait(runner)
                 best = max(best, rows * width / (now() - started))
     return best
-
-
-def wait(runner: Runner) -> None:
-    if runner.device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def show_scoring(result: dict) -> None:
@@ -203,7 +209,7 @@ def show_scoring(result: dict) -> None:
         ("whole step", f"{a['engine_step_s']:.2f} s, nanoGCG {a['nanogcg_step_s']:.2f} s, ratio {a['nanogcg_step_s'] / a['engine_step_s']:.2f}"),
         ("floor", f"{a['floor_s']:.2f} s for {a['tokens_a_candidate']:.1f} tokens a candidate"),
         ("share of the floor reached", f"{a['floor_share']:.0%}"),
-        ("largest difference of losses", f"{a['largest_difference']:.1e}{'' if a['largest_difference'] < 1e-3 else '  NO AGREEMENT'}"),
+        ("largest difference of losses", f"{a['largest_difference']:.1e}{'' if a['largest_difference'] < a['tolerance'] else '  NO AGREEMENT'}"),
     ]  # fmt: skip
     for name, value in lines:
         print(f"a  {name:<40}{value}", flush=True)
@@ -213,12 +219,13 @@ def show_scoring(result: dict) -> None:
 
 
 def to_the_same_loss(
-    options, runner, chat, allowed, cases: list[Suffix], peer: Peer, peer_batch: int, keep: Callable[[dict], None]
+    options, runner, chat, allowed, cases: list[Suffix], peer: Peer, peer_batch: int, keep: Callable[[str, dict], None]
 ) -> None:
-    """Per case and seed: nanoGCG's seconds and best loss; our seconds to that loss, censored at nanoGCG's seconds. `keep` is given
-    what is known after every run."""
-    config = GCGConfig(**({"steps": 10_000, "top_k": TOP_K, "suffix_length": LENGTH, "batch_size": options.batch_size} | options.search))  # fmt: skip
-    runs, failed = [], []
+    """Per case and seed: nanoGCG's seconds and best loss; seconds of each of our searches to that loss, censored at nanoGCG's. `keep` is
+    given the name of a search and what is known of it after every run."""
+    base = {"steps": 10_000, "top_k": TOP_K, "suffix_length": LENGTH, "batch_size": options.batch_size}
+    configs = {name: GCGConfig(**(base | search)) for name, search in options.searches.items()}
+    runs, failed = {name: [] for name in configs}, []
     for number, seed in product(range(len(cases)), range(options.seeds)):
         case, where = cases[number], {"case": number, "seed": seed}
         try:
@@ -226,15 +233,18 @@ def to_the_same_loss(
         except PeerError as error:
             print(f"b  case {number} seed {seed}: nanoGCG failed: {error}", flush=True)
             failed.append(where | {"error": str(error)})
-            keep(summary(options, runs, failed))
+            for name in configs:
+                keep(name, summary(options, name, runs[name], failed))
             continue
         bar, limit = min(theirs["losses"]), theirs["seconds"]
-        found = timed_attack(runner, chat, allowed, case, config, seed, bar, limit)
-        found |= where | {"nanogcg_s": limit, "nanogcg_loss": bar, "ratio": found["seconds"] / limit}
-        runs.append(found | {"nanogcg_survives": survives(chat, case, theirs["text"])})
-        keep(summary(options, runs, failed))
-        print(f"b  case {number} seed {seed}: nanoGCG {limit:.1f} s to {bar:.3f}, ours {found['seconds']:.1f} s to {found['loss']:.3f}"
-              f"{'' if found['reached'] else ' (not reached)'}", flush=True)  # fmt: skip
+        survived = survives(chat, case, theirs["text"])
+        for name, config in configs.items():
+            found = timed_attack(runner, chat, allowed, case, config, seed, bar, limit)
+            found |= where | {"nanogcg_s": limit, "nanogcg_loss": bar, "ratio": found["seconds"] / limit}
+            runs[name].append(found | {"nanogcg_survives": survived})
+            keep(name, summary(options, name, runs[name], failed))
+            print(f"{name}  case {number} seed {seed}: nanoGCG {limit:.1f} s to {bar:.3f}, ours {found['seconds']:.1f} s to"
+                  f" {found['loss']:.3f}{'' if found['reached'] else ' (not reached)'}", flush=True)  # fmt: skip
 
 
 def survives(chat: ChatFormat, case: Suffix, text: str) -> bool:
@@ -243,12 +253,12 @@ def survives(chat: ChatFormat, case: Suffix, text: str) -> bool:
     return surviving(chat, [case], [[tokens]])[0][0] is not None
 
 
-def summary(options, runs: list[dict], failed: list[dict]) -> dict:
+def summary(options, name: str, runs: list[dict], failed: list[dict]) -> dict:
     """Counts, and medians over the runs that nanoGCG finished."""
     medians = {name: statistics.median(r[key] for r in runs) if runs else None for name, key in (
         ("median_ratio", "ratio"), ("engine_median_s", "seconds"), ("nanogcg_median_s", "nanogcg_s"))}  # fmt: skip
     return medians | {
-        "runs": runs, "failed": failed, "search": options.search, "nanogcg_steps": options.steps, "nanogcg_width": options.search_width,
+        "runs": runs, "failed": failed, "search": options.searches[name], "nanogcg_steps": options.steps, "nanogcg_width": options.search_width,
         "censored": sum(not r["reached"] for r in runs), "nanogcg_failed": len(failed),
         "nanogcg_not_surviving": sum(not r["nanogcg_survives"] for r in runs),
     }  # fmt: skip
@@ -258,20 +268,19 @@ def timed_attack(runner, chat, allowed, case, config: GCGConfig, seed: int, bar:
     started = now()
     late = lambda step, best: best if now() - started > limit else ()  # noqa: E731
     result = attack(runner, chat, case, replace(config, stop_loss=bar), allowed, seed, stop=late)
-    wait(runner)
     return {
         "seconds": now() - started, "reached": result.stopped == "loss", "loss": result.loss,
         "steps": len(result.losses) - 1, "scored": result.scored, "tokens": result.tokens,
     }  # fmt: skip
 
 
-def show_search(found: dict) -> None:
+def show_search(name: str, found: dict) -> None:
     n = len(found["runs"])
     if n:
-        print(f"b  {n} runs, medians: nanoGCG {found['nanogcg_median_s']:.1f} s, ours {found['engine_median_s']:.1f} s; "
+        print(f"{name}  {n} runs, medians: nanoGCG {found['nanogcg_median_s']:.1f} s, ours {found['engine_median_s']:.1f} s; "
               f"median ratio {found['median_ratio']:.2f} (wanted: at most {WANTED['b']:.2f}); {found['censored']} did not reach the loss "
               f"in nanoGCG's time")  # fmt: skip
-    print(f"b  nanoGCG: {found['nanogcg_failed']} of {n + found['nanogcg_failed']} runs failed; {found['nanogcg_not_surviving']} of {n} final "
+    print(f"{name}  nanoGCG: {found['nanogcg_failed']} of {n + found['nanogcg_failed']} runs failed; {found['nanogcg_not_surviving']} of {n} final "
           f"suffixes are other tokens in the whole conversation")  # fmt: skip
 
 
@@ -280,20 +289,45 @@ def show_search(found: dict) -> None:
 
 def together(options, runner, chat, allowed, cases: list[Suffix]) -> dict:
     """The same attacks one after the other and in one batch, in turns."""
-    rows = options.together_batch or (512 if runner.device.type == "cuda" else options.batch_size)
+    rows = options.together_batch or options.batch_size
     config = GCGConfig(steps=2, width=options.search_width, top_k=TOP_K, suffix_length=LENGTH, batch_size=rows)
     seeds, alone, at_once = list(range(len(cases))), [], []
     for _ in range(2):
         started = now()
         one = [attack(runner, chat, case, config, allowed, seed) for case, seed in zip(cases, seeds, strict=True)]
-        wait(runner)
         alone.append(now() - started)
         started = now()
         many = attack_many(runner, chat, cases, config, allowed, seeds)
-        wait(runner)
         at_once.append(now() - started)
     same = sum(a.suffix.ids == b.suffix.ids for a, b in zip(one, many, strict=True))
-    return {"alone_s": min(alone), "together_s": min(at_once), "ratio": min(alone) / min(at_once), "cases": len(cases), "same_suffix": same, "batch_size": rows}  # fmt: skip
+    return {"alone_s": min(alone), "together_s": min(at_once), "ratio": min(alone) / min(at_once), "cases": len(cases), "same_suffix": same, "batch_size": rows,
+            "tokens": sum(result.tokens for result in many)}  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------------- table
+
+
+def table(result: dict, runner: Runner) -> list[dict]:
+    """A row for each part that was run: seconds of both sides, and the shares of the matrix rate that they reach. Tokens count as the
+    search counts them, a backward pass as two forward ones; in part c the other side are our own runs one by one."""
+    token = 2 * sum(p.numel() for n, p in runner.model.named_parameters() if ".layers." in n and p.ndim == 2)
+    logit, rate, rows = 2 * runner.head_weight.weight.numel(), result["matrix_rate"], []
+    of_all = {name: result[name] for name in ("model", "card", "dtype")}
+    if a := result.get("a"):
+        ours = token * a["needed_tokens"] + logit * a["width"] * a["targets"]
+        theirs = (token + logit) * a["width"] * a["run_by_nanogcg"]
+        rows.append({"part": "a"} | of_all | {"rows": a["width"], "engine_s": a["engine_s"], "other_s": a["nanogcg_s"], "ratio": a["ratio"],
+                     "engine_share": ours / a["engine_s"] / rate, "other_share": theirs / a["nanogcg_s"] / rate})  # fmt: skip
+    for name in SEARCHES:
+        if (b := result.get(name)) and b["runs"]:
+            share = statistics.median(token * r["tokens"] / r["seconds"] for r in b["runs"]) / rate
+            rows.append({"part": name} | of_all | {"rows": result["batch_size"], "engine_s": b["engine_median_s"], "other_s": b["nanogcg_median_s"],
+                         "ratio": 1 / b["median_ratio"], "engine_share": share})  # fmt: skip
+    if c := result.get("c"):
+        share = token * c["tokens"] / c["together_s"] / rate
+        rows.append({"part": "c"} | of_all | {"rows": c["batch_size"], "engine_s": c["together_s"], "other_s": c["alone_s"], "ratio": c["ratio"],
+                     "engine_share": share, "other_share": share / c["ratio"]})  # fmt: skip
+    return rows
 
 
 if __name__ == "__main__":

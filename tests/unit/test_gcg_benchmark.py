@@ -1,5 +1,6 @@
 """benchmarks/gcg.py on a tiny model, with a made-up nanoGCG that also fails: our side runs, and no run is lost."""
 
+import csv
 import importlib.util
 import json
 import sys
@@ -69,13 +70,25 @@ class Nano:
 def test_our_side_runs_and_a_failed_run_costs_no_other(benchmark, monkeypatch, tmp_path, capsys):
     Nano.error = benchmark.PeerError
     monkeypatch.setattr(benchmark, "Peer", Nano)
-    found = run(benchmark, monkeypatch, tmp_path, "--together-batch", 24, "--seeds", 2)
+    table = tmp_path / "table.csv"
+    found = run(benchmark, monkeypatch, tmp_path, "--together-batch", 24, "--seeds", 2, "--csv", table)
     assert found["a"]["nanogcg_s"] == 9.0 and set(found["a"]["nanogcg_batches_s"]) == {"0", "64"}
-    b = found["b"]
-    assert (len(b["runs"]), b["nanogcg_failed"], b["censored"], b["nanogcg_not_surviving"]) == (3, 1, 0, 0)
-    assert (b["failed"][0]["case"], b["failed"][0]["seed"]) == (0, 1) and "re-encoding" in b["failed"][0]["error"]
-    assert all(r["reached"] for r in b["runs"]) and b["median_ratio"] < 1
+    for name in ("b", "b_echo"):
+        b = found[name]
+        assert (len(b["runs"]), b["nanogcg_failed"], b["censored"], b["nanogcg_not_surviving"]) == (3, 1, 0, 0)
+        assert (b["failed"][0]["case"], b["failed"][0]["seed"]) == (0, 1) and "re-encoding" in b["failed"][0]["error"]
+        assert all(r["reached"] for r in b["runs"]) and b["median_ratio"] < 1
+        assert ("echo" in b["search"]) == (name == "b_echo")
     assert found["c"]["batch_size"] == 24 and found["c"]["same_suffix"] == found["c"]["cases"] == 2
+    rows = {row["part"]: row for row in csv.DictReader(table.open())}
+    assert list(rows) == ["a", "b", "b_echo", "c"] and rows["c"]["rows"] == "24"
+    assert all(0 < float(row["engine_share"]) < 1 for row in rows.values())
+    # By hand: 2 blocks of width 32, 20 targets of one case; nanoGCG's 9 s are those that it says.
+    a, block = found["a"], 32 * (32 + 16 + 16 + 32) + 3 * 32 * 48
+    work = 2 * 2 * block * a["needed_tokens"] + 2 * 424 * 32 * a["width"] * a["targets"]
+    assert float(rows["a"]["engine_share"]) == pytest.approx(work / a["engine_s"] / found["matrix_rate"], rel=1e-4)
+    work = 2 * (2 * block + 424 * 32) * a["width"] * a["run_by_nanogcg"]
+    assert float(rows["a"]["other_share"]) == pytest.approx(work / 9.0 / found["matrix_rate"], rel=1e-4)
     told = capsys.readouterr().out
     assert "1 of 4 runs failed; 0 of 3 final suffixes are other tokens" in told and "c  2 cases" in told
 
@@ -92,6 +105,28 @@ def test_finished_runs_are_in_the_file_when_the_script_dies(benchmark, monkeypat
     with pytest.raises(KeyboardInterrupt):
         run(benchmark, monkeypatch, tmp_path, "--parts", "a,b")
     assert len(json.loads((tmp_path / "out.json").read_text())["b"]["runs"]) == 1
+
+
+def test_a_model_of_a_known_shape_is_made_once(benchmark, monkeypatch, tmp_path):
+    import machine
+
+    small = machine.KNOWN["mistral-7b"].__class__(2, 32, 48, 4, 2, 8, 500, False)
+    monkeypatch.setitem(machine.KNOWN, "mistral-7b", small)
+    monkeypatch.setattr(benchmark, "Peer", Nano)
+    Nano.error = benchmark.PeerError
+    words = ("--shape", "mistral-7b", "--work", tmp_path / "work", "--dtype", "bfloat16", "--parts", "a,c")
+    found = run(benchmark, monkeypatch, tmp_path, *words)
+    assert (
+        found["model"] == "mistral-7b-bfloat16" and found["a"]["tolerance"] == 5e-2 and found["c"]["same_suffix"] == 2
+    )
+    made = (tmp_path / "work/mistral-7b-bfloat16/model.safetensors").stat()
+    assert made.st_size < 2.2 * small.parameters + 10_000  # two bytes a weight
+    assert run(benchmark, monkeypatch, tmp_path, *words)["c"]["cases"] == 2
+    assert (tmp_path / "work/mistral-7b-bfloat16/model.safetensors").stat().st_mtime_ns == made.st_mtime_ns
+    with pytest.raises(SystemExit, match="--shape mixtral: there is no such shape; there are"):
+        run(benchmark, monkeypatch, tmp_path, "--shape", "mixtral")
+    with pytest.raises(SystemExit, match="tied head are not those of the random model"):
+        run(benchmark, monkeypatch, tmp_path, "--shape", "smollm2-135m")
 
 
 def test_a_suffix_that_merges_with_its_surroundings_does_not_survive(benchmark, monkeypatch):

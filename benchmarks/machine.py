@@ -1,0 +1,99 @@
+"""What the benchmarks share: clocks that wait for a GPU, the rate of matrix products, random models of a known shape, a table."""
+
+import csv
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+if str(ROOT / "workflow") not in sys.path:
+    sys.path.append(str(ROOT / "workflow"))
+
+from pipeline.costs.shapes import KNOWN  # noqa: E402
+
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+ROWS = {"cpu": 256, "cuda": 8192}  # tokens of the matrix products that are timed
+DRAWN_FROM = ("benign_instructions", "benign_chat")  # texts of data/ that a random model's tokenizer is made from
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def clock_of(device: torch.device, name: str = "wall") -> Callable[[], float]:
+    """Seconds of a clock of CLOCKS at which the device has done what it was told."""
+
+    def now() -> float:
+        wait(device)
+        return CLOCKS[name]()
+
+    if device.type == "cuda" and name == "cpu":
+        sys.exit("error: --clock cpu does not count what a GPU does; use --clock wall")
+    return now
+
+
+def named(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def matrix_rate(
+    device: torch.device, dtype: torch.dtype, d: int, wide: Sequence[int], now: Callable[[], float]
+) -> float:
+    """Operations a second of products [tokens, d] · [d, w] for w in `wide`, a block's own shapes: the best of a few."""
+    best, tokens = 0.0, ROWS[device.type]
+    for w in wide:
+        a, b = (torch.randn(*size, device=device, dtype=dtype) for size in ((tokens, d), (d, w)))
+        for _ in range(5):
+            began = now()
+            for _ in range(10):
+                a @ b
+            best = max(best, 10 * 2 * tokens * d * w / (now() - began))
+    return best
+
+
+def random_model(name: str, dtype: str, device: str, work: Path) -> Path:
+    """A folder with random weights of a known model's shape (costs/shapes.py) and a tokenizer of this project's texts, made
+    on the device where it is missing. Its losses say nothing; what it costs is what the model costs."""
+    from safety_geometry.models.tiny import write_tiny_model
+
+    if name not in KNOWN:
+        sys.exit(f"error: --shape {name}: there is no such shape; there are {', '.join(KNOWN)}")
+    shape, folder = KNOWN[name], work / f"{name}-{dtype}"
+    if shape.head_dim * shape.heads != shape.hidden or shape.tied:
+        sys.exit(
+            f"error: --shape {name}: its heads or its tied head are not those of the random model; take mistral-7b"
+        )
+    if not (folder / ".done").exists():
+        print(f"making random weights of {name}'s shape in {folder}", flush=True)
+        lines = [line for file in DRAWN_FROM for line in (ROOT / f"data/{file}.jsonl").read_text("utf-8").splitlines()]
+        texts = [json.dumps(json.loads(line)) for line in lines] + ["system\nuser\nassistant\n ! x a"] * 50
+        folder.mkdir(parents=True, exist_ok=True)
+        write_tiny_model(
+            folder, texts, seed=0, vocabulary=shape.vocabulary, hidden=shape.hidden, layers=shape.layers, heads=shape.heads,
+            intermediate=shape.intermediate, kv_heads=shape.kv_heads, context=4096, deviation=0.02, dtype=dtype, device=device,
+        )  # fmt: skip
+        (folder / ".done").touch()
+    return folder
+
+
+def show(rows: Sequence[dict], path: Path | None) -> None:
+    """A table, printed and, with a path, as CSV; a row lacks what it does not have."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    cells = [names, *([_text(row.get(name)) for name in names] for row in rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    print("\n" + "\n".join("  ".join(text.rjust(w) for text, w in zip(line, widths, strict=True)) for line in cells))
+    if path is not None:
+        with path.open("w", newline="", encoding="utf-8") as out:
+            table = csv.DictWriter(out, names, lineterminator="\n")
+            table.writeheader()
+            table.writerows([{k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows])
+
+
+def _text(value: object) -> str:
+    return "" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)

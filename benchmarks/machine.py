@@ -72,7 +72,7 @@ def random_model(name: str, dtype: str, device: str, work: Path) -> Path:
     if not (folder / ".done").exists():
         print(f"making random weights of {name}'s shape in {folder}", flush=True)
         lines = [line for file in DRAWN_FROM for line in (ROOT / f"data/{file}.jsonl").read_text("utf-8").splitlines()]
-        texts = [json.dumps(json.loads(line)) for line in lines] + ["system\nuser\nassistant\n ! x a"] * 50
+        texts = [json.dumps(json.loads(line)) for line in lines] + ["system\nuser\nassistant\n ! x a"] * 2000
         folder.mkdir(parents=True, exist_ok=True)
         write_tiny_model(
             folder, texts, seed=0, vocabulary=shape.vocabulary, hidden=shape.hidden, layers=shape.layers, heads=shape.heads,

@@ -171,6 +171,61 @@ def test_r2d2_step(monkeypatch, model, tmp_path, capsys):
     assert all(before["floor_s"][part] > 0 for part in ("scoring", "gradient", "prefix", "training", "total"))
     assert after["before"]["seconds"] == before["seconds"]
     assert "before   share" in capsys.readouterr().out
+    run(
+        monkeypatch,
+        module,
+        *words,
+        "--row-tokens",
+        300,
+        "--batch-size",
+        2,
+        "--csv",
+        tmp_path / "step.csv",
+        "--json",
+        tmp_path / "long.json",
+    )
+    table = pd.read_csv(tmp_path / "step.csv").set_index("part")
+    assert list(table.index) == ["scoring", "gradient", "prefix", "training", "total"] and (table["rows"] == 2).all()
+    assert ((table["share"] > 0) & (table["share"] < 1)).all()
+    assert table["share"].tolist() == pytest.approx((table["floor_s"] / table["seconds"]).tolist(), rel=1e-4)
+    long = json.loads((tmp_path / "long.json").read_text())
+    assert 250 < long["row_tokens"] <= 400 and long["floor_s"]["training"] > before["floor_s"]["training"]
+
+
+def test_r2d2_step_of_the_papers_at_a_known_shape(monkeypatch, tmp_path):
+    """The papers' configuration (180 cases, 16 rows one by one), cut in the attack's width, on random weights in bfloat16."""
+    config = read_config(ROOT / "configs/paper.yaml")
+    config["pool"]["gcg"] |= {"width": 4, "steps": 1, "top_k": 16, "batch_size": 8}
+    config["pool"]["per_step"], config["train"]["rows"] = 2, 3
+    (tmp_path / "config.yaml").write_text(written(config))
+    module, machine = script("r2d2_step"), importlib.import_module("machine")
+    monkeypatch.setitem(
+        machine.KNOWN, "mistral-7b", machine.KNOWN["mistral-7b"].__class__(2, 32, 48, 4, 2, 8, 600, False)
+    )
+    for names in module.TIMED.values():
+        for name in names:
+            monkeypatch.setattr(module.gcg, name, getattr(module.gcg, name, None), raising=False)
+    words = [
+        "--shape",
+        "mistral-7b",
+        "--work",
+        tmp_path,
+        "--dtype",
+        "bfloat16",
+        "--config",
+        tmp_path / "config.yaml",
+        "--steps",
+        "1",
+    ]
+    run(monkeypatch, module, *words, "--csv", tmp_path / "step.csv")
+    table = pd.read_csv(tmp_path / "step.csv")
+    assert (
+        set(table["model"]) == {"mistral-7b-bfloat16"}
+        and set(table["dtype"]) == {"bfloat16"}
+        and set(table["card"]) == {"CPU"}
+    )
+    with pytest.raises(SystemExit, match="use --clock wall"):
+        run(monkeypatch, module, *words, "--device", "cuda", "--clock", "cpu")
 
 
 def test_pool_trial(monkeypatch, model, tmp_path, capsys):

@@ -8,7 +8,7 @@ from pipeline.costs.shapes import fetched, tiny
 from transformers import LlamaConfig
 
 from safety_geometry.models.loading import load_model
-from safety_geometry.models.tiny import random_llama, write_tiny_model
+from safety_geometry.models.tiny import make_tokenizer, random_llama, write_tiny_model
 
 TEXTS = ["a text of some words and of others"] * 20
 SIZES = {"vocabulary": 300, "hidden": 32, "layers": 3, "heads": 4}
@@ -22,6 +22,15 @@ def test_the_folder_is_of_the_shape_that_costs_are_counted_for(tmp_path, more):
     assert model.config.max_position_embeddings == more.get("context", 512)
     spread = float(model.model.layers[1].mlp.up_proj.weight.std())
     assert spread == pytest.approx(more.get("deviation", 0.2), rel=0.1)
+
+
+def test_every_id_has_a_text_that_gives_it_again(tmp_path):
+    """Else the answers of a model with more ids than the texts gave would be shorter as texts."""
+    tokenizer, made_up = make_tokenizer(TEXTS, 400), range(350, 400)
+    assert len(tokenizer) == 400
+    again = [tokenizer(tokenizer.decode([i]), add_special_tokens=False)["input_ids"] for i in made_up]
+    assert again == [[i] for i in made_up]
+    assert tokenizer(tokenizer.decode([399, 380, 399]), add_special_tokens=False)["input_ids"] == [399, 380, 399]
 
 
 def test_the_dtype_is_that_of_the_weights_and_nothing_is_left_changed():

@@ -53,7 +53,7 @@ def tiny(tmp_path_factory):
     config = read_config(ROOT / REHEARSAL)
     config["model"] |= {"dtype": "float32", "device": "cpu", "threads": 1}
     config["model"]["tiny"] |= {
-        "vocabulary": 600,
+        "vocabulary": 14000,
         "hidden": 32,
         "layers": 6,
         "heads": 4,

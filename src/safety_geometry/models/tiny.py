@@ -20,6 +20,7 @@ TEMPLATE = (
 
 
 def make_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """Of exactly `vocabulary` tokens: where the texts give fewer, made-up words fill it, so that each id has a text."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -29,6 +30,8 @@ def make_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizer
         vocab_size=vocabulary, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
     tokenizer.train_from_iterator(texts, trainer)
+    if (known := tokenizer.get_vocab_size()) < vocabulary:
+        tokenizer.add_tokens([f"<{number}>" for number in range(known, vocabulary)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, bos_token="<|start|>", eos_token="<|end|>", pad_token="<|pad|>",
         chat_template=TEMPLATE,

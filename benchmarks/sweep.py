@@ -5,20 +5,23 @@ through the Hugging Face model with a forward pre-hook, logits at the last posit
 padding, tried here. Since its cells cost the same each, it runs some of them, half before and half after the engine, and the
 time of one is multiplied. Sites: the carrier's own layer, which is the headline, and an early, a middle and a late one.
 Generation: a target and controls in one batch against one cell after the other with a cache and hooks; the tokens have to be
-the same. Beside the times stands the floor: the least work over the rate of plain forward passes measured here too.
+the same. Beside the times stands the floor: the least work over the rate of plain forward passes measured here too, and the share of
+the rate of matrix products that this work is in the engine's time.
 
-    PYTHONPATH=src python benchmarks/sweep.py --study results/default --json sweep.json
+    PYTHONPATH=src python benchmarks/sweep.py --study results/default --json sweep.json --csv sweep.csv
+    PYTHONPATH=src python benchmarks/sweep.py --study results/gpu --device cuda --batch-size 1024 --batches 32,128,512 --json sweep.json
 
 Exit status 1: logits or log-odds of a cell differ by more than 1e-4, or an answer differs.
 """
 
 import argparse
 import json
-import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from machine import CLOCKS, clock_of, matrix_rate, named
+from machine import show as show_table
 from safetensors import safe_open
 
 from safety_geometry.causal.readout import clean_prompts, read_log_odds
@@ -36,14 +39,18 @@ ROOT = Path(__file__).resolve().parents[1]
 OPENINGS = ["Sorry", "I", "Unfortunately"]
 WANTED, AGREE = 3.0, 1e-4
 Cell = tuple[Intervention, ...]
+now = CLOCKS["wall"]  # of the device, once main has begun
 
 
 def main() -> None:
+    global now
     options = arguments()
+    device = torch.device(options.device)
+    now = clock_of(device)
     configure(options.threads)
     torch.set_grad_enabled(False)
     chat = ChatFormat(load_tokenizer(options.model))
-    model = load_model(options.model, adapter=options.adapter)
+    model = load_model(options.model, device=options.device, adapter=options.adapter)
     runner, prompts = Runner(model), requests(chat, options.prompts)
     openings = opening_ids(chat, OPENINGS, texts(options.prompts)[:3])
     own, direction = carrier(options, runner, chat)
@@ -51,6 +58,7 @@ def main() -> None:
     print(f"{options.threads} thread(s), {len(prompts)} prompts, {depth} blocks, carrier at layer {own}")
 
     rate = forward_rate(model, depth, prompts)
+    matrix = matrix_rate(device, runner.dtype, runner.d, [runner.d, runner.config.intermediate_size], now)
     layout, trials = best_layout(model, prompts, cells(own, direction, 0, [1.0])[0], options.batches)
     sites = {"own": own, "early": round(depth / 6), "middle": depth // 2, "late": round(0.8 * depth)}
     found = {}
@@ -67,9 +75,10 @@ def main() -> None:
         "model": options.model.name, "adapter": options.adapter is not None, "threads": options.threads,
         "torch": torch.__version__, "prompts": len(prompts), "controls": options.controls, "strengths": options.strengths,
         "engine_batch": options.batch_size, "naive_layout": list(layout), "naive_trials_s": trials, "forward_rate": rate,
-        "readout": found, "generation": spoken,
+        "readout": found, "generation": spoken, "card": named(device), "matrix_rate": matrix,
     }  # fmt: skip
     show(result)
+    show_table(table(result, runner), options.csv)
     if options.json is not None:
         options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     if not worst(result) <= AGREE or spoken["different_answers"]:
@@ -107,7 +116,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--answers", type=int, default=8, help="prompts of the generation cells")
     parser.add_argument("--tokens", type=int, default=16)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--csv", type=Path, help="a table of all sites and of generation")
     options = parser.parse_args()
     if options.model is None:
         options.model = options.study / "models/base"
@@ -175,18 +186,18 @@ def readout(runner, chat, prompts, made, openings, batch_size, layout, count, ra
 
     def run(which: list[int]) -> None:
         for i in which:
-            started = time.perf_counter()
+            started = now()
             naive[i] = hooked(runner.model, prompts, made[i][0], *layout)
-            times.append(time.perf_counter() - started)
+            times.append(now() - started)
 
     run(first)
-    started = time.perf_counter()
+    started = now()
     clean = clean_prompts(runner, prompts, [layer], chat.n_prefix)
     odds = read_log_odds(runner, clean, made, openings, batch_size)
-    engine = time.perf_counter() - started
+    engine = now() - started
     run(second)
 
-    theirs = torch.stack([refusal_log_odds(naive[i], openings) for i in some])
+    theirs = torch.stack([refusal_log_odds(naive[i], openings) for i in some]).cpu()
     logits = np.max([float((last_logits(runner, clean, made[i]) - naive[i]).abs().max()) for i in some])
     batch, above = clean.batch, runner.n_layers - layer
     alone = len(batch.prefix) + int(batch.lengths.sum())
@@ -197,20 +208,20 @@ def readout(runner, chat, prompts, made, openings, batch_size, layout, count, ra
         "cells": len(made), "engine_s": engine, "naive_cells": len(some), "naive_cell_s": times,
         "naive_s": each * (len(made) + 1), "ratio": each * (len(made) + 1) / engine,
         "difference_logits": float(logits), "difference_log_odds": float((odds[some] - theirs).abs().max()),
-        "work_ratio": whole / needed, "floor_s": needed / rate, "floor_share": needed / rate / engine,
+        "work_ratio": whole / needed, "floor_s": needed / rate, "floor_share": needed / rate / engine, "needed": needed,
     }  # fmt: skip
 
 
 def last_logits(runner: Runner, clean, cell: Cell) -> torch.Tensor:
     """The engine's logits [n, V] after every prompt, which the readout makes into one number each."""
-    n = len(clean.lengths)
-    prefix, rows = edited_prefix(runner, clean, cell[0].layer, [cell]), torch.arange(n)
-    h = restart(runner, clean, cell[0].layer, rows, [cell] * n, prefix, torch.zeros(n, dtype=torch.long))
+    n, prefix = len(clean.lengths), edited_prefix(runner, clean, cell[0].layer, [cell])
+    rows, first = (make(n, device=runner.device, dtype=torch.long) for make in (torch.arange, torch.zeros))
+    h = restart(runner, clean, cell[0].layer, rows, [cell] * n, prefix, first)
     return runner.logits(h[rows, clean.lengths - 1])
 
 
 def hook(model, item: Intervention):
-    u, strength = item.basis[0], item.strength
+    u, strength = item.basis[0].to(model.device), item.strength
 
     def change(module, args):
         return (args[0] - strength * (args[0] @ u)[..., None] * u, *args[1:])
@@ -223,7 +234,7 @@ def hooked(model, prompts, item: Intervention, size: int, side: str) -> torch.Te
     handle, out = hook(model, item), [None] * len(prompts)
     for chunk in length_batches([len(p) for p in prompts], size):
         width = max(len(prompts[i]) for i in chunk)
-        ids, mask = (torch.zeros(len(chunk), width, dtype=torch.long) for _ in range(2))
+        ids, mask = (torch.zeros(len(chunk), width, dtype=torch.long, device=model.device) for _ in range(2))
         for k, i in enumerate(chunk):
             start = width - len(prompts[i]) if side == "left" else 0
             ids[k, start : start + len(prompts[i])] = torch.tensor(prompts[i])
@@ -233,7 +244,7 @@ def hooked(model, prompts, item: Intervention, size: int, side: str) -> torch.Te
             found = model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=1).logits[:, -1]  # fmt: skip
         else:
             h = model.model(input_ids=ids, use_cache=False).last_hidden_state
-            found = model.lm_head(h[torch.arange(len(chunk)), mask.sum(1) - 1])
+            found = model.lm_head(h[torch.arange(len(chunk), device=h.device), mask.sum(1) - 1])
             if cap := getattr(model.config, "final_logit_softcapping", None):
                 found = cap * torch.tanh(found / cap)
         for k, i in enumerate(chunk):
@@ -248,9 +259,9 @@ def best_layout(model, prompts, cell: Cell, sizes: list[int]) -> tuple[tuple[int
     times: dict[tuple[int, str], float] = {}
 
     def attempt(size: int, side: str) -> None:
-        started = time.perf_counter()
+        started = now()
         hooked(model, prompts, cell[0], size, side)
-        times[size, side] = time.perf_counter() - started
+        times[size, side] = now() - started
 
     for size in sizes:
         attempt(size, "left")
@@ -266,12 +277,12 @@ def generation(runner: Runner, chat: ChatFormat, prompts, layer, direction, opti
     asked, limit = prompts[: options.answers], options.tokens
     made = cells(layer, direction, 4, [1.0])
     edits = [cell for cell in made for _ in asked]
-    started = time.perf_counter()
+    started = now()
     ours = generate(runner, asked * len(made), chat.stop_ids, limit, len(edits), chat.n_prefix, edits)
-    engine = time.perf_counter() - started
-    started = time.perf_counter()
+    engine = now() - started
+    started = now()
     theirs = [answer for cell in made for answer in greedy(runner.model, asked, cell[0], chat.stop_ids, limit)]
-    naive = time.perf_counter() - started
+    naive = now() - started
     drawn = [len(answer.ids) + (not answer.hit_limit) for answer in ours]  # the stop token is drawn too
     batch = pack(asked, share=chat.n_prefix)
     fill = (len(batch.prefix) + int(batch.lengths.sum())) * len(made) * runner.n_layers / rate
@@ -289,7 +300,7 @@ def generation(runner: Runner, chat: ChatFormat, prompts, layer, direction, opti
 def greedy(model, prompts, item: Intervention, stops, limit: int) -> list[list[int]]:
     """Greedy answers of one cell: left padding, Hugging Face's cache, a hook on every pass."""
     handle, width = hook(model, item), max(map(len, prompts))
-    ids, mask = (torch.zeros(len(prompts), width, dtype=torch.long) for _ in range(2))
+    ids, mask = (torch.zeros(len(prompts), width, dtype=torch.long, device=model.device) for _ in range(2))
     for k, prompt in enumerate(prompts):
         ids[k, width - len(prompt) :], mask[k, width - len(prompt) :] = torch.tensor(prompt), 1
     answers, ended, cache = [[] for _ in prompts], [False] * len(prompts), None
@@ -313,11 +324,11 @@ def greedy(model, prompts, item: Intervention, stops, limit: int) -> list[list[i
 
 def step_seconds(model, rows: int) -> float:
     """Seconds of one token of so many rows through all blocks and the head, without cache and edits: the best of five."""
-    ids, times = torch.ones(rows, 1, dtype=torch.long), []
+    ids, times = torch.ones(rows, 1, dtype=torch.long, device=model.device), []
     for _ in range(5):
-        started = time.perf_counter()
+        started = now()
         model(input_ids=ids, use_cache=False)
-        times.append(time.perf_counter() - started)
+        times.append(now() - started)
     return min(times)
 
 
@@ -328,12 +339,27 @@ def forward_rate(model, n_layers: int, rows: list[tuple[int, ...]]) -> float:
     """Tokens × layers a second of plain forward passes without padding and head: the best of a few shapes."""
     width, best = min(map(len, rows)), 0.0
     for size in (8, 16, 32, 64):
-        ids = torch.tensor([rows[i % len(rows)][:width] for i in range(size)])
+        ids = torch.tensor([rows[i % len(rows)][:width] for i in range(size)], device=model.device)
         for _ in range(2):
-            started = time.perf_counter()
+            started = now()
             model.model(input_ids=ids, use_cache=False)
-            best = max(best, size * width * n_layers / (time.perf_counter() - started))
+            best = max(best, size * width * n_layers / (now() - started))
     return best
+
+
+def table(result: dict, runner: Runner) -> list[dict]:
+    """A row for each site, and one for generation, which has no count of operations of its own."""
+    layer = 2 * sum(p.numel() for p in runner.layers[0].parameters() if p.ndim == 2)  # operations of a token in a block
+    of_all = {name: result[name] for name in ("model", "card")} | {"rows": result["engine_batch"]}
+    parts = {f"readout, {site}": found for site, found in result["readout"].items()} | {
+        "generation": result["generation"]
+    }
+    rows = []
+    for part, found in parts.items():
+        share = layer * found["needed"] / found["engine_s"] / result["matrix_rate"] if "needed" in found else None
+        numbers = {name: found[name] for name in ("engine_s", "naive_s", "ratio", "floor_share")}
+        rows.append({"part": part} | of_all | numbers | {"matrix_share": share})
+    return rows
 
 
 def worst(result: dict) -> float:

@@ -67,6 +67,10 @@ def test_sweep(monkeypatch, model, tmp_path, capsys):
         assert row["ratio"] > 0 and 0 < row["floor_share"] < math.inf
     assert result["generation"]["different_answers"] == 0 and module.worst(result) < 1e-4
     assert "agree within 0.0001" in capsys.readouterr().out
+    run(monkeypatch, module, *words, "--csv", tmp_path / "sweep.csv")
+    table = pd.read_csv(tmp_path / "sweep.csv").set_index("part")
+    assert list(table.index) == [*(f"readout, {site}" for site in ("own", "early", "middle", "late")), "generation"]
+    assert table["matrix_share"].iloc[:4].between(0, 1).all() and (table["ratio"] > 0).all()
 
     right = module.read_log_odds
     monkeypatch.setattr(module, "read_log_odds", lambda *a: right(*a) + 2e-4)

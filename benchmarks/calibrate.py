@@ -186,7 +186,7 @@ def beyond_the_cache(device: torch.device) -> float:
 def last_cache(folder: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> int:
     """Bytes of the last cache of the first core; 0 where Linux does not tell."""
     units = {"K": 2**10, "M": 2**20}
-    sizes = [file.read_text().strip() for file in folder.glob("index*/size")]
+    sizes = [file.read_text(encoding="utf-8").strip() for file in folder.glob("index*/size")]
     return max((int(size[:-1]) * units[size[-1]] for size in sizes if size[-1:] in units), default=0)
 
 

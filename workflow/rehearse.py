@@ -1,4 +1,4 @@
-"""`make rehearse`: the papers' graph and shapes on this machine's GPU, and what each stage took beside what was said of it.
+"""`make rehearse`: the papers' graph and shapes on this machine's GPU, each stage beside what was said of it.
 
 Runs configs/rehearsal.yaml from the start (or goes on where it was stopped), one model job at a time, prints seconds,
 memory and GPU memory of every stage with what the cost model said and how many times that is, and writes the table to

@@ -26,8 +26,8 @@ MOVING = "docs/moving.md"
 # Where null is a value: as the models in `settings` say (a test compares them), which jobs do without.
 NULLS = frozenset(
     tuple(key.split(".")) for key in ( "model.source", "model.format", "model.system", "prompts.target_words",
-    "prompts.sets.*.source", "pool.gcg.mellowmax", "pool.gcg.probe", "attacks.gcg.mellowmax", "attacks.gcg.probe",
-    "completions.every_save.*", "completions.sampled",
+    "prompts.sets.*.source", "pool.gcg.mellowmax", "pool.gcg.probe", "pool.gcg.lsgm", "attacks.gcg.mellowmax",
+    "attacks.gcg.probe", "attacks.gcg.lsgm", "completions.every_save.*", "completions.sampled",
     "judges.labelled", "judges.labelled.refusal.source", "judges.labelled.harm.source",
     "judges.labelled.severity", "judges.labelled.severity.source",
     "judges.hand_labels", "judges.embeddings", "judges.harmbench", "judges.strongreject",

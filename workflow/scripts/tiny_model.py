@@ -1,6 +1,7 @@
-"""A random Llama with a byte-level BPE tokenizer trained on the project's own prompts, for the smoke study and rehearsals.
+"""A random Llama with a byte-level BPE tokenizer trained on the project's own prompts, for smoke study and rehearsals.
 
-params: seed, vocabulary, hidden, layers, heads, system; maybe intermediate, kv_heads, context, deviation, dtype, device.
+params: seed, vocabulary, hidden, layers, heads, system; maybe intermediate, kv_heads, context, deviation, dtype,
+device.
 """
 
 import json

@@ -114,8 +114,8 @@ class Shape(Settings):
 
 
 class Tiny(Settings):
-    """A seeded random Llama with a tokenizer of its own, for tests and rehearsals; made on `device` in `dtype` where that
-    is a GPU."""
+    """A seeded random Llama with a tokenizer of its own, for tests and rehearsals; made on `device` in `dtype` where
+    that is a GPU."""
 
     seed: Natural = key("Seed of its weights.")
     vocabulary: at_least(300) = key("Tokens.")

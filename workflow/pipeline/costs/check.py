@@ -1,4 +1,4 @@
-"""A finished run beside what was said of it: seconds, memory and GPU memory from benchmark files and logs of its jobs."""
+"""A finished run beside what was said of it: seconds, memory and GPU memory from its jobs' benchmark files and logs."""
 
 import csv
 import re

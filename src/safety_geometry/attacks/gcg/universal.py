@@ -66,8 +66,8 @@ def attack_together(
         save: is given the state after every step, a dict that JSON can hold.
 
     Raises:
-        ValueError: no starts, or starts of different tokens; `echo`, `buffer`, `probe` or `momentum`, which are of single
-            requests; a state of another attack.
+        ValueError: no starts, or starts of different tokens; `echo`, `buffer`, `probe` or `momentum`, which are of
+            single requests; a state of another attack.
         CacheError: the recomputed loss is another one.
     """
     if len({start.tokens for start in starts}) != 1:

@@ -76,7 +76,7 @@ def main() -> None:
         "model": options.model.name, "dtype": options.dtype, "device": options.device, "threads": options.threads, "clock": options.clock,
         "torch": torch.__version__, "top_k": TOP_K, "suffix_length": LENGTH, "batch_size": options.batch_size, "card": named(device),
         "forward_rate": forward_rate(runner, cases[0]),
-        "matrix_rate": matrix_rate(device, runner.dtype, runner.d, [runner.d, runner.config.intermediate_size], now),
+        "matrix_rate": matrix_rate(runner, now),
     }  # fmt: skip
     print(f"{named(device)}, {options.threads} thread(s), {result['forward_rate']:.0f} tokens/s of plain forward passes,"
           f" {result['matrix_rate'] / 1e12:.2f} TFLOP/s of matrix products", flush=True)  # fmt: skip

@@ -16,7 +16,7 @@ import json
 from pathlib import Path
 
 import torch
-from matrix_rate import matrix_rate, named, operations, seconds
+from machine import matrix_rate, named, operations, seconds
 
 from safety_geometry.models.chat import ChatFormat
 from safety_geometry.models.generation import generate

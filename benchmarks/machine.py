@@ -15,8 +15,10 @@ if str(ROOT / "workflow") not in sys.path:
 
 from pipeline.costs.shapes import KNOWN  # noqa: E402
 
+from safety_geometry.models.runner import Runner  # noqa: E402
+
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
-ROWS = {"cpu": 256, "cuda": 8192}  # tokens of the matrix products that are timed
+ROWS = {"cpu": 256, "cuda": 16384}  # tokens of the matrix products that are timed
 DRAWN_FROM = ("benign_instructions", "benign_chat")  # texts of data/ that a random model's tokenizer is made from
 
 
@@ -42,19 +44,34 @@ def named(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
-def matrix_rate(
-    device: torch.device, dtype: torch.dtype, d: int, wide: Sequence[int], now: Callable[[], float]
-) -> float:
-    """Operations a second of products [tokens, d] · [d, w] for w in `wide`, a block's own shapes: the best of a few."""
-    best, tokens = 0.0, ROWS[device.type]
-    for w in wide:
-        a, b = (torch.randn(*size, device=device, dtype=dtype) for size in ((tokens, d), (d, w)))
+def seconds(action: Callable[[], object], device: torch.device) -> float:
+    """Wall time of an action, to the end of what it started on the device."""
+    now = clock_of(device)
+    began = now()
+    action()
+    return now() - began
+
+
+@torch.inference_mode()
+def matrix_rate(runner: Runner, now: Callable[[], float] | None = None) -> float:
+    """Operations a second of products [tokens, d] · [d, w] in the shapes of the model's blocks, the best of a few; now: a
+    clock of `clock_of`, wall time unless given."""
+    now, best, tokens = now or clock_of(runner.device), 0.0, ROWS[runner.device.type]
+    kind = {"dtype": runner.dtype, "device": runner.device}
+    for wide in (runner.d, runner.config.intermediate_size):
+        a, b = torch.randn(tokens, runner.d, **kind), torch.randn(runner.d, wide, **kind)
         for _ in range(5):
             began = now()
             for _ in range(10):
                 a @ b
-            best = max(best, 10 * 2 * tokens * d * w / (now() - began))
+            best = max(best, 10 * 2 * tokens * runner.d * wide / (now() - began))
     return best
+
+
+def operations(runner: Runner) -> tuple[float, float]:
+    """Of one token through all blocks, attention scores not counted, and of the logits after it."""
+    blocks = sum(p.numel() for block in runner.layers for p in block.parameters() if p.ndim == 2)
+    return 2.0 * blocks, 2.0 * runner.body.embed_tokens.weight.numel()
 
 
 def random_model(name: str, dtype: str, device: str, work: Path) -> Path:

@@ -101,7 +101,7 @@ def main() -> None:
         parts["bookkeeping"] = total - sum(parts.values())
         steps.append(parts | {"total": total})
     runner = trainer.runner
-    rate = matrix_rate(device, runner.dtype, runner.d, [runner.d, runner.config.intermediate_size], now)
+    rate = matrix_rate(runner, now)
     floor = {part: work / rate for part, work in operations(trainer).items()}
     result = {
         "model": options.model.name, "threads": options.threads, "clock": options.clock, "torch": torch.__version__, "steps": steps,

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matrix_rate import matrix_rate, named, operations, seconds
+from machine import matrix_rate, named, operations, seconds
 from scoring_hooks import Sites, hooked, naive
 
 from safety_geometry.artefacts.candidate_scores import CandidateScores

@@ -58,7 +58,7 @@ def main() -> None:
     print(f"{options.threads} thread(s), {len(prompts)} prompts, {depth} blocks, carrier at layer {own}")
 
     rate = forward_rate(model, depth, prompts)
-    matrix = matrix_rate(device, runner.dtype, runner.d, [runner.d, runner.config.intermediate_size], now)
+    matrix = matrix_rate(runner, now)
     layout, trials = best_layout(model, prompts, cells(own, direction, 0, [1.0])[0], options.batches)
     sites = {"own": own, "early": round(depth / 6), "middle": depth // 2, "late": round(0.8 * depth)}
     found = {}

@@ -12,6 +12,7 @@ import torch
 import yaml
 from pipeline import devices
 from pipeline.config_file import device_of, read_study
+from pipeline.costs.check import PEAK
 from pipeline.costs.facts import Facts
 from pipeline.costs.rates import read_rates
 from pipeline.devices import given_gpus
@@ -130,8 +131,8 @@ def test_a_job_gets_its_share_of_a_card_or_what_it_needs_and_its_command_says_so
 
 
 @pytest.mark.parametrize("given", ["", "0", "4700"])
-def test_a_job_is_held_to_its_share_and_says_what_it_took(monkeypatch, given):
-    fractions, job = [], SimpleNamespace(gpu_memory=dict, grows=False)
+def test_a_job_is_held_to_its_share_and_says_what_it_took(monkeypatch, capsys, given):
+    fractions, at_end, job = [], [], SimpleNamespace(gpu_memory=dict, grows=False)
     monkeypatch.setenv("GPU_MEM_MB", given)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
@@ -140,11 +141,14 @@ def test_a_job_is_held_to_its_share_and_says_what_it_took(monkeypatch, given):
         torch.cuda, "set_per_process_memory_fraction", lambda share, card: fractions.append((share, card))
     )
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda card: 2_345_678_901)
+    monkeypatch.setattr(_gpu.atexit, "register", at_end.append)
     _gpu.share(job, {"device": "cpu"})
     assert not job.grows and job.gpu_memory() == {}
-    _gpu.share(job, {"device": "cuda"})
+    _gpu.share(job, {"device": "cuda", "grow_batches": True})
     assert fractions == ([((4700 - _gpu.CONTEXT) / 80_000, 0)] if given == "4700" else [])  # torch wants a number
     assert job.gpu_memory() == {"given_mb": int(given or 0), "peak_mb": 3100} and job.grows
+    at_end[0]()
+    assert PEAK.search(capsys.readouterr().out)[1] == "2346"
     _gpu.share(job, {"device": "cuda", "grow_batches": False})
     assert not job.grows
     monkeypatch.setenv("WORLD_SIZE", "2")

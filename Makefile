@@ -22,7 +22,7 @@ override STUDY = $(shell sed -nE "s/^study:[[:space:]]+([\"']?)([A-Za-z0-9][A-Za
 override REFERENCE = docs/results$(if $(filter-out default,$(STUDY)),/$(STUDY))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help run run-full smoke plan plan-cost plan-paper rehearse power calibrate export label-sample report test test-long test-unit test-gpu lint format verify check accept reference clean-study named-study
+.PHONY: help run run-full smoke plan plan-cost plan-paper rehearse power calibrate export label-sample report test test-long test-unit test-gpu lint format verify compare check accept reference clean-study named-study
 .PHONY: cluster cluster-plan cluster-recover cluster-install test-cluster test-slurm test-conda
 
 help: ## list the targets
@@ -121,6 +121,9 @@ format: $(VENV)/.dev ## format the code
 
 verify: named-study $(VENV)/.run ## whether your verdicts and headline values are those of the reference of CONFIG's study, in docs/results
 	@PYTHONPATH=src python workflow/scripts/verify.py --results results/$(STUDY)/tables --reference $(REFERENCE)/tables
+
+compare: $(VENV)/.run ## two studies side by side: make compare A=results/one B=results/other (TO=FOLDER: where to write)
+	@PYTHONPATH=src python workflow/scripts/compare.py $(if $(TO),--to $(call quoted,TO)) $(ARGS) -- $(call quoted,A) $(call quoted,B)
 
 check: $(VENV)/.run ## compare every artefact of CONFIG's study with what was written
 	@python workflow/check.py --configfile $(call quoted,CONFIG) $(ARGS)

@@ -22,7 +22,7 @@ override STUDY = $(shell sed -nE "s/^study:[[:space:]]+([\"']?)([A-Za-z0-9][A-Za
 override REFERENCE = docs/results$(if $(filter-out default,$(STUDY)),/$(STUDY))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help run run-full smoke plan plan-cost plan-paper rehearse power calibrate export label-sample report test test-long test-unit test-gpu lint format verify compare check accept reference clean-study named-study
+.PHONY: help run run-full smoke plan plan-cost plan-paper rehearse power calibrate export label-sample report summary test test-long test-unit test-gpu lint format verify compare check accept reference clean-study named-study
 .PHONY: cluster cluster-plan cluster-recover cluster-install test-cluster test-slurm test-conda
 
 help: ## list the targets
@@ -67,6 +67,9 @@ calibrate: $(VENV)/.run ## measure this machine for plan-cost (a minute); writes
 
 export: $(VENV)/.run ## a checkpoint of CONFIG's study as a model folder: make export CHECKPOINT=r2d2:30 TO=FOLDER
 	@python workflow/export.py --configfile $(call quoted,CONFIG) --checkpoint $(call quoted,CHECKPOINT) --folder $(call quoted,TO) $(ARGS)
+
+summary: $(VENV)/.run ## results/<study>/summary.html of CONFIG anew: one page of a finished study (make run makes it too)
+	@python workflow/summary.py --configfile $(call quoted,CONFIG) $(ARGS)
 
 label-sample: $(VENV)/.run ## 150 answers of CONFIG's finished study to label by hand, before their scores are seen (ARGS=--answers N)
 	@python workflow/label_sample.py --configfile $(call quoted,CONFIG) $(ARGS)

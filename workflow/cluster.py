@@ -37,6 +37,7 @@ from run import (
     settle_caches,
     stop_if_damaged,
     stopped_by_keys,
+    summary,
     whole_study,
 )
 
@@ -86,6 +87,7 @@ def main() -> int:
         close(run, supervisor)
     if status == 0 and not arguments.no_report and whole:
         report([*local, *extra], results)
+        summary(config, results)
     return status
 
 

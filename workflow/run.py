@@ -58,6 +58,7 @@ def main() -> int:
         close(run, supervisor)
     if status == 0 and not arguments.no_report and whole:
         report(command, results)
+        summary(config, results)
     return status
 
 
@@ -68,7 +69,7 @@ def argument_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--configfile", default="config.yaml")
     parser.add_argument("--cores", type=int, default=2, help="of this machine")
     parser.add_argument("--dead", action="store_true", help="the run that left its note here is known to be dead")
-    parser.add_argument("--no-report", action="store_true", help="leave out the HTML report")
+    parser.add_argument("--no-report", action="store_true", help="leave out the HTML report and the summary")
     parser.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="overlay of the configuration")
     return parser
 
@@ -169,26 +170,39 @@ class Log:
 def report(command: list[str], results: Path) -> None:
     """Snakemake's self-contained HTML report, unless it is newer than every table, figure and caption."""
     target = results / "report.html"
+    if outdated(target, results):
+        style = ["--report-stylesheet", str(ROOT / "workflow/report/report.css")]
+        make_page([*command, "--report", str(target), *style], "the report")
+    print(f"Report: {target}")
+
+
+def summary(config: list[str], results: Path) -> None:
+    """One page to look at (pipeline/summary.py), unless it is newer than what it shows."""
+    target = results / "summary.html"
+    if outdated(target, results, ROOT / "workflow/pipeline/summary.py"):
+        make_page([sys.executable, str(ROOT / "workflow/summary.py"), *config], "the summary")
+    print(f"Summary: {target}")
+
+
+def outdated(target: Path, results: Path, *code: Path) -> bool:
+    """Whether a page is missing or older than a table, a figure or a caption."""
     shown = [
         *(results / "tables").glob("*"),
         *(results / "figures").glob("*"),
         *(ROOT / "workflow/report").glob("*"),
         *(ROOT / "src/safety_geometry/artefacts/tables").glob("*.py"),  # captions of tables
+        *code,
     ]
     newest = max((path.stat().st_mtime for path in shown), default=0.0)
     # One of the future says nothing: the clock was set back since.
-    if not target.exists() or not newest <= target.stat().st_mtime <= time.time():
-        style = ["--report-stylesheet", str(ROOT / "workflow/report/report.css")]
-        done = subprocess.run(
-            [*command, "--report", str(target), *style],
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
-        if done.returncode:
-            sys.exit(done.stdout + done.stderr + "\nThe results are complete, but the report could not be made.")
-    print(f"Report: {target}")
+    return not target.exists() or not newest <= target.stat().st_mtime <= time.time()
+
+
+def make_page(command: list[str], what: str) -> None:
+    """Run a command that makes a page. Ends with its text where that fails."""
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
+    if done.returncode:
+        sys.exit(f"{done.stdout}{done.stderr}\nThe results are complete, but {what} could not be made.")
 
 
 def stopped_by_keys(program: Callable[[], int]) -> None:

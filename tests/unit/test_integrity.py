@@ -442,7 +442,15 @@ def said(verdict: damage.Verdict) -> list[str]:
 
 
 def test_a_study_without_a_fault(study):
-    for path in ("logs/a.log", "seed1/logs/b.log", "seed1/benchmarks/c.tsv", "report.html", "timings.csv", ".hashes/x"):
+    for path in (
+        "logs/a.log",
+        "seed1/logs/b.log",
+        "seed1/benchmarks/c.tsv",
+        "report.html",
+        "summary.html",
+        "timings.csv",
+        ".hashes/x",
+    ):
         (study / path).parent.mkdir(parents=True, exist_ok=True)
         (study / path).write_text("not made by a job")
     UnitStore(study / "private/seed1/sweep/sft/step4/store").put("a", {})

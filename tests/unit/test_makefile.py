@@ -99,7 +99,7 @@ FILES = [
     "a,b#c&d.yaml",
     "$$HOME/a.yaml",
 ]
-TARGETS = ["run", "plan", "plan-cost", "calibrate", "export", "cluster", "cluster-plan", "cluster-recover"]
+TARGETS = ["run", "plan", "plan-cost", "calibrate", "export", "summary", "cluster", "cluster-plan", "cluster-recover"]
 
 
 @pytest.mark.parametrize("target", TARGETS)

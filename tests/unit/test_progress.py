@@ -58,11 +58,12 @@ def test_logs_and_report_are_those_of_the_study_that_is_run(run, overlay, study,
     monkeypatch.setattr(run, "recover", lambda command, dead: None)
     monkeypatch.setattr(run, "execute", lambda command, supervisor, results, first=False: seen.append(results) or 0)
     monkeypatch.setattr(run, "report", lambda command, results: seen.append(results))
+    monkeypatch.setattr(run, "summary", lambda config, results: seen.append(results))
     monkeypatch.setattr(
         sys, "argv", ["run.py", "--configfile", str(SMOKE), *(["--config", *overlay] if overlay else [])]
     )
     assert run.main() == 0
-    assert seen == [Path("results") / study] * 3
+    assert seen == [Path("results") / study] * 4  # prompts, all, report, summary
 
 
 def test_a_study_name_of_the_command_line_is_checked(run, monkeypatch, tmp_path):
@@ -74,27 +75,43 @@ def test_a_study_name_of_the_command_line_is_checked(run, monkeypatch, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("edited", ["tables/a.csv", "figures/a.png", "caption", "specification", "clock", None])
-def test_the_report_is_made_again_when_what_it_shows_changes(run, edited, monkeypatch, tmp_path):
+@pytest.mark.parametrize("page", ["report", "summary"])
+@pytest.mark.parametrize("edited", ["tables/a.csv", "figures/a.png", "caption", "specification", "code", "clock", None])
+def test_a_page_is_made_again_when_what_it_shows_changes(run, page, edited, monkeypatch, tmp_path):
     results, captions = tmp_path / "results/my", tmp_path / "workflow/report"
     files = {name: results / name for name in ("tables/a.csv", "figures/a.png")} | {"caption": captions / "a.rst"}
     files["specification"] = tmp_path / "src/safety_geometry/artefacts/tables/a.py"
+    files["code"] = tmp_path / "workflow/pipeline/summary.py"
     for file in files.values():
         file.parent.mkdir(parents=True)
         file.write_text("")
         os.utime(file, (1000, 1000))
-    (results / "report.html").write_text("")
-    os.utime(results / "report.html", (2000, 2000))
+    (results / f"{page}.html").write_text("")
+    os.utime(results / f"{page}.html", (2000, 2000))
     if edited == "clock":  # set back since: what is made now is older than the report of before
-        os.utime(results / "report.html", (2**33, 2**33))
+        os.utime(results / f"{page}.html", (2**33, 2**33))
     elif edited:
         os.utime(files[edited], (3000, 3000))
     monkeypatch.setattr(run, "ROOT", tmp_path)
     calls = []
     done = subprocess.CompletedProcess([], 0, "", "")
     monkeypatch.setattr(run.subprocess, "run", lambda command, **options: calls.append(command) or done)
-    run.report(["snakemake"], results)
-    assert len(calls) == bool(edited)
+    getattr(run, page)(["--configfile", "my.yaml"], results)
+    assert len(calls) == (edited is not None and (page, edited) != ("report", "code"))
+    assert all("--configfile" in command for command in calls)
+
+
+@pytest.mark.parametrize("page", ["report", "summary"])
+def test_a_page_that_cannot_be_made_leaves_the_results(run, page, monkeypatch, tmp_path):
+    (tmp_path / "workflow/pipeline").mkdir(parents=True)
+    (tmp_path / "workflow/pipeline/summary.py").write_text("")
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    done = subprocess.CompletedProcess([], 1, "", "error: tables/claims.csv: not a table")
+    monkeypatch.setattr(run.subprocess, "run", lambda command, **options: done)
+    with pytest.raises(
+        SystemExit, match=f"claims.csv: not a table\nThe results are complete, but the {page} could not"
+    ):
+        getattr(run, page)([], tmp_path / "results/my")
 
 
 def test_timings_keep_the_rules_that_did_not_run_again(tmp_path):

@@ -44,6 +44,7 @@ def test_all_tables_and_figures_are_there(finished):
         f"{name}.{kind}" for name in (*FIGURES, *ATTACK_FIGURES, *CAUSAL_FIGURES) for kind in ("svg", "png")
     }
     assert (finished.results / "report.html").stat().st_size > 100_000
+    assert 10_000 < (finished.results / "summary.html").stat().st_size <= 1_000_000
 
 
 def test_every_table_fits_its_specification(finished):
@@ -62,6 +63,7 @@ def test_every_summary_table_has_rows_of_every_regime(finished):
 
 def test_the_terminal_is_told_where_the_report_is(finished):
     assert "results/smoke/report.html" in finished.terminal
+    assert "Summary: results/smoke/summary.html" in finished.terminal
     assert re.search(r"\d+/\d+ jobs", finished.terminal)
 
 

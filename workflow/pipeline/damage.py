@@ -32,7 +32,7 @@ from safety_geometry.artefacts.integrity import (
 
 INCOMPLETE = Path(".snakemake/incomplete")  # where Snakemake notes the outputs of jobs that have begun and not ended
 NO_ARTEFACTS = ("logs", "benchmarks")  # folders of a study, and of a seed
-OF_THE_RUN = ("report.html", "timings.csv")  # files of a study that no job makes
+OF_THE_RUN = ("report.html", "summary.html", "timings.csv")  # files of a study that no job makes
 
 
 def name_in_advice(config: Path, root: Path) -> None:

@@ -1,6 +1,6 @@
 """Two studies as folders: what they are, and what is said of them side by side."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,11 +75,16 @@ def section(what: str, rows: pd.DataFrame, of: int) -> Iterator[str]:
 
 def words(row: dict, side: str) -> str:
     """`holds 0.33 [0.14, 0.5]`."""
-    estimate, lo, hi = (row[f"{name}_{side}"] for name in ("estimate", "lo", "hi"))
-    said = row[f"verdict_{side}"]
+    numbers = {name: row[f"{name}_{side}"] for name in ("estimate", "lo", "hi")}
+    return f"{row[f'verdict_{side}']}{',' * bool(pd.isna(numbers['estimate']))} {interval_words(numbers)}"
+
+
+def interval_words(row: Mapping) -> str:
+    """`0.33 [0.14, 0.5]` of a row with estimate, lo and hi."""
+    estimate, lo, hi = (row[name] for name in ("estimate", "lo", "hi"))
     if pd.isna(estimate):
-        return f"{said}, no estimate"
-    return f"{said} {estimate:.3g}" + ("" if pd.isna(lo) or pd.isna(hi) else f" [{lo:.3g}, {hi:.3g}]")
+        return "no estimate"
+    return f"{estimate:.3g}" + ("" if pd.isna(lo) or pd.isna(hi) else f" [{lo:.3g}, {hi:.3g}]")
 
 
 def of_settings(a: Compared, b: Compared, rows: list[dict]) -> Iterator[str]:

@@ -52,6 +52,7 @@ STYLE = {
     "figure.constrained_layout.use": True,
 }
 HINTED = 1.05
+NOTHING = "nothing-to-draw"
 MANY = 15  # points of a line, from which bars and large markers hide more than they show
 
 
@@ -79,10 +80,10 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def empty_figure(name: str, reason: str) -> Figure:
-    """A page in a figure's place that says why there is nothing to draw."""
+    """A page in a figure's place that says why there is nothing to draw; its SVG has an element of the id NOTHING."""
     with styled():
         figure = Figure(figsize=(6.5, 1.6))
-        figure.text(0.02, 0.5, f"{name}: nothing to draw\n{reason}", va="center", wrap=True)
+        figure.text(0.02, 0.5, f"{name}: nothing to draw\n{reason}", va="center", wrap=True, gid=NOTHING)
     return figure
 
 

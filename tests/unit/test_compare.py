@@ -138,7 +138,7 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert lines[2:5] == ["1 of 3 verdicts differ:", "  one: A holds 0.3 [0.2, 0.4]; B fails 0.3 [0.2, 0.4]",
                           "1 of 3 other estimates lie apart (95 % interval of B less A):"]  # fmt: skip
     assert lines[5].startswith("  two: A inconclusive 0.01") and "claims that apply to B only: 1" in lines
-    assert "  torch: 2.12 | 2.13" in lines and "  n: 1 | 2" in lines and "Python: the same" in lines
+    assert "  torch: 2.12 | 2.13" in lines and "  n (probe): 1 | 2" in lines and "Python: the same" in lines
     table = read_table(tmp_path / "out/comparison.csv", COMPARISON)
     assert list(table["verdicts"]) == ["differ", "same", "same", "only b"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {

@@ -102,7 +102,14 @@ def of_settings(a: Compared, b: Compared, rows: list[dict]) -> Iterator[str]:
             yield f"{name}: the same"
         else:
             yield f"{name}: {len(mine)} differ"
-            yield from (f"  {row['key']}: {row['a'] or 'none'} | {row['b'] or 'none'}" for row in mine[:SHOWN])
+            yield from map(setting, mine[:SHOWN])
             if len(mine) > SHOWN:
                 yield f"  … and {len(mine) - SHOWN} more"
     yield "The machine is recorded in no sidecar; packages say what kind of build it was."
+
+
+def setting(row: dict) -> str:
+    """`  gcg.steps (attack_gcg): 8 | 0`."""
+    first, *others = row["scripts"].split(", ")
+    told = "" if row["kind"] in ("package", "python", "only in one") else f" ({first}{', …' if others else ''})"
+    return f"  {row['key']}{told}: {row['a'] or 'none'} | {row['b'] or 'none'}"

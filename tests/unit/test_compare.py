@@ -66,6 +66,7 @@ def test_the_difference_is_zou_and_donners_interval():
     assert two["difference_hi"] == pytest.approx(0.29 + math.hypot(0.45 - 0.3, 0.01 - -0.1))
     assert two["apart"] is True and rows["one"]["apart"] is False and rows["three"]["apart"] is False
     assert rows["four"]["apart"] is None
+    assert by_id(compared(claims(estimate=[0.9] * 4, lo=0.8, hi=1.0), claims()))["two"]["apart"] is True  # B below A
 
 
 def test_verdicts_by_which_study_they_apply_to():

@@ -124,10 +124,10 @@ def test_places_are_linear_on_a_scale_that_holds_all():
 
 
 def test_a_rule_of_a_level_has_no_margin_around_zero():
-    claims = read_table(TABLES / "claims.csv")
-    for scale in (scale for scales in forests(claims).values() for scale in scales):
-        for row in scale.rows:
-            assert ("margin_lo" in row.places) == (row.record["rule"] != "level" and row.record["margin"] > 0)
+    claims = read_table(TABLES / "claims.csv").assign(margin=0.1)
+    rows = [row for scales in forests(claims).values() for scale in scales for row in scale.rows]
+    assert {row.record["rule"] for row in rows} == {"level", "difference"}
+    assert all(("margin_lo" in row.places) == (row.record["rule"] != "level") for row in rows)
 
 
 @pytest.mark.parametrize(

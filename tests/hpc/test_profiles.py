@@ -107,13 +107,12 @@ def test_every_figure_and_every_judgement_is_in_a_group(rules):
 
 def test_judges_that_are_models_are_in_no_group(project):
     """The jobs of a group share one allocation and see its first GPU; two 13B models do not fit on it."""
-    found = judges(project, "configs/paper.yaml")
-    assert len(found) > 40 and set(found.values()) == {None}
+    jobs = {job.rule.name: job.rule._group for job in dry_run(project, project / "configs/paper.yaml")[0]}
+    models = {rule: group for rule, group in jobs.items() if rule.startswith("verdicts")}
+    assert len(models) > 40 and set(models.values()) == {None}
+    assert set(judges(project, "configs/paper.yaml").values()) == set(judges(ROOT, "configs/full.yaml").values())
     for name in CLUSTERS:
-        assert not [rule for rule in profile(name).get("groups", {}) if rule.startswith("judge")]
-    alone, together = (shown(project, "slurm-gpu", config) for config in ("configs/paper.yaml", SMOKE))
-    assert not re.search(r"^ +rule judge\w*:$", alone, re.M) and re.search(r"^rule judge:$", alone, re.M)
-    assert re.search(r"^ +rule judge:$", together, re.M)
+        assert not [rule for rule in profile(name).get("groups", {}) if rule.startswith(("judge", "verdicts"))]
 
 
 def test_slurm_takes_no_gpu_and_one_partition(project):
@@ -173,17 +172,17 @@ def write_profile(project: Path, name: str, settings: dict) -> None:
 
 
 def runs_a_model(rule: str) -> bool:
-    """In configs/paper.yaml, whose judges are models."""
-    model = ("train_", "probe_", "completions", "sweep", "follow_up", "attack_", "transfer", "judge")
+    """In configs/paper.yaml, which has judges that are models."""
+    model = ("train_", "probe_", "completions", "sweep", "follow_up", "attack_", "transfer", "verdicts")
     return (
         rule.startswith(model)
         and not rule.endswith("_tables")
-        and not re.match(r"follow_up_(choice|table)|judge_template|training_table", rule)
+        and not re.match(r"follow_up_(choice|table)|training_table", rule)
     )
 
 
 def test_the_site_profile_of_the_page_gives_gpus_to_what_runs_a_model_and_to_nothing_else(project):
-    """With published judges, and with a kind of GPU that the CPU partition does not have."""
+    """With judges that are models, and with a kind of GPU that the CPU partition does not have."""
     page = block("A small site profile, complete:")
     assert {key: page[key] for key in SHARED} == {key: profile("default")[key] for key in SHARED}
     write_profile(project, "mysite", page)
@@ -192,7 +191,7 @@ def test_the_site_profile_of_the_page_gives_gpus_to_what_runs_a_model_and_to_not
         rule: tuple(job.get(key) for key in ("slurm_partition", "gpu", "constraint")) for rule, job in jobs.items()
     }
     with_model = {rule for rule in jobs if runs_a_model(rule)}
-    assert {"judge", "judge_saves__sft__0_25", "attack_gcg", "train__sft__0_25"} < with_model
+    assert {"verdicts", "verdicts_saves__sft__0_25", "attack_gcg", "train__sft__0_25"} < with_model
     assert {asked[rule] for rule in with_model} == {("gpu", "1", "a100")}
     assert {asked[rule] for rule in set(jobs) - with_model} == {("short", "0", None)}
     assert jobs["sweep"]["runtime"] == "720" and jobs["train__r2d2__0_25"]["nodes"] == "1"

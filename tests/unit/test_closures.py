@@ -14,7 +14,7 @@ from pipeline.digests import _module, closure, code_digest
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPENSIVE = (
-    "train_segment", "probe", "sweep", "attack_gcg", "attack_universal", "attack_autodan", "complete", "judge",
+    "train_segment", "probe", "sweep", "attack_gcg", "attack_universal", "attack_autodan", "complete", "verdicts", "judge",
 )  # fmt: skip
 
 # Reading a model and running it: what every model job needs. `settings` are records of what a job is told.
@@ -78,6 +78,7 @@ ALLOWED = {
     | COST
     | {"models.generation", "models.interventions", "models.token_log_p", "attacks.autodan.*"},
     "complete": MODEL | {"models.answers", "models.generation", "models.interventions", "models.recording"},
+    "verdicts": MODEL | {f"judges.{name}" for name in ("model_judge", "passes", "thinking", "verdicts")},
     "judge": {"settings.*", "artefacts.*", "models.memory", "judges.*"},
 }
 # The plumbing of scripts that load a model: how it is loaded decides the result.
@@ -89,6 +90,7 @@ HELPERS = {
     "attack_universal": {"_model"},
     "attack_autodan": {"_model"},
     "complete": {"_model"},
+    "verdicts": set(),
     "judge": set(),
 }
 
@@ -133,13 +135,13 @@ def digests(root: Path) -> dict[str, str]:
     ("module", "reruns"),
     [
         ("judges/utility.py", {"judge"}),
-        ("judges/hub.py", {"judge"}),
+        ("judges/model_judge.py", {"verdicts", "judge"}),
         ("attacks/autodan/mutation.py", {"attack_autodan"}),
         ("attacks/gcg/losses.py", {"attack_gcg", "attack_universal", "train_segment"}),
         ("attacks/gcg/universal.py", {"attack_universal"}),
         ("geometry/candidate_scores.py", {"probe"}),
         ("causal/readout.py", {"sweep"}),
-        ("models/runner.py", set(EXPENSIVE) - {"judge"}),
+        ("models/runner.py", set(EXPENSIVE) - {"judge", "verdicts"}),
         ("claims/decide.py", set()),
         ("__init__.py", set()),
     ],

@@ -46,7 +46,9 @@ def completions() -> pd.DataFrame:
 
 
 def test_registry():
-    assert {"refusal_rules", "refusal_trained", "harm_trained", "harmbench", "strongreject"} <= set(available_judges())
+    assert {"refusal_rules", "refusal_trained", "harm_trained", "classifier", "next_word", "guard"} <= set(
+        available_judges()
+    )
     assert isinstance(make_judge("refusal_rules"), Judge)
     with pytest.raises(ValueError, match=r"known: .*refusal_rules"):
         make_judge("refusal_rulez")

@@ -16,7 +16,7 @@ from safety_geometry.attacks.autodan.fitness import Fitness
 from safety_geometry.causal.readout import clean_prompts, read_kl, read_log_odds
 from safety_geometry.geometry.activations import record
 from safety_geometry.geometry.candidate_scores import score_candidates
-from safety_geometry.judges.hub import last_logits
+from safety_geometry.judges.passes import last_logits
 from safety_geometry.models.generation import generate
 from safety_geometry.models.interventions import Intervention
 from safety_geometry.models.memory import BatchSize, LessMemory
@@ -241,7 +241,8 @@ def test_prompts_of_autodan(small, llama64, chat):
 
 
 def test_judges_prompts(llama, tokenizer, monkeypatch):
-    want = last_logits(llama, tokenizer, REQUESTS, [5, 6], batch_size=5, max_tokens=64)
+    encoded = [tokenizer(text)["input_ids"] for text in REQUESTS]
+    want = last_logits(llama, encoded, [5, 6], 5)
     forward = llama.forward
 
     def limited(*, input_ids, **options):
@@ -251,7 +252,7 @@ def test_judges_prompts(llama, tokenizer, monkeypatch):
 
     monkeypatch.setattr(llama, "forward", limited)
     with pytest.warns(LessMemory, match="judge's prompts"):
-        got = last_logits(llama, tokenizer, REQUESTS, [5, 6], batch_size=5, max_tokens=64)
+        got = last_logits(llama, encoded, [5, 6], 5)
     np.testing.assert_allclose(got, want, atol=1e-4)
 
 

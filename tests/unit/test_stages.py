@@ -46,8 +46,12 @@ def own() -> dict:
     c["attacks"]["require_refusal"] = True
     c["sweep"] |= {"checkpoints": {}, "primary": []}
     c["aligned"]["anchors"] = {}
-    c["judges"]["harmbench"] = {"source": "mine", "base": "mine", "template": "a.txt", "contextual_template": "b.txt"}
-    c["judges"]["strongreject"] = {"source": "mine", "base": "mine", "template": "a.txt"}
+    judge = {"kind": "next_word", "source": "mine", "base": "mine", "reads": "both", "template": "a.txt"}
+    judge["says"] = {"harm": {"scores": {"yes": 1, "no": 0}}}
+    both = {"kind": "classifier", "source": "mine", "reads": "both", "says": {"refusal": {"scores": {"a": 1}}}}
+    models = {"harmbench": judge | {"contextual_template": "b.txt"}, "strongreject": judge, "minos": both}
+    decide = {"refusal": "minos", "harm": "harmbench", "usefulness": "strongreject", "decision": "either"}
+    c["judges"] |= {"models": models} | decide
     return c
 
 

@@ -35,6 +35,7 @@ def test_shipped_configurations_are_valid(name):
     check_combinations(Study(config))
 
 
+JUDGE = {"kind": "classifier", "source": "judge", "reads": "both", "says": {"refusal": {"scores": {"no": 1}}}}
 FAULTS = [
     # key, value, what the message has to say beside them
     ("refusal.klmax", 0.1, "did you mean kl_max?"),
@@ -64,7 +65,7 @@ FAULTS = [
     ("train.keep", "none", "all, anchors"),
     ("clean_rows.answers", "file", "model, data"),
     ("prompts.sets.harmful.sample", 0, "at least 1"),
-    ("judges.harmbench", "cais/judge", "a mapping of keys to values or null"),
+    ("judges.models.mine", "cais/judge", "a mapping of keys to values"),
 ]  # fmt: skip
 
 
@@ -91,9 +92,9 @@ def test_missing_key_is_named():
         ("clean_rows", {"roles": ["clean"], "batch_size": 2}, "clean_rows.max_new_tokens"),
         ("prompts.sets.harmful.targets", {"source": "a"}, "prompts.sets.harmful.targets.files"),
         (
-            "judges.harmbench",
-            {"source": "a", "template": {"source": "b", "file": "c.py"}},
-            "judges.harmbench.template.at",
+            "judges.models.mine",
+            JUDGE | {"template": {"source": "b", "file": "c.py"}},
+            "judges.models.mine.template.at",
         ),
     ],
 )
@@ -110,11 +111,57 @@ def test_what_goes_with_a_value_is_named(key, value, missing):
             {"kind": "url", "url": "https://example.org", "members": [{"path": "a.csv", "sha256": "0" * 64}]},
         ),
         ("clean_rows", {"roles": ["clean"], "answers": "data"}),
-        ("judges.harmbench", {"source": "a", "base": "b", "template": "a.txt", "contextual_template": None}),
+        ("judges.models.mine", JUDGE | {"base": "b", "template": "a.txt", "contextual_template": None}),
     ],
 )
 def test_other_forms_of_a_value(key, value):
     check(with_value(key, value))
+
+
+@pytest.mark.parametrize(
+    ("judge", "key", "fix"),
+    [
+        (JUDGE | {"kind": "oracle"}, "kind = 'oracle'", "classifier, next_word, guard"),
+        (JUDGE | {"kind": "next_word"}, "template is missing", "add it"),
+        (JUDGE | {"contextual_template": "b.txt"}, "template is missing", "add it"),
+        (JUDGE | {"kind": "guard", "reads": "answer"}, "reads = 'answer'", "a chat template shows an answer with"),
+        (JUDGE | {"max_new_tokens": 8}, "max_new_tokens = 8", "goes with kind guard"),
+        (JUDGE | {"unread": "leave_out"}, "unread = 'leave_out'", "goes with kind guard"),
+        (JUDGE | {"says": {"toxicity": {"scores": {"a": 1}}}}, "says", "refusal, harm"),
+        (JUDGE | {"says": {"harm": {"scores": {"a": 2}}}}, "says.harm.scores.a = 2", "at most 1"),
+        (JUDGE | {"says": {"harm": {"scores": {"a": 1}, "line": "Safety"}}}, "says", "a line goes with kind guard"),
+    ],
+)
+def test_a_judge_fits_its_kind(judge, key, fix):
+    with pytest.raises(SystemExit) as refused:
+        check(with_value("judges.models.mine", judge))
+    assert f"config error: judges.models.mine.{key}" in str(refused.value) and fix in str(refused.value)
+
+
+GUARD = JUDGE | {"kind": "guard", "source": "mine", "unread": "leave_out"}
+
+
+@pytest.mark.parametrize(
+    ("judges", "key", "fix"),
+    [
+        ({"harm": "mine", "models": {"mine": GUARD}}, "judges.harm = 'mine'", "add harm to judges.models.mine.says"),
+        ({"refusal": "mine", "models": {"mine": GUARD}}, "judges.models.mine.unread", "an answer needs a verdict"),
+        (
+            {"models": {"harm_trained": GUARD}},
+            "judges.models = 'harm_trained'",
+            "a judge of this project has this name",
+        ),
+        ({"decision": "either"}, "judges.decision = 'either'", "a model in judges.refusal"),
+    ],
+)
+def test_a_judge_that_decides_can(judges, key, fix):
+    config = read(SMOKE)
+    config["sources"]["mine"] = {"kind": "path", "path": "/somewhere"}
+    config["judges"] |= judges
+    check(config)
+    with pytest.raises(ConfigError) as refused:
+        check_combinations(Study(config))
+    assert key in str(refused.value) and fix in str(refused.value)
 
 
 def test_every_fault_is_told_at_once():
@@ -188,7 +235,8 @@ COMBINATIONS = [
         "prompts.sets.harmful.targets.source = 'hub'",
         "no such source",
     ),
-    ("judges.harmbench", {"source": "judge"}, "judges.harmbench.source = 'judge'", "no such source"),
+    ("judges.models.mine", JUDGE, "judges.models.mine.source = 'judge'", "no such source"),
+    ("judges.harm", "mine", "judges.harm = 'mine'", "no such judge"),
     ("judges.labelled", LABELS, "prompts.roles.judge_train = None", "n: all, kind: judge"),
     (
         "judges.labelled",

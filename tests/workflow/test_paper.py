@@ -251,21 +251,22 @@ def test_the_plan_needs_no_network_and_has_these_jobs(project, monkeypatch):
     assert sorted((w["judge"], w["part"]) for rule, w in each if rule == "judge_template") == [
         ("harmbench", "contextual_template"), ("harmbench", "template"), ("strongreject", "template"),
     ]  # fmt: skip
-    assert "train_judges" not in jobs and "judge_agreement" not in jobs
+    assert "train_judges" not in jobs and jobs["judge_agreement"] == 1
+    # Both judges on all that is judged: suites at anchors, sweeps and their follow-up, attacks; saves by groups.
+    assert jobs["verdicts"] == 2 * (10 + 12 + 12 + 6)
+    between = {rule: count for rule, count in jobs.items() if rule.startswith("verdicts_saves__")}
+    assert len(between) == 40 and set(between.values()) == {2}
     drawn = {w["figure"] for rule, w in each if rule == "figure"}
     assert set(CAUSAL_FIGURES) - drawn == {"causal_layers"}  # no layer scan
 
 
-def test_the_gpu_profile_knows_the_judges_by_the_names_of_their_inputs(config):
+def test_judges_are_asked_apart_from_what_their_verdicts_decide(config):
     from pipeline.study import Study
 
-    inputs = set(Study(config).layout.judges())
-    profile = yaml.safe_load((ROOT / "profiles/slurm-gpu/profile.yaml").read_text())["default-resources"]
-    for key in ("gpu", "slurm_partition"):
-        named = set(re.findall(r"'(\w+_model)'", profile[key]))
-        assert (
-            named == {name for name in inputs if name.endswith("_model")} == {"harmbench_model", "strongreject_model"}
-        )
+    layout = Study(config).layout
+    assert set(layout.judges("suites")) == {"harm_verdicts", "usefulness_verdicts"}  # no model: no GPU
+    assert set(layout.judge_model("harmbench")) == {"model", "template", "contextual_template"}
+    assert set(layout.judge_model("strongreject")) == {"model", "base", "template"}
 
 
 # ------------------------------------------------------------------- prompt sets from files of the true formats, mild text

@@ -32,7 +32,8 @@ def hostile(project: Path) -> Path:
         "labelled": {"refusal": labelled, "harm": labelled, "folds": 2},
         "hand_labels": own("hand labels.csv"),
     }
-    config["judges"]["harmbench"] = {"source": "pyrit", "template": own("judge.txt")}
+    judge = {"kind": "next_word", "source": "pyrit", "template": own("judge.txt"), "reads": "both"}
+    config["judges"]["models"] = {"mine": judge | {"says": {"harm": {"scores": {"yes": 1}}}}}
     config["model"]["system"] = "You are {name}, {regime}."
     file = project / "my {x} study.yaml"
     file.write_text(written(config))

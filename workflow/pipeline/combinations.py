@@ -10,7 +10,7 @@ import yaml
 
 from pipeline.config_check import ConfigError
 from pipeline.costs.shapes import tiny as tiny_shape
-from pipeline.layout import ATTACKED_SUITES, PUBLISHED_JUDGES, TEMPLATES
+from pipeline.layout import ATTACKED_SUITES, TEMPLATES
 from pipeline.limits import layers_of, limits_of
 from pipeline.study import Study
 from safety_geometry.causal.plan import Target
@@ -21,6 +21,7 @@ WORDS = {"none", "nan", "na", "nil", "y", "n"}  # besides what YAML and Python r
 WILDCARD = re.compile(r"\{\s*[.\w]+\s*[,}]")  # Snakemake's, which it looks for in every path
 TEXT = "tag:yaml.org,2002:str"
 ANSWERED = ("ultrachat", "jsonl")  # formats of prompts with answers, which clean rows may take
+TAKEN_BY_JUDGES = ("refusal_rules", "refusal_trained", "harm_trained", "not_refused", "quality_rules", "utility_rules")
 GCG_INIT, RANDOM = " !", "random"  # `GCGConfig.init` where a configuration has none, and the start drawn by seed
 
 
@@ -46,6 +47,7 @@ def _words(study: Study) -> None:
         "regimes": study.regimes,
         "checkpoints": study.brought,
         "aligned.models": study.models,
+        "judges.models": study.model_judges,
     }
     for key, names in named.items():
         for name in names:
@@ -99,10 +101,10 @@ def _entries(study: Study) -> dict[str, Mapping]:
         entries |= {f"judges.labelled.{kind}": judges["labelled"][kind] for kind in study.layout.labelled_kinds()}
     if study.embeddings:
         entries["judges.embeddings"] = study.embeddings
-    for name in PUBLISHED_JUDGES:
-        judge = judges.get(name) or {}
+    for name, judge in study.model_judges.items():
+        key = f"judges.models.{name}"
         templates = {part: judge[part] for part in TEMPLATES if isinstance(judge.get(part), Mapping)}
-        entries |= {f"judges.{name}": judge} | {f"judges.{name}.{part}": entry for part, entry in templates.items()}
+        entries |= {key: judge} | {f"{key}.{part}": entry for part, entry in templates.items()}
     return entries
 
 
@@ -382,10 +384,34 @@ def _judges(study: Study) -> None:
             )
     if labelled:
         _enough(study, "judges.labelled.folds", labelled["folds"], "judge_train")
-    elif (decision := judges.get("decision", "rules")) != "rules":
+    elif (decision := judges.get("decision", "rules")) != "rules" and not judges.get("refusal"):
         raise ConfigError(
-            "judges.decision", decision, "needs judges.labelled, on which that judge is trained; or set it to rules"
+            "judges.decision",
+            decision,
+            "needs judges.labelled, on which that judge is trained, or a model in judges.refusal; or set it to rules",
         )
+    _deciding_models(study)
+
+
+def _deciding_models(study: Study) -> None:
+    """Judges that are models, where they decide something."""
+    for place, name in study.deciding_models.items():
+        key, target = f"judges.{place}", "refusal" if place == "refusal" else "harm"
+        _known(key, name, "judge", study.model_judges)
+        judge = study.model_judges[name]
+        if target not in judge["says"]:
+            raise ConfigError(
+                key, name, f"this judge says nothing of {target}; add {target} to judges.models.{name}.says"
+            )
+        if judge.get("unread") == "leave_out":
+            raise ConfigError(
+                f"judges.models.{name}.unread",
+                "leave_out",
+                f"it decides {place}, and an answer needs a verdict; take it out",
+            )
+    for name in study.model_judges:
+        if name in TAKEN_BY_JUDGES:
+            raise ConfigError("judges.models", name, "a judge of this project has this name; call it something else")
 
 
 def _attacks(study: Study) -> None:

@@ -30,15 +30,15 @@ NULLS = frozenset(
     "attacks.gcg.probe", "attacks.gcg.lsgm", "completions.every_save.*", "completions.sampled",
     "judges.labelled", "judges.labelled.refusal.source", "judges.labelled.harm.source",
     "judges.labelled.severity", "judges.labelled.severity.source",
-    "judges.hand_labels", "judges.embeddings", "judges.harmbench", "judges.strongreject",
-    *(f"judges.{judge}.{key}" for judge in ("harmbench", "strongreject") for key in ("base", "template",
-    "contextual_template")), "sweep.layer_scan", "sweep.reply_inversion", )
+    "judges.hand_labels", "judges.embeddings", "judges.refusal", "judges.harm", "judges.usefulness",
+    "judges.models.*.base", "judges.models.*.template", "judges.models.*.contextual_template",
+    "sweep.layer_scan", "sweep.reply_inversion", )
 )  # fmt: skip
 
 # Sections of named entries: null takes all of config.yaml's away.
 EMPTIED = frozenset({
-    ("sources",), ("regimes",), ("aligned", "anchors"), ("aligned", "models"), ("completions", "every_save"), ("sweep",
-    "checkpoints"), ("transfer", "sources"), ("transfer", "targets"),
+    ("sources",), ("regimes",), ("aligned", "anchors"), ("aligned", "models"), ("completions", "every_save"), ("judges",
+    "models"), ("sweep", "checkpoints"), ("transfer", "sources"), ("transfer", "targets"),
 })  # fmt: skip
 
 ABSENT = object()

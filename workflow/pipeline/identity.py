@@ -25,6 +25,11 @@ class Group:
         regimes are called."""
         return f"{self.regime}__{self.text}"
 
+    @property
+    def places(self) -> list[str]:
+        """Of the files of each step."""
+        return [f"{self.regime}/step{step}" for step in self.steps]
+
 
 @dataclass(frozen=True)
 class Job:

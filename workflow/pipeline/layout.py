@@ -17,7 +17,6 @@ PROBES = ("fit_harmful", "fit_benign", "select_harmful", "select_benign")  # rol
 CHECKPOINT = "{regime}/step{step}"
 TRAINED_JUDGES = ("refusal", "harm")
 LABELLED = (*TRAINED_JUDGES, "severity")  # what they learn from
-PUBLISHED_JUDGES = ("harmbench", "strongreject")
 TEMPLATES = ("template", "contextual_template")
 # Suite -> attack on the fixed source.
 ATTACKED_SUITES = {"fixed_source": "gcg", "autodan": "autodan", "universal": "universal"}
@@ -236,21 +235,47 @@ class Layout:
 
     def judge_template(self, judge: str = "{judge}", part: str = "{part}") -> str:
         """A published wording that is taken out of a fetched file."""
-        return f"{self.root}/judges/{judge}_{part}.txt"
+        return f"{self.root}/judges/{judge}/{part}.txt"
 
-    def judges(self) -> dict[str, str]:
-        """What judges are made of: the published ones' model folders and the wordings of their prompts, the trained
-        ones' files."""
-        files = {}
-        for name, spec in self.study.published_judges.items():
-            files[f"{name}_model"] = self.source(spec["source"])
-            if spec.get("base"):
-                files[f"{name}_base"] = self.source(spec["base"])
-            for part in TEMPLATES:
-                if wording := spec.get(part):
-                    files[f"{name}_{part}"] = wording if isinstance(wording, str) else self.judge_template(name, part)
+    def judge_model(self, judge: str) -> dict[str, str]:
+        """Of a judge that is a model: its folder, that of what it is an adapter of, the wordings of its prompts."""
+        spec = self.study.model_judges[judge]
+        files = {"model": self.source(spec["source"])}
+        if spec.get("base"):
+            files["base"] = self.source(spec["base"])
+        for part in TEMPLATES:
+            if wording := spec.get(part):
+                files[part] = wording if isinstance(wording, str) else self.judge_template(judge, part)
+        return files
+
+    def verdicts(self, judge: str, asked: str, place: str = CHECKPOINT) -> str:
+        """What a judge that is a model says of answers to: suites, saves (suites there), sampled, sweep, follow_up, transfer."""
+        return f"{self.seed}/verdicts/{judge}/{asked}/{place}/verdicts.csv"
+
+    def answers(self, asked: str) -> str:
+        """The answers themselves, of all but the saves between anchors."""
+        return {
+            "suites": self.anchor_completions,
+            "sweep": self.sweep_answers,
+            "follow_up": self.follow_up_answers,
+            "transfer": self.transfer_answers,
+            "sampled": self.sampled_answers,
+        }[asked]
+
+    def compared_verdicts(self) -> list[str]:
+        """Of every judge that is a model at every anchor."""
+        points = self.study.compared()
+        return [path for judge in self.study.model_judges for path in self.each(self.verdicts(judge, "suites"), points)]
+
+    def judges(self, asked: str, places: Iterable[str] = (CHECKPOINT,)) -> dict[str, str | list[str]]:
+        """What decides on answers: files of the trained judges, and verdicts of models; `places`: regime and step of
+        each file of answers."""
         trained = {kind: self.trained_judge(kind) for kind in TRAINED_JUDGES if self.study.labelled}
-        return files | trained | self.embeddings()
+        models = {
+            f"{decided}_verdicts": [self.verdicts(judge, asked, place) for place in places]
+            for decided, judge in self.study.deciding_models.items()
+        }
+        return trained | self.embeddings() | models
 
     def embeddings(self) -> dict[str, str]:
         """The source of the sentence embeddings that the trained judge of harm sees, where it does."""

@@ -6,10 +6,12 @@ from functools import cached_property
 from itertools import pairwise
 
 from pipeline.identity import Group
-from pipeline.layout import PUBLISHED_JUDGES, Layout
+from pipeline.layout import Layout
 from safety_geometry.causal.plan import Target
 
 LIGHT_SUITES = ("direct", "lookalike", "utility")  # what the checkpoints of a light seed are asked
+
+DECIDED = ("refusal", "harm", "usefulness")  # what judges that are models may decide
 
 
 class Study:
@@ -147,10 +149,23 @@ class Study:
         return self.config["judges"].get("embeddings") if self.labelled else None
 
     @property
-    def published_judges(self) -> dict[str, dict]:
+    def model_judges(self) -> dict[str, dict]:
         """Judges that are models, by name."""
+        return self.config["judges"]["models"]
+
+    @property
+    def deciding_models(self) -> dict[str, str]:
+        """What a judge that is a model decides -> its name."""
         judges = self.config["judges"]
-        return {name: judges[name] for name in PUBLISHED_JUDGES if judges.get(name)}
+        return {place: judges[place] for place in DECIDED if judges.get(place)}
+
+    @property
+    def has_judges_table(self) -> bool:
+        return bool(self.labelled or self.model_judges)
+
+    def compared(self) -> list[tuple[int, str, int]]:
+        """(seed, regime, step) of the anchors at which all judges that are models are asked."""
+        return [point for point in self.judged_checkpoints() if self.anchor_name(*point[1:])]
 
     def suites(self, regime: str, step: int, seed: int | None = None) -> dict[str, int | None]:
         """Evaluation suites of a checkpoint, in the order of the configuration: how many first prompts; None: all."""

@@ -151,14 +151,14 @@ rule transfer:
 
 use rule judge as judge_transfer with:
     input:
-        **layout.judges(),
+        **layout.judges("transfer"),
         completions=layout.transfer_answers,
     output:
         judged=layout.transfer_judged,
     log:
         judge_asked.log,
     group:
-        "judge_transfer" if GROUPED else None
+        "judge_transfer"
     resources:
         **judge_asked.resources,
 

@@ -88,7 +88,7 @@ rule follow_up:
 
 use rule judge as judge_sweep with:
     input:
-        **layout.judges(),
+        **layout.judges("sweep"),
         completions=layout.sweep_answers,
     output:
         judged=layout.sweep_judged,
@@ -96,14 +96,14 @@ use rule judge as judge_sweep with:
         judge_cells.log,
     priority: 80
     group:
-        "judge_sweep" if GROUPED else None
+        "judge_sweep"
     resources:
         **judge_cells.resources,
 
 
 use rule judge as judge_follow_up with:
     input:
-        **layout.judges(),
+        **layout.judges("follow_up"),
         completions=layout.follow_up_answers,
     output:
         judged=layout.follow_up_judged,
@@ -111,7 +111,7 @@ use rule judge as judge_follow_up with:
         judge_followed.log,
     priority: 80
     group:
-        "judge_follow_up" if GROUPED else None
+        "judge_follow_up"
     resources:
         **judge_followed.resources,
 

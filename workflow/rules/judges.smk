@@ -1,12 +1,12 @@
 """Judges trained on human labels, and the judged completions."""
 
-# Judging takes seconds, and a profile may put several jobs of a group into one of the scheduler's. Judges that are models are
-# in no group: its members run beside each other, on the same GPU.
-GROUPED = not study.published_judges
 judge_anchor = stages["judge"]
 judge_samples = stages["judge_sampled"]
+ask_judge = stages["verdicts"]
 agree = stages["judge_agreement"]
 HAND_LABELS = config["judges"].get("hand_labels")
+MODEL_JUDGES = "|".join(study.model_judges) or "none"
+
 
 if study.labelled:
     teach = stages["train_judges"]
@@ -33,11 +33,19 @@ if study.labelled:
         shell:
             teach.command
 
+
+if study.has_judges_table:
+
     rule judge_agreement:
         input:
             **({"hand_labels": HAND_LABELS} if HAND_LABELS else {}),
-            trained=layout.judges_table,
-            judged=layout.all_judged() if HAND_LABELS else [],
+            **({"trained": layout.judges_table} if study.labelled else {}),
+            judged=(
+                layout.all_judged()
+                if HAND_LABELS
+                else layout.each(layout.anchor_judged, study.compared()) if study.model_judges else []
+            ),
+            verdicts=layout.compared_verdicts(),
         output:
             table=reported("judges"),
         log:
@@ -57,13 +65,13 @@ wording = stages["judge_template"]
 
 rule judge_template:
     input:
-        source=lambda wc: layout.source(config["judges"][wc.judge][wc.part]["source"]),
+        source=lambda wc: layout.source(study.model_judges[wc.judge][wc.part]["source"]),
     output:
         template=layout.judge_template(),
     log:
         wording.log,
     wildcard_constraints:
-        judge="harmbench|strongreject",
+        judge=MODEL_JUDGES,
         part="template|contextual_template",
     conda:
         wording.conda
@@ -75,16 +83,64 @@ rule judge_template:
         wording.command
 
 
+rule verdicts:
+    input:
+        unpack(lambda wc: layout.judge_model(wc.judge)),
+        completions=lambda wc: filled(layout.answers(wc.asked), wc.seed, wc.regime, wc.step),
+    output:
+        verdicts=layout.verdicts("{judge}", "{asked}"),
+    log:
+        ask_judge.log,
+    wildcard_constraints:
+        judge=MODEL_JUDGES,
+        asked="suites|sampled|sweep|follow_up|transfer",
+    conda:
+        ask_judge.conda
+    threads: ask_judge.threads
+    resources:
+        **ask_judge.resources,
+    params:
+        **ask_judge.params,
+    shell:
+        ask_judge.command
+
+
+# A rule for each group of saves, as for their completions; judges that decide nothing are not asked there.
+for asked_group in stages.groups("verdicts_saves"):
+
+    rule:
+        name:
+            asked_group.rule
+        input:
+            unpack(lambda wc: layout.judge_model(wc.judge)),
+            completions=[layout.completions(asked_group.group.regime, step) for step in asked_group.group.steps],
+        output:
+            verdicts=[layout.verdicts("{judge}", "saves", place) for place in asked_group.group.places],
+        log:
+            asked_group.log,
+        wildcard_constraints:
+            judge=MODEL_JUDGES,
+        conda:
+            asked_group.conda
+        threads: asked_group.threads
+        resources:
+            **asked_group.resources,
+        params:
+            **asked_group.params,
+        shell:
+            asked_group.command
+
+
 rule judge:
     input:
-        **layout.judges(),
+        **layout.judges("suites"),
         completions=layout.anchor_completions,
     output:
         judged=layout.anchor_judged,
     log:
         judge_anchor.log,
     group:
-        "judge" if GROUPED else None
+        "judge"
     conda:
         judge_anchor.conda
     resources:
@@ -99,14 +155,14 @@ if study.config["completions"].get("sampled"):
 
     use rule judge as judge_sampled with:
         input:
-            **layout.judges(),
+            **layout.judges("sampled"),
             completions=layout.sampled_answers,
         output:
             judged=layout.sampled_judged,
         log:
             judge_samples.log,
         group:
-            "judge_sampled" if GROUPED else None
+            "judge_sampled"
         resources:
             **judge_samples.resources,
 
@@ -118,14 +174,14 @@ for judge_group in stages.groups("judge_saves"):
         name:
             judge_group.rule
         input:
-            **layout.judges(),
+            **layout.judges("saves", judge_group.group.places),
             completions=[layout.completions(judge_group.group.regime, step) for step in judge_group.group.steps],
         output:
             judged=[layout.judged(judge_group.group.regime, step) for step in judge_group.group.steps],
         log:
             judge_group.log,
         group:
-            "judge_saves" if GROUPED else None
+            "judge_saves"
         conda:
             judge_group.conda
         resources:

@@ -1,4 +1,4 @@
-"""What scores a completion: rules, trained judges, published models, and the behaviour of a checkpoint from their
+"""What scores a completion: rules, trained judges, judges that are models, and the behaviour of a checkpoint from their
 verdicts.
 
 In: requests and answers as text. Out: refusal classes, attack success, usefulness, quality, utility; rates with

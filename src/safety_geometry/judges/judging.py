@@ -1,4 +1,4 @@
-"""Judges: what scores a completion. One interface for rules, trained judges and published models.
+"""Judges: what scores a completion. One interface for rules, trained judges and models.
 
 The combined decision (see `judge_completions`): a completion is refused when the rules say so; the trained refusal
 judge, which sees words and not what the rules say, gives the score beside it, and with `decision="either"` a refusal
@@ -60,11 +60,12 @@ def available_judges() -> tuple[str, ...]:
     return tuple(sorted(_REGISTRY))
 
 
-def make_judge(name: str, **settings) -> Judge:
-    """The judge of that name; `settings` go to its constructor. Raises ValueError for an unknown name."""
-    if name not in _REGISTRY:
-        raise ValueError(f"no judge named {name!r}; known: {', '.join(available_judges())}")
-    return _REGISTRY[name](**settings)
+def make_judge(judge: str, /, **settings) -> Judge:
+    """The judge of that name; `settings` go to its constructor (of a model's kind: `model_judge.ModelJudge`, its `name`
+    among them). Raises ValueError for an unknown name."""
+    if judge not in _REGISTRY:
+        raise ValueError(f"no judge named {judge!r}; known: {', '.join(available_judges())}")
+    return _REGISTRY[judge](**settings)
 
 
 def _trained(name: str) -> Callable[..., Judge]:
@@ -74,11 +75,11 @@ def _trained(name: str) -> Callable[..., Judge]:
     return build
 
 
-def _hub(kind: str) -> Callable[..., Judge]:
-    def build(**settings) -> Judge:
-        from safety_geometry.judges import hub  # torch only where it is used
+def _model(kind: str) -> Callable[..., Judge]:
+    def build(name, **settings) -> Judge:
+        from safety_geometry.judges.model_judge import ModelJudge  # torch only where it is used
 
-        return getattr(hub, kind)(**settings)
+        return ModelJudge(name, kind, **settings)
 
     return build
 
@@ -86,8 +87,8 @@ def _hub(kind: str) -> Callable[..., Judge]:
 register_judge("refusal_rules", RefusalRules)
 register_judge("refusal_trained", _trained("refusal_trained"))
 register_judge("harm_trained", _trained("harm_trained"))
-register_judge("harmbench", _hub("HarmBenchClassifier"))
-register_judge("strongreject", _hub("StrongRejectEvaluator"))
+for _kind in ("classifier", "next_word", "guard"):
+    register_judge(_kind, _model(_kind))
 
 
 class NoHarmJudge:

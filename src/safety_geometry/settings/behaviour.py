@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from safety_geometry.settings.kinds import (
     Count,
@@ -21,8 +21,11 @@ from safety_geometry.settings.kinds import (
     each_once,
     either,
     key,
+    lacking,
     optional,
+    refused,
 )
+from safety_geometry.settings.sources import Shape
 from safety_geometry.settings.training import GCG
 
 Anchors = dict[str, each_once(either(Literal["reference"], Step))]
@@ -164,20 +167,77 @@ class Template(Settings):
     )
 
 
-class PublishedJudge(Settings):
+class JudgeVerdict(Settings):
+    """How what a judge says becomes a number."""
+
+    scores: Annotated[dict[Text, Share], Field(min_length=1)] = key(
+        "Its label (kind classifier; those that are left out count 0), its word (next_word), or what stands on its line"
+        " (guard): 0 for no, 1 for yes, between them what is neither. Quote Yes, No and numbers."
+    )
+    threshold: Share = optional("Yes is a score above it; left out: 0.5.")
+    line: Text = optional("Of a guard: what stands before the colon of the line; left out: its first line.")
+
+
+class ModelJudge(Settings):
     """A judge that is a model."""
 
+    kind: Literal["classifier", "next_word", "guard"] = key(
+        "`classifier`: a sequence classifier of transformers. `next_word`: a causal model that is asked for one word,"
+        " whose probabilities are the score. `guard`: one that writes its verdict."
+    )
     source: str = key("One of `sources`.")
     base: str | None = optional("A source: what it is put on, where the judge is an adapter.")
-    template: either(FileName, Template) | None = optional("Its wording: a text file, or where it stands in a source.")
-    contextual_template: either(FileName, Template) | None = optional("Its wording for behaviours with a context.")
+    reads: Literal["request", "answer", "both"] = key("What it is shown.")
+    template: either(FileName, Template) | None = optional(
+        "Its wording: a text file, or where it stands in a source, with the fields {behavior} and {generation} of what"
+        " it reads. Left out: a classifier gets the text, or request and answer as a pair; a guard its tokenizer's chat"
+        " template, the request as the user's turn and the answer as the assistant's."
+    )
+    contextual_template: either(FileName, Template) | None = optional(
+        "Its wording for behaviours with a {context}; left out: the same."
+    )
+    says: Annotated[dict[Literal["refusal", "harm"], JudgeVerdict], Field(min_length=1)] = key(
+        "What its verdict is of; a guard may say both."
+    )
+    clip: Count = optional("Tokens of an answer that it is shown; left out: all.")
+    max_length: Count = optional(
+        "Tokens of its prompt; longer ones are cut on the left, a classifier's on the right, and those of a chat"
+        " template refused. Left out: no limit but a classifier's own."
+    )
+    max_new_tokens: Count = optional("Longest verdict of a guard; left out: 32.")
+    unread: Literal["fail", "leave_out"] = optional(
+        "Verdicts of a guard that cannot be read: `fail` (if left out), or leave these answers out, where it decides"
+        " nothing."
+    )
+    shape: Shape = optional("Its sizes, where its name does not tell them.")
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> "ModelJudge":
+        if self.template is None and self.kind == "next_word":
+            raise lacking(["template"])
+        if self.template is None and self.kind == "guard" and self.reads == "answer":
+            raise refused(
+                "reads", self.reads, "a chat template shows an answer with its request; set both, or a template"
+            )
+        if self.template is None and self.contextual_template is not None:
+            raise lacking(["template"])
+        for name in ("max_new_tokens", "unread"):
+            if getattr(self, name) is not None and self.kind != "guard":
+                raise refused(
+                    name, getattr(self, name), f"goes with kind guard, and this is a {self.kind}; take it out"
+                )
+        lines = [verdict.line for verdict in self.says.values() if verdict.line is not None]
+        if lines and self.kind != "guard":
+            raise refused("says", lines, f"a line goes with kind guard, and this is a {self.kind}; take it out")
+        return self
 
 
 class Judges(Settings):
     """Who says what an answer is."""
 
     decision: Literal["rules", "either", "trained"] = optional(
-        "Who says that an answer refuses: `rules` (if left out), `trained`, or `either` of them."
+        "Who says that an answer refuses: `rules` (if left out), `trained` (or the model of `refusal`), or `either` of"
+        " them."
     )
     labelled: TrainedJudges | None = key(
         "What the trained judges learn from; null: rules only, and no table of judges."
@@ -193,5 +253,14 @@ class Judges(Settings):
     hand_labels: FileName | None = optional(
         "CSV with id (seed:regime:step:id of the judged table) and labels of this study's own outputs; or null."
     )
-    harmbench: PublishedJudge | None = optional("HarmBench's classifier instead of the trained judge of harm; or null.")
-    strongreject: PublishedJudge | None = optional("StrongREJECT's evaluator; or null.")
+    models: dict[RegimeName, ModelJudge] = key(
+        "Judges that are models, by name (docs/howto.md). Each is asked of the suites at anchors, and the table of"
+        " judges says how far it agrees with what the study decides and with the others."
+    )
+    refusal: RegimeName | None = optional(
+        "One of `models` that takes the trained judge of refusals' place in `decision`; or null."
+    )
+    harm: RegimeName | None = optional("One of `models` that says what attack success is; null: the trained judge.")
+    usefulness: RegimeName | None = optional(
+        "One of `models` whose score of harm is the usefulness; null: the one of attack success."
+    )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.costs import sizes
 from pipeline.costs.rates import Rates, Work
-from pipeline.costs.shapes import BYTES, KNOWN, Shape, shape_of
+from pipeline.costs.shapes import BYTES, Shape, shape_of
 from pipeline.study import Study
 
 MB = 1_000_000
@@ -17,7 +17,7 @@ TARGET = 10  # an affirmative opening
 BEHIND = 8  # what the template puts between an attacked request and the answer
 CONVERSATION = 1000  # a conversation of a data set, where train.max_length does not cut it
 ATTACK_PROMPT = 110  # an AutoDAN prompt with its request
-JUDGED = 600  # a published judge's prompt
+JUDGED = 600  # the prompt of a judge that is a model
 ANSWERED = 0.8  # share of the answers' limit that is used
 UNKNOWN = {"all": 600, "published": 200}  # prompts of a role whose number is not in the configuration
 # Host memory of a Python with its libraries, MB; memory of a GPU's context.
@@ -85,10 +85,11 @@ class Facts:
         the device."""
         return 4 * shape.parameters * self.size / self.rates.load
 
-    def published(self) -> list[tuple[dict, Shape]]:
-        """Published judges: their entry of the configuration, and their shape."""
-        usual = {"harmbench": KNOWN["llama-2-13b"], "strongreject": KNOWN["gemma-2b"]}
-        return [(spec, usual[name]) for name, spec in self.study.published_judges.items()]
+    def judge(self, name: str) -> Shape:
+        """Of a judge that is a model; of an adapter, that of what it is put on."""
+        spec = self.study.model_judges[name]
+        source = self.config["sources"].get(spec.get("base") or spec["source"])
+        return shape_of({"name": name} | ({"shape": spec["shape"]} if "shape" in spec else {}), source)
 
     def prompts(self, role: str) -> int:
         """Prompts of a role, as far as the configuration says."""

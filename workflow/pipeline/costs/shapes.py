@@ -77,6 +77,11 @@ KNOWN = {
     "llama-3.1-8b": Shape(32, 4096, 14336, 32, 8, 128, 128256, False),
     "llama-3-8b": Shape(32, 4096, 14336, 32, 8, 128, 128256, False),
     "llama-2-13b": Shape(40, 5120, 13824, 40, 40, 128, 32000, False),
+    "qwen3guard-gen-0.6b": Shape(28, 1024, 3072, 16, 8, 128, 151936, True),
+    "llama-guard-3-8b": Shape(32, 4096, 14336, 32, 8, 128, 128256, False),
+    # ModernBERT, base and large: encoders
+    "garak-refusal-detector": Shape(22, 768, 1152, 12, 12, 64, 50368, True),
+    "minos": Shape(28, 1024, 2624, 16, 16, 64, 50368, True),
 }
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([mb])(?![a-z])")
 

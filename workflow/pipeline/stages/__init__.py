@@ -34,6 +34,7 @@ GROUPS: dict[str, Callable[[Study], list[Group]]] = {
         g for name in [*study.trajectories, *study.models] for g in study.between_anchors(name)
     ],
     "completions_saves": lambda study: study.answered_groups(),
+    "verdicts_saves": lambda study: study.answered_groups() if study.deciding_models else [],
     "judge_saves": lambda study: study.answered_groups(),
 }
 

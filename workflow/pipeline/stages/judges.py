@@ -1,13 +1,15 @@
 """Judges trained on human labels, and the judged completions."""
 
 from pipeline.costs import sizes
-from pipeline.costs.facts import JUDGED, MB, Facts, Need
+from pipeline.costs.facts import JUDGED, Facts, Need
 from pipeline.costs.rates import Work
 from pipeline.identity import Job
+from pipeline.layout import TEMPLATES
 from pipeline.stages.stage import Stage
 from pipeline.study import Study
 
-PUBLISHED_BATCH = 8  # rows of a published judge's pass
+JUDGE_BATCH = 8  # rows of a pass of a judge that is a model
+VERDICT = 32  # tokens that a guard writes at most
 # Sentence embeddings (all-MiniLM-L6-v2, one core), seconds: loading the model; an answer of a suite with its request;
 # the labelled answers, which are longer, and the judges that are trained on them. Memory in MB.
 EMBEDDER_SECONDS, EMBEDDING_SECONDS, LABELLED_SECONDS, EMBEDDED_MEMORY = 5.0, 0.03, 200.0, 500.0
@@ -31,26 +33,42 @@ def embedded(study: Study) -> dict:
 
 
 def agreement(study: Study, job: Job) -> dict:
-    prefixes = [f"{seed}:{regime}:{step}:" for seed, regime, step in study.judged_checkpoints()]
-    return {"seed": study.config["statistics"]["seed"], "prefixes": prefixes}
+    judged = study.judged_checkpoints() if study.config["judges"].get("hand_labels") else study.compared()
+    settings = {"seed": study.config["statistics"]["seed"], "prefixes": [_prefix(*point) for point in judged]}
+    if study.model_judges:
+        asked = [_prefix(*point) for _ in study.model_judges for point in study.compared()]
+        settings["verdict_prefixes"] = asked
+    return settings
+
+
+def _prefix(seed: int, regime: str, step: int) -> str:
+    """Before the ids of answers, which repeat between checkpoints."""
+    return f"{seed}:{regime}:{step}:"
 
 
 def template(study: Study, job: Job) -> dict:
     judge, part = job.other["judge"], job.other["part"]
-    entry = {k: v for k, v in study.config["judges"][judge][part].items() if k != "source"}
-    return {"name": f"judges.{judge}.{part}", **entry}
+    entry = {k: v for k, v in study.model_judges[judge][part].items() if k != "source"}
+    return {"name": f"judges.models.{judge}.{part}", **entry}
+
+
+def verdicts(study: Study, job: Job) -> dict:
+    name = job.other["judge"]
+    spec = {k: v for k, v in study.model_judges[name].items() if k not in ("source", "base", "shape", *TEMPLATES)}
+    where = {key: study.config["model"][key] for key in ("device", "dtype", "threads", "grow_batches")}
+    return {"name": name} | spec | where | {"batch_size": JUDGE_BATCH}
 
 
 def decision(study: Study, job: Job) -> dict:
-    model = {k: study.config["model"][k] for k in ("device", "dtype", "grow_batches")} | {"batch_size": PUBLISHED_BATCH}
     judges = study.config["judges"]
     settings = {"decision": judges.get("decision", "rules"), "success": judges.get("success", "attack_success")}
-    return settings | (model if study.published_judges else {}) | embedded(study)
+    models = {"models": study.deciding_models} if study.deciding_models else {}
+    return settings | models | embedded(study)
 
 
 def where_judged(study: Study) -> str:
-    """Judges that are models, or see embeddings of one, need their environment."""
-    return "torch" if study.published_judges or study.embeddings else "analysis"
+    """Judges that see embeddings of a model need its environment."""
+    return "torch" if study.embeddings else "analysis"
 
 
 def where_trained(study: Study) -> str:
@@ -58,19 +76,36 @@ def where_trained(study: Study) -> str:
 
 
 def judging(facts: Facts, rows: int) -> Need:
-    """By the published judges, one after the other, or by rules and trained ones."""
-    published = facts.published()
-    seconds, memory, gpu = 0.0, 0.0, 0.0
-    for _, shape in published:
-        work = Work(shape, facts.size)
-        work.forward(rows * JUDGED, rows / PUBLISHED_BATCH, logits=rows)
-        need = facts.model(work, sizes.one_pass(shape, facts.size, PUBLISHED_BATCH, JUDGED), 0)
-        seconds, memory, gpu = seconds + need.seconds, max(memory, need.memory), max(gpu, need.gpu)
-    if published:
-        return Need(seconds, memory, gpu, rows * 500 / MB, 0.0, True)
+    """By rules, trained judges, and verdicts that are there."""
     if facts.study.embeddings:
         return facts.table(4.0 + EMBEDDER_SECONDS + EMBEDDING_SECONDS * rows, memory=EMBEDDED_MEMORY)
     return facts.table()
+
+
+def asking(facts: Facts, job: Job) -> Need:
+    """A judge that is a model, of some answers."""
+    name = job.other["judge"]
+    spec, shape = facts.study.model_judges[name], facts.judge(name)
+    rows = asked_rows(facts, job)
+    work = Work(shape, facts.size)
+    if spec["kind"] == "guard":
+        work.answers(rows, JUDGED, spec.get("max_new_tokens", VERDICT), JUDGE_BATCH)
+    else:
+        work.forward(rows * JUDGED, rows / JUDGE_BATCH, logits=rows)
+    return facts.model(work, sizes.one_pass(shape, facts.size, JUDGE_BATCH, JUDGED), rows * 100)
+
+
+def asked_rows(facts: Facts, job: Job) -> int:
+    """Answers of a checkpoint, or of the saves of a group."""
+    asked = (job.other or {}).get("asked", "suites")
+    if asked in ("sweep", "follow_up"):
+        return 4 * SWEEP_CELLS
+    if asked == "transfer":
+        return 16 * facts.config["transfer"]["behaviours"]
+    if asked == "sampled":
+        return facts.config["completions"]["sampled"]["answers"] * facts.prompts("direct")
+    steps = job.group.steps if job.group else [job.step]
+    return sum(sum(facts.suites(job.regime, step, job.seed).values()) for step in steps)
 
 
 def training(facts: Facts, job: Job) -> Need:
@@ -85,9 +120,7 @@ def judging_sweep(facts: Facts, job: Job) -> Need:
 
 
 def judging_suites(facts: Facts, job: Job) -> Need:
-    """Of one checkpoint, or of the saves of a group."""
-    steps = job.group.steps if job.group else [job.step]
-    return judging(facts, sum(sum(facts.suites(job.regime, step, job.seed).values()) for step in steps))
+    return judging(facts, asked_rows(facts, job))
 
 
 def judging_sampled(facts: Facts, job: Job) -> Need:
@@ -103,6 +136,8 @@ STAGES = {
     "train_judges": Stage("train_judges", where_trained, trained, training),
     "judge_agreement": Stage("judge_agreement", "analysis", agreement),
     "judge_template": Stage("judge_template", "analysis", template, place="{judge}_{part}"),
+    "verdicts": Stage("verdicts", "torch", verdicts, asking, place=f"{CHECKPOINT}/{{judge}}_{{asked}}"),
+    "verdicts_saves": Stage("verdicts", "torch", verdicts, asking, place="seed/{judge}"),
     "judge": Stage("judge", where_judged, decision, judging_suites, place=CHECKPOINT),
     "judge_saves": Stage("judge", where_judged, decision, judging_suites, place="seed"),
     "judge_sampled": Stage("judge", where_judged, decision, judging_sampled, place=CHECKPOINT),

@@ -99,7 +99,7 @@ def fetching(facts: Facts, job: Job) -> Need:
     """Files of models take half-precision weights, GGUF ones a third of that, adapters little; data sets are small."""
     bytes_of = {"gguf": 0.6, "folder": 2.0, "adapter": 0.1}
     sizes = [(spec["source"], bytes_of[spec["format"]] * shape.parameters) for spec, shape in brought(facts)]
-    sizes += [(spec["source"], 2.0 * judge.parameters) for spec, judge in facts.published()]
+    sizes += [(spec["source"], 2.0 * facts.judge(name).parameters) for name, spec in facts.study.model_judges.items()]
     if facts.study.embeddings:
         sizes.append((facts.study.embeddings["source"], EMBEDDER_BYTES))
     size = max((size for source, size in sizes if source == job.other["name"]), default=None)

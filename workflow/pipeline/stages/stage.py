@@ -66,7 +66,7 @@ class Bound:
         if place.startswith("seed"):
             folder, place = layout.seed, place.removeprefix("seed").removeprefix("/")
         if self.group is not None:
-            place = self.group.name
+            place = "/".join(filter(None, [self.group.name, place]))
         return f"{folder}/{kind}/{self.name}{'/' if place else ''}{place}.{ending}"
 
     @property

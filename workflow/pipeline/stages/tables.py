@@ -63,7 +63,7 @@ def of_sweeps(study: Study) -> list[str]:
 
 
 def claim_tables(study: Study) -> list[str]:
-    judges = ["judges"] if study.labelled and not study.published_judges else []  # on the judge that is asked
+    judges = ["judges"] if study.labelled and "harm" not in study.deciding_models else []  # on the judge that is asked
     chosen = [name for name in ("selection", "separability") if name in together(study)]
     unread = ("layer_scan", "quadrants")
     return [*CLAIMS, *judges, *chosen, *(name for name in of_sweeps(study) if name not in unread)]
@@ -72,7 +72,7 @@ def claim_tables(study: Study) -> list[str]:
 def all_tables(study: Study) -> list[str]:
     """Of a finished study."""
     trained = ["reference_anchors"] if study.regimes else []
-    judges = ["judges"] if study.labelled else []
+    judges = ["judges"] if study.has_judges_table else []
     sampled = ["sampled"] if study.config["completions"].get("sampled") else []
     return [*together(study), *of_sweeps(study), *ATTACKS, *DENSE, "claims", *trained, "leakage", *judges, *sampled]
 

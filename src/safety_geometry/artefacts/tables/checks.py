@@ -41,7 +41,12 @@ JUDGES = Table(
         "Agreement of each judge with human labels (cross-validated with folds grouped by request where the judge "
         "was trained on them), and how well the judge of harm orders answers: in all, and among those that are neither "
         "refused nor degenerate, each labelled file left out in turn. orders_answers decides what attack success may "
-        "be called: where it is false, or nowhere true, attack success is no more than not_refused."
+        "be called: where it is false, or nowhere true, attack success is no more than not_refused. Judges that are "
+        "models (judges.models) have rows on answers at anchors: how far they agree with what the study decides, with "
+        "each other and with hand labels, apart for answers under attack. What a judge reads: refusal_rules and "
+        "refusal_trained the answer; off_topic and harm_trained request and answer; a model what `reads` of its "
+        "configuration says (column reads of its table verdicts). All see the plain request, without an attack, and of "
+        "the answer what follows a thought."
     ),
     (
         text("judge", "name of the judge; of several, joined by a plus sign"),
@@ -49,7 +54,9 @@ JUDGES = Table(
             "dataset",
             (
                 "whose labels: a published set, its first words only, the part of it where rules and trained judge "
-                "differ, or hand labels of this run's own outputs"
+                "differ, or hand labels of this run's own outputs; of judges that are models also own outputs, attacked "
+                "(suites fixed_source, autodan, framings, universal), plain (direct, usefulness, counterpart) and "
+                "harmless (lookalike, utility)"
             ),
         ),
         text(
@@ -57,7 +64,8 @@ JUDGES = Table(
             (
                 "what was labelled: refusal (as published), explicit_refusal (without answers to another question), "
                 "attack_success …; refusal_rules: not a label but what the rules say, so that 1 - accuracy is how "
-                "often the trained judge differs from them"
+                "often the trained judge differs from them; any_refusal by …, attack_success by …, refusal by …, harm "
+                "by …: no label either, but what the study decides by that judge, or what another model says"
             ),
         ),
         text(

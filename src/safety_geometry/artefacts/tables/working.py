@@ -57,6 +57,23 @@ JUDGED = Table(
 )
 
 
+VERDICTS = Table(
+    "verdicts",
+    "What a judge that is a model says of each answer, in the order of the completions. Ids, digests and scores only.",
+    (
+        text("id", "id of the answer"),
+        DIGEST,
+        text("judge", "name of the judge"),
+        text("reads", "what it was shown", ("request", "answer", "both")),
+        text("target", "what its verdict is of", ("refusal", "harm")),
+        flag("label", "the score is above the judge's threshold; empty where the verdict cannot be read", missing=True),
+        share("score", "0: no, 1: yes", missing=True),
+    ),
+    key=("id", "target"),
+    digits=9,
+)
+
+
 def _with_layer_scan(column: Column) -> Column:
     """`control` has more kinds than in causal_sweep: cells of the layer scan and their controls, which have a table of
     their own."""
@@ -121,4 +138,4 @@ RULERS_OF_PROMPTS = Table(
     digits=9,
 )
 
-TABLES = (RULERS_OF_PROMPTS, JUDGED, CELLS, READOUT, ATTACK_PARTS, TRAINING_LOG)
+TABLES = (RULERS_OF_PROMPTS, JUDGED, VERDICTS, CELLS, READOUT, ATTACK_PARTS, TRAINING_LOG)

@@ -114,6 +114,11 @@ class Tensors:
     def shape(self, name: str) -> tuple[int, ...]:
         return tuple(self._entry(name)["shape"])
 
+    def dtype(self, name: str) -> str:
+        """As torch calls it, where this project writes it, else as the file does."""
+        code = self._entry(name)["dtype"]
+        return next((dtype for dtype, (written, _) in WRITTEN.items() if written == code), code)
+
     def check(self, name: str, *shape: int | None, floating: bool = True) -> None:
         """Raise ArtefactError unless a tensor has this shape (None: any length) and is of floats, or of whole numbers."""
         entry = self._entry(name)

@@ -65,7 +65,7 @@ power: $(VENV)/.run ## what a study of CONFIG could decide, claim by claim: leas
 calibrate: $(VENV)/.run ## measure this machine for plan-cost (a minute); writes results/cost_rates.json
 	@python benchmarks/calibrate.py --configfile $(call quoted,CONFIG) $(ARGS)
 
-export: $(VENV)/.run ## a checkpoint of CONFIG's study as a model folder: make export CHECKPOINT=r2d2:30 TO=FOLDER
+export: $(VENV)/.run ## a checkpoint of CONFIG's study as a model folder: make export CHECKPOINT=r2d2:30 TO=FOLDER (ARGS=--what directions | no-r: H and R as files, or the model without R)
 	@python workflow/export.py --configfile $(call quoted,CONFIG) --checkpoint $(call quoted,CHECKPOINT) --folder $(call quoted,TO) $(ARGS)
 
 summary: $(VENV)/.run ## results/<study>/summary.html of CONFIG anew: one page of a finished study (make run makes it too)

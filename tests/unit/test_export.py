@@ -7,6 +7,7 @@ from pathlib import Path
 
 import complete
 import convert_model
+import numpy as np
 import probe
 import pytest
 import yaml
@@ -14,6 +15,8 @@ from conftest import REQUESTS
 from test_adapters import folder, save_adapter  # noqa: F401  (a fixture)
 from test_own_families import MODEL, PROBE, SCORES, SETS, run
 
+from safety_geometry.artefacts.carriers import Carrier, CarrierPair, write_carriers
+from safety_geometry.artefacts.direction_files import read_direction, read_directions
 from safety_geometry.artefacts.integrity import CONFIG, content_digest, sidecar
 
 ROOT = Path(__file__).parents[2]
@@ -112,6 +115,62 @@ def test_a_damaged_checkpoint_is_not_exported(export, study, monkeypatch):
     with pytest.raises(SystemExit, match=r"checkpoints/r2d2/step1 is not what .*make run CONFIG=smoke.yaml"):
         asked(export, monkeypatch, "r2d2:1", "made")
     assert not (study / "made").exists()
+
+
+@pytest.fixture
+def carriers(study):
+    """H at layer 2 and R at layer 1 of the checkpoint, and prompts of the roles that a change is measured on."""
+    width = json.loads((study / "results/smoke/models/base/config.json").read_text())["hidden_size"]
+    rows = np.linalg.qr(np.random.default_rng(0).standard_normal((width, 2)))[0].T.astype(np.float32)
+    h, r = (
+        Carrier(kind, layer, position, (row / np.linalg.norm(row)).astype(np.float32), 2.0, 1.0, True, row[:, None])
+        for kind, layer, position, row in (("H", 2, "t_inst", rows[0]), ("R", 1, -1, rows[1]))
+    )
+    place = study / "results/smoke/seed1/carriers/r2d2"
+    place.mkdir(parents=True)
+    write_carriers(place / "carriers.safetensors", {1: CarrierPair("reference", "own", h, r)})
+    prompts = study / "results/smoke/private/seed1/prompts"
+    prompts.mkdir(parents=True)
+    for role, more in (("direct", {}), ("utility", {"must": [["e"]], "min_words": 1})):
+        asked = [{"id": f"p{i}", "prompt": text} | more for i, text in enumerate(REQUESTS)]
+        (prompts / f"{role}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    made = [place / "carriers.safetensors", *prompts.glob("*.jsonl")]
+    for artefact in made:
+        sidecar(artefact).write_text(json.dumps({"sha256": content_digest(artefact)}))
+    return {"h": h, "r": r}
+
+
+def test_exported_directions_are_the_carriers(export, study, carriers, monkeypatch, capsys):
+    asked(export, monkeypatch, "r2d2:1", "out", "--what", "directions")
+    assert "Directions of r2d2:1" in capsys.readouterr().out
+    assert {path.name for path in (study / "out").iterdir()} == {
+        "directions.safetensors", "h.gguf", "h.pt", "r.gguf", "r.pt",
+    }  # fmt: skip
+    known = read_directions(study / "out/directions.safetensors")
+    for name, carrier in carriers.items():
+        assert (known[name].vector == carrier.direction).all()
+        assert (known[name].layer, known[name].position) == (carrier.layer, carrier.position)
+        for ending in ("gguf", "pt"):
+            alone = read_direction(study / f"out/{name}.{ending}")
+            assert alone.layer == carrier.layer and (alone.vector == carrier.direction).all()
+
+
+def test_an_exported_model_without_r_says_what_that_costs(export, study, carriers, monkeypatch, capsys):
+    from safety_geometry.models.loading import load_model
+
+    asked(export, monkeypatch, "r2d2:1", "out", "--what", "no-r", "--prompts", "3")
+    assert "r2d2:1 without R stands in" in capsys.readouterr().out
+    spent = json.loads((study / "out/cost.json").read_text())
+    assert (spent["removed"], spent["layer"], spent["harmful"], spent["benign"]) == ("R", 1, 3, 3)
+    assert spent["kl"] > 0 and {"refused_harmful_before", "utility_after"} < set(spent)
+    model = load_model(study / "out", "float32")
+    written = model.model.layers[0].mlp.down_proj.weight.detach().numpy()
+    assert np.abs(carriers["r"].direction @ written).max() < 1e-6 < np.abs(carriers["h"].direction @ written).max()
+
+
+def test_without_carriers_there_is_no_direction(export, study, monkeypatch):
+    with pytest.raises(SystemExit, match=r"carriers\.safetensors is not there: run the study first"):
+        asked(export, monkeypatch, "r2d2:1", "out", "--what", "directions")
 
 
 @pytest.mark.parametrize(

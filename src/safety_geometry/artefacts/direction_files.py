@@ -122,7 +122,7 @@ def _by_block(directions: Mapping[str, Direction]) -> dict[int, np.ndarray]:
             raise ValueError(
                 f"{name}: there is another direction at layer {direction.layer}; write it to a file of its own"
             )
-        blocks[direction.layer - 1] = np.ascontiguousarray(direction.vector, np.float32)
+        blocks[direction.layer - 1] = np.array(direction.vector, np.float32, order="C")
     return dict(sorted(blocks.items()))
 
 

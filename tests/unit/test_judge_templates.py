@@ -69,7 +69,7 @@ def test_script(tmp_path, monkeypatch):
 
     (tmp_path / "source").mkdir()
     (tmp_path / "source/utils.py").write_text(PYTHON)
-    params = {"name": "judges.harmbench.template", "file": "utils.py", "at": ["PROMPT", "contextual"]}
+    params = {"name": "judges.models.harmbench.template", "file": "utils.py", "at": ["PROMPT", "contextual"]}
 
     def run(**changes) -> None:
         options = ["--source", str(tmp_path / "source"), "--template", str(tmp_path / "template.txt")]
@@ -78,7 +78,9 @@ def test_script(tmp_path, monkeypatch):
 
     run()
     assert (tmp_path / "template.txt").read_text() == "In {context}"
-    with pytest.raises(SystemExit, match=r"judges\.harmbench\.template\.file: the source has no file other\.py"):
+    with pytest.raises(
+        SystemExit, match=r"judges\.models\.harmbench\.template\.file: the source has no file other\.py"
+    ):
         run(file="other.py")
-    with pytest.raises(SystemExit, match=r"error: judges\.harmbench\.template: utils\.py has no constant X"):
+    with pytest.raises(SystemExit, match=r"error: judges\.models\.harmbench\.template: utils\.py has no constant X"):
         run(at=["X"])

@@ -56,8 +56,10 @@ def own() -> dict:
 
 
 def with_a_light_seed() -> dict:
-    """The smoke study, and a seed that only trains and answers."""
-    return read("configs/smoke.yaml") | {"light_seeds": 1}
+    """The smoke study, a seed that only trains and answers, and a direction from a file."""
+    c = read("configs/smoke.yaml") | {"light_seeds": 1}
+    c["sweep"]["directions"] = {"mine": {"file": "data/mine.gguf", "position": -1, "primary": True}}
+    return c
 
 
 def hand_labels() -> dict:
@@ -71,7 +73,7 @@ class Planner:
 
     def __init__(self, folder: Path):
         self.folder = copy_project(folder)
-        for name in ("template.jinja", "hand_labels.csv"):
+        for name in ("template.jinja", "hand_labels.csv", "mine.gguf"):
             (self.folder / "data" / name).touch()
         for name in ("a.txt", "b.txt"):
             (self.folder / name).touch()

@@ -48,6 +48,7 @@ def _words(study: Study) -> None:
         "checkpoints": study.brought,
         "aligned.models": study.models,
         "judges.models": study.model_judges,
+        "sweep.directions": study.directions,
     }
     for key, names in named.items():
         for name in names:
@@ -129,6 +130,7 @@ def _files(study: Study) -> None:
 
 def _local_files(study: Study) -> Iterator[tuple[str, str]]:
     """(key, path) of every file that is named by its place on this machine."""
+    yield from ((f"sweep.directions.{name}.file", spec["file"]) for name, spec in study.directions.items())
     for key, entry in _entries(study).items():
         for name in ("chat_template", "hand_labels", *TEMPLATES):
             if isinstance(path := entry.get(name), str):

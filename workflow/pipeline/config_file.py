@@ -32,7 +32,7 @@ NULLS = frozenset(
     "judges.labelled.severity", "judges.labelled.severity.source",
     "judges.hand_labels", "judges.embeddings", "judges.refusal", "judges.harm", "judges.usefulness",
     "judges.models.*.base", "judges.models.*.template", "judges.models.*.contextual_template",
-    "sweep.layer_scan", "sweep.reply_inversion", )
+    "sweep.layer_scan", "sweep.reply_inversion", "sweep.directions", )
 )  # fmt: skip
 
 # Sections of named entries: null takes all of config.yaml's away.

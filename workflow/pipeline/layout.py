@@ -55,6 +55,7 @@ class Layout:
         self.cells = f"{self.seed}/sweep/{CHECKPOINT}/cells.csv"
         self.readout = f"{self.seed}/sweep/{CHECKPOINT}/readout.csv"
         self.reply_inversion = f"{self.seed}/sweep/{CHECKPOINT}/reply_inversion.csv"
+        self.directions = f"{self.seed}/sweep/{CHECKPOINT}/directions.csv"
         self.sweep_answers = f"{self.private_seed}/sweep/{CHECKPOINT}/completions.jsonl"
         self.sweep_judged = f"{self.seed}/sweep/{CHECKPOINT}/sweep/judged.csv"
         self.follow_up_choice = f"{self.seed}/sweep/choice.json"
@@ -226,6 +227,9 @@ class Layout:
     def swept(self, path: str, seed: int | None = None) -> list[str]:
         """A file of every swept checkpoint, of one seed or of all, in the order of study.swept."""
         return self.each(path, [point for point in self.study.swept() if seed in (None, point[0])])
+
+    def direction_files(self) -> list[str]:
+        return [spec["file"] for spec in self.study.directions.values()]
 
     # ---------------------------------------------------------------------------------------------------- judges
 

@@ -295,6 +295,11 @@ class Study:
             for strength in (row["lambda"] if isinstance(row["lambda"], list) else [row["lambda"]])
         ]
 
+    @property
+    def directions(self) -> dict[str, dict]:
+        """Directions that were brought in files, by name."""
+        return self.config["sweep"].get("directions") or {}
+
     def generated(self) -> list[str]:
         """Ids of the targets that give answers."""
         return [Target.of(target).id for target in self.config["sweep"]["generate"]["cells"]]

@@ -14,6 +14,8 @@ tabulate_follow_up = stages["follow_up_table"]
 sample = stages["quadrants"]
 invert = stages["reply_inversion"]
 tabulate_inversion = stages["reply_inversion_table"]
+sweep_brought = stages["sweep_directions"]
+tabulate_brought = stages["directions_table"]
 
 
 rule sweep:
@@ -194,6 +196,47 @@ if study.config["sweep"].get("reply_inversion"):
             **tabulate_inversion.params,
         shell:
             tabulate_inversion.command
+
+
+if study.directions:
+
+    rule sweep_directions:
+        input:
+            unpack(swept),
+            harmful=layout.role("direct"),
+            benign=layout.role("utility"),
+            files=layout.direction_files(),
+        output:
+            directions=layout.directions,
+        log:
+            sweep_brought.log,
+        benchmark:
+            sweep_brought.benchmark
+        conda:
+            sweep_brought.conda
+        threads: sweep_brought.threads
+        resources:
+            **sweep_brought.resources,
+        params:
+            **sweep_brought.params,
+        shell:
+            sweep_brought.command
+
+    rule directions_table:
+        input:
+            parts=layout.swept(layout.directions),
+        output:
+            directions=reported("directions"),
+        log:
+            tabulate_brought.log,
+        conda:
+            tabulate_brought.conda
+        resources:
+            **tabulate_brought.resources,
+        params:
+            **tabulate_brought.params,
+        shell:
+            tabulate_brought.command
 
 
 rule quadrants:

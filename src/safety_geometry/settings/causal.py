@@ -7,6 +7,8 @@ from pydantic import Field, model_validator
 from safety_geometry.settings.behaviour import Anchors
 from safety_geometry.settings.kinds import (
     Count,
+    FileName,
+    FromTheEnd,
     Name,
     Natural,
     Positive,
@@ -114,6 +116,17 @@ class LayerScan(Settings):
     max_kl: Positive = key("Nats on benign prompts (next token) that the recommended layer and λ may cost.")
 
 
+class BroughtDirection(Settings):
+    """A direction in a file (docs/howto.md): safetensors, repeng's GGUF, or steering-vectors'."""
+
+    file: FileName = key("The file, of this machine: .safetensors, .gguf, .pt or .pth.")
+    name: Text = optional("Which of its directions, where it has several; layerN where the file knows no names.")
+    position: either(FromTheEnd, Literal["t_inst"]) = optional(
+        "Position whose activations its controls are made of; left out: what the file says, else -1."
+    )
+    primary: bool = optional("Whether ablate λ = 1 and steer λ = ±1 have a permutation p; left out: no.")
+
+
 class Sweep(Settings):
     __doc__ = (
         "Carriers are removed (ablate) or added (steer) at anchors, beside matched controls."
@@ -143,6 +156,10 @@ class Sweep(Settings):
     prompts: ReadoutPrompts = key("Of the cheap readout.")
     batch_size: Count = key("Prompts read together.")
     generate: Generate = key("Cells that also answer.")
+    directions: dict[RegimeName, BroughtDirection] | None = optional(
+        "Directions from files, swept as R is at all checkpoints above, for the table directions; null or left out:"
+        " none."
+    )
     layer_scan: LayerScan | None = key("The scan of layers; or null.")
     reply_inversion: ReplyInversion | None = optional("The question of harm; null or left out: it is not asked.")
 

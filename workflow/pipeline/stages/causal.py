@@ -7,11 +7,13 @@ from pipeline.identity import Job
 from pipeline.stages.sources import model_settings
 from pipeline.stages.stage import Stage
 from pipeline.study import Study
+from safety_geometry.causal.names import SHARED
 from safety_geometry.causal.plan import PlannedCell, SweepPlan, Target
 from safety_geometry.causal.question import EDITS, WORDINGS
 from safety_geometry.settings.identity import Checkpoint
 
 QUESTION = 30  # tokens of the question about a request
+TESTED = {"ablate": (1.0,), "steer": (-1.0, 1.0)}  # strengths of a brought direction that have a p
 BELOW = 0.45  # share of the blocks above a carrier's layer, which is not known before it is chosen
 
 # --------------------------------------------------------------------------------------------------------- settings
@@ -58,6 +60,33 @@ def reply_inversion(study: Study, job: Job) -> dict:
     checkpoint = Checkpoint(job.seed, job.regime, job.step, study.anchor_name(job.regime, job.step))
     asked = study.config["sweep"]["reply_inversion"]
     return {"model": model_settings(study), "checkpoint": checkpoint.columns(), **asked, **statistics(study)}
+
+
+def directions(study: Study, job: Job) -> dict:
+    """The sweep's of one checkpoint, with each direction in R's place: readouts only, and controls that it can have."""
+    s, at = study.config["sweep"], study.anchor_name(job.regime, job.step)
+    targets = [
+        Target(family, "r_only", strength, scope)
+        for family in ("ablate", "steer")
+        for strength in s[family]
+        for scope in s["scopes"]
+    ]
+    tested = [target.id for target in targets if target.scope == "layer" and target.strength in TESTED[target.family]]
+    return sweep(study, job) | {
+        "checkpoint": Checkpoint(job.seed, job.regime, job.step, at).columns(),
+        "targets": [target.id for target in targets],
+        "primary": tested,
+        "tested": [name for name, spec in study.directions.items() if spec.get("primary")],
+        "controls": {kind: count for kind, count in s["controls"].items() if kind in (*SHARED, "norm_matched")},
+        "layer_scan": None,
+        "generate": {"cells": [], "controls": {}, "max_new_tokens": 1},
+        "directions": {
+            name: {key: spec[key] for key in ("name", "position") if key in spec}
+            for name, spec in study.directions.items()
+        },
+        "tau": study.config["coupling"]["tau"],
+        **statistics(study),
+    }
 
 
 def choice(study: Study, job: Job) -> dict:
@@ -144,6 +173,20 @@ def sweeping(facts: Facts, job: Job) -> Need:
     return facts.model(work, held, written, host=host)
 
 
+def sweeping_directions(facts: Facts, job: Job) -> Need:
+    """Log-odds and KL of every direction's cells."""
+    shape, spec = facts.shape(job.regime), facts.config["sweep"]
+    told = directions(facts.study, job)
+    cells = [c for unit in SweepPlan.of(told).units() for c in unit.cells if c.kind != "baseline"]
+    harmful, benign = spec["prompts"]["harmful"], spec["prompts"]["benign"]
+    passes = (harmful * len(cells) + benign * sum(cell.kl for cell in cells)) * len(facts.study.directions)
+    work = Work(shape, facts.size)
+    work.forward(BELOW * passes * REQUEST, BELOW * passes / spec["batch_size"], logits=passes)
+    streams = 2 * (harmful + benign) * REQUEST * shape.hidden
+    held = streams * facts.size + facts.probe_pass(shape, spec["batch_size"])
+    return facts.model(work, held, 500 * len(told["targets"]), host=8 * streams)
+
+
 def following_up(facts: Facts, job: Job) -> Need:
     """The targets are chosen over all swept checkpoints of a seed; taken here to be spread evenly."""
     shape, spec = facts.shape(job.regime), facts.config["follow_up"]
@@ -173,6 +216,8 @@ CHECKPOINT = "seed/{regime}_step{step}"
 STAGES = {
     "reply_inversion": Stage("reply_inversion", "torch", reply_inversion, inverting, place=CHECKPOINT),
     "reply_inversion_table": Stage("reply_inversion_table", "analysis", lambda study, job: {}),
+    "sweep_directions": Stage("sweep_directions", "torch", directions, sweeping_directions, place=CHECKPOINT),
+    "directions_table": Stage("directions_table", "analysis"),
     "sweep": Stage("sweep", "torch", sweep, sweeping, place=CHECKPOINT),
     "follow_up_choice": Stage("follow_up_choice", "analysis", choice, place="seed"),
     "follow_up": Stage("follow_up", "torch", follow_up, following_up, place=CHECKPOINT),

@@ -58,6 +58,7 @@ def of_sweeps(study: Study) -> list[str]:
         "follow_up": config["follow_up"]["targets"],
     }
     wanted["reply_inversion"] = config["sweep"].get("reply_inversion")
+    wanted["directions"] = study.directions
     made = ["quadrants", "causal_sweep", "control_normalised", "sweep_pooled"]
     return [*made, *(name for name, there in wanted.items() if there)]
 
@@ -65,7 +66,7 @@ def of_sweeps(study: Study) -> list[str]:
 def claim_tables(study: Study) -> list[str]:
     judges = ["judges"] if study.labelled and "harm" not in study.deciding_models else []  # on the judge that is asked
     chosen = [name for name in ("selection", "separability") if name in together(study)]
-    unread = ("layer_scan", "quadrants")
+    unread = ("layer_scan", "quadrants", "directions")
     return [*CLAIMS, *judges, *chosen, *(name for name in of_sweeps(study) if name not in unread)]
 
 

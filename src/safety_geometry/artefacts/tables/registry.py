@@ -7,6 +7,7 @@ from safety_geometry.artefacts.tables import (
     checks,
     claims,
     dense,
+    directions,
     follow_up,
     geometry,
     reply_inversion,
@@ -16,7 +17,9 @@ from safety_geometry.artefacts.tables import (
 )
 from safety_geometry.artefacts.tables.specification import Table
 
-GROUPS = (attacks, behaviour, causal, checks, claims, dense, follow_up, geometry, reply_inversion, sampled, training)
+GROUPS = (
+    attacks, behaviour, causal, checks, claims, dense, directions, follow_up, geometry, reply_inversion, sampled, training,
+)  # fmt: skip
 FINAL: dict[str, Table] = {table.name: table for group in GROUPS for table in group.TABLES}
 WORKING: dict[str, Table] = {table.name: table for table in working.TABLES}
 TABLES = FINAL | WORKING

@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import make_model
 from pipeline.config_file import read_config
@@ -248,13 +249,9 @@ def test_a_run_beside_what_was_said_of_it(tmp_path):
     assert row["gpu_mb"] == 450 and row["said_gpu_mb"] == 0
 
 
-def test_jobs_tell_their_gpu_memory_as_it_is_read(monkeypatch, capsys, tmp_path):
-    monkeypatch.syspath_prepend(ROOT / "workflow/scripts")
-    import _model
-
-    monkeypatch.setattr(_model.torch.cuda, "max_memory_reserved", lambda device: {"cuda:1": 12.3456e9}[device])
-    _model.tell_peak("cuda:1")
-    (tmp_path / "job.log").write_text(capsys.readouterr().out)
+def test_gpu_memory_is_read_from_a_job_s_log(tmp_path):
+    """`test_devices` has jobs tell it."""
+    (tmp_path / "job.log").write_text("something\nGPU memory at its peak: 12346 MB\n")
     assert check.gpu_peak(tmp_path / "job.log") == 12346 and check.gpu_peak(tmp_path / "none.log") == 0
 
 
@@ -295,16 +292,14 @@ def test_several_processes_take_less_time_and_more_memory(regime):
 
 def timings() -> list[tuple[str, float, float]]:
     """(rule, seconds of all its jobs, what the cost model says) of the reference run."""
-    c, out = config(), []
-    if "auroc" not in (ROOT / "docs/results/tables/judges.csv").read_text(encoding="utf-8").partition("\n")[0]:
-        c["judges"]["embeddings"] = None  # the stored run's judges saw none yet
-    f = facts(c)
+    f, out = facts(), []
     places = {"fetch_source": [{"name": name} for name in f.config["sources"]], "convert_model": [{"model": "base"}]}
     anchors = [(r, s) for r in f.study.regimes for s in f.study.anchor_steps(r)]
     points = {"completions": anchors, "judge": anchors, "sweep": [p[1:] for p in f.study.swept()],
-              "attack_gcg": f.study.attack_sources, "attack_autodan": f.study.at_anchors(f.config["transfer"]["sources"]),
+              "attack_gcg": f.study.attack_sources, "attack_universal": f.study.attack_sources, "attack_autodan": f.study.at_anchors(f.config["transfer"]["sources"]),
               "transfer": f.study.attack_sources}  # fmt: skip
     points["probe_anchor"] = anchors
+    points["attacked_behaviours"] = f.study.attack_sources
     points["carriers"] = [(r, 0) for r in f.study.regimes]
     points["judge_transfer"] = points["transfer"]
     for name in ("follow_up", "judge_sweep", "judge_follow_up"):
@@ -319,7 +314,6 @@ def timings() -> list[tuple[str, float, float]]:
     return out
 
 
-@pytest.mark.xfail(reason="docs/timings.csv is of the settings before; the next reference makes it anew", strict=True)
 def test_the_reference_run_took_about_as_long_as_the_cost_model_says():
     found, title = timings(), Stages(facts().study, facts(), ROOT).title
     assert 0.5 < sum(said for *_, said in found) / sum(took for _, took, _ in found) < 2
@@ -328,6 +322,9 @@ def test_the_reference_run_took_about_as_long_as_the_cost_model_says():
         total = stages.setdefault(title(rule), [0.0, 0.0])
         total[0], total[1] = total[0] + took, total[1] + said
     far = {name: said / took for name, (took, said) in stages.items() if took > 60 and not 0.5 < said / took < 2}
+    chosen = pd.read_csv(ROOT / "docs/results/tables/selection.csv")
+    if not (chosen["in_charge"] & (chosen["status"] == "own")).any():  # without an R most cells of a sweep are left out
+        assert far.pop("causal sweeps") > 2
     assert far == {}
 
 

@@ -67,12 +67,14 @@ def test_the_trial_of_the_inner_attack():
 
 def test_reference_anchors():
     rule = pd.read_csv(RESULTS / "tables/reference_anchors.csv").set_index("regime")
-    assert said(
-        "hyperparameters.md", r"On the reference run it gives step (\d+) for R2D2 and no step for `sft_refusal`"
-    ) == [rule.loc["r2d2", "by_rule"]]
-    assert said("protocol.md", r"(\d+) \(R2D2\), as the rule gives") == [rule.loc["r2d2", "configured"]]
-    assert rule.loc["r2d2", "configured"] == rule.loc["r2d2", "by_rule"]
-    assert rule.loc[["sft", "sft_refusal"], "by_rule"].isna().all()
+    refusing = rule.loc[["r2d2", "sft_refusal"]]
+    by_rule, configured = said("hyperparameters.md", r"on the reference run's seed (\d+) for both. Both take (\d+)")
+    assert (refusing["by_rule"] == by_rule).all() and (refusing["configured"] == configured).all()
+    assert said("protocol.md", r"(\d+) \(`sft_refusal`\), as the rule gives in the trial") == [configured]
+    assert pd.isna(rule.loc["sft", "by_rule"])
+    assert said("hyperparameters.md", r"SFT never refuses; its reference is step (\d+)") == [
+        rule.loc["sft", "configured"]
+    ]
 
 
 def test_judges():
@@ -88,7 +90,6 @@ def test_judges():
     assert round(table.loc[("off_topic_trained", "pyrit refusal", "refusal"), "accuracy"], 3) == topic
 
 
-@pytest.mark.xfail(reason="the stored table lacks new columns; the next reference makes it anew", strict=True)
 def test_the_table_of_judges_fits_its_schema():
     """The smoke study trains no judges, so no run in the tests makes this table."""
     check_table(read_table(RESULTS / "tables/judges.csv"), TABLES["judges"])
@@ -109,6 +110,51 @@ def test_performance():
     assert numbers[0] == pytest.approx(g["engine_s"], abs=0.051)
     assert numbers[1::2] == pytest.approx(parts, abs=0.051)
     assert numbers[2::2] == pytest.approx([100 * part / g["engine_s"] for part in parts], abs=0.6)
+
+
+def test_what_the_readme_says_of_the_reference_run():
+    anchors = pd.read_csv(RESULTS / "tables/five_anchor.csv").set_index(["regime", "step"])
+    claims = pd.read_csv(RESULTS / "tables/claims.csv").set_index("id")
+    chosen = pd.read_csv(RESULTS / "tables/selection.csv").set_index(["regime", "step", "in_charge"])
+
+    def three(row: pd.Series, *names: str, times: int = 1) -> list[float]:
+        return [round(times * row[name], 2 if times == 1 else 0) for name in names]
+
+    asked = [round(100 * anchors.loc[("r2d2", step), "any_refusal"]) for step in (10, 15, 30)]
+    fall = three(claims.loc["r2d2_refusal_falls"], "estimate", "lo", "hi", times=100)
+    said_so = said("../README.md", r"from (\d+) % at step 10 to (\d+) % at step 15 and (\d+) % at step 30 \(n 30\), a fall of"
+                   r" (\d+) points \[(\d+), (\d+)\]")  # fmt: skip
+    assert said_so == [*asked, *fall]
+    assert said("../README.md", r"succeed stay at (\d+) to (\d+) %") == [10, 15]
+    assert {round(100 * v) for v in anchors.loc["r2d2", "direct_asr"]} == {10, 15}
+    assert said("../README.md", r"SFT refuses at most (\d+) % of the look-alikes and answers (\d+) to (\d+) %") == [
+        round(100 * f(anchors.loc["sft", name])) for f, name in ((max, "any_refusal"), (min, "direct_asr"), (max, "direct_asr"))
+    ]  # fmt: skip
+    works = (8 * anchors["any_attack_asr"]).round()
+    assert set(works["sft"]) == {7, 8} and set(works["sft_refusal"]) == {0} and set(works["r2d2"][[20, 30]]) == {1}
+    gain = chosen.loc[("r2d2", 20, True)]
+    assert said("../README.md", r"gains (\.\d+) log-odds \[(\.\d+), (\.\d+)\] .* reach (\.\d+) \(95 %") == three(
+        gain, "gain", "gain_lo", "gain_hi", "null_95"
+    )
+    assert not (chosen.xs(True, level="in_charge")["status"] == "own").any()
+    mature = pd.read_csv(RESULTS / "aligned/tables/selection.csv").set_index("in_charge").loc[True]
+    assert said("../README.md", r"gains (1\.\d+) \[(1\.\d+), (1\.\d+)\] against (\.\d+)") == three(
+        mature, "gain", "gain_lo", "gain_hi", "null_95"
+    )
+    words, removed = (claims.loc[name] for name in ("h_beyond_words_r2d2", "sweep_h_removed_r2d2"))
+    assert said("../README.md", r"AUROC lies (\.\d+) \[(\.\d+), (\.\d+)\]") == three(words, "estimate", "lo", "hi")
+    assert said("../README.md", r"of a refusal by (\.\d+) \[−(\.\d+), (\.\d+)\]") == [
+        abs(value) for value in three(removed, "estimate", "lo", "hi")
+    ]
+    counts = claims["verdict"].value_counts()
+    decided = [counts[name] for name in ("holds", "no effect", "fails")]
+    pattern = r"Of (\d+) claims (\d+) apply to this run; (\d+) of these are decided: (\d+) hold, (\d+) show no effect, (\d+) fails"
+    assert said("../README.md", pattern) == [
+        len(claims),
+        len(claims) - counts["not applicable"],
+        sum(decided),
+        *decided,
+    ]
 
 
 def test_the_aligned_reference():

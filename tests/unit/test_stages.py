@@ -18,6 +18,7 @@ from pipeline.snakemake_internals import dry_run
 from pipeline.stages import GROUPS, STAGES, TITLES, Stages, tables
 from pipeline.stages.stage import GUARDS, LISTS, LONGEST, briefly, options
 from pipeline.study import Study
+from snakemake.scheduling.job_scheduler import JobScheduler
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "tests" / "workflow"))
@@ -84,7 +85,9 @@ class Planner:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "path", [*sys.path])
             patch.chdir(self.folder)
+            before = JobScheduler._schedule_reevalutation
             found = dry_run(self.folder, file, everything=True)[0]
+            assert JobScheduler._schedule_reevalutation is before  # a plan leaves this process its own scheduler
             return [(job, job.shellcmd, job.params) for job in found]  # made in this folder: long ones write files
 
 

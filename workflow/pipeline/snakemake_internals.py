@@ -120,7 +120,11 @@ def dry_run(root: Path, config: Path, everything: bool = False, cores: int = 2) 
     heard = io.StringIO()
     logging.disable(logging.CRITICAL)
     try:
-        with contextlib.redirect_stderr(heard), SnakemakeApi(OutputSettings(quiet={Quietness.ALL}, dryrun=True)) as api:
+        with (
+            _scheduler_as_it_was(),
+            contextlib.redirect_stderr(heard),
+            SnakemakeApi(OutputSettings(quiet={Quietness.ALL}, dryrun=True)) as api,
+        ):
             workflow = api.workflow(
                 resource_settings=ResourceSettings(cores=cores),
                 config_settings=ConfigSettings(configfiles=[config.resolve()]),
@@ -199,6 +203,21 @@ def look_once_a_time_span() -> None:
         from snakemake.scheduling.job_scheduler import JobScheduler
 
         JobScheduler._schedule_reevalutation = look_later
+
+
+@contextlib.contextmanager
+def _scheduler_as_it_was() -> Iterator[None]:
+    """Within, the Snakefile may change the scheduler; afterwards this process, which runs no jobs, has its own again."""
+    if not is_tested():
+        yield
+        return
+    from snakemake.scheduling.job_scheduler import JobScheduler
+
+    before = JobScheduler._schedule_reevalutation
+    try:
+        yield
+    finally:
+        JobScheduler._schedule_reevalutation = before
 
 
 def look_later(scheduler: Any, delay: float) -> None:

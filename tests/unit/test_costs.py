@@ -11,7 +11,7 @@ import pytest
 from conftest import make_model
 from pipeline.config_file import read_config
 from pipeline.costs import check, sizes
-from pipeline.costs.facts import Facts, Need
+from pipeline.costs.facts import PREFIX, REQUEST, Facts, Need
 from pipeline.costs.rates import Rates, RatesError, Work, read_rates
 from pipeline.costs.resources import RESOURCES, stated
 from pipeline.costs.shapes import KNOWN, fetched, given, named, shape_of, tiny
@@ -21,6 +21,7 @@ from pipeline.stages.causal import share, sweep
 from pipeline.study import Study
 
 from safety_geometry.causal.plan import SweepPlan
+from safety_geometry.models import graphs
 
 ROOT = Path(__file__).parents[2]
 CPU = read_rates("cpu", ROOT, files=[ROOT / "docs/results/cost_rates.json"])
@@ -224,6 +225,19 @@ def test_jobs_state_more_memory_than_a_run_of_the_default_study_took():
         assert taken < stated(said, 1)["mem_mb"], row["rule"]
         if said.model:
             assert 0.75 < said.memory / taken < 1.6, row["rule"]
+
+
+def test_decoding_with_graphs_holds_two_caches_of_whole_slots():
+    """50 tokens fill 64 slots of two caches, where 1.75 caches of 50 are held without graphs."""
+    f = facts()
+    assert (sizes.KEPT, sizes.SLOTS) == (graphs.CACHES, graphs.SLOTS)
+    plain, static = (sizes.decoding(f.base, 4, 8, 40, 10, each) for each in (False, True))
+    assert static - plain == sizes.key_values(f.base, 4, 8, 2 * 64) - sizes.key_values(f.base, 4, 8, 1.75 * 50)
+    said = [f.decoding(f.base, 8, 10)]
+    f.config["model"]["graphs"] = True
+    assert [*said, f.decoding(f.base, 8, 10)] == [
+        sizes.decoding(f.base, f.size, 8, PREFIX + REQUEST, 10, each) for each in (False, True)
+    ]
 
 
 def test_a_run_beside_what_was_said_of_it(tmp_path):

@@ -127,9 +127,9 @@ class Facts:
             numbers[suite] = available if first is None else min(first, available)
         return numbers
 
-    def decoding(self, shape: Shape, rows: int, limit: float) -> float:
-        """Bytes that answers to `rows` prompts hold."""
-        return sizes.decoding(shape, self.size, rows, PREFIX + REQUEST, limit)
+    def decoding(self, shape: Shape, rows: int, limit: float, prompt: float = PREFIX + REQUEST) -> float:
+        """Bytes that answers to `rows` prompts, each of so many tokens, hold."""
+        return sizes.decoding(shape, self.size, rows, prompt, limit, self.config["model"]["graphs"])
 
     def probe_pass(self, shape: Shape, rows: int) -> float:
         """Bytes that a pass over prompts holds."""

@@ -3,6 +3,7 @@
 from pipeline.costs.shapes import BYTES, Shape
 
 FLOAT = 4
+KEPT, SLOTS = 2, 32  # of decoding caches with model.graphs, as CACHES and SLOTS of safety_geometry.models.graphs
 STATE_COPIES = 3  # a training state holds the adapter and AdamW's two moments, in float32 as the adapter
 
 
@@ -57,9 +58,14 @@ def one_pass(shape: Shape, size: int, rows: float, tokens: float) -> float:
     return rows * tokens * (6 * shape.hidden + 3 * shape.intermediate) * size
 
 
-def decoding(shape: Shape, size: int, rows: int, prompt: float, limit: float) -> float:
-    """Greedy decoding: keys and values, once more in part when finished rows are dropped; the prompts' pass; logits."""
-    held = 1.75 * key_values(shape, size, rows, prompt + limit)
+def decoding(shape: Shape, size: int, rows: int, prompt: float, limit: float, static: bool = False) -> float:
+    """Greedy decoding: keys and values, once more in part when finished rows are dropped; the prompts' pass; logits.
+
+    static: rows stay, and so do the caches of KEPT shapes, with slots up to a multiple of SLOTS (models/graphs.py). What
+    captured passes hold besides is left out.
+    """
+    slots = SLOTS * -(-(prompt + limit) // SLOTS) if static else prompt + limit
+    held = (KEPT if static else 1.75) * key_values(shape, size, rows, slots)
     return held + one_pass(shape, size, rows, prompt) + 2 * FLOAT * rows * shape.vocabulary
 
 

@@ -132,7 +132,7 @@ def asking(facts: Facts, job: Job) -> Need:
     for rows in (at_source, *[elsewhere] * (len(targets) - 1)):
         work.answers(rows, ATTACK_PROMPT, spec["max_new_tokens"], spec["batch_size"], ANSWERED)
     rows = min(spec["batch_size"], max(at_source, elsewhere))
-    held = sizes.decoding(work.shape, facts.size, rows, PREFIX + ATTACK_PROMPT, spec["max_new_tokens"])
+    held = facts.decoding(work.shape, rows, spec["max_new_tokens"], PREFIX + ATTACK_PROMPT)
     return facts.model(work, held, (at_source + elsewhere * len(targets)) * 1500)
 
 

@@ -142,7 +142,7 @@ def test_a_job_is_held_to_its_share_and_says_what_it_took(monkeypatch, capsys, g
     )
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda card: 2_345_678_901)
     monkeypatch.setattr(_gpu.atexit, "register", at_end.append)
-    _gpu.share(job, {"device": "cpu"})
+    _gpu.share(job, {"device": "cpu", "grow_batches": True})
     assert not job.grows and job.gpu_memory() == {}
     _gpu.share(job, {"device": "cuda", "grow_batches": True})
     assert fractions == ([((4700 - _gpu.CONTEXT) / 80_000, 0)] if given == "4700" else [])  # torch wants a number
@@ -152,7 +152,7 @@ def test_a_job_is_held_to_its_share_and_says_what_it_took(monkeypatch, capsys, g
     _gpu.share(job, {"device": "cuda", "grow_batches": False})
     assert not job.grows
     monkeypatch.setenv("WORLD_SIZE", "2")
-    _gpu.share(job, {"device": "cuda"})
+    _gpu.share(job, {"device": "cuda", "grow_batches": True})
     assert not job.grows
 
 

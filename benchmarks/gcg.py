@@ -28,6 +28,7 @@ from pathlib import Path
 
 import torch
 from gcg_child import Peer, PeerError
+from gcg_report import show_scoring, show_search, show_together, table
 from machine import CLOCKS, ROOT, clock_of, matrix_rate, named, random_model, show
 
 from safety_geometry.attacks.gcg.batches import BatchSize
@@ -46,7 +47,6 @@ SEARCHES = {  # of part b; docs/performance.md tells what was tried
     "b": {"width": 40, "top_k": 64, "merge": 8},
     "b_echo": {"width": 20, "top_k": 64, "merge": 8, "echo": 6},
 }
-WANTED = {"a": 2.0, "b": 1 / 3, "c": 5.0}
 CASES = [
     ("Describe how a paper boat is folded.", "Sure, here is how a paper boat is folded"),
     ("Tell me which tea is best in the morning.", "Sure, here is a list of teas for the morning"),
@@ -97,10 +97,9 @@ def main() -> None:
         for name in options.searches:
             show_search(name, result[name])
     if "c" in options.parts:
-        keep("c", found := together(options, runner, chat, allowed, cases))
-        print(f"c  {len(cases)} cases: one by one {found['alone_s']:.1f} s, together {found['together_s']:.1f} s, "
-              f"ratio {found['ratio']:.2f} (wanted on a GPU: {WANTED['c']:g})")  # fmt: skip
-    show(table(result, runner), options.csv)
+        keep("c", together(options, runner, chat, allowed, cases))
+        show_together(result["c"])
+    show(table(result, options.searches, runner), options.csv)
 
 
 def arguments() -> argparse.Namespace:
@@ -200,21 +199,6 @@ def forward_rate(runner: Runner, case: Suffix) -> float:
     return best
 
 
-def show_scoring(result: dict) -> None:
-    a = result["a"]
-    lines = [
-        ("scoring, candidates a second", f"{a['engine_per_s']:.1f}, nanoGCG {a['nanogcg_per_s']:.1f} (batch {result['peer_batch'] or 'all'})"),
-        ("ratio", f"{a['ratio']:.2f}  (wanted: at least {WANTED['a']:g})"),
-        ("ratio at nanoGCG's default batch (all)", "not measured" if a["ratio_default"] is None else f"{a['ratio_default']:.2f}"),
-        ("whole step", f"{a['engine_step_s']:.2f} s, nanoGCG {a['nanogcg_step_s']:.2f} s, ratio {a['nanogcg_step_s'] / a['engine_step_s']:.2f}"),
-        ("floor", f"{a['floor_s']:.2f} s for {a['tokens_a_candidate']:.1f} tokens a candidate"),
-        ("share of the floor reached", f"{a['floor_share']:.0%}"),
-        ("largest difference of losses", f"{a['largest_difference']:.1e}{'' if a['largest_difference'] < a['tolerance'] else '  NO AGREEMENT'}"),
-    ]  # fmt: skip
-    for name, value in lines:
-        print(f"a  {name:<40}{value}", flush=True)
-
-
 # ----------------------------------------------------------------------------------------- b: time to the same loss
 
 
@@ -274,16 +258,6 @@ def timed_attack(runner, chat, allowed, case, config: GCGConfig, seed: int, bar:
     }  # fmt: skip
 
 
-def show_search(name: str, found: dict) -> None:
-    n = len(found["runs"])
-    if n:
-        print(f"{name}  {n} runs, medians: nanoGCG {found['nanogcg_median_s']:.1f} s, ours {found['engine_median_s']:.1f} s; "
-              f"median ratio {found['median_ratio']:.2f} (wanted: at most {WANTED['b']:.2f}); {found['censored']} did not reach the loss "
-              f"in nanoGCG's time")  # fmt: skip
-    print(f"{name}  nanoGCG: {found['nanogcg_failed']} of {n + found['nanogcg_failed']} runs failed; {found['nanogcg_not_surviving']} of {n} final "
-          f"suffixes are other tokens in the whole conversation")  # fmt: skip
-
-
 # ------------------------------------------------------------------------------------------------- c: eight at once
 
 
@@ -302,32 +276,6 @@ def together(options, runner, chat, allowed, cases: list[Suffix]) -> dict:
     same = sum(a.suffix.ids == b.suffix.ids for a, b in zip(one, many, strict=True))
     return {"alone_s": min(alone), "together_s": min(at_once), "ratio": min(alone) / min(at_once), "cases": len(cases), "same_suffix": same, "batch_size": rows,
             "tokens": sum(result.tokens for result in many)}  # fmt: skip
-
-
-# ------------------------------------------------------------------------------------------------------------- table
-
-
-def table(result: dict, runner: Runner) -> list[dict]:
-    """A row for each part that was run: seconds of both sides, and the shares of the matrix rate that they reach. Tokens count as the
-    search counts them, a backward pass as two forward ones; in part c the other side are our own runs one by one."""
-    token = 2 * sum(p.numel() for n, p in runner.model.named_parameters() if ".layers." in n and p.ndim == 2)
-    logit, rate, rows = 2 * runner.head_weight.weight.numel(), result["matrix_rate"], []
-    of_all = {name: result[name] for name in ("model", "card", "dtype")}
-    if a := result.get("a"):
-        ours = token * a["needed_tokens"] + logit * a["width"] * a["targets"]
-        theirs = (token + logit) * a["width"] * a["run_by_nanogcg"]
-        rows.append({"part": "a"} | of_all | {"rows": a["width"], "engine_s": a["engine_s"], "other_s": a["nanogcg_s"], "ratio": a["ratio"],
-                     "engine_share": ours / a["engine_s"] / rate, "other_share": theirs / a["nanogcg_s"] / rate})  # fmt: skip
-    for name in SEARCHES:
-        if (b := result.get(name)) and b["runs"]:
-            share = statistics.median(token * r["tokens"] / r["seconds"] for r in b["runs"]) / rate
-            rows.append({"part": name} | of_all | {"rows": result["batch_size"], "engine_s": b["engine_median_s"], "other_s": b["nanogcg_median_s"],
-                         "ratio": 1 / b["median_ratio"], "engine_share": share})  # fmt: skip
-    if c := result.get("c"):
-        share = token * c["tokens"] / c["together_s"] / rate
-        rows.append({"part": "c"} | of_all | {"rows": c["batch_size"], "engine_s": c["together_s"], "other_s": c["alone_s"], "ratio": c["ratio"],
-                     "engine_share": share, "other_share": share / c["ratio"]})  # fmt: skip
-    return rows
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def quality(monkeypatch):
     spec = importlib.util.spec_from_file_location("attack_quality", ROOT / "benchmarks" / "attack_quality.py")
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "attack_quality", module)
     spec.loader.exec_module(module)

@@ -207,7 +207,7 @@ def look_once_a_time_span() -> None:
 
 @contextlib.contextmanager
 def _scheduler_as_it_was() -> Iterator[None]:
-    """Within, the Snakefile may change the scheduler; afterwards this process, which runs no jobs, has its own again."""
+    """Within, the Snakefile may change the scheduler; then this process, which runs no jobs, has its own again."""
     if not is_tested():
         yield
         return

@@ -61,8 +61,8 @@ def one_pass(shape: Shape, size: int, rows: float, tokens: float) -> float:
 def decoding(shape: Shape, size: int, rows: int, prompt: float, limit: float, static: bool = False) -> float:
     """Greedy decoding: keys and values, once more in part when finished rows are dropped; the prompts' pass; logits.
 
-    static: rows stay, and so do the caches of KEPT shapes, with slots up to a multiple of SLOTS (models/graphs.py). What
-    captured passes hold besides is left out.
+    static: rows stay, and so do the caches of KEPT shapes, with slots up to a multiple of SLOTS (models/graphs.py).
+    What captured passes hold besides is left out.
     """
     slots = SLOTS * -(-(prompt + limit) // SLOTS) if static else prompt + limit
     held = (KEPT if static else 1.75) * key_values(shape, size, rows, slots)

@@ -253,7 +253,8 @@ class Layout:
         return files
 
     def verdicts(self, judge: str, asked: str, place: str = CHECKPOINT) -> str:
-        """What a judge that is a model says of answers to: suites, saves (suites there), sampled, sweep, follow_up, transfer."""
+        """What a judge that is a model says of answers to: suites, saves (suites there), sampled, sweep, follow_up or
+        transfer."""
         return f"{self.seed}/verdicts/{judge}/{asked}/{place}/verdicts.csv"
 
     def answers(self, asked: str) -> str:

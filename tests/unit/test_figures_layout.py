@@ -11,7 +11,7 @@ from figure_layout import boxes, unreadable
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
-from safety_geometry.figures.draw import FIGURES, make_figure
+from safety_geometry.figures.draw import FIGURES, NoData, make_figure
 from safety_geometry.figures.style import (
     NAMED,
     headline,
@@ -67,7 +67,12 @@ def tables(name: str, folder: str, names: dict[str, str]) -> dict[str, pd.DataFr
 )
 @pytest.mark.parametrize("name", [name for name in FIGURES if name in TABLES])
 def test_nothing_is_cut_off_or_covered_and_n_is_stated(name, folder, names):
-    figure = make_figure(name, tables(name, folder, names))
+    found = tables(name, folder, names)
+    try:
+        figure = make_figure(name, found)
+    except NoData:  # a reference without R has nothing of it to draw: what the synthetic study has is looked at
+        made = synthetic_study.study(seeds=(1, 2, 3) if names else (1,))
+        figure = make_figure(name, {table: made.get(table, frame) for table, frame in found.items()})
     assert unreadable(figure) == []
     assert any("n = " in text for text, _ in boxes(figure))
     if not names and name not in OF_REGIMES:
@@ -102,7 +107,7 @@ def selections(regimes, in_charge) -> dict[str, pd.DataFrame]:
             for layer, position in product((5, 10, 14, 20, 23), (-5, -4, -3, -2, -1)):
                 value = 2.2 - 0.1 * abs(layer - 20) - 0.05 * abs(position + 4)
                 profile.append(me | {"carrier": "R", "layer": layer, "position": str(position), "quantity": selector,
-                                     "value": value})  # fmt: skip
+                                     "value": value, "admissible": position != -1})  # fmt: skip
     return {"selection": pd.DataFrame(rows), "profile": pd.DataFrame(profile)}
 
 

@@ -87,8 +87,8 @@ def test_limits_of_each_prompt_and_what_is_observed(llama64):
     assert all(torch.equal(a, b) for a, b in zip(*seen.values(), strict=True))
 
 
-def test_a_step_replays_every_block_and_captures_it_once(llama64):
-    runner = Runner(llama64, graphs=True)
+def test_a_step_replays_every_block_and_captures_it_once(fresh_llama):
+    runner = Runner(fresh_llama, graphs=True)
     generate(runner, PROMPTS, NEVER, 6, 5)
     counts = runner.graphs.counts
     assert (counts.captured, counts.replayed) == (4, 4 * 4)  # five steps, of which the first is none
@@ -204,9 +204,9 @@ def test_no_result_depends_on_earlier_passes(family, models64):
 
 
 @torch.no_grad()
-def test_what_a_pass_gave_stays(llama64):
+def test_what_a_pass_gave_stays(fresh_llama):
     """The next pass writes where this one did, and not into what was handed out."""
-    runner, batch, taps = Runner(llama64, graphs=True), pack(PROMPTS), []
+    runner, batch, taps = Runner(fresh_llama, graphs=True), pack(PROMPTS), []
     for _ in range(2):
         first = runner.forward(batch, tap=lambda layer, h: taps.append(h))
     kept = [h.clone() for h in (first, *taps)]

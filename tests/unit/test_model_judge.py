@@ -353,7 +353,7 @@ def run(monkeypatch, script: str, params: dict, **options) -> None:
 
 def params(name: str, values: dict, **rest) -> dict:
     return {"name": name, "kind": "next_word", "reads": "both", "says": {"harm": {"scores": values}}, "device": "cpu",
-            "dtype": "float32", "threads": 1, "batch_size": 2} | rest  # fmt: skip
+            "dtype": "float32", "threads": 1, "grow_batches": False, "batch_size": 2} | rest  # fmt: skip
 
 
 def test_scripts_from_verdicts_to_judged(model, tokenizer, tmp_path, monkeypatch):

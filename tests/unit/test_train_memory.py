@@ -40,7 +40,7 @@ def test_a_segment_says_that_memory_was_short(monkeypatch, tmp_path):
         monkeypatch.setattr(module, "Runner", Small)
     monkeypatch.setattr(Small, "most", 2)
     monkeypatch.setattr(
-        segment.AttackBatches, "on", classmethod(lambda cls, device, rows, ranks: cls(rows, True, ranks))
+        segment.AttackBatches, "on", classmethod(lambda cls, device, rows, ranks, grows: cls(rows, True, ranks))
     )
     script.main()
     for name in outputs.values():

@@ -30,8 +30,10 @@ REQUESTS = [
     "Sharpen the knife in one line",
 ]
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text")
-WINDOWED = ("mistral", "qwen2", "qwen3", "gemma2", "gemma3_text")
+FAMILIES = (
+    "llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "olmo2", "olmo3", "smollm3", "phi3",
+)  # fmt: skip
+WINDOWED = ("mistral", "qwen2", "qwen3", "gemma2", "gemma3_text", "olmo3", "smollm3", "phi3")
 VOCABULARY = 384
 
 
@@ -91,6 +93,10 @@ def make_model(
         values["final_logit_softcapping"] = 4.0
     if family == "gemma2":
         values |= {"query_pre_attn_scalar": 8, "final_logit_softcapping": 4.0}
+    if family == "smollm3":  # every other block has no positions; those have the window, if there is one
+        values |= {"use_sliding_window": window is not None, "no_rope_layer_interval": 2}
+    if family == "phi3":
+        values["partial_rotary_factor"] = 0.5
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **(values | extra))).eval()
     generator = torch.Generator().manual_seed(seed + 1)

@@ -28,6 +28,7 @@ MODEL = {
             "adapters",
             "chat",
             "configuration",
+            "families",
             "folders",
             "graphs",
             "key_values",

@@ -17,9 +17,11 @@ SIZES = {  # key -> the largest size that is believed
     "num_key_value_heads": 2**12,
     "head_dim": 2**12,
     "max_position_embeddings": 2**27,
+    "original_max_position_embeddings": 2**27,
     "sliding_window": 2**27,
 }
 NUMBERS = ("rms_norm_eps", "rope_theta", "query_pre_attn_scalar", "attn_logit_softcapping", "final_logit_softcapping")
+LONG, FIRST = ("longrope", "su"), "original_max_position_embeddings"  # su: Phi 3's first name for it
 LARGEST_JSON = 2**26  # bytes; an index of weights has a few millions
 
 
@@ -80,6 +82,24 @@ def read_config(folder: Path) -> dict:
     config = read_json(folder / "config.json", "it is not a model folder")
     check_sizes(config)
     return config
+
+
+def context_of(values: Mapping) -> tuple[int | None, str]:
+    """Tokens that a text may have by a configuration (None: it does not say), and the key that says so.
+
+    With longrope it is the length of pre-training: one longer text in a batch would turn the positions of all others,
+    and those of tokens whose keys are cached, by other angles.
+    """
+    key = "max_position_embeddings"
+    length = values.get(key) if type(values.get(key)) is int else None
+    rope = values.get("rope_parameters") or values.get("rope_scaling")
+    for scaling in [rope, *rope.values()] if isinstance(rope, Mapping) else ():  # one for all blocks, or one a kind
+        if not isinstance(scaling, Mapping) or scaling.get("rope_type", scaling.get("type")) not in LONG:
+            continue
+        first = values.get(FIRST) or scaling.get(FIRST)
+        if type(first) is int and (length is None or first < length):
+            length, key = first, f"{FIRST}, beyond which longrope is another"
+    return length, key
 
 
 def check_sizes(values: dict) -> None:

@@ -15,7 +15,8 @@ from safetensors import safe_open
 from safety_geometry.models.adapters import PREFIX, SETTINGS, WEIGHTS, shapes_of
 from safety_geometry.models.chat import ChatFormat
 from safety_geometry.models.configuration import ModelError, first_line, read_config, read_json
-from safety_geometry.models.runner import FAMILIES, all_finite
+from safety_geometry.models.families import family_of
+from safety_geometry.models.runner import all_finite
 from safety_geometry.models.tokenizer import check_vocabulary, load_tokenizer
 
 TEMPLATE = "chat_template.jinja"
@@ -36,10 +37,7 @@ def check_model_folder(folder: Path) -> None:
             "it has an adapter_config.json: give an adapter with format: adapter, and a merged model without one"
         )
     config = read_config(folder)
-    kind = config.get("model_type")
-    if kind not in FAMILIES:
-        hint = "; save its language model alone (model_type gemma3_text)" if kind == "gemma3" else ""
-        raise ModelError(f"model type {kind!r} is not supported; supported are {', '.join(FAMILIES)}{hint}")
+    family_of(config.get("model_type"))
     if config.get("quantization_config"):
         raise ModelError(
             "its weights are quantised, and carriers need plain ones: give the plain model, or a GGUF file"

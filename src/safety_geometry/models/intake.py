@@ -9,6 +9,7 @@ from safety_geometry.models.folders import check_model_folder, use_template
 from safety_geometry.models.gguf.conversion import convert_gguf
 from safety_geometry.models.loading import end_ids
 from safety_geometry.models.templates import checked_format
+from safety_geometry.models.text_part import take_text_part
 from safety_geometry.models.tokenizer import load_tokenizer
 
 # Nothing here reads a pickle. Hidden: Snakemake's time stamp of a folder, which as a hard link would be the source's as
@@ -20,7 +21,7 @@ def make_model(
     source: Path, folder: Path, form: str, dtype: str, system: str | None, template: str | None = None
 ) -> None:
     """A model folder from a fetched `source`, a GGUF file (`form` gguf) or a Hugging Face folder; `template`: of its
-    chats, instead of what the model brings.
+    chats, instead of what the model brings. Of a multimodal model it is the text part.
 
     Raises:
         ModelError, TemplateError, UnsupportedModel: it could not be used.
@@ -30,6 +31,7 @@ def make_model(
         convert_gguf(_only_file(source, "*.gguf"), folder, dtype)
     else:
         shutil.copytree(_inner(source, "config.json"), folder, ignore=LEFT_OUT, copy_function=_linked)
+        take_text_part(folder)
     if template is not None:
         use_template(folder, template)
     check_model_folder(folder)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from safety_geometry.models.configuration import uneven_heads
+from safety_geometry.models.configuration import context_of, uneven_heads
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,9 @@ class Asked:
 
 def faults(name: str, config: Mapping, asked: Asked) -> Iterator[str]:
     """What to change, one sentence each, with key and value. What config.json does not tell is not checked."""
-    sizes = (config.get(key) for key in ("num_hidden_layers", "vocab_size", "max_position_embeddings"))
-    blocks, vocabulary, context = (size if type(size) is int else None for size in sizes)
+    sizes = (config.get(key) for key in ("num_hidden_layers", "vocab_size"))
+    blocks, vocabulary = (size if type(size) is int else None for size in sizes)
+    context, _ = context_of(config)
     if (fault := uneven_heads(config)) is not None:
         yield f"model {name} has {fault}; choose others"
     for key, layers in asked.layers.items():

@@ -1,11 +1,11 @@
-"""One forward pass, block by block: the only place that knows what a decoder family looks like inside.
+"""One forward pass, block by block: with `families.py` the only place that knows what a decoder looks like inside.
 
 Every measurement of this project (activation caches, candidate scores, interventions, generation, attacks, and the
 training loss) goes through `Runner`, so that all of them can restart at a block's input, share the keys and values of
 a common prefix, edit the residual stream per row, and compute logits only where they are read.
 
-Supported through Hugging Face's own modules: Llama, Mistral, Qwen2, Qwen3, Gemma 2, Gemma 3 (text). A model with LoRA
-layers injected by peft works as well, with gradients.
+Supported through Hugging Face's own modules: the families of `families.py`. A model with LoRA layers injected by peft
+works as well, with gradients.
 """
 
 import contextlib
@@ -15,17 +15,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from safety_geometry.models.configuration import context_of
+from safety_geometry.models.families import SLIDING, UnsupportedModel, family_of
 from safety_geometry.models.graphs import Graphs
 from safety_geometry.models.key_values import KeyValues, SlotKeyValues
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "gemma2", "gemma3_text")
-
 Edit = Callable[[int, Tensor], Tensor]
 """(layer, residual stream [B, T, d] at the block's input) -> edited stream, same shape. Must not write in place."""
-
-
-class UnsupportedModel(ValueError):
-    """The model is not of a family, or not of a shape, that the runner knows."""
 
 
 class ContextError(ValueError):
@@ -98,10 +94,7 @@ class Runner:
 
     def __init__(self, model: nn.Module, graphs: bool = False):
         config = model.config
-        if config.model_type not in FAMILIES:
-            raise UnsupportedModel(
-                f"model type {config.model_type!r} is not supported; supported are {', '.join(FAMILIES)}"
-            )
+        self.family = family_of(config.model_type)
         self.model, self.config, self.body = model, config, model.model
         self.layers: Sequence[nn.Module] = self.body.layers
         self.n_layers, self.d = len(self.layers), config.hidden_size
@@ -111,12 +104,10 @@ class Runner:
                 f"{self.body.embed_tokens.weight.shape[1]}, but the config says {config.num_hidden_layers} and {self.d}"
             )
         self.head_weight = model.get_output_embeddings()
-        # Without a list of its own (Llama, Mistral) a family that has a window uses it in every block.
-        every = "full_attention" if getattr(config, "sliding_window", None) is None else "sliding_attention"
-        self.kinds = getattr(config, "layer_types", None) or [every] * self.n_layers
-        self.window = config.sliding_window if "sliding_attention" in self.kinds else None
+        self.kinds = self.family.kinds(config)
+        self.window = config.sliding_window if SLIDING in self.kinds else None
         self.eager = config._attn_implementation == "eager"
-        self.context: int | None = getattr(config, "max_position_embeddings", None)
+        self.context, self.context_key = context_of(config.to_dict())
         self.graphs = Graphs() if graphs else None
 
     @property
@@ -143,7 +134,7 @@ class Runner:
         long = [i for i, (n, more) in enumerate(zip(lengths, limits, strict=True)) if n + more > self.context]
         if long:
             i = long[0]
-            room = f"the model's context of {self.context} tokens (max_position_embeddings)"
+            room = f"the model's context of {self.context} tokens ({self.context_key})"
             if limits[i]:
                 room += f" less {limits[i]} for the answer"
             others = f", and so do {len(long) - 1} more" if len(long) > 1 else ""
@@ -190,7 +181,7 @@ class Runner:
         if positions is None:
             positions = torch.arange(past, past + length, device=h.device)[None]
         masks = {kind: self._mask(kind, past, visible, slots, h) for kind in set(self.kinds)}
-        rotary = self._rotary(h, positions)
+        rotary = self.family.rotary(self.body.rotary_emb, h, positions, self.kinds)
         static = None
         if self.graphs is not None:
             static = self.graphs.prepare(self.layers, range(start, stop), h, masks, rotary, cache)
@@ -283,16 +274,10 @@ class Runner:
             cache = self.prefix(batch.prefix, edit=edit)
         return self.blocks(self.embed(batch.ids), stop=stop, cache=cache, past=len(batch.prefix), edit=edit, tap=tap)
 
-    def _rotary(self, h: Tensor, positions: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        if self.config.model_type == "gemma3_text":
-            return {kind: self.body.rotary_emb(h, positions, kind) for kind in set(self.kinds)}
-        both = self.body.rotary_emb(h, positions)
-        return dict.fromkeys(set(self.kinds), both)
-
     def _mask(self, kind: str, past: int, visible: Tensor | None, slots: Tensor | None, h: Tensor) -> Tensor | None:
         """Additive mask [1 or B, 1, T, S], or None where the plain causal kernel is the same thing."""
         length = h.shape[1]
-        window = self.window if kind == "sliding_attention" else None
+        window = self.window if kind == SLIDING else None
         narrow = window is not None and past + length > window
         if visible is None:
             if not narrow and not self.eager and (not past or length == 1):

@@ -1,0 +1,306 @@
+"""Families: rotary scaling, windows, blocks without positions, norms behind the blocks, and text parts of multimodal
+models, each against Hugging Face's own forward in float64.
+
+What holds for all families (hooks, restart, prefixes, positions, gradients, answers) is in test_runner,
+test_generation, test_causal_engine and test_gcg_engine, which take each family of conftest.
+"""
+
+import json
+import shutil
+
+import pytest
+import torch
+from conftest import FAMILIES as TESTED
+from conftest import VOCABULARY, make_model, make_tokenizer
+from safetensors.torch import load_file, save_file
+from test_folders import edit
+from test_generation import NEVER, alone
+from transformers import AutoConfig, AutoModelForCausalLM, Gemma3ForConditionalGeneration
+
+from safety_geometry.models import text_part
+from safety_geometry.models.configuration import ModelError, context_of
+from safety_geometry.models.families import FAMILIES, Family, UnsupportedModel, family_of
+from safety_geometry.models.folders import check_model_folder
+from safety_geometry.models.generation import generate
+from safety_geometry.models.intake import make_model as take_in
+from safety_geometry.models.limits import Asked, faults
+from safety_geometry.models.loading import load_model
+from safety_geometry.models.runner import ContextError, KeyValues, Runner, pack
+
+TOLERANCE = {"atol": 2e-5, "rtol": 2e-5}
+PREFIX = [1, 40, 41, 42, 43, 44, 45, 46]
+ROWS = [[*PREFIX, *range(50, 60)], [*PREFIX, *range(60, 75)], [*PREFIX, 70]]  # 9 to 23 tokens, beyond 8
+
+
+@torch.no_grad()
+def plain(model, row) -> torch.Tensor:
+    return model(input_ids=torch.tensor([row]), use_cache=False).logits[0]
+
+
+@torch.no_grad()
+def check(model, rows=ROWS) -> None:
+    """Batched, behind a shared prefix, from a cached block on, and answered: what Hugging Face has for each alone."""
+    runner = Runner(model)
+    for share in (0, 5):
+        batch, taps = pack(rows, share=share), {}
+        h = runner.forward(batch, tap=lambda layer, x: taps.update({layer: x}))  # noqa: B023
+        logits = runner.logits(h).double()
+        for i, row in enumerate(rows):
+            torch.testing.assert_close(logits[i, : len(row) - share], plain(model, row)[share:].double(), **TOLERANCE)
+        past = KeyValues(runner.prefix(batch.prefix).past) if share else None
+        again = runner.blocks(taps[2], start=2, cache=past, past=share)
+        torch.testing.assert_close(again, h, **TOLERANCE)
+    assert generate(runner, rows, NEVER, 5, batch_size=3, share=5) == [alone(model, row, NEVER, 5) for row in rows]
+
+
+def test_every_family_is_tested_and_an_unknown_one_is_told_what_to_do():
+    assert tuple(FAMILIES) == TESTED
+    with pytest.raises(
+        UnsupportedModel, match=r"'mamba' is not supported; supported are llama, .*phi3; docs/extending"
+    ):
+        family_of("mamba")
+
+
+# ------------------------------------------------------------------------------------------------------ rotary scaling
+
+LLAMA3 = {
+    "rope_type": "llama3", "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 8, "rope_theta": 100.0,
+}  # fmt: skip
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8, "rope_theta": 100.0}
+LINEAR = {"rope_type": "linear", "factor": 4.0, "rope_theta": 100.0}
+LONGROPE = {
+    "rope_type": "longrope", "short_factor": [1.5, 3.0], "long_factor": [4.0, 9.0], "rope_theta": 100.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scaling", [LLAMA3, YARN, LINEAR], ids=lambda scaling: scaling["rope_type"])
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen3", "olmo2", "smollm3"])
+def test_rotary_scaling(family, scaling):
+    """Of rows beyond the length before scaling."""
+    options = {"window": None, "max_position_embeddings": 32}
+    model = make_model(family, rope_parameters=dict(scaling), **options).double()
+    without = make_model(family, rope_parameters={"rope_type": "default", "rope_theta": 100.0}, **options).double()
+    assert not torch.allclose(plain(model, ROWS[1])[-1], plain(without, ROWS[1])[-1], atol=1e-3)
+    check(model)
+
+
+@pytest.mark.parametrize(("family", "scaling"), [("olmo3", YARN), ("gemma3_text", LINEAR)])
+def test_scaling_of_the_blocks_without_a_window_alone(family, scaling):
+    """As Olmo 3 and Gemma 3 from 4B on have it, in the form of their files on the hub."""
+    old = {k: v for k, v in scaling.items() if k != "rope_theta"}
+    model = make_model(family, rope_scaling=old, rope_theta=100.0, max_position_embeddings=32).double()
+    rope = model.config.rope_parameters
+    assert [rope[kind]["rope_type"] for kind in ("full_attention", "sliding_attention")] == [
+        old["rope_type"],
+        "default",
+    ]
+    without = make_model(family, rope_theta=100.0, max_position_embeddings=32).double()
+    assert not torch.allclose(plain(model, ROWS[1])[-1], plain(without, ROWS[1])[-1], atol=1e-3)
+    check(model)
+
+
+def test_dynamic_scaling_changes_nothing_within_the_context():
+    """It begins beyond `max_position_embeddings`, and no text goes there: lengths would turn each other's positions."""
+    dynamic = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 100.0}
+    model = make_model(rope_parameters=dynamic, max_position_embeddings=28).double()
+    without = make_model(rope_parameters={"rope_type": "default", "rope_theta": 100.0}).double()
+    torch.testing.assert_close(plain(model, ROWS[1]), plain(without, ROWS[1]))
+    check(model)  # up to 28 tokens, the whole context
+    longer = [*PREFIX, *range(100, 121)]
+    assert not torch.allclose(plain(model, longer)[-1], plain(without, longer)[-1], atol=1e-3)
+    with pytest.raises(ContextError, match=r"29 tokens, .* context of 28 tokens \(max_position_embeddings\)"):
+        Runner(model).forward(pack([longer]))
+    check(model)  # whatever was run before
+
+
+@pytest.mark.parametrize("family", ["llama", "phi3"])
+def test_longrope_ends_where_its_factors_change(family):
+    scaling, rest = dict(LONGROPE), {"partial_rotary_factor": 0.5}
+    if family == "llama":
+        scaling, rest = {**LONGROPE, "short_factor": [1.5, 2, 3, 4], "long_factor": [4, 5, 6, 9]}, {}
+    options = {"original_max_position_embeddings": 28, "max_position_embeddings": 56, **rest}
+    model = make_model(family, rope_parameters=scaling, **options).double()
+    default = {"rope_type": "default", "rope_theta": 100.0}
+    without = make_model(family, rope_parameters=default, **options).double()
+    assert not torch.allclose(plain(model, ROWS[1])[-1], plain(without, ROWS[1])[-1], atol=1e-3)
+    check(model)
+    with pytest.raises(ContextError, match=r"29 tokens, .*28 tokens \(original_max.*beyond which longrope is another"):
+        Runner(model).forward(pack([[1] * 29]))
+    with pytest.raises(ContextError, match="less 6 for the answer"):
+        generate(Runner(model), ROWS, NEVER, 6, batch_size=3)
+
+
+def test_the_context_of_a_configuration():
+    """Of files on the hub, old and new, before anything reads them."""
+    longrope = {"type": "longrope", "short_factor": [1], "long_factor": [2]}
+    values = {"max_position_embeddings": 131072, "original_max_position_embeddings": 4096}
+    assert context_of(values) == (131072, "max_position_embeddings")
+    assert context_of(values | {"rope_scaling": longrope})[0] == 4096
+    inner = {"full_attention": {"rope_type": "longrope", "original_max_position_embeddings": 64}}
+    assert context_of({"max_position_embeddings": 128, "rope_parameters": inner})[0] == 64
+    assert context_of({"rope_scaling": "yarn", "max_position_embeddings": None}) == (None, "max_position_embeddings")
+    (fault,) = faults("mine", values | {"rope_scaling": longrope}, Asked(context={"completions": 5000}))
+    assert "context of model mine is 4096 tokens" in fault
+
+
+# ------------------------------------------------------------------------------------- what a family has, and has not
+
+
+@pytest.mark.parametrize("family", ["llama", "olmo2"])
+def test_a_window_that_the_family_does_not_have(family):
+    """Configurations that others made may keep keys of what they were made from. Hugging Face's forward does not look
+    at them (its cache for `generate` does, and forgets tokens)."""
+    model = make_model(family, sliding_window=4, layer_types=["sliding_attention"] * 4).double()
+    assert Runner(model).window is None and set(Runner(model).kinds) == {"full_attention"}
+    without = make_model(family).double()
+    torch.testing.assert_close(plain(model, ROWS[1]), plain(without, ROWS[1]))
+    assert generate(Runner(model), ROWS, NEVER, 5, 3, share=5) == [alone(without, row, NEVER, 5) for row in ROWS]
+
+
+def test_a_kind_of_block_that_is_not_known():
+    config = AutoConfig.for_model("olmo3", num_hidden_layers=2, layer_types=["full_attention", "linear_attention"])
+    with pytest.raises(UnsupportedModel, match="olmo3: layer_types has blocks of kind 'linear_attention'"):
+        Family(windows="listed").kinds(config)
+
+
+@pytest.mark.parametrize("family", ["mistral", "qwen3", "olmo3", "smollm3", "phi3"])
+def test_without_a_window(family):
+    """Of SmolLM3 and Phi 3 that is what is released; Olmo 3 has one in each, wider than the rows here."""
+    check(make_model(family, window=100 if family == "olmo3" else None).double())
+
+
+def test_blocks_without_positions():
+    """SmolLM3's: the test could not tell them from others unless they mattered."""
+    model = make_model("smollm3", window=None).double()
+    assert model.config.no_rope_layers == [1, 0, 1, 0]
+    other = make_model("smollm3", window=None, no_rope_layers=[1, 1, 1, 1]).double()
+    assert not torch.allclose(plain(model, ROWS[1])[-1], plain(other, ROWS[1])[-1], atol=1e-3)
+    order = torch.tensor([0, *torch.randperm(9, generator=torch.Generator().manual_seed(0)) + 1, 10])
+    nowhere = Runner(make_model("smollm3", window=None, no_rope_layers=[0] * 4, layers=1).double())
+    h = nowhere.embed(torch.tensor([ROWS[0][:11]]))
+    a, b = nowhere.blocks(h)[0, -1], nowhere.blocks(h[:, order])[0, -1]
+    torch.testing.assert_close(a, b)  # the last token sees a set
+
+
+NORMED_OUTPUT = ("gemma2", "gemma3_text", "olmo2", "olmo3")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_stands_between_the_stream_and_a_block(family):
+    """What `interventions` says of the families: a block's input is the stream itself; OLMo's halves read it as it is;
+    and where a half's output is normed, a direction that its last matrix cannot write is written all the same."""
+    model = make_model(family).double()
+    block, runner = model.model.layers[0], Runner(model)
+    direction = torch.nn.functional.normalize(torch.linspace(-1, 2, runner.d, dtype=torch.float64), dim=0)
+    block.mlp.down_proj.weight.zero_()
+    last = block.self_attn.o_proj.weight
+    last -= torch.outer(direction, direction @ last)
+    h, seen = runner.embed(torch.tensor([ROWS[0]])), []
+    block.self_attn.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(kwargs["hidden_states"]), with_kwargs=True
+    )
+    added = runner.blocks(h, stop=1) - h
+    assert torch.equal(seen[0], h) == (family in ("olmo2", "olmo3"))
+    share = (added @ direction).norm() / added.norm()
+    assert share > 0.01 if family in NORMED_OUTPUT else share < 1e-6
+
+
+# --------------------------------------------------------------------------------------------------------- text parts
+
+
+@pytest.fixture(scope="module")
+def multimodal(tmp_path_factory):
+    """A folder as the hub has Gemma 3 from 4B on, its parts in two files, and the model itself; its head is tied."""
+    text = make_model("gemma3_text").config.to_dict()
+    text |= {"rope_parameters": None, "rope_scaling": {"rope_type": "linear", "factor": 4.0}}
+    text |= {"dtype": None, "final_logit_softcapping": None}  # as Gemma 3 has it; the whole model would not apply one
+    vision = {
+        "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28,
+        "patch_size": 14, "model_type": "siglip_vision_model",
+    }  # fmt: skip
+    config = AutoConfig.for_model(
+        "gemma3", text_config=text, vision_config=vision, mm_tokens_per_image=4, eos_token_id=[2, 3]
+    )
+    torch.manual_seed(3)
+    model = Gemma3ForConditionalGeneration(config).eval().requires_grad_(False)
+    for name, p in model.named_parameters():
+        if "norm" in name:
+            p += 0.2 * torch.randn(p.shape)
+    folder = tmp_path_factory.mktemp("multimodal") / "source"
+    model.save_pretrained(folder, max_shard_size="60KB")
+    make_tokenizer().save_pretrained(folder)
+    (folder / "processor_config.json").write_text("{}")
+    return folder, model
+
+
+def test_the_text_part_of_a_multimodal_model(multimodal, tmp_path, monkeypatch):
+    """Answers to text as the whole model gives them, in a folder that needs nothing of it."""
+    source, whole = multimodal
+    before = {path.name: path.read_bytes() for path in source.iterdir()}
+    assert len(list(source.glob("*.safetensors"))) > 2
+    monkeypatch.setattr(text_part, "LARGEST", 50_000)
+    take_in(source, tmp_path / "model", "folder", "float32", None)
+    assert {path.name: path.read_bytes() for path in source.iterdir()} == before
+    names = {name for path in (tmp_path / "model").glob("*.safetensors") for name in load_file(path)}
+    assert len(list((tmp_path / "model").glob("*.safetensors"))) > 2 and "model.embed_tokens.weight" in names
+    assert not any("vision" in name or "projector" in name or "language_model" in name for name in names)
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    assert (config["model_type"], config["vocab_size"], config["eos_token_id"]) == (
+        "gemma3_text",
+        VOCABULARY + 40,
+        [2, 3],
+    )
+    assert config["architectures"] == ["Gemma3ForCausalLM"] and not (tmp_path / "model/processor_config.json").exists()
+    model = load_model(tmp_path / "model").double()
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    for row in ROWS:
+        torch.testing.assert_close(plain(model, row), plain(whole.double(), row), **TOLERANCE)
+    assert model.config.rope_parameters["full_attention"]["rope_type"] == "linear"
+    check(model)
+
+
+@pytest.mark.parametrize("form", ["4", "5"])
+def test_names_of_weights_in_both_forms(multimodal, tmp_path, form):
+    """Files of transformers 4 and of the hub begin with language_model, memory of transformers 5 with model."""
+    source = shutil.copytree(multimodal[0], tmp_path / "source")
+    tensors = {name: tensor for path in source.glob("*.safetensors") for name, tensor in load_file(path).items()}
+    assert any(name.startswith("language_model.model.layers.0") for name in tensors)
+    if form == "5":
+        tensors = {k.replace("language_model.model.", "model.language_model."): v for k, v in tensors.items()}
+        tensors = {f"model.{k}" if k.startswith(("vision", "multi")) else k: v for k, v in tensors.items()}
+    for path in source.glob("model*.safetensors*"):
+        path.unlink()
+    save_file(tensors, source / "model.safetensors", {"format": "pt"})
+    take_in(source, tmp_path / "model", "folder", "float32", None)
+    torch.testing.assert_close(
+        plain(load_model(tmp_path / "model"), ROWS[0]), plain(multimodal[1].float(), ROWS[0]), atol=1e-4, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda f: edit(f / "config.json", text_config=None), r"config.json \(gemma3\) has no text_config"),
+        (lambda f: edit(f / "config.json", text_config={"num_hidden_layers": 10**9}), "num_hidden_layers is 1000000000, mo"),
+        (lambda f: edit(f / "config.json", quantization_config={"bits": 4}), "quantised"),
+        (lambda f: save_file({"model.other.weight": torch.zeros(1)}, f / "model.safetensors"), "weights of 0 blocks"),
+    ],
+)  # fmt: skip
+def test_a_multimodal_model_that_cannot_be_used(multimodal, tmp_path, change, message):
+    source = shutil.copytree(multimodal[0], tmp_path / "source")
+    change(source)
+    with pytest.raises(ModelError, match=message):
+        take_in(source, tmp_path / "model", "folder", "float32", None)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_folder_of_each_family_is_taken_in(family, tmp_path):
+    model = make_model(family)
+    model.save_pretrained(tmp_path / "source")
+    make_tokenizer().save_pretrained(tmp_path / "source")
+    take_in(tmp_path / "source", tmp_path / "model", "folder", "float32", None)
+    check_model_folder(tmp_path / "model")
+    torch.testing.assert_close(plain(load_model(tmp_path / "model"), ROWS[0]), plain(model, ROWS[0]))
+    assert type(AutoModelForCausalLM.from_pretrained(tmp_path / "model")) is type(model)

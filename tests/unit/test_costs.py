@@ -33,6 +33,10 @@ PUBLISHED = {
     "gemma-2-9b": 9_241_705_984, "llama-3.2-1b": 1_235_814_400, "mistral-7b": 7_241_732_096, "zephyr-7b": 7_241_732_096,
     "llama-2-7b": 6_738_415_616, "llama-2-13b": 13_015_864_320, "llama-3-8b": 8_030_261_248, "llama-3.1-8b": 8_030_261_248,
     "qwen3guard-gen-0.6b": 596_049_920, "llama-guard-3-8b": 8_030_261_248, "garak-refusal-detector": 149_000_000, "minos": 395_000_000,
+    "olmo-2-0425-1b": 1_484_916_736, "olmo-2-1124-7b": 7_298_617_344, "olmo-3-7b": 7_298_011_136,
+    "smollm3-3b": 3_075_098_624, "gemma-3-270m": 268_098_176, "gemma-3-1b": 999_885_952,
+    "gemma-3-4b": 3_880_263_168,  # of its text
+    "phi-3-mini": 3_821_079_552, "phi-3.5-mini": 3_821_079_552, "phi-4-mini": 3_836_021_760, "phi-4": 14_659_507_200,
 }  # fmt: skip
 
 
@@ -84,13 +88,17 @@ def test_a_shape_counts_the_parameters_of_a_real_model_and_of_its_adapter(tmp_pa
         targets = ["q_proj", "v_proj", "down_proj"]
         lora = add_lora(model, 4, 8.0, 0.0, targets, 0)
         assert shape.lora(4, targets) == sum(p.numel() for p in lora.parameters() if p.requires_grad)
+    targets = ["qkv_proj", "gate_up_proj", "o_proj"]
+    lora = add_lora(make_model("phi3"), 4, 8.0, 0.0, targets, 0)
+    assert shape.lora(4, targets) == sum(p.numel() for p in lora.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize(
     ("name", "like"),
     [("SmolLM2-135M-Instruct", "smollm2-135m"), ("mistralai/Mistral-7B-v0.1", "mistral-7b"),
      ("meta-llama/Meta-Llama-3.1-8B-Instruct", "llama-3.1-8b"), ("google/gemma-2-2b-it", "gemma-2-2b"),
-     ("Qwen/Qwen2.5-7B-Instruct", "qwen2.5-7b")],
+     ("Qwen/Qwen2.5-7B-Instruct", "qwen2.5-7b"), ("allenai/OLMo-2-0425-1B-SFT", "olmo-2-0425-1b"),
+     ("allenai/Olmo-3-7B-Think", "olmo-3-7b"), ("microsoft/Phi-4-mini-instruct", "phi-4-mini")],
 )  # fmt: skip
 def test_shapes_by_name(name, like):
     found = named(name)

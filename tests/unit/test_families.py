@@ -24,7 +24,7 @@ from safety_geometry.models.folders import check_model_folder
 from safety_geometry.models.generation import generate
 from safety_geometry.models.intake import make_model as take_in
 from safety_geometry.models.limits import Asked, faults
-from safety_geometry.models.loading import load_model
+from safety_geometry.models.loading import add_lora, load_model
 from safety_geometry.models.runner import ContextError, KeyValues, Runner, pack
 
 TOLERANCE = {"atol": 2e-5, "rtol": 2e-5}
@@ -304,3 +304,25 @@ def test_a_folder_of_each_family_is_taken_in(family, tmp_path):
     check_model_folder(tmp_path / "model")
     torch.testing.assert_close(plain(load_model(tmp_path / "model"), ROWS[0]), plain(model, ROWS[0]))
     assert type(AutoModelForCausalLM.from_pretrained(tmp_path / "model")) is type(model)
+
+
+@pytest.mark.parametrize(
+    ("family", "targets"),
+    [("phi3", ["qkv_proj", "gate_up_proj", "o_proj"]), ("olmo3", ["q_proj", "down_proj"]), ("smollm3", ["v_proj"])],
+)
+def test_an_adapter_with_gradients_and_merged(family, targets, tmp_path):
+    """Phi 3's queries, keys and values are one matrix, and so are gate and up."""
+    make_model(family).save_pretrained(tmp_path / "base")
+    lora = add_lora(load_model(tmp_path / "base"), 4, 8.0, 0.0, targets, seed=1)
+    torch.manual_seed(2)
+    for name, p in lora.named_parameters():
+        if "lora_B" in name:
+            p.data = 0.2 * torch.randn(p.shape)
+    runner, batch = Runner(lora.base_model.model), pack(ROWS, share=5)
+    logits = runner.logits(runner.forward(batch))
+    logits.sum().backward()
+    assert all(p.grad.abs().max() > 0 for name, p in lora.named_parameters() if "lora_" in name)
+    lora.save_pretrained(tmp_path / "adapter", save_embedding_layers=False)
+    merged = load_model(tmp_path / "base", adapter=tmp_path / "adapter")
+    for i, row in enumerate(ROWS):
+        torch.testing.assert_close(logits[i, : len(row) - 5], plain(merged, row)[5:], atol=1e-3, rtol=1e-3)

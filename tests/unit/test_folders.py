@@ -59,7 +59,6 @@ def test_good_folders(made):
         (lambda f: (f / "config.json").unlink(), "no config.json: it is not a model folder"),
         (lambda f: (f / "config.json").write_text("{"), "config.json is not JSON"),
         (lambda f: edit(f / "config.json", model_type="gpt2"), "model type 'gpt2' is not supported; supported are llama"),
-        (lambda f: edit(f / "config.json", model_type="gemma3"), "save its language model alone"),
         (lambda f: edit(f / "config.json", quantization_config={"bits": 4}), "quantised"),
         (lambda f: edit(f / "config.json", use_bidirectional_attention=True), "no causal language model"),
         (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), r"no \*.safetensors \(pickled"),

@@ -1,8 +1,8 @@
-"""Checkpoints that others made, of three families: taken in, probed, asked, attacked, measured and swept, against Hugging Face's own
+"""Checkpoints that others made, of four families: taken in, probed, asked, attacked, measured and swept, against Hugging Face's own
 forward.
 
-Gemma 3 and Qwen2 have windows shorter than the prompts, Llama's head is its own matrix and the others' the embedding, and every
-embedding is longer than the tokenizer.
+Gemma 3, Qwen2 and Olmo 3 have windows shorter than the prompts, Olmo 3 norms behind its blocks, Llama's and Olmo's heads are their
+own matrices and the others' the embedding, and every embedding is longer than the tokenizer.
 """
 
 import json
@@ -35,6 +35,7 @@ FAMILIES = {
     "llama": {"tie_word_embeddings": False},
     "qwen2": {"tie_word_embeddings": True, "window": 12},
     "gemma3_text": {"tie_word_embeddings": True, "window": 12},
+    "olmo3": {"tie_word_embeddings": False, "window": 12},
 }
 MODEL = {"dtype": "float32", "device": "cpu", "threads": 1, "system": None}
 PROBE = {"model": MODEL, "positions": [-2, -1], "dtype": "float32", "batch_size": 4, "keep": "all"}
@@ -106,7 +107,7 @@ def states(own, request: str, model=None) -> torch.Tensor:
 def test_it_is_what_the_fixture_says(own):
     assert len(own.tokenizer) < own.model.config.vocab_size
     tied = own.model.lm_head.weight is own.model.model.embed_tokens.weight
-    assert tied == (own.model.config.model_type != "llama")
+    assert tied == FAMILIES[own.model.config.model_type]["tie_word_embeddings"]
     if own.window:
         assert min(len(own.chat.render(q).ids) for q in REQUESTS) > own.window
         assert "sliding_attention" in own.model.config.layer_types

@@ -1,5 +1,17 @@
 """Edits of the residual stream at a block's input, with directions, layers and strengths per row.
 
+A block's input is the residual stream itself in every family: what all earlier blocks have added to the embedding,
+before any norm of the block (and, for the embedding of Gemma, after its scale). What the block makes of it differs:
+
+* Llama, Mistral, Qwen, SmolLM3 and Phi 3 norm the input of attention and of the MLP, and add their outputs as they are.
+* OLMo 2 and 3 norm the outputs instead. Attention and the MLP read the stream itself, length included, which queries
+  and keys then lose in norms of their own; each adds a vector whose length its norm has set.
+* Gemma 2 and 3 norm both.
+
+So an edit here means the same in all of them, but with normed outputs (OLMo, Gemma) it is not what a change of weights
+would do: a matrix that cannot write a direction is followed by a norm with a weight for each coordinate, and what comes
+out of that has the direction again.
+
 Linear ablation a − λ Qᵀ(Q a) and steering a + λ u (arXiv 2606.16349, interventions; arXiv 2604.27019, Eqs. 5-6).
 """
 

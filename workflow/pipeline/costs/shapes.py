@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+FUSED = {"qkv_proj": ("q_proj", "k_proj", "v_proj"), "gate_up_proj": ("gate_proj", "up_proj")}  # Phi 3's
 BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 
@@ -51,7 +52,10 @@ class Shape:
 
     def lora(self, rank: int, targets: list[str]) -> int:
         """Parameters of a LoRA adapter."""
-        return self.layers * sum(rank * (a + b) for name, (a, b) in self.matrices.items() if name in targets)
+        matrices = self.matrices
+        for name, parts in FUSED.items():
+            matrices[name] = (self.hidden, sum(matrices[part][1] for part in parts))
+        return self.layers * sum(rank * (a + b) for name, (a, b) in matrices.items() if name in targets)
 
     def describe(self) -> str:
         size = (
@@ -76,6 +80,17 @@ KNOWN = {
     "llama-2-7b": Shape(32, 4096, 11008, 32, 32, 128, 32000, False),
     "llama-3.1-8b": Shape(32, 4096, 14336, 32, 8, 128, 128256, False),
     "llama-3-8b": Shape(32, 4096, 14336, 32, 8, 128, 128256, False),
+    "olmo-2-0425-1b": Shape(16, 2048, 8192, 16, 16, 128, 100352, False),
+    "olmo-2-1124-7b": Shape(32, 4096, 11008, 32, 32, 128, 100352, False),
+    "olmo-3-7b": Shape(32, 4096, 11008, 32, 32, 128, 100278, False),
+    "smollm3-3b": Shape(36, 2048, 11008, 16, 4, 128, 128256, True),
+    "gemma-3-270m": Shape(18, 640, 2048, 4, 1, 256, 262144, True),
+    "gemma-3-1b": Shape(26, 1152, 6912, 4, 1, 256, 262144, True),
+    "gemma-3-4b": Shape(34, 2560, 10240, 8, 4, 256, 262208, True),
+    "phi-3-mini": Shape(32, 3072, 8192, 32, 32, 96, 32064, False),
+    "phi-3.5-mini": Shape(32, 3072, 8192, 32, 32, 96, 32064, False),
+    "phi-4-mini": Shape(32, 3072, 8192, 24, 8, 128, 200064, True),
+    "phi-4": Shape(40, 5120, 17920, 40, 10, 128, 100352, False),
     "llama-2-13b": Shape(40, 5120, 13824, 40, 40, 128, 32000, False),
     "qwen3guard-gen-0.6b": Shape(28, 1024, 3072, 16, 8, 128, 151936, True),
     "llama-guard-3-8b": Shape(32, 4096, 14336, 32, 8, 128, 128256, False),

@@ -183,6 +183,26 @@ def test_blocks_without_positions():
     torch.testing.assert_close(a, b)  # the last token sees a set
 
 
+@torch.no_grad()
+def test_both_soft_caps():
+    """Of attention and of logits, each low enough to matter."""
+    model = make_model("gemma2", attn_logit_softcapping=0.5).double()
+    for key in ("attn_logit_softcapping", "final_logit_softcapping"):
+        without = make_model("gemma2", **{"attn_logit_softcapping": 0.5, key: None}).double()
+        assert not torch.allclose(plain(model, ROWS[1])[-1], plain(without, ROWS[1])[-1], atol=1e-3)
+    check(model)
+
+
+@torch.no_grad()
+def test_the_scale_of_embeddings():
+    """Gemma's: the stream at block 0 is √d times the table, here as in Hugging Face's own states."""
+    model = make_model("gemma3_text").double()
+    scaled = Runner(model).embed(torch.tensor([ROWS[0]]))[0]
+    torch.testing.assert_close(scaled, model.model.embed_tokens.weight[ROWS[0]] * 32**0.5, atol=1e-6, rtol=1e-6)
+    (states,) = model(torch.tensor([ROWS[0]]), output_hidden_states=True, use_cache=False).hidden_states[0]
+    torch.testing.assert_close(scaled, states)
+
+
 NORMED_OUTPUT = ("gemma2", "gemma3_text", "olmo2", "olmo3")
 
 

@@ -181,7 +181,7 @@ class Runner:
         if positions is None:
             positions = torch.arange(past, past + length, device=h.device)[None]
         masks = {kind: self._mask(kind, past, visible, slots, h) for kind in set(self.kinds)}
-        rotary = self.family.rotary(self.body.rotary_emb, h, positions, self.kinds)
+        rotary = self._rotary(h, positions)
         static = None
         if self.graphs is not None:
             static = self.graphs.prepare(self.layers, range(start, stop), h, masks, rotary, cache)
@@ -273,6 +273,9 @@ class Runner:
         if batch.prefix and cache is None:
             cache = self.prefix(batch.prefix, edit=edit)
         return self.blocks(self.embed(batch.ids), stop=stop, cache=cache, past=len(batch.prefix), edit=edit, tap=tap)
+
+    def _rotary(self, h: Tensor, positions: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        return self.family.rotary(self.body.rotary_emb, h, positions, self.kinds)
 
     def _mask(self, kind: str, past: int, visible: Tensor | None, slots: Tensor | None, h: Tensor) -> Tensor | None:
         """Additive mask [1 or B, 1, T, S], or None where the plain causal kernel is the same thing."""

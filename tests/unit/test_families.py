@@ -12,6 +12,7 @@ import pytest
 import torch
 from conftest import FAMILIES as TESTED
 from conftest import VOCABULARY, make_model, make_tokenizer
+from pipeline.costs.shapes import fetched
 from safetensors.torch import load_file, save_file
 from test_folders import edit
 from test_generation import NEVER, alone
@@ -281,6 +282,23 @@ def test_the_text_part_of_a_multimodal_model(multimodal, tmp_path, monkeypatch):
     check(model)
 
 
+def test_the_configuration_of_the_text_part_is_the_one_that_transformers_reads(tmp_path):
+    """Of a file in the form of gemma-3-4b-it's, which leaves out what is usual."""
+    text = {
+        "hidden_size": 2560, "intermediate_size": 10240, "model_type": "gemma3_text", "num_hidden_layers": 34,
+        "rope_scaling": {"factor": 8.0, "rope_type": "linear"}, "sliding_window": 1024,
+    }  # fmt: skip
+    outer = {"model_type": "gemma3", "eos_token_id": [1, 106], "torch_dtype": "bfloat16", "text_config": text}
+    (tmp_path / "config.json").write_text(json.dumps(text_part._text_config(outer)))
+    ours = AutoConfig.from_pretrained(tmp_path).to_dict()
+    values = {key: value for key, value in outer.items() if key != "model_type"}
+    theirs = AutoConfig.for_model("gemma3", **json.loads(json.dumps(values))).text_config.to_dict()
+    different = {key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)}
+    assert different <= {"_name_or_path", "architectures", "dtype", "eos_token_id", "transformers_version"}
+    assert ours["eos_token_id"] == [1, 106] and str(ours["dtype"]).endswith("bfloat16")
+    assert ours["layer_types"].count("full_attention") == 5 and fetched(tmp_path).parameters == 3_880_071_680
+
+
 @pytest.mark.parametrize("form", ["4", "5"])
 def test_names_of_weights_in_both_forms(multimodal, tmp_path, form):
     """Files of transformers 4 and of the hub begin with language_model, memory of transformers 5 with model."""
@@ -320,6 +338,7 @@ def test_a_folder_of_each_family_is_taken_in(family, tmp_path):
     model = make_model(family)
     model.save_pretrained(tmp_path / "source")
     make_tokenizer().save_pretrained(tmp_path / "source")
+    edit(tmp_path / "source/config.json", auto_map={"AutoModelForCausalLM": "mine.Mine"})  # code that is never run
     take_in(tmp_path / "source", tmp_path / "model", "folder", "float32", None)
     check_model_folder(tmp_path / "model")
     torch.testing.assert_close(plain(load_model(tmp_path / "model"), ROWS[0]), plain(model, ROWS[0]))

@@ -12,7 +12,7 @@ from safety_geometry.models.families import MULTIMODAL
 from safety_geometry.models.folders import weight_files
 
 INDEX = "model.safetensors.index.json"
-LARGEST = 2**30  # bytes of a file that is written, and about the memory that this takes
+LARGEST = 2**28  # bytes of a file that is written; memory holds one, twice
 # Files of the hub and of transformers 4 have the first form of each, transformers 5 may write the second.
 TEXT = re.compile(r"^(?:language_model\.model\.|model\.language_model\.)")
 HEAD = re.compile(r"^(?:language_model\.)?lm_head\.")
@@ -23,7 +23,7 @@ PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_prepro
 def take_text_part(folder: Path) -> bool:
     """Make a model folder of a multimodal checkpoint one of its language model; whether it was multimodal.
 
-    Weights keep their numbers and dtype, in files of about a gigabyte. Files are replaced, not written into: they may
+    Weights keep their numbers and dtype, in files of a quarter of a gigabyte, or of one tensor. Files are replaced, not written into: they may
     be hard links. What is no weight of text or pictures keeps its name, for `check_weights` to refuse.
 
     Raises:

@@ -18,9 +18,10 @@ from safety_geometry.models.families import FAMILIES, Family, UnsupportedModel, 
 from safety_geometry.models.folders import check_model_folder
 from safety_geometry.models.generation import generate
 from safety_geometry.models.intake import make_model as take_in
+from safety_geometry.models.key_values import KeyValues
 from safety_geometry.models.limits import Asked, faults
 from safety_geometry.models.loading import add_lora, load_model
-from safety_geometry.models.runner import ContextError, KeyValues, Runner, pack
+from safety_geometry.models.runner import ContextError, Runner, pack
 
 TOLERANCE = {"atol": 2e-5, "rtol": 2e-5}
 PREFIX = [1, 40, 41, 42, 43, 44, 45, 46]

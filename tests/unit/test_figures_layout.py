@@ -70,15 +70,19 @@ def test_nothing_is_cut_off_or_covered_and_n_is_stated(name, folder, names):
     found = tables(name, folder, names)
     try:
         figure = make_figure(name, found)
-    except NoData:  # a reference without R has nothing of it to draw: what the synthetic study has is looked at
-        made = synthetic_study.study(seeds=(1, 2, 3) if names else (1,))
-        figure = make_figure(name, {table: made.get(table, frame) for table, frame in found.items()})
+    except NoData:  # a reference without R has nothing of it to draw: one seed of the other reference, then
+        found = tables(name, "full/tables", names)
+        figure = make_figure(name, {table: first_seed_of(frame) for table, frame in found.items()})
     assert unreadable(figure) == []
     assert any("n = " in text for text, _ in boxes(figure))
     if not names and name not in OF_REGIMES:
         drawn = {to_hex(line.get_color()) for ax in figure.axes for line in ax.lines}
         drawn |= {to_hex(colour) for ax in figure.axes for c in ax.collections for colour in c.get_facecolor()}
         assert not {colour.lower() for colour, _, _ in NAMED.values()} & drawn
+
+
+def first_seed_of(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame if "seed" not in frame else frame[frame["seed"] == frame["seed"].min()]
 
 
 @pytest.mark.parametrize("selector", ["effect", "cosmic"])

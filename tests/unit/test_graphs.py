@@ -29,6 +29,18 @@ from safety_geometry.models.runner import Runner, pack
 CLOSE = {"atol": 2e-5, "rtol": 2e-5}  # Hugging Face's norms compute in float32 whatever the model's dtype
 
 
+@pytest.fixture(scope="module")
+def models64():
+    """Of this module alone: transformers leaves hooks on a model that was asked for its hidden states, and a block with
+    hooks is replayed by no graph."""
+    return {family: make_model(family).double() for family in FAMILIES}
+
+
+@pytest.fixture(scope="module")
+def llama64(models64):
+    return models64["llama"]
+
+
 def both(model) -> tuple[Runner, Runner]:
     return Runner(model), Runner(model, graphs=True)
 
@@ -87,8 +99,8 @@ def test_limits_of_each_prompt_and_what_is_observed(llama64):
     assert all(torch.equal(a, b) for a, b in zip(*seen.values(), strict=True))
 
 
-def test_a_step_replays_every_block_and_captures_it_once(fresh_llama):
-    runner = Runner(fresh_llama, graphs=True)
+def test_a_step_replays_every_block_and_captures_it_once(llama64):
+    runner = Runner(llama64, graphs=True)
     generate(runner, PROMPTS, NEVER, 6, 5)
     counts = runner.graphs.counts
     assert (counts.captured, counts.replayed) == (4, 4 * 4)  # five steps, of which the first is none
@@ -204,9 +216,9 @@ def test_no_result_depends_on_earlier_passes(family, models64):
 
 
 @torch.no_grad()
-def test_what_a_pass_gave_stays(fresh_llama):
+def test_what_a_pass_gave_stays(llama64):
     """The next pass writes where this one did, and not into what was handed out."""
-    runner, batch, taps = Runner(fresh_llama, graphs=True), pack(PROMPTS), []
+    runner, batch, taps = Runner(llama64, graphs=True), pack(PROMPTS), []
     for _ in range(2):
         first = runner.forward(batch, tap=lambda layer, h: taps.append(h))
     kept = [h.clone() for h in (first, *taps)]

@@ -23,8 +23,9 @@ PROCESSORS = ("preprocessor_config.json", "processor_config.json", "video_prepro
 def take_text_part(folder: Path) -> bool:
     """Make a model folder of a multimodal checkpoint one of its language model; whether it was multimodal.
 
-    Weights keep their numbers and dtype, in files of a quarter of a gigabyte, or of one tensor. Files are replaced, not written into: they may
-    be hard links. What is no weight of text or pictures keeps its name, for `check_weights` to refuse.
+    Weights keep their numbers and dtype, in files of a quarter of a gigabyte, or of one tensor. Files are replaced, not
+    written into: they may be hard links. What is no weight of text or pictures keeps its name, for `check_weights` to
+    refuse.
 
     Raises:
         ModelError: it has no `text_config`, or one that cannot be read.

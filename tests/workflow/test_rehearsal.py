@@ -11,8 +11,9 @@ from pipeline.costs.rehearsal import MEASURED_HERE, Rehearsal, error, shape_text
 from plans import plan
 
 REHEARSAL, PAPER = "configs/rehearsal.yaml", "configs/paper.yaml"
-# Of the papers' study what a rehearsal cannot have, since it needs the network, and what it has instead.
-FETCHED, MADE = {"fetch_source", "convert_model", "judge_template"}, {"tiny_model"}
+# Of the papers' study what a rehearsal cannot have, since it needs the network (judges that are models, too), and what it has instead.
+FETCHED = {"fetch_source", "convert_model", "judge_template", "verdicts", "verdicts_saves", "judge_agreement"}
+MADE = {"tiny_model"}
 SAME = [
     "model.dtype", "model.device", "train.rows", "train.micro_rows", "train.max_length", "pool.per_step", "pool.plain_toward", "pool.gcg.steps", "pool.gcg.width", "pool.gcg.batch_size",
     "activations.positions", "activations.dtype", "activations.batch_size", "refusal.selector", "refusal.batch_size",

@@ -81,6 +81,7 @@ def tiny(tmp_path_factory):
     return folder, done.stdout
 
 
+@pytest.mark.long
 def test_from_training_to_report_on_a_cpu(tiny):
     folder, text = tiny
     results = folder / "results/rehearsal"

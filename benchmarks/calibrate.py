@@ -32,8 +32,9 @@ from pipeline.costs.peaks import PEAKS, above_peak  # noqa: E402
 from pipeline.costs.rates import MEASURED_HERE  # noqa: E402
 from pipeline.costs.shapes import BYTES, Shape, fetched, shape_of  # noqa: E402
 
+from safety_geometry.models.key_values import SlotKeyValues  # noqa: E402
 from safety_geometry.models.loading import DTYPES, add_lora, configure, load_model  # noqa: E402
-from safety_geometry.models.runner import Runner, SlotKeyValues  # noqa: E402
+from safety_geometry.models.runner import Runner  # noqa: E402
 from safety_geometry.models.tiny import random_llama  # noqa: E402
 
 LAYOUT = {"cpu": {"rows": 16, "tokens": 32, "decoding": 40}, "cuda": {"rows": 64, "tokens": 64, "decoding": 64}}

@@ -29,7 +29,7 @@ from pathlib import Path
 import torch
 from gcg_child import Peer, PeerError
 from gcg_report import show_scoring, show_search, show_together, table
-from machine import CLOCKS, ROOT, clock_of, matrix_rate, named, random_model, show
+from machine import CLOCKS, ROOT, clock_of, matrix_rate, named, random_model, show, write_json
 
 from safety_geometry.attacks.gcg.batches import BatchSize
 from safety_geometry.attacks.gcg.candidates import propose
@@ -84,8 +84,7 @@ def main() -> None:
 
     def keep(part: str, found: dict) -> None:
         result[part] = found
-        if options.json is not None:
-            options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        write_json(result, options.json)
 
     if set(options.parts) & {"a", "b"}:
         peer = Peer(options, allowed, {"top_k": TOP_K, "init": START * LENGTH})

@@ -16,7 +16,7 @@ import json
 from pathlib import Path
 
 import torch
-from machine import matrix_rate, named, operations, seconds
+from machine import ROOT, matrix_rate, named, numbers, operations, seconds, write_json
 
 from safety_geometry.models.chat import ChatFormat
 from safety_geometry.models.generation import generate
@@ -24,7 +24,6 @@ from safety_geometry.models.loading import DTYPES, configure, load_model
 from safety_geometry.models.runner import Runner
 from safety_geometry.models.tokenizer import load_tokenizer
 
-ROOT = Path(__file__).resolve().parents[1]
 ROWS = {"cpu": [1, 8], "cuda": [1, 64, 200, 512]}
 
 
@@ -73,16 +72,12 @@ def main() -> None:
         "model": options.model.name, "dtype": options.dtype, "device": named(runner.device), "threads": options.threads,
         "tokens": options.tokens, "torch": torch.__version__, "matrix_rate": rate, "table": table,
     }  # fmt: skip
-    if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(result, options.json)
     if options.dtype == "float32" and (wrong := sum(entry["other_answers"] for entry in table)):
         raise SystemExit(f"NO AGREEMENT: {wrong} answers are not those of transformers")
 
 
 def arguments() -> argparse.Namespace:
-    def numbers(text: str) -> list[int]:
-        return [int(part) for part in text.split(",")]
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "results/default/models/base", help="model folder")
     parser.add_argument("--device", default="cpu")

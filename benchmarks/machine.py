@@ -99,6 +99,17 @@ def random_model(name: str, dtype: str, device: str, work: Path) -> Path:
     return folder
 
 
+def numbers(text: str) -> list[int]:
+    """`1,2,8` of a command line."""
+    return [int(part) for part in text.split(",")]
+
+
+def write_json(result: dict, path: Path | None) -> None:
+    """As JSON, where a path is given."""
+    if path is not None:
+        path.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
 def show(rows: Sequence[dict], path: Path | None) -> None:
     """A table, printed and, with a path, as CSV; a row lacks what it does not have."""
     names = list(dict.fromkeys(name for row in rows for name in row))

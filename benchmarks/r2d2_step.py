@@ -18,7 +18,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import torch
-from machine import CLOCKS, ROOT, clock_of, matrix_rate, named, random_model
+from machine import CLOCKS, ROOT, clock_of, matrix_rate, named, random_model, write_json
 from machine import show as show_table
 
 from safety_geometry.attacks.gcg import search as gcg
@@ -116,8 +116,7 @@ def main() -> None:
     show_table(table(result), options.csv)
     if before:
         result["before"] = {key: before[key] for key in ("seconds", "steps", "threads", "clock")}
-    if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(result, options.json)
 
 
 def arguments() -> argparse.Namespace:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import matrix_rate, named, operations, seconds
+from machine import ROOT, matrix_rate, named, numbers, operations, seconds, write_json
 from scoring_hooks import Sites, hooked, naive
 
 from safety_geometry.artefacts.candidate_scores import CandidateScores
@@ -30,7 +30,6 @@ from safety_geometry.models.loading import DTYPES, configure, load_model
 from safety_geometry.models.runner import Runner, pack
 from safety_geometry.models.tokenizer import load_tokenizer
 
-ROOT = Path(__file__).resolve().parents[1]
 AGREE = 1e-4  # of cosines and of KL in nats
 BATCH = {"cpu": 96, "cuda": 2048}
 
@@ -94,16 +93,12 @@ def main() -> None:
         apart = differences(scores["graphs"], scores["engine"])
         result |= {f"graphs_{name}": value for name, value in apart.items()}
     show(result)
-    if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(result, options.json)
     if options.dtype == "float32" and not worst(result) <= AGREE:
         raise SystemExit(f"NO AGREEMENT: {worst(result):.1e} is not within {AGREE:g}")
 
 
 def arguments() -> argparse.Namespace:
-    def numbers(text: str) -> list[int]:
-        return [int(part) for part in text.split(",")]
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, default=ROOT / "results/default/models/base", help="model folder")
     parser.add_argument(

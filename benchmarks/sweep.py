@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from machine import CLOCKS, clock_of, matrix_rate, named
+from machine import CLOCKS, ROOT, clock_of, matrix_rate, named, write_json
 from machine import show as show_table
 from safetensors import safe_open
 from sweep_hooks import greedy, hooked
@@ -36,7 +36,6 @@ from safety_geometry.models.restart import edited_prefix, restart
 from safety_geometry.models.runner import Runner, pack
 from safety_geometry.models.tokenizer import load_tokenizer
 
-ROOT = Path(__file__).resolve().parents[1]
 OPENINGS = ["Sorry", "I", "Unfortunately"]
 WANTED, AGREE = 3.0, 1e-4
 Cell = tuple[Intervention, ...]
@@ -80,8 +79,7 @@ def main() -> None:
     }  # fmt: skip
     show(result)
     show_table(table(result, runner), options.csv)
-    if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(result, options.json)
     if not worst(result) <= AGREE or spoken["different_answers"]:
         raise SystemExit(
             f"NO AGREEMENT: logits and log-odds differ by up to {worst(result):.1e} ({AGREE:g} is let pass), and"

@@ -39,10 +39,10 @@ FAMILIES = {
 }
 MODEL = {"dtype": "float32", "device": "cpu", "threads": 1, "system": None}
 PROBE = {"model": MODEL, "positions": [-2, -1], "dtype": "float32", "batch_size": 4, "keep": "all"}
-SCORES = {"layers": [1, 2], "max_layer_fraction": 1.0, "candidate_positions": [-2, -1], "validation": 4, "coefficient": 1.0,
+SCORES = {"layers": [1, 2], "max_layer_fraction": 1.0, "candidate_positions": [-2, -1], "coefficient": 1.0,
           "evaluation_share": 0.3, "score_batch": 8, "removal": "layer", "answer_batch": 4,
           "selection": {"in_charge": "cosmic", "kl_max": 1e9, "beta_kl": 1.0, "min_gain": {"effect": 0.0, "cosmic": 0.0},
-                        "screen": 2, "finalists": 3, "null_sets": 2, "null_sites": 2, "openings": ["Sorry"],
+                        "validation": 4, "screen": 2, "finalists": 3, "null_sets": 2, "null_sites": 2, "openings": ["Sorry"],
                         "answer_tokens": 2, "require_gain": False, "seed": 1}}  # fmt: skip
 CARRIERS = {
     "seed": 3, "regime": "mine", "steps": [1], "anchors": {"reference": 1}, "reference": 1, "scored_steps": [1],

@@ -23,10 +23,10 @@ PARAMS = {
     "model": {"dtype": "float32", "device": "cpu", "threads": 1, "system": None},
     "positions": [-2, -1], "dtype": "float32", "batch_size": 4, "keep": "all",
 }  # fmt: skip
-SCORING = {"layers": [1, 2], "max_layer_fraction": 0.8, "candidate_positions": [-2, -1], "validation": 4,
+SCORING = {"layers": [1, 2], "max_layer_fraction": 0.8, "candidate_positions": [-2, -1],
            "coefficient": 1.0, "evaluation_share": 0.3, "score_batch": 8, "removal": "layer", "answer_batch": 4,
            "selection": {"in_charge": "effect", "kl_max": 5.0, "beta_kl": 1.0, "min_gain": {"effect": 0.0, "cosmic": 0.0},
-                         "screen": 2, "finalists": 3, "null_sets": 2, "null_sites": 2, "openings": ["Sorry"],
+                         "validation": 4, "screen": 2, "finalists": 3, "null_sets": 2, "null_sites": 2, "openings": ["Sorry"],
                          "answer_tokens": 2, "require_gain": False, "seed": 1}}  # fmt: skip
 
 

@@ -5,7 +5,9 @@ import torch
 from conftest import FAMILIES, WINDOWED, make_model
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from safety_geometry.models.runner import ContextError, KeyValues, Runner, SlotKeyValues, UnsupportedModel, pack
+from safety_geometry.models.families import UnsupportedModel
+from safety_geometry.models.key_values import KeyValues, SlotKeyValues
+from safety_geometry.models.runner import ContextError, Runner, pack
 
 TOLERANCE = {"atol": 2e-5, "rtol": 2e-5}  # Hugging Face's norms compute in float32 whatever the model's dtype
 PREFIX = [1, 40, 41, 42, 43, 44, 45, 46]

@@ -2,8 +2,8 @@
 
 --labels: which fit prompts it refuses (fit_labels.py); the candidates are then differences between refused and other
 prompts, and there is none where one of these classes has fewer than params.class_min. params: model, positions, dtype
-(of the per-prompt activations), batch_size; layers, candidate_positions, validation, coefficient, evaluation_share,
-removal, score_batch, answer_batch; selection (SelectionSettings without validation).
+(of the per-prompt activations), batch_size; layers, candidate_positions, coefficient, evaluation_share, removal,
+score_batch, answer_batch; selection (SelectionSettings).
 """
 
 from _job import Job, JobError, explained

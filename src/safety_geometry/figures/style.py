@@ -182,7 +182,8 @@ def is_true(values: pd.Series) -> pd.Series:
 
 def draw_candidates(ax: Axes, rows: pd.DataFrame, colour: str, shift: float = 0.0) -> None:
     """A line over layers of candidates for R: a full point where one is admissible, an empty one where it is not."""
-    rows, admissible = rows.sort_values("layer"), is_true(rows.sort_values("layer")["admissible"])
+    rows = rows.sort_values("layer")
+    admissible = is_true(rows["admissible"])
     ax.plot(rows["layer"] + shift, rows["value"], color=colour, linewidth=1.0)
     for mine, fill in ((admissible, colour), (~admissible, "white")):
         ax.plot(

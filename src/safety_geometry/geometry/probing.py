@@ -26,7 +26,7 @@ from safety_geometry.models.memory import BatchSize
 @dataclass(frozen=True, eq=False)
 class Probe:
     """cache: activations of the model's fit prompts; layers: where candidates are read; settings: candidate_positions,
-    validation, coefficient, evaluation_share, removal, max_layer_fraction, selection (`SelectionSettings`)."""
+    coefficient, evaluation_share, removal, max_layer_fraction, selection (`SelectionSettings`)."""
 
     model: LanguageModel
     cache: Activations
@@ -53,7 +53,7 @@ class Probe:
         for openings that are none."""
         s, runner, share = self.settings, self.model.runner, self.model.chat.n_prefix
         highest = int(s["max_layer_fraction"] * runner.n_layers + 1e-9)
-        settings = SelectionSettings.of(s["selection"] | {"validation": s["validation"]}, highest)
+        settings = SelectionSettings.of(s["selection"], highest)
         positions, last = list(self.cache.positions), self.cache.index(-1)
         means = {label: self.means(label) for label in {*CLASSES, *self.cache.r_classes()}}
         first, second = self.cache.r_classes()

@@ -15,8 +15,8 @@ def orthogonalise(model: nn.Module, direction: np.ndarray) -> None:
 
     The model is then what ablation by λ = 1 makes of it wherever something is written (Arditi et al., arXiv
     2406.11717), but for rounding in its dtype. An embedding that is the output matrix too is copied first: what is read
-    from the stream stays. Raises ModelError for a family that scales what is written (Gemma 2 and 3): W alone does not
-    decide it there.
+    from the stream stays. Raises ModelError for a family that norms what is written (Gemma 2 and 3, OLMo 2 and 3): W
+    alone does not decide it there.
     """
     runner = Runner(model)
     for layer in runner.layers:

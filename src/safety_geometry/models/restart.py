@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from safety_geometry.models.interventions import Edits, Intervention, RowEdit
+from safety_geometry.models.key_values import KeyValues
 from safety_geometry.models.memory import BatchSize
-from safety_geometry.models.runner import Batch, KeyValues, Runner, pack
+from safety_geometry.models.runner import Batch, Runner, pack
 
 
 @dataclass(frozen=True)

@@ -93,9 +93,14 @@ def sampled_table(study: Study, job: Job) -> dict:
     }
 
 
+def sampled_rows(facts: Facts) -> int:
+    """Sampled answers of a checkpoint."""
+    return facts.config["completions"]["sampled"]["answers"] * facts.prompts(SAMPLED_SUITE)
+
+
 def sampling(facts: Facts, job: Job) -> Need:
     work, spec = Work(facts.shape(job.regime), facts.size), facts.config["completions"]
-    rows, limit = spec["sampled"]["answers"] * facts.prompts(SAMPLED_SUITE), spec["max_new_tokens"][SAMPLED_SUITE]
+    rows, limit = sampled_rows(facts), spec["max_new_tokens"][SAMPLED_SUITE]
     work.answers(rows, REQUEST, limit, spec["batch_size"], ANSWERED)
     batch = min(rows, spec["batch_size"])
     chosen = 16 * batch * work.shape.vocabulary  # probabilities and their cumulated sum, float64

@@ -30,6 +30,7 @@ def activations(study: Study) -> dict:
 
 
 SELECTION = (
+    "validation",
     "screen",
     "finalists",
     "null_sets",
@@ -54,7 +55,6 @@ def anchor(study: Study, job: Job) -> dict:
         "removal": refusal["removal"],
         "answer_batch": config["completions"]["batch_size"],
         "candidate_positions": study.config["activations"]["positions"],
-        "validation": refusal["validation"],
         "coefficient": refusal["coefficient"],
         "evaluation_share": refusal["evaluation_share"],
         "score_batch": refusal["batch_size"],

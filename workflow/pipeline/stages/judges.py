@@ -1,10 +1,13 @@
 """Judges trained on human labels, and the judged completions."""
 
+from collections.abc import Callable
+
 from pipeline.costs import sizes
 from pipeline.costs.facts import JUDGED, Facts, Need
 from pipeline.costs.rates import Work
 from pipeline.identity import Job
 from pipeline.layout import TEMPLATES
+from pipeline.stages.behaviour import sampled_rows
 from pipeline.stages.stage import Stage
 from pipeline.study import Study
 
@@ -75,18 +78,23 @@ def where_trained(study: Study) -> str:
     return "torch" if study.embeddings else "analysis"
 
 
-def judging(facts: Facts, rows: int) -> Need:
-    """By rules, trained judges, and verdicts that are there."""
-    if facts.study.embeddings:
-        return facts.table(4.0 + EMBEDDER_SECONDS + EMBEDDING_SECONDS * rows, memory=EMBEDDED_MEMORY)
-    return facts.table()
+def judging(asked: str) -> Callable[[Facts, Job], Need]:
+    """By rules, trained judges, and verdicts that are there, of answers of a kind (`asked_rows`)."""
+
+    def work(facts: Facts, job: Job) -> Need:
+        if not facts.study.embeddings:
+            return facts.table()
+        seconds = 4.0 + EMBEDDER_SECONDS + EMBEDDING_SECONDS * asked_rows(facts, job, asked)
+        return facts.table(seconds, memory=EMBEDDED_MEMORY)
+
+    return work
 
 
 def asking(facts: Facts, job: Job) -> Need:
     """A judge that is a model, of some answers."""
     name = job.other["judge"]
     spec, shape = facts.study.model_judges[name], facts.judge(name)
-    rows = asked_rows(facts, job)
+    rows = asked_rows(facts, job, job.other.get("asked", "suites"))  # saves between anchors are asked the suites
     work = Work(shape, facts.size)
     if spec["kind"] == "guard":
         work.answers(rows, JUDGED, spec.get("max_new_tokens", VERDICT), JUDGE_BATCH)
@@ -95,15 +103,14 @@ def asking(facts: Facts, job: Job) -> Need:
     return facts.model(work, sizes.one_pass(shape, facts.size, JUDGE_BATCH, JUDGED), rows * 100)
 
 
-def asked_rows(facts: Facts, job: Job) -> int:
-    """Answers of a checkpoint, or of the saves of a group."""
-    asked = (job.other or {}).get("asked", "suites")
+def asked_rows(facts: Facts, job: Job, asked: str) -> int:
+    """Answers of a checkpoint, or of the saves of a group, to suites, sampled, sweep, follow_up or transfer."""
     if asked in ("sweep", "follow_up"):
         return 4 * SWEEP_CELLS
     if asked == "transfer":
         return 16 * facts.config["transfer"]["behaviours"]
     if asked == "sampled":
-        return facts.config["completions"]["sampled"]["answers"] * facts.prompts("direct")
+        return sampled_rows(facts)
     steps = job.group.steps if job.group else [job.step]
     return sum(sum(facts.suites(job.regime, step, job.seed).values()) for step in steps)
 
@@ -115,22 +122,6 @@ def training(facts: Facts, job: Job) -> Need:
     return facts.table(35.0 + LABELLED_SECONDS, memory=EMBEDDED_MEMORY)
 
 
-def judging_sweep(facts: Facts, job: Job) -> Need:
-    return judging(facts, 4 * SWEEP_CELLS)
-
-
-def judging_suites(facts: Facts, job: Job) -> Need:
-    return judging(facts, asked_rows(facts, job))
-
-
-def judging_sampled(facts: Facts, job: Job) -> Need:
-    return judging(facts, facts.study.config["completions"]["sampled"]["answers"] * facts.prompts("direct"))
-
-
-def judging_transfer(facts: Facts, job: Job) -> Need:
-    return judging(facts, 16 * facts.config["transfer"]["behaviours"])
-
-
 CHECKPOINT = "seed/{regime}_step{step}"
 STAGES = {
     "train_judges": Stage("train_judges", where_trained, trained, training),
@@ -138,10 +129,10 @@ STAGES = {
     "judge_template": Stage("judge_template", "analysis", template, place="{judge}_{part}"),
     "verdicts": Stage("verdicts", "torch", verdicts, asking, place=f"{CHECKPOINT}/{{judge}}_{{asked}}"),
     "verdicts_saves": Stage("verdicts", "torch", verdicts, asking, place="seed/{judge}"),
-    "judge": Stage("judge", where_judged, decision, judging_suites, place=CHECKPOINT),
-    "judge_saves": Stage("judge", where_judged, decision, judging_suites, place="seed"),
-    "judge_sampled": Stage("judge", where_judged, decision, judging_sampled, place=CHECKPOINT),
-    "judge_sweep": Stage("judge", where_judged, decision, judging_sweep, place=CHECKPOINT),
-    "judge_follow_up": Stage("judge", where_judged, decision, judging_sweep, place=CHECKPOINT),
-    "judge_transfer": Stage("judge", where_judged, decision, judging_transfer, place=CHECKPOINT),
+    "judge": Stage("judge", where_judged, decision, judging("suites"), place=CHECKPOINT),
+    "judge_saves": Stage("judge", where_judged, decision, judging("suites"), place="seed"),
+    "judge_sampled": Stage("judge", where_judged, decision, judging("sampled"), place=CHECKPOINT),
+    "judge_sweep": Stage("judge", where_judged, decision, judging("sweep"), place=CHECKPOINT),
+    "judge_follow_up": Stage("judge", where_judged, decision, judging("follow_up"), place=CHECKPOINT),
+    "judge_transfer": Stage("judge", where_judged, decision, judging("transfer"), place=CHECKPOINT),
 }

@@ -10,8 +10,9 @@ from torch import Tensor
 from safety_geometry.attacks.gcg.losses import target_loss
 from safety_geometry.attacks.gcg.suffix import Suffix
 from safety_geometry.models import memory
+from safety_geometry.models.key_values import KeyValues
 from safety_geometry.models.processes import ONE, Ranks
-from safety_geometry.models.runner import KeyValues, Runner
+from safety_geometry.models.runner import Runner
 
 OVERHEAD = {"cpu": 32, "cuda": 1024}
 """What one forward pass costs beyond its tokens, in tokens: measured with a small model on one thread of a CPU, and a

@@ -16,8 +16,9 @@ from safety_geometry.attacks.gcg.batches import OVERHEAD, BatchSize, Span, plan
 from safety_geometry.attacks.gcg.losses import check_agreement, uncached_loss
 from safety_geometry.attacks.gcg.suffix import Suffix
 from safety_geometry.models.attention import repeatable_attention
+from safety_geometry.models.key_values import KeyValues
 from safety_geometry.models.processes import ONE, Ranks
-from safety_geometry.models.runner import KeyValues, Runner
+from safety_geometry.models.runner import Runner
 
 
 @dataclass

@@ -100,8 +100,8 @@ def test_it_resumes_and_does_not_start_anew(killed, node):
 def test_memory_time_and_partition_of_the_study_s_jobs(killed, node):
     """What sbatch was given: as the rules state it. The study is tiny: the least that a job with a model asks for, and one without."""
     jobs = {rule: rest for rule, _, *rest in states(node, killed.folder)}
-    assert jobs["train__sft__0_2"] == jobs["clean_rows"] == ["2000M", "1:00:00"]
-    assert jobs["tiny_model"] == ["1500M", "1:00:00"]
+    assert jobs["train__sft__0_2"] == jobs["clean_rows"] == jobs["tiny_model"] == ["2000M", "1:00:00"]
+    assert jobs["model_layers"] == ["1500M", "1:00:00"]
 
 
 def test_a_part_of_the_study_is_the_local_one_byte_for_byte(killed, tmp_path):

@@ -70,6 +70,12 @@ def given_resource(workflow: Any, name: str) -> int:
     return (given.value or 0) if given is not None else 0
 
 
+@inside("--cores")
+def given_cores(workflow: Any) -> int | None:
+    """None: jobs are submitted and no number was given, where `workflow.cores` is an error."""
+    return workflow.resource_settings.cores
+
+
 @inside("--sdm")
 def makes_environments(workflow: Any) -> bool:
     """--sdm: jobs do not run in this interpreter's environment."""

@@ -12,6 +12,7 @@ from pipeline.progress import Outlook
 from pipeline.snakemake_internals import (
     given_config,
     given_config_files,
+    given_cores,
     given_resource,
     is_main_process,
     look_once_a_time_span,
@@ -32,8 +33,8 @@ for key in ("seeds", "light_seeds"):
 take_out(config)
 study = checked_study(config, layers) if is_main_process(workflow) else Study(config)
 layout = study.layout
-# Of the GPU's memory, for each core that a job takes. Where jobs are submitted no number of cores is given, and `workflow.cores` is an error.
-share = given_resource(workflow, POOL) // (workflow.resource_settings.cores or 1)
+# Of the GPU's memory, for each core that a job takes.
+share = given_resource(workflow, POOL) // (given_cores(workflow) or 1)
 stages = Stages(study, Facts(study, read_rates(config["model"]["device"], ROOT), ROOT / layout.root), ROOT, share)
 
 # Model jobs read what the first rules fetched and ask no hub; fetch_source gets the user's own setting back.

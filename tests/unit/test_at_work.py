@@ -193,6 +193,20 @@ def test_one_that_left_no_note_is_known_by_its_lock(here, job):
     assert at_work.is_locked() and partial.exists()
 
 
+def test_files_of_a_process_at_work_stay_and_those_of_an_ended_one_or_of_one_that_came_later_go(here, job):
+    ended = job("", "true")
+    wait_for(lambda: psutil.Process(ended.pid).status() == psutil.STATUS_ZOMBIE)  # nobody has looked after it
+    Path("results").mkdir()
+    of_ended, of_this, older = (Path(f"results/.{name}.partial-{pid}") for name, pid in [
+        ("ended", ended.pid), ("at_work", os.getpid()), ("number_given_again", os.getpid())])  # fmt: skip
+    for partial in (of_ended, of_this, older):
+        partial.touch()
+    before = psutil.Process().create_time() - 60
+    os.utime(older, (before, before))
+    at_work.remove_partial()
+    assert (of_ended.exists(), of_this.exists(), older.exists()) == (False, True, False)
+
+
 def enter(**variables: str) -> subprocess.CompletedProcess:
     """A process that starts jobs; prints the notes that there are meanwhile, and the tag that its jobs get."""
     code = f"from pipeline import at_work; import os; at_work.enter(False); print(len(at_work.notes_by_hand()), os.environ['{at_work.TAG}'])"

@@ -3,6 +3,7 @@
 The resumed study is also the second full run: it starts from nothing in another folder.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -61,6 +62,14 @@ def log_of(words: list[str]) -> str:
     return f"{params['regime']}__{params['start']}_{params['stop']}"
 
 
+def words_of(process: psutil.Process) -> str:
+    """Its command line; nothing where it has just ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
 def alive(process: psutil.Process) -> bool:
     """A process that ended may be there until its parent looks."""
     try:
@@ -87,7 +96,7 @@ def killed(tmp_path_factory) -> Killed:
         # The run and its Snakemake go; the job, a child of Snakemake's, lives on as an orphan. It is not stopped meanwhile: the kernel
         # hangs up on stopped processes of a group that becomes an orphan.
         job.resume()
-        for process in [run, *(p for p in run.children() if "snakemake" in " ".join(p.cmdline()))]:
+        for process in [run, *(p for p in run.children() if "snakemake" in words_of(p))]:
             process.kill()
         first.wait()
         lived_on = alive(job)
@@ -184,7 +193,8 @@ def signalled(folder: Path, *signals: int) -> tuple[int, str, psutil.Process]:
         run.send_signal(number)
         time.sleep(0.3)
     if len(signals) == 1:
-        job.resume()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it is ended by then where the machine is slow
+            job.resume()
     said, _ = run.communicate(timeout=60)
     return run.returncode, said, job
 

@@ -256,11 +256,23 @@ def remove_partial() -> None:
         return
     for partial in Path("results").rglob(".*.partial-*"):
         pid = re.search(r"partial-(\d+)", partial.name)
-        if pid and not psutil.pid_exists(int(pid[1])):
+        if pid and not writes(int(pid[1]), partial):
             if partial.is_dir():
                 shutil.rmtree(partial, ignore_errors=True)
             else:
                 partial.unlink(missing_ok=True)
+
+
+def writes(pid: int, partial: Path) -> bool:
+    """Whether the process may be at work on the file: not one that has ended and waits for its parent to look, nor a
+    later one of the same number."""
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() <= partial.lstat().st_mtime + 1
+    except psutil.AccessDenied:
+        return True
+    except (psutil.NoSuchProcess, OSError):
+        return False
 
 
 # ------------------------------------------------------------------------------------------------ Snakemake itself asks

@@ -14,8 +14,7 @@ from hub_server import COMMIT, OLDER, Hub, serving
 
 from safety_geometry.models.loading import load_model
 from safety_geometry.models.tokenizer import load_tokenizer
-from safety_geometry.prompts import fetchers
-from safety_geometry.prompts.source_files import digest
+from safety_geometry.prompts.source_files import digest, members_of
 from safety_geometry.prompts.sources import SourceError, fetch
 
 SCRIPTS = Path(__file__).parents[2] / "workflow" / "scripts"
@@ -203,4 +202,4 @@ def test_the_client_is_given_its_patterns_loosely_and_the_members_are_exact(hub,
     """The hub's `*` crosses folders, ours does not."""
     hub.repositories["me/tiny"][COMMIT] = FILES | {"deep/config.json": b"{}"}
     assert fetch(SOURCE | {"members": ["*.json"]}, tmp_path / "out").files == ("config.json",)
-    assert fetchers.members_of({"members": ["*.json"]}) == {"*.json": None}
+    assert members_of({"members": ["*.json"]}) == {"*.json": None}

@@ -10,6 +10,7 @@ import threading
 import zipfile
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
@@ -44,7 +45,7 @@ def wheel(tmp_path_factory) -> Path:
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """/data: BODY with Range; /cut: drops each connection half-way; /norange: drops once, ignores Range."""
+    """/data: BODY with Range; /other/data: another file; /cut: drops each connection half-way; /norange: drops once, ignores Range."""
 
     protocol_version = "HTTP/1.1"
     log: list  # (path, Range) of every request
@@ -57,6 +58,8 @@ class Server(http.server.BaseHTTPRequestHandler):
         elif self.path == "/cut":
             part = BODY[start : start + 4000]
             self.reply(206 if start else 200, part, length=len(BODY) - start)
+        elif self.path == "/other/data":
+            self.reply(200, BODY[::-1])
         elif self.path == "/norange":
             self.reply(200, BODY if len(self.log) > 1 else BODY[:100], length=len(BODY))
         else:
@@ -264,7 +267,7 @@ def test_url_of_several_files(server, tmp_path):
     for name in ("*.csv", "../data", "/data"):
         with pytest.raises(SourceError, match="is not the path of one file"):
             fetch(below | {"members": [{"path": name, "sha256": SHA}]}, tmp_path / "bad", "a")
-    with pytest.raises(SourceError, match="does not know sha256; it knows kind, members, url"):
+    with pytest.raises(SourceError, match="does not know sha256; it knows kind, members, mirrors, url"):
         fetch(below | {"sha256": SHA}, tmp_path / "bad", "a")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["ok"]
 
@@ -274,6 +277,87 @@ def test_a_commit_in_the_address_pins_a_file(server, tmp_path):
     with pytest.raises(SourceError, match="answers 404"):
         fetch(spec, tmp_path / "out")
     assert server.log == [(f"/me/tiny/{'0123456789' * 4}/texts/deep/mild%20file.txt", None)]
+
+
+def test_mirrors_are_asked_in_order_and_the_log_says_which_answered(server, tmp_path, capsys):
+    url = server.url
+    spec = {
+        "kind": "url",
+        "url": url + "/gone/data",
+        "mirrors": [url + "/other/data", url + "/data", url + "/cut"],
+        "sha256": SHA,
+    }
+    assert fetch(spec, tmp_path / "out", "tiny").files == ("data",)
+    assert (tmp_path / "out/data").read_bytes() == BODY  # not the other file, which stood there with a wrong hash
+    assert list(dict.fromkeys(path for path, _ in server.log)) == ["/gone/data", "/other/data", "/data"]
+    assert capsys.readouterr().err.splitlines() == [
+        f"sources.tiny: no data from {url}/gone/data: 404 Not Found",
+        f"sources.tiny: no data from {url}/other/data: wrong SHA-256, {hashlib.sha256(BODY[::-1]).hexdigest()[:16]}…",
+        f"sources.tiny: data came from {url}/data",
+    ]
+    server.log.clear()
+    first = spec | {"url": url + "/data", "mirrors": [url + "/gone/data"]}
+    assert fetch(first, tmp_path / "two", "tiny").files == ("data",) and server.log == [("/data", None)]
+    assert capsys.readouterr().err == f"sources.tiny: data came from {url}/data\n"
+    with pytest.raises(
+        SourceError,
+        match=r"none of its 2 addresses gave data .*gone/data: 404 .*other/data: wrong.* sources\.tiny\.mirrors",
+    ):
+        fetch(spec | {"mirrors": [url + "/other/data"]}, tmp_path / "three", "tiny")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "two"]
+
+
+def test_a_mirror_goes_on_where_the_first_address_broke(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    spec = {"kind": "url", "url": server.url + "/norange", "mirrors": [server.url + "/data"], "sha256": SHA}
+    monkeypatch.setattr(Server, "do_GET", broken(Server.do_GET))
+    assert fetch(spec, tmp_path / "out").files == ("norange",)
+    assert server.log[-1] == ("/data", "bytes=100-") and (tmp_path / "out/norange").read_bytes() == BODY
+
+
+def broken(answer):
+    """/norange gives its first 100 bytes and no more."""
+
+    def do_GET(self):
+        if self.path == "/norange":
+            self.log.append((self.path, self.headers.get("Range")))
+            start = self.headers.get("Range") is not None
+            self.reply(206 if start else 200, b"" if start else BODY[:100], length=len(BODY) - 100 * start)
+        else:
+            answer(self)
+
+    return do_GET
+
+
+def test_files_below_an_address_have_mirrors_too(server, tmp_path):
+    members = [{"path": "data", "sha256": SHA}]
+    spec = {"kind": "url", "url": server.url + "/gone", "mirrors": [server.url + "/"], "members": members}
+    assert fetch(spec, tmp_path / "out").files == ("data",) and (tmp_path / "out/data").read_bytes() == BODY
+    with pytest.raises(SourceError, match="data has no sha256, without which a mirror could give another file"):
+        fetch(spec | {"members": ["data"]}, tmp_path / "two")
+
+
+def test_a_full_disk_asks_no_mirror(server, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
+    spec = {"kind": "url", "url": server.url + "/data", "mirrors": [server.url + "/cut"], "sha256": SHA}
+    with pytest.raises(SourceError, match="no space left on the disk"):
+        fetch(spec, tmp_path / "out")
+    assert server.log == [("/data", None)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"kind": "path", "path": "x"}, "only a source of kind url has mirrors"),
+        ({"kind": "url", "url": "https://b/y", "sha256": SHA}, "lists url itself"),
+        ({"kind": "url", "url": "https://a/y", "members": ["data"]}, "needs a sha256, without which a mirror"),
+        ({"kind": "url", "url": "https://a/y", "members": [{"path": "data"}]}, "needs a sha256, without which a mirror"),
+        ({"kind": "url", "url": "https://a/y"}, "needs .'sha256'"),
+    ],
+)  # fmt: skip
+def test_mirrors_that_cannot_be(spec, message):
+    with pytest.raises(ValidationError, match=message):
+        Source.model_validate(spec | {"mirrors": ["https://b/y"]})
 
 
 def test_url_no_server(tmp_path):

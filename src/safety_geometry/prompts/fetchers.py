@@ -1,4 +1,4 @@
-"""How each kind of source is brought into a scratch folder: package, hub, url, path.
+"""How a source of kind package, url or path is brought into a scratch folder (a hub's: `hub_files`).
 
 Every function takes the source's settings, the folder to fill and `where` (the key that messages name, such as
 ``sources.garak``), and raises SourceError with what was wrong, where, and what to do. `sources.fetch` is the front
@@ -15,12 +15,14 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from safety_geometry.artefacts.disk import disk_full
 from safety_geometry.prompts.archives import is_archive
 from safety_geometry.prompts.source_files import (
+    NotFromHere,
     SourceError,
     check_hash,
     check_members,
@@ -131,24 +133,29 @@ def _pip_trouble(text: str, pinned: str, where: str) -> str:
 
 def fetch_url(spec: Mapping, folder: Path, scratch: Path, where: str) -> None:
     """One file over http(s) into `folder`, named ``file`` or as in the address; with ``members`` the files of these
-    paths below the address, under the same paths."""
+    paths below the address, under the same paths. ``mirrors`` are asked in their order for each file that the address
+    does not give, or gives with another hash."""
     if "members" in spec:
         return _fetch_below(spec, folder, scratch, where)
     name = spec.get("file") or urllib.parse.unquote(urllib.parse.urlsplit(spec["url"]).path.rsplit("/", 1)[-1])
     if not name or "/" in name:
         raise SourceError(f"{where}: {spec['url']} does not end in a file name; give one in {where}.file")
-    download(spec["url"], scratch / name, spec["sha256"], where)
-    os.replace(scratch / name, folder / name)
+    part = scratch / name
+    _from_any(spec, name, where, lambda address: download(address, part, spec["sha256"], where))
+    os.replace(part, folder / name)
 
 
 def _fetch_below(spec: Mapping, folder: Path, scratch: Path, where: str) -> None:
-    base = spec["url"].rstrip("/")
     for number, (name, sha256) in enumerate(members_of(spec).items()):
         if "*" in name or "?" in name or ".." in Path(name).parts or name.startswith("/"):
             raise SourceError(
                 f"{where}.members: {name!r} is not the path of one file; a url source has to name each file"
             )
-        if sha256 is None and not COMMIT.search(base):
+        if sha256 is None and spec.get("mirrors"):
+            raise SourceError(
+                f"{where}.members: {name} has no sha256, without which a mirror could give another file; add it"
+            )
+        if sha256 is None and not COMMIT.search(spec["url"]):
             raise SourceError(
                 f"{where}.members: {name} has no sha256, and {where}.url names no commit (40 hexadecimal digits) that"
                 " would pin it; add one of them"
@@ -156,8 +163,33 @@ def _fetch_below(spec: Mapping, folder: Path, scratch: Path, where: str) -> None
         part, target = scratch / str(number) / Path(name).name, folder / name
         for path in (part, target):
             path.parent.mkdir(parents=True, exist_ok=True)
-        download(f"{base}/{urllib.parse.quote(name)}", part, sha256, where, key="members")
+        _from_any(spec, name, where, partial(_download_below, name=name, path=part, sha256=sha256, where=where))
         os.replace(part, target)
+
+
+def _download_below(address: str, name: str, path: Path, sha256: str | None, where: str) -> None:
+    download(f"{address.rstrip('/')}/{urllib.parse.quote(name)}", path, sha256, where, key="members")
+
+
+def _from_any(spec: Mapping, name: str, where: str, get: Callable[[str], None]) -> None:
+    """Call `get` with the address of a source, then with each of its mirrors, until one gives the file `name`; say
+    which one did. Raises SourceError: none did, or what no other address would mend (a full disk)."""
+    if not spec.get("mirrors"):
+        return get(spec["url"])
+    addresses, refused = [spec["url"], *spec["mirrors"]], []
+    for address in addresses:
+        try:
+            get(address)
+        except NotFromHere as error:
+            refused.append(f"{address}: {error.reason}")
+            print(f"{where}: no {name} from {refused[-1]}", file=sys.stderr, flush=True)
+        else:
+            print(f"{where}: {name} came from {address}", file=sys.stderr, flush=True)
+            return
+    raise SourceError(
+        f"{where}: none of its {len(addresses)} addresses gave {name} ({'; '.join(refused)}); correct {where}.url or"
+        f" {where}.mirrors, or set {where}.kind: path and {where}.path to a copy"
+    )
 
 
 def download(
@@ -195,9 +227,10 @@ def download(
                 trouble = f"the server answers {error.code} {error.reason}"
             else:
                 gate = "; it needs an account or a licence to be accepted" if error.code in (401, 403) else ""
-                raise SourceError(
+                raise NotFromHere(
                     f"{where}: {url} answers {error.code} {error.reason}{gate}; correct {where}.url, or set"
-                    f" {where}.kind: path and {where}.path to a copy"
+                    f" {where}.kind: path and {where}.path to a copy",
+                    f"{error.code} {error.reason}",
                 ) from error
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and disk_full(error):
@@ -211,9 +244,10 @@ def download(
         elif left:
             time.sleep(pause * 2 ** (attempts - left - 1))
     if trouble:
-        raise SourceError(
+        raise NotFromHere(
             f"{where}: no network: {url} could not be downloaded in {attempts} attempts ({trouble}); connect and run"
-            f" again, or set {where}.kind: path and {where}.path to a copy"
+            f" again, or set {where}.kind: path and {where}.path to a copy",
+            trouble,
         )
     check_hash(path, sha256, where, key)
 
@@ -245,101 +279,6 @@ def _stream(response, path: Path, start: int, where: str) -> str:
             bar.update(len(chunk))
     size = path.stat().st_size
     return f"the connection ended at byte {size} of {total}" if total is not None and size < total else ""
-
-
-def fetch_hub(spec: Mapping, folder: Path, scratch: Path, where: str, attempts: int = 3, pause: float = 1.0) -> str:
-    """Files of a Hugging Face repository at a revision, through the user's hub cache. Returns the commit.
-
-    ``HF_ENDPOINT``, ``HF_HUB_OFFLINE``, ``HF_HOME`` and ``HF_TOKEN`` are respected. Files are hard links into the cache
-    where the file system allows it, else copies. A connection that breaks inside a file is resumed there by the hub's
-    client; one that is reset is tried again, up to `attempts` times, and files that have come are not fetched anew.
-    """
-    import huggingface_hub
-    from huggingface_hub import errors
-
-    repo, revision, kind = spec["repo"], spec["revision"], spec.get("repo_type", "model")
-    wanted = members_of(spec)
-    loose = [glob.replace("**/", "*").replace("**", "*") for glob in wanted]  # the hub's `*` crosses folders
-    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    snapshot = None
-    while snapshot is None:
-        attempts -= 1
-        try:
-            snapshot = huggingface_hub.snapshot_download(
-                repo,
-                repo_type=kind,
-                revision=revision,
-                allow_patterns=loose,
-                endpoint=endpoint,
-                local_files_only=offline,
-            )
-        except (OSError, errors.EntryNotFoundError, errors.HTTPError, ValueError) as error:
-            reset = isinstance(error, errors.HTTPError) and _answer(error) is None
-            if not reset or not attempts:
-                raise _hub_trouble(error, spec, endpoint, offline, where) from error
-            print(f"{where}: the connection broke ({type(error).__name__}); trying again", file=sys.stderr, flush=True)
-            time.sleep(pause)
-    return _link_snapshot(Path(snapshot), folder, wanted, where)
-
-
-def _answer(error: BaseException | None) -> int | None:
-    """The status with which the hub answered, where that is behind an error."""
-    while error is not None:
-        if (response := getattr(error, "response", None)) is not None:
-            return response.status_code
-        error = error.__cause__
-    return None
-
-
-def _hub_trouble(error: Exception, spec: Mapping, endpoint: str, offline: bool, where: str) -> SourceError:
-    """What went wrong, and what to do, as one plain line."""
-    from huggingface_hub import errors
-
-    repo, revision, kind = spec["repo"], spec["revision"], spec.get("repo_type", "model")
-    local = f"set {where}.kind: path and {where}.path to a local copy"
-    what, page = f"{kind} {repo} at revision {revision}", f"{endpoint}/{'datasets/' if kind == 'dataset' else ''}{repo}"
-    status, first_line = _answer(error), (str(error).splitlines() or [""])[0][:200]
-    advice = {401: "see that HF_TOKEN is valid", 403: "see that your token may read it"}.get(status, "run again later")
-    reasons = (
-        (
-            isinstance(error, errors.GatedRepoError),
-            f"{what} is gated: accept its licence at {page}, log in with `hf auth login` (or set HF_TOKEN), and run"
-            f" again; or {local}",
-        ),
-        (
-            isinstance(error, errors.RevisionNotFoundError),
-            f"{repo} has no revision {revision}; correct {where}.revision",
-        ),
-        (
-            isinstance(error, errors.RepositoryNotFoundError),
-            f"{endpoint} has no {kind} {repo}, or it is private: correct {where}.repo or {where}.repo_type, or log in"
-            " with `hf auth login`",
-        ),
-        (disk_full(error), f"no space left on the disk while downloading {what}; free some and run again"),
-        (offline, f"{what}: HF_HUB_OFFLINE is set and it is not in the hub cache: unset it, or {local}"),
-        (isinstance(error, ValueError), f"{what} cannot be asked for ({first_line})"),
-        (status is not None, f"{what}: {endpoint} answers {status}: {advice}, or {local}"),
-        (
-            True,
-            f"{what}: no network: {endpoint} did not give it ({type(error).__name__}): connect and run again, or"
-            f" {local}",
-        ),
-    )
-    return SourceError(f"{where}: {next(reason for applies, reason in reasons if applies)}")
-
-
-def _link_snapshot(snapshot: Path, folder: Path, wanted: Mapping[str, str | None], where: str) -> str:
-    names = [str(p.relative_to(snapshot)) for p in snapshot.rglob("*") if p.is_file()]
-    for name in match_members(names, wanted, where):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        blob = (snapshot / name).resolve()
-        try:
-            os.link(blob, folder / name)
-        except OSError:
-            shutil.copyfile(blob, folder / name)
-    check_members(folder, wanted, where)
-    return snapshot.name
 
 
 def fetch_path(spec: Mapping, folder: Path, scratch: Path, where: str) -> None:

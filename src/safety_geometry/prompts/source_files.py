@@ -26,6 +26,15 @@ class SourceError(RuntimeError):
     """A source could not be fetched; the message is one plain line."""
 
 
+class NotFromHere(SourceError):
+    """An address did not give a file, or gave another one than was asked for: a mirror may have it. `reason`: in a few
+    words."""
+
+    def __init__(self, message: str, reason: str):
+        super().__init__(message)
+        self.reason = reason
+
+
 def digest(path: Path) -> str:
     """SHA-256 (hex) of a file, or of the sorted "name digest" lines of a folder's files."""
     if path.is_dir():
@@ -36,12 +45,13 @@ def digest(path: Path) -> str:
 
 
 def check_hash(path: Path, expected: str | None, where: str, key: str = "sha256") -> None:
-    """Raise SourceError unless `path` has the SHA-256 `expected` (None: not checked)."""
+    """Raise NotFromHere unless `path` has the SHA-256 `expected` (None: not checked)."""
     if expected is not None and (actual := digest(path)) != expected.lower():
-        raise SourceError(
+        raise NotFromHere(
             f"{where}: wrong SHA-256 of {path.name}: expected {expected.lower()}, got {actual} ({size_of(path)} bytes)."
             " The file changed at its home or on the way: fetch it again, and only if the new file is the one you"
-            f" want, put its hash in {where}.{key}"
+            f" want, put its hash in {where}.{key}",
+            f"wrong SHA-256, {actual[:16]}…",
         )
 
 

@@ -7,6 +7,7 @@ A source is a mapping with a `kind`:
     hub      repo, revision, [repo_type model|dataset], members [globs]   files of a Hugging Face repository
     url      url, sha256, [file]                                          one file over http(s)
     url      url, members [{path, sha256}]                                files below an address
+    url      … , mirrors [addresses]                                      the same from elsewhere, asked in order
     path     path, [sha256], [members], [link]                            a local file, folder, or archive (wheel, zip,
     tar)
 
@@ -21,14 +22,15 @@ from pathlib import Path
 
 from safety_geometry.artefacts.disk import disk_full
 from safety_geometry.prompts import fetchers
+from safety_geometry.prompts.hub_files import fetch_hub
 from safety_geometry.prompts.source_files import SourceError, digest, match_members, size_of
 
 __all__ = ["Fetched", "SourceError", "check_spec", "digest", "fetch", "source_files"]
 
 KINDS = {  # kind: fetcher, required keys, optional keys
     "package": (fetchers.fetch_package, ("name", "version", "sha256"), ("members",)),
-    "hub": (fetchers.fetch_hub, ("repo", "revision"), ("repo_type", "members")),
-    "url": (fetchers.fetch_url, ("url", "sha256"), ("file", "members")),
+    "hub": (fetch_hub, ("repo", "revision"), ("repo_type", "members")),
+    "url": (fetchers.fetch_url, ("url", "sha256"), ("file", "members", "mirrors")),
     "path": (fetchers.fetch_path, ("path",), ("sha256", "members", "link")),
 }
 
@@ -50,7 +52,7 @@ def check_spec(source: Mapping, name: str = "source") -> None:
     _, required, optional = KINDS[kind]
     known = {"kind", *required, *optional}
     if kind == "url" and "members" in source:
-        required, known = ("url",), {"kind", "url", "members"}
+        required, known = ("url",), {"kind", "url", "members", "mirrors"}
     if kind == "package" and "parts" in source:
         required = ("parts", "sha256", "file")
         known = {"kind", *required}

@@ -80,6 +80,10 @@ class Source(Settings):
         "Its commit, branch or tag (kind hub). A commit is the only one that stays what it is."
     )
     url: Address = optional("The address (kind url).")
+    mirrors: each_once(Address, 1) = optional(
+        "Further addresses of the same (kind url), such as an archive's: asked in this order for each file that the"
+        " address does not give, or gives with another hash. Each file needs its sha256."
+    )
     file: FileName = optional(
         "Name under which the file of a `url`, or the one joined of `parts`, is kept; left out: the last part of the"
         " address."
@@ -93,11 +97,23 @@ class Source(Settings):
         joined = self.kind == "package" and self.parts is not None
         if self.parts is not None and (unread := [name for name in NOT_JOINED if getattr(self, name) is not None]):
             raise refused(unread[0], getattr(self, unread[0]), "has to be left out beside parts: each has its own")
+        if self.mirrors is not None:
+            self._check_mirrors()
         single = ["sha256"] if self.kind == "url" and self.members is None else []
         needed = [*(JOINED if joined else NEEDS[self.kind]), *single]
         if lacks := [name for name in needed if getattr(self, name) is None]:
             raise lacking(lacks)
         return self
+
+    def _check_mirrors(self) -> None:
+        if self.kind != "url":
+            raise refused("mirrors", self.mirrors, f"only a source of kind url has mirrors, and this is a {self.kind}")
+        if self.url in self.mirrors:
+            raise refused("mirrors", self.mirrors, "lists url itself; leave it out")
+        unpinned = [m for m in self.members or [] if isinstance(m, str) or m.sha256 is None]
+        if unpinned:
+            name = unpinned[0] if isinstance(unpinned[0], str) else unpinned[0].path
+            raise refused("members", name, "needs a sha256, without which a mirror could give another file")
 
 
 class Shape(Settings):

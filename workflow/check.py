@@ -43,11 +43,12 @@ def main() -> int:
 
 
 def passing(study: Study) -> set[Path]:
-    """Adapters that are deleted once everything that reads them has run; their sidecars stay."""
+    """Weights that are deleted once everything that reads them has run, and what they were made of; their sidecars
+    stay."""
     layout = study.layout
-    saves = [(name, step) for name, step in study.checkpoints() if study.passing(name, step)]
-    seeds = study.all_seeds
-    return {Path(layout.checkpoint(*save).replace("{seed}", str(seed))) for save in saves for seed in seeds}
+    saves = [(name, step) for name in study.regimes for step in study.steps(name) if study.passing(name, step)]
+    adapters = [layout.checkpoint(*save).replace("{seed}", str(seed)) for save in saves for seed in study.all_seeds]
+    return {Path(path) for path in (*adapters, *layout.passing(), *map(layout.source, study.passing_sources))}
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pipeline.costs.rates import Rates, read_rates
 from pipeline.costs.rehearsal import error, read_rehearsal
 from pipeline.snakemake_internals import PlanError, dry_run
 from pipeline.stages import TITLES, Stages
+from pipeline.stages.sources import passing_peak
 
 
 def main() -> None:
@@ -65,7 +66,7 @@ def planned(config: Path, everything: bool = False) -> list:
 @dataclass(frozen=True)
 class Total:
     """Of all jobs of a rule or stage: seconds of those with and without a model (times their processes), the largest
-    memory and memory of a GPU (MB), disk (MB) and what passes (MB, of the largest job)."""
+    memory and memory of a GPU (MB), disk (MB) and what passes of training (MB, of the largest job)."""
 
     jobs: int
     seconds: float
@@ -84,7 +85,7 @@ class Total:
             max((need.memory for need in needs), default=0.0),
             max((need.gpu for need in needs), default=0.0),
             sum(need.disk for need in needs),
-            max((need.passing for need in needs), default=0.0),
+            max((need.passing for need in needs if need.model), default=0.0),
         )
 
 
@@ -129,6 +130,12 @@ def lines(stages: Stages, needs: dict[str, list[Need]], with_rules: bool = False
         out.append(
             "Adapters of saves that are no anchors are deleted when they have been read; a training job leaves"
             f" {whole.passing / 1e3:.1f} GB of them."
+        )
+    peak, held, steps = passing_peak(facts)
+    if steps:
+        out.append(
+            f"Peak of disk: checkpoints with keep: none are deleted when they have been read; of {steps} such at most"
+            f" {held} are there at a time, {gigabytes(peak)} GB beside what stays."
         )
     if rates.memory_gb and whole.gpu > rates.memory_gb * 1000:
         out.append(

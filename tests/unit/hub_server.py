@@ -20,7 +20,8 @@ class Hub:
 
     `large`: files from so many bytes on stand on another host (the name ``localhost``), as the hub's large files do.
     `gated`: names of which everything but the list of files is closed. `cut`: a connection ends after so many bytes of a
-    file; `resets`: so many connections are reset at the start of a large file; `failure`: every answer has this status.
+    file; `resets`: so many connections are reset at the start of a large file; `failure`: every answer has this status;
+    `down_after`: so many files are asked for before the hub answers 503.
     """
 
     repositories: dict[str, dict[str, dict[str, bytes]]]
@@ -29,6 +30,7 @@ class Hub:
     cut: int | None = None
     resets: int = 0
     failure: int | None = None
+    down_after: int | None = None
     files: dict[str, bytes] = field(default_factory=dict)  # other paths, served as they are
     log: list[tuple[str, str, str | None]] = field(default_factory=list)  # method, path, Range
     tokens: list[tuple[str, str | None]] = field(default_factory=list)  # host, Authorization
@@ -49,8 +51,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         path = urllib.parse.unquote(self.path.partition("?")[0]).removeprefix("/")
         self.hub.log.append((self.command, path, self.headers.get("Range")))
         self.hub.tokens.append((self.headers["Host"].split(":")[0], self.headers.get("Authorization")))
-        if self.hub.failure:
-            self.reply(self.hub.failure)
+        if self.hub.failure or self.down():
+            self.reply(self.hub.failure or 503)
         elif path in self.hub.files:
             self.body(self.hub.files[path])
         elif path.startswith("cdn/"):
@@ -58,6 +60,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.body({digest(content): content for content in everything}[path.removeprefix("cdn/")])
         else:
             self.repository(path)
+
+    def down(self) -> bool:
+        if self.hub.down_after is None:
+            return False
+        asked = [path for method, path, _ in list(self.hub.log) if method == "GET" and not path.startswith("api/")]
+        return len(asked) > self.hub.down_after
 
     def repository(self, path: str) -> None:
         api, path = path.startswith("api/"), path.removeprefix("api/").removeprefix("models/")

@@ -155,6 +155,105 @@ def test_the_cache_serves_without_a_network(hub, tmp_path, monkeypatch):
     assert fetch(SOURCE | {"members": ["config.json"]}, tmp_path / "four", "tiny").files == ("config.json",)
 
 
+# ------------------------------------------------------------------------------------------- the files of a model only
+
+TEXTS = {"config.json": b"{}", "tokenizer.json": b"[]", "chat_template.jinja": b"jinja", "training_args.bin": b"pickle"}
+SHARDS = {"model-00001-of-00002.safetensors": BIG, "model-00002-of-00002.safetensors": BIG[::-1]}
+INDEX = json.dumps({"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}})
+UNUSED = {"optimizer.pt": BIG, "original/consolidated.00.pth": BIG, "consolidated.safetensors": BIG, "model.gguf": BIG}
+SINGLE = TEXTS | {"model.safetensors": BIG} | UNUSED
+SHARDED = TEXTS | SHARDS | {"model.safetensors.index.json": INDEX.encode()} | UNUSED
+NEEDED = {"config.json", "tokenizer.json", "chat_template.jinja"}
+ADAPTER = {"adapter_config.json": b"{}", "adapter_model.safetensors": BIG, "README.md": b"no"}
+MODEL = {"kind": "hub", "repo": "me/run", "only": "model"}
+
+
+@pytest.fixture
+def run(hub):
+    """A repository of a training run: a revision, and a folder, for each step."""
+    folders = {f"step-{step:04d}/{name}": content for step in (5, 10) for name, content in SHARDED.items()}
+    hub.repositories["me/run"] = {"step1": SINGLE, "step2": SHARDED, "step3": ADAPTER, "folders": folders}
+    return hub
+
+
+@pytest.mark.parametrize(
+    ("source", "weights"),
+    [
+        ({"revision": "step1"}, {"model.safetensors"}),
+        ({"revision": "step2"}, {"model.safetensors.index.json", *SHARDS}),
+        ({"revision": "folders", "subfolder": "step-0005"}, {"model.safetensors.index.json", *SHARDS}),
+    ],
+    ids=["single", "sharded", "folder"],
+)
+def test_of_a_model_only_what_is_needed_is_downloaded(run, tmp_path, source, weights):
+    fetched = fetch(MODEL | source, tmp_path / "out", "run")
+    assert set(fetched.files) == NEEDED | weights  # without the folder's name before them
+    assert (tmp_path / "out" / max(weights)).read_bytes() == SHARDED.get(max(weights), BIG)
+    asked = [path for path in paths(run) if not path.startswith("api/")]
+    assert {path.rpartition("/")[2] for path in asked} == NEEDED | weights
+    assert not [path for path in asked if "step-0010" in path]
+
+
+def test_an_adapter_is_its_settings_and_weights(run, tmp_path):
+    assert set(fetch(MODEL | {"revision": "step3"}, tmp_path / "out").files) == set(ADAPTER) - {"README.md"}
+
+
+def test_a_branch_that_moves_between_settings_and_weights_gives_the_first_commit(run, tmp_path, monkeypatch):
+    from safety_geometry.prompts import hub_files
+
+    run.repositories["me/run"] = {COMMIT: SINGLE, OLDER: SHARDED}
+    weights = hub_files._weights
+
+    def moving(*given):
+        run.repositories["me/run"] = {OLDER: SHARDED, COMMIT: SINGLE}  # main is another commit now
+        return weights(*given)
+
+    monkeypatch.setattr(hub_files, "_weights", moving)
+    fetched = fetch(MODEL | {"revision": "main"}, tmp_path / "out")
+    assert fetched.revision == COMMIT and "model.safetensors" in fetched.files
+
+
+LOST = {name: content for name, content in SHARDED.items() if "00002-of" not in name}
+OF_MODELS = [
+    ({}, SINGLE, {"revision": "step7"}, r"me/run has no revision step7; correct checkpoints\.run\.source\.revision"),
+    ({}, LOST, {}, r"at revision c names model-00002-of-00002\.safetensors, which is not there.*correct checkpoints"),
+    ({}, TEXTS | {"pytorch_model.bin": BIG}, {}, r"has no model\.safetensors: .*pickled weights, \.bin, are not read"),
+    ({}, SINGLE, {"subfolder": "step-0001"}, r"folder step-0001, is not there or has neither config\.json nor adapter"
+     r"_config\.json; models are in its top; correct checkpoints\.run\.source\.subfolder"),
+    ({}, {f"step-{n:04d}/config.json": b"{}" for n in range(1, 9)}, {"subfolder": "step-9"}, r"models are in step-000\d, .* and 5 more"),
+    ({}, {"README.md": b""}, {}, r"has neither config\.json nor adapter_config\.json; no folder of it has"),
+    ({}, SHARDED | {"model.safetensors.index.json": b'{"weight_map": {"a": "../../x.safetensors"}}'}, {}, "names no files of weights"),
+    ({}, SHARDED | {"model.safetensors.index.json": b"[]"}, {}, "names no files of weights"),
+    ({"gated": {"me/run"}}, SINGLE, {}, r"checkpoints\.run\.source: model me/run at revision c is gated: accept its"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("state", "files", "source", "message"), OF_MODELS)
+def test_what_a_repository_of_steps_lacks_is_named(hub, tmp_path, state, files, source, message):
+    hub.repositories["me/run"] = {"c": files}
+    vars(hub).update(state)
+    with pytest.raises(SourceError, match=message) as refused:
+        fetch(MODEL | {"revision": "c"} | source, tmp_path / "out", "run_step7", "checkpoints.run.source")
+    assert str(refused.value).startswith("checkpoints.run.source: ") and "\n" not in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_cache_of_its_own_is_gone_when_all_came_and_serves_the_next_attempt_when_not(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(huggingface_hub.constants, "DOWNLOAD_CHUNK_SIZE", 1000)
+    source, own = MODEL | {"revision": "step2"}, tmp_path / "own"
+    run.down_after = 5  # settings and one of two shards come, and nothing answers from then on
+    with pytest.raises(SourceError, match=r"answers 503: run again later"):
+        fetch(source, tmp_path / "out", "run", cache=own)
+    assert own.exists() and not (tmp_path / "out").exists()
+    run.down_after, run.cut = None, 4500  # the other one breaks twice on its way
+    run.log.clear()
+    fetch(source, tmp_path / "out", "run", cache=own)
+    files = [path.rpartition("/")[2] for path in paths(run) if not path.startswith("api/")]
+    assert len(set(files)) == 1 and files[0] in SHARDS and len(files) > 1  # resumed, and nothing that was there
+    assert all((tmp_path / "out" / name).read_bytes() == content for name, content in SHARDS.items())
+    assert not own.exists() and not (tmp_path / "cache").exists()  # nor is anything left in the user's
+
+
 def run_script(folder: Path, home: Path, source: dict, offline: str = "0") -> tuple[int, str, str]:
     """Exit status, last line and all of what fetch_source.py says in a process of its own, as a rule runs it."""
     command = [sys.executable, str(SCRIPTS / "fetch_source.py"), "--folder", str(folder)]

@@ -33,6 +33,14 @@ def read(name: str) -> dict:
     return read_config(ROOT / name)
 
 
+PASSING = {
+    "reference": 1,
+    "keep": "none",
+    "source": {"kind": "hub", "repo": "me/run-{step}", "revision": "main"},
+    "steps": [1, 2, 3, 4, 5],
+}
+
+
 def own() -> dict:
     """A study that has what no shipped one has: own checkpoints of every form, labels by behaviour, judges that are adapters."""
     c = read("configs/smoke.yaml")
@@ -40,7 +48,14 @@ def own() -> dict:
     c["sources"] = {"mine": {"kind": "path", "path": "/somewhere"}}
     steps = {1: FOLDER, 2: FOLDER, 4: {"source": "mine", "format": "adapter"}}
     c["checkpoints"] = {
-        "mine": {"reference": 1, "anchors": [4], "steps": steps, "base": FOLDER, "chat_template": "data/template.jinja"}
+        "mine": {
+            "reference": 1,
+            "anchors": [4],
+            "steps": steps,
+            "base": FOLDER,
+            "chat_template": "data/template.jinja",
+        },
+        "passing": PASSING,
     }
     c["refusal"]["contrast"] = "behaviour"
     c["completions"] |= {"every_save": {"direct": 2}, "sampled": {"answers": 2, "temperature": 1.0}}
@@ -164,7 +179,8 @@ def test_rules_tell_their_scripts_what_these_accept(planner):
 
 
 def guards(job) -> list[str]:
-    return [job.input[name] for name in GUARDS if name in job.input.keys()]  # noqa: SIM118
+    named = [job.input[name] for name in GUARDS if name in job.input.keys()]  # noqa: SIM118
+    return [path for value in named for path in ([value] if isinstance(value, str) else value)]
 
 
 # ----------------------------------------------------------------------------------------------------- words of a shell

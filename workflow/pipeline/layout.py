@@ -74,6 +74,27 @@ class Layout:
     def source(self, name: str = "{name}") -> str:
         return f"{self.private}/sources/{name}"
 
+    def download(self, name: str) -> str:
+        """What stands for the hub's cache, where a fetched source is deleted."""
+        return f"{self.private}/sources/.{name}.download"
+
+    def read_before(self, source: str) -> list[str]:
+        """Files that are made of an earlier step before a source that passes is fetched."""
+        study, files = self.study, []
+        for name, step in study.read_before(*study.passing_sources[source]):
+            files += [filled(self.activations(name, step), seed) for seed in study.seeds]
+            if not study.waits(name, step):
+                asked = [seed for seed in study.all_seeds if study.suites(name, step, seed)]
+                files += [filled(self.completions(name, step), seed) for seed in asked]
+        return files
+
+    def passing(self) -> list[str]:
+        """Folders of models and adapters that were brought and are deleted when they have been read."""
+        passing = self.study.passing
+        return [
+            self.brought(name, s) for name in self.study.brought for s in self.study.steps(name) if passing(name, s)
+        ]
+
     def role(self, name: str) -> str:
         """Prompts of a role: a seed's, but for those that train the judges of all seeds."""
         folder = self.private if name in self.study.judge_roles else self.private_seed

@@ -8,7 +8,9 @@ from itertools import pairwise
 from pipeline.identity import Group
 from pipeline.layout import Layout
 from safety_geometry.causal.plan import Target
+from safety_geometry.settings.step_patterns import expanded
 
+FETCHED_AHEAD = 2  # steps of a trajectory with keep: none that are fetched before they are read
 LIGHT_SUITES = ("direct", "lookalike", "utility")  # what the checkpoints of a light seed are asked
 
 DECIDED = ("refusal", "harm", "usefulness")  # what judges that are models may decide
@@ -18,7 +20,8 @@ class Study:
     """Read-only view of the configuration (see `combinations` for what is checked)."""
 
     def __init__(self, config: dict):
-        self.config = config
+        self.config, self.source_keys = expanded(config)  # made source -> the key of the pattern that it comes from
+        config = self.config
         self.regimes: dict[str, dict] = config["regimes"]
         self.brought: dict[str, dict] = config.get("checkpoints") or {}
         self.models: dict[str, dict] = config["aligned"]["models"]
@@ -113,16 +116,52 @@ class Study:
         return self.segments(name) or [Group(name, step, (step,)) for step in self.steps(name)]
 
     def passing(self, regime: str, step: int) -> bool:
-        """Whether the adapter is deleted once everything that reads it has run."""
-        return self._adapters_pass(regime) and step not in self.anchor_steps(regime)
+        """Whether the weights are deleted once everything that reads them has run: a save's adapter, or a step that was
+        brought; its first one stays, as those that are added later are compared with it, too."""
+        staying = self.steps(regime)[:1] if regime in self.brought else self.anchor_steps(regime)
+        return self.weights_pass(regime) and step not in staying
 
-    def _adapters_pass(self, regime: str) -> bool:
-        return regime in self.regimes and self.config["train"]["keep"] == "anchors"
+    def weights_pass(self, name: str) -> bool:
+        """Whether steps of a trajectory pass: of the regimes' those that are no anchors."""
+        if name in self.regimes:
+            return self.config["train"]["keep"] == "anchors"
+        return name in self.brought and self.brought[name].get("keep") == "none"
+
+    @cached_property
+    def passing_sources(self) -> dict[str, tuple[str, int]]:
+        """Source -> the first (trajectory, step) that is made of it, for the fetched files that are deleted with it."""
+        found: dict[str, tuple[str, int]] = {}
+        for name in self.brought:
+            for step in (step for step in self.steps(name) if self.passing(name, step)):
+                found.setdefault(self.brought[name]["steps"][step]["source"], (name, step))
+        staying = {self.brought[name]["steps"][self.steps(name)[0]]["source"] for name in self.brought}
+        return {source: point for source, point in found.items() if source not in staying}
+
+    def read_before(self, name: str, step: int) -> list[tuple[str, int]]:
+        """(trajectory, step) that is read before a step that passes is fetched, so that few are on the disk."""
+        return [(name, other) for other in self.steps(name) if other < step][:-FETCHED_AHEAD][-1:]
+
+    def waits(self, name: str, step: int) -> bool:
+        """Whether the weights of a step that was brought are read when others have been: swept, attacked, or asked
+        attacks."""
+        config, attacked = self.config, {*ATTACKED_SUITES} & {*self.suites(name, step)}
+        named = [config["sweep"]["checkpoints"], config["aligned"]["anchors"]]
+        named += [config["transfer"]["sources"], config["transfer"]["targets"]]
+        again = {point for anchors in named for point in self.at_anchors(anchors)} | {self.fixed_source}
+        return bool(attacked) or (name, step) in again
+
+    def probe_priority(self, name: str) -> int:
+        """Of brought steps that pass, before more of them are fetched."""
+        return 200 if name in self.brought and self.weights_pass(name) else self.sweep_priority(name)
+
+    def completions_priority(self, name: str) -> int:
+        """The same."""
+        return 200 if name in self.brought and self.weights_pass(name) else 0
 
     def saves_priority(self, regime: str, otherwise: int = 0) -> int:
         """Of what reads the saves between anchors: those that pass come before the next segment, so that few adapters
         wait."""
-        return 200 if self._adapters_pass(regime) else otherwise
+        return 200 if self.weights_pass(regime) else otherwise
 
     def checkpoints(self) -> list[tuple[str, int]]:
         return [(name, step) for name in self.trajectories for step in self.steps(name)]

@@ -20,6 +20,7 @@ rule completions:
         answer.benchmark
     wildcard_constraints:
         seed="|".join(map(str, study.seeds)),
+    priority: lambda wc: study.completions_priority(wc.regime)
     conda:
         answer.conda
     threads: answer.threads

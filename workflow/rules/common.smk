@@ -63,6 +63,16 @@ wildcard_constraints:
     figure="[a-z_]+",
 
 
+def one_of(names):
+    """The pattern of a wildcard that is one of these."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def others(names, pattern):
+    """The pattern without these."""
+    return f"(?!(?:{one_of(names)})(?:/|$))(?:{pattern})" if names else pattern
+
+
 def reported(name):
     """A table that the report shows."""
     return report(layout.table(name), **tables.shown(name))

@@ -45,7 +45,7 @@ rule probe_anchor:
         probe.log,
     benchmark:
         probe.benchmark
-    priority: lambda wc: study.sweep_priority(wc.regime)
+    priority: lambda wc: study.probe_priority(wc.regime)
     conda:
         probe.conda
     threads: probe.threads

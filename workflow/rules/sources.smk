@@ -1,11 +1,14 @@
 """Fetched sources, the base model and the models that were not trained here, their layers, and the prompt sets by role."""
 
 fetch = stages["fetch_source"]
+fetch_passing = stages["fetch_passing"]
 tiny = stages["tiny_model"]
 convert = stages["convert_model"]
+convert_passing = stages["convert_passing"]
 find_layers = stages["model_layers"]
 judge_sets = stages["judge_prompts"]
 sets = stages["prompt_sets"]
+passing = [folder.removeprefix(f"{layout.root}/models/") for folder in layout.passing()]
 stack_leakage = stages["leakage_table"]
 clean = stages["clean_rows"]
 
@@ -15,6 +18,8 @@ rule fetch_source:
         folder=directory(layout.source()),
     log:
         fetch.log,
+    wildcard_constraints:
+        name=others(study.passing_sources, r"[A-Za-z0-9][A-Za-z0-9_-]*"),
     conda:
         fetch.conda
     resources:
@@ -23,6 +28,22 @@ rule fetch_source:
         **fetch.params,
     shell:
         "export HF_HUB_OFFLINE=$USER_HUB_OFFLINE; " + fetch.command
+
+
+# Of trajectories with keep: none. `after`: what is made of the step three before this one, so that few are on the disk.
+use rule fetch_source as fetch_passing with:
+    input:
+        after=lambda wc: [ancient(file) for file in layout.read_before(wc.name)],
+    output:
+        folder=temp(directory(layout.source())),
+    log:
+        fetch_passing.log,
+    wildcard_constraints:
+        name=one_of(study.passing_sources),
+    resources:
+        **fetch_passing.resources,
+    params:
+        **fetch_passing.params,
 
 
 if config["model"]["format"] == "tiny":
@@ -56,7 +77,7 @@ rule convert_model:
     benchmark:
         convert.benchmark
     wildcard_constraints:
-        model="|".join(folder.removeprefix(f"{layout.root}/models/") for folder in layout.converted()) or "none",
+        model=others(passing, one_of(folder.removeprefix(f"{layout.root}/models/") for folder in layout.converted())),
     conda:
         convert.conda
     resources:
@@ -65,6 +86,22 @@ rule convert_model:
         **convert.params,
     shell:
         convert.command
+
+
+use rule convert_model as convert_passing with:
+    output:
+        folder=temp(directory(f"{layout.root}/models/{{model}}")),
+    log:
+        convert_passing.log,
+    benchmark:
+        convert_passing.benchmark
+    wildcard_constraints:
+        model=one_of(passing),
+    priority: 200
+    resources:
+        **convert_passing.resources,
+    params:
+        **convert_passing.params,
 
 
 # What runs a model waits for this, and is never run anew because of it (`ancient`). So it must not run for a reason of its own:

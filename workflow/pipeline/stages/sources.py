@@ -1,12 +1,14 @@
 """Fetched sources, models made of them, their layers, the prompt sets by role, and the clean rows."""
 
+from dataclasses import replace
+
 from pipeline.costs.facts import CONVERSATION, MB, MODEL, REQUEST, Facts, Need
 from pipeline.costs.rates import Work
 from pipeline.costs.shapes import Shape
 from pipeline.identity import Job
 from pipeline.limits import layers_of, limits_of
 from pipeline.stages.stage import Stage
-from pipeline.study import Study
+from pipeline.study import FETCHED_AHEAD, Study
 
 
 def model_settings(study: Study) -> dict:
@@ -20,8 +22,11 @@ def model_settings(study: Study) -> dict:
 
 
 def fetched(study: Study, job: Job) -> dict:
-    source = study.config["sources"][job.other["name"]]
-    return {"name": job.other["name"], "source": {key: value for key, value in source.items() if key != "licence"}}
+    name = job.other["name"]
+    source = {key: value for key, value in study.config["sources"][name].items() if key != "licence"}
+    where = {"where": study.source_keys[name]} if name in study.source_keys else {}
+    cache = {"cache": study.layout.download(name)} if name in study.passing_sources else {}
+    return {"name": name, "source": source, **where, **cache}
 
 
 def tiny(study: Study, job: Job) -> dict:
@@ -103,7 +108,27 @@ def fetching(facts: Facts, job: Job) -> Need:
     if facts.study.embeddings:
         sizes.append((facts.study.embeddings["source"], EMBEDDER_BYTES))
     size = max((size for source, size in sizes if source == job.other["name"]), default=None)
+    if size is not None and job.other["name"] in facts.study.passing_sources:
+        return replace(facts.table(5 + size / 50e6, disk=0.0), passing=size / MB)
     return facts.table(5, disk=60) if size is None else facts.table(5 + size / 50e6, disk=size / MB)
+
+
+def passing_peak(facts: Facts) -> tuple[float, int, int]:
+    """Of the steps with keep: none: MB of those that are on the disk at a time, their number, and that of all.
+
+    Those that are read when others have been stay until then; of the others as many are there as are fetched ahead, and
+    one more. A model is a hard link to what was fetched.
+    """
+    study, peak, held, steps = facts.study, 0.0, 0, 0
+    for name in filter(study.weights_pass, study.brought):
+        each = [step for step in study.steps(name) if study.passing(name, step)]
+        waiting = sum(study.waits(name, step) for step in each)
+        present = min(len(each), waiting + FETCHED_AHEAD + 1)
+        sizes = {"folder": 2.0, "adapter": 0.2, "gguf": 0.6 + facts.size}
+        largest = max((sizes[study.brought[name]["steps"][step]["format"]] for step in each), default=0.0)
+        peak += present * largest * facts.shape(name).parameters / MB
+        held, steps = held + present, steps + len(each)
+    return peak, held, steps
 
 
 def brought(facts: Facts) -> list[tuple[dict, Shape]]:
@@ -112,6 +137,13 @@ def brought(facts: Facts) -> list[tuple[dict, Shape]]:
 
 
 def converting(facts: Facts, job: Job) -> Need:
+    """Of what passes, nothing stays."""
+    need, passing = _converting(facts, job), facts.study.layout.passing()
+    folder = f"{facts.study.layout.root}/models/{job.other['model']}"
+    return replace(need, disk=0.0, passing=need.disk) if folder in passing else need
+
+
+def _converting(facts: Facts, job: Job) -> Need:
     folder = f"{facts.study.layout.root}/models/{job.other['model']}"
     spec, shape = facts.study.layout.converted()[folder][0], facts.shape_in(folder)
     work = Work(shape, facts.size, loads=0)
@@ -144,8 +176,10 @@ def cleaning(facts: Facts, job: Job) -> Need:
 
 STAGES = {
     "fetch_source": Stage("fetch_source", "sources", fetched, fetching, place="{name}"),
+    "fetch_passing": Stage("fetch_source", "sources", fetched, fetching, place="{name}"),
     "tiny_model": Stage("tiny_model", "torch", tiny, making),
     "convert_model": Stage("convert_model", "torch", converted, converting, place="{model}"),
+    "convert_passing": Stage("convert_model", "torch", converted, converting, place="{model}"),
     "model_layers": Stage("model_layers", "sources", layers),
     "judge_prompts": Stage("judge_prompts", "analysis", judge_prompts),
     "prompt_sets": Stage("prompt_sets", "analysis", prompt_sets, place="seed"),

@@ -119,7 +119,7 @@ class Bound:
         )
 
 
-GUARDS = ("layers",)  # inputs that a job waits for and does not read
+GUARDS = ("layers", "after")  # inputs that a job waits for and does not read
 
 
 def options(files: Iterable, left_out: Iterable[str] = ()) -> list[str]:

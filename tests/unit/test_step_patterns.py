@@ -2,6 +2,7 @@
 
 import copy
 
+import check
 import pytest
 from pipeline import ROOT
 from pipeline.config_check import ConfigError
@@ -107,6 +108,8 @@ def test_steps_that_pass_are_fetched_when_those_before_them_have_been_read(smoke
     assert [layout.read_before(f"mine_step{n}") for n in (2, 3, 4)] == [
         [], [], [layout.activations("mine", 1).replace("{seed}", "1")]
     ]  # fmt: skip
+    gone = {str(path) for path in check.passing(found)}  # which `make check` does not miss
+    assert gone == {*layout.passing(), *map(layout.source, found.passing_sources)}
     assert found.waits("mine", 1)  # the reference is an anchor, which is asked attacks
     read = layout.read_before("mine_step5")
     assert read[0] == layout.activations("mine", 2).replace("{seed}", "1")

@@ -64,7 +64,9 @@ def _weights(folder: Path, settings: list[str], spec: Mapping, where: str) -> li
     return files
 
 
-def _snapshot(spec: Mapping, wanted: list[str], where: str, cache: Path | None, attempts: int = 3, pause: float = 1.0):
+def _snapshot(
+    spec: Mapping, wanted: list[str], where: str, cache: Path | None, attempts: int = 3, pause: float = 1.0
+) -> Path:
     """The folder of the cache that holds the wanted files of a repository, as far as it has them.
 
     A connection that breaks inside a file is resumed there by the hub's client; one that is reset is tried again, up to

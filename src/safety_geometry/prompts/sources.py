@@ -75,8 +75,8 @@ def fetch(
 
     `name` is the source's key in the configuration; messages name it, or what `where` says instead. `cache`: through
     which files of a hub come, instead of the user's hub cache; it is deleted when all is well, and kept for a next
-    attempt when it is not. Raises SourceError (bad settings, wrong hash,
-    missing member, no network, gated model); nothing half-written is left behind.
+    attempt when it is not. Raises SourceError (bad settings, wrong hash, missing member, no network, gated model);
+    nothing half-written is left behind.
     """
     where = where or f"sources.{name}"
     check_spec(source, where)

@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import pairwise
 
 from pipeline.identity import Group
-from pipeline.layout import Layout
+from pipeline.layout import ATTACKED_SUITES, Layout
 from safety_geometry.causal.plan import Target
 from safety_geometry.settings.step_patterns import expanded
 

@@ -21,6 +21,7 @@ from safety_geometry.artefacts.candidate_scores import (
     read_scores,
     write_scores,
 )
+from safety_geometry.artefacts.carriers import read_carriers
 from safety_geometry.artefacts.errors import ArtefactError
 from safety_geometry.artefacts.tensor_file import Tensors
 from safety_geometry.geometry.carriers import unit
@@ -460,7 +461,7 @@ def test_a_checkpoint_without_r_has_empty_cells(tmp_path, monkeypatch, capsys):
 def test_saves_after_an_anchor_without_r_have_none(tmp_path, monkeypatch):
     coupling = run(tmp_path, monkeypatch, caches=by_behaviour(missing=(4,)))["coupling"].set_index("step")
     assert coupling.layer_r.notna().to_dict() == {0: False, 4: False, 8: False, 12: True}
-    assert coupling.c_cos_frozen.isna().all()  # the reference has no site to freeze
+    assert coupling.c_cos_frozen.isna().all()  # the reference has no site to freeze, nor candidates
 
 
 def test_no_checkpoint_has_r(tmp_path, monkeypatch):
@@ -494,9 +495,29 @@ def test_without_r_frozen_sites_and_common_layers_are_read_at_another_regimes_re
     assert "step4.r" not in less and (less["step4.selected"] == more["step4.selected"]).all()
 
 
-def test_without_r_anywhere_nothing_of_r_is_read(tmp_path, monkeypatch):
-    coupling = run(tmp_path, monkeypatch, demanding(effect=99.0, cosmic=99.0))["coupling"]
-    assert (coupling.r_status == "none").all() and coupling.c_cos_frozen.isna().all()
+def test_without_r_anywhere_frozen_sites_are_those_of_the_best_candidate_at_the_reference(
+    result, tmp_path, monkeypatch
+):
+    """With the same candidates kept as R (`result`) the reference's site is the best one, and frozen values are the same."""
+    tables = run(tmp_path / "one", monkeypatch, demanding(effect=99.0, cosmic=99.0))
+    coupling, kept = tables["coupling"].set_index("step"), result[1]["coupling"].set_index("step")
+    assert (coupling.r_status == "candidate").all() and coupling[["layer_r", "c_cos", "hrci"]].isna().all(None)
+    np.testing.assert_allclose(coupling.c_cos_frozen, kept.c_cos_frozen, rtol=1e-5)
+    assert set(tables["controls"].companion) == {"fixed_layer", "fixed_layer_cross_fitted"}
+    assert set(tables["selection"][tables["selection"].in_charge].status) == {"candidate"}
+
+
+def test_without_r_anywhere_regimes_are_read_at_one_site_that_of_the_other_reference(result, tmp_path, monkeypatch):
+    """The other regime has candidates of its own; where it has none either, this one's are read."""
+    none = demanding(effect=99.0, cosmic=99.0)
+    run(tmp_path / "other", monkeypatch, none)
+    extra = ["--elsewhere", str(tmp_path / "other/carriers.safetensors")]
+    params = none | {"elsewhere": 12, "settings": none["settings"] | {"selector": "effect"}}
+    run(tmp_path / "here", monkeypatch, params, extra=extra)
+    for place in ("other", "here"):
+        assert read_carriers(tmp_path / place / "carriers.safetensors", 8).r_status == "candidate"
+    sites = [read_carriers(tmp_path / place / "carriers.safetensors", 8).r_site for place in ("other", "here")]
+    assert sites[0] == sites[1] == read_carriers(result[0] / "carriers.safetensors", 4).r.site
 
 
 def test_the_table_of_the_selection_has_both_selectors_at_each_anchor(result):

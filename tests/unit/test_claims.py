@@ -318,6 +318,18 @@ def test_without_a_carrier_of_its_own_frozen_sites_decide(study):
         assert found.verdict == NOT_APPLICABLE and "no refusal carrier" in found.reason
 
 
+def at_candidates(frame):
+    return frame.assign(r_status=np.where(frame["regime"] == "r2d2", "candidate", "own"))
+
+
+def test_what_is_read_at_a_candidate_that_is_no_r_decides_nothing(study):
+    tables = changed(study, "coupling", at_candidates)
+    for claim in ("r2d2_coupling_drops", "relocation_explains_drop"):
+        assert verdict(study, claim).verdict != NOT_APPLICABLE
+        found = verdict(tables, claim)
+        assert found.verdict == NOT_APPLICABLE and "no refusal carrier" in found.reason
+
+
 def test_a_flat_score_of_means_is_no_effect_only_with_enough_prompts(study):
     """A bootstrap of prompts that never change has no length; Wilson's end of 0 in n has one."""
 
@@ -530,6 +542,8 @@ def test_series_that_move_together_are_decided_either_way():
     expected = {"any_refusal": "holds", "fixed_asr": "holds", "direct_asr": "holds", "usefulness": "fails"}
     assert {name: verdict(tables, f"dense_c_cos_{name}").verdict for name in expected} == expected
     assert verdict(tables, "dense_c_cos_benign_refusal").verdict == NOT_APPLICABLE
+    no_r = changed(tables, "coupling", at_candidates)
+    assert {verdict(no_r, f"dense_c_cos_{name}").verdict for name in expected} == {NOT_APPLICABLE}
     short = with_saves(12, x=x[:12], any_refusal=near[:12], lengths=(3,))
     assert "it takes 20 saves" in verdict(short, "dense_c_sub_any_refusal").reason
 

@@ -4,9 +4,11 @@ import json
 import sys
 
 import figure as script
+import numpy as np
 import pytest
 import synthetic_study as made
 from _job import JobError
+from matplotlib.text import Text
 
 from safety_geometry.figures.draw import NoData, make_figure
 from safety_geometry.figures.style import across_seeds, counts, looks
@@ -52,10 +54,31 @@ def test_an_empty_column_is_named(study):
 
 
 def test_behaviour_is_drawn_where_no_checkpoint_has_a_carrier(study):
-    without = study["five_anchor"].assign(**dict.fromkeys(["hrci_repr", "hrci_repr_lo", "hrci_repr_hi"], float("nan")))
+    of_r = ["hrci_repr", "hrci_repr_lo", "hrci_repr_hi", "hrci_repr_frozen"]
+    without = study["five_anchor"].assign(**dict.fromkeys(of_r, float("nan")))
     coupling, _, refusal, _ = make_figure("five_anchor", study | {"five_anchor": without}).axes
     assert any("no checkpoint has a refusal carrier" in text.get_text() for text in coupling.texts)
     assert any(len(line.get_xdata()) > 1 for line in refusal.lines)
+
+
+@pytest.mark.parametrize(("name", "own"), [("five_anchor", "hrci_repr"), ("trajectory", "c_cos")])
+def test_coupling_without_a_carrier_of_its_own_is_hollow_and_said_to_be(study, name, own):
+    def hollow(tables):
+        figure = make_figure(name, tables)
+        words = [text.get_text() for text in figure.findobj(Text)]
+        lines = [
+            line for line in figure.axes[0].lines if line.get_markerfacecolor() == "white" and len(line.get_xdata())
+        ]
+        return lines, " ".join(" ".join(words).split())
+
+    lines, words = hollow(study)
+    assert not lines and "hollow" not in words
+    empty = dict.fromkeys([own, f"{own}_lo", f"{own}_hi"], float("nan"))
+    lacking = study | {name: study[name].assign(**{key: empty[key] for key in empty if key in study[name]})}
+    lines, words = hollow(lacking | {"coupling": study["coupling"].assign(r_status="candidate")})
+    regime = lacking[name][lacking[name]["regime"] == lacking[name]["regime"].iloc[0]]
+    np.testing.assert_allclose(sorted(lines[0].get_ydata()), sorted(regime[f"{own}_frozen"]))
+    assert "no R of its own" in words and "best candidate, which is no R" in words
 
 
 def test_several_seeds_become_mean_and_range(study):

@@ -24,8 +24,8 @@ def main() -> None:
     job = Job(__doc__, ["activations*", "scores*", "rulers", "elsewhere?"], ["carriers", *TABLES])
     params, settings = job.params, GeometrySettings(**job.params["settings"])
     with explained(ValueError, of=f"seed {params['seed']}, regime {params['regime']}"):
-        other = read_carriers(job.elsewhere, params["elsewhere"]).r if job.elsewhere else None
-        selected = select_sites(saves(job), settings, params["reference"], other and other.site)
+        other = read_carriers(job.elsewhere, params["elsewhere"]) if job.elsewhere else None
+        selected = select_sites(saves(job), settings, params["reference"], other)
         tables = regime_tables(selected, params["reference"], settings, ruler_scores(read_table(job.rulers)))
     for step, carriers in ((each.checkpoint.step, each.carriers) for each in selected):
         if carriers.r is None:

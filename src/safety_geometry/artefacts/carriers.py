@@ -65,8 +65,9 @@ class CarrierPair:
     """Both carriers of a save. selection: `own` sites, or `frozen` ones of the anchor before; r is None where there is no refusal
     carrier, and `r_missing` says why.
 
-    r_status: R is read at a site of the save's `own` (or of the anchor's before), at a `reference` anchor's for want of one, or
-    nowhere (`none`). selected [S, d], with their sites: winners of the null sets that R's choice was compared with.
+    r_status: R is read at a site of the save's `own` (or of the anchor's before), for want of one at that of a `reference`
+    anchor's R, for want of that at a `candidate` that is no R, or nowhere (`none`); r_site: there. selected [S, d], with their
+    sites: winners of the null sets that R's choice was compared with.
     """
 
     anchor: str | None
@@ -74,7 +75,8 @@ class CarrierPair:
     h: Carrier
     r: Carrier | None
     r_missing: str = ""
-    r_status: Literal["own", "reference", "none"] = "own"
+    r_status: Literal["own", "reference", "candidate", "none"] = "own"
+    r_site: Site | None = None
     selected: np.ndarray | None = None
     selected_sites: tuple[Site, ...] = ()
 
@@ -89,7 +91,7 @@ def write_carriers(path: Path, pairs: Mapping[int, CarrierPair]) -> None:
     tensors, known = {}, {}
     for step, pair in pairs.items():
         known[str(step)] = {"anchor": pair.anchor or "", "selection": pair.selection, "r_status": pair.r_status}
-        known[str(step)] |= {"r_missing": pair.r_missing, "selected_sites": pair.selected_sites}
+        known[str(step)] |= {"r_missing": pair.r_missing, "r_site": pair.r_site, "selected_sites": pair.selected_sites}
         if pair.selected is not None:
             tensors[f"step{step}.selected"] = pair.selected.astype("float32", order="C")
         for key, carrier in (("h", pair.h), ("r", pair.r)):
@@ -116,7 +118,8 @@ def read_carriers(path: Path, step: int) -> CarrierPair:
         carriers = {key: _carrier(file, step, key, facts[key]) for key in ("h", "r")}
         return CarrierPair(
             facts["anchor"] or None, facts["selection"], carriers["h"], carriers["r"], facts["r_missing"],
-            facts["r_status"], file.read(f"step{step}.selected") if facts["selected_sites"] else None,
+            facts["r_status"], tuple(facts["r_site"]) if facts["r_site"] else None,
+            file.read(f"step{step}.selected") if facts["selected_sites"] else None,
             tuple((position, layer) for position, layer in facts["selected_sites"]),
         )  # fmt: skip
     except ArtefactError:

@@ -147,6 +147,7 @@ def correlation(evidence: Evidence, quantity: str, metric: str, form: str) -> di
     rows = evidence.table("dense_correlations")
     rows = rows[(rows["regime"] == ADVERSARIAL) & (rows["predictor"] == quantity) & (rows["outcome"] == metric)]
     rows = rows[(rows["sites"] == "frozen") & (rows["form"] == form) & rows["rho"].notna()]
+    rows = rows[~rows["seed"].isin(evidence.at_candidates(ADVERSARIAL, evidence.reference(ADVERSARIAL)))]
     least = FEWEST_SAVES - (form != FORMS[0])
     rows = rows[(rows["n"] >= least) & (2 * rows["block_length"] <= rows["n"])]
     if not len(rows):

@@ -132,11 +132,19 @@ class Evidence:
 
     # ------------------------------------------------------------------------------------------------- coupling
 
+    def at_candidates(self, regime: str, step: int) -> set[int]:
+        """Seeds in which R is read at a candidate that is no R at a step (r_status): such values decide nothing."""
+        if "coupling" not in self.tables or "r_status" not in self.tables["coupling"]:
+            return set()
+        rows = self.tables["coupling"]
+        rows = rows[(rows["regime"] == regime) & (rows["step"] == step) & (rows["r_status"] == "candidate")]
+        return set(rows["seed"])
+
     def companion(self, name: str, quantity: str, regime: str, step: int) -> pd.DataFrame:
         """Rows of a companion of coupling at a step, by seed."""
         rows = self.rows("coupling_controls", regime)
         rows = rows[(rows["companion"] == name) & (rows["quantity"] == quantity) & (rows["step"] == step)]
-        rows = rows[rows["value"].notna()]
+        rows = rows[rows["value"].notna() & ~rows["seed"].isin(self.at_candidates(regime, step))]
         if not len(rows):
             raise NotApplicable(f"coupling_controls has no {name} {quantity} of {regime} at step {step}")
         return rows
@@ -149,6 +157,7 @@ class Evidence:
         """
         rows = self.rows("coupling", regime)
         rows = rows[(rows["step"] == step) & rows[f"{quantity}_frozen"].notna()]
+        rows = rows[~rows["seed"].isin(self.at_candidates(regime, self.reference(regime)))]
         if not len(rows):
             raise NotApplicable(f"{regime} has no {quantity} at frozen sites at step {step}: it has no refusal carrier")
         intervals = self.intervals("frozen_sites", quantity, regime, step)

@@ -13,6 +13,7 @@ from safety_geometry.figures.style import (
     PURPLE,
     NoData,
     across_seeds,
+    candidates_note,
     counts,
     draw,
     headline,
@@ -51,7 +52,7 @@ def dense(tables: dict[str, pd.DataFrame]) -> Figure:
     selected sites.
     Middle: behaviour. Below: ρ of HRCI_repr with behaviour, levels and first differences, per block length, with its n.
     Change points, ρ and their intervals are the first seed's (crosses: ρ of the others), curves the mean over seeds.
-    Needs trajectory, dense_correlations and coupling_transition."""
+    Needs trajectory, dense_correlations and coupling_transition; coupling, where given, tells where R is no R."""
     frame = need(tables, "trajectory", [FROZEN])
     if (rho := tables.get("dense_correlations")) is None:  # it may have no rows: too few saves with behaviour
         raise NoData("the table dense_correlations is missing")
@@ -111,7 +112,7 @@ def dense(tables: dict[str, pd.DataFrame]) -> Figure:
     note = (
         "one seed" if seeds == 1 else f"curves: mean of {seeds} seeds and their range; change, ρ and bars: seed {seed}"
     )
-    headline(figure, "Do coupling and behaviour move together?", f"{bars}; {note}")
+    headline(figure, "Do coupling and behaviour move together?", f"{bars}; {note}{candidates_note(tables)}")
     label_ends(figure, ends, room=0.65)
     return figure
 

@@ -7,11 +7,13 @@ from matplotlib.ticker import PercentFormatter
 
 from safety_geometry.figures.style import (
     GREY,
+    HOLLOW,
     across_seeds,
     counts,
     draw,
     fit_prompts,
     headline,
+    hollow_note,
     label_ends,
     looks,
     need,
@@ -37,8 +39,9 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
     """Four panels over the anchors: HRCI_repr, fixed ASR (unoptimised suffixes faint), any-refusal, benign mean. Lines
     are named at their ends, with their last value; what else is drawn in a panel stands below its title.
 
-    Where no checkpoint has a refusal carrier, the first panel says so. Needs five_anchor; coupling_controls, where
-    given, adds the range of shuffled labels of each anchor, coupling the number of prompts behind the carriers.
+    Coupling of a checkpoint without an R of its own is hollow, at frozen sites; where there is none of either, the first
+    panel says so. Needs five_anchor; coupling_controls, where given, adds the range of shuffled labels of each anchor,
+    coupling the number of prompts behind the carriers and what is hollow.
     """
     frame = need(tables, "five_anchor", [name for name, _, _ in PANELS if name != "hrci_repr"])
     places = {step: i for i, step in enumerate(sorted(frame["step"].unique()))}
@@ -49,11 +52,15 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
     several, ends = len(set(frame["seed"])) > 1, {}
     axes = figure.subplots(2, 2).ravel()
     for ax, (metric, words, label) in zip(axes, PANELS, strict=True):
-        ends[ax], drawn = [], ""
+        ends[ax], drawn = [], []
         for regime, look in styles.items():
             rows, shift = frame[frame["regime"] == regime], shifts[regime]
             points = across_seeds(rows, "place", metric, f"{metric}_lo", f"{metric}_hi")
             draw(ax, points, look, shift)
+            if metric == "hrci_repr" and len(lacking := without_own(rows)):
+                draw(ax, lacking, look | HOLLOW, shift)
+                drawn.append(hollow_note(tables))
+                points = points if len(points) else lacking
             if len(points):
                 last = points["value"].iloc[-1]
                 ends[ax].append((last, f"{regime} {shown(metric, last)}", look["color"]))
@@ -64,9 +71,9 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
             if metric == "fixed_asr" and rows["init_asr"].notna().any():
                 faint = across_seeds(rows, "place", "init_asr").assign(lo=float("nan"), hi=float("nan"))
                 draw(ax, faint, look | {"linestyle": ":"}, shift, alpha=0.45, linewidth=1.1, markersize=3)
-                drawn = "dotted: before the attack's optimisation"
+                drawn.append("dotted: before the attack's optimisation")
             if metric == "hrci_repr" and null(ax, tables, regime, places, shift, look["color"]):
-                drawn = "pale bar: 95 % range with shuffled labels at that anchor"
+                drawn.append("pale bar: 95 % range with shuffled labels at that anchor")
         n = (
             fit_prompts(tables)
             if metric == "hrci_repr"
@@ -74,12 +81,12 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
             if f"{metric}_n" in frame
             else ""
         )
-        explain(ax, words + (f" ({n})" if n else ""), drawn)
-        if metric == "hrci_repr" and frame[metric].isna().all():
+        explain(ax, words + (f" ({n})" if n else ""), "; ".join(dict.fromkeys(drawn)))
+        if metric == "hrci_repr" and not ends[ax]:
             ax.text(
                 0.5,
                 0.5,
-                "no checkpoint has a refusal carrier\n(tables/selection.csv says why)",
+                "no checkpoint has a refusal carrier, nor candidates for one\n(tables/selection.csv says why)",
                 **NOTHING,
                 transform=ax.transAxes,
             )
@@ -97,6 +104,13 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
     headline(figure, "Coupling and behaviour at the anchors", seeds_note(frame, "95 % intervals") + marks)
     label_ends(figure, ends)
     return figure
+
+
+def without_own(rows: pd.DataFrame) -> pd.DataFrame:
+    """`x, value` of the coupling at frozen sites of the anchors that have no R of their own."""
+    if "hrci_repr_frozen" not in rows:
+        return rows.iloc[:0]
+    return across_seeds(rows[rows["hrci_repr"].isna()], "place", "hrci_repr_frozen")
 
 
 def null(

@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 
 from safety_geometry.figures.style import (
     across_seeds,
+    candidates_note,
     draw,
     fit_prompts,
     headline,
@@ -35,7 +36,7 @@ ANGLES = [name for name, _, _ in ROWS[1]]
 def geometry(tables: dict[str, pd.DataFrame]) -> Figure:
     """Over all saves, a line per regime. Above: effective rank, cosine of each carrier with the reference's at the
     reference's site, S_total's change. Below: the principal angles to the reference, a panel each. Needs geometry;
-    coupling, where given, tells the number of prompts."""
+    coupling, where given, tells the number of prompts and where R is no R."""
     frame = need(tables, "geometry", ["erank", "angle_1", "cos_fixed_r_ref", "cos_fixed_h_ref"])
     styles = looks(frame["regime"])
     figure = Figure(figsize=(12.4, 6.2))
@@ -63,6 +64,7 @@ def geometry(tables: dict[str, pd.DataFrame]) -> Figure:
     for ax in axes[1, :3]:
         ax.set_ylim(-0.03 * highest, 1.05 * highest)
     n = fit_prompts(tables)
-    headline(figure, "Shape and drift of the refusal field", f"{n + '; ' if n else ''}{seeds_note(frame)}")
+    note = f"{n + '; ' if n else ''}{seeds_note(frame)}{candidates_note(tables)}"
+    headline(figure, "Shape and drift of the refusal field", note)
     label_ends(figure, ends, room=0.8)
     return figure

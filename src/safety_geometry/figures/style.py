@@ -132,6 +132,27 @@ def draw(ax: Axes, points: pd.DataFrame, look: dict, shift: float = 0.0, **extra
         ax.vlines(x[known], lo[known], hi[known], color=look["color"], linewidth=1.0, alpha=0.8)
 
 
+HOLLOW = {"markerfacecolor": "white", "linestyle": ":"}  # R read where it is no R of the checkpoint's own
+
+
+def hollow_note(tables: Mapping[str, pd.DataFrame]) -> str:
+    """What a HOLLOW mark is, by the table coupling; where that is not given, both that it may be."""
+    coupling = tables.get("coupling")
+    known = set() if coupling is None or "r_status" not in coupling else set(coupling["r_status"])
+    sites = {"reference": "at a reference anchor's R", "candidate": "at the best candidate, which is no R"}
+    read = [words for status, words in sites.items() if status in known or not known & set(sites)]
+    return f"hollow: no R of its own, read {', or '.join(read)}"
+
+
+def candidates_note(tables: Mapping[str, pd.DataFrame]) -> str:
+    """Of which regimes R is read at a candidate that is no R, by the table coupling; empty where of none."""
+    coupling = tables.get("coupling")
+    if coupling is None or "r_status" not in coupling:
+        return ""
+    regimes = dict.fromkeys(coupling.loc[coupling["r_status"] == "candidate", "regime"])
+    return f"; no R, read at the best candidate: {', '.join(regimes)}" if regimes else ""
+
+
 def seeds_note(frame: pd.DataFrame, bars: str = "") -> str:
     """What stands behind a point: one seed, with `bars` where it has any, or several with their range."""
     n = len(set(frame["seed"]))

@@ -8,6 +8,7 @@ from matplotlib.patches import Patch
 
 from safety_geometry.figures.style import (
     GREY,
+    HOLLOW,
     INDIGO,
     OLIVE,
     ORANGE,
@@ -20,6 +21,7 @@ from safety_geometry.figures.style import (
     draw,
     fit_prompts,
     headline,
+    hollow_note,
     label_ends,
     legend_below,
     need,
@@ -53,10 +55,10 @@ BAND = {"color": GREY, "alpha": 0.22, "linewidth": 0}
 
 
 def trajectory(tables: dict[str, pd.DataFrame]) -> Figure:
-    """One column per regime. Above: C_cos at the carriers' own sites and at fixed common layers, the range of shuffled
-    labels and the split-half ceiling. Below: behaviour. Needs trajectory and coupling_controls; coupling, where given,
-    tells the number of prompts."""
-    frame = need(tables, "trajectory", ["c_cos"])
+    """One column per regime. Above: C_cos at the carriers' own sites (hollow: at frozen ones, where there is no own R) and
+    at fixed common layers, the range of shuffled labels and the split-half ceiling. Below: behaviour. Needs trajectory
+    and coupling_controls; coupling, where given, tells the number of prompts, and what is hollow."""
+    frame = need(tables, "trajectory", ["c_cos_frozen"])
     controls = need(tables, "coupling_controls", ["value"])
     behaviour = [b for b in BEHAVIOUR if frame[b[0]].notna().any()]
     regimes = list(dict.fromkeys(frame["regime"]))
@@ -69,6 +71,10 @@ def trajectory(tables: dict[str, pd.DataFrame]) -> Figure:
         top, bottom = axes[:, column]
         rows = frame[frame["regime"] == regime]
         ends[top] = couple(top, controls[controls["regime"] == regime], layers)
+        lacking = across_seeds(rows[rows["c_cos"].isna()], "step", "c_cos_frozen")
+        if len(lacking):
+            draw(top, lacking, {"color": "black", "marker": "o"} | HOLLOW)
+            ends[top].append((lacking["value"].iloc[-1], "frozen sites", "black"))
         title(top, regime, room - 0.6)
         ends[bottom] = []
         distance = 0.012 * (rows["step"].max() - rows["step"].min())
@@ -88,6 +94,7 @@ def trajectory(tables: dict[str, pd.DataFrame]) -> Figure:
             ax.grid(False, axis="x")
             for step in rows.loc[rows["anchor"].notna(), "step"].unique():
                 ax.axvline(step, color="#D0D0D0", linewidth=0.7, zorder=0)
+    hollow = (frame["c_cos"].isna() & frame["c_cos_frozen"].notna()).any()
     n = fit_prompts(tables)
     axes[0, 0].set_ylabel("|cos| of H and R carriers" + (f"\n({n})" if n else ""))
     axes[0, 0].set_ylim(-0.02, 1.04)
@@ -99,6 +106,7 @@ def trajectory(tables: dict[str, pd.DataFrame]) -> Figure:
     ]
     entries = [
         Line2D([], [], color="black", marker="o", label="coupling at the carriers' own sites"),
+        *([Line2D([], [], color="black", marker="o", label=hollow_note(tables), **HOLLOW)] if hollow else []),
         Line2D([], [], label="split-half ceiling", **CEILING),
         Patch(label="shuffled labels, 95 % range", **BAND),
         Line2D([], [], label="random directions", **CHANCE),

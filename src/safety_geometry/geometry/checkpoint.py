@@ -1,8 +1,8 @@
 """Where the carriers of each save are read: contrasts come in, a frozen record of the chosen sites goes out.
 
 An anchor, whose candidates were scored, chooses its own sites, R's by `selection`; a save without scores takes those of
-the anchor before it. A save without an R of its own has a site to be read at all the same, that of the regime's
-reference anchor, or else of another regime's.
+the anchor before it. A save without an R of its own has a site to be read at all the same: that of the R of the
+regime's reference anchor, or else of another regime's, or, where neither has one, that of the best candidate.
 """
 
 from collections.abc import Sequence
@@ -155,8 +155,7 @@ class SelectedCheckpoint:
     """A save with its carriers, which know their sites.
 
     profile: `carriers.harmfulness_profile`; n_fit: harmful and benign fit prompts, the same at every checkpoint;
-    choice: None where no candidates were scored; r_site: R's, or without R the one where it is read all the same, None
-    where there is none.
+    choice: None where no candidates were scored.
     """
 
     checkpoint: Checkpoint
@@ -165,21 +164,28 @@ class SelectedCheckpoint:
     carriers: CarrierPair
     n_fit: tuple[int, int]
     choice: RefusalChoice | None
-    r_site: Site | None = None
+
+    @property
+    def r_site(self) -> Site | None:
+        """R's, or without R the one where it is read all the same; None where there is none."""
+        return self.carriers.r_site
 
     def carrier(self, kind: str) -> Carrier | None:
         return self.carriers.h if kind == "H" else self.carriers.r
 
 
 def select_sites(
-    saves: Sequence[Save], settings: GeometrySettings, reference: int | None = None, elsewhere: Site | None = None
+    saves: Sequence[Save],
+    settings: GeometrySettings,
+    reference: int | None = None,
+    elsewhere: CarrierPair | None = None,
 ) -> list[SelectedCheckpoint]:
     """Carriers of each save, in order of steps: at its own sites where it was scored, else at those of the scored save
     before it (of the first, where none precedes).
 
-    reference: step of the reference anchor, at whose site R is read where a save has none of its own; elsewhere: the
-    site for that where the reference anchor has none either. Raises ValueError where a fixed layer does not exist, or
-    activations and scores are of different models.
+    reference: step of the reference anchor, at whose site R is read where a save has none of its own; elsewhere: of
+    another regime's reference anchor, for that where this one has none either. Raises ValueError where a fixed layer
+    does not exist, or activations and scores are of different models.
     """
     read, before, chosen = [_read(save, settings) for save in saves], {}, {}
     for save, (_, profile) in zip(saves, read, strict=True):
@@ -199,18 +205,31 @@ def select_sites(
         carriers = _carriers(save, contrasts, profile, h_site, found, settings)
         own, n_fit = found if save.scored else None, source.activations.n_fit
         selected.append(SelectedCheckpoint(save.checkpoint, contrasts, profile, carriers, n_fit, own))
-    at = next((each.carriers.r for each in selected if each.checkpoint.step == reference), None)
-    return [_with_site(each, elsewhere if at is None else at.site) for each in selected]
+    site, status = _frozen(next((each for each in selected if each.checkpoint.step == reference), None), elsewhere)
+    return [_with_site(each, site, status) for each in selected]
 
 
-def _with_site(selected: SelectedCheckpoint, frozen: Site | None) -> SelectedCheckpoint:
+def _frozen(reference: SelectedCheckpoint | None, elsewhere: CarrierPair | None) -> tuple[Site | None, str]:
+    """Where R is read for want of an own one, and the r_status of that: where an R is, first the reference anchor's, else
+    where the best candidate is, first elsewhere, so that regimes without an R are read at one site."""
+    for pair in (reference and reference.carriers, elsewhere):
+        if pair is not None and pair.r is not None:
+            return pair.r.site, "reference"
+    if elsewhere is not None and elsewhere.r_site is not None:
+        return elsewhere.r_site, "candidate"
+    if reference is not None and reference.choice is not None:
+        return reference.choice.site, "candidate"
+    return None, "none"
+
+
+def _with_site(selected: SelectedCheckpoint, frozen: Site | None, status: str) -> SelectedCheckpoint:
     """With where R is read: its own site, or without one the `frozen` one."""
     carriers = selected.carriers
     if carriers.r is not None:
-        return replace(selected, r_site=carriers.r.site)
+        return replace(selected, carriers=replace(carriers, r_site=carriers.r.site))
     if selected.contrasts.r is None or frozen is None:
         return selected
-    return replace(selected, r_site=frozen, carriers=replace(carriers, r_status="reference"))
+    return replace(selected, carriers=replace(carriers, r_status=status, r_site=frozen))
 
 
 def _read(save: Save, settings: GeometrySettings) -> tuple[Contrasts, pd.DataFrame]:

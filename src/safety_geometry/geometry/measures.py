@@ -26,8 +26,8 @@ Intervals = dict[str, tuple[float, float]]
 @dataclass(frozen=True, eq=False)
 class Measured:
     """coupling: at the carriers' sites, with `intervals` (None and empty where there is no R of its own); frozen: at
-    the sites of the reference anchor, R's that of another regime's where it has none; companions: at the carriers'
-    sites; fixed: by common layer, R at the position of its own or the reference's site."""
+    the sites of the reference anchor, R's wherever it is read there (`CarrierPair.r_status`); companions: at the
+    carriers' sites; fixed: by common layer, R at the position where it is read."""
 
     coupling: Coupling | None
     frozen: Coupling | None

@@ -28,7 +28,7 @@ FIGURES = {
     "training_curves": ("training",), "geometry": ("geometry", "coupling"), "attacks": ("attack_arms",),
     "coupling_controls": ("coupling_controls", "coupling"), "transfer": ("transfer",),
     "transfer_predictors": ("transfer_predictors",), "dense": ("trajectory", "dense_correlations",
-    "coupling_transition"), "causal_layers": ("layer_scan",), "dose_response": ("causal_sweep",),
+    "coupling_transition", "coupling"), "causal_layers": ("layer_scan",), "dose_response": ("causal_sweep",),
     "control_effects": ("control_normalised", "sweep_pooled"), "aligned_anchors": ("aligned_anchors",),
     "follow_up": ("follow_up",), "quadrants": ("quadrants",),
 }  # fmt: skip

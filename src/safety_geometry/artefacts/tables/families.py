@@ -23,8 +23,10 @@ R_STATUS = (
     text(
         "r_status",
         "own: R is read at a site that this checkpoint, or the anchor before it, chose; reference: it has none, and frozen "
-        "sites and common layers are read where the regime's reference anchor, or sft_refusal's, has its R; none: nowhere",
-        ("own", "reference", "none"),
+        "sites and common layers are read where the regime's reference anchor, or sft_refusal's, has its R; candidate: "
+        "neither has one, and they are read where sft_refusal's reference anchor (without it, the regime's) has its best "
+        "candidate, which decides no claim; none: nowhere",
+        ("own", "reference", "candidate", "none"),
     ),
     text("r_reason", "why there is no R of its own, or what a kept one lacks", missing=True),
 )

@@ -240,8 +240,9 @@ SELECTION_TABLE = Table(
         flag("in_charge", "whether its choice is R (refusal.selector)"),
         text(
             "status",
-            "own: the site is R; none: it is not; reference: nor is it, and R is read at a reference anchor's site",
-            ("own", "reference", "none"),
+            "own: the site is R; none: it is not; reference: nor is it, and R is read at the site of a reference anchor's R; "
+            "candidate: nor is it, nor has a reference anchor one, and what is drawn of R is read at the best candidate there",
+            ("own", "reference", "candidate", "none"),
         ),
         text("reason", "why the site is not R; with refusal.require_gain false it is kept all the same", missing=True),
         whole("layer", "layer of the chosen site", 0),

@@ -39,9 +39,9 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
     """Four panels over the anchors: HRCI_repr, fixed ASR (unoptimised suffixes faint), any-refusal, benign mean. Lines
     are named at their ends, with their last value; what else is drawn in a panel stands below its title.
 
-    Coupling of a checkpoint without an R of its own is hollow, at frozen sites; where there is none of either, the first
-    panel says so. Needs five_anchor; coupling_controls, where given, adds the range of shuffled labels of each anchor,
-    coupling the number of prompts behind the carriers and what is hollow.
+    Coupling of a checkpoint without an R of its own is hollow, at frozen sites; where there is none of either, the
+    first panel says so. Needs five_anchor; coupling_controls, where given, adds the range of shuffled labels of each
+    anchor, coupling the number of prompts behind the carriers and what is hollow.
     """
     frame = need(tables, "five_anchor", [name for name, _, _ in PANELS if name != "hrci_repr"])
     places = {step: i for i, step in enumerate(sorted(frame["step"].unique()))}

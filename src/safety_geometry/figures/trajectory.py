@@ -55,9 +55,9 @@ BAND = {"color": GREY, "alpha": 0.22, "linewidth": 0}
 
 
 def trajectory(tables: dict[str, pd.DataFrame]) -> Figure:
-    """One column per regime. Above: C_cos at the carriers' own sites (hollow: at frozen ones, where there is no own R) and
-    at fixed common layers, the range of shuffled labels and the split-half ceiling. Below: behaviour. Needs trajectory
-    and coupling_controls; coupling, where given, tells the number of prompts, and what is hollow."""
+    """One column per regime. Above: C_cos at the carriers' own sites (hollow: at frozen ones, where there is no own R)
+    and at fixed common layers, the range of shuffled labels and the split-half ceiling. Below: behaviour. Needs
+    trajectory and coupling_controls; coupling, where given, tells the number of prompts, and what is hollow."""
     frame = need(tables, "trajectory", ["c_cos_frozen"])
     controls = need(tables, "coupling_controls", ["value"])
     behaviour = [b for b in BEHAVIOUR if frame[b[0]].notna().any()]

@@ -210,8 +210,8 @@ def select_sites(
 
 
 def _frozen(reference: SelectedCheckpoint | None, elsewhere: CarrierPair | None) -> tuple[Site | None, str]:
-    """Where R is read for want of an own one, and the r_status of that: where an R is, first the reference anchor's, else
-    where the best candidate is, first elsewhere, so that regimes without an R are read at one site."""
+    """Where R is read for want of an own one, and the r_status of that: where an R is, first the reference anchor's,
+    else where the best candidate is, first elsewhere, so that regimes without an R are read at one site."""
     for pair in (reference and reference.carriers, elsewhere):
         if pair is not None and pair.r is not None:
             return pair.r.site, "reference"

@@ -459,6 +459,18 @@ def test_a_study_without_a_fault(study):
     damage.stop_if_damaged(study, "config.yaml")
 
 
+def test_labels_that_lie_in_the_study_are_not_those_that_were_read(study, monkeypatch, tmp_path):
+    """`make label-sample` leaves them there; what is named in the configuration may be a filled-in file of the same name."""
+    (study / "judge_labels.csv").write_text("id,refusal\n")
+    read = tmp_path / "docs/judge_labels.csv"
+    read.parent.mkdir()
+    read.write_text("id,refusal\na,full\n")
+    put(job(monkeypatch, {"labels": read}), study / "tables/judges.csv", b"judge\n")
+    assert "labels/judge_labels.csv" in json.loads(sidecar(study / "tables/judges.csv").read_text())["inputs"]
+    damage.stop_if_damaged(study, "config.yaml")
+    assert not damage.check_study(study).faults
+
+
 def test_every_kind_of_fault_is_listed(study, monkeypatch):
     put(job(monkeypatch, {"model": MODEL}), ANSWERS, b'{"id": "a"}\n')  # made anew, and nothing below it
     flip(CACHE)

@@ -32,7 +32,7 @@ from safety_geometry.artefacts.integrity import (
 
 INCOMPLETE = Path(".snakemake/incomplete")  # where Snakemake notes the outputs of jobs that have begun and not ended
 NO_ARTEFACTS = ("logs", "benchmarks")  # folders of a study, and of a seed
-OF_THE_RUN = ("report.html", "summary.html", "timings.csv")  # files of a study that no job makes
+OF_THE_RUN = ("report.html", "summary.html", "timings.csv", "judge_labels.csv")  # files of a study that no job makes
 
 
 def name_in_advice(config: Path, root: Path) -> None:
@@ -55,7 +55,9 @@ class Contents:
         """(artefact, what it was made from in this study, digest of that then)."""
         for path, record in self.records.items():
             for key, digest in record.get("inputs", {}).items():
-                yield path, self.results / key.partition("/")[2], digest
+                place = key.partition("/")[2]  # of a file from elsewhere its name alone
+                if place not in OF_THE_RUN:
+                    yield path, self.results / place, digest
 
 
 @dataclass

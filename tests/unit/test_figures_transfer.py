@@ -192,6 +192,15 @@ def test_dense_marks_the_change_and_compares_levels_with_differences(tables):
     assert {f"n = {n}" for n in rho["n"]} <= {t.get_text() for t in forest.texts}
 
 
+def test_dense_where_no_save_has_a_site_of_r(tables):
+    saves = tables["trajectory"]
+    none = saves.assign(layer_r=float("nan"), pos_r=float("nan"), hrci_repr=float("nan"), layer_h=3, pos_h="t_inst")
+    coupling = saves[["seed", "regime", "step"]].assign(r_status="candidate")
+    figure = make_figure("dense", tables | {"trajectory": none, "coupling": coupling})
+    assert not [line for line in figure.axes[0].lines if line.get_marker() == "^"]
+    assert "no R, read at the best candidate: r2d2, sft" in " ".join(words(figure).split())
+
+
 def test_dense_says_why_there_is_no_correlation():
     series = pd.Series
     assert why_not(series([np.nan, np.nan])) == "not measured"

@@ -157,14 +157,11 @@ def level_change(ax: Axes, saves: pd.DataFrame, change: pd.DataFrame) -> str:
 
 
 def relocations(ax: Axes, saves: pd.DataFrame) -> None:
-    """A triangle on the axis at every save whose sites differ from those of the save before."""
+    """A triangle on the axis at every save whose sites differ from those of the save before; no site is one, too."""
     saves = saves.sort_values("step", kind="stable")
-    sites = (
-        saves[[name for name in SITES if name in saves]].astype(str).agg("/".join, axis=1)
-        if len(saves)
-        else pd.Series(dtype=str)
-    )
-    moved = saves.loc[(sites != sites.shift()) & (np.arange(len(saves)) > 0), "step"]
+    rows = saves[[name for name in SITES if name in saves]].itertuples(index=False)
+    sites = [tuple(map(str, row)) for row in rows]
+    moved = saves["step"][[i > 0 and site != sites[i - 1] for i, site in enumerate(sites)]]
     if len(moved):  # an empty line would count in the layout
         ax.plot(moved, np.zeros(len(moved)), transform=ax.get_xaxis_transform(), clip_on=False, zorder=4, **MOVED)
 

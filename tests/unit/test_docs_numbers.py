@@ -95,6 +95,38 @@ def test_the_table_of_judges_fits_its_schema():
     check_table(read_table(RESULTS / "tables/judges.csv"), TABLES["judges"])
 
 
+def test_the_table_of_performance_is_that_of_the_benchmarks():
+    made = {
+        name: json.loads((RESULTS / f"{name}_benchmark.json").read_text())
+        for name in ("gcg", "r2d2_step", "scoring", "sweep")
+    }
+    a, b, sweep = made["gcg"]["a"], made["gcg"]["b"], made["sweep"]
+    own, answers, step = sweep["readout"]["own"], sweep["generation"], made["r2d2_step"]
+    answers_floor = answers["floor_steps_s"] + answers["floor_prompts_s"]
+    rows = {
+        "GCG, candidates": [a["nanogcg_s"], a["engine_s"], a["floor_s"], a["ratio"], 100 * a["floor_share"]],
+        "GCG, to the loss": [b["nanogcg_median_s"], b["engine_median_s"], b["median_ratio"]],
+        "one R2D2": [
+            step["before"]["seconds"]["total"],
+            step["seconds"]["total"],
+            step["floor_s"]["total"],
+            100 * step["floor_s"]["total"] / step["seconds"]["total"],
+        ],
+        "candidate scores": [*(made["scoring"][k] for k in ("naive_s", "engine_s", "floor_s", "ratio")), 100 * made["scoring"]["floor_share"]],
+        "causal sweep, readout": [own["naive_s"], own["engine_s"], own["floor_s"], own["ratio"], 100 * own["floor_share"]],
+        "causal sweep, answers": [answers["naive_s"], answers["engine_s"], answers_floor, answers["ratio"], 100 * answers["floor_share"]],
+    }  # fmt: skip
+    page = (DOCS / "performance.md").read_text(encoding="utf-8")
+    lines = page.split("## One GPU")[0].splitlines()
+    for name, values in rows.items():
+        (line,) = [line for line in lines if line.startswith(f"| {name}")]
+        numbers = re.findall(r"(?<![\d.])\d*\.?\d+(?= s\b| ×| %| of the time)", line.split("|", 2)[2])
+        assert len(numbers) == len(values), (name, numbers)
+        for word, value in zip(numbers, values, strict=True):
+            digits = len(word.partition(".")[2])
+            assert float(word) == pytest.approx(value, abs=0.5001 * 10**-digits), (name, word, value)
+
+
 def test_performance():
     scoring, sweep = (json.loads((RESULTS / f"{name}_benchmark.json").read_text()) for name in ("scoring", "sweep"))
     cosines, kl = said("performance.md", r"Cosines agree within ([\de.-]+), the KL within ([\de.-]+) nats")

@@ -22,7 +22,7 @@ override STUDY = $(shell sed -nE "s/^study:[[:space:]]+([\"']?)([A-Za-z0-9][A-Za
 override REFERENCE = docs/results$(if $(filter-out default,$(STUDY)),/$(STUDY))
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
-.PHONY: help run run-full smoke plan plan-cost plan-paper rehearse power calibrate export label-sample report summary test test-long test-unit test-gpu lint format verify compare check accept reference clean-study named-study
+.PHONY: help run run-full smoke plan plan-cost plan-paper rehearse power calibrate export label-sample report summary docs test test-long test-unit test-gpu lint format verify compare check accept reference clean-study named-study
 .PHONY: cluster cluster-plan cluster-recover cluster-install test-cluster test-slurm test-conda
 
 help: ## list the targets
@@ -118,6 +118,9 @@ test-conda: $(VENV)/.dev build/conda-tools/.made ## the conda environments, made
 
 lint: $(VENV)/.dev ## ruff, snakefmt and snakemake --lint
 	@ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && snakemake --lint
+
+docs: $(VENV)/.dev ## these pages and the API reference as a site, build/site/index.html (ARGS=--external: list the addresses it links to)
+	@NO_MKDOCS_2_WARNING=1 python -m mkdocs build --quiet --strict && python docs/site/check.py build/site $(ARGS)
 
 format: $(VENV)/.dev ## format the code
 	@ruff check --fix . && ruff format . && snakefmt Snakefile workflow

@@ -134,7 +134,7 @@ def killed(number: int) -> str:
     if number == signal.SIGKILL:
         return (
             f"error: Snakemake was killed ({name}), most often by the kernel for want of memory: close other programs,"
-            " or run one job at a time (make run CORES=1); README, Out of memory. Its jobs were ended"
+            " or run one job at a time (make run CORES=1); docs/troubleshooting.md, Out of memory. Its jobs were ended"
         )
     return (
         f"error: Snakemake was ended by {name}, which came from outside or from a fault in a library. Its jobs were"

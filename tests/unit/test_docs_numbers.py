@@ -169,6 +169,8 @@ def test_what_the_readme_says_of_the_reference_run():
         gain, "gain", "gain_lo", "gain_hi", "null_95"
     )
     assert not (chosen.xs(True, level="in_charge")["status"] == "own").any()
+    said_so = said("../README.md", r"(\d) of 8 requests on SFT, with (\d) of 8 on R2D2")
+    assert said_so == [max(works["sft"]), works["r2d2"][30]]
     mature = pd.read_csv(RESULTS / "aligned/tables/selection.csv").set_index("in_charge").loc[True]
     assert said("../README.md", r"gains (1\.\d+) \[(1\.\d+), (1\.\d+)\] against (\.\d+)") == three(
         mature, "gain", "gain_lo", "gain_hi", "null_95"
@@ -186,6 +188,19 @@ def test_what_the_readme_says_of_the_reference_run():
         len(claims) - counts["not applicable"],
         sum(decided),
         *decided,
+    ]
+
+
+def test_the_figure_of_the_readme():
+    """It is drawn from this table, which is of the same run as the numbers beside it."""
+    assert "](docs/results/aligned/figures/aligned_anchors.png)" in (DOCS.parent / "README.md").read_text()
+    row = pd.read_csv(RESULTS / "aligned/tables/aligned_anchors.csv").set_index("scope").loc["layer"]
+    asked, *rates = said("../README.md", r"asked (\d+) harmful requests. It answers (\d+) % of them. Without R it answers"
+                         r" (\d+) %, without H (\d+) %")  # fmt: skip
+    assert asked == row["n"]
+    assert rates == [round(100 * row[f"asr_{name}"]) for name in ("baseline", "r_only", "h_only")]
+    assert said("../README.md", r"difference of (\d+) points \[(\d+), (\d+)\], so") == [
+        round(100 * row[name]) for name in ("r_minus_h", "r_minus_h_lo", "r_minus_h_hi")
     ]
 
 

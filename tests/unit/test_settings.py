@@ -186,3 +186,21 @@ def test_the_study_that_a_page_shows_is_one(name, tmp_path):
     example = page_text[page_text.index("```yaml\nstudy: my-study\n") :].removeprefix("```yaml\n").partition("```")[0]
     (tmp_path / "mine.yaml").write_text(example)
     assert read_study(tmp_path / "mine.yaml").config["study"] == "my-study"
+
+
+def test_the_recipes_of_the_readme(tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = [block.partition("```")[0] for block in text.split("```yaml\n")[1:]]
+    whole = [block for block in blocks if block.startswith("study:")]
+    (sources,) = (block for block in blocks if block not in whole)
+    assert len(whole) == 2
+    copied = (
+        (ROOT / "configs" / "checkpoints.yaml").read_text(encoding="utf-8").replace("study: checkpoints", "study: mine")
+    )
+    copied = yaml.safe_load(copied)
+    mine = yaml.safe_load(sources)["sources"]
+    assert set(mine) == set(copied["sources"]) - {"smollm2"}, "its three, by name"
+    copied["sources"] |= mine
+    for number, block in enumerate([*whole, yaml.safe_dump(copied, sort_keys=False)]):
+        (tmp_path / f"{number}.yaml").write_text(block)
+        assert read_study(tmp_path / f"{number}.yaml").config["study"].startswith("m")

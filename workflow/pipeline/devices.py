@@ -75,7 +75,7 @@ def missing(seen: dict) -> str:
     if seen["built"] is None:
         return (
             f"this machine has no GPU that torch can use: torch {seen['torch']} of {sys.executable} is built for"
-            " the CPU only. Install the CUDA build (README, On a GPU), or set the device to cpu"
+            " the CPU only. Install the CUDA build (docs/howto.md, Use a GPU), or set the device to cpu"
         )
     return (
         f"this machine has no GPU that torch can use, though torch {seen['torch']} is built for CUDA {seen['built']}."

@@ -7,6 +7,7 @@ python -m safety_geometry.settings.page --keys config.yaml  prints the page of k
 
 import argparse
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import UnionType
@@ -42,15 +43,26 @@ def page(values: Mapping) -> str:
         rows = list(_rows(name, field, kind, values.get(name)))
         model = _model(kind)
         about = model.__doc__ if model is not None else field.description
-        parts += [f"## {name}\n", f"{about}\n", "| key | kind | config.yaml | meaning |\n|---|---|---|---|", *rows, ""]
+        parts += [
+            f"## {name}\n",
+            f"{_text(about)}\n",
+            "| key | kind | config.yaml | meaning |\n|---|---|---|---|",
+            *rows,
+            "",
+        ]
     return "\n".join(parts)
+
+
+def _text(words: str) -> str:
+    """Words as they are in Markdown, where <study> would be a tag."""
+    return re.sub(r"(`[^`]*`)|<", lambda match: match[1] or "&lt;", words)
 
 
 def _rows(key: str, field: Any, kind: Any, value: object) -> Iterator[str]:
     model, origins = _model(kind), [get_origin(option) for option in options(kind)]
     shown = "" if model is not None else _value(value)
     left = " *optional*" if not field.is_required() else ""
-    cells = (f"`{key}`", words(kind) + left, shown, field.description)
+    cells = (f"`{key}`", words(kind) + left, shown, _text(field.description))
     yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
     if model is not None:
         inner = f"{key}.NAME" if dict in origins else f"{key}[]" if list in origins else key

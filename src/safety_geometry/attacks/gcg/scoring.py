@@ -63,7 +63,8 @@ def score(
 
     Args:
         layers: a draft, the first so many blocks under the model's final norm and head.
-        start, streams: go on at block `start` from `streams` [W, T, d] of every case (those of a `draft`).
+        start: the block to go on at.
+        streams: [W, T, d] of every case, those of a `draft`, to go on from.
     Tokens count by the share of the blocks that they pass. The ranks of `batch` score a part each and exchange the
     losses.
     """

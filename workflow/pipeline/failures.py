@@ -57,8 +57,8 @@ class Failures:
                 lines += [f"    {line[:WIDTH]}" for line in list(self.errors)[-2 * LAST :]]
         if set(self._exits) & set(KILLED):
             lines.append(
-                "A job was killed, most often for want of memory: docs/troubleshooting.md, Out of memory, says what takes"
-                " less (CORES=1 runs one job at a time)."
+                "A job was killed, most often for want of memory: docs/troubleshooting.md, Out of memory, says what"
+                " takes less (CORES=1 runs one job at a time)."
             )
         return lines
 

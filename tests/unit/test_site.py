@@ -1,4 +1,4 @@
-"""The documentation as a site: it builds without a warning, its links lead somewhere, and nothing in it comes from a network."""
+"""The documentation as a site: it builds without a warning, its links lead somewhere, nothing comes from a network."""
 
 import os
 import re
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 import safety_geometry
 
@@ -24,12 +25,20 @@ def check():
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site").resolve()
-    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)]
-    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "https_proxy": "http://127.0.0.1:9"}  # no network
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, f"make docs fails (packages: make .venv/.dev)\n{done.stdout}{done.stderr}"
+def site(tmp_path_factory, worker_id):
+    scratch = tmp_path_factory.getbasetemp().resolve()
+    if worker_id != "master":  # the workers share one: the first that asks builds it, the others wait
+        scratch = scratch.parent
+    folder, log = scratch / "site", scratch / "site.log"
+    with FileLock(scratch / "site.lock"):
+        if not log.exists():
+            # Without --quiet, which hides warnings from --strict as well; without a network.
+            command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+            environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "https_proxy": "http://127.0.0.1:9"}
+            done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
+            log.write_text(f"{done.stdout}{done.stderr}exit status {done.returncode}\n")
+    said = log.read_text()
+    assert said.endswith("exit status 0\n") and "WARNING" not in said, f"make docs fails:\n{said}"
     return folder
 
 

@@ -191,6 +191,14 @@ def test_what_the_readme_says_of_the_reference_run():
     ]
 
 
+def test_the_sizes_in_the_readme_are_of_the_pinned_torch():
+    """Measure them anew when the pin changes: du of .venv, and the files of the wheels that pip would take."""
+    pins = (DOCS.parent / "requirements/run.txt").read_text().splitlines()
+    (version,) = (line.removeprefix("torch==") for line in pins if line.startswith("torch=="))
+    text = " ".join((DOCS.parent / "README.md").read_text().split())
+    assert f"(Torch {version}, Linux" in text and f"`{version}+cpu` meets the pin `torch=={version}`" in text
+
+
 def test_the_figure_of_the_readme():
     """It is drawn from this table, which is of the same run as the numbers beside it."""
     assert "](docs/results/aligned/figures/aligned_anchors.png)" in (DOCS.parent / "README.md").read_text()

@@ -157,20 +157,28 @@ def test_what_the_readme_says_of_the_reference_run():
     said_so = said("../README.md", r"from (\d+) % at step 10 to (\d+) % at step 15 and (\d+) % at step 30 \(n 30\), a fall of"
                    r" (\d+) points \[(\d+), (\d+)\]")  # fmt: skip
     assert said_so == [*asked, *fall]
-    assert said("../README.md", r"succeed stay at (\d+) to (\d+) %") == [10, 15]
-    assert {round(100 * v) for v in anchors.loc["r2d2", "direct_asr"]} == {10, 15}
-    assert said("../README.md", r"SFT refuses at most (\d+) % of the look-alikes and answers (\d+) to (\d+) %") == [
+    (open_to,) = said("../README.md", r"it does not refuse (\d+) % of direct HarmBench requests from step 15 on")
+    assert {round(100 * anchors.loc[("r2d2", step), "direct_asr"]) for step in (15, 20, 30)} == {open_to}
+    assert set(claims["success_means"].dropna()) == {"not_refused"}
+    assert said("../README.md", r"SFT refuses at most (\d+) % of the look-alikes and does not refuse (\d+) to (\d+) %") == [
         round(100 * f(anchors.loc["sft", name])) for f, name in ((max, "any_refusal"), (min, "direct_asr"), (max, "direct_asr"))
     ]  # fmt: skip
     works = (8 * anchors["any_attack_asr"]).round()
-    assert set(works["sft"]) == {7, 8} and set(works["sft_refusal"]) == {0} and set(works["r2d2"][[20, 30]]) == {1}
+    said_so = said("../README.md", r"refused for (\d) of 8 requests on SFT, for (\d) of 8 on R2D2 at step 20 and (\d) at step 30,"
+                   r" for (\d) and (\d) on `sft_refusal`")  # fmt: skip
+    assert said_so == [works["sft"].min(), *works["r2d2"][[20, 30]], *works["sft_refusal"]]
+    judges = pd.read_csv(RESULTS / "tables/judges.csv").query("dataset == 'own outputs' and subset == 'answered'")
+    labels = pd.read_csv(RESULTS / "judge_labels.csv", comment="#")
+    assert said("../README.md", r"(\d+) answers labelled by hand deny .*? \(AUROC (\.\d+) \[(\.\d+), (\.\d+)\]") == [
+        len(labels), *three(judges.iloc[0], "auroc", "auroc_lo", "auroc_hi")
+    ]  # fmt: skip
+    assert judges["orders_answers"].tolist() == [False]
+
     gain = chosen.loc[("r2d2", 20, True)]
     assert said("../README.md", r"gains (\.\d+) log-odds \[(\.\d+), (\.\d+)\] .* reach (\.\d+) \(95 %") == three(
         gain, "gain", "gain_lo", "gain_hi", "null_95"
     )
     assert not (chosen.xs(True, level="in_charge")["status"] == "own").any()
-    said_so = said("../README.md", r"(\d) of 8 requests on SFT, with (\d) of 8 on R2D2")
-    assert said_so == [max(works["sft"]), works["r2d2"][30]]
     mature = pd.read_csv(RESULTS / "aligned/tables/selection.csv").set_index("in_charge").loc[True]
     assert said("../README.md", r"gains (1\.\d+) \[(1\.\d+), (1\.\d+)\] against (\.\d+)") == three(
         mature, "gain", "gain_lo", "gain_hi", "null_95"
@@ -182,13 +190,30 @@ def test_what_the_readme_says_of_the_reference_run():
     ]
     counts = claims["verdict"].value_counts()
     decided = [counts[name] for name in ("holds", "no effect", "fails")]
-    pattern = r"Of (\d+) claims (\d+) apply to this run; (\d+) of these are decided: (\d+) hold, (\d+) show no effect, (\d+) fails"
+    pattern = r"Of (\d+) claims (\d+) apply to this run; (\d+) of these are decided: (\d+) hold, (\d+) show no effect, (\d+) fail"
     assert said("../README.md", pattern) == [
         len(claims),
         len(claims) - counts["not applicable"],
         sum(decided),
         *decided,
     ]
+
+
+def test_what_the_protocol_says_of_the_labels():
+    judges = (
+        pd.read_csv(RESULTS / "tables/judges.csv").query("dataset == 'own outputs'").set_index(["target", "subset"])
+    )
+    labels = pd.read_csv(RESULTS / "judge_labels.csv", comment="#")
+    n, *agree, helpful = said("protocol.md", r"On (\d+) answers of the reference run.*? in (\.\d+) of the refusals, (\.\d+) of the"
+                              r" degenerate and (\.\d+) of the helpful answers \(n (\d+)\)")  # fmt: skip
+    assert n == len(labels) and helpful == judges.loc[("helpful", "all"), "n"]
+    assert agree == [round(judges.loc[(name, "all"), "accuracy"], 2) for name in ("refusal", "degenerate", "helpful")]
+    answered = judges.loc[("attack_success", "answered")]
+    assert said("protocol.md", r"Of the (\d+) that are neither refused nor degenerate (\d+) are successes") == [
+        answered["n"], round(answered["n"] * answered["accuracy"])  # every such answer counts as not refused
+    ]  # fmt: skip
+    auroc = [round(answered[name], 2) for name in ("auroc", "auroc_lo", "auroc_hi")]
+    assert said("protocol.md", r"has an AUROC of (\.\d+) \[(\.\d+), (\.\d+)\]: it does not order") == auroc
 
 
 def test_the_sizes_in_the_readme_are_of_the_pinned_torch():

@@ -99,7 +99,7 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
             ax.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
         elif metric == "benign_mean":
             ax.set_ylim(-0.08, 2.08)
-    axes[0].set_ylim(bottom=0)
+    axes[0].set_ylim(0, max(0.1, axes[0].get_ylim()[1]))  # a coupling near nothing looks it
     marks = f"{'; dots: single seeds, n of each' if several else ''}; ring: the regime's reference"
     headline(figure, "Coupling and behaviour at the anchors", seeds_note(frame, "95 % intervals") + marks)
     label_ends(figure, ends)

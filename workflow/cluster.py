@@ -71,6 +71,7 @@ def main() -> int:
     if arguments.recover:
         return 0
     stop_if_damaged(results, arguments.configfile)
+    refuse_arrays(path, extra)
     for warning in waits(Path(arguments.profile)):
         print(f"warning: {warning}", file=sys.stderr, flush=True)
     within = _job_ids(os.environ)
@@ -97,6 +98,18 @@ def close(run: dict, supervisor: Supervisor) -> None:
         say("Jobs of the run may be left in the queue; `make cluster` or `make cluster-recover` ends them.", error=True)
     else:
         RUN_FILE.unlink(missing_ok=True)
+
+
+def refuse_arrays(profile: Path, options: list[str]) -> None:
+    """Stop with a message where the profile (its file) or the options ask for SLURM's job arrays."""
+    settings = yaml.safe_load(profile.read_text(encoding="utf-8"))
+    given = [word.partition("=")[0].removeprefix("--") for word in options if word.startswith("--")]
+    for asked, place in ((settings, profile), (given, "ARGS")):
+        if "slurm-array-jobs" in asked:
+            sys.exit(
+                f"error: slurm-array-jobs in {place}: the plugin fails members of an array, and deletes what they made,"
+                " when the array's first member fails or takes longer; take the option out. docs/cluster.md, Job arrays"
+            )
 
 
 def waits(profile: Path) -> list[str]:
@@ -171,7 +184,8 @@ class Queue:
         if self.slurm:
             prefix = self.profile.get("slurm-jobname-prefix")
             ours = re.compile(f"{re.escape(prefix)}_{UUID}" if prefix else UUID)
-            lines = [line.split("|", 2) for line in _ask("squeue --me --noheader --format='%i|%j|%Z'").splitlines()]
+            told = _ask("squeue --me --array --noheader --format='%i|%j|%Z'")
+            lines = [line.split("|", 2) for line in told.splitlines()]
             return sorted(
                 jid for jid, name, folder in lines if ours.fullmatch(name) and Path(folder).resolve() == ROOT.resolve()
             )

@@ -1,6 +1,7 @@
 """Runs of `make cluster`'s program in a copy of the project, and one that is killed in the middle of training."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from harness import SMOKE, command, copy_project, environment
+import yaml
+from harness import ROOT, SMOKE, command, copy_project, environment
 
 TARGET = "results/smoke/seed1/checkpoints/sft/step2"  # a part of the graph: prompts, model, clean rows, training
 PATIENCE = 600  # seconds until training has to have begun
@@ -31,6 +33,13 @@ def site(folder: Path, profile: str) -> Path:
         text = text.replace(old, new)
     path.write_text(text)
     return folder
+
+
+def block(phrase: str) -> dict:
+    """The first YAML block of docs/cluster.md behind a phrase."""
+    text = (ROOT / "docs/cluster.md").read_text()
+    assert text.count(phrase) == 1, phrase
+    return yaml.safe_load(re.search(r"```yaml\n(.*?)```", text.partition(phrase)[2], re.S)[1])
 
 
 def arguments(profile: str, *extra: str) -> list[str]:

@@ -10,6 +10,8 @@ rule all:
         "no_gpu.txt",
         "failed.txt",
         "late.txt",
+        expand("turn_{name}.txt", name=["a", "b", "c"]),
+        expand("member_{name}.txt", name=["a", "b", "c"]),
     localrule: True
 
 
@@ -18,6 +20,7 @@ rule grown:
         "grown.txt",
     resources:
         mem_mb=lambda wc, attempt: 500 * attempt,
+        slurm_partition="",  # it is left to the partition configuration
     shell:
         "echo {resources.mem_mb} >> grown.log; [ {resources.mem_mb} -ge 1000 ]; mv grown.log {output}"
 
@@ -62,3 +65,26 @@ rule late:
         runtime=1,
     shell:
         "touch {output}; sleep 600"
+
+
+rule turn:
+    output:
+        "turn_{name}.txt",
+    group:
+        "judge"
+    resources:
+        mem_mb=lambda wc: {"a": 300, "b": 700, "c": 400}[wc.name],
+        runtime=lambda wc: {"a": 10, "b": 20, "c": 30}[wc.name],
+    shell:
+        "date +%s.%N > {output}; sleep 3; date +%s.%N >> {output}; echo $SLURM_JOB_ID >> {output}"
+
+
+# Submitted as an array, whose first member fails.
+rule member:
+    output:
+        "member_{name}.txt",
+    retries: 0
+    resources:
+        mem_mb=lambda wc: {"a": 300, "b": 700, "c": 400}[wc.name],
+    shell:
+        "echo {wildcards.name} $SLURM_ARRAY_TASK_ID {resources.mem_mb} >> members.log; touch {output}; [ $SLURM_ARRAY_TASK_ID != 1 ]"

@@ -1,9 +1,10 @@
 """A SLURM cluster of one node for the tests: munged, slurmctld and slurmd, started without systemd.
 
 Everything lives in one folder with ports and a key of its own, so that a SLURM that the machine may have is left alone:
-the clients find this one through SLURM_CONF. It has two partitions, `cpu` and `gpu`, pretends to have more cores and memory
-than the machine, and its two GPUs are copies of /dev/null: SLURM gives them to jobs and sets CUDA_VISIBLE_DEVICES, nothing
-more. There is no accounting, and memory limits are not enforced; time limits are.
+the clients find this one through SLURM_CONF. Its partitions are `cpu`, `gpu`, `short` (an hour) and `long`. It pretends to have
+more cores and memory than the machine, and its two GPUs are copies of /dev/null: SLURM gives them to jobs and sets
+CUDA_VISIBLE_DEVICES, nothing more. Two more nodes, node17 and node18, are names that are down. There is no accounting, and
+memory limits are not enforced; time limits are.
 
     sudo tests/hpc/install_slurm.sh           # Debian's packages
     python tests/hpc/slurm_node.py FOLDER     # a shell in which sbatch, squeue and scancel reach it; `exit` ends it
@@ -143,8 +144,11 @@ MinJobAge=3600
 SlurmdParameters=config_overrides
 GresTypes=gpu
 NodeName={host} NodeAddr=127.0.0.1 CPUs={CPUS} RealMemory={MEMORY_MB} Gres=gpu:{GPUS} State=UNKNOWN
+NodeName=node[17-18] NodeAddr=127.0.0.[17-18] State=DOWN
 PartitionName=cpu Nodes={host} Default=YES MaxTime=INFINITE State=UP
 PartitionName=gpu Nodes={host} Default=NO MaxTime=INFINITE State=UP
+PartitionName=short Nodes={host} Default=NO MaxTime=60 State=UP
+PartitionName=long Nodes={host} Default=NO MaxTime=INFINITE State=UP
 """)
 
 

@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import yaml
@@ -98,6 +100,33 @@ def test_the_plugin_asks_as_seldom_as_the_warning_takes_it_to():
         "PREEMPTED"
         not in Path(plugin.__file__).read_text(encoding="utf-8").partition("fail_stati = (")[2].partition(")")[0]
     )
+
+
+def test_job_arrays_are_refused(tmp_path):
+    path = tmp_path / "profile.yaml"
+    path.write_text("executor: slurm\n")
+    cluster.refuse_arrays(path, ["--keep-going", "slurm-array-jobs"])
+    for options in (["--slurm-array-jobs", "all"], ["--slurm-array-jobs=sweep"]):
+        with pytest.raises(SystemExit, match=r"slurm-array-jobs in ARGS: .* docs/cluster.md, Job arrays"):
+            cluster.refuse_arrays(path, options)
+    path.write_text("executor: slurm\nslurm-array-jobs: sweep\n")
+    with pytest.raises(SystemExit, match=f"slurm-array-jobs in {path}"):
+        cluster.refuse_arrays(path, [])
+
+
+@pytest.mark.parametrize(("given", "waiting", "submitted"), [(6, 0, 6), (2, 4, 0)])
+def test_the_plugin_forgets_an_array_of_which_too_little_fits_into_the_queue(given, waiting, submitted):
+    """The other reason to refuse arrays: with `jobs: 2` and six jobs ready the scheduler gives it two, and takes them to be running."""
+    plugin = pytest.importorskip("snakemake_executor_plugin_slurm", reason="no SLURM executor: make cluster-install")
+    job = SimpleNamespace(rule=SimpleNamespace(name="part"), is_group=lambda: False)
+    sent = []
+    executor = object.__new__(plugin.Executor)
+    executor.array_jobs, executor.max_array_size, executor._main_event_loop = {"part"}, 1000, None
+    executor.logger, executor.workflow = Mock(), Mock()
+    executor.workflow.dag.ready_jobs = [job] * waiting
+    executor._submit_job, executor._submit_array_jobs = sent.append, sent.extend
+    executor.run_jobs([job] * given)
+    assert len(sent) == submitted
 
 
 def looked_up(folder: Path, job: str = "7") -> tuple[str, str]:

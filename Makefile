@@ -120,7 +120,7 @@ lint: $(VENV)/.dev ## ruff, snakefmt and snakemake --lint
 	@ruff check . && ruff format --check . && snakefmt --check Snakefile workflow && snakemake --lint
 
 docs: $(VENV)/.dev ## these pages and the API reference as a site, build/site/index.html (ARGS=--external: list the addresses it links to)
-	@NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict && python docs/site/check.py build/site $(ARGS)
+	@NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict && python docs/site/link_check.py build/site $(ARGS)
 
 format: $(VENV)/.dev ## format the code
 	@ruff check --fix . && ruff format . && snakefmt Snakefile workflow

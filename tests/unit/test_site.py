@@ -18,10 +18,10 @@ ROOT = Path(__file__).resolve().parents[2]
 def check():
     sys.path.insert(0, str(ROOT / "docs" / "site"))
     try:
-        import check
+        import link_check
     finally:
         sys.path.pop(0)
-    return check
+    return link_check
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Links of a built site: python docs/site/check.py build/site [--external]
+"""Links of a built site: python docs/site/link_check.py build/site [--external]
 
 Every link inside the site has to lead to a file, and to a place in it where it names one; nothing may be loaded from
 elsewhere. Exit status 1 and a line for each that does not. --external lists the addresses that the pages link to, which

@@ -142,7 +142,7 @@ def checked_study(config: Mapping, layers: Layers | None = None, together: bool 
     try:
         for name in names:
             for place in EMPTIED:
-                if _at(layers[name], place) == {} and _at(layers[default], place):
+                if standing_at(layers[name], place) == {} and standing_at(layers[default], place):
                     raise ConfigError(
                         ".".join(place),
                         {},
@@ -168,7 +168,7 @@ def _with_files(error: "ConfigError", layers: Layers) -> "ConfigError":  # noqa:
     return type(error)(faults=faults)
 
 
-def _at(keys: object, place: Sequence[str]) -> object:
+def standing_at(keys: object, place: Sequence[str]) -> object:
     """What stands at a place of a file; ABSENT where there is none."""
     for part in place:
         by_name = {str(name): value for name, value in keys.items()} if isinstance(keys, Mapping) else {}
@@ -178,7 +178,7 @@ def _at(keys: object, place: Sequence[str]) -> object:
 
 def _has(keys: Mapping, key: str) -> bool:
     """Whether `sweep.primary[0].mode`, or the list that this is in, stands in a file."""
-    return _at(keys, key.partition("[")[0].split(".")) is not ABSENT
+    return standing_at(keys, key.partition("[")[0].split(".")) is not ABSENT
 
 
 def _stop_if_whole(config: Mapping, name: str, keys: Mapping) -> None:

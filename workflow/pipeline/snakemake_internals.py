@@ -51,6 +51,19 @@ def given_config(workflow: Any) -> Mapping:
     return workflow.config_settings.config
 
 
+@inside("whether another workflow has imported this one")
+def results_of_importer(workflow: Any) -> str | None:
+    """Where `results/` is for a workflow that has imported this one as a module, by its `prefix`; None: none has."""
+    modifier = workflow.modifier
+    return None if modifier.is_main_snakefile() else str(modifier.modify_path("results/"))
+
+
+@inside("the rule that is made unless told otherwise")
+def make_by_default(workflow: Any, rule: str) -> None:
+    """An included file does not hand its first rule on."""
+    workflow.default_target = rule
+
+
 @inside("whether this is a job's own Snakemake")
 def is_main_process(workflow: Any) -> bool:
     """Not one that Snakemake has started for a job."""

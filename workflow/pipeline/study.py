@@ -1,5 +1,6 @@
 """What the configuration means for the graph: checkpoints, anchors, segments, what is swept and attacked."""
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
@@ -265,9 +266,9 @@ class Study:
         several = self.processes > 1 and self.config["model"]["device"].startswith("cuda")
         return {"gpu": self.processes} if several else {}
 
-    def launcher(self, gpus: int) -> str:
+    def launcher(self, gpus: int, settings: str = "workflow/accelerate.yaml") -> str:
         """What stands before the command of a training job that has so many GPUs (0: not stated): nothing for one
-        process.
+        process. settings: accelerate's file of them.
 
         It is no param that reruns jobs: another number of processes gives the same training but for rounding.
         """
@@ -278,8 +279,7 @@ class Study:
             return ""
         sharded = "--use_fsdp " if self.config["train"].get("sharding", "none") == "full" else ""
         return (
-            f"accelerate launch --config_file workflow/accelerate.yaml --num_processes {processes} {sharded}--no_python"
-            " "
+            f"accelerate launch --config_file {shlex.quote(settings)} --num_processes {processes} {sharded}--no_python "
         )
 
     def answered_groups(self) -> list[Group]:

@@ -18,7 +18,7 @@ tabulate_attacks = stages["transfer_tables"]
 rule framings:
     input:
         requests=layout.role("direct"),
-        templates="data/autodan_seeds.jsonl",
+        templates=home.file("data/autodan_seeds.jsonl"),
     output:
         attacks=layout.framings,
     log:
@@ -109,8 +109,8 @@ rule attack_autodan:
     input:
         unpack(weights),
         behaviours=layout.behaviours,
-        seeds="data/autodan_seeds.jsonl",
-        synonyms="data/synonyms.jsonl",
+        seeds=home.file("data/autodan_seeds.jsonl"),
+        synonyms=home.file("data/synonyms.jsonl"),
     output:
         attacks=layout.attacks("autodan"),
         table=layout.attack_parts("autodan"),

@@ -7,6 +7,7 @@ from pipeline.costs.facts import Facts
 from pipeline.costs.rates import read_rates
 from pipeline.damage import name_in_advice
 from pipeline.devices import POOL, given_gpus
+from pipeline.home import PREFIX
 from pipeline.layout import filled
 from pipeline.progress import Outlook
 from pipeline.snakemake_internals import (
@@ -24,9 +25,10 @@ from pipeline.stages import Stages, tables
 from pipeline.study import Study
 from snakemake.logging import logger
 
-look_once_a_time_span()
-ROOT = Path(workflow.basedir)
-name_in_advice(Path(next(iter(given_config_files(workflow)), "config.yaml")), ROOT)
+if not home.imported:
+    look_once_a_time_span()
+    name_in_advice(Path(next(iter(given_config_files(workflow)), "config.yaml")), ROOT)
+    shell.prefix(PREFIX)
 for key in ("seeds", "light_seeds"):
     if isinstance(given_config(workflow).get(key), list):  # --config 'seeds=[42]' brings them as text
         config[key] = [int(s) if re.fullmatch("[0-9]+", str(s)) else s for s in config[key]]
@@ -35,16 +37,11 @@ study = checked_study(config, layers) if is_main_process(workflow) else Study(co
 layout = study.layout
 # Of the GPU's memory, for each core that a job takes.
 share = given_resource(workflow, POOL) // (given_cores(workflow) or 1)
-stages = Stages(study, Facts(study, read_rates(config["model"]["device"], ROOT), ROOT / layout.root), ROOT, share)
-
-# Model jobs read what the first rules fetched and ask no hub; fetch_source gets the user's own setting back.
-shell.prefix(
-    "set -euo pipefail; unset PYTHONDONTWRITEBYTECODE; export PYTHONUTF8=1 PYTHONPATH=src TOKENIZERS_PARALLELISM=false"
-    " USER_HUB_OFFLINE=${{HF_HUB_OFFLINE:-0}} HF_HUB_OFFLINE=1; "
-)
+facts = Facts(study, read_rates(config["model"]["device"], ROOT), home.study(config["study"]))
+stages = Stages(study, facts, ROOT, share, home)
 
 
-onstart:  # not of dry runs, reports and --unlock, nor of the Snakemakes within jobs
+onstart:  # not of importers, nor of dry runs, reports and --unlock, nor of the Snakemakes within jobs
     here, jobs = runs_here(workflow), planned_jobs(workflow)
     at_work.enter(submits=not here)
     # Jobs that are submitted find their GPU elsewhere; what needs none (the prompt sets, on a login node) runs without.

@@ -27,7 +27,7 @@ rule fetch_source:
     params:
         **fetch.params,
     shell:
-        "export HF_HUB_OFFLINE=$USER_HUB_OFFLINE; " + fetch.command
+        fetch.command
 
 
 # Of trajectories with keep: none. `after`: what is made of the step three before this one, so that few are on the disk.
@@ -50,7 +50,7 @@ if config["model"]["format"] == "tiny":
 
     rule tiny_model:
         input:
-            texts="data/benign_instructions.jsonl",
+            texts=home.file("data/benign_instructions.jsonl"),
         output:
             folder=directory(layout.base),
         log:

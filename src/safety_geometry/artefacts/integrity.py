@@ -22,6 +22,7 @@ SIDECAR = ".provenance.json"
 HASHES = ".hashes"
 LARGE = 2**20  # bytes: less is hashed in the time in which the index would be read
 SETTLED = 2_000_000_000  # ns: a file that changed just now may change again within one tick of the file system's clock
+RESULTS = "SAFETY_GEOMETRY_RESULTS"  # environment: what stands for results/, where another workflow runs the jobs
 CONFIG = "SAFETY_GEOMETRY_CONFIG"  # environment: the configuration of the study, for the commands in messages
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -139,8 +140,9 @@ def coming(path: Path) -> Path:
 
 def study_of(path: Path) -> Path | None:
     """results/<study>, where `path` is in it; None: a file of the project or of the user, for which no sidecar vouches."""
-    parts = Path(os.path.relpath(path)).parts
-    return Path(*parts[:2]) if len(parts) > 2 and parts[0] == "results" else None
+    results, parts = Path(os.path.relpath(os.environ.get(RESULTS, "results"))).parts, Path(os.path.relpath(path)).parts
+    named = len(results) + 1
+    return Path(*parts[:named]) if len(parts) > named and parts[: len(results)] == results else None
 
 
 def place(path: Path) -> str:
@@ -226,6 +228,8 @@ def remake(paths: Sequence[Path]) -> str:
     remove = (
         f"rm {'-r ' * any(path.is_dir() for path in there)}{' '.join(shlex.quote(str(path)) for path in there)} && "
     )
+    if RESULTS in os.environ:  # the importer's Snakefile, not `make`, makes them
+        return f"{remove * bool(there)}snakemake {' '.join(names)}"
     config = os.environ.get(CONFIG, "config.yaml" if _default(paths) else "FILE")
     config = "" if config == "config.yaml" else f"CONFIG={shlex.quote(config)} "
     return f"{remove * bool(there)}make run {config}ARGS={shlex.quote(' '.join(names))}"

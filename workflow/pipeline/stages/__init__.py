@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from pipeline.costs.facts import Facts, Need
+from pipeline.home import HERE, Home
 from pipeline.identity import Group
 from pipeline.stages import attacks, behaviour, causal, geometry, judges, sources, tables, training
 from pipeline.stages.stage import Bound
@@ -42,12 +43,12 @@ GROUPS: dict[str, Callable[[Study], list[Group]]] = {
 class Stages:
     """The stages of a study, each bound to it: `stages["sweep"]`, `stages.groups("train")`."""
 
-    def __init__(self, study: Study, facts: Facts, root: Path, share: int = 0):
+    def __init__(self, study: Study, facts: Facts, root: Path, share: int = 0, home: Home = HERE):
         """share: MB of a GPU's memory for each thread of a job, where the jobs of a run share one; 0: they do not."""
-        self.study, self.facts, self.root, self.share = study, facts, root, share
+        self.study, self.facts, self.root, self.share, self.home = study, facts, root, share, home
 
     def _bound(self, name: str, group: Group | None) -> Bound:
-        return Bound(name, STAGES[name], self.study, self.facts, self.root, group, self.share)
+        return Bound(name, STAGES[name], self.study, self.facts, self.root, group, self.share, self.home)
 
     def __getitem__(self, name: str) -> Bound:
         return self._bound(name, None)

@@ -175,8 +175,8 @@ def cleaning(facts: Facts, job: Job) -> Need:
 
 
 STAGES = {
-    "fetch_source": Stage("fetch_source", "sources", fetched, fetching, place="{name}"),
-    "fetch_passing": Stage("fetch_source", "sources", fetched, fetching, place="{name}"),
+    "fetch_source": Stage("fetch_source", "sources", fetched, fetching, place="{name}", online=True),
+    "fetch_passing": Stage("fetch_source", "sources", fetched, fetching, place="{name}", online=True),
     "tiny_model": Stage("tiny_model", "torch", tiny, making),
     "convert_model": Stage("convert_model", "torch", converted, converting, place="{model}"),
     "convert_passing": Stage("convert_model", "torch", converted, converting, place="{model}"),

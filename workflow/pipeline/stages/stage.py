@@ -11,6 +11,7 @@ from pathlib import Path
 from pipeline.costs.facts import Facts, Need
 from pipeline.costs.resources import RESOURCES, stated
 from pipeline.digests import code_digest
+from pipeline.home import HERE, ONLINE, Home
 from pipeline.identity import Group, Job
 from pipeline.study import Study
 
@@ -25,7 +26,8 @@ class Stage:
     """What a rule is besides its files.
 
     script: of workflow/scripts; environment: of envs/; settings: what the script gets as --params, of which a change
-    reruns the job; work: what a job costs; place: what tells its jobs apart (a part of its log's path, with wildcards).
+    reruns the job; work: what a job costs; place: what tells its jobs apart (a part of its log's path, with wildcards);
+    online: it may ask a hub.
     """
 
     script: str
@@ -33,12 +35,13 @@ class Stage:
     settings: Callable[[Study, Job], dict] = lambda study, job: {}
     work: Callable[[Facts, Job], Need] = lambda facts, job: facts.table()  # it runs no model
     place: str = ""
+    online: bool = False
 
 
 @dataclass(frozen=True)
 class Bound:
     """A stage of a study: the parts of its rule. `group`: the steps of a rule that is made for them alone; `share`: MB
-    of GPU memory for each thread, where the jobs of a run share a GPU."""
+    of GPU memory for each thread, where the jobs of a run share a GPU; `home`: where the project stands for them."""
 
     name: str
     stage: Stage
@@ -47,6 +50,7 @@ class Bound:
     root: Path
     group: Group | None = None
     share: int = 0
+    home: Home = HERE
 
     @property
     def rule(self) -> str:
@@ -113,10 +117,10 @@ class Bound:
     @property
     def command(self) -> str:
         before = ONE_THREAD if self.environment != "torch" else HELD if self.share else ""
-        return (
-            f"{before}python workflow/scripts/{self.stage.script}.py"
-            " {params.files} --params {params.settings} --code {params.code} > {log:q} 2>&1"
-        )
+        if self.stage.online and not self.home.imported:
+            before = ONLINE + before
+        script = self.home.command(f"workflow/scripts/{self.stage.script}.py", self.stage.online)
+        return before + script + " {params.files} --params {params.settings} --code {params.code} > {log:q} 2>&1"
 
 
 GUARDS = ("layers", "after")  # inputs that a job waits for and does not read

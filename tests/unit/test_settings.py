@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+import jsonschema
 import pytest
 import yaml
 from pipeline.config_check import check, kind_at
@@ -73,6 +74,18 @@ def test_the_schema_is_printed():
     schema = json.loads(done.stdout)
     assert set(schema["required"]) < set(schema["properties"]) and schema["additionalProperties"] is False
     assert schema["$defs"]["Sweep"]["properties"]["modes"]["uniqueItems"] is True
+    assert (ROOT / "workflow/schemas/config.schema.json").read_text(encoding="utf-8") == done.stdout, (
+        "PYTHONPATH=src python -m safety_geometry.settings.page --schema > workflow/schemas/config.schema.json"
+    )
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=[file.stem for file in SHIPPED])
+def test_the_schema_takes_what_is_shipped_and_nothing_misspelt(file):
+    validator = jsonschema.Draft202012Validator(json.loads((ROOT / "workflow/schemas/config.schema.json").read_text()))
+    config = json.loads(json.dumps(read_config(file)))  # JSON has no keys that are numbers
+    assert [error.json_path for error in validator.iter_errors(config)] == []
+    config["model"]["dtipe"] = config["model"].pop("dtype")
+    assert {error.json_path for error in validator.iter_errors(config)} == {"$.model"}
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=[file.stem for file in SHIPPED])

@@ -17,14 +17,19 @@ from snakemake.scheduling.job_scheduler import JobScheduler
 
 ROOT = Path(__file__).parents[2]
 # Of Snakemake's workflow and packages what its documentation shows; settings of plugins are those of its interfaces.
-PUBLIC_ATTRIBUTES = {"basedir", "cores"}
+PUBLIC_ATTRIBUTES = {"current_basedir", "cores"}
 PUBLIC_MODULES = {"snakemake.utils", "snakemake.logging", "snakemake_interface_logger_plugins"}
 
 # ----------------------------------------------------------------------------------------------------------- the one place
 
 
 def files() -> list[Path]:
-    every = [ROOT / "Snakefile", *(ROOT / "workflow").rglob("*.smk"), *(ROOT / "workflow").rglob("*.py")]
+    every = [
+        ROOT / "Snakefile",
+        ROOT / "workflow/Snakefile",
+        *(ROOT / "workflow").rglob("*.smk"),
+        *(ROOT / "workflow").rglob("*.py"),
+    ]
     return [path for path in every if path != Path(internals.__file__)]
 
 

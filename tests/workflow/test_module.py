@@ -3,11 +3,12 @@ a direct run."""
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
-from harness import CORES, command, copy_project, snakemake
+from harness import CORES, ROOT, command, copy_project, snakemake
 from pipeline.config_file import written
 from test_own import alone
 
@@ -119,6 +120,39 @@ def test_each_snakefile_plans_the_study(project):
     top = snakemake(project, "-n").stdout
     below = snakemake(project, "-n", "--snakefile", "workflow/Snakefile").stdout
     assert jobs(top) == jobs(below) and "all" in jobs(top) and len(jobs(top)) > 30
+
+
+DEPLOYED = """
+configfile: "config/config.yaml"
+
+module safety_geometry:
+    snakefile:
+        github("someone/safety-geometry", path="workflow/Snakefile", tag="v1")
+    config:
+        config
+
+use rule * from safety_geometry
+"""
+
+
+def test_a_repository_that_snakedeploy_names_is_fetched_whole(project, tmp_path):
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=project, check=True)
+
+    for words in (("init", "-q"), ("add", "."), ("commit", "-qm", "all"), ("tag", "v1")):
+        git(*words)
+    folder, settings = tmp_path / "deployed", tmp_path / "gitconfig"
+    shutil.copytree(ROOT / "config", folder / "config")
+    (folder / "workflow").mkdir()
+    (folder / "workflow/Snakefile").write_text(DEPLOYED)
+    settings.write_text(f'[url "{project.as_uri()}"]\n  insteadOf = https://github.com/someone/safety-geometry\n')
+    variables = {"GIT_CONFIG_GLOBAL": str(settings), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    for _ in range(2):  # the second time it is there
+        done = command(folder, "-m", "snakemake", "--cores", "1", "-n", "-p", **variables)
+        assert done.returncode == 0 and {"all", "carriers"} <= set(jobs(done.stdout)), done.stdout
+        (fetched,) = (folder / ".snakemake/safety-geometry").iterdir()
+        assert f"python {fetched}/workflow/scripts/carriers.py" in done.stdout
+        assert "results/my-study/tables/coupling.csv" in done.stdout
 
 
 # ------------------------------------------------------------------------------------------------ it gives the same tables

@@ -56,7 +56,7 @@ class Home:
 HERE = Home()
 
 
-# --------------------------------------------------------------------------------------------- the importer's configuration
+# -------------------------------------------------------------------------------------- the importer's configuration
 
 
 def imported_config(given: Mapping) -> tuple[dict, Layers]:

@@ -1,7 +1,7 @@
 """What the configuration means for the graph: checkpoints, anchors, segments, what is swept and attacked."""
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import cached_property
 from itertools import pairwise
@@ -266,9 +266,9 @@ class Study:
         several = self.processes > 1 and self.config["model"]["device"].startswith("cuda")
         return {"gpu": self.processes} if several else {}
 
-    def launcher(self, gpus: int, settings: str = "workflow/accelerate.yaml") -> str:
+    def launcher(self, gpus: int, file: Callable[[str], str] = str) -> str:
         """What stands before the command of a training job that has so many GPUs (0: not stated): nothing for one
-        process. settings: accelerate's file of them.
+        process. file: where a file of the project stands for the job.
 
         It is no param that reruns jobs: another number of processes gives the same training but for rounding.
         """
@@ -278,9 +278,8 @@ class Study:
         if processes == 1:
             return ""
         sharded = "--use_fsdp " if self.config["train"].get("sharding", "none") == "full" else ""
-        return (
-            f"accelerate launch --config_file {shlex.quote(settings)} --num_processes {processes} {sharded}--no_python "
-        )
+        settings = shlex.quote(file("workflow/accelerate.yaml"))
+        return f"accelerate launch --config_file {settings} --num_processes {processes} {sharded}--no_python "
 
     def answered_groups(self) -> list[Group]:
         """Groups of saves that are no anchors, where these are asked anything."""

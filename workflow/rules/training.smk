@@ -1,7 +1,5 @@
 """Training: every regime is a chain of segments, each a job from one saved state to the next."""
 
-ACCELERATE = home.file("workflow/accelerate.yaml")
-
 # A rule for each segment: how many adapters it saves depends on it, and the outputs of a rule cannot.
 for train in stages.groups("train"):
 
@@ -38,7 +36,7 @@ for train in stages.groups("train"):
             **study.training_gpus,
         params:
             **train.params,
-            launcher=lambda wc, resources: study.launcher(resources.get("gpu", 0), ACCELERATE),
+            launcher=lambda wc, resources: study.launcher(resources.get("gpu", 0), home.file),
         shell:
             "{params.launcher}" + train.command
 

@@ -1,6 +1,7 @@
 """The reference page of keys (docs/configuration.md) and the JSON schema, both made from the models.
 
 python -m safety_geometry.settings.page --schema            prints the JSON schema of a whole configuration
+                                                            (workflow/schemas/config.schema.json)
 python -m safety_geometry.settings.page --keys config.yaml  prints the page of keys, with the values of a file beside
                                                             them
 """
@@ -110,6 +111,24 @@ def _limits(field: Any) -> Iterator[str]:
                 yield f"{sign} {bound:g}"
 
 
+def schema() -> dict:
+    """The JSON schema of a whole configuration: config.yaml with what a study says otherwise."""
+    head = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "safety-geometry: a whole configuration",
+    }
+    return head | {key: value for key, value in _any_of(StudySettings.model_json_schema()).items() if key not in head}
+
+
+def _any_of(part: Any) -> Any:
+    """The same with `anyOf` for `oneOf`: to JSON 1.0 is a number and a whole number, two kinds at once."""
+    if isinstance(part, list):
+        return [_any_of(one) for one in part]
+    if not isinstance(part, dict):
+        return part
+    return {"anyOf" if key == "oneOf" else key: _any_of(value) for key, value in part.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
@@ -117,7 +136,7 @@ def main() -> None:
     what.add_argument("--keys", type=Path, metavar="CONFIG")
     options = parser.parse_args()
     if options.schema:
-        print(json.dumps(StudySettings.model_json_schema(), indent=1))
+        print(json.dumps(schema(), indent=1, ensure_ascii=False))
     else:
         print(page(yaml.safe_load(options.keys.read_text(encoding="utf-8"))), end="")
 

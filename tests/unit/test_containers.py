@@ -89,7 +89,7 @@ def test_hadolint_has_nothing_to_say():
 # -------------------------------------------------------------------------------------------------------------- building
 
 NAME = "safety-geometry-test"
-PLAN = ("snakemake", "--configfile", "configs/smoke.yaml", "-n", "--quiet")
+PLAN = ("snakemake", "--configfile", "configs/smoke.yaml", "-n")
 BUILDERS = {
     # program: whether it works here, how it builds, how it runs
     "docker": (("info",), ("build", "-f", "containers/Dockerfile", "-t", NAME, "."), ("run", "--rm", NAME, *PLAN)),

@@ -7,7 +7,9 @@ decide = stages["claims"]
 draw = stages["figure"]
 
 
-report: "../report/workflow.rst"
+if not home.imported:  # whose report has a first page of its own
+
+    report: "../report/workflow.rst"
 
 
 rule tables:

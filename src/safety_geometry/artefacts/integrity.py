@@ -218,7 +218,8 @@ def advice(faults: Sequence[Fault]) -> str:
     """What to do about them."""
     acceptable = [shlex.quote(str(fault.path)) for fault in faults if fault.acceptable]
     name = acceptable[0] if len(acceptable) == 1 else "..."
-    edit = f"; what was edited on purpose is kept by `make accept FILE={name}`" if acceptable else ""
+    keep = acceptable and RESULTS not in os.environ  # it keeps the project's own
+    edit = f"; what was edited on purpose is kept by `make accept FILE={name}`" if keep else ""
     return f"make anew with `{remake([fault.path for fault in faults])}`{edit}"
 
 

@@ -1,6 +1,7 @@
 """Where the project's files stand for jobs: commands in the project and in an importer's folder, and the paths of a configuration."""
 
 import os
+import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,15 @@ def test_commands_elsewhere_bring_their_environment():
     assert "HF_HUB_OFFLINE=1" not in shlex.split(AWAY.command("workflow/scripts/fetch_source.py", online=True))
     assert AWAY.study("mine") == Path("deep/measured/results/mine")
     assert [name for name, stage in STAGES.items() if stage.online] == ["fetch_source"]
+
+
+def test_rules_ask_where_files_of_the_project_are():
+    for path in (ROOT / "workflow/rules").glob("*.smk"):
+        bare = re.findall(
+            r"""(?<!home\.file\()(?<!ROOT / f)["'](?:data|docs|src|workflow|configs)/""",
+            path.read_text(encoding="utf-8"),
+        )
+        assert bare == [], f"{path.name}: home.file(…)"
 
 
 def test_every_key_that_names_a_file_is_known():

@@ -30,7 +30,8 @@ if not home.imported:
     name_in_advice(Path(next(iter(given_config_files(workflow)), "config.yaml")), ROOT)
     shell.prefix(PREFIX)
 for key in ("seeds", "light_seeds"):
-    if isinstance(given_config(workflow).get(key), list):  # --config 'seeds=[42]' brings them as text
+    # --config 'seeds=[42]' brings them as text; that of an importer may mean something else by the name.
+    if isinstance(given_config(workflow).get(key), list) and isinstance(config.get(key), list):
         config[key] = [int(s) if re.fullmatch("[0-9]+", str(s)) else s for s in config[key]]
 take_out(config)
 study = checked_study(config, layers) if is_main_process(workflow) else Study(config)

@@ -17,6 +17,7 @@ NOT_IN_IT = {
     "results",
     "containers",
     "CITATION.cff",
+    "mkdocs.yml",
     "CHANGELOG.md",
 }  # of what is committed, hidden files apart
 SECTIONS = ("arguments", "files", "post", "environment", "runscript", "test")

@@ -20,7 +20,8 @@ from safety_geometry.settings.study import StudySettings
 AWAY = Home("deep/measured/results/")
 # Files within a source; all others are of this machine.
 WITHIN = {
-    "sources.*.members", "sources.*.file", "judges.embeddings.folder", "prompts.sets.*.targets.files",
+    "sources.*.members", "sources.*.file", "sources.*.subfolder", "checkpoints.*.source.members",
+    "checkpoints.*.source.repo", "checkpoints.*.source.revision", "checkpoints.*.source.subfolder", "judges.embeddings.folder", "prompts.sets.*.targets.files",
     "judges.models.*.template.file", "judges.models.*.contextual_template.file",
 }  # fmt: skip
 (FILE,) = (part for part in get_args(FileName) if isinstance(part, Form))
@@ -38,7 +39,7 @@ def test_commands_elsewhere_bring_their_environment():
     assert {f"PYTHONPATH={ROOT / 'src'}", "HF_HUB_OFFLINE=1", f"{RESULTS}=deep/measured/results/"} < set(words)
     assert "HF_HUB_OFFLINE=1" not in shlex.split(AWAY.command("workflow/scripts/fetch_source.py", online=True))
     assert AWAY.study("mine") == Path("deep/measured/results/mine")
-    assert [name for name, stage in STAGES.items() if stage.online] == ["fetch_source"]
+    assert [name for name, stage in STAGES.items() if stage.online] == ["fetch_source", "fetch_passing"]
 
 
 def test_rules_ask_where_files_of_the_project_are():
@@ -71,6 +72,7 @@ def test_paths_are_the_importer_s_where_it_names_them(tmp_path, monkeypatch):
         "sources": {"own": {"kind": "path", "path": "models/own"}, "full": {"kind": "path", "path": "/full"}},
         "prompts": {"sets": {"mine": {"source": None, "files": ["data/mine.jsonl", "data/smoke_harmful.jsonl"]}}},
         "sweep": {"directions": {"d": {"file": "d.gguf"}}},
+        "checkpoints": {"runs": {"source": {"kind": "path", "path": "runs/step-{step}"}, "steps": [1, 2]}},
     }
     config, layers = imported_config(given)
     sets = config["prompts"]["sets"]
@@ -78,6 +80,7 @@ def test_paths_are_the_importer_s_where_it_names_them(tmp_path, monkeypatch):
     assert sets["benign"]["files"] == [f"{ROOT}/data/benign_instructions.jsonl"]  # not the importer's of that name
     assert config["sources"]["own"]["path"] == f"{tmp_path}/models/own" and config["sources"]["full"]["path"] == "/full"
     assert config["sweep"]["directions"]["d"]["file"] == f"{tmp_path}/d.gguf"
+    assert config["checkpoints"]["runs"]["source"]["path"] == f"{tmp_path}/runs/step-{{step}}"
     assert given["sources"]["own"]["path"] == "models/own" and "config.yaml" in layers  # which it may use besides
 
 

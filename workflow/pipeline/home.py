@@ -87,7 +87,10 @@ def file_keys(keys: Mapping, place: tuple = ()) -> Iterator[tuple[tuple, dict, s
         elif (
             (key in TEXTS and isinstance(value, str))
             or (key == "files" and keys.get("source", ABSENT) is None)
-            or (key == "path" and place[:1] == ("sources",))
+            or (
+                key == "path"
+                and (place[:1] == ("sources",) or (place[:1], place[-1:]) == (("checkpoints",), ("source",)))
+            )
             or (key == "file" and place[:2] == ("sweep", "directions"))
         ):
             yield place, keys, key

@@ -207,7 +207,8 @@ def check_alike(folder: Path, other: Path, system: str | None = None) -> None:
         raise ModelError(
             f"its tokenizer has other tokens than the first step's ({sizes}): make it a trajectory of its own"
         )
-    if len({ChatFormat(tokenizer, system).digest for tokenizer in tokenizers}) > 1:
+    formats = [ChatFormat(tokenizer, system) for tokenizer in tokenizers]
+    if len({(chat.before, chat.after, chat.gap, chat.end) for chat in formats}) > 1:  # however that is written
         none = [i for i, tokenizer in enumerate(tokenizers) if not tokenizer.chat_template]
         why = (
             f" ({('this step', 'the first step')[none[0]]} has no template, and Zephyr's stands in)"

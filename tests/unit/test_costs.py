@@ -32,6 +32,7 @@ PUBLISHED = {
     "qwen2.5-1.5b": 1_543_714_304, "qwen2.5-7b": 7_615_616_512, "gemma-2b": 2_506_172_416, "gemma-2-2b": 2_614_341_888,
     "gemma-2-9b": 9_241_705_984, "llama-3.2-1b": 1_235_814_400, "mistral-7b": 7_241_732_096, "zephyr-7b": 7_241_732_096,
     "llama-2-7b": 6_738_415_616, "llama-2-13b": 13_015_864_320, "llama-3-8b": 8_030_261_248, "llama-3.1-8b": 8_030_261_248,
+    "llama-3.1-tulu-3-8b": 8_030_326_784,
     "qwen3guard-gen-0.6b": 596_049_920, "llama-guard-3-8b": 8_030_261_248, "garak-refusal-detector": 149_000_000, "minos": 395_000_000,
     "olmo-2-0425-1b": 1_484_916_736, "olmo-2-1124-7b": 7_298_617_344, "olmo-3-7b": 7_298_011_136,
     "smollm3-3b": 3_075_098_624, "gemma-3-270m": 268_098_176, "gemma-3-1b": 999_885_952,
@@ -96,7 +97,7 @@ def test_a_shape_counts_the_parameters_of_a_real_model_and_of_its_adapter(tmp_pa
 @pytest.mark.parametrize(
     ("name", "like"),
     [("SmolLM2-135M-Instruct", "smollm2-135m"), ("mistralai/Mistral-7B-v0.1", "mistral-7b"),
-     ("meta-llama/Meta-Llama-3.1-8B-Instruct", "llama-3.1-8b"), ("google/gemma-2-2b-it", "gemma-2-2b"),
+     ("meta-llama/Meta-Llama-3.1-8B-Instruct", "llama-3.1-8b"), ("allenai/Llama-3.1-Tulu-3-8B-SFT", "llama-3.1-tulu-3-8b"), ("google/gemma-2-2b-it", "gemma-2-2b"),
      ("Qwen/Qwen2.5-7B-Instruct", "qwen2.5-7b"), ("allenai/OLMo-2-0425-1B-SFT", "olmo-2-0425-1b"),
      ("allenai/Olmo-3-7B-Think", "olmo-3-7b"), ("microsoft/Phi-4-mini-instruct", "phi-4-mini")],
 )  # fmt: skip
@@ -412,3 +413,11 @@ def test_the_mature_refuser_takes_less_than_two_cpu_hours():
     jobs = [need(f, rule, at) for rule in rules] + [need(f, "convert_model", {"model": "aligned/step0"})]
     assert sum(job.seconds for job in jobs) < 2 * 3600 * 0.85  # two threads do less than twice as much
     assert max(job.memory for job in jobs) < 6000
+
+
+def test_a_folder_that_was_fetched_is_on_the_disk_once():
+    """Its model is made of hard links, whose bytes are those of the source."""
+    f = facts(config("configs/tulu.yaml"), H100)
+    fetched = need(f, "fetch_source", {"name": "tulu_step1"}).disk
+    assert fetched == pytest.approx(2 * KNOWN["llama-3.1-tulu-3-8b"].parameters / 1e6)
+    assert 0 < need(f, "convert_model", {"model": "tulu/step1"}).disk < 1

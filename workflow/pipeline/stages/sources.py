@@ -98,6 +98,7 @@ def clean_rows(study: Study, job: Job) -> dict:
 
 
 EMBEDDER_BYTES = 92e6  # of the model of sentence embeddings
+LINKED = 0.2  # MB of a model folder that is links: its sidecar, and a chat template that the configuration names
 
 
 def fetching(facts: Facts, job: Job) -> Need:
@@ -147,10 +148,11 @@ def _converting(facts: Facts, job: Job) -> Need:
     folder = f"{facts.study.layout.root}/models/{job.other['model']}"
     spec, shape = facts.study.layout.converted()[folder][0], facts.shape_in(folder)
     work = Work(shape, facts.size, loads=0)
-    if spec["format"] != "gguf":  # copied as it is
+    if spec["format"] != "gguf":  # read once to be checked; weights of a folder are hard links to what was fetched
         share = 0.05 if spec["format"] == "adapter" else 1.0
         work.bytes_loaded = 2 * 2 * share * shape.parameters
-        return Need(work.seconds(facts.rates), MODEL, disk=2 * share * shape.parameters / MB)
+        disk = 2 * share * shape.parameters / MB if spec["format"] == "adapter" else LINKED
+        return Need(work.seconds(facts.rates), MODEL, disk=disk)
     weights = shape.parameters * facts.size
     work.seconds_besides = 0.25e-6 * shape.parameters  # unpacking its numbers
     return Need(work.seconds(facts.rates), MODEL + 2 * weights / MB, disk=weights / MB)

@@ -18,13 +18,14 @@ COMMIT, OLDER = "0123456789abcdef0123456789abcdef01234567", "89abcdef0123456789a
 class Hub:
     """`repositories`: name → commit → file → content; a dataset's name begins with ``datasets/``. `main` is the newest commit.
 
-    `large`: files from so many bytes on stand on another host (the name ``localhost``), as the hub's large files do.
+    `branches`: name → branch → commit, of a repository that has more than one. `large`: files from so many bytes on stand on another host (the name ``localhost``), as the hub's large files do.
     `gated`: names of which everything but the list of files is closed. `cut`: a connection ends after so many bytes of a
     file; `resets`: so many connections are reset at the start of a large file; `failure`: every answer has this status;
     `down_after`: so many files are asked for before the hub answers 503.
     """
 
     repositories: dict[str, dict[str, dict[str, bytes]]]
+    branches: dict[str, dict[str, str]] = field(default_factory=dict)
     large: int = 10**9
     gated: set[str] = field(default_factory=set)
     cut: int | None = None
@@ -74,7 +75,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.reply(404, **{"X-Error-Code": "RepoNotFound"})
         what, revision, file = [*path.removeprefix(name + "/").split("/", 2), ""][:3]
         commits = self.hub.repositories[name]
-        commit = next(iter(commits)) if revision == "main" else revision
+        newest = {"main": next(iter(commits))}
+        commit = (newest | self.hub.branches.get(name, {})).get(revision, revision)
         if commit not in commits:
             return self.reply(404, **{"X-Error-Code": "RevisionNotFound"})
         files = commits[commit]

@@ -1,6 +1,7 @@
 """Rendering: positions by brute force over decoded text, one BOS, the end of turn, and what templates cannot do."""
 
 import json
+from pathlib import Path
 
 import pytest
 from conftest import REQUESTS, TEMPLATE, make_tokenizer
@@ -421,3 +422,34 @@ def test_messages_of_a_dialogue_are_text_too(chat, tokenizer):
 def test_private_characters_beside_a_control_token(chat):
     with pytest.raises(TemplateError, match="private characters"):
         chat.render("Hi <|end|> \U000f0001")
+
+
+# Files that stand in for the templates that base models lack: what they write is copied by hand from the pages of the tuned models.
+SMOLLM3 = (
+    "<|im_start|>system\n## Metadata\n\nKnowledge Cutoff Date: June 2025\nToday Date: 26 July 2024\nReasoning Mode: /no_think\n\n"
+    "## Custom Instructions\n\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face.\n\n<|im_end|>\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "prompt", "answered"),
+    [
+        ("zephyr", "<|user|>\nHi<|end|>\n<|assistant|>\n", "<|user|>\nHi<|end|>\n<|assistant|>\nHello<|end|>\n"),
+        (
+            "olmo2",
+            "<|endoftext|><|user|>\nHi\n<|assistant|>\n",
+            "<|endoftext|><|user|>\nHi\n<|assistant|>\nHello<|end|>",
+        ),
+        (
+            "smollm3",
+            SMOLLM3 + "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n",
+            SMOLLM3 + "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\nHello<|im_end|>\n",
+        ),
+    ],
+)
+def test_template_files_of_ready_configurations(name, prompt, answered):
+    template = (Path(__file__).parents[2] / f"data/chat_templates/{name}.jinja").read_text()
+    chat = ChatFormat(make_tokenizer(template=template))
+    assert chat.before + "Hi" + chat.after == prompt
+    assert chat.before + "Hi" + chat.after + chat.gap + "Hello" + chat.end == answered
+    assert "One line" in ChatFormat(make_tokenizer(template=template), "One line").before

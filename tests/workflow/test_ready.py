@@ -53,7 +53,7 @@ def overlay(name: str, hub_url: str) -> dict:
         digest = hashlib.sha256(WORDING.encode()).hexdigest()
         sources["harmbench_wording"] = {"url": f"{hub_url}/eval_utils.py", "sha256": digest}
     return {
-        "sources": sources,
+        **({"sources": sources} if sources else {}),
         "model": {"dtype": "float32", "device": "cpu"},
         "prompts": prompts,
         **{key: smoke[key] for key in whole},

@@ -147,12 +147,17 @@ def check_fetched(served) -> None:
     """Of each repository and revision that is a step the files of a model have come, once, and nothing else."""
     name, _, hub = served
     study = read_study(config_of(name))
-    got = [path for method, path, _ in hub.log if method == "GET" and "/resolve/" in path]
-    weights = [path for path in got if path.endswith(".safetensors")]
-    assert len(weights) == len(set(weights)) and not [path for path in got if path.endswith((".bin", "README.md"))]
     of_steps = {spec["source"] for trajectory in study.brought.values() for spec in trajectory["steps"].values()}
     wanted = {(s["repo"], commit_of(s["repo"], s["revision"])) for n, s in hub_sources(name).items() if n in of_steps}
-    assert wanted <= {tuple(re.match(r"(.+)/resolve/(\w+)/", path).groups()) for path in weights}
+    got = [
+        re.match(r"(.+)/resolve/(\w+)/(.+)", path).groups()
+        for m, path, _ in hub.log
+        if m == "GET" and "/resolve/" in path
+    ]
+    files = [file for file in got if file[:2] in wanted]
+    weights = [file for file in files if file[2].endswith(".safetensors")]
+    assert len(weights) == len(set(weights)) and {file[:2] for file in weights} == wanted
+    assert not [file for file in files if file[2].endswith((".bin", "README.md"))]
 
 
 @pytest.mark.slow

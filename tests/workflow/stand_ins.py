@@ -99,6 +99,10 @@ def tokenizer_of(special: list[str], template: str | None) -> PreTrainedTokenize
     bos, end = special[0], special[min(1, len(special) - 1)]
     if bos in ("<s>", "<|begin_of_text|>"):
         core.post_processor = processors.TemplateProcessing(single=f"{bos} $A", special_tokens=[(bos, 0)])
+    if bos == "[CLS]":  # so that an empty answer has tokens, too
+        core.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=[("[CLS]", 0), ("[SEP]", 1)]
+        )
     pad = "[PAD]" if "[PAD]" in special else end
     return PreTrainedTokenizerFast(
         tokenizer_object=core, bos_token=bos, eos_token=end, pad_token=pad, chat_template=template

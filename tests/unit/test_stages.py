@@ -84,6 +84,12 @@ def hand_labels() -> dict:
     return c
 
 
+def no_labels() -> dict:
+    c = read("config.yaml")
+    c["judges"]["hand_labels"] = None
+    return c
+
+
 class Planner:
     """Plans configurations in a copy of the project, which no results are in."""
 
@@ -181,6 +187,16 @@ def test_rules_tell_their_scripts_what_these_accept(planner):
 def guards(job) -> list[str]:
     named = [job.input[name] for name in GUARDS if name in job.input.keys()]  # noqa: SIM118
     return [path for value in named for path in ([value] if isinstance(value, str) else value)]
+
+
+@pytest.mark.parametrize("config", [no_labels, hand_labels, own])
+def test_the_table_of_judges_has_a_prefix_for_each_file_of_answers(planner, config):
+    ((_, _, params),) = [job for job in planner.jobs(config()) if job[0].rule.name == "judge_agreement"]
+    files = parsed(given(params["files"], planner.folder))
+    settings = json.loads(given(params["settings"], planner.folder)[0])
+    assert len(settings["prefixes"]) == len(files.get("judged", []))
+    assert len(settings.get("verdict_prefixes", [])) == len(files.get("verdicts", []))
+    assert bool(files.get("judged")) == (config is not no_labels)
 
 
 # ----------------------------------------------------------------------------------------------------- words of a shell

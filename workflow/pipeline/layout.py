@@ -220,6 +220,9 @@ class Layout:
     def all_judged(self) -> list[str]:
         return [filled(self.judged(regime, step), seed) for seed, regime, step in self.study.judged_checkpoints()]
 
+    def in_agreement(self) -> list[str]:
+        return [filled(self.judged(regime, step), seed) for seed, regime, step in self.study.in_agreement()]
+
     def suite(self, name: str) -> str:
         """Prompts of a suite: a role, or attacks on requests of role direct."""
         if name == "framings":

@@ -207,6 +207,13 @@ class Study:
         """(seed, regime, step) of the anchors at which all judges that are models are asked."""
         return [point for point in self.judged_checkpoints() if self.anchor_name(*point[1:])]
 
+    def in_agreement(self) -> list[tuple[int, str, int]]:
+        """(seed, regime, step) whose answers the table of judges reads: all where people have labelled some, those that
+        were shown to judges that are models, or none."""
+        if self.config["judges"].get("hand_labels"):
+            return self.judged_checkpoints()
+        return self.compared() if self.model_judges else []
+
     def suites(self, regime: str, step: int, seed: int | None = None) -> dict[str, int | None]:
         """Evaluation suites of a checkpoint, in the order of the configuration: how many first prompts; None: all."""
         wanted = [suite for suite in self.config["completions"]["max_new_tokens"] if suite not in self.suites_left_out]

@@ -40,11 +40,7 @@ if study.has_judges_table:
         input:
             **({"hand_labels": HAND_LABELS} if HAND_LABELS else {}),
             **({"trained": layout.judges_table} if study.labelled else {}),
-            judged=(
-                layout.all_judged()
-                if HAND_LABELS
-                else layout.each(layout.anchor_judged, study.compared()) if study.model_judges else []
-            ),
+            judged=layout.in_agreement(),
             verdicts=layout.compared_verdicts(),
         output:
             table=reported("judges"),

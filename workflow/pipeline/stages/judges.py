@@ -36,8 +36,8 @@ def embedded(study: Study) -> dict:
 
 
 def agreement(study: Study, job: Job) -> dict:
-    judged = study.judged_checkpoints() if study.config["judges"].get("hand_labels") else study.compared()
-    settings = {"seed": study.config["statistics"]["seed"], "prefixes": [_prefix(*point) for point in judged]}
+    judged = [_prefix(*point) for point in study.in_agreement()]
+    settings = {"seed": study.config["statistics"]["seed"], "prefixes": judged}
     if study.model_judges:
         asked = [_prefix(*point) for _ in study.model_judges for point in study.compared()]
         settings["verdict_prefixes"] = asked

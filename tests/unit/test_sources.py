@@ -348,7 +348,7 @@ def test_a_full_disk_asks_no_mirror(server, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"kind": "path", "path": "x"}, "only a source of kind url has mirrors"),
+        ({"kind": "path", "path": "x"}, "is not of a source of kind path"),
         ({"kind": "url", "url": "https://b/y", "sha256": SHA}, "lists url itself"),
         ({"kind": "url", "url": "https://a/y", "members": ["data"]}, "needs a sha256, without which a mirror"),
         ({"kind": "url", "url": "https://a/y", "members": [{"path": "data"}]}, "needs a sha256, without which a mirror"),
@@ -358,6 +358,21 @@ def test_a_full_disk_asks_no_mirror(server, tmp_path, monkeypatch):
 def test_mirrors_that_cannot_be(spec, message):
     with pytest.raises(ValidationError, match=message):
         Source.model_validate(spec | {"mirrors": ["https://b/y"]})
+
+
+@pytest.mark.parametrize(
+    ("spec", "key"),
+    [
+        ({"kind": "hub", "repo": "a/b", "revision": "main", "version": "1.0"}, "version"),
+        ({"kind": "path", "path": "x", "url": "https://a/y"}, "url"),
+        ({"kind": "url", "url": "https://a/y", "sha256": SHA, "link": True}, "link"),
+        ({"kind": "package", "name": "a", "version": "1", "sha256": SHA, "members": ["x"], "revision": "main"}, "revision"),
+    ],
+)  # fmt: skip
+def test_keys_of_another_kind_which_config_yaml_may_have_left_are_refused_before_the_start(spec, key):
+    with pytest.raises(ValidationError, match=f"is not of a source of kind {spec['kind']}; take it out, by null"):
+        Source.model_validate(spec)
+    Source.model_validate({name: value for name, value in spec.items() if name != key})
 
 
 def test_url_no_server(tmp_path):

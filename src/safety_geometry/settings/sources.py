@@ -55,6 +55,14 @@ NEEDS = {
 }  # fmt: skip
 
 
+READS = {  # what a source of a kind may have
+    "package": (*NEEDS["package"], *JOINED),
+    "hub": (*NEEDS["hub"], "repo_type", "members", "subfolder", "only"),
+    "url": (*NEEDS["url"], "sha256", "file", "members", "mirrors"),
+    "path": (*NEEDS["path"], "sha256", "members", "link"),
+}
+
+
 class Source(Settings):
     """Something that is fetched, or found on this machine. A wrong hash stops the run."""
 
@@ -103,6 +111,15 @@ class Source(Settings):
         joined = self.kind == "package" and self.parts is not None
         if self.parts is not None and (unread := [name for name in NOT_JOINED if getattr(self, name) is not None]):
             raise refused(unread[0], getattr(self, unread[0]), "has to be left out beside parts: each has its own")
+        known = {"kind", "licence", *READS[self.kind]}
+        if foreign := [
+            name for name in type(self).model_fields if name not in known and getattr(self, name) is not None
+        ]:
+            fix = (
+                f"is not of a source of kind {self.kind}; take it out, by null where config.yaml has it under this name,"
+                " or give this source another name"
+            )
+            raise refused(foreign[0], getattr(self, foreign[0]), fix)
         if self.mirrors is not None:
             self._check_mirrors()
         if self.subfolder is not None and not _inside(self.subfolder):
@@ -116,8 +133,6 @@ class Source(Settings):
         return self
 
     def _check_mirrors(self) -> None:
-        if self.kind != "url":
-            raise refused("mirrors", self.mirrors, f"only a source of kind url has mirrors, and this is a {self.kind}")
         if self.url in self.mirrors:
             raise refused("mirrors", self.mirrors, "lists url itself; leave it out")
         unpinned = [m for m in self.members or [] if isinstance(m, str) or m.sha256 is None]

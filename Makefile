@@ -93,7 +93,7 @@ test: $(VENV)/.dev ## all tests but the long ones and those of clusters and cond
 	@python -m pytest tests/unit -m "not long" -n 2 $(ARGS)
 	@python -m pytest tests/workflow -m "not long" -n 2 --dist loadfile $(ARGS)
 
-test-long: $(VENV)/.dev ## the smoke study once more from exported checkpoints, and trained by two processes; the ready configurations on stand-ins; all simulated runs of the claims
+test-long: $(VENV)/.dev ## the smoke study once more from exported checkpoints, and trained by two processes; the ready configurations on stand-ins, a module's tables, weights that pass; all simulated runs of the claims
 	@python -m pytest tests/unit tests/workflow -m long $(ARGS)
 
 test-unit: $(VENV)/.dev ## the unit tests only

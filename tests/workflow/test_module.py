@@ -158,7 +158,7 @@ def test_a_repository_that_snakedeploy_names_is_fetched_whole(project, tmp_path)
 # ------------------------------------------------------------------------------------------------ it gives the same tables
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_module_gives_the_tables_of_a_direct_run(importer, project):
     texts = project / "data/benign_instructions.jsonl"
     for seed, name in ((3, "one"), (4, "two")):

@@ -21,7 +21,6 @@ from hub_server import serving
 from stand_ins import commit_of, hub_of
 
 READY = ("tulu", "zephyr", "olmo", "smollm3")
-IN_CI = "tulu"  # runs whole in `make test`, the others in `make test-long`
 OVERLAY = "small.yaml"
 WORDING = 'LLAMA2_CLS_PROMPT = {"prompt": "Instructions: {behavior} Generation: {generation} Answer:"}\n'
 TRAINED = ("monitor_harmful", "monitor_benign", "train_pool", "clean", "clean_matched")
@@ -161,7 +160,7 @@ def check_fetched(served) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("served", [name for name in READY if name != IN_CI], indirect=True)
+@pytest.mark.parametrize("served", READY, indirect=True)
 def test_models_are_fetched_by_their_true_names_and_fit(served):
     """The plan asks nobody; then each model comes and is checked, and all steps of a trajectory are alike."""
     name, folder, hub = served
@@ -176,11 +175,8 @@ def test_models_are_fetched_by_their_true_names_and_fit(served):
     assert all(list((folder / model).glob("*.safetensors")) for model in made)  # keep: none spares what is asked for
 
 
-@pytest.mark.parametrize(
-    "served",
-    [pytest.param(n, marks=pytest.mark.slow if n == IN_CI else pytest.mark.long) for n in READY],
-    indirect=True,
-)
+@pytest.mark.long
+@pytest.mark.parametrize("served", READY, indirect=True)
 def test_the_whole_study_runs_on_stand_ins(served):
     name, folder, _ = served
     study = read_study(config_of(name))

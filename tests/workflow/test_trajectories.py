@@ -105,7 +105,7 @@ class Watched(list):
             self.seen.append(sorted(path.name for path in self.folder.glob("step*") if path.is_dir()))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_few_models_are_on_the_disk_at_a_time_and_none_at_the_end(project, tmp_path, monkeypatch, repository):
     for name, value in (("HF_HOME", str(tmp_path / "home")), ("HF_HUB_DISABLE_XET", "1"), ("HF_HUB_OFFLINE", "0")):
         monkeypatch.setenv(name, value)

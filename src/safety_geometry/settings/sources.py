@@ -116,8 +116,8 @@ class Source(Settings):
             name for name in type(self).model_fields if name not in known and getattr(self, name) is not None
         ]:
             fix = (
-                f"is not of a source of kind {self.kind}; take it out, by null where config.yaml has it under this name,"
-                " or give this source another name"
+                f"is not of a source of kind {self.kind}; take it out, by null where config.yaml has it under this"
+                " name, or give this source another name"
             )
             raise refused(foreign[0], getattr(self, foreign[0]), fix)
         if self.mirrors is not None:

@@ -217,11 +217,9 @@ class Layout:
     def judged(self, regime: str, step: int) -> str:
         return f"{self.seed}/judged/{self._apart(regime, step)}/judged.csv"
 
-    def all_judged(self) -> list[str]:
-        return [filled(self.judged(regime, step), seed) for seed, regime, step in self.study.judged_checkpoints()]
-
-    def in_agreement(self) -> list[str]:
-        return [filled(self.judged(regime, step), seed) for seed, regime, step in self.study.in_agreement()]
+    def all_judged(self, points: Iterable[tuple[int, str, int]]) -> list[str]:
+        """Judged answers of each (seed, regime, step)."""
+        return [filled(self.judged(regime, step), seed) for seed, regime, step in points]
 
     def suite(self, name: str) -> str:
         """Prompts of a suite: a role, or attacks on requests of role direct."""

@@ -40,7 +40,7 @@ if study.has_judges_table:
         input:
             **({"hand_labels": HAND_LABELS} if HAND_LABELS else {}),
             **({"trained": layout.judges_table} if study.labelled else {}),
-            judged=layout.in_agreement(),
+            judged=layout.all_judged(study.in_agreement()),
             verdicts=layout.compared_verdicts(),
         output:
             table=reported("judges"),

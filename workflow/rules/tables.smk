@@ -19,7 +19,7 @@ rule tables:
             for name in tables.OF_REGIMES
         },
         training_parts=expand(layout.training_table, seed=study.all_seeds) if study.regimes else [],
-        judged=layout.all_judged(),
+        judged=layout.all_judged(study.judged_checkpoints()),
     output:
         **{name: reported(name) for name in tables.together(study)},
     log:

@@ -135,10 +135,15 @@ def draw(ax: Axes, points: pd.DataFrame, look: dict, shift: float = 0.0, **extra
 HOLLOW = {"markerfacecolor": "white", "linestyle": ":"}  # R read where it is no R of the checkpoint's own
 
 
+def r_statuses(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """`regime, r_status` of the table coupling; no rows where it is not given."""
+    coupling, columns = tables.get("coupling"), ["regime", "r_status"]
+    return pd.DataFrame(columns=columns) if coupling is None or "r_status" not in coupling else coupling[columns]
+
+
 def hollow_note(tables: Mapping[str, pd.DataFrame]) -> str:
     """What a HOLLOW mark is, by the table coupling; where that is not given, both that it may be."""
-    coupling = tables.get("coupling")
-    known = set() if coupling is None or "r_status" not in coupling else set(coupling["r_status"])
+    known = set(r_statuses(tables)["r_status"])
     sites = {"reference": "at a reference anchor's R", "candidate": "at the best candidate, which is no R"}
     read = [words for status, words in sites.items() if status in known or not known & set(sites)]
     return f"hollow: no R of its own, read {', or '.join(read)}"
@@ -146,10 +151,8 @@ def hollow_note(tables: Mapping[str, pd.DataFrame]) -> str:
 
 def candidates_note(tables: Mapping[str, pd.DataFrame]) -> str:
     """Of which regimes R is read at a candidate that is no R, by the table coupling; empty where of none."""
-    coupling = tables.get("coupling")
-    if coupling is None or "r_status" not in coupling:
-        return ""
-    regimes = dict.fromkeys(coupling.loc[coupling["r_status"] == "candidate", "regime"])
+    rows = r_statuses(tables)
+    regimes = dict.fromkeys(rows.loc[rows["r_status"] == "candidate", "regime"])
     return f"; no R, read at the best candidate: {', '.join(regimes)}" if regimes else ""
 
 

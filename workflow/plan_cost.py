@@ -9,12 +9,12 @@ import argparse
 import csv
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline import ROOT
-from pipeline.config_file import read_study
+from pipeline.config_file import overlay_of, read_study
 from pipeline.costs.check import COLUMNS, compare
 from pipeline.costs.facts import Facts, Need
 from pipeline.costs.rates import Rates, read_rates
@@ -29,6 +29,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--configfile", default="config.yaml")
+    parser.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="overlay of the configuration")
     parser.add_argument("--all", action="store_true", help="also what is done already")
     parser.add_argument("--rules", action="store_true", help="a line for each rule under its stage")
     parser.add_argument(
@@ -44,21 +45,22 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, help="write --against to a file too")
     options = parser.parse_args()
     os.chdir(ROOT)
-    study = read_study(Path(options.configfile))
+    overlay = overlay_of(options.config)
+    study = read_study(Path(options.configfile), overlay)
     files = [options.rates] if options.rates else None
     rates = read_rates(study.config["model"]["device"], ROOT, options.device, files)
     stages = Stages(study, Facts(study, rates, ROOT / study.layout.root), ROOT)
-    jobs = planned(Path(options.configfile), options.all or options.against is not None)
+    jobs = planned(Path(options.configfile), options.all or options.against is not None, overlay)
     if options.against is None:
         print("\n".join(lines(stages, by_rule(stages, jobs), options.rules)))
     else:
         print("\n".join(beside(stages, jobs, options.against, options.csv)))
 
 
-def planned(config: Path, everything: bool = False) -> list:
+def planned(config: Path, everything: bool = False, overlay: Mapping | None = None) -> list:
     """Every job that Snakemake would run: `rule.name`, `wildcards_dict`, `benchmark`."""
     try:
-        return dry_run(ROOT, config, everything, cores=1)[0]
+        return dry_run(ROOT, config, everything, cores=1, overlay=overlay)[0]
     except PlanError as error:
         sys.exit(f"error: {error}")
 

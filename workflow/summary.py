@@ -4,8 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-import yaml
-from pipeline.config_file import read_config
+from pipeline.config_file import overlay_of, read_config
 from pipeline.study import Study
 from pipeline.summary import write
 
@@ -17,8 +16,7 @@ def main() -> None:
     parser.add_argument("--configfile", type=Path, default="config.yaml", help="configuration of the study")
     parser.add_argument("--config", nargs="+", default=[], metavar="KEY=VALUE", help="overlay of the configuration")
     arguments = parser.parse_args()
-    overlay = {key: yaml.safe_load(value) for key, _, value in (pair.partition("=") for pair in arguments.config)}
-    study = Study(read_config(arguments.configfile, overlay))
+    study = Study(read_config(arguments.configfile, overlay_of(arguments.config)))
     try:
         print(f"Summary: {write(study, Path(study.layout.root))}")
     except (ArtefactError, OSError) as error:

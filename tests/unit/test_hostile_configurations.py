@@ -11,7 +11,7 @@ import pytest
 import yaml
 from pipeline import strict_yaml
 from pipeline.combinations import reads_as_value
-from pipeline.config_file import checked_study, read_config, read_study, results_folder
+from pipeline.config_file import checked_study, overlay_of, read_config, read_study, results_folder
 
 ROOT = Path(__file__).parents[2]
 WORD = "a name of at most 64 letters, digits, _ and -"
@@ -286,6 +286,17 @@ def test_the_same_in_other_writings(tmp_path):
         "b": {"x": 3, "y": 2},
         "c": {"x": 1, "y": 2},
     }
+
+
+@pytest.mark.parametrize("pair", ["seeds", "seeds=[42", "a={b"])
+def test_what_is_no_key_and_value_is_told(pair):
+    assert overlay_of(["seeds=[42]", "model={device: cpu}", "x="]) == {
+        "seeds": [42],
+        "model": {"device": "cpu"},
+        "x": None,
+    }
+    with pytest.raises(SystemExit, match=r"^config error: --config .*not KEY=VALUE"):
+        overlay_of(["study=x", pair])
 
 
 @pytest.mark.parametrize("pair", ["study=../x", "study=no", "study=7", "study=a b", "study="])

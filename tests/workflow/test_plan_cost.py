@@ -54,6 +54,12 @@ def test_jobs_are_those_of_the_plan(project):
     assert not (project / "results").exists()
 
 
+def test_keys_of_the_command_line_lie_over_the_file(project):
+    text = said(project, "configs/full.yaml", "--config", "seeds=[43]", "study=one")
+    assert text.startswith("study one, 1 seed(s)")
+    assert int(columns(text)["training"][0]) == 7  # two segments of each of three regimes, and the table
+
+
 def test_a_7b_study_on_gpus(seven):
     text = said(seven, SEVEN)
     table = columns(text)

@@ -222,11 +222,25 @@ def read_config(path: Path, overlay: Mapping | None = None) -> dict:
     return checked_study(merged(layers), layers, together=False).config
 
 
-def read_study(path: Path) -> Study:
-    """The study of a configuration file. Raises SystemExit as `read_config`, and for settings that cannot go
-    together."""
-    layers = read_layers([path])
+def read_study(path: Path, overlay: Mapping | None = None) -> Study:
+    """The study of a configuration file, with the keys of `overlay` laid over it. Raises SystemExit as `read_config`,
+    and for settings that cannot go together."""
+    layers = read_layers([path], overlay)
     return checked_study(merged(layers), layers)
+
+
+def overlay_of(pairs: Sequence[str]) -> dict:
+    """The keys of the KEY=VALUE pairs of `--config`. Raises SystemExit for what is no such pair, or no YAML."""
+    overlay = {}
+    for pair in pairs:
+        key, is_pair, value = pair.partition("=")
+        try:
+            overlay[key] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            is_pair = ""
+        if not is_pair:
+            raise SystemExit(f"config error: --config {pair}: not KEY=VALUE, as in --config 'seeds=[42]'")
+    return overlay
 
 
 def results_folder(path: Path, overlay: Sequence[str]) -> Path:
@@ -242,8 +256,7 @@ def results_folder(path: Path, overlay: Sequence[str]) -> Path:
 
 def device_of(path: Path, overlay: Sequence[str]) -> str:
     """`model.device` of a configuration file, given the KEY=VALUE pairs that Snakemake lays over it."""
-    pairs = dict(pair.split("=", 1) for pair in overlay if "=" in pair)
-    model = yaml.safe_load(pairs.get("model", "null"))
+    model = overlay_of(overlay).get("model")
     return read_config(path, {"model": model} if isinstance(model, Mapping) else None)["model"]["device"]
 
 

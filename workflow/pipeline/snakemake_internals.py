@@ -109,10 +109,12 @@ class PlanError(Exception):
     """Snakemake cannot plan; with what it said."""
 
 
-def dry_run(root: Path, config: Path, everything: bool = False, cores: int = 2) -> tuple[list, Mapping]:
+def dry_run(
+    root: Path, config: Path, everything: bool = False, cores: int = 2, overlay: Mapping | None = None
+) -> tuple[list, Mapping]:
     """`planned_jobs` of a run with the project's profile, and the resources that limit them. The API runs plans and
     hands none out; asked in this process, a plan takes no start of Python and needs no reading of text. everything:
-    also what is done already.
+    also what is done already; overlay: keys that lie over those of the file.
 
     Raises:
         PlanError: the configuration is wrong, or a file that nothing makes is missing.
@@ -146,7 +148,7 @@ def dry_run(root: Path, config: Path, everything: bool = False, cores: int = 2) 
         ):
             workflow = api.workflow(
                 resource_settings=ResourceSettings(cores=cores),
-                config_settings=ConfigSettings(configfiles=[config.resolve()]),
+                config_settings=ConfigSettings(configfiles=[config.resolve()], config=dict(overlay or {})),
                 workflow_settings=WorkflowSettings(),
                 snakefile=root / "Snakefile",
                 workdir=root,

@@ -4,7 +4,8 @@ nanoGCG needs an older transformers and gets an environment of its own below --w
 child process on the same model, prompt, start, width, top-k, dtype, threads and allowed tokens.
 
 a  exact scoring: candidates a second for one case on the same candidates, whose losses must agree, and the whole step with
-   gradient, proposal and filter; beside it the floor: the tokens that have to be run over the measured rate of forward passes
+   gradient, proposal and filter; beside it the floor: the tokens that have to be run over the measured rate of forward passes; and, of a
+   model that is not in bfloat16, the time with a draft in bfloat16 that leaves an eighth for exact scoring, and whether the best is the same
 b  wall time to the loss at which nanoGCG ends, by a search without `echo` and then by one with it (a better search, not a faster
    engine; final losses are recomputed without any cache); and how many of nanoGCG's final suffixes are other tokens once the whole
    conversation is tokenised, so that their loss is not that of the text
@@ -35,6 +36,7 @@ from safety_geometry.attacks.gcg.batches import BatchSize
 from safety_geometry.attacks.gcg.candidates import propose
 from safety_geometry.attacks.gcg.losses import TOLERANCE
 from safety_geometry.attacks.gcg.scoring import look, prefix, score
+from safety_geometry.attacks.gcg.screening import Probe, scorer
 from safety_geometry.attacks.gcg.search import GCGConfig, attack, attack_many
 from safety_geometry.attacks.gcg.suffix import Suffix, allowed_tokens, initial_suffix, surviving
 from safety_geometry.models.chat import ChatFormat
@@ -170,6 +172,17 @@ def scoring(options, runner, chat, allowed, case: Suffix, peer: Peer, rate: floa
         theirs.append(peer.call("score", case, batch_size=best, **ask))
         if 0 in tries:
             default.append(theirs[-1] if best == 0 else peer.call("score", case, batch_size=0, **ask))
+    drafted = {}
+    if runner.dtype != torch.bfloat16:
+        scoring_by_draft = scorer(runner, Probe(draft="bfloat16"))
+        (current,) = look(runner, [case], [before], BatchSize.on(runner.device, config.batch_size), None)
+        times = []
+        for _ in range(options.repeats):
+            started = now()
+            (kept,) = scoring_by_draft([current], [rows], BatchSize.on(runner.device, config.batch_size), None)
+            times.append(now() - started)
+        drafted = {"drafted_s": min(times), "drafted_ratio": min(ours) / min(times),
+                   "drafted_regret": float(kept.losses.min() - losses.min())}  # fmt: skip
     changed = (rows != torch.tensor(case.tokens)).int().argmax(1)
     needed = int((len(case.ids) - 1 - case.start - changed).sum())
     n = len(rows)
@@ -182,7 +195,7 @@ def scoring(options, runner, chat, allowed, case: Suffix, peer: Peer, rate: floa
         "floor_share": needed / rate / fast, "engine_runs_s": ours, "nanogcg_runs_s": [t["seconds"] for t in theirs],
         "nanogcg_batches_s": {str(k): v["seconds"] for k, v in tries.items()},
         "largest_difference": float((losses - torch.tensor(theirs[0]["losses"])).abs().max()), "tolerance": TOLERANCE[runner.dtype],
-    }  # fmt: skip
+    } | drafted  # fmt: skip
 
 
 def forward_rate(runner: Runner, case: Suffix) -> float:

@@ -21,6 +21,13 @@ def show_scoring(result: dict) -> None:
         ("share of the floor reached", f"{a['floor_share']:.0%}"),
         ("largest difference of losses", f"{a['largest_difference']:.1e}{'' if a['largest_difference'] < a['tolerance'] else '  NO AGREEMENT'}"),
     ]  # fmt: skip
+    if "drafted_s" in a:
+        lines.append(
+            (
+                "with a draft in bfloat16",
+                f"{a['drafted_s']:.2f} s, ratio {a['drafted_ratio']:.2f}; loss of the best above that of all {a['drafted_regret']:.1e}",
+            )
+        )
     for name, value in lines:
         print(f"a  {name:<40}{value}", flush=True)
 

@@ -88,6 +88,7 @@ def test_our_side_runs_and_a_failed_run_costs_no_other(benchmark, monkeypatch, t
     work = 2 * 2 * block * a["needed_tokens"] + 2 * 424 * 32 * a["width"] * a["targets"]
     assert float(rows["a"]["engine_share"]) == pytest.approx(work / a["engine_s"] / found["matrix_rate"], rel=1e-4)
     work = 2 * (2 * block + 424 * 32) * a["width"] * a["run_by_nanogcg"]
+    assert a["drafted_s"] > 0 and a["drafted_regret"] >= 0  # never better than the best of all
     assert float(rows["a"]["other_share"]) == pytest.approx(work / 9.0 / found["matrix_rate"], rel=1e-4)
     told = capsys.readouterr().out
     assert "1 of 4 runs failed; 0 of 3 final suffixes are other tokens" in told and "c  2 cases" in told

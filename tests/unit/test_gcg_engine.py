@@ -1,5 +1,6 @@
 """Several cases in one batch: alone equals together, cached equals plain, resumed equals one go; and the options."""
 
+import copy
 import json
 import math
 from dataclasses import replace
@@ -9,12 +10,13 @@ import torch
 from conftest import FAMILIES, REQUESTS, VOCABULARY
 
 from safety_geometry.attacks.gcg import scoring as gcg_scoring
+from safety_geometry.attacks.gcg import screening
 from safety_geometry.attacks.gcg import search as gcg
 from safety_geometry.attacks.gcg.batches import OVERHEAD, BatchSize, plan
 from safety_geometry.attacks.gcg.candidates import echo_phrase, merged, propose
 from safety_geometry.attacks.gcg.losses import CacheError, mellowmax, uncached_loss
 from safety_geometry.attacks.gcg.scoring import check_cache, draft, look, prefix, score
-from safety_geometry.attacks.gcg.screening import Probe, screen, spearman
+from safety_geometry.attacks.gcg.screening import Probe, scorer, screen, spearman
 from safety_geometry.attacks.gcg.search import GCGConfig, attack, attack_many
 from safety_geometry.attacks.gcg.suffix import allowed_tokens, initial_suffix
 from safety_geometry.models.memory import LessMemory
@@ -105,6 +107,7 @@ OPTIONS = {
     "all": {"merge": 4, "buffer": 2, "mellowmax": 2.0, "stop_loss": 0.01},
     "probe": {"probe": {"layers": 2, "share": 4, "reduction": 2}, "merge": 3},
     "gradient": {"probe": {"layers": 2, "share": 4, "reduction": 2, "draft": "gradient"}, "merge": 3},
+    "bfloat16": {"probe": {"draft": "bfloat16", "reduction": 2}, "merge": 3},
     "few": {"width": 2},
     "echo": {"echo": 4, "merge": 3, "probe": {"layers": 2, "share": 4, "reduction": 2}},
     "momentum": {"momentum": 0.6, "lsgm": 0.5, "buffer": 2},
@@ -190,7 +193,7 @@ def test_a_candidate_without_a_loss_costs_the_others_nothing(llama, chat, cases,
     config = GCGConfig(steps=2, width=12, top_k=20, suffix_length=len(cases[0].tokens), batch_size=32)
     whole = attack(Runner(llama), chat, cases[0], config, allowed, 1)
     assert whole.losses[-1] < whole.losses[0]
-    honest = gcg.score
+    honest = screening.score
 
     def broken(*arguments, **options):
         found = honest(*arguments, **options)
@@ -198,11 +201,13 @@ def test_a_candidate_without_a_loss_costs_the_others_nothing(llama, chat, cases,
             own.losses[own.losses.argmax()] = math.nan
         return found
 
-    monkeypatch.setattr(gcg, "score", broken)
+    monkeypatch.setattr(screening, "score", broken)
     found = attack(Runner(llama), chat, cases[0], config, allowed, 1)
     assert found.losses == whole.losses and found.suffix.ids == whole.suffix.ids
     assert found.scored == whole.scored - 2  # one in each step
-    monkeypatch.setattr(gcg, "score", lambda *a, **k: [replace(s, losses=s.losses * math.nan) for s in honest(*a, **k)])
+    monkeypatch.setattr(
+        screening, "score", lambda *a, **k: [replace(s, losses=s.losses * math.nan) for s in honest(*a, **k)]
+    )
     none = attack(Runner(llama), chat, cases[0], config, allowed, 1)
     assert none.losses == [whole.losses[0]] * 3 and none.scored == 0
 
@@ -328,8 +333,36 @@ def test_probe_sampling(llama64, chat, cases, allowed):
         screen(runner, currents, candidates, BatchSize(64), None, Probe(4))
     with pytest.raises(ValueError, match="at least 1"):
         GCGConfig(steps=1, width=1, probe={"layers": 0})
-    with pytest.raises(ValueError, match="'head' or 'gradient'"):
+    with pytest.raises(ValueError, match="'head', 'gradient' or 'bfloat16'"):
         Probe(2, draft="tail")
+    with pytest.raises(ValueError, match="'head' needs layers"):
+        Probe()
+
+
+def test_a_draft_in_bfloat16(llama, chat, cases, allowed):
+    """The best eighth by the model in bfloat16 is scored exactly, in the model's own dtype, the rest not at all."""
+    runner = Runner(llama)
+    currents = looked(runner, cases)
+    candidates = [several(c, allowed, 40) for c in currents]
+    exact = score(runner, currents, candidates, BatchSize(64), None)
+    before = [p.clone() for p in llama.parameters()]
+    found = scorer(runner, Probe(draft="bfloat16"))(currents, candidates, BatchSize(64), None)
+    for full, got in zip(exact, found, strict=True):
+        kept = got.losses.isfinite()
+        assert kept.sum() == 5 and got.losses.dtype == torch.float32
+        torch.testing.assert_close(got.losses[kept], full.losses[kept], atol=1e-5, rtol=0)
+        assert full.losses[kept].max() <= full.losses.sort().values[:12].max()  # nearly those of the model
+        assert full.tokens < got.tokens < 1.3 * full.tokens
+    assert all(torch.equal(p, q) and p.dtype == q.dtype for p, q in zip(before, llama.parameters(), strict=True))
+    all_kept = scorer(runner, Probe(draft="bfloat16", reduction=1))(currents, candidates, BatchSize(64), None)
+    for full, got in zip(exact, all_kept, strict=True):
+        torch.testing.assert_close(got.losses, full.losses, atol=1e-5, rtol=0)
+    with pytest.raises(ValueError, match="and so is the model"):
+        scorer(Runner(copy.deepcopy(llama).to(torch.bfloat16)), Probe(draft="bfloat16"))
+    with pytest.raises(ValueError, match="sharded"):
+        scorer(runner, Probe(draft="bfloat16"), sharded=True)
+    with pytest.raises(ValueError, match="'bfloat16' takes no layers"):
+        Probe(2, draft="bfloat16")
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])

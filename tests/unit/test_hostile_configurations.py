@@ -139,6 +139,13 @@ VALUES = [
     ({"refusal.layers": [1.0, 3]}, "refusal.layers[0] = 1.0", f"{WHOLE}; write 1"),
     ({"transfer.sources": {"sft": [4.0]}}, "transfer.sources.sft[0] = 4.0", "reference or a whole number; write 4"),
     ({"statistics.bootstrap": 10**12}, "statistics.bootstrap = 1000000000000", "at most"),
+    ({"attacks.gcg.probe": {"draft": "head"}}, "attacks.gcg.probe.layers = None", "the draft head needs layers"),
+    ({"pool.gcg.probe": {"draft": "bfloat16", "layers": 2}}, "pool.gcg.probe.layers = 2", "takes no layers"),
+    (
+        {"attacks.gcg.probe": {"draft": "bfloat16"}, "model.dtype": "bfloat16"},
+        "attacks.gcg.probe.draft = 'bfloat16'",
+        "is the dtype of the model",
+    ),
     # ------------------------------------------------------------------------- what is known before a model is run
     ({"coupling.fixed_layers": [2, 9]}, "coupling.fixed_layers has 9", "model base has 6 blocks, 0 to 5"),
     ({"refusal.layers": [6]}, "refusal.layers has 6", "take out what is beyond"),

@@ -433,6 +433,7 @@ def _attacks(study: Study) -> None:
         if wanted > templates:
             raise ConfigError(f"attacks.{key}", wanted, f"data/autodan_seeds.jsonl has {templates}")
     _starts(study)
+    _drafts(study)
     if universal := attacks.get("universal"):
         _universal(study, universal)
 
@@ -449,6 +450,20 @@ def _starts(study: Study) -> None:
             f"is the start of pool.gcg too, a string that r2d2 regimes are trained to refuse; write {RANDOM}, or"
             " another token",
         )
+
+
+def _drafts(study: Study) -> None:
+    """A draft in bfloat16 is of a model in another dtype."""
+    if study.config["model"]["dtype"] != "bfloat16":
+        return
+    for section in ("attacks", "pool"):
+        probe = study.config.get(section, {}).get("gcg", {}).get("probe")
+        if probe and probe.get("draft") == "bfloat16":
+            raise ConfigError(
+                f"{section}.gcg.probe.draft",
+                "bfloat16",
+                "is the dtype of the model (model.dtype) too; write probe: null",
+            )
 
 
 def _universal(study: Study, universal: Mapping) -> None:

@@ -22,8 +22,8 @@ def layers_of(study: Study, name: str) -> dict[str, list[int]]:
 
 
 def _draft(gcg: dict) -> list[int]:
-    """Blocks of the draft that screens the candidates of an attack, where there is one."""
-    return [gcg["probe"]["layers"]] if gcg.get("probe") else []
+    """Blocks of the draft that screens the candidates of an attack, where there is one that has not all of them."""
+    return [gcg["probe"]["layers"]] if (gcg.get("probe") or {}).get("layers") else []
 
 
 def limits_of(study: Study, name: str) -> dict[str, dict[str, int]]:

@@ -21,14 +21,26 @@ from safety_geometry.settings.kinds import (
 
 
 class Probe(Settings):
-    """The first layers of the model screen the candidates of an attack."""
+    """A draft of the model screens the candidates of an attack."""
 
-    layers: Count = key("Blocks of the draft: the first of the model.")
+    layers: Count = optional("Blocks of the draft: the first of the model. Not with bfloat16, which has all.")
     share: Count = optional("Candidates for one of the probe set, which is scored by draft and model; left out: 16.")
-    reduction: Annotated[float, Field(ge=1)] = optional("The least reduction of the rest; left out: 8.")
-    draft: Literal["head", "gradient"] = optional(
-        "What the draft scores candidates by: its logits, or the gradient; left out: head."
+    reduction: Annotated[float, Field(ge=1)] = optional(
+        "The least reduction of the rest; of bfloat16: of all candidates. Left out: 8."
     )
+    draft: Literal["head", "gradient", "bfloat16"] = optional(
+        "What scores first: the logits of the first blocks, the gradient there, or the whole model in bfloat16 (faster"
+        " where the processor multiplies that faster). Left out: head."
+    )
+
+    @model_validator(mode="after")
+    def _layers_of_the_draft(self) -> "Probe":
+        whole = self.draft == "bfloat16"
+        if whole != (self.layers is None):
+            raise refused(
+                "layers", self.layers, f"the draft {self.draft or 'head'} {'takes no' if whole else 'needs'} layers"
+            )
+        return self
 
 
 class GCG(Settings):
@@ -56,7 +68,7 @@ class GCG(Settings):
     mellowmax: Positive | None = optional(
         "α: the objective is the mellowmax of the target tokens' losses, not their mean. null, or left out: the mean."
     )
-    probe: Probe | None = optional("Screen the candidates by the first layers. null, or left out: score all.")
+    probe: Probe | None = optional("Screen the candidates by a draft of the model. null, or left out: score all.")
     lsgm: Share | None = optional(
         "γ: what goes back through attention and MLP counts so much in the gradient. null, or left out: as it is."
     )

@@ -1,13 +1,18 @@
-"""Probe sampling: a draft model screens GCG's candidates, and the model itself scores those that are left.
+"""A draft model screens GCG's candidates, and the model itself scores those that are left.
 
-Zhao et al. 2024 (arXiv 2403.01251). The draft is the first blocks of the same model, and what is read from them is
-either the loss under the model's final norm and head (`head`), or a first-order estimate of the loss (`gradient`, see
-`gcg_scoring.draft`), whose survivors go on from where the draft stopped. How far the draft is trusted is measured in
-every step and for every case, on a probe set that both score.
+Probe sampling (Zhao et al. 2024, arXiv 2403.01251): the draft is the first blocks of the same model, and what is read
+from them is either the loss under the model's final norm and head (`head`), or a first-order estimate of the loss
+(`gradient`, see `scoring.draft`), whose survivors go on from where the draft stopped. How far the draft is trusted is
+measured in every step and for every case, on a probe set that both score.
+
+`bfloat16`: the draft is the whole model in that dtype. It ranks the candidates nearly as the model does, so that there
+is no probe set. It pays where the processor multiplies bfloat16 faster than the model's dtype.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,19 +24,82 @@ from safety_geometry.models.runner import Runner
 
 @dataclass(frozen=True)
 class Probe:
-    """layers: blocks of the draft; share: candidates for one of the probe set (the paper's 16); reduction: R, the least
-    reduction of the rest (the paper's 8); draft: `head` or `gradient`."""
+    """layers: blocks of the draft (None: all, and only of `bfloat16`); share: candidates for one of the probe set (the
+    paper's 16); reduction: R, the least reduction of the rest (the paper's 8); draft: `head`, `gradient` or
+    `bfloat16`."""
 
-    layers: int
+    layers: int | None = None
     share: int = 16
     reduction: float = 8.0
     draft: str = "head"
 
     def __post_init__(self) -> None:
-        if self.layers < 1 or self.share < 1 or self.reduction < 1:
+        if self.draft not in ("head", "gradient", "bfloat16"):
+            raise ValueError(f"probe.draft is {self.draft!r}; use 'head', 'gradient' or 'bfloat16'")
+        if (self.layers is None) != (self.draft == "bfloat16"):
+            raise ValueError(f"probe.draft {self.draft!r} {'needs' if self.layers is None else 'takes no'} layers")
+        if min(self.share, self.reduction, *(() if self.layers is None else [self.layers])) < 1:
             raise ValueError(f"probe sampling needs layers, share and reduction of at least 1; got {self}")
-        if self.draft not in ("head", "gradient"):
-            raise ValueError(f"probe.draft is {self.draft!r}; use 'head' or 'gradient'")
+
+
+Score = Callable[[Sequence[Current], Sequence[Tensor], BatchSize, float | None], list[Scored]]
+"""(cases, candidates [W, n] of each, batch size, mellowmax's α) -> their objectives; +∞ where a draft left one out."""
+
+
+def scorer(runner: Runner, probe: Probe | None, sharded: bool = False) -> Score:
+    """How the candidates of a search are scored: all of them exactly, or those that a draft leaves.
+
+    Raises:
+        ValueError: a bfloat16 draft of a model that is in bfloat16 itself, or whose weights are sharded.
+    """
+    if probe is None:
+        return lambda currents, candidates, batch, alpha: score(runner, currents, candidates, batch, alpha)
+    if probe.draft != "bfloat16":
+        return lambda currents, candidates, batch, alpha: screen(runner, currents, candidates, batch, alpha, probe)
+    if runner.dtype == torch.bfloat16:
+        raise ValueError(
+            "probe.draft is 'bfloat16', and so is the model: nothing would be gained; score all (no probe)"
+        )
+    if sharded:
+        raise ValueError("probe.draft is 'bfloat16', which needs a copy of the model, and its weights are sharded")
+    half = Runner(copy.deepcopy(runner.model).to(torch.bfloat16))
+    return lambda currents, candidates, batch, alpha: screen_in_half(
+        runner, half, currents, candidates, batch, alpha, probe.reduction
+    )
+
+
+def screen_in_half(
+    runner: Runner,
+    half: Runner,
+    currents: Sequence[Current],
+    candidates: Sequence[Tensor],
+    batch: BatchSize,
+    alpha: float | None,
+    reduction: float,
+) -> list[Scored]:
+    """`score`, exactly for the ⌈W / R⌉ best of each case's W candidates by the draft `half`; +∞ for the others."""
+    halves = [
+        replace(current, past={layer: tuple(x.to(half.dtype) for x in pair) for layer, pair in current.past.items()})
+        for current in currents
+    ]
+    drafts = score(half, halves, candidates, batch, alpha)
+    best = [
+        each.losses.argsort(stable=True)[: math.ceil(len(each.losses) / reduction)].sort().values for each in drafts
+    ]
+    exact = score(runner, currents, [rows[which] for rows, which in zip(candidates, best, strict=True)], batch, alpha)
+    return [
+        _together(len(each.losses), each.tokens, [(which, scored)])
+        for each, which, scored in zip(drafts, best, exact, strict=True)
+    ]
+
+
+def _together(width: int, tokens: int, parts: Sequence[tuple[Tensor, Scored]]) -> Scored:
+    """What was scored exactly, at its places among all candidates; tokens: of the draft."""
+    whole = Scored(torch.full((width,), torch.inf), torch.zeros(width, dtype=torch.bool), tokens)
+    for which, scored in parts:
+        whole.losses[which], whole.exact[which] = scored.losses, scored.exact
+        whole.tokens += scored.tokens
+    return whole
 
 
 def screen(
@@ -78,16 +146,8 @@ def screen(
         rest.append(order[~torch.isin(order, probe_set)][:keep])
     second = exactly(rest)
 
-    out = []
-    for w, guess, *parts in zip(
-        sizes, cheap, zip(sets, first, strict=True), zip(rest, second, strict=True), strict=True
-    ):
-        whole = Scored(torch.full((w,), torch.inf), torch.zeros(w, dtype=torch.bool), guess.tokens)
-        for which, scored in parts:
-            whole.losses[which], whole.exact[which] = scored.losses, scored.exact
-            whole.tokens += scored.tokens
-        out.append(whole)
-    return out
+    probed, kept = zip(sets, first, strict=True), zip(rest, second, strict=True)
+    return [_together(w, guess.tokens, parts) for w, guess, *parts in zip(sizes, cheap, probed, kept, strict=True)]
 
 
 def spearman(a: Tensor, b: Tensor) -> float:

@@ -19,7 +19,7 @@ from safety_geometry.attacks.gcg.candidates import choices, draws, echo_phrase, 
 from safety_geometry.attacks.gcg.config import GCGConfig
 from safety_geometry.attacks.gcg.losses import check_agreement, uncached_loss
 from safety_geometry.attacks.gcg.scoring import Current, look, prefix, score
-from safety_geometry.attacks.gcg.screening import screen
+from safety_geometry.attacks.gcg.screening import Score, scorer
 from safety_geometry.attacks.gcg.suffix import Suffix, surviving
 from safety_geometry.models.chat import ChatFormat
 from safety_geometry.models.runner import Runner
@@ -106,6 +106,7 @@ def attack_many(
             for _ in range(step):  # the stream goes on where it was left
                 draws(len(suffix.tokens), config, choices(config, allowed), generator)
     prefixes = [prefix(runner, s) for s in suffixes]
+    scoring = scorer(runner, config.probe, batch.ranks.sharded)
 
     def open_cases() -> list[int]:
         return [i for i, case in enumerate(cases) if not case.stopped]
@@ -143,6 +144,7 @@ def attack_many(
             allowed,
             [generators[i] for i in own],
             batch,
+            scoring,
         )
         step, looked = step + 1, None
         batch.ranks.check("suffixes after a GCG step", [[(s.ids, s.loss) for s in cases[i].kept] for i in own])
@@ -225,8 +227,9 @@ def _step(
     allowed: Tensor,
     generators: list[torch.Generator],
     batch: BatchSize,
+    scoring: Score,
 ) -> None:
-    """Propose, filter, score and keep, for all cases at once."""
+    """Propose, filter, score (`scoring`; what is merged of it, exactly) and keep, for all cases at once."""
     proposed = [
         propose(
             case.direction(c.gradient, config.momentum),
@@ -239,10 +242,7 @@ def _step(
         for case, c, generator in zip(cases, looked, generators, strict=True)
     ]
     rows, texts = _filtered(chat, cases, looked, proposed)
-    if config.probe is None:
-        scored = score(runner, looked, rows, batch, config.mellowmax)
-    else:
-        scored = screen(runner, looked, rows, batch, config.mellowmax, config.probe)
+    scored = scoring(looked, rows, batch, config.mellowmax)
     rounds = [(rows, texts, scored)]
     if config.merge > 1:
         rows, texts = _filtered(

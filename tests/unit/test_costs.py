@@ -367,6 +367,14 @@ def test_more_of_everything_takes_longer():
         assert need(facts(c), rule, where).seconds > 1.2 * need(facts(), rule, where).seconds, key
 
 
+def test_a_draft_in_bfloat16_takes_a_copy_of_the_model():
+    at = {"regime": "sft_refusal", "step": "30", "seed": "42"}
+    c = config()
+    c["attacks"]["gcg"]["probe"] = {"draft": "bfloat16"}
+    more = need(facts(c), "attack_gcg", at).memory - need(facts(), "attack_gcg", at).memory
+    assert more == pytest.approx(2 * KNOWN["smollm2-135m"].parameters / 1e6, rel=0.35)  # MB, with the model's margin
+
+
 def test_cells_are_counted_as_a_reader_would():
     """The default's sweep: five ablations, each with controls of its energy, and ten additions of rank 1, whose signs share
     theirs; six primary targets."""

@@ -23,4 +23,6 @@ def searching(work: Work, cases: int, gcg: dict) -> float:
     scoring = sizes.one_pass(shape, size, rows, width) + 4 * sizes.FLOAT * rows * TARGET * shape.vocabulary
     looking = sizes.backward(shape, size, looked * width, looked * TARGET)
     kept = sizes.key_values(shape, size, 2 * cases + rows / shape.layers, PREFIX + REQUEST + width)
+    if (gcg.get("probe") or {}).get("draft") == "bfloat16":
+        kept += 2 * shape.parameters  # the draft is a copy of the model
     return max(scoring, looking) + kept + 2 * sizes.FLOAT * cases * gcg["suffix_length"] * shape.vocabulary

@@ -267,3 +267,18 @@ def test_statements_are_counted_without_docstrings():
     )
     assert [module.area(path) for path in places] == ["geometry", "(library)", "workflow/scripts", "workflow"]
     assert next(module.table([module.count(None)])).split() == ["area", "statements", "lines"]
+
+
+def test_variants_of_a_scoring_pass(monkeypatch, model, tmp_path, capsys):
+    options = "--rows 4 --tokens 12 --repeats 1 --cases 2 --steps 1 --width 12 --rows-per-thread"
+    module, out = script("gcg_variants"), tmp_path / "variants.json"
+    monkeypatch.setattr(module, "START", " !")
+    run(monkeypatch, module, "--model", model, "--json", out, *options.split())
+    found = json.loads(out.read_text())
+    assert set(found["seconds"]) == {"whole", "blocks", "products of the blocks", "fused", "int8", "bfloat16"}
+    assert set(found["two_threads"]) == {"operations", "rows"}
+    assert all(seconds > 0 for seconds in [*found["seconds"].values(), *found["two_threads"].values()])
+    for each in found["ranking"].values():
+        assert each["steps"] == 2 and each["largest_regret"] >= 0 and -1 <= each["least_correlation"] <= 1
+    assert found["ranking"]["bfloat16"]["mean_correlation"] > found["ranking"]["int8"]["mean_correlation"] - 0.2
+    assert "variant" in capsys.readouterr().out

@@ -64,7 +64,7 @@ def causal_layers(tables: dict[str, pd.DataFrame]) -> Figure:
     bar = figure.colorbar(image, ax=list(axes[: len(panels)]), extend="both" if beyond else "neither", shrink=0.9,
                           aspect=max(12, 11 * lines))  # fmt: skip
     less = ", less controls'" if beside else ""
-    bar.set_label(f"change of refusal log-odds{less}\n(red: refuses less)")
+    bar.set_label(f"change of refusal\nlog-odds{less}\n(red: refuses less)")
     bar.outline.set_visible(False)
     entries = [
         Patch(label="95 % interval includes 0", **UNSURE),

@@ -33,12 +33,16 @@ APART = 0.15  # of the distance of two anchors
 
 def coupling_controls(tables: dict[str, pd.DataFrame]) -> Figure:
     """C_cos at the anchors of each regime, in order of their steps, on a log axis with its companions. The first seed
-    is drawn. Needs coupling_controls; coupling, where given, tells the number of prompts."""
-    frame, note = first_seed(need(tables, "coupling_controls", ["value"]))
+    that has one is drawn. Needs coupling_controls; coupling, where given, tells the number of prompts."""
+    frame = need(tables, "coupling_controls", ["value"])
     frame = frame[frame["anchor"].notna()]
-    regimes = {regime: frame[frame["regime"] == regime] for regime in dict.fromkeys(frame["regime"])}
-    if not regimes:
+    if not len(frame):
         raise NoData("the table coupling_controls has no anchor")
+    coupled = frame[(frame["companion"] == SHOWN[0][0]) & (frame["quantity"] == "c_cos") & (frame["value"] > 0)]
+    if not len(coupled):
+        raise NoData("the table coupling_controls has no positive value of c_cos at an anchor")
+    frame, note = first_seed(frame[frame["seed"].isin(coupled["seed"])])
+    regimes = {regime: frame[frame["regime"] == regime] for regime in dict.fromkeys(frame["regime"])}
     steps = {regime: anchor_steps(mine) for regime, mine in regimes.items()}
     most = max(len(places) for places in steps.values())
     widths = [max(len(places), 0.5 * most) for places in steps.values()]
@@ -61,8 +65,6 @@ def coupling_controls(tables: dict[str, pd.DataFrame]) -> Figure:
         ax.grid(False, axis="x")
         for place in range(1, len(places)):
             ax.axvline(place - 0.5, color="#E4E4E4", linewidth=0.6, zorder=0)
-    if not any(line.get_xdata().size for ax in axes for line in ax.lines if line.get_linestyle() == "None"):
-        raise NoData("the table coupling_controls has no positive value of c_cos at an anchor")
     axes[0].set_yscale("log")
     axes[0].set_ylabel("|cos| of H and R carriers (log)")
     legend_below(

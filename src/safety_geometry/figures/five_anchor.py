@@ -107,10 +107,11 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
 
 
 def without_own(rows: pd.DataFrame) -> pd.DataFrame:
-    """`x, value` of the coupling at frozen sites of the anchors that have no R of their own."""
+    """`x, value` of the coupling at frozen sites, over all seeds, of the anchors that have no R of their own in one."""
     if "hrci_repr_frozen" not in rows:
         return rows.iloc[:0]
-    return across_seeds(rows[rows["hrci_repr"].isna()], "place", "hrci_repr_frozen")
+    lacking = rows.loc[rows["hrci_repr"].isna(), "place"]
+    return across_seeds(rows[rows["place"].isin(lacking)], "place", "hrci_repr_frozen")
 
 
 def null(

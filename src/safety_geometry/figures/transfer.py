@@ -16,6 +16,7 @@ NAMES = {"gcg": "GCG", "autodan": "AutoDAN", "gcg_init": "GCG's start", "seeds":
 SCALE, MISSING = "viridis", "#D9D9D9"
 WIDEST = 11.0  # inches of maps side by side
 LINE = 0.155  # inches of a line of names
+TALL = 1.6  # inches of a map beside which its axis' name has room in one line
 LEGIBLE = 14  # checkpoints on a side, with which a cell still has room for its number
 
 Place = tuple[str, int]  # regime, step
@@ -52,7 +53,9 @@ def transfer(tables: dict[str, pd.DataFrame]) -> Figure:
         frames(top, mine, sides)
         title(top, f"{NAMES[attack]} ({counts(mine, 'n')} a cell)", wide)
         label(top, sides["source"], "y", height)
-        top.set_ylabel("" if column else "source: attacked checkpoint")
+        top.set_ylabel(
+            "" if column else "source:\nattacked\ncheckpoint" if height < TALL else "source: attacked checkpoint"
+        )
         arm = ARMS.get(attack)
         before = frame[frame["attack"] == arm]
         heat(strip, *grid(before, None, sides["target"]))

@@ -1,0 +1,138 @@
+"""Every number in docs/findings.md is that of a table of docs/results/full or docs/results/aligned.
+
+Claims stand there as value [low, high] (`id`: verdict), other results as the patterns below say, and no other digit is on the
+page but in names, seeds, steps, layers and settings.
+"""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+RESULTS = Path(__file__).resolve().parents[2] / "docs/results"
+TEXT = " ".join((RESULTS.parent / "findings.md").read_text().split())
+NUMBER = r"−?(?:\d*\.)?\d+"
+BETWEEN = r"(?: on a scale of 0 to 2| log-odds)?"
+CLAIM = re.compile(rf"({NUMBER}){BETWEEN} \[({NUMBER}), ({NUMBER})\]{BETWEEN} \(`(\w+)`(, aligned)?: ([a-z ]+)\)")
+VERDICT = re.compile(r"\(`\w+`(?:, aligned)?: [a-z ]+\)")
+PLAIN = re.compile(
+    r"\]\([^)]*\)|`[^`]*`|SmolLM2-135M-Instruct|Qwen2\.5-Coder-0\.5B-Instruct|R2D2|SmolLM2|95 %|steps? \d+(?: (?:to|and) \d+)?"
+    r"|seeds \d+(?:, \d+)*(?: and \d+)?|seed 4\d|layers 12 and 14|rank 64|\(95 % point of 20 sets\)|0 to 2|where \.1 is admissible"
+    r"|at most \.1 on|75 degrees|135 million|40 steps|7 billion|GCG of 12 steps"
+)
+
+
+def table(study: str, name: str) -> pd.DataFrame:
+    return pd.read_csv(RESULTS / study / "tables" / f"{name}.csv")
+
+
+def row(study: str, name: str, **where: object) -> pd.Series:
+    """The mean over the seeds of the rows in question."""
+    of = table(study, name)
+    for column, value in where.items():
+        of = of[of[column] == value]
+    assert len(of) >= 1, (study, name, where)
+    return of.mean(numeric_only=True)
+
+
+def value(text: str) -> float:
+    return float(text.replace("−", "-"))
+
+
+def claim(name: str, aligned: bool = False) -> pd.Series:
+    return table("aligned" if aligned else "full", "claims").set_index("id").loc[name]
+
+
+def three(of: pd.Series, name: str) -> list[float]:
+    return [of[name], of[f"{name}_lo"], of[f"{name}_hi"]]
+
+
+def quoted() -> list[tuple[str, list[float]]]:
+    """Pattern, and the values of its groups."""
+    anchors, coupled, found = table("full", "five_anchor"), row("aligned", "coupling"), table("full", "selection")
+    mature = row("aligned", "selection", in_charge=True)
+    layer = row("aligned", "aligned_anchors", scope="layer")
+    r2d2 = anchors[anchors["regime"] == "r2d2"].groupby("step").mean(numeric_only=True)
+    at_15 = anchors.query("regime == 'r2d2' and step == 15").set_index("seed")["any_refusal"]
+    counts = {study: table(study, "claims")["verdict"].value_counts() for study in ("full", "aligned")}
+    over_seeds = table("full", "claims")["verdict_over_seeds"].value_counts()
+    names = ("holds", "fails", "no effect", "inconclusive")
+    chosen = found[found["in_charge"]].set_index(["seed", "regime", "step"])
+    has = anchors[anchors["hrci_repr"].notna()].set_index("regime")
+    best = candidates("full").sort_values("effect").iloc[-1]
+    controls = claim("sweep_r_removed_sft_refusal")
+    source = table("full", "source_choice").query("role == 'source'")
+    assert at_15[43] == 1 and (chosen["status"] == "own").sum() == len(has) and set(has["seed"]) == {43}
+    assert best["regime"] == "sft_refusal" and best["seed"] == 42
+    gain = rf"({NUMBER}) \[({NUMBER}), ({NUMBER})\] against ({NUMBER})"
+    return [
+        *(
+            (rf"\| {study} \| (\d+) of (\d+) \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|",
+             [of.sum() - of["not applicable"], of.sum(), *(of.get(name, 0) for name in names)])
+            for study, of in counts.items()
+        ),
+        (r"At step 15 R2D2 refuses (\d+) % of the safe look-alikes \((\d+) % with seed 42, all",
+         [100 * at_15.mean(), 100 * at_15[42]]),
+        (r"which (\d+) % of the requests get past R2D2 with at step 20 and (\d+) % at step 40",
+         [100 * r2d2.loc[step, "framing_asr"] for step in (20, 40)]),
+        (rf"gains ({NUMBER}) log-odds \[({NUMBER}), ({NUMBER})\] of a refusal .*? reaches ({NUMBER})",
+         [*three(mature, "gain"), mature["null_95"]]),
+        *(
+            (begin + gain, [*three(chosen.loc[(43, regime, 20)], "gain"), chosen.loc[(43, regime, 20), "null_95"]])
+            for begin, regime in (("which gains ", "r2d2"), ("so has `sft_refusal`, ", "sft_refusal"))
+        ),
+        (rf"their null, ({NUMBER}) against ({NUMBER}) and ({NUMBER}) against ({NUMBER}),",
+         [chosen.loc[(42, regime, 20), name] for regime in ("r2d2", "sft_refusal") for name in ("gain", "null_95")]),
+        (rf"the best gains ({NUMBER}) log-odds with seed 42.*? a KL of ({NUMBER}) nats", [best["effect"], best["kl"]]),
+        (rf"Of (\d+) checkpoints trained here that have both \(seed 43, step 20\), HRCI_repr is ({NUMBER}) in R2D2 and"
+         rf" ({NUMBER}) in", [len(has), has.loc["r2d2", "hrci_repr"], has.loc["sft_refusal", "hrci_repr"]]),
+        (r"Over the (\d+) saves of that seed", [claim("dense_c_cos_any_refusal")["n"]]),
+        (rf"HRCI_repr is ({NUMBER}) \[({NUMBER}), ({NUMBER})\]: C_cos ({NUMBER}) \[({NUMBER}), ({NUMBER})\], C_sub"
+         rf" ({NUMBER}) \[({NUMBER}), ({NUMBER})\]",
+         [*three(coupled, "hrci_repr"), *three(coupled, "c_cos"), *three(coupled, "c_sub")]),
+        (rf"is ({NUMBER}) or more at every save", [table("full", "geometry")["cos_fixed_h_ref"].min()]),
+        (r"(\d+) % of (\d+) harmful requests are answered, without R at its own layer (\d+) %, without H (\d+) %",
+         [100 * layer["asr_baseline"], layer["n"], 100 * layer["asr_r_only"], 100 * layer["asr_h_only"]]),
+        (rf"many of (\d+) controls \(p ({NUMBER}) after Holm\)",
+         [int(re.search(r"beyond (\d+) controls", controls["reason"])[1]), controls["p"]]),
+        (r"of (\d+) claims it decides (\d+)",
+         [counts["full"].sum() - counts["full"]["not applicable"], sum(over_seeds.get(name, 0) for name in names[:3])]),
+        (rf"refuse enough to be attacked \(({NUMBER}) and ({NUMBER})\)", source["direct_asr"].tolist()),
+    ]  # fmt: skip
+
+
+def candidates(study: str) -> pd.DataFrame:
+    """Gain and KL of every candidate of R, a row each."""
+    at = ["seed", "regime", "step", "layer", "position"]
+    of = table(study, "profile").query("carrier == 'R' and quantity in ('effect', 'kl')")
+    return of.pivot_table(index=at, columns="quantity", values="value").reset_index()
+
+
+def test_claims_have_their_numbers_and_verdicts():
+    found = CLAIM.findall(TEXT)
+    assert len(found) == len(VERDICT.findall(TEXT)) >= 20  # each verdict has its numbers
+    for estimate, low, high, name, aligned, verdict in found:
+        wanted = claim(name, bool(aligned))[["estimate", "lo", "hi"]].astype(float).tolist()
+        assert [value(estimate), value(low), value(high)] == pytest.approx(wanted, abs=0.00501), name
+        assert claim(name, bool(aligned))["verdict"] == verdict, name
+
+
+@pytest.mark.parametrize(("pattern", "values"), quoted(), ids=lambda x: x[:40] if isinstance(x, str) else "")
+def test_what_else_is_quoted(pattern, values):
+    (groups,) = re.findall(pattern, TEXT)
+    for text, wanted in zip([groups] if isinstance(groups, str) else groups, values, strict=True):
+        places = len(text.partition(".")[2])
+        assert value(text) == pytest.approx(wanted, abs=0.501 * 10**-places), (pattern, values)
+
+
+def test_no_other_number_is_on_the_page():
+    rest = CLAIM.sub("", TEXT)
+    for pattern, _ in quoted():
+        rest = re.sub(pattern, "", rest)
+    assert re.findall(r".{20}\d.{0,20}", PLAIN.sub("", rest)) == []
+
+
+def test_seeds_are_those_of_the_tables():
+    seeds = re.search(r"seeds (\d+(?:, \d+)*(?: and \d+)?)", TEXT)[1]
+    assert [int(seed) for seed in re.findall(r"\d+", seeds)] == sorted(table("full", "five_anchor")["seed"].unique())

@@ -20,11 +20,12 @@ from safety_geometry.claims.catalogue import (
     claims_of,
     regime_claims,
 )
-from safety_geometry.claims.decide import claims_table, counts, decided
+from safety_geometry.claims.decide import claims_table, counts, decided, of_the_seeds
 from safety_geometry.claims.evidence import Evidence
 from safety_geometry.claims.margins import MARGINS
 from safety_geometry.claims.rules import NOT_APPLICABLE, REACHABLE
 from safety_geometry.geometry.dense import dense_correlations
+from safety_geometry.stats.pooling import Estimate
 
 BY_ID = {claim.id: claim for claim in claims_for(SWEPT)}
 SEEDS = (1, 2, 3)
@@ -418,6 +419,13 @@ def test_seeds_without_a_value_are_left_out_and_counted(study):
     assert lost([1, 2, 3]).verdict == NOT_APPLICABLE
     empty = changed(study, "five_anchor", lambda f: f.assign(layer_h=np.nan))
     assert verdict(empty, "h_layer_constant").reason.endswith("no seed has a value")
+
+
+def test_seeds_that_lie_apart_are_told():
+    at = {1: Estimate(-0.3, -0.4, -0.2), 2: Estimate(0.3, 0.2, 0.4)}
+    assert of_the_seeds(at, 3) == ["2 of 3 seeds have it", "the seeds lie apart (by_seed)"]
+    assert of_the_seeds(at | {2: Estimate(-0.1, -0.21, 0.0)}, 2) == []  # -0.205 lies in both
+    assert of_the_seeds({1: Estimate(0.1), 2: Estimate(9.0)}, 2) == []  # nothing is known of them
 
 
 # ------------------------------------------------------------------------------------------- matched pairs and rulers

@@ -98,6 +98,8 @@ def quoted() -> list[tuple[str, list[float]]]:
          [int(re.search(r"beyond (\d+) controls", controls["reason"])[1]), controls["p"]]),
         (r"of (\d+) claims it decides (\d+)",
          [counts["full"].sum() - counts["full"]["not applicable"], sum(over_seeds.get(name, 0) for name in names[:3])]),
+        (r"In (\d+) claims the two seeds' own intervals have no value in common",
+         [table("full", "claims")["reason"].str.contains("the seeds lie apart").sum()]),
         (rf"refuse enough to be attacked \(({NUMBER}) and ({NUMBER})\)", source["direct_asr"].tolist()),
     ]  # fmt: skip
 

@@ -21,6 +21,7 @@ from safety_geometry.claims.rules import (
     undecided,
 )
 from safety_geometry.claims.success import meaning, only_not_refused, rests_on_usefulness, worded
+from safety_geometry.stats.pooling import Estimate
 
 
 def claims_table(
@@ -61,14 +62,22 @@ def decided(claim: Claim, evidence: Evidence, n_seeds: int) -> Outcome:
             return not_applicable(f"{measured.what}: no seed has a value")
         measured = replace(measured, by_seed=known)
         outcome = judged(claim.rule, measured, claim.scale.margin)
-        if measured.interval is None and len(measured.by_seed) < n_seeds:
-            some = f"{len(measured.by_seed)} of {n_seeds} seeds have it"
-            return replace(outcome, reason=f"{outcome.reason}; {some}")
+        if measured.interval is None:
+            return replace(outcome, reason="; ".join([outcome.reason, *of_the_seeds(known, n_seeds)]))
         return outcome
     except NotApplicable as reason:
         return not_applicable(str(reason))
     except Undecidable as reason:
         return over_seeds_only(undecided(str(reason)), n_seeds)
+
+
+def of_the_seeds(by_seed: Mapping[int, Estimate], n_seeds: int) -> list[str]:
+    """What one pooled number hides: seeds that lack it, and seeds whose own intervals have no value in common."""
+    said = [f"{len(by_seed)} of {n_seeds} seeds have it"] if len(by_seed) < n_seeds else []
+    ends = [(each.lo, each.hi) for each in by_seed.values() if math.isfinite(each.lo) and math.isfinite(each.hi)]
+    if len(ends) > 1 and max(lo for lo, _ in ends) > min(hi for _, hi in ends):
+        said.append("the seeds lie apart (by_seed)")
+    return said
 
 
 def counts(table: pd.DataFrame) -> dict[str, int]:

@@ -21,7 +21,7 @@ from hub_server import serving
 from stand_ins import commit_of, hub_of
 
 READY = ("tulu", "zephyr", "olmo", "smollm3")
-OVERLAY = "small.yaml"
+OVERLAY, KEPT = "small.yaml", "kept.yaml"
 WORDING = 'LLAMA2_CLS_PROMPT = {"prompt": "Instructions: {behavior} Generation: {generation} Answer:"}\n'
 TRAINED = ("monitor_harmful", "monitor_benign", "train_pool", "clean", "clean_matched")
 
@@ -74,10 +74,10 @@ def served(tmp_path_factory, request):
         yield name, folder, hub
 
 
-def snakemake(served, *arguments: str):
+def snakemake(served, *arguments: str, overlays: tuple[str, ...] = (OVERLAY,)):
     name, folder, hub = served
     return command(
-        folder, "-m", "snakemake", "--configfile", f"configs/{name}.yaml", OVERLAY, "--cores", "2", *arguments,
+        folder, "-m", "snakemake", "--configfile", f"configs/{name}.yaml", *overlays, "--cores", "2", *arguments,
         HF_ENDPOINT=hub.url, HF_HOME=str(folder / "home"), HF_TOKEN="", HF_HUB_OFFLINE="0", HF_HUB_DISABLE_XET="1",
     )  # fmt: skip
 
@@ -168,17 +168,17 @@ WHOLE = "tulu"  # the one that runs whole in CI: what it fetches is looked at th
 @pytest.mark.slow
 @pytest.mark.parametrize("served", [name for name in READY if name != WHOLE], indirect=True)
 def test_models_are_fetched_by_their_true_names(served):
-    """The plan asks nobody; then the files of each model come. Of checkpoints that pass these are the first, before which
-    no other has to be deleted."""
+    """The plan asks nobody; then the files of each model come. What passes is kept here, since it would wait for what is
+    made of the steps before."""
     name, folder, hub = served
     study = read_study(config_of(name))
     dry = snakemake(served, "-n", "--quiet")
     assert dry.returncode == 0 and not hub.log, dry.stdout[-3000:]
-    waiting = {source for source in study.passing_sources if study.layout.read_before(source)}
-    sources = of_steps(study) - waiting
-    assert len(sources) >= 3
+    sources = of_steps(study)
+    kept = {"checkpoints": {trajectory: {"keep": "all"} for trajectory in study.brought}}
+    (folder / KEPT).write_text(yaml.safe_dump(kept))
     folders = [study.layout.source(source) for source in sorted(sources)]
-    done = snakemake(served, "--notemp", *folders)
+    done = snakemake(served, *folders, overlays=(OVERLAY, KEPT))
     assert done.returncode == 0, done.stdout[-6000:]
     check_fetched(served, sources)
     assert all(list((folder / source).rglob("*.safetensors")) for source in folders)

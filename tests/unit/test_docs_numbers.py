@@ -127,6 +127,29 @@ def test_the_table_of_performance_is_that_of_the_benchmarks():
             assert float(word) == pytest.approx(value, abs=0.5001 * 10**-digits), (name, word, value)
 
 
+def test_the_variants_of_a_scoring_pass():
+    made = json.loads((RESULTS / "gcg_variants_benchmark.json").read_text())
+    seconds, two = made["seconds"], made["two_threads"]
+    lines = (DOCS / "performance.md").read_text(encoding="utf-8").split("| variant | seconds |")[1].splitlines()[2:8]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    wanted = [seconds[name] for name in ("whole", "blocks", "fused", "int8", "bfloat16")]
+    for (_, spent, times, _), measured in zip(cells, wanted, strict=False):
+        assert float(spent) == pytest.approx(measured, abs=0.00501)
+        assert float(times) == pytest.approx(seconds["whole"] / measured, abs=0.00501)
+    assert [float(cells[5][1]), float(cells[5][2])] == pytest.approx(
+        [two["rows"], two["operations"] / two["rows"]], abs=0.00501
+    )
+    assert f"operation: {two['operations']:.2f})" in cells[5][0]
+    int8, half = made["ranking"]["int8"], made["ranking"]["bfloat16"]
+    assert said("performance.md", r"better than chance \(mean correlation (\.\d+); the best was (\d+)rd\)") == [
+        round(int8["mean_correlation"], 2), int8["worst_rank_of_the_best"] + 1
+    ]  # fmt: skip
+    assert said("performance.md", r"mean correlation (\.\d+), and the best of (\d+) steps' candidates") == [
+        round(half["mean_correlation"], 2), half["steps"]
+    ]  # fmt: skip
+    assert half["worst_rank_of_the_best"] < 3
+
+
 def test_performance():
     scoring, sweep = (json.loads((RESULTS / f"{name}_benchmark.json").read_text()) for name in ("scoring", "sweep"))
     cosines, kl = said("performance.md", r"Cosines agree within ([\de.-]+), the KL within ([\de.-]+) nats")

@@ -129,7 +129,7 @@ def test_a_killed_sweep_goes_on_where_it_was(study):
     assert {name: (study / name).read_bytes() for name in names} == before
 
 
-@pytest.mark.parametrize("form", ["folder", "gguf"])
+@pytest.mark.parametrize("form", ["folder", pytest.param("gguf", marks=pytest.mark.long)])
 def test_a_refuser_comes_in_with_four_lines(study, form):
     """A model named in the configuration, as a folder or a GGUF file of another family than the study's, gets carriers, a sweep
     and a row of aligned_anchors; nothing is trained."""

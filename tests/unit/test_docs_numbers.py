@@ -148,6 +148,12 @@ def test_the_variants_of_a_scoring_pass():
         round(half["mean_correlation"], 2), half["steps"]
     ]  # fmt: skip
     assert half["worst_rank_of_the_best"] < 3
+    a = json.loads((RESULTS / "gcg_draft_benchmark.json").read_text())["a"]
+    numbers = said(
+        "performance.md", r"in part a: ([\d.]+) s in place of ([\d.]+) s, ([\d.]+) times .*? nanoGCG took ([\d.]+) s"
+    )
+    measured = [a["drafted_s"], a["engine_s"], a["drafted_ratio"], a["nanogcg_s"]]
+    assert numbers == [round(value, 2) for value in measured] and a["drafted_regret"] < 1e-5
 
 
 def test_performance():

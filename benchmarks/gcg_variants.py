@@ -20,7 +20,6 @@ import statistics
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -30,7 +29,7 @@ from torch import Tensor, nn
 
 from safety_geometry.attacks.gcg.batches import BatchSize
 from safety_geometry.attacks.gcg.candidates import propose
-from safety_geometry.attacks.gcg.scoring import Current, look, prefix, score
+from safety_geometry.attacks.gcg.scoring import look, prefix, score
 from safety_geometry.attacks.gcg.screening import spearman
 from safety_geometry.attacks.gcg.search import GCGConfig
 from safety_geometry.attacks.gcg.suffix import allowed_tokens, initial_suffix, surviving
@@ -168,7 +167,7 @@ def ranking(options: argparse.Namespace, runner: Runner, drafts: dict[str, Runne
             rows, (exact,) = rows[kept], score(runner, [current], [rows[kept]], batch, None)
             best = int(exact.losses.argmin())
             for name, draft in drafts.items():
-                (guess,) = score(draft, [in_dtype(current, draft.dtype)], [rows], batch, None)
+                (guess,) = score(draft, [current.in_dtype(draft.dtype)], [rows], batch, None)
                 order = guess.losses.argsort(stable=True)
                 eighth = exact.losses[order[: -(-len(rows) // 8)]].min()
                 seen[name].append((spearman(guess.losses, exact.losses), int((order == best).nonzero()), float(eighth - exact.losses.min())))  # fmt: skip
@@ -179,11 +178,6 @@ def ranking(options: argparse.Namespace, runner: Runner, drafts: dict[str, Runne
                "worst_rank_of_the_best": max(k for _, k, _ in each), "largest_regret": max(g for _, _, g in each)}
         for name, each in seen.items()
     }  # fmt: skip
-
-
-def in_dtype(current: Current, dtype: torch.dtype) -> Current:
-    """With keys and values in another dtype."""
-    return replace(current, past={layer: tuple(x.to(dtype) for x in pair) for layer, pair in current.past.items()})
 
 
 if __name__ == "__main__":

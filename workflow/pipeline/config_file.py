@@ -229,13 +229,13 @@ def read_study(path: Path, overlay: Mapping | None = None) -> Study:
     return checked_study(merged(layers), layers)
 
 
-def overlay_of(pairs: Sequence[str]) -> dict:
-    """The keys of the KEY=VALUE pairs of `--config`. Raises SystemExit for what is no such pair, or no YAML."""
+def overlay_of(pairs: Sequence[str], loader: type = yaml.SafeLoader) -> dict:
+    """The keys of the KEY=VALUE pairs of `--config`, values as `loader` reads them. Raises SystemExit for what is no such pair, or no YAML."""
     overlay = {}
     for pair in pairs:
         key, is_pair, value = pair.partition("=")
         try:
-            overlay[key] = yaml.safe_load(value)
+            overlay[key] = yaml.load(value, loader)
         except yaml.YAMLError:
             is_pair = ""
         if not is_pair:
@@ -247,8 +247,7 @@ def results_folder(path: Path, overlay: Sequence[str]) -> Path:
     """Where the results of a configuration file lie, given the KEY=VALUE pairs that Snakemake lays over it."""
     from pipeline.combinations import check_word
 
-    pairs = dict(pair.split("=", 1) for pair in overlay if "=" in pair)
-    named = {key: yaml.load(value, yaml.BaseLoader) or "" for key, value in pairs.items() if key == "study"}
+    named = {key: text or "" for key, text in overlay_of(overlay, yaml.BaseLoader).items() if key == "study"}
     study = read_config(path, named)["study"]
     check_word("study", study)
     return Path("results") / study

@@ -36,6 +36,10 @@ class Current:
     stream: Tensor | None = None
     slope: Tensor | None = None
 
+    def in_dtype(self, dtype: torch.dtype) -> "Current":
+        """For a model in another dtype: the same with keys and values in it."""
+        return replace(self, past={layer: tuple(x.to(dtype) for x in pair) for layer, pair in self.past.items()})
+
 
 @dataclass
 class Scored:

@@ -12,7 +12,7 @@ is no probe set. It pays where the processor multiplies bfloat16 faster than the
 import copy
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -78,11 +78,7 @@ def screen_in_half(
     reduction: float,
 ) -> list[Scored]:
     """`score`, exactly for the ⌈W / R⌉ best of each case's W candidates by the draft `half`; +∞ for the others."""
-    halves = [
-        replace(current, past={layer: tuple(x.to(half.dtype) for x in pair) for layer, pair in current.past.items()})
-        for current in currents
-    ]
-    drafts = score(half, halves, candidates, batch, alpha)
+    drafts = score(half, [current.in_dtype(half.dtype) for current in currents], candidates, batch, alpha)
     best = [
         each.losses.argsort(stable=True)[: math.ceil(len(each.losses) / reduction)].sort().values for each in drafts
     ]

@@ -63,12 +63,11 @@ def overlay(name: str, hub_url: str) -> dict:
     }
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory, request):
+@pytest.fixture
+def served(tmp_path, request):
     """(name, copy of the project with the overlay, hub with the stand-ins) of a ready configuration."""
-    name, scratch = request.param, tmp_path_factory.mktemp(request.param)
-    folder = copy_project(scratch / "project")
-    with serving(hub_of(hub_sources(name), scratch)) as hub:
+    name, folder = request.param, copy_project(tmp_path / "project")
+    with serving(hub_of(hub_sources(name), tmp_path)) as hub:
         hub.files["eval_utils.py"] = WORDING.encode()
         (folder / OVERLAY).write_text(yaml.safe_dump(overlay(name, hub.url), sort_keys=False))
         yield name, folder, hub
@@ -182,6 +181,20 @@ def test_models_are_fetched_by_their_true_names(served):
     assert done.returncode == 0, done.stdout[-6000:]
     check_fetched(served, sources)
     assert all(list((folder / source).rglob("*.safetensors")) for source in folders)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("served", READY, indirect=True)
+def test_models_fit_and_stay_where_they_are_asked_for(served):
+    """All steps of a trajectory are alike; keep: none spares what is a target."""
+    name, folder, _ = served
+    study = read_study(config_of(name))
+    made = [study.layout.brought(trajectory, s) for trajectory in study.brought for s in study.steps(trajectory)]
+    done = snakemake(served, study.layout.layers, *made)
+    assert done.returncode == 0, done.stdout[-6000:]
+    check_fetched(served, of_steps(study))
+    assert len(json.loads((folder / study.layout.layers).read_text())) == len(study.brought)
+    assert all(list((folder / model).glob("*.safetensors")) for model in made)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """Transfer attack success, source by target."""
 
+import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,7 +17,6 @@ NAMES = {"gcg": "GCG", "autodan": "AutoDAN", "gcg_init": "GCG's start", "seeds":
 SCALE, MISSING = "viridis", "#D9D9D9"
 WIDEST = 11.0  # inches of maps side by side
 LINE = 0.155  # inches of a line of names
-TALL = 1.6  # inches of a map beside which its axis' name has room in one line
 LEGIBLE = 14  # checkpoints on a side, with which a cell still has room for its number
 
 Place = tuple[str, int]  # regime, step
@@ -53,9 +53,8 @@ def transfer(tables: dict[str, pd.DataFrame]) -> Figure:
         frames(top, mine, sides)
         title(top, f"{NAMES[attack]} ({counts(mine, 'n')} a cell)", wide)
         label(top, sides["source"], "y", height)
-        top.set_ylabel(
-            "" if column else "source:\nattacked\ncheckpoint" if height < TALL else "source: attacked checkpoint"
-        )
+        name = wrapped("source: attacked checkpoint", height, mpl.rcParams["axes.labelsize"])
+        top.set_ylabel("" if column else name)
         arm = ARMS.get(attack)
         before = frame[frame["attack"] == arm]
         heat(strip, *grid(before, None, sides["target"]))

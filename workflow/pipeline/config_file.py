@@ -230,7 +230,11 @@ def read_study(path: Path, overlay: Mapping | None = None) -> Study:
 
 
 def overlay_of(pairs: Sequence[str], loader: type = yaml.SafeLoader) -> dict:
-    """The keys of the KEY=VALUE pairs of `--config`, values as `loader` reads them. Raises SystemExit for what is no such pair, or no YAML."""
+    """The keys of the KEY=VALUE pairs of `--config`, values as `loader` reads them.
+
+    Raises:
+        SystemExit: for what is no such pair, or no YAML.
+    """
     overlay = {}
     for pair in pairs:
         key, is_pair, value = pair.partition("=")

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import yaml
 from pipeline import ROOT
-from pipeline.combinations import reads_as_value
+from pipeline.combinations.names import reads_as_value
 from pipeline.config_file import read_study
 from pipeline.layout import filled
 from pipeline.study import Study

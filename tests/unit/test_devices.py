@@ -79,7 +79,7 @@ def test_jobs_share_the_memory_that_is_free(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "here"),
-    [([], True), (["-k"], True), (["--executor", "slurm"], False), (["--profile", "profiles/slurm"], False),
+    [([], True), (["-k"], True), (["--executor", "touch"], False), (["--profile", "profiles/slurm"], False),
      (["--sdm", "conda"], False), (["--resources", "gpu_mem_mb=1"], True)],
 )  # fmt: skip
 def test_whether_jobs_run_here(arguments, here):

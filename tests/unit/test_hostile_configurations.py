@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from pipeline import strict_yaml
-from pipeline.combinations import reads_as_value
+from pipeline.combinations.names import reads_as_value
 from pipeline.config_file import checked_study, overlay_of, read_config, read_study, results_folder
 
 ROOT = Path(__file__).parents[2]

@@ -4,7 +4,7 @@ import copy
 from pathlib import Path
 
 import pytest
-from pipeline.combinations import _decidable
+from pipeline.combinations.sweeps import check_decidable
 from pipeline.config_check import ConfigError
 from pipeline.config_file import read_config
 from pipeline.study import Study
@@ -18,11 +18,11 @@ def test_so_many_directions_as_holm_needs(cells, least):
     """The least p of a regime's family, cells / (1 + directions), has to lie below .05: worked out for each."""
     regimes = ["r2d2"] * cells + ["sft"]
     assert cells / (1 + least) < 0.05 <= cells / least
-    _decidable(regimes, least)
+    check_decidable(regimes, least)
     words = rf"sweep.permutations = {least - 1}.*{cells} primary cells of r2d2.*take at least {least} directions"
     with pytest.raises(ConfigError, match=words):
-        _decidable(regimes, least - 1)
-    _decidable([], 1)
+        check_decidable(regimes, least - 1)
+    check_decidable([], 1)
 
 
 def test_a_row_with_several_modes_and_strengths_is_a_cell_for_each():

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 from harness import ROOT, SMOKE, command, copy_project, snakemake
-from pipeline.combinations import ConfigError, check_combinations
-from pipeline.config_check import check
+from pipeline.combinations import check_combinations
+from pipeline.config_check import ConfigError, check
 from pipeline.config_file import read_config
 from pipeline.study import Study
 from plans import change, edit

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from harness import ROOT, SMOKE, copy_project, environment, snakemake
-from pipeline.combinations import ConfigError, check_combinations
+from pipeline.combinations import check_combinations
+from pipeline.config_check import ConfigError
 from pipeline.config_file import read_config
 from pipeline.identity import Job
 from pipeline.stages.training import segment

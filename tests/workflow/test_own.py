@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 from harness import ROOT, SMOKE, command, snakemake
-from pipeline.combinations import ConfigError, check_combinations
-from pipeline.config_check import check
+from pipeline.combinations import check_combinations
+from pipeline.config_check import ConfigError, check
 from pipeline.config_file import read_config, written
 from pipeline.study import Study
 from plans import plan, planned

@@ -249,7 +249,7 @@ def overlay_of(pairs: Sequence[str], loader: type = yaml.SafeLoader) -> dict:
 
 def results_folder(path: Path, overlay: Sequence[str]) -> Path:
     """Where the results of a configuration file lie, given the KEY=VALUE pairs that Snakemake lays over it."""
-    from pipeline.combinations import check_word
+    from pipeline.combinations.names import check_word
 
     named = {key: text or "" for key, text in overlay_of(overlay, yaml.BaseLoader).items() if key == "study"}
     study = read_config(path, named)["study"]

@@ -73,7 +73,7 @@ def _form(pattern: str, words: str, short: str) -> Any:
     return Annotated[str, Field(pattern=pattern), Form(words, short)]
 
 
-# Every name becomes part of a path or a command. Which ones are taken is in workflow/pipeline/combinations.py.
+# Every name becomes part of a path or a command. Which ones are taken is in workflow/pipeline/combinations.
 Name = _form(
     "^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$",
     "a name of at most 64 letters, digits, _ and -, which begins with a letter or a digit",

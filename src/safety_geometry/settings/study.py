@@ -1,4 +1,4 @@
-"""A whole study. Which settings of different sections go together is checked in workflow/pipeline/combinations.py."""
+"""A whole study. Which settings of different sections go together is checked in workflow/pipeline/combinations."""
 
 from pydantic import model_validator
 

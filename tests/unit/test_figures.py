@@ -11,7 +11,8 @@ from _job import JobError
 from matplotlib.text import Text
 
 from safety_geometry.figures.draw import NoData, make_figure
-from safety_geometry.figures.style import across_seeds, counts, looks
+from safety_geometry.figures.notes import counts
+from safety_geometry.figures.style import across_seeds, looks, runs
 
 # Those of the sweeps have tests of their own.
 OF_CARRIERS = {"five_anchor": "five_anchor", "trajectory": "trajectory", "layer_profile": "profile", "training_curves": "training",
@@ -88,6 +89,23 @@ def test_several_seeds_become_mean_and_range(study):
     assert points["value"].tolist() == pytest.approx([0.2] * 5)
     assert points[["lo", "hi"]].iloc[0].tolist() == pytest.approx([0.1, 0.3])
     assert counts(frame, "any_refusal_n") == "n = 30"
+
+
+def test_no_line_joins_points_of_different_seeds(study):
+    """Of two seeds the second has no coupling of its own from the third anchor on: the line ends there, and what is
+    hollow is the mean of both at frozen sites."""
+    frame = study["five_anchor"].query("regime == 'r2d2'")
+    steps = sorted(frame["step"])
+    lacking = frame.assign(seed=2).copy()
+    lacking.loc[lacking["step"] >= steps[2], ["hrci_repr", "hrci_repr_lo", "hrci_repr_hi"]] = float("nan")
+    points = across_seeds(made.pd.concat([frame, lacking]), "step", "hrci_repr")
+    assert [len(run) for run in runs(points)] == [2, len(steps) - 2]
+    assert [len(run) for run in runs(across_seeds(frame, "step", "hrci_repr"))] == [len(steps)]
+    figure = make_figure("five_anchor", study | {"five_anchor": made.pd.concat([frame, lacking])})
+    drawn = [tuple(line.get_xdata().round()) for line in figure.axes[0].lines if line.get_linestyle() == "-"]
+    assert drawn == [(0, 1), tuple(range(2, len(steps)))]
+    hollow = next(line for line in figure.axes[0].lines if line.get_linestyle() == ":")
+    np.testing.assert_allclose(hollow.get_ydata(), frame.sort_values("step")["hrci_repr_frozen"][2:])
 
 
 def test_regimes_of_any_name_get_looks_of_their_own():

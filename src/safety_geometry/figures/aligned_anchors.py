@@ -6,8 +6,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
+from safety_geometry.figures.lettering import headline, legend_below
 from safety_geometry.figures.modes import dose, look
-from safety_geometry.figures.style import GREY, counts, headline, legend_below, need, p_text, striped, success
+from safety_geometry.figures.notes import counts, p_text, success
+from safety_geometry.figures.style import GREY, need, striped
 
 ARMS = {"asr_baseline": None, "asr_h_only": "h_only", "asr_r_only": "r_only", "asr_r_perp_h": "r_perp_h"}
 BASELINE = {"label": "no intervention", "color": GREY, "marker": "D"}

@@ -6,20 +6,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from safety_geometry.figures.style import (
-    GREY,
-    across_seeds,
-    counts,
-    draw,
-    headline,
-    label_ends,
-    legend_below,
-    looks,
-    need,
-    seeds_note,
-    success,
-    title,
-)
+from safety_geometry.figures.lettering import headline, label_ends, legend_below, title
+from safety_geometry.figures.notes import counts, seeds_note, success
+from safety_geometry.figures.style import GREY, across_seeds, draw, looks, need
 
 ARMS = {
     "direct": "Bare request",

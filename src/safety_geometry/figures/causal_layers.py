@@ -10,8 +10,10 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import withStroke
 
+from safety_geometry.figures.lettering import headline, legend_below, title
 from safety_geometry.figures.modes import FAMILIES, MODES, carrier, checkpoints, look, number, present
-from safety_geometry.figures.style import columns_for, counts, first_seed, headline, is_true, legend_below, need, title
+from safety_geometry.figures.notes import counts, first_seed
+from safety_geometry.figures.style import columns_for, is_true, need
 
 COLUMNS = 3
 TICKS = 12

@@ -8,7 +8,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.text import Text
 
-from safety_geometry.figures.style import INDIGO, OLIVE, NoData, headline, legend_below, striped, wrapped
+from safety_geometry.figures.lettering import headline, legend_below, wrapped
+from safety_geometry.figures.style import INDIGO, OLIVE, NoData, striped
 
 LOOKS = {"a": (INDIGO, "o", -0.17), "b": (OLIVE, "s", 0.17)}  # colour, marker, place within a row
 OWN = ""  # axis of claims that state no unit: each row has a scale of its own

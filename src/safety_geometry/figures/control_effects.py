@@ -7,21 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from safety_geometry.figures.lettering import headline, legend_below, title
 from safety_geometry.figures.modes import look, number, place
-from safety_geometry.figures.style import (
-    GREY,
-    NoData,
-    counts,
-    first_seed,
-    headline,
-    is_true,
-    legend_below,
-    need,
-    p_text,
-    striped,
-    success,
-    title,
-)
+from safety_geometry.figures.notes import counts, first_seed, p_text, success
+from safety_geometry.figures.style import GREY, NoData, is_true, need, striped
 
 MOST = 18  # rows; with more, the largest effects
 CELL = ["regime", "anchor", "target"]

@@ -4,6 +4,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from safety_geometry.figures.lettering import headline, legend_below, title
+from safety_geometry.figures.notes import first_seed, fit_prompts
 from safety_geometry.figures.style import (
     GREY,
     INDIGO,
@@ -12,13 +14,8 @@ from safety_geometry.figures.style import (
     NoData,
     anchor_steps,
     anchor_ticks,
-    first_seed,
-    fit_prompts,
-    headline,
-    legend_below,
     need,
     panel_width,
-    title,
 )
 
 SHOWN = (
@@ -41,7 +38,7 @@ def coupling_controls(tables: dict[str, pd.DataFrame]) -> Figure:
     coupled = frame[(frame["companion"] == SHOWN[0][0]) & (frame["quantity"] == "c_cos") & (frame["value"] > 0)]
     if not len(coupled):
         raise NoData("the table coupling_controls has no positive value of c_cos at an anchor")
-    frame, note = first_seed(frame[frame["seed"].isin(coupled["seed"])])
+    frame, note = first_seed(frame, coupled, "to have a coupling")
     regimes = {regime: frame[frame["regime"] == regime] for regime in dict.fromkeys(frame["regime"])}
     steps = {regime: anchor_steps(mine) for regime, mine in regimes.items()}
     most = max(len(places) for places in steps.values())
@@ -58,6 +55,8 @@ def coupling_controls(tables: dict[str, pd.DataFrame]) -> Figure:
             ax.plot(x, rows["value"], **{"linestyle": "none", "markersize": 6} | look)
             known = rows["lo"].gt(0) & rows["hi"].notna()
             ax.vlines(x[known], rows["lo"][known], rows["hi"][known], color=look["color"], linewidth=1.1)
+        if not any(len(line.get_xdata()) for line in ax.lines):
+            ax.text(0.5, 0.5, "no R of its own", transform=ax.transAxes, ha="center", fontsize=8)
         title(ax, regime, room * len(regimes) * share / sum(widths) - 0.5)
         ax.set_xticks(range(len(places)), anchor_ticks(mine, places))
         ax.set_xlim(-0.5, len(places) - 0.5)

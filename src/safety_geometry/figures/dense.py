@@ -7,24 +7,19 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from safety_geometry.figures.lettering import headline, label_ends, legend_below, title
 from safety_geometry.figures.modes import BROWN
+from safety_geometry.figures.notes import candidates_note, counts, success
 from safety_geometry.figures.style import (
     GREY,
     PURPLE,
     NoData,
     across_seeds,
-    candidates_note,
-    counts,
     draw,
-    headline,
-    label_ends,
-    legend_below,
     need,
     panel_width,
     step_axis,
     striped,
-    success,
-    title,
 )
 from safety_geometry.figures.trajectory import BEHAVIOUR, SHORT
 from safety_geometry.geometry.dense import SITES
@@ -129,7 +124,7 @@ def entries(frame: pd.DataFrame, behaviour: list, rho: pd.DataFrame, jumps: bool
         out.append(Line2D([], [], label="a carrier's site has moved", **MOVED))
     for metric, label, colour, marker, _ in behaviour:
         n = f" ({counts(frame, f'{metric}_n')})" if f"{metric}_n" in frame else ""
-        out.append(Line2D([], [], color=colour, marker=marker, label=label + n))
+        out.append(Line2D([], [], color=colour, marker=marker, label=label.format(success=success(frame)) + n))
     for i, (text, colour) in enumerate(FORMS.values()):
         out.append(
             Line2D([], [], color=colour, marker="o", markerfacecolor="white" if i else colour, label=f"ρ of {text}")

@@ -9,20 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from safety_geometry.causal.names import SHARED
+from safety_geometry.figures.lettering import headline, legend_below, title
 from safety_geometry.figures.modes import FAMILIES, HUES, MODES, carrier, checkpoints, handle, look, number, present
-from safety_geometry.figures.style import (
-    NoData,
-    across_seeds,
-    columns_for,
-    counts,
-    draw,
-    headline,
-    is_true,
-    legend_below,
-    need,
-    seeds_note,
-    title,
-)
+from safety_geometry.figures.notes import counts, seeds_note
+from safety_geometry.figures.style import NoData, across_seeds, columns_for, draw, is_true, need
 
 COLUMNS = 4
 RANGE = (0.025, 0.975)
@@ -138,7 +128,7 @@ def panel(ax: Axes, rows: pd.DataFrame, modes: Sequence[str], strengths: Sequenc
         of_mode = targets[targets["mode"] == mode]
         if not len(of_mode):
             continue
-        points = across_seeds(of_mode, "lambda", "log_odds_delta")
+        points = across_seeds(of_mode, "lambda", "log_odds_delta").drop(columns="seeds")
         style = {key: look(mode)[key] for key in ("color", "marker")}
         if single:
             draw(ax, points.assign(x=i), style | {"linestyle": "none", "markersize": 6})

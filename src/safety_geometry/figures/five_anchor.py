@@ -5,22 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from safety_geometry.figures.style import (
-    GREY,
-    HOLLOW,
-    across_seeds,
-    counts,
-    draw,
-    fit_prompts,
-    headline,
-    hollow_note,
-    label_ends,
-    looks,
-    need,
-    seeds_note,
-    success,
-    wrapped,
-)
+from safety_geometry.figures.lettering import headline, label_ends, wrapped
+from safety_geometry.figures.notes import counts, fit_prompts, hollow_note, seeds_note, success
+from safety_geometry.figures.style import GREY, HOLLOW, across_seeds, draw, looks, need, without_own
 
 PANELS = (
     ("hrci_repr", "Coupling of the H and R carriers", "HRCI_repr (0 to 1)"),
@@ -57,9 +44,9 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
             rows, shift = frame[frame["regime"] == regime], shifts[regime]
             points = across_seeds(rows, "place", metric, f"{metric}_lo", f"{metric}_hi")
             draw(ax, points, look, shift)
-            if metric == "hrci_repr" and len(lacking := without_own(rows)):
+            if metric == "hrci_repr" and len(lacking := without_own(rows, "place", metric)):
                 draw(ax, lacking, look | HOLLOW, shift)
-                drawn.append(hollow_note(tables))
+                drawn.append(hollow_note(tables) + (", mean of all seeds; full: of those that have an R" * several))
                 points = points if len(points) else lacking
             if len(points):
                 last = points["value"].iloc[-1]
@@ -104,14 +91,6 @@ def five_anchor(tables: dict[str, pd.DataFrame]) -> Figure:
     headline(figure, "Coupling and behaviour at the anchors", seeds_note(frame, "95 % intervals") + marks)
     label_ends(figure, ends)
     return figure
-
-
-def without_own(rows: pd.DataFrame) -> pd.DataFrame:
-    """`x, value` of the coupling at frozen sites, over all seeds, of the anchors that have no R of their own in one."""
-    if "hrci_repr_frozen" not in rows:
-        return rows.iloc[:0]
-    lacking = rows.loc[rows["hrci_repr"].isna(), "place"]
-    return across_seeds(rows[rows["place"].isin(lacking)], "place", "hrci_repr_frozen")
 
 
 def null(

@@ -6,18 +6,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from safety_geometry.figures.lettering import headline, legend_below
 from safety_geometry.figures.modes import MODES, handle, label, look, present
-from safety_geometry.figures.style import (
-    GREY,
-    NoData,
-    counts,
-    first_seed,
-    headline,
-    legend_below,
-    need,
-    striped,
-    success,
-)
+from safety_geometry.figures.notes import counts, first_seed, success
+from safety_geometry.figures.style import GREY, NoData, need, striped
 
 PANELS = (
     ("asr", "{success}", "n_asr", "share", 1),

@@ -3,19 +3,9 @@
 import pandas as pd
 from matplotlib.figure import Figure
 
-from safety_geometry.figures.style import (
-    across_seeds,
-    candidates_note,
-    draw,
-    fit_prompts,
-    headline,
-    label_ends,
-    looks,
-    need,
-    seeds_note,
-    step_axis,
-    title,
-)
+from safety_geometry.figures.lettering import headline, label_ends, title
+from safety_geometry.figures.notes import candidates_note, fit_prompts, seeds_note
+from safety_geometry.figures.style import across_seeds, draw, looks, need, step_axis
 
 ROWS = (  # column, title, label of the axis
     (

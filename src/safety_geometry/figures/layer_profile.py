@@ -8,17 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from safety_geometry.figures.style import (
-    anchor_steps,
-    draw_candidates,
-    first_seed,
-    headline,
-    is_true,
-    need,
-    panel_width,
-    stated_prompts,
-    title,
-)
+from safety_geometry.figures.lettering import headline, title
+from safety_geometry.figures.notes import first_seed, stated_prompts
+from safety_geometry.figures.style import anchor_steps, draw_candidates, is_true, need, panel_width
 
 SHADES = ("#C9B200", "#8FD744", "#35B779", "#21908C", "#31688E", "#443A83", "#2D0A45")  # light: early, dark: late
 RULERS = {"ruler_length_auroc": ("prompt length", ":"), "ruler_words_auroc": ("bag of words", "--")}

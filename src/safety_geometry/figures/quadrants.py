@@ -6,20 +6,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from safety_geometry.figures.lettering import headline, legend_below, title
 from safety_geometry.figures.modes import checkpoints
-from safety_geometry.figures.style import (
-    GREY,
-    INDIGO,
-    ORANGE,
-    SKY,
-    WINE,
-    columns_for,
-    first_seed,
-    headline,
-    legend_below,
-    need,
-    title,
-)
+from safety_geometry.figures.notes import first_seed
+from safety_geometry.figures.style import GREY, INDIGO, ORANGE, SKY, WINE, columns_for, need
 
 LOOKS = {
     "harmful_refused": ("harmful, refused", ORANGE, "s"),

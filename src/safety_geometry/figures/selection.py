@@ -6,18 +6,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from safety_geometry.figures.style import (
-    NoData,
-    counts,
-    draw_candidates,
-    first_seed,
-    headline,
-    is_true,
-    legend_below,
-    need,
-    panel_width,
-    title,
-)
+from safety_geometry.figures.lettering import headline, legend_below, title
+from safety_geometry.figures.notes import counts, first_seed
+from safety_geometry.figures.style import NoData, draw_candidates, is_true, need, panel_width
 
 SHADES = ("#2D0A45", "#443A83", "#31688E", "#21908C", "#35B779", "#8FD744")  # dark: the last token
 AXIS = {
@@ -30,20 +21,21 @@ GREYS = {"color": "#555555", "linestyle": "none"}
 
 
 def selection(tables: dict[str, pd.DataFrame]) -> Figure:
-    """A column for each regime, its first anchor above and its last below: gain of every candidate by layer, a line for
-    each position, by the selector in charge; empty points are not admissible (KL). A star marks the chosen site, a ring
-    the next best; lines are the level of doing nothing and the 95 % point of the null sets. Titles say whether the site
-    is R. The first seed is drawn. Needs selection and profile."""
-    chosen, note = first_seed(need(tables, "selection", ["gain_all"]))
+    """A column for each regime, above its first anchor with an R of its own (without any, its first), below its last:
+    gain of every candidate by layer, a line for each position, by the selector in charge; empty points are not
+    admissible (KL). A star marks the chosen site, a ring the next best; lines are the level of doing nothing and the
+    95 % point of the null sets. Titles say whether the site is R. The first seed that has one is drawn. Needs selection
+    and profile."""
+    chosen = need(tables, "selection", ["gain_all"])
     chosen = chosen[is_true(chosen["in_charge"])]
     if not len(chosen):
         raise NoData("the table selection has no row of a selector in charge")
+    chosen, note = first_seed(chosen, chosen[chosen["status"] == "own"], "with an R of its own")
     profile = need(tables, "profile", ["value"])
     selector = chosen["selector"].iloc[0]
     scored = profile[(profile["carrier"] == "R") & (profile["quantity"] == selector)]
     regimes = list(dict.fromkeys(chosen["regime"]))
-    steps = {regime: sorted(chosen.loc[chosen["regime"] == regime, "step"].astype(int)) for regime in regimes}
-    shown = {regime: list(dict.fromkeys([each[0], each[-1]])) for regime, each in steps.items()}
+    shown = {regime: two_anchors(chosen[chosen["regime"] == regime]) for regime in regimes}
     lines, room = max(map(len, shown.values())), panel_width(len(regimes), 4.0)
     figure = Figure(figsize=(max(6.5, room * len(regimes) + 0.6), 1.2 + 3.1 * lines))
     axes = figure.subplots(lines, len(regimes), squeeze=False)
@@ -80,6 +72,13 @@ def selection(tables: dict[str, pd.DataFrame]) -> Figure:
         figure, f"Selection of R ({selector})", f"{n}; sites that did not reach them: {screened} + {screened}; {note}"
     )
     return figure
+
+
+def two_anchors(rows: pd.DataFrame) -> list[int]:
+    """Steps of a regime's first anchor with an R of its own, or its first, and of its last; one where they are one."""
+    steps = sorted(rows["step"].astype(int))
+    own = sorted(rows.loc[rows["status"] == "own", "step"].astype(int))
+    return list(dict.fromkeys([(own or steps)[0], steps[-1]]))
 
 
 def panel(ax: Axes, candidates: pd.DataFrame, row: pd.Series, colours: dict[int, str]) -> None:

@@ -5,20 +5,15 @@ colours of the named regimes mean these regimes in every figure and nothing else
 well.
 """
 
-import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.legend import Legend
-from matplotlib.textpath import text_to_path
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, GREY = (
     "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#6F6F6F",
@@ -51,7 +46,6 @@ STYLE = {
     "svg.fonttype": "path",
     "figure.constrained_layout.use": True,
 }
-HINTED = 1.05
 NOTHING = "nothing-to-draw"
 MANY = 15  # points of a line, from which bars and large markers hide more than they show
 
@@ -108,81 +102,53 @@ def looks(regimes: Collection[str]) -> dict[str, dict]:
 
 
 def across_seeds(frame: pd.DataFrame, x: str, value: str, lo: str | None = None, hi: str | None = None) -> pd.DataFrame:
-    """`x, value, lo, hi` to draw: one seed's values with their interval, or the mean of several with their range."""
+    """`x, value, lo, hi, seeds` to draw: one seed's values with their interval, or the mean of several with their
+    range; seeds: those that have a value there."""
     frame = frame.dropna(subset=[value])
     if len(set(frame["seed"])) > 1:
-        over_seeds = frame.groupby(x)[value].agg(["mean", "min", "max"]).reset_index()
-        return over_seeds.set_axis(["x", "value", "lo", "hi"], axis=1)
+        over_seeds = frame.groupby(x).agg(
+            value=(value, "mean"),
+            lo=(value, "min"),
+            hi=(value, "max"),
+            seeds=("seed", lambda of: tuple(sorted(set(of)))),
+        )
+        return over_seeds.rename_axis("x").reset_index()
     bounds = {"lo": frame[lo] if lo else np.nan, "hi": frame[hi] if hi else np.nan}
-    return pd.DataFrame({"x": frame[x], "value": frame[value], **bounds}).sort_values("x", ignore_index=True)
+    points = pd.DataFrame({"x": frame[x], "value": frame[value], **bounds}).sort_values("x", ignore_index=True)
+    return points.assign(seeds=[tuple(set(frame["seed"]))] * len(points))
+
+
+def runs(points: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    """The points of `across_seeds` from each change of their seeds to the next: a line through such a change would show
+    as a course what is a difference of seeds."""
+    same = points["seeds"] if "seeds" in points else pd.Series("", points.index)
+    for _, run in points.groupby((same != same.shift()).cumsum()):
+        yield run
+
+
+def without_own(rows: pd.DataFrame, x: str, value: str) -> pd.DataFrame:
+    """`x, value, …` of a coupling at frozen sites, over all seeds, where one or more have no R of their own."""
+    if f"{value}_frozen" not in rows:
+        return across_seeds(rows.iloc[:0], x, value)
+    return across_seeds(rows[rows[x].isin(rows.loc[rows[value].isna(), x])], x, f"{value}_frozen")
 
 
 def draw(ax: Axes, points: pd.DataFrame, look: dict, shift: float = 0.0, **extra) -> None:
-    """A line with markers and, where there are intervals, bars; a bar that leaves out its own value is drawn as it is.
-    More than MANY points have small markers, and a band in place of bars."""
-    x, many = points["x"].astype(float) + shift, len(points) > MANY
-    ax.plot(x, points["value"], **({"markersize": 2.2, "linewidth": 1.3} if many else {}) | look | extra)
-    known = points["lo"].notna() & points["hi"].notna()
-    if not known.any():
-        return
-    lo, hi = points["lo"].where(known).astype(float), points["hi"].where(known).astype(float)
-    if many:
-        ax.fill_between(x, lo, hi, color=look["color"], alpha=0.15, linewidth=0, zorder=1)
-    else:
-        ax.vlines(x[known], lo[known], hi[known], color=look["color"], linewidth=1.0, alpha=0.8)
+    """A line with markers, cut where its seeds change (`runs`), and, where there are intervals, bars; a bar that leaves
+    out its own value is drawn as it is. More than MANY points have small markers, and a band in place of bars."""
+    many = len(points) > MANY
+    for run in runs(points):
+        x = run["x"].astype(float) + shift
+        ax.plot(x, run["value"], **({"markersize": 2.2, "linewidth": 1.3} if many else {}) | look | extra)
+        known = run["lo"].notna() & run["hi"].notna()
+        lo, hi = run["lo"].where(known).astype(float), run["hi"].where(known).astype(float)
+        if many and known.any():
+            ax.fill_between(x, lo, hi, color=look["color"], alpha=0.15, linewidth=0, zorder=1)
+        elif known.any():
+            ax.vlines(x[known], lo[known], hi[known], color=look["color"], linewidth=1.0, alpha=0.8)
 
 
 HOLLOW = {"markerfacecolor": "white", "linestyle": ":"}  # R read where it is no R of the checkpoint's own
-
-
-def r_statuses(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """`regime, r_status` of the table coupling; no rows where it is not given."""
-    coupling, columns = tables.get("coupling"), ["regime", "r_status"]
-    return pd.DataFrame(columns=columns) if coupling is None or "r_status" not in coupling else coupling[columns]
-
-
-def hollow_note(tables: Mapping[str, pd.DataFrame]) -> str:
-    """What a HOLLOW mark is, by the table coupling; where that is not given, both that it may be."""
-    known = set(r_statuses(tables)["r_status"])
-    sites = {"reference": "at a reference anchor's R", "candidate": "at the best candidate, which is no R"}
-    read = [words for status, words in sites.items() if status in known or not known & set(sites)]
-    return f"hollow: no R of its own, read {', or '.join(read)}"
-
-
-def candidates_note(tables: Mapping[str, pd.DataFrame]) -> str:
-    """Of which regimes R is read at a candidate that is no R, by the table coupling; empty where of none."""
-    rows = r_statuses(tables)
-    regimes = dict.fromkeys(rows.loc[rows["r_status"] == "candidate", "regime"])
-    return f"; no R, read at the best candidate: {', '.join(regimes)}" if regimes else ""
-
-
-def seeds_note(frame: pd.DataFrame, bars: str = "") -> str:
-    """What stands behind a point: one seed, with `bars` where it has any, or several with their range."""
-    n = len(set(frame["seed"]))
-    if n > 1:
-        return f"line: mean of {n} seeds; bars or bands: their range"
-    return f"bars or bands: {bars}; one seed" if bars else "one seed"
-
-
-def counts(frame: pd.DataFrame, column: str) -> str:
-    """`n = 24`, or the range of n where it differs."""
-    n = frame[column].dropna().astype(int)
-    return "n = 0" if not len(n) else f"n = {n.min()}" if n.min() == n.max() else f"n = {n.min()}-{n.max()}"
-
-
-def fit_prompts(tables: Mapping[str, pd.DataFrame]) -> str:
-    """`n = 48 + 48 prompts`, harmful and benign, that the carriers are fitted on; empty without the table coupling."""
-    coupling = tables.get("coupling")
-    if coupling is None or not len(coupling):
-        return ""
-    return f"{counts(coupling, 'n_harmful')} + {counts(coupling, 'n_benign').removeprefix('n = ')} prompts"
-
-
-def stated_prompts(tables: Mapping[str, pd.DataFrame], what: str) -> str:
-    """`n = 12`, from the frame `prompts` (columns what, n) of numbers that stand in no table; empty where it does not
-    say."""
-    stated = tables.get("prompts", pd.DataFrame(columns=["what", "n"])).dropna()
-    return counts(stated[stated["what"] == what], "n") if (stated["what"] == what).any() else ""
 
 
 def anchor_steps(frame: pd.DataFrame) -> list[int]:
@@ -226,41 +192,9 @@ def striped(ax: Axes, rows: int, zero: bool = False) -> None:
         ax.axhspan(i - 0.5, i + 0.5, color="#F4F4F4", linewidth=0, zorder=0)
 
 
-def p_text(p: float) -> str:
-    """A p with three digits."""
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
 def columns_for(panels: int, most: int) -> int:
     """Columns of a grid of at most `most`, with as few empty places as its number of lines allows."""
     return -(-panels // -(-panels // most))
-
-
-def width(text: str, size: float) -> float:
-    """Inches that a text takes at a font size in points, its longest line; with room for what a PNG's hinting adds."""
-    font = FontProperties(family="DejaVu Sans", size=size)
-    return (
-        max(text_to_path.get_text_width_height_descent(line, font, False)[0] for line in text.split("\n")) / 72 * HINTED
-    )
-
-
-def wrapped(text: str, room: float, size: float) -> str:
-    """The text on as many lines as keep it within `room` inches: cut at blanks, and in a longer word behind any of
-    `_-/` or, where that is not enough, anywhere."""
-    lines = [""]
-    for part in re.findall(r"\n|[^\s_\-/]*[_\-/]|[^\s_\-/]+ *| +", text):
-        if part == "\n":
-            lines.append("")
-            continue
-        if lines[-1] and width(lines[-1] + part.rstrip(), size) > room:
-            lines.append("")
-        while len(part) > 1 and width(lines[-1] + part.rstrip(), size) > room:
-            most = max(i for i in range(1, len(part)) if i == 1 or width(part[:i], size) <= room)
-            lines[-1] += part[:most]
-            lines.append("")
-            part = part[most:]
-        lines[-1] += part
-    return "\n".join(line.strip() for line in lines)
 
 
 def step_axis(ax: Axes, steps: Collection[float]) -> None:
@@ -273,94 +207,3 @@ def step_axis(ax: Axes, steps: Collection[float]) -> None:
 def panel_width(panels: int, widest: float = 3.5) -> float:
     """Inches of each of so many panels side by side: as wide as a page of 12 inches lets them be."""
     return max(2.4, min(widest, 12.0 / panels))
-
-
-def headline(figure: Figure, what: str, note: str) -> None:
-    """Title of a figure, with its note behind it or, where that is too long, on lines of its own."""
-    size, room = mpl.rcParams["figure.titlesize"], figure.get_figwidth() - 0.25
-    one = f"{what} ({note})"
-    two = f"{wrapped(what, room, size)}\n{wrapped(f'({note})', room, size)}"
-    figure.suptitle(one if width(one, size) <= room else two, x=0.01, ha="left")
-
-
-def title(ax: Axes, text: str, room: float, **extra) -> None:
-    """Title of a panel that is `room` inches wide, on as many lines as it needs."""
-    ax.set_title(wrapped(text, room, extra.get("fontsize", mpl.rcParams["axes.titlesize"])), **extra)
-
-
-def legend_below(figure: Figure, entries: Sequence[Artist], names: Sequence[str] | None = None) -> Legend:
-    """A legend under the panels with as many columns as the figure is wide enough for."""
-    names = [str(entry.get_label()) for entry in entries] if names is None else list(names)
-    size = mpl.rcParams["legend.fontsize"]
-    em = size / 72
-    for columns in range(len(names), 0, -1):
-        blocks = np.array_split(names, columns)  # as matplotlib fills them
-        needed = sum(max(width(name, size) for name in block) + 2.8 * em for block in blocks) + 2 * em * (
-            len(blocks) - 1
-        )
-        if needed + 4 * em <= figure.get_figwidth() or columns == 1:
-            break
-    return figure.legend(list(entries), names, loc="outside lower center", ncols=columns)
-
-
-def label_ends(
-    figure: Figure, ends: Mapping[Axes, Sequence[tuple[float, str, str]]], room: float = 0.95, size: float = 7.5
-) -> None:
-    """Names of lines at the right of their panel, each as near to its line's last value as the others let it: lists of
-    (value, name, colour) by panel. A name wider than `room` inches is wrapped. To be called when the panels are
-    complete."""
-    placed = []
-    for ax, labels in ends.items():
-        for value, name, colour in sorted(
-            (label for label in labels if np.isfinite(label[0])), key=lambda label: label[0]
-        ):
-            text = ax.text(1.02, 0.5, wrapped(name, room, size), color=colour, fontsize=size, va="center", ha="left",
-                           transform=ax.transAxes, linespacing=1.05, gid="line end")  # fmt: skip
-            placed.append((ax, value, text))
-    figure.draw_without_rendering()  # lays the panels out: their heights are known from here on
-    for ax in ends:
-        mine = [(value, text) for other, value, text in placed if other is ax]
-        if not mine:
-            continue
-        unit = ax.bbox.height / figure.dpi * 72  # points
-        tall = [1.22 * size * (1 + text.get_text().count("\n")) / unit for _, text in mine]
-        wanted = [
-            ax.transAxes.inverted().transform(ax.transData.transform((0 if ax.get_xscale() == "linear" else 1, value)))[
-                1
-            ]
-            for value, _ in mine
-        ]
-        for y, (_, text) in zip(spread(wanted, tall), mine, strict=True):
-            text.set_y(y)
-
-
-def spread(wanted: Sequence[float], tall: Sequence[float]) -> list[float]:
-    """Centres of blocks as near to the `wanted` ones (ascending, 0 to 1) as they can be without overlap, in the same
-    order."""
-    half = np.asarray(tall) / 2
-    gaps = half[:-1] + half[1:]
-    offsets = np.concatenate([[0.0], np.cumsum(gaps)])
-    # Least squares of centres less offsets that must not fall: pool adjacent violators.
-    pools: list[list[float]] = []
-    for value in np.clip(wanted, 0, 1) - offsets:
-        pools.append([value, 1])
-        while len(pools) > 1 and pools[-2][0] > pools[-1][0]:
-            (a, m), (b, n) = pools[-2:]
-            pools[-2:] = [[(a * m + b * n) / (m + n), m + n]]
-    centres = np.concatenate([[mean] * int(n) for mean, n in pools]) + offsets
-    centres += max(0.0, half[0] - centres[0] - 0.03)
-    centres -= max(0.0, centres[-1] + half[-1] - 1.03)
-    return centres.tolist()
-
-
-def success(frame: pd.DataFrame) -> str:
-    """What attack success is called: "not refused" where a row's success_means says that it is no more."""
-    plain = "success_means" in frame and (frame["success_means"] == "not_refused").any()
-    return "not refused" if plain else "attack success"
-
-
-def first_seed(frame: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The rows of the first seed, and a note that says which it is and of how many."""
-    seeds = sorted(frame["seed"].unique())
-    note = f"seed {seeds[0]}" + (f", first of {len(seeds)}" if len(seeds) > 1 else "")
-    return frame[frame["seed"] == seeds[0]], note

@@ -4,17 +4,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from safety_geometry.figures.style import (
-    across_seeds,
-    draw,
-    headline,
-    label_ends,
-    looks,
-    need,
-    seeds_note,
-    stated_prompts,
-    title,
-)
+from safety_geometry.figures.lettering import headline, label_ends, title
+from safety_geometry.figures.notes import seeds_note, stated_prompts
+from safety_geometry.figures.style import across_seeds, draw, looks, need
 
 LOSS = "loss (nats per token)"
 PANELS = (  # column, title, label of the axis, whose number of prompts

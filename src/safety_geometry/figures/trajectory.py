@@ -6,6 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from safety_geometry.figures.lettering import headline, label_ends, legend_below, title
+from safety_geometry.figures.notes import counts, fit_prompts, hollow_note, seeds_note, success
 from safety_geometry.figures.style import (
     GREY,
     HOLLOW,
@@ -17,19 +19,12 @@ from safety_geometry.figures.style import (
     SKY,
     WINE,
     across_seeds,
-    counts,
     draw,
-    fit_prompts,
-    headline,
-    hollow_note,
-    label_ends,
-    legend_below,
     need,
     panel_width,
-    seeds_note,
+    runs,
     step_axis,
-    success,
-    title,
+    without_own,
 )
 
 BEHAVIOUR = (
@@ -71,7 +66,7 @@ def trajectory(tables: dict[str, pd.DataFrame]) -> Figure:
         top, bottom = axes[:, column]
         rows = frame[frame["regime"] == regime]
         ends[top] = couple(top, controls[controls["regime"] == regime], layers)
-        lacking = across_seeds(rows[rows["c_cos"].isna()], "step", "c_cos_frozen")
+        lacking = without_own(rows, "step", "c_cos")
         if len(lacking):
             draw(top, lacking, {"color": "black", "marker": "o"} | HOLLOW)
             ends[top].append((lacking["value"].iloc[-1], "frozen sites", "black"))
@@ -137,30 +132,30 @@ def couple(ax: Axes, controls: pd.DataFrame, layers: list[int]) -> list[tuple[fl
     def pick(companion: str, quantity: str) -> pd.DataFrame:
         return controls[(controls["companion"] == companion) & (controls["quantity"] == quantity)]
 
-    ends = []
-    ceiling = across_seeds(pick("split_half", "ceiling"), "step", "value")
-    ax.plot(ceiling["x"], ceiling["value"], marker="_" if len(ceiling) == 1 else "", markersize=14, **CEILING)
+    def plain(points: pd.DataFrame, look: dict, lone: dict) -> None:
+        """A line without markers; `lone`: the marker of a point that no line reaches."""
+        for run in runs(points):
+            ax.plot(run["x"], run["value"], **look | (lone if len(run) == 1 else {}))
+
+    ends, dash = [], {"marker": "_", "markersize": 14}
+    plain(across_seeds(pick("split_half", "ceiling"), "step", "value"), CEILING, dash)
     fixed = pick("fixed_layer", "c_cos")
     for layer, (colour, line) in looks_of(layers).items():
         points = across_seeds(fixed[fixed["layer_r"] == layer], "step", "value")
-        ax.plot(
-            points["x"],
-            points["value"],
-            color=colour,
-            linestyle=line,
-            linewidth=1.5,
-            marker="." if len(points) == 1 else "",
-        )
+        plain(points, {"color": colour, "linestyle": line, "linewidth": 1.5}, {"marker": "."})
         if len(points):
             ends.append((points["value"].iloc[-1], f"layer {layer}", colour))
     at_own_sites = across_seeds(pick("own_sites", "c_cos"), "step", "value", "lo", "hi")
     draw(ax, at_own_sites, {"color": "black", "marker": "o", "linestyle": "-"})
     if len(at_own_sites):
         ends.append((at_own_sites["value"].iloc[-1], "own sites", "black"))
-    shuffled = pick("shuffled", "c_cos").groupby("step")[["lo", "hi"]].agg({"lo": "min", "hi": "max"})
-    if len(shuffled) == 1:
-        ax.vlines(shuffled.index, shuffled["lo"], shuffled["hi"], **BAND | {"linewidth": 12}, zorder=0)
-    ax.fill_between(shuffled.index, shuffled["lo"], shuffled["hi"], **BAND)
-    chance = across_seeds(pick("isotropic", "c_cos"), "step", "value")
-    ax.plot(chance["x"], chance["value"], marker="_" if len(chance) == 1 else "", markersize=14, **CHANCE)
+    shuffled = pick("shuffled", "c_cos")
+    ranges = shuffled.groupby("step")[["lo", "hi"]].agg({"lo": "min", "hi": "max"})
+    for run in runs(across_seeds(shuffled, "step", "value")):
+        lo, hi = ranges.loc[run["x"], "lo"], ranges.loc[run["x"], "hi"]
+        if len(run) == 1:
+            ax.vlines(run["x"], lo, hi, **BAND | {"linewidth": 12}, zorder=0)
+        else:
+            ax.fill_between(run["x"], lo, hi, **BAND)
+    plain(across_seeds(pick("isotropic", "c_cos"), "step", "value"), CHANCE, dash)
     return ends

@@ -11,7 +11,9 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import PercentFormatter
 
 from safety_geometry.attacks.transfer import ARMS, UNOPTIMISED
-from safety_geometry.figures.style import NAMED, NoData, counts, headline, is_true, need, success, title, width, wrapped
+from safety_geometry.figures.lettering import headline, title, width, wrapped
+from safety_geometry.figures.notes import counts, success
+from safety_geometry.figures.style import NAMED, NoData, is_true, need
 
 NAMES = {"gcg": "GCG", "autodan": "AutoDAN", "gcg_init": "GCG's start", "seeds": "AutoDAN's seeds"}
 SCALE, MISSING = "viridis", "#D9D9D9"

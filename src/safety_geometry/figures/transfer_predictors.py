@@ -6,19 +6,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from safety_geometry.figures.style import (
-    GREY,
-    INDIGO,
-    NoData,
-    first_seed,
-    headline,
-    legend_below,
-    need,
-    p_text,
-    striped,
-    success,
-    title,
-)
+from safety_geometry.figures.lettering import headline, legend_below, title
+from safety_geometry.figures.notes import first_seed, p_text, success
+from safety_geometry.figures.style import GREY, INDIGO, NoData, need, striped
 
 LABELS = {
     "target_hrci_repr": "target HRCI_repr",

@@ -30,7 +30,9 @@ SEEDS = 3
 @dataclass(frozen=True)
 class Rule:
     """One way to decide. truths: θ of a true effect, of none and of the opposite (of a level: above, at and below τ);
-    observed: SD of the seeds' true effects in the stored run; draw(θ of the seeds, rng) gives what is measured."""
+    observed: SD of the seeds' true effects in the wide reference, which is that of their estimates (the root mean square
+    over the rule's claims) less what sampling adds, or not less where that leaves nothing; limits: what a seed's θ stays
+    within; draw(θ of the seeds, rng) gives what is measured."""
 
     name: str
     rule: str
@@ -40,6 +42,11 @@ class Rule:
     draw: Callable[[np.ndarray, np.random.Generator], Measured]
     threshold: float = 0.0
     expected: tuple[str, str, str] = (HOLDS, NO_EFFECT, FAILS)
+    limits: tuple[float, float] = (-np.inf, np.inf)
+
+    def effects(self, truth: float, sd: float, normal: np.ndarray) -> np.ndarray:
+        """θ of the seeds from normal values."""
+        return np.clip(truth + sd * normal, *self.limits)
 
 
 def wrong(rule: Rule, verdict: str, truth: float, size: float) -> bool:
@@ -76,8 +83,10 @@ class Rates:
 def simulated(rule: Rule, truth: float, sd: float, runs: int, seed: int) -> Rates:
     rng = np.random.default_rng([seed, round(1000 * abs(truth)), round(1000 * sd), len(rule.name)])
     verdicts, over_seeds, errors = Counter(), Counter(), [0, 0]
+    # rounded, as a truth at the threshold has to stay there
+    everywhere = round(float(rule.effects(truth, sd, ndtri((np.arange(1000) + 0.5) / 1000)).mean()), 9) if sd else truth
     for _ in range(runs):
-        effects = truth + sd * rng.standard_normal(SEEDS)
+        effects = rule.effects(truth, sd, rng.standard_normal(SEEDS))
         drawn = rule.draw(effects, rng)
         measured, sizes = drawn if isinstance(drawn, tuple) else (drawn, effects)
         outcome = judged(rule.rule, replace(measured, threshold=rule.threshold), rule.margin)
@@ -86,7 +95,7 @@ def simulated(rule: Rule, truth: float, sd: float, runs: int, seed: int) -> Rate
         these = float(effects.mean()) if sd else truth
         size = these if sizes is effects else float(np.mean(sizes))
         errors[0] += wrong(rule, outcome.verdict, these, size)
-        errors[1] += wrong(rule, outcome.verdict_over_seeds, truth, truth)
+        errors[1] += wrong(rule, outcome.verdict_over_seeds, everywhere, everywhere)
     return Rates(verdicts, over_seeds, *errors, runs)
 
 
@@ -202,7 +211,7 @@ def bootstrapped(n: int, sd: float):
     return each(one)
 
 
-def tested_cell(n: int, directions: int, cells: int = 6, between: float = 0.6):
+def tested_cell(n: int, directions: int, cells: int = 6, between: float = 0.6, within: float = 0.4):
     """Δ_control of a primary cell with its permutation p, Holm over the regime's cells. The target is one direction among
     others: beside θ it has an effect of its own, as each control has, with this SD. Of "no effect" the two together count, since
     this direction's effect is what is measured; it holds for what it has beyond other directions."""
@@ -212,7 +221,7 @@ def tested_cell(n: int, directions: int, cells: int = 6, between: float = 0.6):
         for seed, effect in enumerate(effects):
             controls = between * rng.standard_normal((cells, directions))
             own = between * rng.standard_normal(cells) + np.r_[effect, np.zeros(cells - 1)]
-            noise = 0.8 * rng.standard_normal(n)  # of the prompts, the target's difference from the controls
+            noise = within * rng.standard_normal(n)  # of the prompts, the target's difference from the controls
             sizes.append(own[0])
             own[0] += noise.mean()
             for cell in range(cells):
@@ -281,29 +290,33 @@ def chosen_layers(share: float):
 
 @functools.cache
 def rules(
-    direct: int = 72, lookalike: int = 72, utility: int = 60, fit: int = 48, readout: int = 16, select: int = 24
+    direct: int = 60, lookalike: int = 60, utility: int = 60, fit: int = 48, readout: int = 6, select: int = 24
 ) -> tuple[Rule, ...]:
     """Every distinct rule at the reference's n."""
     m = {name: quantity.margin for name, quantity in MARGINS.items()}
+    rates, shares = (-0.95, 0.95), (0.0, 1.0)
     return (
-        Rule("paired rates, difference", "difference", m["any_refusal"], (0.25, 0.0, -0.25), 0.06, paired_rates(lookalike)),
-        Rule("paired rates, few changes", "difference", m["direct_asr"], (0.2, 0.0, -0.2), 0.03, paired_rates(direct, 0.02)),
-        Rule("paired means, difference", "difference", m["benign_mean"], (0.4, 0.0, -0.4), 0.1, paired_means(utility)),
-        Rule("rate, level", "level", m["any_refusal"], (0.7, 0.5, 0.3), 0.05, rate(lookalike), 0.5, (HOLDS, "", FAILS)),
-        Rule("coupling, difference", "difference", m["c_cos"], (0.2, 0.0, -0.2), 0.03, bootstrapped(fit, 0.28)),
+        Rule("paired rates, difference", "difference", m["any_refusal"], (0.25, 0.0, -0.25), 0.25, paired_rates(lookalike),
+             limits=rates),
+        Rule("paired rates, few changes", "difference", m["direct_asr"], (0.2, 0.0, -0.2), 0.12, paired_rates(direct, 0.02),
+             limits=rates),
+        Rule("paired means, difference", "difference", m["benign_mean"], (0.4, 0.0, -0.4), 0.09, paired_means(utility),
+             limits=(-1.0, 1.0)),
+        Rule("rate, level", "level", m["any_refusal"], (0.7, 0.5, 0.3), 0.17, rate(lookalike), 0.5, (HOLDS, "", FAILS), shares),
+        Rule("coupling, difference", "difference", m["c_cos"], (0.2, 0.0, -0.2), 0.02, bootstrapped(fit, 0.28)),
         Rule("coupling, constant", "constant", m["c_cos"], (0.2, 0.0, -0.2), 0.01, bootstrapped(fit, 0.28),
              expected=(FAILS, HOLDS, FAILS)),
-        Rule("beyond shuffled labels", "difference", 0.09, (0.25, 0.0, -0.25), 0.04, bootstrapped(fit, 0.17), 0.09),
-        Rule("edits with permutation p", "difference", m["log_odds"], (2.5, 0.0, -2.5), 0.5, tested_cell(readout, 399)),
-        Rule("matched pairs, difference", "difference", m["refusal_dprime"], (1.2, 0.0, -1.2), 0.1, pairs(60),
+        Rule("beyond shuffled labels", "difference", 0.09, (0.25, 0.0, -0.25), 0.11, bootstrapped(fit, 0.17), 0.09),
+        Rule("edits with permutation p", "difference", m["log_odds"], (2.5, 0.0, -2.5), 0.41, tested_cell(readout, 399)),
+        Rule("matched pairs, difference", "difference", m["refusal_dprime"], (1.2, 0.0, -1.2), 0.2, pairs(60),
              expected=(HOLDS, "", FAILS)),
-        Rule("matched pairs of two checkpoints", "difference", m["refusal_dprime"], (1.2, 0.0, -1.2), 0.1,
+        Rule("matched pairs of two checkpoints", "difference", m["refusal_dprime"], (1.2, 0.0, -1.2), 0.31,
              pair_differences(60), expected=(HOLDS, "", FAILS)),
-        Rule("carriers beside rulers", "difference", m["auroc"], (0.13, 0.0, -0.3), 0.01, beside_rulers(select),
-             expected=(HOLDS, "", FAILS)),
-        Rule("seeds only, constant", "constant", m["erank"], (0.5, 0.0, -0.5), 0.01, seeds_only(0.02),
+        Rule("carriers beside rulers", "difference", m["auroc"], (0.13, 0.0, -0.3), 0.05, beside_rulers(select),
+             expected=(HOLDS, "", FAILS), limits=(-0.85, 0.143)),
+        Rule("seeds only, constant", "constant", m["erank"], (0.5, 0.0, -0.5), 0.09, seeds_only(0.02),
              expected=(FAILS, HOLDS, FAILS)),
-        Rule("seeds only, difference", "difference", m["angle"], (20.0, 0.0, -20.0), 1.0, seeds_only(0.8)),
-        Rule("series, difference", "difference", m["rho"], (0.8, 0.0, -0.8), 0.05, series()),
-        Rule("site of R, difference", "difference", m["r_layer"], (0.7, 0.0, -0.7), 0.05, chosen_layers(0.95)),
+        Rule("seeds only, difference", "difference", m["angle"], (20.0, 0.0, -20.0), 4.4, seeds_only(0.8)),
+        Rule("series, difference", "difference", m["rho"], (0.8, 0.0, -0.8), 0.49, series(), limits=rates),
+        Rule("site of R, difference", "difference", m["r_layer"], (0.7, 0.0, -0.7), 0.16, chosen_layers(0.95), limits=(-1.0, 1.0)),
     )  # fmt: skip

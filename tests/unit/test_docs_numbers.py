@@ -212,6 +212,10 @@ def test_what_the_readme_says_of_the_reference_run():
     assert said("../README.md", r"gains (1\.\d+) \[(1\.\d+), (1\.\d+)\] against (\.\d+)") == three(
         mature, "gain", "gain_lo", "gain_hi", "null_95"
     )
+    wide = pd.read_csv(RESULTS / "full/tables/selection.csv")
+    with_r = wide.loc[wide["in_charge"] & (wide["status"] == "own"), "seed"].nunique()
+    assert (with_r, wide["seed"].nunique()) == (2, 3)
+    assert "finds one with two of its three seeds" in " ".join((DOCS.parent / "README.md").read_text().split())
     words, removed = (claims.loc[name] for name in ("h_beyond_words_r2d2", "sweep_h_removed_r2d2"))
     assert said("../README.md", r"AUROC lies (\.\d+) \[(\.\d+), (\.\d+)\]") == three(words, "estimate", "lo", "hi")
     assert said("../README.md", r"of a refusal by (\.\d+) \[−(\.\d+), (\.\d+)\]") == [

@@ -4,6 +4,7 @@ Claims stand there as value [low, high] (`id`: verdict), other results as the pa
 page but in names, seeds, steps, layers and settings.
 """
 
+import functools
 import re
 from pathlib import Path
 
@@ -18,11 +19,21 @@ CLAIM = re.compile(rf"({NUMBER}){BETWEEN} \[({NUMBER}), ({NUMBER})\]{BETWEEN} \(
 VERDICT = re.compile(r"\(`\w+`(?:, aligned)?: [a-z ]+\)")
 PLAIN = re.compile(
     r"\]\([^)]*\)|`[^`]*`|SmolLM2-135M-Instruct|Qwen2\.5-Coder-0\.5B-Instruct|R2D2|SmolLM2|95 %|steps? \d+(?: (?:to|and) \d+)?"
-    r"|seeds \d+(?:, \d+)*(?: and \d+)?|seed 4\d|layers 12 and 14|rank 64|\(95 % point of 20 sets\)|0 to 2|where \.1 is admissible"
+    r"|seeds \d+(?:, \d+)*(?: and \d+)?|seed 4\d|layer 14|rank 64|\(95 % point of 20 sets\)|0 to 2|where \.1 is admissible"
     r"|at most \.1 on|75 degrees|135 million|40 steps|7 billion|GCG of 12 steps"
+)
+OF_SEEDS = (  # pattern, claim, seeds
+    (rf"labels \(({NUMBER}) with seed 43, ({NUMBER}) with seed 44\)", "c_cos_above_chance", (43, 44)),
+    (rf"seed 43 alone \(({NUMBER}); ({NUMBER}) with seed 44\)", "dense_c_cos_any_refusal", (43, 44)),
+    (
+        rf"with seed 43 they are, by ({NUMBER}), with seed 44 they are not, by ({NUMBER})\.",
+        "aligned_orthogonal",
+        (43, 44),
+    ),
 )
 
 
+@functools.cache
 def table(study: str, name: str) -> pd.DataFrame:
     return pd.read_csv(RESULTS / study / "tables" / f"{name}.csv")
 
@@ -48,23 +59,39 @@ def three(of: pd.Series, name: str) -> list[float]:
     return [of[name], of[f"{name}_lo"], of[f"{name}_hi"]]
 
 
+def by_seed(name: str, *seeds: int) -> list[float]:
+    """A claim's estimates with these seeds."""
+    values = dict(part.split(": ") for part in claim(name)["by_seed"].split("; "))
+    return [float(values[str(seed)]) for seed in seeds]
+
+
 def quoted() -> list[tuple[str, list[float]]]:
     """Pattern, and the values of its groups."""
     anchors, coupled, found = table("full", "five_anchor"), row("aligned", "coupling"), table("full", "selection")
     mature = row("aligned", "selection", in_charge=True)
     layer = row("aligned", "aligned_anchors", scope="layer")
     r2d2 = anchors[anchors["regime"] == "r2d2"].groupby("step").mean(numeric_only=True)
+    sft = anchors[anchors["regime"] == "sft"].groupby("step").mean(numeric_only=True)
+    losses = table("full", "training").query("regime == 'sft'").groupby("step")["loss"].mean()
+    moved = table("full", "geometry").query("regime == 'sft' and step == 40")
     at_15 = anchors.query("regime == 'r2d2' and step == 15").set_index("seed")["any_refusal"]
     counts = {study: table(study, "claims")["verdict"].value_counts() for study in ("full", "aligned")}
     over_seeds = table("full", "claims")["verdict_over_seeds"].value_counts()
     names = ("holds", "fails", "no effect", "inconclusive")
     chosen = found[found["in_charge"]].set_index(["seed", "regime", "step"])
-    has = anchors[anchors["hrci_repr"].notna()].set_index("regime")
+    has = anchors[anchors["hrci_repr"].notna()].set_index("seed")["hrci_repr"]
     best = candidates("full").sort_values("effect").iloc[-1]
     controls = claim("sweep_r_removed_sft_refusal")
     source = table("full", "source_choice").query("role == 'source'")
-    assert at_15[43] == 1 and (chosen["status"] == "own").sum() == len(has) and set(has["seed"]) == {43}
-    assert best["regime"] == "sft_refusal" and best["seed"] == 42
+    own = chosen.index[chosen["status"] == "own"].tolist()
+    assert own == [
+        (43, "r2d2", 20),
+        (43, "sft_refusal", 20),
+        (44, "r2d2", 20),
+        (44, "r2d2", 30),
+        (44, "sft_refusal", 20),
+    ]
+    assert best["regime"] == "sft_refusal" and best["seed"] == 42 and best["layer"] == 14 and len(own) == len(has)
     gain = rf"({NUMBER}) \[({NUMBER}), ({NUMBER})\] against ({NUMBER})"
     return [
         *(
@@ -72,22 +99,30 @@ def quoted() -> list[tuple[str, list[float]]]:
              [of.sum() - of["not applicable"], of.sum(), *(of.get(name, 0) for name in names)])
             for study, of in counts.items()
         ),
-        (r"At step 15 R2D2 refuses (\d+) % of the safe look-alikes \((\d+) % with seed 42, all",
-         [100 * at_15.mean(), 100 * at_15[42]]),
+        (rf"falls from ({NUMBER}) at the first step to ({NUMBER}) at step 40", [losses[1], losses[40]]),
+        (r"rise from (\d+) % at step 10 to (\d+) % at step 40", [100 * sft.loc[step, "direct_asr"] for step in (10, 40)]),
+        (r"at these two steps is (\d+) to (\d+) degrees", [moved["angle_3"].min(), moved["angle_3"].max()]),
+        (rf"at the two steps is ({NUMBER}) or more", [moved["cos_fixed_h_ref"].min()]),
+        (r"At step 15 R2D2 refuses (\d+) % of the safe look-alikes \((\d+) % with seed 42, (\d+) % with seed 43, (\d+) % with"
+         r" seed 44\)", [100 * at_15.mean(), *(100 * at_15)]),
         (r"which (\d+) % of the requests get past R2D2 with at step 20 and (\d+) % at step 40",
          [100 * r2d2.loc[step, "framing_asr"] for step in (20, 40)]),
         (rf"gains ({NUMBER}) log-odds \[({NUMBER}), ({NUMBER})\] of a refusal .*? reaches ({NUMBER})",
          [*three(mature, "gain"), mature["null_95"]]),
         *(
-            (begin + gain, [*three(chosen.loc[(43, regime, 20)], "gain"), chosen.loc[(43, regime, 20), "null_95"]])
-            for begin, regime in (("which gains ", "r2d2"), ("so has `sft_refusal`, ", "sft_refusal"))
+            (begin + gain, [*three(chosen.loc[where], "gain"), chosen.loc[where, "null_95"]])
+            for begin, where in (
+                ("which gains ", (43, "r2d2", 20)), ("with seed 44, ", (44, "r2d2", 20)),
+                ("`sft_refusal` too, ", (43, "sft_refusal", 20)), (r" and (?=1\.27 \[1\.17)", (44, "sft_refusal", 20)),
+            )
         ),
-        (rf"their null, ({NUMBER}) against ({NUMBER}) and ({NUMBER}) against ({NUMBER}),",
+        (rf"their null, ({NUMBER}) against ({NUMBER}) and ({NUMBER}) against ({NUMBER})\.",
          [chosen.loc[(42, regime, 20), name] for regime in ("r2d2", "sft_refusal") for name in ("gain", "null_95")]),
         (rf"the best gains ({NUMBER}) log-odds with seed 42.*? a KL of ({NUMBER}) nats", [best["effect"], best["kl"]]),
-        (rf"Of (\d+) checkpoints trained here that have both \(seed 43, step 20\), HRCI_repr is ({NUMBER}) in R2D2 and"
-         rf" ({NUMBER}) in", [len(has), has.loc["r2d2", "hrci_repr"], has.loc["sft_refusal", "hrci_repr"]]),
-        (r"Over the (\d+) saves of that seed", [claim("dense_c_cos_any_refusal")["n"]]),
+        (rf"Of (\d+) checkpoints trained here that have both, HRCI_repr is ({NUMBER}) and ({NUMBER}) with seed 43 .*? and"
+         rf" ({NUMBER}) to ({NUMBER}) with seed 44", [len(has), *has[43], has[44].min(), has[44].max()]),
+        (r"Over the (\d+) saves C_cos", [claim("dense_c_cos_any_refusal")["n"]]),
+        *((pattern, by_seed(name, *seeds)) for pattern, name, seeds in OF_SEEDS),
         (rf"HRCI_repr is ({NUMBER}) \[({NUMBER}), ({NUMBER})\]: C_cos ({NUMBER}) \[({NUMBER}), ({NUMBER})\], C_sub"
          rf" ({NUMBER}) \[({NUMBER}), ({NUMBER})\]",
          [*three(coupled, "hrci_repr"), *three(coupled, "c_cos"), *three(coupled, "c_sub")]),
@@ -96,11 +131,11 @@ def quoted() -> list[tuple[str, list[float]]]:
          [100 * layer["asr_baseline"], layer["n"], 100 * layer["asr_r_only"], 100 * layer["asr_h_only"]]),
         (rf"many of (\d+) controls \(p ({NUMBER}) after Holm\)",
          [int(re.search(r"beyond (\d+) controls", controls["reason"])[1]), controls["p"]]),
-        (r"of (\d+) claims it decides (\d+)",
+        (r"of (\d+) claims it decides (\d+)\.",
          [counts["full"].sum() - counts["full"]["not applicable"], sum(over_seeds.get(name, 0) for name in names[:3])]),
-        (r"In (\d+) claims the two seeds' own intervals have no value in common",
+        (r"In (\d+) of the claims two seeds' own intervals have no value in common",
          [table("full", "claims")["reason"].str.contains("the seeds lie apart").sum()]),
-        (rf"refuse enough to be attacked \(({NUMBER}) and ({NUMBER})\)", source["direct_asr"].tolist()),
+        (rf"refuse enough to be attacked \(({NUMBER}), ({NUMBER}) and ({NUMBER})\)", source["direct_asr"].tolist()),
     ]  # fmt: skip
 
 

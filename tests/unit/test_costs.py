@@ -11,7 +11,7 @@ import pytest
 from conftest import make_model
 from pipeline.config_file import read_config
 from pipeline.costs import check, sizes
-from pipeline.costs.facts import PREFIX, REQUEST, Facts, Need
+from pipeline.costs.facts import CONVERSATION, PREFIX, REQUEST, WORD, Facts, Need
 from pipeline.costs.rates import Rates, RatesError, Work, read_rates
 from pipeline.costs.resources import RESOURCES, stated
 from pipeline.costs.shapes import KNOWN, fetched, given, named, shape_of, tiny
@@ -429,3 +429,18 @@ def test_a_folder_that_was_fetched_is_on_the_disk_once():
     fetched = need(f, "fetch_source", {"name": "tulu_step1"}).disk
     assert fetched == pytest.approx(2 * KNOWN["llama-3.1-tulu-3-8b"].parameters / 1e6)
     assert 0 < need(f, "convert_model", {"model": "tulu/step1"}).disk < 1
+
+
+def test_answers_that_clean_rows_bring_are_as_long_as_their_file_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    c = config()
+    c["prompts"]["sets"]["chat"]["files"] = c["prompts"]["sets"]["benign"]["files"] = ["own.jsonl"]
+    assert facts(c).clean_answer == CONVERSATION  # no such file: fetching the prompts says so
+    Path("own.jsonl").write_text('{"prompt": "a", "answer": "one two three"}\n{"prompt": "b", "answer": "one"}\n')
+    assert facts(c).clean_answer == pytest.approx(2 * WORD)
+    Path("own.jsonl").write_text('{"prompt": "a", "answer": "one two"}\n["no row"]\n')
+    assert facts(c).clean_answer == pytest.approx(2 * WORD)
+    short, long = facts(c), facts(c)
+    long.clean_answer = CONVERSATION
+    seconds = [need(f, "train__sft__0_15", {"seed": "42"}).seconds for f in (short, long)]
+    assert seconds[1] > 1.5 * seconds[0]

@@ -1,9 +1,14 @@
 """What the needs of all jobs rest on: shapes, numbers of prompts, tokens; and how a need is made of them."""
 
+import json
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
+from pipeline.combinations.needed import sets_of
 from pipeline.costs import sizes
 from pipeline.costs.rates import Rates, Work
 from pipeline.costs.shapes import BYTES, Shape, shape_of
@@ -16,6 +21,7 @@ REQUEST = 24  # a request and what the chat template puts behind it
 TARGET = 10  # an affirmative opening
 BEHIND = 8  # what the template puts between an attacked request and the answer
 CONVERSATION = 1000  # a conversation of a data set, where train.max_length does not cut it
+WORD = 1.4  # a word of English
 ATTACK_PROMPT = 110  # an AutoDAN prompt with its request
 JUDGED = 600  # the prompt of a judge that is a model
 ANSWERED = 0.8  # share of the answers' limit that is used
@@ -98,6 +104,16 @@ class Facts:
             return spec["n"]
         return self.prompts(spec["pairs"]) if spec.get("pairs") else UNKNOWN[spec["n"]]  # at most a match each
 
+    @cached_property
+    def clean_answer(self) -> float:
+        """Tokens of an answer that the clean rows bring with them: the mean where they are files of this machine,
+        else CONVERSATION."""
+        roles, sets = self.config["prompts"]["roles"], self.config["prompts"]["sets"]
+        names = {name for role in self.config["clean_rows"]["roles"] for name in sets_of(roles[role])}
+        files = [Path(file) for name in names if not sets[name].get("source") for file in sets[name].get("files", [])]
+        words = [n for file in files for n in answer_words(file)]
+        return WORD * sum(words) / len(words) if words else CONVERSATION
+
     @property
     def probes(self) -> tuple[int, int]:
         """Fit and select prompts, both classes together."""
@@ -157,3 +173,10 @@ class Facts:
             memory = GPU_HOST + (copies * weights + host) / MB
             return Need(seconds, memory, GPU_CONTEXT + (weights + held) / MB, disk / MB, passing / MB, True)
         return Need(seconds, base + (copies * weights + held + host) / MB, 0.0, disk / MB, passing / MB, True)
+
+
+def answer_words(file: Path, most: int = 200) -> Iterator[int]:
+    """Words of the answers in the first rows of a .jsonl; none from where it cannot be read on: fetching says why."""
+    with suppress(OSError, ValueError, AttributeError), file.open(encoding="utf-8") as rows:
+        for row in islice(rows, most):
+            yield len(json.loads(row).get("answer", "").split())

@@ -15,7 +15,8 @@ JUDGE_BATCH = 8  # rows of a pass of a judge that is a model
 VERDICT = 32  # tokens that a guard writes at most
 # Sentence embeddings (all-MiniLM-L6-v2, one core), seconds: loading the model; an answer of a suite with its request;
 # the labelled answers, which are longer, and the judges that are trained on them. Memory in MB.
-EMBEDDER_SECONDS, EMBEDDING_SECONDS, LABELLED_SECONDS, EMBEDDED_MEMORY = 5.0, 0.03, 200.0, 500.0
+EMBEDDER_SECONDS, EMBEDDING_SECONDS, LABELLED_SECONDS = 5.0, 0.03, 200.0
+EMBEDDED_MEMORY, LABELLED_MEMORY = 500.0, 1000.0
 SWEEP_CELLS = 100  # cells that answer in a sweep, about
 
 
@@ -119,7 +120,7 @@ def training(facts: Facts, job: Job) -> Need:
     """Folds, and files left out: some 40 fits by words, and as many again with embeddings."""
     if not facts.study.embeddings:
         return facts.table(35.0)
-    return facts.table(35.0 + LABELLED_SECONDS, memory=EMBEDDED_MEMORY)
+    return facts.table(35.0 + LABELLED_SECONDS, memory=LABELLED_MEMORY)
 
 
 CHECKPOINT = "seed/{regime}_step{step}"

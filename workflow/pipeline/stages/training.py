@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from pipeline.costs import sizes
 from pipeline.costs.attacks import search, searching
-from pipeline.costs.facts import ANSWERED, CONVERSATION, MB, PREFIX, REQUEST, TARGET, TRAINING, Facts, Need
+from pipeline.costs.facts import ANSWERED, MB, PREFIX, REQUEST, TARGET, TRAINING, Facts, Need
 from pipeline.costs.rates import Work
 from pipeline.identity import Group, Job
 from pipeline.stages.sources import model_settings
@@ -84,7 +84,7 @@ def monitored(group: Group, monitor: dict) -> int:
 def clean_tokens(facts: Facts) -> tuple[float, float]:
     """Tokens of a clean row without the shared prefix, and labels among them."""
     most, spec = facts.config["train"]["max_length"], facts.config["clean_rows"]
-    answer = CONVERSATION if spec.get("answers") == "data" else spec["max_new_tokens"]
+    answer = facts.clean_answer if spec.get("answers") == "data" else spec["max_new_tokens"]
     return min(most - PREFIX, REQUEST + answer), min(most - PREFIX - REQUEST, answer)
 
 

@@ -242,6 +242,11 @@ class Study:
         groups = [replace(g, steps=tuple(s for s in g.steps if s not in anchors)) for g in self.groups(name)]
         return [group for group in groups if group.steps]
 
+    def sets_of(self, role: str) -> list[str]:
+        """Names of the prompt sets that a role is taken from."""
+        names = self.config["prompts"]["roles"][role]["set"]
+        return names if isinstance(names, list) else [names]
+
     def prompt_sources(self) -> list[str]:
         """Files and folders that the prompt sets are read from, each once."""
         sets = self.config["prompts"]["sets"].values()

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from pipeline.combinations.needed import require_enough, require_known, require_saved, sets_of
+from pipeline.combinations.needed import require_enough, require_known, require_saved
 from pipeline.config_check import ConfigError
 from pipeline.study import Study
 
@@ -65,7 +65,7 @@ def _universal(study: Study, universal: Mapping) -> None:
     key, gcg = "attacks.universal", study.config["attacks"]["gcg"]
     roles = study.config["prompts"]["roles"]
     require_known(f"{key}.role", universal["role"], "role", roles)
-    for name in sets_of(roles[universal["role"]]):
+    for name in study.sets_of(universal["role"]):
         label = study.config["prompts"]["sets"].get(name, {}).get("label")
         if label not in (None, "harmful"):
             raise ConfigError(f"{key}.role", universal["role"], f"its set {name} is {label}; attacks need harmful ones")

@@ -1,6 +1,6 @@
 """What many checks ask: whether a name is known, a step is saved, a role has enough prompts."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from pipeline.config_check import ConfigError
 from pipeline.study import Study
@@ -29,8 +29,3 @@ def require_enough(study: Study, key: str, wanted: int, role: str) -> None:
     most = study.config["prompts"]["roles"][role]["n"]
     if isinstance(most, int) and wanted > most:
         raise ConfigError(key, wanted, f"role {role} has only {most} prompts")
-
-
-def sets_of(role: Mapping) -> list[str]:
-    """The sets that a role is taken from."""
-    return role["set"] if isinstance(role["set"], list) else [role["set"]]

@@ -1,6 +1,6 @@
 """Roles and sets of prompts, what is answered, and who judges it."""
 
-from pipeline.combinations.needed import require_enough, require_known, sets_of
+from pipeline.combinations.needed import require_enough, require_known
 from pipeline.config_check import ConfigError
 from pipeline.layout import ATTACKED_SUITES
 from pipeline.study import Study
@@ -26,7 +26,7 @@ def check_prompts(study: Study) -> None:
         if n is not None and suite in roles:
             require_enough(study, f"completions.every_save.{suite}", n, suite)
     for name, role in roles.items():
-        for wanted in sets_of(role):
+        for wanted in study.sets_of(name):
             require_known(f"prompts.roles.{name}.set", wanted, "set", sets)
         for key in ("shares", "pairs"):
             if key in role:
@@ -40,7 +40,7 @@ def check_prompts(study: Study) -> None:
             )
     for name in clean:
         require_known("clean_rows.roles", name, "role", roles)
-        for wanted in sets_of(roles[name]) if study.answered else ():
+        for wanted in study.sets_of(name) if study.answered else ():
             if (form := sets[wanted]["format"]) not in ANSWERED:
                 raise ConfigError(
                     "clean_rows.answers",

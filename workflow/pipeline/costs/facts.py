@@ -8,7 +8,6 @@ from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
-from pipeline.combinations.needed import sets_of
 from pipeline.costs import sizes
 from pipeline.costs.rates import Rates, Work
 from pipeline.costs.shapes import BYTES, Shape, shape_of
@@ -108,10 +107,10 @@ class Facts:
     def clean_answer(self) -> float:
         """Tokens of an answer that the clean rows bring with them: the mean where they are files of this machine,
         else CONVERSATION."""
-        roles, sets = self.config["prompts"]["roles"], self.config["prompts"]["sets"]
-        names = {name for role in self.config["clean_rows"]["roles"] for name in sets_of(roles[role])}
-        files = [Path(file) for name in names if not sets[name].get("source") for file in sets[name].get("files", [])]
-        words = [n for file in files for n in answer_words(file)]
+        names = {name for role in self.config["clean_rows"]["roles"] for name in self.study.sets_of(role)}
+        sets = [self.config["prompts"]["sets"][name] for name in sorted(names)]
+        files = [file for prompts in sets if prompts["source"] is None for file in prompts["files"]]
+        words = [n for file in files for n in answer_words(Path(file))]
         return WORD * sum(words) / len(words) if words else CONVERSATION
 
     @property

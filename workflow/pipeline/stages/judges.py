@@ -75,10 +75,6 @@ def where_judged(study: Study) -> str:
     return "torch" if study.embeddings else "analysis"
 
 
-def where_trained(study: Study) -> str:
-    return "torch" if study.embeddings else "analysis"
-
-
 def judging(asked: str) -> Callable[[Facts, Job], Need]:
     """By rules, trained judges, and verdicts that are there, of answers of a kind (`asked_rows`)."""
 
@@ -125,7 +121,7 @@ def training(facts: Facts, job: Job) -> Need:
 
 CHECKPOINT = "seed/{regime}_step{step}"
 STAGES = {
-    "train_judges": Stage("train_judges", where_trained, trained, training),
+    "train_judges": Stage("train_judges", where_judged, trained, training),
     "judge_agreement": Stage("judge_agreement", "analysis", agreement),
     "judge_template": Stage("judge_template", "analysis", template, place="{judge}_{part}"),
     "verdicts": Stage("verdicts", "torch", verdicts, asking, place=f"{CHECKPOINT}/{{judge}}_{{asked}}"),

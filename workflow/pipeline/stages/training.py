@@ -50,7 +50,7 @@ def training(facts: Facts, job: Job) -> Need:
     work, steps = Work(facts.base, facts.size), group.stop - group.start
     tokens, labels = clean_tokens(facts)
     rows = math.ceil(train["rows"] / processes)
-    longest = train["max_length"] if facts.config["clean_rows"].get("answers") == "data" else PREFIX + tokens
+    longest = train["max_length"] if facts.study.answered else PREFIX + tokens
     micro = together(train, rows, longest)
     work.train(steps * (rows * tokens + PREFIX * rows / micro), steps * rows / micro, steps * rows * labels)
     held = sizes.backward(facts.base, facts.size, micro * longest, micro * max(labels, longest - PREFIX - REQUEST))
@@ -84,7 +84,7 @@ def monitored(group: Group, monitor: dict) -> int:
 def clean_tokens(facts: Facts) -> tuple[float, float]:
     """Tokens of a clean row without the shared prefix, and labels among them."""
     most, spec = facts.config["train"]["max_length"], facts.config["clean_rows"]
-    answer = facts.clean_answer if spec.get("answers") == "data" else spec["max_new_tokens"]
+    answer = facts.clean_answer if facts.study.answered else spec["max_new_tokens"]
     return min(most - PREFIX, REQUEST + answer), min(most - PREFIX - REQUEST, answer)
 
 

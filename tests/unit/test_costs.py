@@ -222,7 +222,7 @@ def test_a_model_whose_name_begins_like_another_s_is_not_taken_for_it():
 def test_jobs_state_more_memory_than_a_run_of_the_default_study_took():
     """docs/results/cost_check.csv: the largest resident memory of each rule's jobs there, from Snakemake's benchmark files."""
     f, rows = facts(), list(csv.DictReader((ROOT / "docs/results/cost_check.csv").open()))
-    assert len(rows) > 15 and sum(int(row["jobs"]) for row in rows) > 40
+    assert len(rows) > 15 and sum(int(row["jobs"]) for row in rows) > 30
     for row in rows:
         at = {
             "regime": "sft_refusal" if "attack" in row["rule"] else "r2d2",

@@ -28,7 +28,7 @@ def test_monitor_refusals_of_the_reference_run():
     header, _, *rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
     table = pd.read_csv(RESULTS / "tables/training.csv").set_index(["regime", "step"])
     steps = [int(re.search(r"\d+", cell).group()) for cell in header[1:]]
-    assert [row[0] for row in rows] == ["r2d2", "sft_refusal"] and steps == [5, 10, 15, 20, 30]
+    assert [row[0] for row in rows] == ["r2d2", "sft_refusal"] and steps == [10, 15, 20, 30]
     for regime, *cells in rows:
         for step, cell in zip(steps, cells, strict=True):
             wanted = table.loc[(regime, step), ["refusal_harmful", "refusal_benign"]].tolist()
@@ -189,9 +189,10 @@ def test_what_the_readme_says_of_the_reference_run():
     (open_to,) = said("../README.md", r"it does not refuse (\d+) % of direct HarmBench requests from step 15 on")
     assert {round(100 * anchors.loc[("r2d2", step), "direct_asr"]) for step in (15, 20, 30)} == {open_to}
     assert set(claims["success_means"].dropna()) == {"not_refused"}
-    assert said("../README.md", r"SFT refuses at most (\d+) % of the look-alikes and does not refuse (\d+) to (\d+) %") == [
-        round(100 * f(anchors.loc["sft", name])) for f, name in ((max, "any_refusal"), (min, "direct_asr"), (max, "direct_asr"))
-    ]  # fmt: skip
+    assert anchors.loc["sft", "any_refusal"].max() == 0
+    assert said("../README.md", r"SFT refuses none of the look-alikes and does not refuse (\d+) to (\d+) %") == [
+        round(100 * f(anchors.loc["sft", "direct_asr"])) for f in (min, max)
+    ]
     works = (8 * anchors["any_attack_asr"]).round()
     said_so = said("../README.md", r"refused for (\d) of 8 requests on SFT, for (\d) of 8 on R2D2 at step 20 and (\d) at step 30,"
                    r" for (\d) and (\d) on `sft_refusal`")  # fmt: skip

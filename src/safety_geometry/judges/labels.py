@@ -185,6 +185,7 @@ def with_further(rows: pd.DataFrame, further: pd.DataFrame) -> pd.DataFrame:
 def request_groups(requests: Sequence[str], responses: Sequence[str]) -> NDArray[np.int64]:
     """Group per row, shape (n,), for cross-validation: rows that share a request, a near-duplicate of it (Jaccard of
     content stems >= 0.6) or the response itself are never split. Groups are numbered in order of appearance."""
+    requests, responses = list(requests), list(responses)  # a Series is slow to index
     stems = [content_stems(request) for request in requests]
     parent = list(range(len(stems)))
 

@@ -230,7 +230,7 @@ class TrainedJudge:
 
 def _vectorizer(settings: Settings, vocabulary: list[str] | None = None) -> TfidfVectorizer:
     return TfidfVectorizer(
-        ngram_range=(1, 2), sublinear_tf=True, token_pattern=TOKEN, dtype=np.float64, vocabulary=vocabulary,
+        analyzer=_terms, sublinear_tf=True, dtype=np.float64, vocabulary=vocabulary,
         min_df=1 if vocabulary else settings.min_df, max_features=None if vocabulary else settings.max_terms,
     )  # fmt: skip
 
@@ -257,6 +257,15 @@ def _digest(settings: Settings, embed: Embed | None) -> str:
     if embed is None:
         raise ValueError("a judge with embeddings needs their model (judges.embeddings)")
     return embed.digest
+
+
+_split = TfidfVectorizer(ngram_range=(1, 2), token_pattern=TOKEN).build_analyzer()
+
+
+@lru_cache(maxsize=20_000)
+def _terms(response: str) -> list[str]:
+    """Words and pairs of neighbours. Cached, as `_features` is."""
+    return _split(response)
 
 
 @lru_cache(maxsize=20_000)

@@ -71,7 +71,7 @@ def draw(summary: pd.DataFrame, path: Path) -> None:
             axis.errorbar(moved, rows[what], ends, marker="o", ms=3, lw=1, capsize=2, color=f"C{number}", label=name)
     for axis, label in zip(axes, ("loss, nats a token", "success"), strict=True):
         axis.set(xscale="log", xlabel="operations", ylabel=label)
-    axes[0].legend(fontsize=7)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=7)
     axes[1].set_ylim(-0.03, 1.03)
     figure.suptitle(f"Held-out random targets ({held['targets'].min()} targets, 95 % intervals)", fontsize=10)
     figure.savefig(path, dpi=130, metadata={"Software": None})

@@ -25,14 +25,17 @@ def said(page: str, pattern: str) -> list[float]:
 def test_monitor_refusals_of_the_reference_run():
     page = (DOCS / "hyperparameters.md").read_text()
     text = page.split("**Confirmation on a fresh seed**")[1].split("**R2D2's inner attack.**")[0]
-    header, _, *rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    header, _, *rows = [line.strip("| ").split("|") for line in text.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in row] for row in rows]
     table = pd.read_csv(RESULTS / "tables/training.csv").set_index(["regime", "step"])
     steps = [int(re.search(r"\d+", cell).group()) for cell in header[1:]]
     assert [row[0] for row in rows] == ["r2d2", "sft_refusal"] and steps == [10, 15, 20, 30]
     for regime, *cells in rows:
         for step, cell in zip(steps, cells, strict=True):
             wanted = table.loc[(regime, step), ["refusal_harmful", "refusal_benign"]].tolist()
-            assert [float(x) for x in cell.split(" / ")] == pytest.approx(wanted, abs=0.0051), (regime, step)
+            assert bool(cell) == pd.notna(wanted[0]), (regime, step)
+            if cell:
+                assert [float(x) for x in cell.split(" / ")] == pytest.approx(wanted, abs=0.0051), (regime, step)
 
 
 def test_trials_with_clean_rows_of_another_author():
@@ -68,8 +71,9 @@ def test_the_trial_of_the_inner_attack():
 def test_reference_anchors():
     rule = pd.read_csv(RESULTS / "tables/reference_anchors.csv").set_index("regime")
     refusing = rule.loc[["r2d2", "sft_refusal"]]
-    by_rule, configured = said("hyperparameters.md", r"on the reference run's seed (\d+) for both. Both take (\d+)")
-    assert (refusing["by_rule"] == by_rule).all() and (refusing["configured"] == configured).all()
+    *by_rule, configured = said("hyperparameters.md", r"it gives step (\d+) for R2D2 and (\d+) for `sft_refusal`, on the reference run's seed"
+                                r" the same .*? Both take (\d+)")  # fmt: skip
+    assert refusing["by_rule"].tolist() == by_rule and (refusing["configured"] == configured).all()
     assert said("protocol.md", r"(\d+) \(`sft_refusal`\), as the rule gives in the trial") == [configured]
     assert pd.isna(rule.loc["sft", "by_rule"])
     assert said("hyperparameters.md", r"SFT never refuses; its reference is step (\d+)") == [

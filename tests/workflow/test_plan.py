@@ -80,6 +80,8 @@ def full_plan(config: dict, base: str) -> dict[str, int]:
     swept = sum(map(len, config["sweep"]["checkpoints"].values())) * seeds
     each = {"sweep", "judge_sweep", "follow_up", "judge_follow_up"}
     out |= SWEEPS | dict.fromkeys(each, swept) | {"follow_up_choice": seeds, "rulers": seeds}
+    if not config["follow_up"]["targets"]:
+        out = {rule: count for rule, count in out.items() if "follow_up" not in rule}
     if config["sweep"].get("reply_inversion"):
         out |= {"reply_inversion": swept, "reply_inversion_table": 1}
     if config["judges"].get("labelled"):

@@ -37,10 +37,10 @@ OF_REGIMES = {"five_anchor", "training_curves", "geometry", "attacks"}  # whose 
 
 
 def stored(table: str, folder: str) -> pd.DataFrame:
-    """A table of a reference run; a made-up one where the stored runs are older than the table."""
+    """A table of a reference run; of a study without it the last seed's of the wide one."""
     if (path := RESULTS / folder / f"{table}.csv").exists():
         return pd.read_csv(path, low_memory=False)
-    return synthetic_study.study(seeds=(1, 2, 3) if folder.startswith("full") else (1,))[table]
+    return last_seed_of(pd.read_csv(RESULTS / f"full/tables/{table}.csv", low_memory=False))
 
 
 def tables(name: str, folder: str, names: dict[str, str]) -> dict[str, pd.DataFrame]:

@@ -134,11 +134,11 @@ def repeated(default: dict, keys: dict, above: str = "") -> Iterator[str]:
 
 def test_a_study_of_a_few_lines(tmp_path):
     file = tmp_path / "mine.yaml"
-    file.write_text("study: mine\nregimes: {sft: {reference: 30}}\nrefusal: {kl_max: 0.2}\nprompts: {roles: {clean_matched: null}}\n"
+    file.write_text("study: mine\nregimes: {sft: {reference: 10, saves: [10, 30]}}\nrefusal: {kl_max: 0.2}\nprompts: {roles: {clean_matched: null}}\n"
                     "clean_rows: {roles: [clean]}\n")  # fmt: skip
     config, default = read_study(file).config, read_keys(DEFAULT)
     assert config["refusal"] == default["refusal"] | {"kl_max": 0.2}
-    assert config["regimes"]["sft"] == default["regimes"]["sft"] | {"reference": 30}
+    assert config["regimes"]["sft"] == default["regimes"]["sft"] | {"reference": 10, "saves": [10, 30]}
     assert list(config["prompts"]["roles"]) == [role for role in default["prompts"]["roles"] if role != "clean_matched"]
     assert yaml.safe_load(written(config)) == yaml.safe_load(file.read_text())
 

@@ -97,8 +97,9 @@ class Study:
         return 95 if regime == self.config["attacks"]["source"]["regime"] else 50
 
     def sweep_priority(self, regime: str) -> int:
-        """Of a regime's way to its carriers: sweeps are the longest jobs, and what follows them waits for both."""
-        return 80 if regime in self.config["sweep"]["checkpoints"] or regime in self.models else 0
+        """Of a regime's way to its carriers: sweeps are the longest jobs, and what follows them waits for both.
+        Without a sweep it still comes before the answers, which take less time."""
+        return 80 if regime in self.config["sweep"]["checkpoints"] or regime in self.models else 10
 
     def segments(self, regime: str) -> list[Group]:
         """Segments end at the multiples of train.segment_length and at the last save; what is not trained here has
@@ -152,8 +153,8 @@ class Study:
         return bool(attacked) or (name, step) in again
 
     def probe_priority(self, name: str) -> int:
-        """Of brought steps that pass, before more of them are fetched; all before the answers, which take less time."""
-        return 200 if name in self.brought and self.weights_pass(name) else max(self.sweep_priority(name), 10)
+        """Of brought steps that pass, before more of them are fetched."""
+        return 200 if name in self.brought and self.weights_pass(name) else self.sweep_priority(name)
 
     def completions_priority(self, name: str) -> int:
         """Of brought steps that pass, as for their probes."""

@@ -31,8 +31,8 @@ def project(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def rules(project) -> set[str]:
-    """All rules of the default study."""
-    return set(plan(project, "config.yaml"))
+    """All rules of the default study and of the wide one, which scores candidates a second time."""
+    return {*plan(project, "config.yaml"), *plan(project, "configs/full.yaml")}
 
 
 def shown(project: Path, name: str, config: str = SMOKE) -> str:

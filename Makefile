@@ -137,7 +137,9 @@ check: $(VENV)/.run ## compare every artefact of CONFIG's study with what was wr
 accept: $(VENV)/.run ## keep an artefact that you edited on purpose: make accept FILE=results/...
 	@python workflow/check.py --accept $(call quoted,FILE)
 
-reference: named-study ## make the tables and figures of CONFIG's study the reference in docs/results
+reference: named-study ## make the tables and figures of CONFIG's study the reference in docs/results, in place of those there
+	@cd 'results/$(or $(STUDY),no study)' && ls tables/*.csv figures/*.png timings.csv >/dev/null && cd ../.. && \
+	rm -f $(REFERENCE)/tables/*.csv $(REFERENCE)/figures/*.png
 	@mkdir -p $(REFERENCE)/tables $(REFERENCE)/figures
 	cp results/$(STUDY)/tables/*.csv $(REFERENCE)/tables/
 	cp results/$(STUDY)/figures/*.png $(REFERENCE)/figures/

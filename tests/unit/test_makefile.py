@@ -70,6 +70,22 @@ def test_reference_of_a_quoted_name(project):
     assert (project / "docs/results/my/tables/a.csv").read_text() == "my"
 
 
+def test_a_reference_has_no_table_that_its_study_lacks(project):
+    (project / "config.yaml").write_text("study: my\n")
+    assert make(project, "reference").returncode == 0
+    (project / "results/my/tables/a.csv").rename(project / "results/my/tables/b.csv")
+    assert make(project, "reference").returncode == 0
+    assert [path.name for path in (project / "docs/results/my/tables").iterdir()] == ["b.csv"]
+
+
+def test_a_study_without_tables_takes_no_reference_away(project):
+    (project / "config.yaml").write_text("study: my\n")
+    assert make(project, "reference").returncode == 0
+    shutil.rmtree(project / "results/my/tables")
+    assert make(project, "reference").returncode
+    assert (project / "docs/results/my/tables/a.csv").read_text() == "my"
+
+
 @pytest.mark.parametrize(
     ("words", "given"),
     [

@@ -88,7 +88,7 @@ def main() -> None:
         result[part] = found
         write_json(result, options.json)
 
-    if set(options.parts) & {"a", "b"}:
+    if options.parts & {"a", "b"}:
         peer = Peer(options, allowed, {"top_k": TOP_K, "init": START * LENGTH})
         result["peer_batch"], found = scoring(options, runner, chat, allowed, cases[0], peer, result["forward_rate"])
         keep("a", found)
@@ -110,7 +110,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--work", type=Path, default=ROOT / "build/gcg_benchmark", help="of nanoGCG's environment and random models"
     )
-    parser.add_argument("--parts", type=lambda text: text.split(","), default=["a", "b", "c"])
+    parser.add_argument("--parts", type=parts, default=parts("a,b,c"))
     parser.add_argument("--cases", type=int, default=len(CASES))
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=2)
@@ -133,6 +133,12 @@ def arguments() -> argparse.Namespace:
     options.batch_size = options.batch_size or (512 if options.device.startswith("cuda") else 64)
     options.searches = SEARCHES if options.search is None else {"b": options.search}
     return options
+
+
+def parts(text: str) -> set[str]:
+    if unknown := set(text) - set("abc,"):
+        raise argparse.ArgumentTypeError(f"there is no part {min(unknown)}; there are a, b and c")
+    return set(text) - {","}
 
 
 # ------------------------------------------------------------------------------------------------ a: exact scoring

@@ -104,12 +104,14 @@ def test_the_table_of_performance_is_that_of_the_benchmarks():
         name: json.loads((RESULTS / f"{name}_benchmark.json").read_text())
         for name in ("gcg", "r2d2_step", "scoring", "sweep")
     }
-    a, b, sweep = made["gcg"]["a"], made["gcg"]["b"], made["sweep"]
+    a, b, echo, c, sweep = (*(made["gcg"][part] for part in ("a", "b", "b_echo", "c")), made["sweep"])
     own, answers, step = sweep["readout"]["own"], sweep["generation"], made["r2d2_step"]
     answers_floor = answers["floor_steps_s"] + answers["floor_prompts_s"]
     rows = {
         "GCG, candidates": [a["nanogcg_s"], a["engine_s"], a["floor_s"], a["ratio"], 100 * a["floor_share"]],
         "GCG, to the loss": [b["nanogcg_median_s"], b["engine_median_s"], b["median_ratio"]],
+        "the same with `echo`": [echo["nanogcg_median_s"], echo["engine_median_s"], echo["median_ratio"]],
+        "GCG, eight cases": [c["alone_s"], c["together_s"], c["ratio"]],
         "one R2D2": [
             step["before"]["seconds"]["total"],
             step["seconds"]["total"],
@@ -152,12 +154,55 @@ def test_the_variants_of_a_scoring_pass():
         round(half["mean_correlation"], 2), half["steps"]
     ]  # fmt: skip
     assert half["worst_rank_of_the_best"] < 3
-    a = json.loads((RESULTS / "gcg_draft_benchmark.json").read_text())["a"]
-    numbers = said(
-        "performance.md", r"in part a: ([\d.]+) s in place of ([\d.]+) s, ([\d.]+) times .*? nanoGCG took ([\d.]+) s"
-    )
-    measured = [a["drafted_s"], a["engine_s"], a["drafted_ratio"], a["nanogcg_s"]]
+    a = json.loads((RESULTS / "gcg_benchmark.json").read_text())["a"]
+    numbers = said("performance.md", r"in part a: ([\d.]+) s in place of ([\d.]+) s, ([\d.]+) times as fast")
+    measured = [a["drafted_s"], a["engine_s"], a["drafted_ratio"]]
     assert numbers == [round(value, 2) for value in measured] and a["drafted_regret"] < 1e-5
+
+
+def test_what_is_told_of_the_search_for_a_suffix():
+    made = json.loads((RESULTS / "gcg_benchmark.json").read_text())
+    a = made["a"]
+    rows = said(
+        "performance.md", r"For 20 suffix and (\d+) target tokens nanoGCG runs (\d+) tokens .*? it is (\d+) tokens on"
+    )
+    assert rows == [a["targets"], a["run_by_nanogcg"], round(a["tokens_a_candidate"])]
+    floor = said("performance.md", r"The floor is .*? would be ([\d.]+) times nanoGCG, which itself reaches (\d+) %")
+    allowed = a["width"] * a["run_by_nanogcg"] / made["forward_rate"]
+    assert floor == [round(a["nanogcg_s"] / a["floor_s"], 1), round(100 * allowed / a["nanogcg_s"])]
+    told = {
+        "b": said(
+            "performance.md", r"after (\.\d+) of its time \(median; (\.\d+) to (\.\d+), and one run was not there"
+        ),
+        "b_echo": said("performance.md", r"With `echo` it is (\.\d+) \((\.\d+) to (\.\d+), all reached\)"),
+    }
+    for part, numbers in told.items():
+        found = made[part]
+        ratios = [run["ratio"] for run in found["runs"] if run["reached"]]
+        assert len(found["runs"]) == 16 and found["nanogcg_failed"] == 0
+        assert len(ratios) == 16 - found["censored"] == {"b": 15, "b_echo": 16}[part]
+        assert numbers == [round(x, 2) for x in (found["median_ratio"], min(ratios), max(ratios))]
+
+
+def test_the_table_of_equal_operations():
+    made = pd.read_csv(RESULTS / "attack_quality_summary.csv").set_index(["set", "variant", "budget"])
+    page = (DOCS / "performance.md").read_text(encoding="utf-8")
+    lines = page.split("| variant | targets that choose |")[1].split("\n\n")[0].splitlines()[2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    names = ["nanogcg", *(re.match(r"\**(\w+)", row[0])[1] for row in rows[1:])]
+    assert sorted(names) == sorted(made.index.unique("variant"))
+    for name, (_, choice, heldout, less) in zip(names, rows, strict=True):
+        for cell, kind, value in (
+            (choice, "choice", "loss"),
+            (heldout, "heldout", "loss"),
+            (less, "heldout", "loss_less_nanogcg"),
+        ):
+            if (name, value) == ("nanogcg", "loss_less_nanogcg"):
+                assert not cell
+                continue
+            wanted = made.loc[(kind, name, 1e13), [value, f"{value}_lo", f"{value}_hi"]]
+            numbers = [float(x) for x in re.findall(r"-?\d*\.\d+", cell.replace("−", "-"))]
+            assert numbers == pytest.approx(wanted.tolist(), abs=0.00501), (name, cell)
 
 
 def test_performance():

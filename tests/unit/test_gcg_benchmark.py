@@ -108,6 +108,13 @@ def test_finished_runs_are_in_the_file_when_the_script_dies(benchmark, monkeypat
     assert len(json.loads((tmp_path / "out.json").read_text())["b"]["runs"]) == 1
 
 
+def test_parts_that_there_are(benchmark, monkeypatch, tmp_path, capsys):
+    assert benchmark.parts("ac") == benchmark.parts("a,c") == {"a", "c"}
+    with pytest.raises(SystemExit):
+        run(benchmark, monkeypatch, tmp_path, "--parts", "a,d")
+    assert "there is no part d" in capsys.readouterr().err
+
+
 def test_a_model_of_a_known_shape_is_made_once(benchmark, monkeypatch, tmp_path):
     import machine
 

@@ -203,6 +203,13 @@ def test_the_table_of_equal_operations():
             wanted = made.loc[(kind, name, 1e13), [value, f"{value}_lo", f"{value}_hi"]]
             numbers = [float(x) for x in re.findall(r"-?\d*\.\d+", cell.replace("−", "-"))]
             assert numbers == pytest.approx(wanted.tolist(), abs=0.00501), (name, cell)
+    cases = pd.read_csv(RESULTS / "attack_quality.csv").query("budget == 1e13")
+    means = cases.groupby(["set", "target", "variant"])["loss"].mean().unstack()
+    gain = means["merge"] - means["lsgm"]
+    assert (gain > 0).all() and made.xs("choice")["loss"].xs(1e13, level="budget").idxmin() == "lsgm"
+    assert means.loc["heldout"].idxmin(axis=1).value_counts().to_dict() == {"lsgm": 2, "buffer": 1}
+    told = said("performance.md", r"on every target, by ([\d.]+) nats on the former and ([\d.]+) on the latter")
+    assert told == [round(gain[kind].mean(), 2) for kind in ("choice", "heldout")]
 
 
 def test_performance():

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 import pandas as pd
@@ -22,11 +23,20 @@ def said(page: str, pattern: str) -> list[float]:
     return [float(x) for x in ([found[0]] if isinstance(found[0], str) else found[0])]
 
 
+def table_of(page: str, at: str) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of the first table from the only place where a page has `at`, which may be how its header begins."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    assert text.count(at) == 1, f"docs/{page}: {at!r} is there {text.count(at)} times"
+    lines = dropwhile(lambda line: not line.startswith("|"), text[text.index(at) :].splitlines())
+    lines = takewhile(lambda line: line.startswith("|"), lines)
+    header, _, *rows = [
+        [cell.strip() for cell in line.removeprefix("|").removesuffix("|").split("|")] for line in lines
+    ]
+    return header, rows
+
+
 def test_monitor_refusals_of_the_reference_run():
-    page = (DOCS / "hyperparameters.md").read_text()
-    text = page.split("**Confirmation on a fresh seed**")[1].split("**R2D2's inner attack.**")[0]
-    header, _, *rows = [line.strip("| ").split("|") for line in text.splitlines() if line.startswith("|")]
-    rows = [[cell.strip() for cell in row] for row in rows]
+    header, rows = table_of("hyperparameters.md", "**Confirmation on a fresh seed**")
     table = pd.read_csv(RESULTS / "tables/training.csv").set_index(["regime", "step"])
     steps = [int(re.search(r"\d+", cell).group()) for cell in header[1:]]
     assert [row[0] for row in rows] == ["r2d2", "sft_refusal"] and steps == [10, 15, 20, 30]
@@ -40,8 +50,7 @@ def test_monitor_refusals_of_the_reference_run():
 
 def test_trials_with_clean_rows_of_another_author():
     table = pd.read_csv(RESULTS / "trials.csv").set_index(["trial", "regime", "step"])
-    lines = (DOCS / "hyperparameters.md").read_text().split("**Clean rows of another author**")[1].splitlines()
-    header, _, *rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    header, rows = table_of("hyperparameters.md", "**Clean rows of another author**")
     steps, trial, compared = [int(re.search(r"\d+", cell).group()) for cell in header[3:]], 0, 0
     for number, _, regime, *cells in rows:
         trial = int(number or trial)
@@ -55,8 +64,7 @@ def test_trials_with_clean_rows_of_another_author():
 
 def test_the_trial_of_the_inner_attack():
     table = pd.read_csv(RESULTS / "pool_trial.csv").set_index("variant")
-    lines = (DOCS / "hyperparameters.md").read_text().split("| variant | differs by |")[1].splitlines()[2:]
-    rows = [line.strip("| ").split(" | ") for line in lines[: len(table)]]
+    _, rows = table_of("hyperparameters.md", "| variant | differs by |")
     assert {row[0] for row in rows} == set(table.index)
     for variant, _, gain, seconds, per_second in rows:
         measured = table.loc[variant]
@@ -136,16 +144,16 @@ def test_the_table_of_performance_is_that_of_the_benchmarks():
 def test_the_variants_of_a_scoring_pass():
     made = json.loads((RESULTS / "gcg_variants_benchmark.json").read_text())
     seconds, two = made["seconds"], made["two_threads"]
-    lines = (DOCS / "performance.md").read_text(encoding="utf-8").split("| variant | seconds |")[1].splitlines()[2:8]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    _, rows = table_of("performance.md", "| variant | seconds |")
+    assert len(rows) == 6
     wanted = [seconds[name] for name in ("whole", "blocks", "fused", "int8", "bfloat16")]
-    for (_, spent, times, _), measured in zip(cells, wanted, strict=False):
+    for (_, spent, times, _), measured in zip(rows, wanted, strict=False):
         assert float(spent) == pytest.approx(measured, abs=0.00501)
         assert float(times) == pytest.approx(seconds["whole"] / measured, abs=0.00501)
-    assert [float(cells[5][1]), float(cells[5][2])] == pytest.approx(
+    assert [float(rows[5][1]), float(rows[5][2])] == pytest.approx(
         [two["rows"], two["operations"] / two["rows"]], abs=0.00501
     )
-    assert f"operation: {two['operations']:.2f})" in cells[5][0]
+    assert f"operation: {two['operations']:.2f})" in rows[5][0]
     int8, half = made["ranking"]["int8"], made["ranking"]["bfloat16"]
     assert said("performance.md", r"better than chance \(mean correlation (\.\d+); the best was (\d+)rd\)") == [
         round(int8["mean_correlation"], 2), int8["worst_rank_of_the_best"] + 1
@@ -186,20 +194,13 @@ def test_what_is_told_of_the_search_for_a_suffix():
 
 def test_the_table_of_equal_operations():
     made = pd.read_csv(RESULTS / "attack_quality_summary.csv").set_index(["set", "variant", "budget"])
-    page = (DOCS / "performance.md").read_text(encoding="utf-8")
-    lines = page.split("| variant | targets that choose |")[1].split("\n\n")[0].splitlines()[2:]
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    _, rows = table_of("performance.md", "| variant | targets that choose |")
     names = ["nanogcg", *(re.match(r"\**(\w+)", row[0])[1] for row in rows[1:])]
     assert sorted(names) == sorted(made.index.unique("variant"))
-    for name, (_, choice, heldout, less) in zip(names, rows, strict=True):
-        for cell, kind, value in (
-            (choice, "choice", "loss"),
-            (heldout, "heldout", "loss"),
-            (less, "heldout", "loss_less_nanogcg"),
-        ):
-            if (name, value) == ("nanogcg", "loss_less_nanogcg"):
-                assert not cell
-                continue
+    columns = [("choice", "loss"), ("heldout", "loss"), ("heldout", "loss_less_nanogcg")]
+    assert not rows[0][3]  # nanoGCG's setting less itself
+    for name, row in zip(names, rows, strict=True):
+        for cell, (kind, value) in zip(filter(None, row[1:]), columns, strict=name != "nanogcg"):
             wanted = made.loc[(kind, name, 1e13), [value, f"{value}_lo", f"{value}_hi"]]
             numbers = [float(x) for x in re.findall(r"-?\d*\.\d+", cell.replace("−", "-"))]
             assert numbers == pytest.approx(wanted.tolist(), abs=0.00501), (name, cell)
